@@ -1,0 +1,176 @@
+"""NatsBroker: the broker port over core NATS, by nats-py's public interface."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Self
+
+from nats.errors import Error, SlowConsumerError
+
+from eventmicro.broker import Capabilities, Receive
+from eventmicro.errors import ConnectionFailed, Disconnected, MessageTooLarge, TransportError
+from eventmicro.message import Message
+from eventmicro_nats.driver import Driver, connect
+from eventmicro_nats.errors import plain, translate
+from eventmicro_nats.settings import NatsSettings, read_url, without_secrets
+from eventmicro_nats.subscription import NatsSubscription
+
+log = logging.getLogger(__name__)
+
+# How long `flush` and `close` wait for the server, in seconds.
+FLUSH_TIMEOUT = 5
+
+
+class NatsBroker:
+    """A connection to NATS; see `eventmicro.broker.Broker`.
+
+    Args:
+        url: `nats://host:4222` or `tls://host:4222`; settings may follow, as `?connect_timeout=30`.
+        settings: the settings as an object, in place of a URL.
+    """
+
+    capabilities = Capabilities(
+        request_reply=True, no_responders=True, queue_groups=True, broadcast=True, wildcards=True
+    )
+
+    def __init__(self, url: str = "nats://127.0.0.1:4222", settings: NatsSettings | None = None) -> None:
+        self.settings = settings or read_url(url)
+        self.url = ",".join(self.settings.servers) if settings else without_secrets(url)
+        self._driver: Driver | None = None
+        self._subscriptions: list[NatsSubscription] = []
+        self._refused: list[str] = []
+        self._reviving: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._driver is not None
+
+    async def connect(self) -> None:
+        if self._driver is None:
+            self._driver = await self._connect()
+
+    async def close(self) -> None:
+        driver, self._driver = self._driver, None
+        if self._reviving is not None:
+            self._reviving.cancel()
+            await asyncio.wait([self._reviving])
+            self._reviving = None
+        for subscription in self._subscriptions:
+            subscription.end()
+        self._subscriptions.clear()
+        if driver is None or driver.is_closed:
+            return
+        try:
+            async with asyncio.timeout(FLUSH_TIMEOUT):
+                if driver.is_connected:
+                    await driver.flush(FLUSH_TIMEOUT)
+        except (Error, TimeoutError) as error:
+            log.warning("%s: closed before all was sent: %s", self.url, plain(error))
+        await driver.close()
+
+    async def publish(self, message: Message) -> None:
+        driver = self._driver
+        if driver is None:
+            raise Disconnected(f"{self.url} is not connected")
+        headers = message.headers
+        if headers is not None:
+            self._check_size(driver, message, headers)
+        try:
+            await driver.publish(message.subject, message.body, message.reply, headers)
+        except Error as error:
+            raise translate(error, f"{message.subject}, {len(message.body)} bytes") from error
+
+    async def subscribe(self, subject: str, receive: Receive, *, queue: str | None = None) -> NatsSubscription:
+        driver = self._connected_driver()
+        subscription = NatsSubscription(subject, queue, receive, self.settings)
+        try:
+            await subscription.open(driver)
+        except Error as error:
+            raise translate(error, f"subscription to {subject}") from error
+        self._subscriptions = [s for s in self._subscriptions if not s.ended]
+        self._subscriptions.append(subscription)
+        return subscription
+
+    def inbox(self) -> str:
+        return self._connected_driver().new_inbox()
+
+    async def flush(self) -> None:
+        try:
+            await self._connected_driver().flush(FLUSH_TIMEOUT)
+        except Error as error:
+            raise translate(error, self.url) from error
+        refused, self._refused = self._refused, []
+        if refused:
+            raise TransportError(f"{self.url} refuses: {'; '.join(refused)}")
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _connected_driver(self) -> Driver:
+        if self._driver is None:
+            raise Disconnected(f"{self.url} is not connected")
+        return self._driver
+
+    def _check_size(self, driver: Driver, message: Message, headers: dict[str, str]) -> None:
+        """nats-py counts the body only, and a server that gets too much closes the connection."""
+        size = len(message.body) + 12 + sum(len(k) + len(v.encode()) + 4 for k, v in headers.items())
+        if size > driver.max_payload:
+            raise MessageTooLarge(
+                f"{message.subject}, {size} bytes with headers: over the server's max_payload of {driver.max_payload}"
+            )
+
+    async def _connect(self) -> Driver:
+        return await connect(
+            self.settings,
+            on_error=self._on_error,
+            on_lost=self._on_lost,
+            on_back=self._on_back,
+            on_closed=self._on_closed,
+        )
+
+    async def _on_error(self, error: Exception) -> None:
+        if isinstance(error, SlowConsumerError):
+            for subscription in self._subscriptions:
+                if subscription.owns(error.sub):
+                    subscription.count_drop()
+            return
+        text = plain(error)
+        if "permissions violation for subscription" in text.lower():
+            self._refused.append(text)
+        log.error("%s: %s", self.url, text)
+
+    async def _on_lost(self) -> None:
+        if self._driver is not None:
+            log.warning("%s: connection lost, reconnecting; events published meanwhile do not arrive here", self.url)
+
+    async def _on_back(self) -> None:
+        log.warning("%s: connected again, %d subscriptions taken up", self.url, len(self._subscriptions))
+
+    async def _on_closed(self) -> None:
+        """The server has ended the connection for good, as it does when credentials expire; make a new one."""
+        if self._driver is not None and self._reviving is None:
+            self._reviving = asyncio.create_task(self._revive(), name="eventmicro nats revive")
+
+    async def _revive(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.reconnect_wait)
+            try:
+                driver = await self._connect()
+                break
+            except ConnectionFailed as error:
+                log.error("%s", error)
+        self._driver = driver
+        for subscription in self._subscriptions:
+            if not subscription.ended:
+                await subscription.open(driver)
+        self._reviving = None
+        await self._on_back()
+

@@ -1,0 +1,41 @@
+"""What nats-py raises, in eventmicro's words."""
+
+from __future__ import annotations
+
+import ssl
+
+from nats import errors
+
+from eventmicro.errors import Disconnected, MessageTooLarge, TransportError, UsageError
+
+_TABLE: tuple[tuple[type[Exception], type[Exception], str], ...] = (
+    (errors.MaxPayloadError, MessageTooLarge, "the message is over the server's max_payload"),
+    (errors.OutboundBufferLimitError, Disconnected, "the server is away and the outgoing buffer is full"),
+    (errors.ConnectionClosedError, Disconnected, "the connection is closed"),
+    (errors.ConnectionDrainingError, Disconnected, "the connection is closing"),
+    (errors.ConnectionReconnectingError, Disconnected, "the connection is being re-made"),
+    (errors.FlushTimeoutError, Disconnected, "the server did not answer in time"),
+    (errors.TimeoutError, Disconnected, "the server did not answer in time"),
+    (errors.BadSubjectError, UsageError, "NATS does not take this subject"),
+    (errors.BadHeaderError, UsageError, "NATS does not take this header"),
+)
+
+
+def translate(error: Exception, about: str) -> Exception:
+    """The eventmicro error for one of nats-py; `about` names what was being done."""
+    for theirs, ours, text in _TABLE:
+        if isinstance(error, theirs):
+            return ours(f"{about}: {text}")
+    return TransportError(f"{about}: {plain(error)}")
+
+
+def plain(error: BaseException) -> str:
+    """What an error of the driver or the system says, in a line; its type where it says nothing."""
+    return (str(error).removeprefix("nats: ").strip("'") or type(error).__name__).splitlines()[0]
+
+
+def is_final(error: Exception) -> bool:
+    """Whether trying again to connect is of no use: credentials or certificates are wrong."""
+    if isinstance(error, ssl.SSLError | errors.AuthorizationError | errors.SecureConnWantedError):
+        return True
+    return "authorization violation" in str(error).lower() or "authentication" in str(error).lower()

@@ -1,0 +1,128 @@
+"""What can be set for a NATS connection, in code or in its URL."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from eventmicro.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class NatsSettings:
+    """A NATS connection's settings. Times are seconds, sizes bytes.
+
+    In a URL they follow behind `?`: `tls://a:4222,b:4222?tls_ca=ca.pem&connect_timeout=30`.
+    """
+
+    servers: tuple[str, ...] = ("nats://127.0.0.1:4222",)
+    """The servers of one cluster, tried in turn."""
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+    nkey_seed: str | None = None
+    """The path of a file with an nkey seed."""
+    creds: str | None = None
+    """The path of a credentials file, as `nsc` writes it."""
+    tls: bool = False
+    """Refuse a server without TLS; so does the scheme `tls://`."""
+    tls_ca: str | None = None
+    """The path of the authority to trust; default: those the system trusts. The server is always verified."""
+    tls_cert: str | None = None
+    """The path of the certificate to show to the server, with `tls_key`."""
+    tls_key: str | None = None
+    tls_hostname: str | None = None
+    """The name that the server's certificate must bear; default: that of the URL."""
+    tls_first: bool = False
+    """Begin with TLS at once, for servers set to `handshake_first`."""
+    name: str | None = None
+    """The connection's name in the server's monitoring."""
+    inbox_prefix: str = "_INBOX"
+    """What reply subjects begin with; for accounts whose permissions allow another one only."""
+    connect_timeout: float = 5.0
+    """How long `connect` tries. Once connected, a lost connection is re-made for as long as it takes."""
+    reconnect_wait: float = 0.5
+    """How long to wait between two tries for the same server."""
+    ping_interval: float = 2.0
+    """A server that leaves two pings unanswered counts as gone: a hung one is noticed within three of these."""
+    pending_messages: int = 65_536
+    """How many messages a subscription may have waiting on this side; what is over that is dropped and reported."""
+    pending_bytes: int = 64 * 1024 * 1024
+    """The same in bytes."""
+    outgoing_bytes: int = 8 * 1024 * 1024
+    """How much may wait to be sent, also while the server is away; more than that is refused."""
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise UsageError("tls_cert and tls_key belong together: set both or none")
+        if self.password is not None and self.user is None:
+            raise UsageError("password needs user")
+
+    @property
+    def wants_tls(self) -> bool:
+        """Whether a server without TLS is refused."""
+        return self.tls or self.tls_first or any(server.startswith(("tls://", "wss://")) for server in self.servers)
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The context for TLS with what is set; None where the driver's own default, which verifies, will do."""
+        if not (self.wants_tls or self.tls_ca or self.tls_cert):
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.tls_ca)
+            if self.tls_cert is not None:
+                context.load_cert_chain(self.tls_cert, self.tls_key)
+        except OSError as error:  # ssl.SSLError is one
+            raise UsageError(f"TLS files tls_ca, tls_cert, tls_key: {error}") from error
+        return context
+
+
+_TYPES = {field.name: type(field.default) for field in fields(NatsSettings) if field.name != "servers"}
+
+
+def read_url(url: str) -> NatsSettings:
+    """The settings that a URL says.
+
+    Raises:
+        UsageError: it is no URL of NATS, or it sets what does not exist, or sets it to what cannot be.
+    """
+    scheme, _, rest = url.partition("://")
+    address, _, query = rest.partition("?")
+    hosts, _, path = address.partition("/")
+    if not hosts or path:
+        raise UsageError(f"NATS URL {without_secrets(url)!r}: write nats://host:4222, or several hosts with commas between")
+    settings: dict[str, Any] = {}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        settings[key] = _value(key, value)
+    userinfo, at, hosts = hosts.rpartition("@")
+    servers = []
+    for host in hosts.split(","):
+        server = f"{scheme}://{host}"
+        try:
+            urlsplit(server).port  # noqa: B018  a wrong port raises
+        except ValueError as error:
+            raise UsageError(f"NATS URL {without_secrets(url)!r}: {error}") from None
+        servers.append(server)
+    if at:
+        user, colon, password = userinfo.partition(":")
+        settings |= {"user": unquote(user), "password": unquote(password)} if colon else {"token": unquote(user)}
+    return NatsSettings(servers=tuple(servers), **settings)
+
+
+def without_secrets(url: str) -> str:
+    """The URL without user, password, token and query, fit for a log."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+
+
+def _value(key: str, value: str) -> Any:
+    if key not in _TYPES:
+        raise UsageError(f"NATS URL: nothing is called {key!r}; there are {', '.join(_TYPES)}")
+    kind = _TYPES[key]
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
+        return value if kind in (str, type(None)) else kind(value)
+    except (KeyError, ValueError):
+        raise UsageError(f"NATS URL: {key}={value!r} is no {kind.__name__}") from None

@@ -1,0 +1,108 @@
+"""One subscription to a subject: the seam between nats-py's receiving side and eventmicro's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from eventmicro.broker import Receive
+from eventmicro.message import Delivery
+from eventmicro_nats.settings import NatsSettings
+
+log = logging.getLogger(__name__)
+
+# How often a subscription that drops messages says how many, in seconds.
+REPORT_INTERVAL = 1.0
+
+
+class NatsSubscription:
+    """An interest in a subject; it outlives the nats-py subscription where a connection has to be made anew."""
+
+    def __init__(self, subject: str, queue: str | None, receive: Receive, settings: NatsSettings) -> None:
+        self.subject = subject
+        self.queue = queue
+        self.dropped = 0
+        self.ended = False
+        self._receive = receive
+        self._settings = settings
+        self._driver: Client | None = None
+        self._inner: Subscription | None = None
+        self._reported = 0
+        self._report: asyncio.TimerHandle | None = None
+
+    async def open(self, driver: Client) -> None:
+        """Subscribe on this connection."""
+        receive = self._receive
+
+        async def deliver(msg: Msg) -> None:
+            room = receive(Delivery(msg.subject, msg.data, msg.headers, msg.reply))
+            if room is not None:
+                await room
+
+        self._driver = driver
+        self._inner = await driver.subscribe(
+            self.subject,
+            queue=self.queue or "",
+            cb=deliver,
+            pending_msgs_limit=self._settings.pending_messages,
+            pending_bytes_limit=self._settings.pending_bytes,
+        )
+
+    def owns(self, inner: Any) -> bool:
+        """Whether this is the nats-py subscription behind it."""
+        return inner is self._inner
+
+    async def drain(self) -> None:
+        if self.ended or self._inner is None or self._driver is None:
+            return
+        self.ended = True
+        try:
+            if self._driver.is_connected and not self._driver.is_draining:
+                await self._inner.drain()
+            else:
+                await self._hand_over_arrived(self._inner)
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Report what was dropped and not yet said."""
+        self.ended = True
+        if self._report is not None:
+            self._report.cancel()
+            self._say_dropped()
+
+    def count_drop(self) -> None:
+        """One message was dropped because the consumer is too slow; said at once, then once a second, by count."""
+        self.dropped += 1
+        if self._report is None:
+            self._say_dropped()
+            self._report = asyncio.get_running_loop().call_later(REPORT_INTERVAL, self._report_again)
+
+    def _report_again(self) -> None:
+        self._report = None
+        if self.dropped > self._reported:
+            self._say_dropped()
+            self._report = asyncio.get_running_loop().call_later(REPORT_INTERVAL, self._report_again)
+
+    def _say_dropped(self) -> None:
+        dropped, self._reported = self.dropped - self._reported, self.dropped
+        if dropped:
+            log.error(
+                "slow consumer: %d messages on %s dropped here, %d in all; more than %d messages or %d bytes waited; "
+                "raise concurrency, add instances, or raise pending_messages and pending_bytes",
+                dropped,
+                self.subject,
+                self.dropped,
+                self._settings.pending_messages,
+                self._settings.pending_bytes,
+            )
+
+    async def _hand_over_arrived(self, inner: Subscription) -> None:
+        """While the server is away: hand over what has arrived, then leave."""
+        while inner.pending_msgs:
+            await asyncio.sleep(0.01)

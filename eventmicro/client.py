@@ -1,0 +1,317 @@
+"""Client: calls endpoints and publishes events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, overload
+
+from eventmicro.broker import Broker
+from eventmicro.caller import Caller, timed_out
+from eventmicro.codec import Codec
+from eventmicro.codecs import Body, Codecs
+from eventmicro.context import Context, Side, find_context
+from eventmicro.errors import DecodeError, ServiceError, Unavailable, Unsupported, UnsupportedMediaType, UsageError
+from eventmicro.message import Delivery, Message
+from eventmicro.middleware import Middleware, compose
+from eventmicro.plugins import open_broker
+from eventmicro.topic import Topic
+from eventmicro.wire import (
+    CONTENT_TYPE,
+    ERROR,
+    ERROR_CODE,
+    JSON,
+    NO_RESPONDERS,
+    OCTET_STREAM,
+    STATUS,
+    check_headers,
+    check_subject,
+    content_type,
+    header,
+)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# How long a call waits for its reply where nothing else is said, in seconds.
+DEFAULT_TIMEOUT = 5.0
+
+
+class Messaging:
+    """Calling and publishing: what a Client and a Service have in common."""
+
+    @property
+    def client(self) -> Client:
+        """The client over which it calls and publishes."""
+        raise NotImplementedError
+
+    @overload
+    async def call(
+        self,
+        endpoint: str,
+        request: Any = None,
+        reply: None = None,
+        *,
+        timeout: float | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> None: ...
+    @overload
+    async def call(
+        self,
+        endpoint: str,
+        request: Any,
+        reply: type[R],
+        *,
+        timeout: float | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> R: ...
+    @overload
+    async def call(
+        self,
+        endpoint: str,
+        request: Any,
+        reply: Any,
+        *,
+        timeout: float | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> Any: ...
+    async def call(
+        self,
+        endpoint: str,
+        request: Any = None,
+        reply: Any = None,
+        *,
+        timeout: float | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> Any:
+        """Call an endpoint and return its reply.
+
+        Cancelling the call cancels its handler. Within a handler the call never outlives what is left of that
+        handler's own deadline.
+
+        Args:
+            endpoint: `service.endpoint`, such as `orders.quote`.
+            request: the request; None sends an empty body.
+            reply: the type of the reply; None where the endpoint returns none.
+            timeout: how long to wait, in seconds; default: the client's.
+            metadata: headers to send along.
+
+        Raises:
+            Unavailable: nobody serves this endpoint; it did not run.
+            CallTimeout: no reply came in time; it may have run.
+            ServiceError: what the service answered: BadRequest, NotFound, InternalError, or any other code.
+            EncodeError, DecodeError: the request, or the reply, is not of its type.
+            TransportError: the broker is away, or the request is too large for it.
+        """
+        client = self.client
+        service, _, name = _check_endpoint(endpoint).partition(".")
+        deadline = time.monotonic() + (client.timeout if timeout is None else timeout)
+        outer = find_context()
+        if outer is not None and outer.deadline is not None and outer.deadline < deadline:
+            deadline = outer.deadline
+        headers = check_headers(metadata) if metadata else None
+        context = _Outgoing(Side.CLIENT, service, name, endpoint, headers, deadline)
+        context.body = client._codecs.body(reply)
+        return await client._call(request, context)
+
+    @overload
+    async def publish(self, topic: Topic[T], event: T, *, metadata: dict[str, str] | None = None) -> None: ...
+    @overload
+    async def publish(self, topic: str, event: Any, *, metadata: dict[str, str] | None = None) -> None: ...
+    async def publish(self, topic: Topic[Any] | str, event: Any, *, metadata: dict[str, str] | None = None) -> None:
+        """Publish an event.
+
+        Args:
+            topic: a Topic; or a subject, and then the event's own type says how it travels.
+            event: the event.
+            metadata: headers to send along.
+
+        Raises:
+            EncodeError: the event is not of the topic's type; nothing was sent.
+            UsageError: the topic has wildcards, so it is no place to publish to.
+            TransportError: the broker is away, or the event is too large for it; it was not sent.
+        """
+        client = self.client
+        if isinstance(topic, str):
+            name, kind = topic, type(event)
+        else:
+            name, kind = topic.name, topic.type
+        headers = check_headers(metadata) if metadata else None
+        context = _Outgoing(Side.PUBLISHER, topic=_check_subject(name), metadata=headers)
+        context.body = client._codecs.body(kind)
+        await client._publish(event, context)
+
+    def publisher(self, topic: Topic[T]) -> Publisher[T]:
+        """A publisher bound to one topic."""
+        return Publisher(self, topic)
+
+    async def flush(self) -> None:
+        """Return when the broker has taken in all that was published so far.
+
+        Raises:
+            Disconnected: it did not answer in time.
+        """
+        await self.client.broker.flush()
+
+
+class Client(Messaging):
+    """Calls endpoints and publishes events over one broker; used by `async with`, or by `connect` and `close`.
+
+    Args:
+        broker: a URL such as `nats://127.0.0.1:4222`, or a Broker. One that is connected already stays connected at the
+            end: who opened it closes it. Default: what `EVENTMICRO_BROKER` says.
+        middleware: what runs around each call and each publish; the first is the outermost.
+        codecs: codecs of your own, asked before the ready-made ones.
+        timeout: how long a call waits where it does not say so itself, in seconds.
+    """
+
+    def __init__(
+        self,
+        broker: str | Broker | None = None,
+        *,
+        middleware: Iterable[Middleware] = (),
+        codecs: Iterable[Codec] = (),
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        self.broker = open_broker(broker)
+        self.timeout = timeout
+        self._codecs = Codecs(codecs)
+        middleware = list(middleware)
+        self._call = compose(middleware, Side.CLIENT, self._request)
+        self._publish = compose(middleware, Side.PUBLISHER, self._send)
+        self._caller: Caller | None = None
+        self._opening: asyncio.Lock | None = None
+        self._owns_broker = False
+
+    @property
+    def client(self) -> Client:
+        """Itself."""
+        return self
+
+    async def connect(self) -> None:
+        """Connect the broker, unless it is connected.
+
+        Raises:
+            ConnectionFailed: no broker answered.
+        """
+        if not self.broker.connected:
+            await self.broker.connect()
+            self._owns_broker = True
+
+    async def close(self) -> None:
+        """Send what was published and close what `connect` opened. A second call does nothing."""
+        if self._caller is not None:
+            caller, self._caller = self._caller, None
+            await caller.close()
+        if self._owns_broker:
+            self._owns_broker = False
+            await self.broker.close()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _send(self, event: Any, context: Context) -> None:
+        assert isinstance(context, _Outgoing)
+        body = context.body
+        headers = context.metadata
+        if body.content_type not in (JSON, OCTET_STREAM):
+            headers[CONTENT_TYPE] = body.content_type
+        await self.broker.publish(Message(context.topic, body.encode(event), headers or None))
+
+    async def _request(self, request: Any, context: Context) -> Any:
+        assert isinstance(context, _Outgoing)
+        body = self._codecs.body(type(request))
+        headers = context.metadata
+        if body.content_type not in (JSON, OCTET_STREAM):
+            headers[CONTENT_TYPE] = body.content_type
+        message = Message(context.topic, body.encode(request), headers or None)
+        deadline = context.deadline
+        if deadline is None or deadline <= time.monotonic():
+            raise timed_out(context.topic, 0.0)
+        caller = self._caller or await self._open_caller()
+        delivery = await caller.request(context.service, message, deadline)
+        if delivery.headers is None:
+            return _decode(context, context.body.decode, delivery.body)
+        return _read_reply(delivery, context)
+
+    async def _open_caller(self) -> Caller:
+        if not self.broker.capabilities.request_reply:
+            raise Unsupported(f"{self.broker.url} carries no calls (request_reply); call over nats:// or memory://")
+        if self._opening is None:
+            self._opening = asyncio.Lock()
+        async with self._opening:
+            if self._caller is None:
+                caller = Caller(self.broker)
+                await caller.open()
+                self._caller = caller
+        return self._caller
+
+
+class Publisher(Generic[T]):
+    """Publishes events of one type to one topic. Lives as long as the client or service it was made by."""
+
+    __slots__ = ("_source", "topic")
+
+    def __init__(self, source: Messaging, topic: Topic[T]) -> None:
+        self._source = source
+        self.topic = topic
+
+    async def publish(self, event: T, *, metadata: dict[str, str] | None = None) -> None:
+        """Publish one event; see `Client.publish`."""
+        await self._source.publish(self.topic, event, metadata=metadata)
+
+
+class _Outgoing(Context):
+    """The context of a call or a publish, with the body of the reply or of the event."""
+
+    __slots__ = ("body",)
+    body: Body
+
+
+@lru_cache(4096)
+def _check_endpoint(endpoint: str) -> str:
+    if "." not in endpoint:
+        raise UsageError(f"endpoint {endpoint!r}: write 'service.endpoint', such as 'orders.quote'")
+    return check_subject(endpoint)
+
+
+_check_subject = lru_cache(4096)(check_subject)
+
+
+def _read_reply(delivery: Delivery, context: _Outgoing) -> Any:
+    """The outcome of a call whose reply has headers: an error, nobody there, or a body in some content type."""
+    headers = delivery.headers
+    code = header(headers, ERROR_CODE)
+    if code is not None or header(headers, ERROR) is not None:
+        number = int(code) if code and code.isdecimal() and len(code) < 9 else 500
+        raise ServiceError.from_json(
+            delivery.body, code=number, detail=header(headers, ERROR) or "", id=context.topic
+        )
+    if header(headers, STATUS) == NO_RESPONDERS and not delivery.body:
+        raise Unavailable(
+            f"nobody serves {context.topic}: is the service {context.service!r} running, on this broker, "
+            f"and is the endpoint's name {context.endpoint!r} right?",
+            id=context.topic,
+        )
+    named = content_type(headers)
+    try:
+        decode = context.body.decode if named is None else context.body.decoder(named)
+    except UnsupportedMediaType as error:
+        raise DecodeError(f"the reply of {context.topic}: {error.detail}") from None
+    return _decode(context, decode, delivery.body)
+
+
+def _decode(context: Context, decode: Any, body: bytes) -> Any:
+    try:
+        return decode(body)
+    except DecodeError as error:
+        raise DecodeError(f"the reply of {context.topic} is {error}", error.errors) from None

@@ -1,0 +1,79 @@
+"""The ready-made codecs, one a file, and the choice among them by type and content type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from eventmicro.codec import Codec, Decoder, Encoder
+from eventmicro.codecs.json import JsonCodec
+from eventmicro.codecs.protobuf import ProtobufCodec, ProtobufJsonCodec
+from eventmicro.codecs.raw import RawCodec
+from eventmicro.errors import UnsupportedMediaType, UsageError
+from eventmicro.wire import OCTET_STREAM
+
+READY_MADE: tuple[Codec, ...] = (RawCodec(), ProtobufCodec(), ProtobufJsonCodec(), JsonCodec())
+
+
+class Body:
+    """The body of one type: its default content type with encoder and decoder, and the other content types it has."""
+
+    __slots__ = ("_decoders", "_encoders", "content_type", "decode", "encode", "kind")
+
+    def __init__(self, kind: Any, codecs: Iterable[Codec]) -> None:
+        self.kind = kind
+        self._encoders: dict[str, Encoder] = {}
+        self._decoders: dict[str, Decoder] = {}
+        for codec in codecs:
+            if codec.content_type not in self._decoders:
+                self._encoders[codec.content_type] = codec.encoder(kind)
+                self._decoders[codec.content_type] = codec.decoder(kind)
+        self.content_type = next(iter(self._decoders))
+        self.encode = self._encoders[self.content_type]
+        self.decode = self._decoders[self.content_type]
+
+    def decoder(self, content_type: str) -> Decoder:
+        """The decoder for a content type that a message names.
+
+        Raises:
+            UnsupportedMediaType: values of this type do not travel in it.
+        """
+        if self.content_type == OCTET_STREAM:
+            return self.decode  # bytes are bytes, whatever they hold
+        decoder = self._decoders.get(content_type)
+        if decoder is None:
+            known = ", ".join(self._decoders)
+            raise UnsupportedMediaType(f"content type {content_type[:100]!r} is not taken here; taken: {known}")
+        return decoder
+
+    def encoder(self, content_type: str) -> Encoder | None:
+        """The encoder for a content type; None where values of this type do not travel in it."""
+        return self._encoders.get(content_type)
+
+
+class Codecs:
+    """The codecs of one service or client: the first that handles a type gives its default content type."""
+
+    def __init__(self, own: Iterable[Codec] = ()) -> None:
+        self._codecs = (*own, *READY_MADE)
+        self._bodies: dict[Any, Body] = {}
+
+    def body(self, kind: Any) -> Body:
+        """The body of a type; compiled at its first use.
+
+        Raises:
+            UsageError: no codec handles the type.
+        """
+        try:
+            body = self._bodies.get(kind)
+        except TypeError:  # a type that cannot be hashed is compiled each time
+            return self._compile(kind)
+        if body is None:
+            body = self._bodies[kind] = self._compile(kind)
+        return body
+
+    def _compile(self, kind: Any) -> Body:
+        codecs = [codec for codec in self._codecs if codec.handles(kind)]
+        if not codecs:
+            raise UsageError(f"no codec handles {kind!r}")
+        return Body(kind, codecs)

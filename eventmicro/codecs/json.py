@@ -1,0 +1,95 @@
+"""JSON by pydantic-core: bytes to typed values and back, with no dict in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from typing import Any
+
+from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+
+from eventmicro.codec import Decoder, Encoder
+from eventmicro.errors import DecodeError, EncodeError, UsageError
+from eventmicro.wire import JSON
+
+# How many wrong fields are looked at: a peer that sends a million wrong values gets a short answer.
+MAX_ERRORS = 50
+
+
+class JsonCodec:
+    """Whatever pydantic knows: models, dataclasses, typed dicts, lists, dicts, scalars, unions."""
+
+    content_type = JSON
+
+    def handles(self, kind: Any) -> bool:
+        return kind not in (bytes, None, type(None))
+
+    def encoder(self, kind: Any) -> Encoder:
+        adapter = _adapter(kind)
+        to_json = adapter.serializer.to_json
+        check = _instance_check(kind) if _is_record(kind) else _strict_check(adapter)
+
+        def encode(value: Any) -> bytes:
+            if value.__class__ is not kind:
+                check(value)
+            try:
+                return to_json(value)
+            except (ValueError, RecursionError) as error:
+                raise EncodeError(f"{_name(kind)} cannot be written as JSON: {error}") from error
+
+        return encode
+
+    def decoder(self, kind: Any) -> Decoder:
+        validate_json = _adapter(kind).validator.validate_json
+
+        def decode(body: bytes) -> Any:
+            try:
+                return validate_json(body)
+            except ValidationError as error:
+                raise _decode_error(kind, error) from None
+
+        return decode
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(kind)
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise UsageError(f"{_name(kind)} cannot be a message: {str(error).splitlines()[0]}") from error
+
+
+def _is_record(kind: Any) -> bool:
+    """Whether the class of a value says enough about it: its fields were validated when it was made."""
+    return isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind))
+
+
+def _instance_check(kind: type) -> Callable[[Any], None]:
+    def check(value: Any) -> None:
+        if not isinstance(value, kind):
+            raise EncodeError(f"expected {kind.__name__}, got {type(value).__name__}")
+
+    return check
+
+
+def _strict_check(adapter: TypeAdapter[Any]) -> Callable[[Any], None]:
+    def check(value: Any) -> None:
+        try:
+            adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            raise EncodeError(str(error)) from None
+
+    return check
+
+
+def _decode_error(kind: Any, error: ValidationError) -> DecodeError:
+    """What was wrong, without the input and without anything of the inside."""
+    count = error.error_count()
+    if count > MAX_ERRORS:
+        return DecodeError(f"not a valid {_name(kind)}: {count} errors")
+    entries = error.errors(include_url=False, include_context=False, include_input=False)
+    errors = [{"loc": list(e["loc"]), "msg": e["msg"], "type": e["type"]} for e in entries]
+    return DecodeError(f"not a valid {_name(kind)}", errors)
+
+
+def _name(kind: Any) -> str:
+    return getattr(kind, "__name__", None) or str(kind)

@@ -1,0 +1,94 @@
+"""Protobuf messages, in their own format and, for people and other languages, in protobuf's JSON mapping.
+
+The protobuf package is loaded only when a protobuf message class is met, so it need not be installed.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from eventmicro.codec import Decoder, Encoder
+from eventmicro.errors import DecodeError, EncodeError
+from eventmicro.wire import JSON, PROTOBUF
+
+
+def is_protobuf(kind: Any) -> bool:
+    """Whether this is a generated message class; none can exist before its base class has been imported."""
+    module = sys.modules.get("google.protobuf.message")
+    return module is not None and isinstance(kind, type) and issubclass(kind, module.Message)
+
+
+class ProtobufCodec:
+    """The default of protobuf messages."""
+
+    content_type = PROTOBUF
+
+    def handles(self, kind: Any) -> bool:
+        return is_protobuf(kind)
+
+    def encoder(self, kind: Any) -> Encoder:
+        serialize = kind.SerializeToString
+        error = _protobuf_errors()
+
+        def encode(value: Any) -> bytes:
+            _check(kind, value)
+            try:
+                return serialize(value)  # type: ignore[no-any-return]
+            except error.EncodeError as wrong:
+                raise EncodeError(f"{kind.__name__}: {wrong}") from None
+
+        return encode
+
+    def decoder(self, kind: Any) -> Decoder:
+        parse = kind.FromString
+        error = _protobuf_errors()
+
+        def decode(body: bytes) -> Any:
+            try:
+                return parse(body)
+            except error.DecodeError:
+                raise DecodeError(f"not a valid {kind.__name__} in protobuf's format") from None
+
+        return decode
+
+
+class ProtobufJsonCodec:
+    """Protobuf messages as JSON, after https://protobuf.dev/programming-guides/json/."""
+
+    content_type = JSON
+
+    def handles(self, kind: Any) -> bool:
+        return is_protobuf(kind)
+
+    def encoder(self, kind: Any) -> Encoder:
+        from google.protobuf import json_format
+
+        def encode(value: Any) -> bytes:
+            _check(kind, value)
+            return json_format.MessageToJson(value, indent=None).encode()
+
+        return encode
+
+    def decoder(self, kind: Any) -> Decoder:
+        from google.protobuf import json_format
+
+        def decode(body: bytes) -> Any:
+            try:
+                return json_format.Parse(body, kind(), max_recursion_depth=100)
+            except (json_format.ParseError, ValueError, RecursionError) as wrong:
+                detail = str(wrong)[:200] if isinstance(wrong, json_format.ParseError) else "no JSON"
+                raise DecodeError(f"not a valid {kind.__name__} in JSON: {detail}") from None
+
+        return decode
+
+
+def _check(kind: type, value: Any) -> None:
+    if not isinstance(value, kind):
+        raise EncodeError(f"expected {kind.__name__}, got {type(value).__name__}")
+
+
+def _protobuf_errors() -> Any:
+    from google.protobuf import message
+
+    return message

@@ -1,0 +1,244 @@
+"""Every error a user can meet, as one tree; the branch says whose move it is.
+
+EventMicroError
+├── UsageError                  yours: code or a setting is wrong, nothing was sent
+│   ├── SignatureError          a handler is declared in a way that cannot work
+│   ├── BrokerNotFound          no adapter for this URL, or its driver is not installed
+│   └── Unsupported             this broker cannot keep the promise that was asked for
+├── CodecError                  the data's
+│   ├── EncodeError             a value is not of its declared type; nothing was sent
+│   └── DecodeError             a body that arrived is not of the expected type
+├── TransportError              the broker's
+│   ├── ConnectionFailed        no connection could be made
+│   ├── Disconnected            the connection is away or closed; the message was not taken
+│   └── MessageTooLarge         the body is over the broker's limit; nothing was sent
+└── ServiceError                the other service's: an outcome of a call, the same on both sides of the bus
+    ├── BadRequest 400, Unauthorized 401, Forbidden 403, NotFound 404, CallTimeout 408, Conflict 409,
+    └── UnsupportedMediaType 415, TooManyRequests 429, InternalError 500, Unavailable 503
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+
+class EventMicroError(Exception):
+    """The root of the tree. The docstring of a class is its default message."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message if message is not None else (type(self).__doc__ or "").split("\n")[0])
+
+
+class UsageError(EventMicroError):
+    """The code or a setting is wrong."""
+
+
+class SignatureError(UsageError):
+    """A handler is declared in a way that cannot work."""
+
+
+class BrokerNotFound(UsageError):
+    """No adapter is known for this broker URL."""
+
+
+class Unsupported(UsageError):
+    """The broker cannot do what was asked for."""
+
+
+class CodecError(EventMicroError):
+    """A body and its type do not fit."""
+
+
+class EncodeError(CodecError):
+    """The value is not of its declared type."""
+
+
+class DecodeError(CodecError):
+    """The body is not of the expected type.
+
+    `errors` lists what is wrong, field by field, where the codec can tell: `{"loc": [...], "msg": ..., "type": ...}`.
+    """
+
+    def __init__(self, message: str | None = None, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.errors = errors
+
+
+class TransportError(EventMicroError):
+    """The broker did not take the message."""
+
+
+class ConnectionFailed(TransportError):
+    """No connection to the broker could be made."""
+
+
+class Disconnected(TransportError):
+    """The connection to the broker is away."""
+
+
+class MessageTooLarge(TransportError):
+    """The message is over the broker's limit."""
+
+
+class ServiceError(EventMicroError):
+    """An error that crosses the bus: what a handler raises is what its caller catches.
+
+    Args:
+        detail: what happened, for the caller to read.
+        id: where it happened; default: the endpoint that raised it, `service.endpoint`.
+        code: a status code in HTTP's numbering; default: that of the class.
+        retryable: whether a second try may succeed without harm; default: that of the class.
+        errors: the parts of it, such as one entry a wrong field.
+    """
+
+    code: int = 500
+    retryable: bool = False
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        id: str = "",
+        code: int | None = None,
+        retryable: bool | None = None,
+        errors: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.id = id
+        self.errors = errors
+        if code is not None:
+            self.code = code
+        if retryable is not None:
+            self.retryable = retryable
+
+    def __str__(self) -> str:
+        where = f"{self.id}: " if self.id else ""
+        fields = "; ".join(f"{'.'.join(map(str, e.get('loc', ())))}: {e.get('msg', '')}" for e in self.errors)
+        return f"{where}{self.code} {self.status}: {self.detail}{f' ({fields})' if fields else ''}"
+
+    @property
+    def status(self) -> str:
+        """The words for the code, such as "Not Found"; empty for a code that HTTP does not know."""
+        try:
+            return HTTPStatus(self.code).phrase
+        except ValueError:
+            return ""
+
+    def to_json(self, id: str = "") -> bytes:
+        """The form in which the error travels, as the body of an error reply; `id` where it has none of its own."""
+        form: dict[str, Any] = {
+            "id": self.id or id,
+            "code": self.code,
+            "detail": self.detail,
+            "status": self.status,
+            "retryable": self.retryable,
+        }
+        if self.errors:
+            form["errors"] = list(self.errors)
+        return json.dumps(form).encode()
+
+    @staticmethod
+    def from_json(body: bytes, *, code: int, detail: str, id: str) -> ServiceError:
+        """Read an error reply; `code`, `detail` and `id` stand in where the body of a foreign service says nothing."""
+        try:
+            form = json.loads(body)
+        except (ValueError, RecursionError):
+            form = None
+        if not isinstance(form, dict):
+            form = {}
+        errors = form.get("errors")
+        kind = _BY_CODE.get(code, ServiceError)
+        return kind(
+            str(form.get("detail") or detail),
+            id=str(form.get("id") or id),
+            code=code,
+            retryable=bool(form.get("retryable", kind.retryable)),
+            errors=[e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else (),
+        )
+
+
+class BadRequest(ServiceError):
+    """The request is not what the endpoint takes."""
+
+    code = 400
+
+
+class Unauthorized(ServiceError):
+    """The caller is not known."""
+
+    code = 401
+
+
+class Forbidden(ServiceError):
+    """The caller may not do this."""
+
+    code = 403
+
+
+class NotFound(ServiceError):
+    """There is no such thing."""
+
+    code = 404
+
+
+class CallTimeout(ServiceError, TimeoutError):
+    """The time for the call is used up; the handler may or may not have run.
+
+    `elapsed` is how long the caller waited, in seconds.
+    """
+
+    code = 408
+    elapsed: float = 0.0
+
+
+class Conflict(ServiceError):
+    """The request does not fit the present state."""
+
+    code = 409
+
+
+class UnsupportedMediaType(ServiceError):
+    """The endpoint has no codec for this content type."""
+
+    code = 415
+
+
+class TooManyRequests(ServiceError):
+    """The service is asked for more than it does."""
+
+    code = 429
+    retryable = True
+
+
+class InternalError(ServiceError):
+    """The handler failed; its service's log says how."""
+
+    code = 500
+
+
+class Unavailable(ServiceError):
+    """Nobody serves the call; the handler did not run."""
+
+    code = 503
+    retryable = True
+
+
+_BY_CODE: dict[int, type[ServiceError]] = {
+    kind.code: kind
+    for kind in (
+        BadRequest,
+        Unauthorized,
+        Forbidden,
+        NotFound,
+        CallTimeout,
+        Conflict,
+        UnsupportedMediaType,
+        TooManyRequests,
+        InternalError,
+        Unavailable,
+    )
+}

@@ -1,0 +1,60 @@
+"""The handlers of one subscription that are running: started eagerly, bounded in number, waited for at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from eventmicro.eager import EagerStarter, Task, Work
+
+
+class InFlight:
+    """At most `limit` handlers that wait for something at the same time. Lives as long as its subscription."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._starter = EagerStarter()
+        self._tasks: set[Task] = set()
+        self._room: asyncio.Future[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, work: Work) -> Task | None:
+        """Run a handler; the task in which it goes on where it had to wait, else None."""
+        task = self._starter.start(work)
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+        return task
+
+    def room(self) -> Awaitable[None] | None:
+        """None while one more may be started, else what ends as soon as one may."""
+        if len(self._tasks) < self._limit:
+            return None
+        if self._room is None or self._room.done():
+            self._room = asyncio.get_running_loop().create_future()
+        return self._room
+
+    async def finish(self) -> None:
+        """Wait until none is running."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def cut_off(self) -> int:
+        """Cancel those that still run and wait for them; how many they were."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._starter.close()
+        return len(tasks)
+
+    def _ended(self, task: Task) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            context = {"message": "eventmicro: a handler's task failed outside the handler", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)

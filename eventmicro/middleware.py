@@ -1,0 +1,50 @@
+"""Middleware: one signature for all four sides of a message's way, compiled into one function.
+
+    async def timed(message, context, call_next):
+        started = time.perf_counter()
+        try:
+            return await call_next(message, context)
+        finally:
+            log.info("%s took %.1f ms", context.topic, (time.perf_counter() - started) * 1e3)
+
+It may look at the message and the context, replace them, answer itself, or raise. Around an endpoint and a client the
+returned value is the reply, around a subscriber and a publisher it is None. The first in the list is the outermost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+from eventmicro.context import Context, Side
+
+Handler = Callable[[Any, Context], Awaitable[Any]]
+Middleware = Callable[[Any, Context, Handler], Awaitable[Any]]
+
+M = TypeVar("M", bound=Middleware)
+
+
+def sides(*wanted: Side | str) -> Callable[[M], M]:
+    """Let a middleware run on these sides only; without this it runs on all four.
+
+    `@sides("endpoint", "subscriber")`
+    """
+    chosen = frozenset(Side(side) for side in wanted)
+
+    def mark(middleware: M) -> M:
+        middleware.__eventmicro_sides__ = chosen  # type: ignore[attr-defined]
+        return middleware
+
+    return mark
+
+
+def compose(middleware: Iterable[Middleware], side: Side, handler: Handler) -> Handler:
+    """Wrap `handler` into those of the middleware that run on this side. Without any it is the handler itself."""
+    for outer in reversed(list(middleware)):
+        if side in getattr(outer, "__eventmicro_sides__", Side):
+            handler = _wrap(outer, handler)
+    return handler
+
+
+def _wrap(outer: Middleware, inner: Handler) -> Handler:
+    return lambda message, context: outer(message, context, inner)

@@ -1,0 +1,183 @@
+"""Node: one running instance of a service. The order of its start, and of its stop, is here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any
+
+from eventmicro.broker import Broker, Capabilities, Subscription
+from eventmicro.client import Client
+from eventmicro.codecs import Body, Codecs
+from eventmicro.context import Side
+from eventmicro.declare import EndpointDeclaration, SubscriberDeclaration
+from eventmicro.depends import Overrides
+from eventmicro.errors import Unsupported
+from eventmicro.middleware import Middleware, compose
+from eventmicro.server import Endpoint, RunningCalls
+from eventmicro.signature import MISSING, Signature
+from eventmicro.subscriber import Subscriber
+from eventmicro.wire import ENDPOINT_QUEUE, cancel_subject, endpoint_subject
+
+log = logging.getLogger(__name__)
+
+Hook = Callable[[], Any]
+
+
+class Node:
+    """Starts the endpoints and subscribers of a service on one broker, and stops them without losing a call."""
+
+    def __init__(
+        self,
+        service: str,
+        client: Client,
+        codecs: Codecs,
+        middleware: tuple[Middleware, ...],
+        overrides: Overrides,
+        stop_timeout: float,
+    ) -> None:
+        self._service = service
+        self._client = client
+        self._broker: Broker = client.broker
+        self._codecs = codecs
+        self._middleware = middleware
+        self._overrides = overrides
+        self._stop_timeout = stop_timeout
+        self._calls = RunningCalls()
+        self._handlers: list[Endpoint | Subscriber] = []
+        self._subscriptions: list[Subscription] = []
+        self._state: Any = None
+        self._undo = AsyncExitStack()
+
+    async def start(
+        self,
+        endpoints: Iterable[EndpointDeclaration],
+        subscribers: Iterable[SubscriberDeclaration],
+        lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None,
+        before_start: Iterable[Hook],
+        after_start: Iterable[Hook],
+    ) -> None:
+        """Connect, enter the lifespan, run the hooks around subscribing. Where one fails, all before it is undone."""
+        endpoints, subscribers = list(endpoints), list(subscribers)
+        self._check_capabilities(endpoints, subscribers)
+        async with AsyncExitStack() as undo:
+            await self._client.connect()
+            undo.push_async_callback(self._client.close)
+            if lifespan is not None:
+                self._state = await undo.enter_async_context(lifespan())
+            for hook in before_start:
+                await run_hook(hook)
+            if endpoints:
+                cancels = await self._broker.subscribe(cancel_subject(self._service), self._calls.receive_cancel)
+                undo.push_async_callback(cancels.drain)
+            undo.push_async_callback(self._drain)
+            for subscriber in subscribers:
+                await self._start_subscriber(subscriber)
+            for endpoint in endpoints:
+                await self._start_endpoint(endpoint)
+            await self._broker.flush()
+            for hook in after_start:
+                await run_hook(hook)
+            self._undo = undo.pop_all()
+
+    async def stop(self, before_stop: Iterable[Hook], after_stop: Iterable[Hook]) -> None:
+        """Run the hooks around: take no more, finish what runs, leave the lifespan, flush, close.
+
+        All of it is done, whatever fails; then the errors are raised, in a group where they are several.
+        """
+        errors: list[Exception] = []
+        for hook in before_stop:
+            await _attempt(run_hook(hook), errors)
+        await _attempt(self._undo.aclose(), errors)
+        for hook in after_stop:
+            await _attempt(run_hook(hook), errors)
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise ExceptionGroup(f"service {self._service!r} stopped with errors", errors)
+
+    def _check_capabilities(
+        self, endpoints: list[EndpointDeclaration], subscribers: list[SubscriberDeclaration]
+    ) -> None:
+        wishes = [(e.name, Capabilities(request_reply=True, queue_groups=True)) for e in endpoints]
+        wishes += [(s.name, _needs(s)) for s in subscribers]
+        for name, needed in wishes:
+            missing = self._broker.capabilities.missing(needed)
+            if missing:
+                raise Unsupported(f"{self._service}.{name} needs {', '.join(missing)}, which {self._broker.url} lacks")
+
+    async def _start_endpoint(self, declared: EndpointDeclaration) -> None:
+        endpoint = Endpoint(
+            self._service,
+            declared.name,
+            self._compile(declared.signature, declared.middleware, Side.ENDPOINT),
+            self._body(declared.request),
+            self._codecs.body(declared.reply),
+            broker=self._broker,
+            calls=self._calls,
+            concurrency=declared.concurrency,
+            timeout=declared.timeout,
+            state=self._state,
+        )
+        self._handlers.append(endpoint)
+        subject = endpoint_subject(self._service, declared.name)
+        self._subscriptions.append(await self._broker.subscribe(subject, endpoint.receive, queue=ENDPOINT_QUEUE))
+
+    async def _start_subscriber(self, declared: SubscriberDeclaration) -> None:
+        subscriber = Subscriber(
+            self._service,
+            declared.name,
+            self._compile(declared.signature, declared.middleware, Side.SUBSCRIBER),
+            self._body(declared.event),
+            declared.concurrency,
+            self._state,
+        )
+        self._handlers.append(subscriber)
+        subscription = await self._broker.subscribe(declared.subject, subscriber.receive, queue=declared.queue)
+        self._subscriptions.append(subscription)
+
+    def _compile(self, signature: Signature, own: tuple[Middleware, ...], side: Side) -> Any:
+        return compose((*self._middleware, *own), side, signature.compile(self._overrides))
+
+    def _body(self, kind: Any) -> Body | None:
+        return None if kind is MISSING else self._codecs.body(kind)
+
+    async def _drain(self) -> None:
+        """Take no more, let what runs finish, and cut off what is not done in time."""
+        try:
+            async with asyncio.timeout(self._stop_timeout):
+                await asyncio.gather(*(subscription.drain() for subscription in self._subscriptions))
+                for handler in self._handlers:
+                    await handler.inflight.finish()
+        except TimeoutError:
+            pass  # what has not been handed over by now goes with the connection
+        self._calls.stopping = True
+        for handler in self._handlers:
+            cut_off = await handler.inflight.cut_off()
+            if cut_off:
+                log.warning("%s: %d cut off after %g s", handler.name, cut_off, self._stop_timeout)
+
+
+def _needs(subscriber: SubscriberDeclaration) -> Capabilities:
+    return Capabilities(
+        queue_groups=subscriber.queue is not None,
+        broadcast=subscriber.queue is None,
+        wildcards="*" in subscriber.subject or ">" in subscriber.subject,
+    )
+
+
+async def run_hook(hook: Hook) -> None:
+    """Run a plain or an async hook."""
+    result = hook()
+    if inspect.isawaitable(result):
+        await result
+
+
+async def _attempt(step: Any, errors: list[Exception]) -> None:
+    try:
+        await step
+    except Exception as error:
+        errors.append(error)

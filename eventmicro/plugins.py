@@ -1,0 +1,74 @@
+"""Adapters, found by entry point and loaded only when asked for; ours in the same way as anybody's.
+
+An adapter's package names itself in the entry-point group `eventmicro.brokers`, under the URL scheme that it serves:
+
+    [project.entry-points."eventmicro.brokers"]
+    pulsar = "acme_eventmicro_pulsar:PulsarBroker"
+
+What is named is called with the URL and returns a Broker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from eventmicro.broker import Broker
+from eventmicro.errors import BrokerNotFound, UsageError
+
+BROKERS = "eventmicro.brokers"
+BROKER_VARIABLE = "EVENTMICRO_BROKER"
+
+
+def open_broker(broker: str | Broker | None) -> Broker:
+    """The broker for a URL, not yet connected; a Broker is returned as it is, None means `EVENTMICRO_BROKER`.
+
+    Raises:
+        BrokerNotFound: no adapter serves the URL's scheme, or the adapter's driver is not installed.
+        UsageError: no URL was given at all.
+    """
+    if broker is None:
+        broker = os.environ.get(BROKER_VARIABLE)
+    if not broker:
+        raise UsageError(
+            f"no broker is set: pass a URL such as 'nats://127.0.0.1:4222' or 'memory://', or set {BROKER_VARIABLE}"
+        )
+    if not isinstance(broker, str):
+        return broker
+    scheme, separator, _ = broker.partition("://")
+    if not separator:
+        raise UsageError(f"broker {broker!r} is no URL: write 'nats://127.0.0.1:4222' or 'memory://'")
+    factory: Callable[[str], Broker] = load(BROKERS, scheme, "broker")
+    return factory(broker)
+
+
+def known(group: str) -> dict[str, EntryPoint]:
+    """What is installed in an entry-point group, by name."""
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def load(group: str, name: str, what: str) -> Any:
+    """Load what an entry point names.
+
+    Raises:
+        BrokerNotFound: nothing of this name is installed, or a package that it needs is missing.
+    """
+    points = known(group)
+    if name not in points:
+        raise BrokerNotFound(f"no {what} {name!r} is installed; installed: {', '.join(sorted(points)) or 'none'}")
+    point = points[name]
+    try:
+        return point.load()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == point.module.partition(".")[0]:
+            raise
+        package = point.dist.name if point.dist is not None else name
+        extra = f"{package}[{_extra(point)}]"
+        raise BrokerNotFound(f"{what} {name!r} needs {error.name}: pip install '{extra}'") from error
+
+
+def _extra(point: EntryPoint) -> str:
+    """The extra that brings an adapter's driver: by custom the last word of the adapter's package."""
+    return point.module.partition(".")[0].rpartition("_")[2]

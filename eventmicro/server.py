@@ -1,0 +1,204 @@
+"""The serving side of a call: decode, run the handler, and give every request exactly one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable
+from typing import Any
+
+from eventmicro.broker import Broker
+from eventmicro.codecs import Body
+from eventmicro.context import Context, Side, enter_context
+from eventmicro.eager import Task
+from eventmicro.errors import (
+    BadRequest,
+    CallTimeout,
+    DecodeError,
+    InternalError,
+    MessageTooLarge,
+    ServiceError,
+    TransportError,
+    Unavailable,
+)
+from eventmicro.inflight import InFlight
+from eventmicro.message import Delivery, Message
+from eventmicro.middleware import Handler
+from eventmicro.wire import CONTENT_TYPE, budget_of, content_type, error_headers
+
+log = logging.getLogger(__name__)
+
+# How many cancellations of calls that have not come up yet are remembered; they may be other instances' calls.
+REMEMBERED = 10_000
+
+
+class RunningCalls:
+    """The calls of one service whose handlers are waiting for something, by reply subject, so they can be cancelled."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Task] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._outcomes: dict[str, ServiceError | None] = {}
+        self._cancelled: dict[str, None] = {}
+        self.stopping = False
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def add(self, reply: str, task: Task, deadline: float | None, late: ServiceError | None) -> None:
+        """A handler waits: from now on its call can be cancelled, and is at its deadline, with the outcome `late`."""
+        self._tasks[reply] = task
+        task.add_done_callback(lambda _: self._remove(reply))
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            self._timers[reply] = asyncio.get_running_loop().call_later(left, self._cancel, reply, late)
+
+    def receive_cancel(self, delivery: Delivery) -> None:
+        """A caller no longer waits; where its call has not come up yet, it will not be started."""
+        reply = delivery.body.decode("utf-8", "replace")
+        if reply in self._tasks:
+            self._cancel(reply, None)
+        elif len(reply) <= 256:
+            self._cancelled[reply] = None
+            if len(self._cancelled) > REMEMBERED:
+                del self._cancelled[next(iter(self._cancelled))]
+
+    def was_cancelled(self, reply: str) -> bool:
+        """Whether the caller has given this call up before it was started."""
+        if reply not in self._cancelled:
+            return False
+        del self._cancelled[reply]
+        return True
+
+    def outcome(self, reply: str) -> ServiceError | None:
+        """What to answer to a call whose handler was cancelled; None where nobody waits for an answer."""
+        if reply in self._outcomes:
+            return self._outcomes[reply]
+        if self.stopping:
+            return Unavailable("the service stopped before the call was finished", retryable=False)
+        return InternalError("the handler was cancelled")
+
+    def _cancel(self, reply: str, outcome: ServiceError | None) -> None:
+        self._outcomes[reply] = outcome
+        self._tasks[reply].cancel()
+
+    def _remove(self, reply: str) -> None:
+        self._tasks.pop(reply, None)
+        self._outcomes.pop(reply, None)
+        timer = self._timers.pop(reply, None)
+        if timer is not None:
+            timer.cancel()
+
+
+class Endpoint:
+    """One endpoint at work. Lives from the start of its service to its stop.
+
+    Args:
+        service, name: `orders` and `quote`, called as `orders.quote`.
+        handler: the compiled handler, middleware around it.
+        request, reply: the bodies of its types; None as request where the handler takes none.
+        concurrency: how many of its calls may wait for something at the same time; further ones wait in line.
+        timeout: how long a call may take, in seconds, where its caller gives it more; None: as long as the caller waits.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        name: str,
+        handler: Handler,
+        request: Body | None,
+        reply: Body,
+        *,
+        broker: Broker,
+        calls: RunningCalls,
+        concurrency: int,
+        timeout: float | None,
+        state: Any,
+    ) -> None:
+        self.name = f"{service}.{name}"
+        self.inflight = InFlight(concurrency)
+        self._service = service
+        self._endpoint = name
+        self._handler = handler
+        self._request = request
+        self._reply = reply
+        self._broker = broker
+        self._calls = calls
+        self._timeout = timeout
+        self._state = state
+
+    def receive(self, delivery: Delivery) -> Awaitable[None] | None:
+        """What the broker hands the requests to."""
+        reply = delivery.reply
+        if self._calls.was_cancelled(reply):
+            return None
+        limit = budget_of(reply)
+        late = None  # a caller that gave a budget knows by itself when it is used up
+        if self._timeout is not None and (limit is None or self._timeout < limit):
+            limit = self._timeout
+            late = CallTimeout(f"not finished within the endpoint's own timeout of {limit:g} s")
+        deadline = None if limit is None else time.monotonic() + limit
+        task = self.inflight.start(self._serve(delivery, deadline))
+        if task is not None:
+            self._calls.add(reply or f"no reply {id(delivery)}", task, deadline, late)
+        return self.inflight.room()
+
+    async def _serve(self, delivery: Delivery, deadline: float | None) -> None:
+        reply = Message(delivery.reply)
+        try:
+            named = content_type(delivery.headers) if delivery.headers else None
+            request = None if self._request is None else self._read(self._request, delivery, named)
+            context = Context(
+                Side.ENDPOINT,
+                self._service,
+                self._endpoint,
+                delivery.subject,
+                delivery.headers,
+                deadline,
+                delivery.attempt,
+                self._state,
+            )
+            enter_context(context)
+            self._write(reply, await self._handler(request, context), named)
+        except ServiceError as error:
+            self._write_error(reply, error)
+        except asyncio.CancelledError:
+            outcome = self._calls.outcome(delivery.reply)
+            if outcome is None:
+                return
+            self._write_error(reply, outcome)
+        except Exception:
+            log.exception("%s failed", self.name)
+            self._write_error(reply, InternalError("the endpoint failed; the log of its service says why"))
+        if delivery.reply:
+            await self._send(reply)
+
+    def _read(self, body: Body, delivery: Delivery, named: str | None) -> Any:
+        decode = body.decode if named is None else body.decoder(named)
+        try:
+            return decode(delivery.body)
+        except DecodeError as error:
+            raise BadRequest(f"the request is {error}", errors=error.errors) from None
+
+    def _write(self, reply: Message, value: Any, named: str | None) -> None:
+        """Encode the reply in the caller's content type where it can be, else in its own, and say so."""
+        encode = self._reply.encode if named is None else self._reply.encoder(named)
+        if encode is None:
+            encode = self._reply.encode
+            reply.headers = {CONTENT_TYPE: self._reply.content_type}
+        reply.body = encode(value)
+
+    def _write_error(self, reply: Message, error: ServiceError) -> None:
+        reply.headers = error_headers(error.code, error.detail)
+        reply.body = error.to_json(self.name)
+
+    async def _send(self, reply: Message) -> None:
+        try:
+            await self._broker.publish(reply)
+        except MessageTooLarge as error:
+            log.error("%s: %s", self.name, error)
+            self._write_error(reply, InternalError("the reply is too large for the broker"))
+            await self._broker.publish(reply)
+        except TransportError as error:
+            log.error("%s: a reply was lost: %s", self.name, error)

@@ -1,0 +1,280 @@
+"""Service: what a user declares, and the only place where the parts meet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from eventmicro.broker import Broker
+from eventmicro.client import DEFAULT_TIMEOUT, Client, Messaging
+from eventmicro.codec import Codec
+from eventmicro.codecs import Codecs
+from eventmicro.declare import (
+    ENDPOINT_CONCURRENCY,
+    OWN_QUEUE,
+    EndpointDeclaration,
+    SubscriberDeclaration,
+    declare_endpoint,
+    declare_subscriber,
+    marked_methods,
+)
+from eventmicro.errors import UsageError
+from eventmicro.middleware import Middleware
+from eventmicro.node import Hook, Node
+from eventmicro.signature import MISSING
+from eventmicro.topic import Topic
+from eventmicro.wire import check_name
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+H = TypeVar("H", bound=Hook)
+
+
+class Service(Messaging):
+    """A service: its endpoints, its subscribers, and its own client. Several may live in one process.
+
+    Args:
+        name: letters, digits, `_` and `-`; its endpoints are called as `name.endpoint`.
+        version: its version, after semver.org.
+        broker: a URL such as `nats://127.0.0.1:4222`, or a Broker. One that is connected already stays connected at the
+            end: who opened it closes it. Default: what `run` is given, or what `EVENTMICRO_BROKER` says.
+        middleware: what runs around each message on all four sides: endpoints, subscribers, calls and publishes of
+            this service; `sides` restricts one to some of them. The first is the outermost.
+        codecs: codecs of your own, asked before the ready-made ones.
+        lifespan: an async context manager, entered when the broker is connected and before the first message, left
+            after the last one; what it yields is `context.state`.
+        timeout: how long this service's own calls wait where they do not say so themselves, in seconds.
+        stop_timeout: how long a stop waits for what runs, in seconds, before it cuts it off.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: str = "0.0.0",
+        broker: str | Broker | None = None,
+        middleware: Iterable[Middleware] = (),
+        codecs: Iterable[Codec] = (),
+        lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        stop_timeout: float = 10.0,
+    ) -> None:
+        self.name = check_name(name, "service")
+        self.version = version
+        self.broker = broker
+        self.endpoints: dict[str, EndpointDeclaration] = {}
+        self.subscribers: dict[str, SubscriberDeclaration] = {}
+        self._middleware = tuple(middleware)
+        self._own_codecs = tuple(codecs)
+        self._codecs = Codecs(self._own_codecs)
+        self._lifespan = lifespan
+        self._timeout = timeout
+        self._stop_timeout = stop_timeout
+        self._overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self._hooks: dict[str, list[Hook]] = {"before_start": [], "after_start": [], "before_stop": [], "after_stop": []}
+        self._client: Client | None = None
+        self._node: Node | None = None
+        self._changing = asyncio.Lock()
+
+    # -- declaring ---------------------------------------------------------------------------------------------------
+
+    @overload
+    def rpc(self, function: F, /) -> F: ...
+    @overload
+    def rpc(
+        self,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+        concurrency: int = ENDPOINT_CONCURRENCY,
+        middleware: Iterable[Middleware] = (),
+    ) -> Callable[[F], F]: ...
+    def rpc(self, function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
+        """Declare an endpoint: `async def quote(request: QuoteRequest) -> Quote`, called as `orders.quote`.
+
+        The function takes the request, a Context and dependencies, each only if it wants it, and stays callable itself.
+
+        Args:
+            name: the endpoint's name; default: the function's.
+            timeout: how long a call may take, in seconds, where its caller gives it more; default: what the caller gives.
+            concurrency: how many of its calls may wait for something at the same time; further ones wait in line.
+            middleware: what runs around this endpoint, inside the service's own middleware.
+
+        Raises:
+            SignatureError: the function cannot be an endpoint; the message says what to write instead.
+            UsageError: the name is taken, or an option is out of range.
+        """
+
+        def declare(function: F) -> F:
+            endpoint = declare_endpoint(function, **options)
+            self._check_new(endpoint.name)
+            if endpoint.request is not MISSING:
+                self._codecs.body(endpoint.request)
+            self._codecs.body(endpoint.reply)
+            self.endpoints[endpoint.name] = endpoint
+            return function
+
+        return declare if function is None else declare(function)
+
+    def subscribe(
+        self,
+        topic: Topic[Any] | str,
+        *,
+        name: str | None = None,
+        queue: str | None = OWN_QUEUE,
+        concurrency: int = 1,
+        middleware: Iterable[Middleware] = (),
+    ) -> Callable[[F], F]:
+        """Declare a subscriber: `async def bill(event: OrderPlaced) -> None`.
+
+        The function takes the event, a Context and dependencies, each only if it wants it, and stays callable itself.
+
+        Args:
+            topic: a Topic, or a subject, which may hold wildcards: `*` for one token, `>` for the rest.
+            name: the subscriber's name; default: the function's.
+            queue: who shares the events: each goes to one of those that name the same queue. Default: one copy for this
+                subscriber, whatever the number of instances. None: every instance gets every event.
+            concurrency: how many events may wait for something at the same time; with 1, the default, they are handled
+                one after the other, in order.
+            middleware: what runs around this subscriber, inside the service's own middleware.
+
+        Raises:
+            SignatureError: the function cannot be a subscriber; the message says what to write instead.
+            UsageError: the name is taken, the topic is no subject, or an option is out of range.
+        """
+
+        def declare(function: F) -> F:
+            subscriber = declare_subscriber(
+                self.name, topic, function, name, queue, concurrency, tuple(middleware)
+            )
+            self._check_new(subscriber.name)
+            if subscriber.event is not MISSING:
+                self._codecs.body(subscriber.event)
+            self.subscribers[subscriber.name] = subscriber
+            return function
+
+        return declare
+
+    def add(self, target: object) -> None:
+        """Declare the methods of an object that are marked with `@rpc` or `@subscribe`.
+
+        Raises:
+            UsageError: it has none, or one of them cannot be declared.
+        """
+        methods = list(marked_methods(target))
+        if not methods or isinstance(target, type):
+            raise UsageError(f"{target!r} is no object with methods marked by @rpc or @subscribe")
+        for method, mark in methods:
+            declare = self.rpc(**mark.options) if mark.topic is None else self.subscribe(mark.topic, **mark.options)
+            declare(method)
+
+    def override(self, dependency: Callable[..., Any], by: Callable[..., Any]) -> None:
+        """Use another function where `Depends(dependency)` stands, from the next start on; for tests."""
+        self._overrides[dependency] = by
+
+    def before_start(self, hook: H) -> H:
+        """Run this plain or async function when the broker is connected, before the first message is taken."""
+        self._hooks["before_start"].append(hook)
+        return hook
+
+    def after_start(self, hook: H) -> H:
+        """Run this function when the service has started."""
+        self._hooks["after_start"].append(hook)
+        return hook
+
+    def before_stop(self, hook: H) -> H:
+        """Run this function before a stop, while all still works."""
+        self._hooks["before_stop"].append(hook)
+        return hook
+
+    def after_stop(self, hook: H) -> H:
+        """Run this function when all is closed."""
+        self._hooks["after_stop"].append(hook)
+        return hook
+
+    def _check_new(self, name: str) -> None:
+        if name in self.endpoints or name in self.subscribers:
+            raise UsageError(f"service {self.name!r} has a handler {name!r} already; give this one a name=")
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    async def start(self, broker: str | Broker | None = None) -> None:
+        """Connect and start all that is declared; a started service stays as it is.
+
+        Args:
+            broker: the broker where the service itself names none.
+
+        Raises:
+            ConnectionFailed: no broker answered.
+            Unsupported: the broker cannot do what an endpoint or a subscriber needs.
+            UsageError: no broker is named anywhere.
+        """
+        async with self._changing:
+            if self._node is not None:
+                return
+            client = Client(
+                self.broker or broker, middleware=self._middleware, codecs=self._own_codecs, timeout=self._timeout
+            )
+            node = Node(self.name, client, self._codecs, self._middleware, self._overrides, self._stop_timeout)
+            self._client = client
+            try:
+                await node.start(
+                    self.endpoints.values(),
+                    self.subscribers.values(),
+                    self._lifespan,
+                    self._hooks["before_start"],
+                    self._hooks["after_start"],
+                )
+            except BaseException:
+                self._client = None
+                raise
+            self._node = node
+
+    async def stop(self) -> None:
+        """Take no more, finish what runs within `stop_timeout`, flush, close. A second call waits for the first.
+
+        Raises:
+            Exception: what a hook or the lifespan raised; all the rest was done nevertheless.
+        """
+        async with self._changing:
+            node, self._node = self._node, None
+            if node is None:
+                return
+            try:
+                await node.stop(self._hooks["before_stop"], self._hooks["after_stop"])
+            finally:
+                self._client = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def run(self, broker: str | Broker | None = None) -> None:
+        """Start, serve until SIGINT or SIGTERM, stop. Without a broker it starts or joins an embedded one.
+
+        Args:
+            broker: the broker where the service itself names none.
+        """
+        from eventmicro.runner import run
+
+        run([self], broker)
+
+    # -- its own client ----------------------------------------------------------------------------------------------
+
+    @property
+    def client(self) -> Client:
+        """The service's own client, on its broker and with its middleware.
+
+        Raises:
+            UsageError: the service is not started.
+        """
+        if self._client is None:
+            raise UsageError(f"service {self.name!r} is not started, so it has no connection to publish or call over")
+        return self._client

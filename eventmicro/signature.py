@@ -1,0 +1,143 @@
+"""What a handler's signature says: read once, when it is declared, and compiled once, when its service starts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from eventmicro.context import Context
+from eventmicro.depends import (
+    CONTEXT,
+    MESSAGE,
+    VARIADIC,
+    Arguments,
+    Depends,
+    Overrides,
+    Plan,
+    dependency_of,
+    hints_of,
+    name_of,
+    parameters,
+)
+from eventmicro.errors import SignatureError
+from eventmicro.middleware import Handler
+
+MISSING: Any = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a handler and what fills it: the message, the context, or a dependency."""
+
+    name: str
+    source: int | Depends
+    by_keyword: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A handler's signature.
+
+    takes: the type of the message parameter; MISSING where the handler takes none.
+    returns: the type of its result; MISSING where the author gave none.
+    """
+
+    function: Callable[..., Awaitable[Any]]
+    parameters: tuple[Parameter, ...]
+    takes: Any
+    returns: Any
+
+    def compile(self, overrides: Overrides | None = None) -> Handler:
+        """The handler as one function of message and context, with its dependencies filled in."""
+        plan = Plan(overrides)
+        places = [(p, p.source if isinstance(p.source, int) else plan.place(p.source)) for p in self.parameters]
+        arguments = Arguments(
+            tuple(place for p, place in places if not p.by_keyword),
+            tuple((p.name, place) for p, place in places if p.by_keyword),
+        )
+        if plan.steps:
+            return _with_dependencies(self.function, arguments, plan)
+        return _plain(self.function, arguments)
+
+
+def read_signature(function: Callable[..., Any], what: str) -> Signature:
+    """Read and check the signature of a handler; `what` says in messages what it is, such as "endpoint".
+
+    Raises:
+        SignatureError: it cannot be a handler; the message says what to write instead.
+    """
+    name = f"{what} {name_of(function)}"
+    _check_kind(function, name)
+    takes: Any = MISSING
+    found: list[Parameter] = []
+    for parameter, hint in parameters(function):
+        if parameter.kind in VARIADIC:
+            raise SignatureError(f"{name}: a handler has no *args or **kwargs; name what it takes")
+        dependency = dependency_of(parameter, hint)
+        source: int | Depends
+        if hint is Context:
+            source = CONTEXT
+        elif dependency is not None:
+            source = dependency
+        elif hint is MISSING:
+            raise SignatureError(_untyped(name, parameter))
+        elif takes is MISSING:
+            takes, source = hint, MESSAGE
+        else:
+            raise SignatureError(
+                f"{name}: a handler takes one message, and {parameter.name!r} would be the second; put both in one "
+                f"model, or mark what is not the message as Annotated[..., Depends(...)] or Context"
+            )
+        found.append(Parameter(parameter.name, source, parameter.kind is parameter.KEYWORD_ONLY))
+    return Signature(function, tuple(found), takes, hints_of(function).get("return", MISSING))
+
+
+def _check_kind(function: Any, name: str) -> None:
+    if inspect.isasyncgenfunction(function):
+        raise SignatureError(f"{name}: it yields; a handler returns one value, so write `return`")
+    if not callable(function) or inspect.isclass(function):
+        raise SignatureError(f"{name}: not a function; decorate an `async def`")
+    if not inspect.iscoroutinefunction(function):
+        raise SignatureError(
+            f"{name}: write `async def`; call what blocks by `await asyncio.to_thread(...)`, so that the other "
+            f"messages need not wait for it"
+        )
+
+
+def _untyped(name: str, parameter: inspect.Parameter) -> str:
+    if parameter.name in ("self", "cls"):
+        return (
+            f"{name}: a method cannot be decorated by a service before there is an object; "
+            f"mark it with `@rpc` or `@subscribe` from eventmicro, then `service.add(YourClass())`"
+        )
+    return f"{name}: parameter {parameter.name!r} has no type; write `{parameter.name}: YourModel`"
+
+
+def _plain(function: Callable[..., Awaitable[Any]], arguments: Arguments) -> Handler:
+    if arguments == Arguments((MESSAGE,)):
+        return lambda message, context: function(message)
+    if arguments == Arguments((MESSAGE, CONTEXT)):
+        return function
+    return lambda message, context: arguments.call(function, [message, context])  # type: ignore[no-any-return]
+
+
+def _with_dependencies(function: Callable[..., Awaitable[Any]], arguments: Arguments, plan: Plan) -> Handler:
+    steps = tuple(plan.steps)
+
+    async def handle(message: Any, context: Context) -> Any:
+        values: list[Any] = [message, context]
+        for step in steps:
+            values.append(await step.run(values, None) if step.waits else step.arguments.call(step.function, values))
+        return await arguments.call(function, values)
+
+    async def handle_and_clean_up(message: Any, context: Context) -> Any:
+        values: list[Any] = [message, context]
+        async with AsyncExitStack() as stack:
+            for step in steps:
+                values.append(await step.run(values, stack))
+            return await arguments.call(function, values)
+
+    return handle_and_clean_up if plan.cleans_up else handle

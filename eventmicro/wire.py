@@ -1,0 +1,124 @@
+"""The names on the wire: subjects, headers, content types. Their specification is docs/wire.md.
+
+A body is the user's message and nothing else, a header is sent only where it carries something, and the time a call
+has left travels in its reply subject, `<inbox>.<call>.<milliseconds>ms`, which costs no header at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from eventmicro.errors import UsageError
+
+CONTENT_TYPE = "Content-Type"
+JSON = "application/json"
+PROTOBUF = "application/protobuf"
+OCTET_STREAM = "application/octet-stream"
+
+# NATS Services API (ADR-32): an error reply carries both headers.
+ERROR = "Nats-Service-Error"
+ERROR_CODE = "Nats-Service-Error-Code"
+# What a broker answers in place of a service when nobody listens: this header, no body.
+STATUS = "Status"
+NO_RESPONDERS = "503"
+
+# The queue group that the instances of one service share for their endpoints (ADR-32's default).
+ENDPOINT_QUEUE = "q"
+MAX_ERROR_HEADER = 200
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if it can name a service, an endpoint or a subscriber.
+
+    Raises:
+        UsageError: it is empty or has other signs than letters, digits, `_` and `-`.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{what} name {name!r}: write letters, digits, '_' and '-' only, without dots or spaces")
+    return name
+
+
+def check_subject(subject: str, *, wildcards: bool = False) -> str:
+    """Return `subject` if it is one: tokens with dots between; with `wildcards`, `*` for a token, a last `>` for the rest.
+
+    Raises:
+        UsageError: a token is empty, has a space or a control sign, or a wildcard stands where none may.
+    """
+    tokens = subject.split(".")
+    for position, token in enumerate(tokens):
+        if not token or " " in token or _CONTROL.search(token):
+            raise UsageError(f"subject {subject!r}: write tokens with dots between, such as 'orders.placed'")
+        if "*" in token or ">" in token:
+            whole = token == "*" or (token == ">" and position == len(tokens) - 1)
+            if not wildcards:
+                raise UsageError(f"subject {subject!r}: wildcards are for subscribing; publish to one exact subject")
+            if not whole:
+                raise UsageError(f"subject {subject!r}: '*' stands for one whole token, '>' for the rest, at the end")
+    return subject
+
+
+def endpoint_subject(service: str, endpoint: str) -> str:
+    """Where the instances of a service are called: `orders.quote`."""
+    return f"{service}.{endpoint}"
+
+
+def cancel_subject(service: str) -> str:
+    """Where a caller that no longer waits says so, with the reply subject of its call as the body."""
+    return f"{service}.$cancel"
+
+
+def with_budget(call: str, seconds: float) -> str:
+    """The reply subject of a call that has `seconds` left."""
+    return f"{call}.{max(1, int(seconds * 1000))}ms"
+
+
+def budget_of(reply: str) -> float | None:
+    """The seconds that a caller still waits, by its reply subject; None where a foreign client says nothing of it."""
+    if reply[-2:] != "ms":
+        return None
+    digits = reply[reply.rfind(".") + 1 : -2]
+    return int(digits) / 1000 if digits.isdecimal() and len(digits) < 12 else None
+
+
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """A copy of `headers`, for sending.
+
+    Raises:
+        UsageError: a name is not a token of printable ASCII, a value is no string or has a line break.
+    """
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise UsageError(f"metadata name {name!r}: write letters, digits and '-', without spaces or colons")
+        if not isinstance(value, str):
+            raise UsageError(f"metadata {name!r} is a {type(value).__name__}: values are strings")
+        if "\n" in value or "\r" in value:
+            raise UsageError(f"metadata {name!r} has a line break: values are single lines")
+    return dict(headers)
+
+
+def header(headers: Mapping[str, str] | None, name: str) -> str | None:
+    """The value of a header, whatever the case in which a foreign client wrote its name."""
+    if not headers:
+        return None
+    value = headers.get(name)
+    if value is None:
+        wanted = name.lower()
+        value = next((v for k, v in headers.items() if k.lower() == wanted), None)
+    return value
+
+
+def content_type(headers: Mapping[str, str] | None) -> str | None:
+    """The content type a message names, without its parameters and in lower case; None where it names none."""
+    value = header(headers, CONTENT_TYPE)
+    return value.partition(";")[0].strip().lower() if value else None
+
+
+def error_headers(code: int, detail: str) -> dict[str, str]:
+    """The two headers that mark a reply as an error: one line of ASCII, never empty, never long."""
+    line = _CONTROL.sub(" ", detail).encode("ascii", "replace").decode()[:MAX_ERROR_HEADER].strip()
+    return {ERROR: line or "error", ERROR_CODE: str(code)}
