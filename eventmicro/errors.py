@@ -107,7 +107,7 @@ class ServiceError(EventMicroError):
         errors: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(detail)
-        self.detail = detail
+        self.detail = str(detail)
         self.id = id
         self.errors = errors
         if code is not None:
@@ -117,7 +117,7 @@ class ServiceError(EventMicroError):
 
     def __str__(self) -> str:
         where = f"{self.id}: " if self.id else ""
-        fields = "; ".join(f"{'.'.join(map(str, e.get('loc', ())))}: {e.get('msg', '')}" for e in self.errors)
+        fields = "; ".join(f"{_path(e.get('loc'))}: {e.get('msg', '')}" for e in self.errors)
         return f"{where}{self.code} {self.status}: {self.detail}{f' ({fields})' if fields else ''}"
 
     @property
@@ -139,7 +139,7 @@ class ServiceError(EventMicroError):
         }
         if self.errors:
             form["errors"] = list(self.errors)
-        return json.dumps(form).encode()
+        return json.dumps(form, default=str).encode()
 
     @staticmethod
     def from_json(body: bytes, *, code: int, detail: str, id: str) -> ServiceError:
@@ -159,6 +159,11 @@ class ServiceError(EventMicroError):
             retryable=bool(form.get("retryable", kind.retryable)),
             errors=[e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else (),
         )
+
+
+def _path(loc: object) -> str:
+    """Where in a message something is wrong; a foreign service may say it in any form."""
+    return ".".join(map(str, loc)) if isinstance(loc, list | tuple) else "" if loc is None else str(loc)
 
 
 class BadRequest(ServiceError):

@@ -1,0 +1,72 @@
+"""Runs `async def` tests, each in an event loop of its own, bounded in time and checked for tasks left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+# How long one test may take, in seconds; a mark `@pytest.mark.timeout_seconds(60)` sets it for one test.
+TIMEOUT = 30.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "timeout_seconds(seconds): how long this async test may take; default 30")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an `async def` test; leave every other to pytest."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    mark = pyfuncitem.get_closest_marker("timeout_seconds")
+    seconds = float(mark.args[0]) if mark else TIMEOUT
+    asyncio.run(run_bounded(pyfuncitem.obj, arguments, seconds), debug=False)
+    return True
+
+
+async def run_bounded(test: Callable[..., Awaitable[Any]], arguments: dict[str, Any], seconds: float) -> None:
+    """Await a test; fail where it takes too long, or leaves a task behind that was not there before."""
+    before = asyncio.all_tasks()
+    bound = asyncio.timeout(seconds)
+    try:
+        async with bound:
+            await test(**arguments)
+    except TimeoutError:
+        if bound.expired():
+            pytest.fail(f"the test was not done within {seconds:g} s", pytrace=False)
+        raise
+    await check_no_task_left(before)
+
+
+async def check_no_task_left(before: set[asyncio.Task[Any]]) -> None:
+    """Let what is ending end, then fail if a task is left that was not in `before`."""
+    for _ in range(10):
+        if asyncio.all_tasks() <= before:
+            return
+        await asyncio.sleep(0)
+    left = "\n  ".join(repr(task) for task in asyncio.all_tasks() - before)
+    pytest.fail(f"the test left tasks behind:\n  {left}", pytrace=False)
+
+
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+
+
+@pytest.fixture
+def until() -> Until:
+    """`await until(lambda: len(seen) == 3)`: return as soon as it is true; fail after ten seconds."""
+
+    async def until(condition: Callable[[], object]) -> None:
+        try:
+            async with asyncio.timeout(10):
+                while not condition():
+                    await asyncio.sleep(0.001)
+        except TimeoutError:
+            pytest.fail("what was waited for did not come about within 10 s")
+
+    return until
