@@ -1,0 +1,1 @@
+"""The demo: a week of earthquakes, three services, one live view. Start it with `python -m examples.quakes`."""
