@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from itertools import count
 
 from eventmicro.broker import Broker, Subscription
@@ -94,10 +95,8 @@ class Caller:
 
     async def _give_up(self, service: str, reply: str) -> None:
         """Tell the service that nobody waits any more, so that it stops working on the call."""
-        try:
+        with suppress(EventMicroError):  # the connection is away, and with it the request or its reply
             await self._broker.publish(Message(cancel_subject(service), reply.encode()))
-        except EventMicroError:
-            pass  # the connection is away, and with it the request or its reply
 
 
 def timed_out(endpoint: str, elapsed: float) -> CallTimeout:

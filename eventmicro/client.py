@@ -293,9 +293,7 @@ def _read_reply(delivery: Delivery, context: _Outgoing) -> Any:
     code = header(headers, ERROR_CODE)
     if code is not None or header(headers, ERROR) is not None:
         number = int(code) if code and code.isdecimal() and len(code) < 9 else 500
-        raise ServiceError.from_json(
-            delivery.body, code=number, detail=header(headers, ERROR) or "", id=context.topic
-        )
+        raise ServiceError.from_json(delivery.body, code=number, detail=header(headers, ERROR) or "", id=context.topic)
     if header(headers, STATUS) == NO_RESPONDERS and not delivery.body:
         raise Unavailable(
             f"nobody serves {context.topic}: is the service {context.service!r} running, on this broker, "

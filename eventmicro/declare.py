@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 # How many calls of one endpoint may wait for something at the same time, where nothing else is said.
 ENDPOINT_CONCURRENCY = 1000
-# The queue of a subscriber that names none: its own, `<service>.<subscriber>`, so that its service gets one copy for it.
+# The queue of a subscriber that names none: its own, `<service>.<subscriber>`, so that its service gets one copy.
 OWN_QUEUE = ""
 
 
@@ -152,7 +152,7 @@ def rpc(
     concurrency: int = ENDPOINT_CONCURRENCY,
     middleware: tuple[Middleware, ...] = (),
 ) -> Callable[[F], F]: ...
-def rpc(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
+def rpc(function: F | None = None, **options: Any) -> F | Callable[[F], F]:
     """Mark a method as an endpoint of the service that its object is added to; options as in `Service.rpc`."""
     mark = _marker(Mark(None, options))
     return mark if function is None else mark(function)

@@ -101,7 +101,8 @@ class Plan:
             return Step(asynccontextmanager(function), arguments, waits=True, cleans_up=True)
         if inspect.isgeneratorfunction(function):
             return Step(contextmanager(function), arguments, waits=False, cleans_up=True)
-        waits = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+        called = function if inspect.isroutine(function) else type(function).__call__
+        waits = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
         return Step(function, arguments, waits=waits, cleans_up=False)
 
     def _arguments(self, function: Callable[..., Any]) -> Arguments:

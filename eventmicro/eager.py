@@ -1,11 +1,11 @@
 """Start a coroutine at once, and give it a task of its own only where it suspends.
 
-Most handlers never wait, and a task for each of them would cost more than all the rest of a message. What runs eagerly
-still finds a task of its own in `asyncio.current_task()` and its own copy of the context variables, so `asyncio.timeout`,
-task groups and context variables behave in it as in any task.
+Most handlers never wait, and a task for each of them would cost more than all the rest of a message. What runs
+eagerly still finds a task of its own in `asyncio.current_task()` and its own copy of the context variables, so
+`asyncio.timeout`, task groups and context variables behave in it as in any task.
 
 From Python 3.12 on asyncio does this itself (`eager_start`). On 3.11 a task made in advance lends its name: the
-coroutine is stepped as that task and moves into it where it suspends; where it ends first, the task serves the next one.
+coroutine is stepped as that task and moves into it where it suspends; where it ends first, the task serves the next.
 """
 
 from __future__ import annotations

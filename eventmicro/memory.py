@@ -76,7 +76,7 @@ class MemoryBroker:
     async def publish(self, message: Message) -> None:
         hub = self._connected_hub()
         if len(message.body) > self._max_payload:
-            raise MessageTooLarge(f"{len(message.body)} bytes for {message.subject}, over the {self._max_payload} allowed")
+            raise MessageTooLarge(f"{message.subject}: {len(message.body)} bytes, over the {self._max_payload} allowed")
         targets = list(hub.targets(message.subject))
         if not targets:
             if message.reply:
@@ -267,5 +267,3 @@ def _shared_hub(name: str) -> _Hub:
     if hub is None:
         hub = hubs[name] = _Hub()
     return hub
-
-

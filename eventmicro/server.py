@@ -99,7 +99,7 @@ class Endpoint:
         handler: the compiled handler, middleware around it.
         request, reply: the bodies of its types; None as request where the handler takes none.
         concurrency: how many of its calls may wait for something at the same time; further ones wait in line.
-        timeout: how long a call may take, in seconds, where its caller gives it more; None: as long as the caller waits.
+        timeout: how long a call may take, in seconds, where its caller gives more; None: what the caller gives.
     """
 
     def __init__(

@@ -31,6 +31,8 @@ from eventmicro.wire import check_name
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 H = TypeVar("H", bound=Hook)
 
+HOOKS = ("before_start", "after_start", "before_stop", "after_stop")
+
 
 class Service(Messaging):
     """A service: its endpoints, its subscribers, and its own client. Several may live in one process.
@@ -73,7 +75,7 @@ class Service(Messaging):
         self._timeout = timeout
         self._stop_timeout = stop_timeout
         self._overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
-        self._hooks: dict[str, list[Hook]] = {"before_start": [], "after_start": [], "before_stop": [], "after_stop": []}
+        self._hooks: dict[str, list[Hook]] = {when: [] for when in HOOKS}
         self._client: Client | None = None
         self._node: Node | None = None
         self._changing = asyncio.Lock()
@@ -91,14 +93,14 @@ class Service(Messaging):
         concurrency: int = ENDPOINT_CONCURRENCY,
         middleware: Iterable[Middleware] = (),
     ) -> Callable[[F], F]: ...
-    def rpc(self, function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
+    def rpc(self, function: F | None = None, **options: Any) -> F | Callable[[F], F]:
         """Declare an endpoint: `async def quote(request: QuoteRequest) -> Quote`, called as `orders.quote`.
 
         The function takes the request, a Context and dependencies, each only if it wants it, and stays callable itself.
 
         Args:
             name: the endpoint's name; default: the function's.
-            timeout: how long a call may take, in seconds, where its caller gives it more; default: what the caller gives.
+            timeout: how long a call may take, in seconds, where its caller gives more; default: what the caller gives.
             concurrency: how many of its calls may wait for something at the same time; further ones wait in line.
             middleware: what runs around this endpoint, inside the service's own middleware.
 
@@ -146,9 +148,7 @@ class Service(Messaging):
         """
 
         def declare(function: F) -> F:
-            subscriber = declare_subscriber(
-                self.name, topic, function, name, queue, concurrency, tuple(middleware)
-            )
+            subscriber = declare_subscriber(self.name, topic, function, name, queue, concurrency, tuple(middleware))
             self._check_new(subscriber.name)
             if subscriber.event is not MISSING:
                 self._codecs.body(subscriber.event)

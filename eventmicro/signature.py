@@ -121,7 +121,7 @@ def _plain(function: Callable[..., Awaitable[Any]], arguments: Arguments) -> Han
         return lambda message, context: function(message)
     if arguments == Arguments((MESSAGE, CONTEXT)):
         return function
-    return lambda message, context: arguments.call(function, [message, context])  # type: ignore[no-any-return]
+    return lambda message, context: arguments.call(function, [message, context])
 
 
 def _with_dependencies(function: Callable[..., Awaitable[Any]], arguments: Arguments, plan: Plan) -> Handler:

@@ -44,7 +44,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def check_subject(subject: str, *, wildcards: bool = False) -> str:
-    """Return `subject` if it is one: tokens with dots between; with `wildcards`, `*` for a token, a last `>` for the rest.
+    """Return `subject` if it is one: tokens with dots between; with `wildcards` also `*` and a last `>`.
 
     Raises:
         UsageError: a token is empty, has a space or a control sign, or a wildcard stands where none may.

@@ -7,7 +7,7 @@ import logging
 from types import TracebackType
 from typing import Self
 
-from nats.errors import Error, SlowConsumerError
+from nats.errors import Error, SlowConsumerError, StaleConnectionError, UnexpectedEOF
 
 from eventmicro.broker import Capabilities, Receive
 from eventmicro.errors import ConnectionFailed, Disconnected, MessageTooLarge, TransportError
@@ -80,7 +80,8 @@ class NatsBroker:
         try:
             await driver.publish(message.subject, message.body, message.reply, headers)
         except Error as error:
-            raise translate(error, f"{message.subject}, {len(message.body)} bytes") from error
+            about = f"{message.subject}, {len(message.body)} bytes, max_payload {driver.max_payload}"
+            raise translate(error, about) from error
 
     async def subscribe(self, subject: str, receive: Receive, *, queue: str | None = None) -> NatsSubscription:
         driver = self._connected_driver()
@@ -143,6 +144,9 @@ class NatsBroker:
                     subscription.count_drop()
             return
         text = plain(error)
+        if isinstance(error, UnexpectedEOF | StaleConnectionError | OSError):
+            log.info("%s: %s", self.url, text)  # a lost connection, of which on_lost and on_back tell
+            return
         if "permissions violation for subscription" in text.lower():
             self._refused.append(text)
         log.error("%s: %s", self.url, text)
@@ -173,4 +177,3 @@ class NatsBroker:
                 await subscription.open(driver)
         self._reviving = None
         await self._on_back()
-

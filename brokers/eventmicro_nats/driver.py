@@ -1,13 +1,14 @@
-"""nats-py's client with three of its gaps closed. All that is touched of its inside is here."""
+"""nats-py's client with five of its gaps closed. All that is touched of its inside is here."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from nats import errors
-from nats.aio.client import Client
+from nats.aio.client import PING_PROTO, Client, Srv
 
 from eventmicro.errors import ConnectionFailed
 from eventmicro_nats.errors import is_final, plain
@@ -27,14 +28,37 @@ class Driver(Client):
     def _connect_command(self) -> bytes:
         if self.wants_tls and not self._server_info.get("tls_required"):
             raise errors.SecureConnWantedError
-        return super()._connect_command()  # type: ignore[no-any-return]
+        return super()._connect_command()
 
     async def _process_op_err(self, e: Exception) -> None:
         # nats-py would first wait until all that is unsent has gone out, which to a hung server takes for ever.
+        self.let_go()
+        await super()._process_op_err(e)
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        # nats-py would forget, still open, the connection of a try that came as far as a wrong password.
+        self.let_go()
+        await super()._connect_to_server(s)
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        # nats-py would write what is unsent, and leave its tasks running where the connection is lost just then.
+        # Whoever closes has flushed before.
+        self._pending.clear()
+        self._pending_data_size = 0
+        await super()._close(status, do_cbs)
+
+    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
+        # nats-py would let the ping overtake what was published and subscribed before it, so that its answer says
+        # nothing of that: flush would return too early, and drain would lose what comes before the UNSUB.
+        self._pongs.append(asyncio.get_running_loop().create_future() if future is None else future)
+        await self._send_command(PING_PROTO)
+        await self._flush_pending()
+
+    def let_go(self) -> None:
+        """Drop the connection without a word."""
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
-        await super()._process_op_err(e)
 
 
 async def connect(
@@ -45,48 +69,50 @@ async def connect(
     Raises:
         ConnectionFailed: no server answered in time, or it refused; nothing is left open.
     """
+    last: list[Exception] = []
+
+    async def keep_error(error: Exception) -> None:
+        last[:] = [error]
+
+    try:
+        async with asyncio.timeout(settings.connect_timeout):
+            while True:
+                try:
+                    return await _try_once(settings, keep_error, on_error, on_lost, on_back, on_closed)
+                except (OSError, errors.Error) as error:
+                    last[:] = [error]
+                    if is_final(error):
+                        break
+                await asyncio.sleep(settings.reconnect_wait)
+    except TimeoutError:
+        pass
+    cause = last[0] if last else None
+    raise ConnectionFailed(_why(settings, cause)) from cause
+
+
+async def _try_once(
+    settings: NatsSettings,
+    keep_error: ErrorCallback,
+    on_error: ErrorCallback,
+    on_lost: Callback,
+    on_back: Callback,
+    on_closed: Callback,
+) -> Driver:
     driver = Driver()
     driver.wants_tls = settings.wants_tls
-    last: list[Exception] = []
-    refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    connected = False
-
-    async def error_while_connecting(error: Exception) -> None:
-        if connected:
-            await on_error(error)
-            return
-        last[:] = [error]
-        if is_final(error) and not refused.done():
-            refused.set_result(None)
-
-    connecting = asyncio.ensure_future(
-        driver.connect(
-            list(settings.servers),
-            error_cb=error_while_connecting,
-            disconnected_cb=on_lost,
-            reconnected_cb=on_back,
-            closed_cb=on_closed,
-            **_options(settings),
-        )
-    )
     try:
-        await asyncio.wait([connecting, refused], timeout=settings.connect_timeout, return_when="FIRST_COMPLETED")
-        if connecting.done():
-            connecting.result()
-            connected = True
-            return driver
-    except Exception as error:
-        last[:] = [error]
-    finally:
-        if not connected:
-            connecting.cancel()
-            await asyncio.wait([connecting])
-            await driver._close(Client.CLOSED, do_cbs=False)
-    raise ConnectionFailed(_why(settings, last[0] if last else None)) from (last[0] if last else None)
+        await driver.connect(list(settings.servers), error_cb=keep_error, allow_reconnect=False, **_options(settings))
+    except BaseException:
+        driver.let_go()  # its close() would wait for ever on a TLS handshake that failed
+        raise
+    driver.options["allow_reconnect"] = True
+    driver._error_cb = on_error
+    driver._disconnected_cb, driver._reconnected_cb, driver._closed_cb = on_lost, on_back, on_closed
+    return driver
 
 
-def _options(settings: NatsSettings) -> dict[str, object]:
-    options: dict[str, object] = {
+def _options(settings: NatsSettings) -> dict[str, Any]:
+    return {
         "name": settings.name,
         "inbox_prefix": settings.inbox_prefix,
         "connect_timeout": settings.connect_timeout,
@@ -105,7 +131,6 @@ def _options(settings: NatsSettings) -> dict[str, object]:
         "nkeys_seed": settings.nkey_seed,
         "user_credentials": settings.creds,
     }
-    return options
 
 
 def _why(settings: NatsSettings, error: Exception | None) -> str:

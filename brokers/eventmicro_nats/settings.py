@@ -63,7 +63,7 @@ class NatsSettings:
     @property
     def wants_tls(self) -> bool:
         """Whether a server without TLS is refused."""
-        return self.tls or self.tls_first or any(server.startswith(("tls://", "wss://")) for server in self.servers)
+        return self.tls or self.tls_first or any(server.startswith("tls://") for server in self.servers)
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """The context for TLS with what is set; None where the driver's own default, which verifies, will do."""
@@ -78,7 +78,7 @@ class NatsSettings:
         return context
 
 
-_TYPES = {field.name: type(field.default) for field in fields(NatsSettings) if field.name != "servers"}
+_TYPES: dict[str, type] = {f.name: type(f.default) for f in fields(NatsSettings) if f.name != "servers"}
 
 
 def read_url(url: str) -> NatsSettings:
@@ -91,7 +91,9 @@ def read_url(url: str) -> NatsSettings:
     address, _, query = rest.partition("?")
     hosts, _, path = address.partition("/")
     if not hosts or path:
-        raise UsageError(f"NATS URL {without_secrets(url)!r}: write nats://host:4222, or several hosts with commas between")
+        raise UsageError(
+            f"NATS URL {without_secrets(url)!r}: write nats://host:4222, or several hosts with commas between"
+        )
     settings: dict[str, Any] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         settings[key] = _value(key, value)

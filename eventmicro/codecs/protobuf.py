@@ -34,7 +34,7 @@ class ProtobufCodec:
         def encode(value: Any) -> bytes:
             _check(kind, value)
             try:
-                return serialize(value)  # type: ignore[no-any-return]
+                return bytes(serialize(value))
             except error.EncodeError as wrong:
                 raise EncodeError(f"{kind.__name__}: {wrong}") from None
 
@@ -66,7 +66,7 @@ class ProtobufJsonCodec:
 
         def encode(value: Any) -> bytes:
             _check(kind, value)
-            return json_format.MessageToJson(value, indent=None).encode()
+            return str(json_format.MessageToJson(value, indent=None)).encode()
 
         return encode
 

@@ -24,8 +24,6 @@ class RawCodec:
         return _decode_bytes if kind is bytes else _decode_none
 
 
-
-
 def _encode_bytes(value: Any) -> bytes:
     if not isinstance(value, bytes | bytearray | memoryview):
         raise EncodeError(f"expected bytes, got {type(value).__name__}")

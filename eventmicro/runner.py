@@ -1,0 +1,241 @@
+"""Runs services as a process: start, say where, serve until a signal, stop in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, get_origin
+
+from eventmicro import embedded, logs
+from eventmicro.broker import Broker
+from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.plugins import BROKER_VARIABLE
+from eventmicro.signature import MISSING
+from eventmicro.wire import ENDPOINT_QUEUE, endpoint_subject
+
+if TYPE_CHECKING:
+    from eventmicro.service import Service
+
+log = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One endpoint or subscriber, as it is shown to a person at the start."""
+
+    service: str
+    version: str
+    kind: str
+    name: str
+    subject: str
+    queue: str
+    types: str
+
+
+def run(services: Iterable[Service], broker: str | Broker | None = None) -> None:
+    """Run services until SIGINT or SIGTERM; what `Service.run` does. Sets up the logs unless the program did.
+
+    Args:
+        services: they start one after the other in this order, and stop all together.
+        broker: the broker for those that name none; default: `EVENTMICRO_BROKER`, or else an embedded one.
+
+    Raises:
+        SystemExit: with code 1, after one line on stderr, where the services cannot run or did not stop well.
+    """
+    try:
+        logs.set_up_by_environment()
+        stopped_well = serve(list(services), broker)
+    except EventMicroError as error:
+        print(f"eventmicro: {error}", file=sys.stderr)  # noqa: T201  for the person who started the program
+        raise SystemExit(1) from None
+    if not stopped_well:
+        raise SystemExit(1)
+
+
+def serve(
+    services: Sequence[Service],
+    broker: str | Broker | None = None,
+    *,
+    announce: Callable[[Sequence[Service]], None] | None = None,
+    signals: Iterable[signal.Signals] = SIGNALS,
+    lifeline: int | None = None,
+) -> bool:
+    """Run services until a signal; whether all of them stopped without an error.
+
+    Args:
+        announce: what is called when all have started; default: `log_lines`.
+        signals: the first one stops, a second one exits at once.
+        lifeline: a file descriptor whose end, when the process that holds the other side is gone, stops as well.
+
+    Raises:
+        EventMicroError: a service could not start; those that had started are stopped again.
+        UsageError: this is not the main thread, which alone gets signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise UsageError("run services on the main thread, or use `async with service` in an event loop of your own")
+    with broker_for(services, broker) as place, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(services, place, announce or log_lines, tuple(signals), lifeline))
+
+
+def needs_broker(services: Iterable[Service], broker: str | Broker | None) -> bool:
+    """Whether there is a service for which nobody named a broker: not the code, nor the caller, nor the environment."""
+    return not (broker or os.environ.get(BROKER_VARIABLE)) and any(service.broker is None for service in services)
+
+
+@contextmanager
+def broker_for(services: Sequence[Service], broker: str | Broker | None) -> Iterator[str | Broker | None]:
+    """The broker for services that name none; it is embedded, for as long as the block lasts, where nobody named one."""
+    if broker:
+        for service in services:
+            if service.broker is not None:
+                log.warning("%s keeps the broker that its code names, not the one given to run", service.name)
+    if needs_broker(services, broker):
+        with embedded.running() as url:
+            yield url
+    else:
+        yield broker or None
+
+
+def describe(service: Service) -> list[Line]:
+    """What a service has, a line for each endpoint and each subscriber."""
+    endpoints = [
+        (
+            "rpc",
+            e.name,
+            endpoint_subject(service.name, e.name),
+            ENDPOINT_QUEUE,
+            f"{_type(e.request)} -> {_type(e.reply)}",
+        )
+        for e in service.endpoints.values()
+    ]
+    subscribers = [
+        ("subscribe", s.name, s.subject, s.queue or "(every instance)", _type(s.event))
+        for s in service.subscribers.values()
+    ]
+    return [Line(service.name, service.version, *rest) for rest in endpoints + subscribers]
+
+
+def log_lines(services: Sequence[Service]) -> None:
+    """Say in the log what has started, and on which broker."""
+    for service in services:
+        log.info("%s %s is running on %s", service.name, service.version, service.client.broker.url)
+        for line in describe(service):
+            log.info("  %s %s: %s, queue %s, %s", line.kind, line.name, line.subject, line.queue, line.types)
+
+
+async def _serve(
+    services: Sequence[Service],
+    broker: str | Broker | None,
+    announce: Callable[[Sequence[Service]], None],
+    signals: Iterable[signal.Signals],
+    lifeline: int | None,
+) -> bool:
+    starting = asyncio.create_task(_start(services, broker))
+    stop = asyncio.Event()
+
+    def ask() -> None:
+        stop.set()
+        starting.cancel()
+
+    if lifeline is not None:
+        _stop_on_end(ask, lifeline)
+    with _stop_on_signals(ask, signals):
+        try:
+            await starting
+        except asyncio.CancelledError:
+            if stop.is_set():
+                return True
+            raise
+        announce(services)
+        await stop.wait()
+        return await _stop(services)
+
+
+async def _start(services: Sequence[Service], broker: str | Broker | None) -> None:
+    started: list[Service] = []
+    try:
+        for service in services:
+            await service.start(broker)
+            started.append(service)
+    except BaseException:
+        await _stop(started)
+        raise
+
+
+async def _stop(services: Sequence[Service]) -> bool:
+    """Stop all at the same time; errors go to the log and keep nobody from stopping."""
+    errors = await asyncio.gather(*(service.stop() for service in services), return_exceptions=True)
+    for service, error in zip(services, errors, strict=True):
+        if error is not None:
+            log.error("%s stopped with an error", service.name, exc_info=error)
+        else:
+            log.info("%s stopped", service.name)
+    return not any(errors)
+
+
+@contextmanager
+def _stop_on_signals(ask: Callable[[], None], signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """Ask to stop at the first signal; exit at the second one, even if the event loop is blocked by then."""
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def receive(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            _exit_at_once(number)
+        asked = True
+        loop.call_soon_threadsafe(log.info, "stopping; a second signal exits at once")
+        loop.call_soon_threadsafe(ask)
+
+    before = {number: signal.signal(number, receive) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit_at_once(number: int) -> NoReturn:
+    with suppress(RuntimeError):  # the signal came amidst a write to the same stream
+        log.warning("%s while stopping: exiting at once, what still runs is cut off", signal.Signals(number).name)
+    os._exit(1)
+
+
+def _stop_on_end(ask: Callable[[], None], lifeline: int) -> None:
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        loop.remove_reader(lifeline)
+        log.warning("the process that started this one is gone: stopping")
+        ask()
+
+    loop.add_reader(lifeline, ended)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed: it costs nothing and is faster; None for asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _type(kind: Any) -> str:
+    if kind is MISSING:
+        return "-"
+    if kind in (None, type(None)):
+        return "None"
+    if isinstance(kind, type) and get_origin(kind) is None:
+        return kind.__qualname__
+    return re.sub(r"[\w.]+\.(?=\w)", "", repr(kind))  # list[shop.models.Quote] is list[Quote] to a reader

@@ -1,0 +1,308 @@
+"""The NATS adapter against real servers: lost and hung connections, credentials, TLS, slow consumers, limits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from eventmicro.caller import Caller
+from eventmicro.conformance import Inbox, listen, send
+from eventmicro.errors import (
+    CallTimeout,
+    ConnectionFailed,
+    Disconnected,
+    MessageTooLarge,
+    TransportError,
+    Unavailable,
+    UsageError,
+)
+from eventmicro.message import Delivery, Message
+from eventmicro.service import Service
+from eventmicro.client import Client
+from eventmicro_nats import NatsBroker, NatsSettings
+from tests.certificates import make_certificates
+from tests.servers import NatsServer
+
+
+async def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
+    """Wait for something that another task or process brings about."""
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+# -- lost connections --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+async def test_after_a_server_restart_subscriptions_and_calls_come_back_by_themselves(end: str) -> None:
+    service = Service("orders")
+    events: list[int] = []
+
+    @service.rpc
+    async def double(number: int) -> int:
+        return number * 2
+
+    @service.subscribe("numbers")
+    async def note(number: int) -> None:
+        events.append(number)
+
+    with NatsServer() as server:
+        await service.start(server.url)
+        async with Client(server.url) as client:
+            assert await client.call("orders.double", 1, int) == 2
+            getattr(server, end)()
+            with pytest.raises((CallTimeout, TransportError)):
+                await client.call("orders.double", 2, int, timeout=0.2)
+            server.start()
+            async with asyncio.timeout(20):
+                while True:
+                    try:
+                        assert await client.call("orders.double", 3, int, timeout=0.5) == 6
+                        break
+                    except (CallTimeout, TransportError, Unavailable):
+                        continue
+            await client.publish("numbers", 7)
+            await until(lambda: 7 in events)
+        await service.stop()
+
+
+async def test_a_hung_server_is_noticed_within_seconds_and_calls_come_back(caplog: pytest.LogCaptureFixture) -> None:
+    with NatsServer() as server:
+        broker = NatsBroker(f"{server.url}?ping_interval=0.2")
+        async with broker:
+            inbox, _ = await listen(broker, "a")
+            server.signal(signal.SIGSTOP)
+            for _ in range(64):  # more than the socket takes, so that there is something unsent to let go of
+                await broker.publish(Message("b", b"x" * 100_000))
+            await until(lambda: "connection lost" in caplog.text)
+            server.signal(signal.SIGCONT)
+            await until(lambda: "connected again" in caplog.text)
+            await send(broker, "a", 1)
+            await inbox.wait_for(1)
+
+
+async def test_while_the_server_is_away_publishing_is_buffered_within_a_bound_and_then_refused() -> None:
+    with NatsServer() as server:
+        broker = NatsBroker(f"{server.url}?outgoing_bytes=10000&ping_interval=0.2")
+        async with broker:
+            await broker.flush()
+            server.kill()
+            await until(lambda: not broker._driver.is_connected)  # type: ignore[union-attr]
+            with pytest.raises(Disconnected, match="outgoing buffer is full"):
+                for _ in range(20):
+                    await broker.publish(Message("a", b"x" * 1000))
+
+
+async def test_a_connection_that_the_server_ends_for_good_is_made_anew(caplog: pytest.LogCaptureFixture) -> None:
+    config = 'authorization {{ users = [ {{ user: "u", password: "{0}" }} ] }}'
+    with NatsServer(config.format("old")) as server:
+        broker = NatsBroker(f"nats://u:old@127.0.0.1:{server.port}?reconnect_wait=0.05")
+        async with broker:
+            inbox, _ = await listen(broker, "a")
+            server.reload(config.format("new"))  # the server throws the client out, and its next tries
+            await until(lambda: "uthori" in caplog.text or "uthent" in caplog.text)
+            server.reload(config.format("old"))
+            await until(lambda: "connected again" in caplog.text)
+            await send(broker, "a", 1)
+            await inbox.wait_for(1)
+
+
+async def test_stop_ends_in_time_though_the_server_is_gone() -> None:
+    service = Service("orders", stop_timeout=1.0)
+
+    @service.rpc
+    async def double(number: int) -> int:
+        return number * 2
+
+    with NatsServer() as server:
+        await service.start(server.url)
+        server.kill()
+        async with asyncio.timeout(15):
+            await service.stop()
+
+
+# -- connecting ----------------------------------------------------------------------------------------------------------
+
+
+async def test_without_a_server_connect_fails_with_the_address_and_the_cause() -> None:
+    with NatsServer() as server:
+        port = server.port
+    broker = NatsBroker(f"nats://127.0.0.1:{port}?connect_timeout=0.3")
+    with pytest.raises(ConnectionFailed, match=rf"127\.0\.0\.1:{port} within 0\.3 s.*is it running"):
+        await broker.connect()
+    assert not broker.connected
+
+
+CREDENTIALS = [
+    # server configuration, good user info, bad user info
+    ('authorization { user: "joe", password: "p@ss:w/rd" }', "joe:p%40ss%3Aw%2Frd@", "joe:wrong@"),
+    ('authorization { token: "s3cret" }', "s3cret@", "wrong@"),
+]
+
+
+@pytest.mark.parametrize(("config", "good", "bad"), CREDENTIALS)
+async def test_passwords_and_tokens(config: str, good: str, bad: str) -> None:
+    with NatsServer(config) as server:
+        async with NatsBroker(f"nats://{good}127.0.0.1:{server.port}") as broker:
+            await broker.flush()
+            assert good not in broker.url
+        for userinfo in (bad, ""):
+            began = time.monotonic()
+            with pytest.raises(ConnectionFailed, match="refused.*[Aa]uthorization") as caught:
+                await NatsBroker(f"nats://{userinfo}127.0.0.1:{server.port}?connect_timeout=20").connect()
+            assert time.monotonic() - began < 15, "wrong credentials are not tried again and again"
+            assert "wrong" not in str(caught.value)
+
+
+async def test_nkeys(tmp_path: Path) -> None:
+    nkeys = pytest.importorskip("nkeys")
+    seed = b"SUAMLK2ZNL35WSMW37E7UD4VZ7ELPKW7DHC3BWBSD2GCZ7IUQQXZIORRBU"
+    seed_file = tmp_path / "seed.txt"
+    seed_file.write_bytes(seed)
+    public = nkeys.from_seed(bytearray(seed)).public_key.decode()
+    with NatsServer(f'authorization {{ users = [ {{ nkey: "{public}" }} ] }}') as server:
+        async with NatsBroker(f"{server.url}?nkey_seed={seed_file}") as broker:
+            await broker.flush()
+
+
+async def test_tls_is_verified_and_never_silently_left_out(tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path, "localhost")
+    config = f'tls {{ cert_file: "{certificates.certificate}", key_file: "{certificates.key}" }}'
+    with NatsServer(config) as server, NatsServer() as plain:
+        trusted = f"tls://localhost:{server.port}?tls_ca={certificates.authority}"
+        async with NatsBroker(trusted) as broker:
+            await broker.flush()
+        with pytest.raises(ConnectionFailed, match="refused.*certificate verify failed"):
+            await NatsBroker(f"tls://localhost:{server.port}?connect_timeout=20").connect()
+        with pytest.raises(ConnectionFailed, match="refused.*certificate"):
+            await NatsBroker(f"{trusted}&tls_hostname=other.example&connect_timeout=20").connect()
+        with pytest.raises(ConnectionFailed, match="offers no TLS"):
+            await NatsBroker(f"tls://user:secret@127.0.0.1:{plain.port}?connect_timeout=20").connect()
+
+
+async def test_a_permission_that_is_missing_stops_the_start_by_name() -> None:
+    config = 'authorization { users = [ { user: "u", password: "p", permissions: { subscribe: ["_INBOX.>"] } } ] }'
+    service = Service("orders")
+
+    @service.rpc
+    async def quote() -> None: ...
+
+    with NatsServer(config) as server:
+        with pytest.raises(TransportError, match="refuses: permissions violation for subscription to .orders"):
+            await service.start(f"nats://u:p@127.0.0.1:{server.port}")
+
+
+def test_urls_that_cannot_be_are_refused_with_the_mend() -> None:
+    for url, wanted in {
+        "nats://": "nats://host:4222",
+        "nats://a:4222/path": "nats://host:4222",
+        "nats://a:port": "[Pp]ort",
+        "nats://a?colour=red": "nothing is called 'colour'.*connect_timeout",
+        "nats://a?connect_timeout=soon": "connect_timeout='soon' is no float",
+        "nats://a?tls_cert=x": "tls_cert and tls_key belong together",
+        "tls://a?tls_ca=/nowhere.pem": "tls_ca",
+    }.items():
+        with pytest.raises(UsageError, match=wanted):
+            NatsBroker(url).settings.ssl_context()
+
+
+def test_a_url_says_all_the_settings() -> None:
+    settings = NatsBroker("tls://joe:x%2Fy@a:1,b:2?pending_messages=5&tls_first=true&reconnect_wait=0.1").settings
+    assert settings == NatsSettings(
+        servers=("tls://a:1", "tls://b:2"),
+        user="joe",
+        password="x/y",
+        pending_messages=5,
+        tls_first=True,
+        reconnect_wait=0.1,
+    )
+
+
+# -- limits --------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_slow_consumer_is_reported_by_count_and_goes_on(
+    nats_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    subject = "slow-consumer"
+    gate = asyncio.Event()
+    taken = 0
+
+    def receive(delivery: Delivery) -> Awaitable[object]:
+        nonlocal taken
+        taken += 1
+        return gate.wait()
+
+    async with NatsBroker(f"{nats_url}?pending_messages=100") as consumer, NatsBroker(nats_url) as publisher:
+        subscription = await consumer.subscribe(subject, receive)  # type: ignore[arg-type]
+        await consumer.flush()
+        await send(publisher, subject, 1000)
+        await publisher.flush()
+        await consumer.flush()
+        await until(lambda: subscription.dropped > 0)
+        gate.set()
+        await subscription.drain()
+        assert taken + subscription.dropped == 1000
+        assert f"{subscription.dropped} in all" in caplog.text
+        assert "raise concurrency" in caplog.text
+
+
+async def test_a_burst_to_a_slow_subscriber_arrives_whole(nats_url: str) -> None:
+    service = Service("burst")
+    received = 0
+
+    @service.subscribe("burst.events")
+    async def slow(number: int) -> None:
+        nonlocal received
+        received += 1
+        if number % 100 == 0:
+            await asyncio.sleep(0.001)
+
+    await service.start(nats_url)
+    async with Client(nats_url) as client:
+        for number in range(50_000):
+            await client.publish("burst.events", number)
+        await client.flush()
+        await until(lambda: received == 50_000)
+    await service.stop()
+
+
+async def test_headers_count_against_the_servers_limit() -> None:
+    with NatsServer("max_payload: 1000") as server:
+        async with NatsBroker(server.url) as broker:
+            inbox, _ = await listen(broker, "a")
+            await broker.publish(Message("a", b"x" * 1000))
+            with pytest.raises(MessageTooLarge, match="1000"):
+                await broker.publish(Message("a", b"x" * 1001))
+            with pytest.raises(MessageTooLarge, match="with headers"):
+                await broker.publish(Message("a", b"x" * 990, {"One": "1"}))
+            await inbox.wait_for(1)
+            assert len(inbox.deliveries) == 1
+
+
+async def test_cancelling_calls_leaves_nothing_behind(nats_url: str) -> None:
+    async with NatsBroker(nats_url) as server, NatsBroker(nats_url) as broker:
+        await server.subscribe("silent.endpoint", Inbox(), queue="q")
+        await server.flush()
+        caller = Caller(broker)
+        await caller.open()
+        tasks = asyncio.all_tasks()
+        for _ in range(10):
+            calls = [
+                asyncio.ensure_future(caller.request("silent", Message("silent.endpoint"), time.monotonic() + 60))
+                for _ in range(1000)
+            ]
+            await asyncio.sleep(0)
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+        assert len(caller) == 0
+        assert asyncio.all_tasks() == tasks
+        await caller.close()
