@@ -1,0 +1,3 @@
+from tests.servers import nats_url
+
+__all__ = ["nats_url"]
