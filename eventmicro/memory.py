@@ -85,7 +85,8 @@ class MemoryBroker:
         for target in targets:
             if target.full:
                 await self._wait_for_room(target, message.subject)
-            target.take(Delivery(message.subject, message.body, message.headers, message.reply))
+            headers = message.headers and dict(message.headers)
+            target.take(Delivery(message.subject, message.body, headers, message.reply))
 
     async def subscribe(self, subject: str, receive: Receive, *, queue: str | None = None) -> MemorySubscription:
         hub = self._connected_hub()
