@@ -10,11 +10,19 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
 from eventmicro.broker import Broker
-from eventmicro.caller import Caller, timed_out
+from eventmicro.caller import Caller
 from eventmicro.codec import Codec
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side, find_context
-from eventmicro.errors import DecodeError, ServiceError, Unavailable, Unsupported, UnsupportedMediaType, UsageError
+from eventmicro.errors import (
+    CallTimeout,
+    DecodeError,
+    ServiceError,
+    Unavailable,
+    Unsupported,
+    UnsupportedMediaType,
+    UsageError,
+)
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Middleware, compose
 from eventmicro.plugins import open_broker
@@ -236,7 +244,7 @@ class Client(Messaging):
         message = Message(context.topic, body.encode(request), headers or None)
         deadline = context.deadline
         if deadline is None or deadline <= time.monotonic():
-            raise timed_out(context.topic, 0.0)
+            raise CallTimeout(f"{context.topic} was not called: no time is left for it", id=context.topic)
         caller = self._caller or await self._open_caller()
         delivery = await caller.request(context.service, message, deadline)
         if delivery.headers is None:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventmicro.broker import Broker
 from eventmicro.errors import BrokerNotFound, UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 BROKERS = "eventmicro.brokers"
 BROKER_VARIABLE = "EVENTMICRO_BROKER"
@@ -46,6 +48,8 @@ def open_broker(broker: str | Broker | None) -> Broker:
 
 def known(group: str) -> dict[str, EntryPoint]:
     """What is installed in an entry-point group, by name."""
+    from importlib.metadata import entry_points  # it takes longer to import than most programs need it
+
     return {point.name: point for point in entry_points(group=group)}
 
 

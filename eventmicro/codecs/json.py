@@ -1,16 +1,21 @@
-"""JSON by pydantic-core: bytes to typed values and back, with no dict in between."""
+"""JSON by pydantic-core: bytes to typed values and back, with no dict in between.
+
+pydantic is loaded when the first type is compiled: it is most of the time that importing takes, and a program that only
+passes bytes on does without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from typing import Any
-
-from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from eventmicro.codec import Decoder, Encoder
 from eventmicro.errors import DecodeError, EncodeError, UsageError
 from eventmicro.wire import JSON
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
 
 # How many wrong fields are looked at: a peer that sends a million wrong values gets a short answer.
 MAX_ERRORS = 50
@@ -40,6 +45,8 @@ class JsonCodec:
         return encode
 
     def decoder(self, kind: Any) -> Decoder:
+        from pydantic import ValidationError
+
         validate_json = _adapter(kind).validator.validate_json
 
         def decode(body: bytes) -> Any:
@@ -52,6 +59,8 @@ class JsonCodec:
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+
     try:
         return TypeAdapter(kind)
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
@@ -60,6 +69,8 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 def _is_record(kind: Any) -> bool:
     """Whether the class of a value says enough about it: its fields were validated when it was made."""
+    from pydantic import BaseModel
+
     return isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind))
 
 
@@ -72,6 +83,8 @@ def _instance_check(kind: type) -> Callable[[Any], None]:
 
 
 def _strict_check(adapter: TypeAdapter[Any]) -> Callable[[Any], None]:
+    from pydantic import ValidationError
+
     def check(value: Any) -> None:
         try:
             adapter.validate_python(value, strict=True)

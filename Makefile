@@ -1,0 +1,47 @@
+# The daily commands. Each sets up what it needs in .venv; PYTHON=python3.12 picks another interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-wheel lint bench clean
+
+demo: .venv/demo           ## the earthquake demo: three services over an embedded NATS
+	$(BIN)/python -m examples.quakes
+
+test: .venv/dev            ## all tests, on real servers
+	$(BIN)/pytest -n auto --dist worksteal
+
+test-wheel: .venv/dev      ## the tests against the built wheel, apart from the sources
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/python -m hatchling build -t wheel -d build/wheel/dist
+	$(BIN)/python -m venv --system-site-packages build/wheel/venv
+	$(BIN)/python -c "import site; print(*site.getsitepackages(), sep='\n')" \
+		> $$(build/wheel/venv/bin/python -c "import site; print(site.getsitepackages()[0])")/dev.pth
+	build/wheel/venv/bin/python -m pip install -q --no-deps --force-reinstall build/wheel/dist/*.whl
+	cp -r tests pyproject.toml build/wheel/
+	cd build/wheel && venv/bin/python -P -m pytest -n auto tests/unit tests/conformance tests/integration tests/wire
+
+lint: .venv/dev            ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: .venv/dev           ## beside hand-written nats-py and FastStream, in one run
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build dist .eventmicro
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "No venv here. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+.venv/demo: .venv/bin/python pyproject.toml
+	$(BIN)/pip install -q -e '.[demo]'
+	@touch $@
+
+.venv/dev: .venv/bin/python pyproject.toml
+	$(BIN)/pip install -q -e '.[dev]'
+	@touch $@
