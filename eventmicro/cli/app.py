@@ -1,0 +1,63 @@
+"""The commands put together, and the one place that turns errors into a line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib.metadata import version as installed_version
+from typing import Annotated
+
+import typer
+
+from eventmicro.cli import messages, run
+from eventmicro.cli.show import examples
+from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.logs import JsonFormatter
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    help="Run event-driven services, call their endpoints, publish and watch their events.",
+    epilog=examples("eventmicro run app:service", """eventmicro call orders.quote '{"sku": "a"}'"""),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run", epilog=run.EPILOG)(run.run)
+app.command("call", epilog=messages.CALL_EPILOG)(messages.call)
+app.command("publish", epilog=messages.PUBLISH_EPILOG)(messages.publish)
+app.command("subscribe", epilog=messages.SUBSCRIBE_EPILOG)(messages.subscribe)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"eventmicro {installed_version('eventmicro')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def run_app() -> None:
+    """Run the command line. A user's mistake is one line on stderr and no traceback."""
+    try:
+        app(prog_name="eventmicro")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except EventMicroError as error:
+        _say(str(error))
+        sys.exit(MISUSED if isinstance(error, UsageError) else FAILED)
+
+
+def _say(message: str) -> None:
+    """One line for a person, or a log line where the logs are for machines."""
+    if any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers):
+        logging.getLogger("eventmicro").error(message)
+    else:
+        typer.echo(f"eventmicro: {message}", err=True)

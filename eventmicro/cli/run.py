@@ -1,0 +1,133 @@
+"""`eventmicro run`: services as a process, as several, or started anew whenever the code changes."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from eventmicro import runner
+from eventmicro.cli.link import Link
+from eventmicro.cli.show import examples
+from eventmicro.cli.supervisor import run_reloading, run_workers
+from eventmicro.cli.table import print_table
+from eventmicro.cli.target import BrokenModule, load_services
+from eventmicro.cli.worker import Command
+from eventmicro.errors import UsageError
+from eventmicro.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up
+from eventmicro.plugins import BROKER_VARIABLE
+from eventmicro.service import Service
+
+log = logging.getLogger("eventmicro.run")
+
+EPILOG = examples(
+    "eventmicro run app:service",
+    "eventmicro run app.py --reload",
+    "eventmicro run shop.orders shop.billing:service --workers 4 --broker nats://127.0.0.1:4222",
+)
+
+
+class Level(StrEnum):
+    """The levels that can be asked for."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+    critical = "critical"
+
+
+class Format(StrEnum):
+    """The forms that logs can have."""
+
+    text = "text"
+    json = "json"
+
+
+def run(
+    context: typer.Context,
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TARGET...",
+            help="What to run: module:service, module (all Service objects in it), or path/to/file.py[:service].",
+            show_default=False,
+        ),
+    ],
+    broker: Annotated[
+        str | None,
+        typer.Option(
+            envvar=BROKER_VARIABLE,
+            metavar="URL",
+            help="The broker for services whose code names none. Default: a nats-server embedded for this machine, "
+            "started or joined, with its data in .eventmicro/",
+        ),
+    ] = None,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload/--no-reload", envvar="EVENTMICRO_RELOAD", help="Start anew whenever a .py file changes."
+        ),
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(envvar="EVENTMICRO_WORKERS", min=1, metavar="N", help="How many processes share the work.")
+    ] = 1,
+    log_level: Annotated[
+        Level, typer.Option(envvar=LEVEL_VARIABLE, case_sensitive=False, help="The least level that is shown.")
+    ] = Level.info,
+    log_format: Annotated[
+        Format, typer.Option(envvar=FORMAT_VARIABLE, case_sensitive=False, help="json: one object a line.")
+    ] = Format.text,
+) -> None:
+    """Run services.
+
+    Ctrl-C or SIGTERM stops them when what runs is finished; a second one exits at once.
+
+    What the code of a service sets beats an option, and an option beats its environment variable.
+    """
+    set_up(log_level.value, log_format.value)
+    link = Link.from_environment()
+    flag = broker if _is_flag(context, "broker") else None
+    if link is not None:
+        sys.exit(_run_here(targets, flag, log_format, link))
+    command = Command(tuple(targets), flag, log_level.value, log_format.value)
+    if reload:
+        if workers > 1:
+            raise UsageError("--reload runs one worker: leave out --workers, or --reload")
+        sys.exit(run_reloading(command))
+    if workers > 1:
+        sys.exit(run_workers(command, workers))
+    sys.exit(_run_here(targets, flag, log_format, None))
+
+
+def _is_flag(context: typer.Context, name: str) -> bool:
+    """Whether an option was said on the command line, not merely in the environment."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _run_here(targets: list[str], broker: str | None, log_format: Format, link: Link | None) -> int:
+    """Run the services in this process; the exit code. With a link, for the process that started this one."""
+    try:
+        services = load_services(targets)
+    except BrokenModule as broken:
+        log.error("cannot import %s", ", ".join(targets), exc_info=broken.__cause__)
+        return 1
+
+    def announce(services: Sequence[Service]) -> None:
+        if link is None or link.is_first:
+            runner.log_lines(services) if log_format is Format.json else print_table(services)
+        if link is not None:
+            link.ready()
+
+    if link is None:
+        return 0 if runner.serve(services, broker, announce=announce) else 1
+    if runner.needs_broker(services, broker):
+        broker = link.ask_broker()
+    stopped_well = runner.serve(services, broker, announce=announce, signals=(signal.SIGTERM,), lifeline=link.fileno())
+    return 0 if stopped_well else 1

@@ -1,0 +1,80 @@
+"""How messages, replies and errors look in a terminal: readable, and never able to steer it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.json import JSON
+
+from eventmicro.errors import ServiceError
+from eventmicro.message import Delivery
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: examples, one a line."""
+    return "\n\n".join(("Examples:", *lines))
+
+
+def show_reply(body: bytes) -> None:
+    """Print a reply: JSON indented, anything else as it is, with its bytes untouched unless a terminal shows them."""
+    if not body:
+        return
+    try:
+        value = json.loads(body)
+    except ValueError:
+        _show_bytes(body)
+        return
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if sys.stdout.isatty():
+        Console().print(JSON(_printable(text)), soft_wrap=True)
+    else:
+        typer.echo(text)
+
+
+def show_error(error: ServiceError) -> None:
+    """Print what a service answered instead of a reply: where, code, detail, and the fields that are wrong."""
+    typer.echo(_printable(f"{error.id}: {error.code} {error.status}"), err=True)
+    typer.echo(_printable(f"  {error.detail}"), err=True)
+    for part in error.errors:
+        place = ".".join(map(str, part.get("loc", ()))) or "(body)"
+        typer.echo(_printable(f"  {place}: {part.get('msg', part)}"), err=True)
+
+
+def as_line(delivery: Delivery) -> str:
+    """A message in a line: its subject and its body, compact JSON or a Python bytes literal."""
+    try:
+        body = json.dumps(json.loads(delivery.body), separators=(",", ":"), ensure_ascii=False)
+    except ValueError:
+        body = repr(delivery.body)
+    return _printable(f"{delivery.subject} {body}")
+
+
+def as_json_line(delivery: Delivery) -> str:
+    """A message in a line for programs."""
+    form: dict[str, Any] = {"subject": delivery.subject, "headers": delivery.headers or {}}
+    try:
+        form["body"] = json.loads(delivery.body)
+    except ValueError:
+        form["base64"] = base64.b64encode(delivery.body).decode()
+    return json.dumps(form)
+
+
+def _show_bytes(body: bytes) -> None:
+    if not sys.stdout.isatty():
+        sys.stdout.buffer.write(body)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        typer.echo(_printable(body.decode()))
+    except UnicodeDecodeError:
+        typer.echo(repr(body))
+
+
+def _printable(text: str) -> str:
+    """The text with what could steer a terminal escaped as in JSON; line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

@@ -1,0 +1,164 @@
+"""The process that starts workers: it keeps N of them alive, or starts one anew whenever the code changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from watchfiles import PythonFilter, awatch
+
+from eventmicro import embedded
+from eventmicro.cli.link import FIRST
+from eventmicro.cli.target import folders
+from eventmicro.cli.worker import Command, Worker
+from eventmicro.runner import stop_on_signals
+
+log = logging.getLogger(__name__)
+
+# A worker that ended is started again after this many seconds, twice as many after each further time, up to the last.
+FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0
+# One that lived for so many seconds starts at the first pause again.
+HEALTHY = 10.0
+# How long the old code may take to stop before a reload ends it, in seconds.
+RELOAD_LIMIT = 30.0
+# How a worker ends that was asked to: it stopped its services well, or it had not begun to start them.
+STOPPED = (0, -signal.SIGTERM)
+
+
+def run_workers(command: Command, count: int) -> int:
+    """Run `count` workers until a signal; the exit code. One that ends is started again.
+
+    The first one starts alone: when it cannot start, none can, and its exit code is the result.
+    """
+    return asyncio.run(_run_workers(command, count))
+
+
+def run_reloading(command: Command) -> int:
+    """Run one worker until a signal, anew after each change of a .py file; the exit code."""
+    return asyncio.run(_run_reloading(command))
+
+
+class Supervisor:
+    """The workers that run, the embedded server they share, and the wish to stop."""
+
+    def __init__(self, command: Command) -> None:
+        self.stopping = asyncio.Event()
+        self.workers: set[Worker] = set()
+        self._command = command
+        self._embedded = ExitStack()
+        self._url: str | None = None
+
+    async def start(self, number: int) -> Worker:
+        """Start a worker; it is stopped at once if the wish to stop came meanwhile."""
+        worker = await Worker.start(self._command, number, self._find_broker)
+        self.workers.add(worker)
+        worker.ended.add_done_callback(lambda _: self.workers.discard(worker))
+        if self.stopping.is_set():
+            worker.stop()
+        return worker
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Start no more, and ask all that run to stop."""
+        self.stopping.set()
+        for worker in self.workers:
+            worker.stop(number)
+
+    async def keep(self, number: int, worker: Worker | None = None) -> bool:
+        """See to it that there is a worker with this number, until the wish to stop; whether it stopped well then."""
+        pause = FIRST_PAUSE
+        while not self.stopping.is_set():
+            began = asyncio.get_running_loop().time()
+            worker = worker or await self.start(number)
+            code = await worker.ended
+            if self.stopping.is_set():
+                return code in STOPPED
+            if asyncio.get_running_loop().time() - began > HEALTHY:
+                pause = FIRST_PAUSE
+            log.error("worker %d, process %d, %s; next in %g s", number, worker.pid, _how(code), pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), pause)
+            worker, pause = None, min(LAST_PAUSE, pause * 2)
+        return True
+
+    def close(self) -> None:
+        """Stop the embedded server, if it was started here."""
+        self._embedded.close()
+
+    def _find_broker(self) -> str:
+        if self._url is None:
+            self._url = self._embedded.enter_context(embedded.running())
+        return self._url
+
+
+async def _run_workers(command: Command, count: int) -> int:
+    supervisor = Supervisor(command)
+    try:
+        with stop_on_signals(supervisor.stop, at_once=lambda: supervisor.stop(signal.SIGKILL)):
+            first = await supervisor.start(FIRST)
+            await _first_of(first.ended, first.ready.wait())
+            if first.ended.done():
+                return 0 if supervisor.stopping.is_set() else max(1, first.ended.result())
+            others = range(FIRST + 1, FIRST + count)
+            log.info("%d workers", count)
+            kept = [supervisor.keep(FIRST, first), *(supervisor.keep(number) for number in others)]
+            return 0 if all(await asyncio.gather(*kept)) else 1
+    finally:
+        supervisor.close()
+
+
+async def _run_reloading(command: Command) -> int:
+    supervisor, changed = Supervisor(command), asyncio.Event()
+    watching = asyncio.create_task(_watch(folders(list(command.targets)), supervisor.stopping, changed))
+    try:
+        with stop_on_signals(supervisor.stop, at_once=lambda: supervisor.stop(signal.SIGKILL)):
+            while not supervisor.stopping.is_set():
+                changed.clear()
+                await _run_until_changed(supervisor, changed)
+            return 0
+    finally:
+        await watching
+        supervisor.close()
+
+
+async def _run_until_changed(supervisor: Supervisor, changed: asyncio.Event) -> None:
+    worker = await supervisor.start(FIRST)
+    await _first_of(worker.ended, changed.wait())
+    if changed.is_set():
+        worker.stop()
+        await asyncio.wait([worker.ended], timeout=RELOAD_LIMIT)
+        if not worker.ended.done():
+            log.warning("the old code does not stop within %g s: ending it", RELOAD_LIMIT)
+            worker.stop(signal.SIGKILL)
+        await worker.ended
+    elif not supervisor.stopping.is_set():
+        log.error("the service %s; waiting for a change of the code", _how(worker.ended.result()))
+        await _first_of(changed.wait(), supervisor.stopping.wait())
+
+
+async def _watch(places: list[Path], stopping: asyncio.Event, changed: asyncio.Event) -> None:
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it would say each change a second time
+    try:
+        async for changes in awatch(*places, watch_filter=PythonFilter(), stop_event=stopping):
+            files = sorted({Path(file).name for _, file in changes})
+            log.info("changed: %s; starting anew", ", ".join(files))
+            changed.set()
+    except OSError as error:  # too many folders, for one
+        log.error("the code cannot be watched, so changes go unnoticed: %s", error)
+
+
+async def _first_of(*waiting: Awaitable[object]) -> None:
+    """Return when one of these is done; a future among them goes on, a coroutine that still waits is cancelled."""
+    tasks = [asyncio.ensure_future(each) for each in waiting]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for each, task in zip(waiting, tasks, strict=True):
+        if task is not each:
+            task.cancel()
+
+
+def _how(code: int) -> str:
+    """How a process ended, in words."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

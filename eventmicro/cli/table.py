@@ -1,0 +1,40 @@
+"""The table that `eventmicro run` shows when its services have started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from eventmicro.runner import describe
+from eventmicro.service import Service
+
+COLUMNS = ("SERVICE", "VERSION", "KIND", "NAME", "SUBJECT", "QUEUE", "TYPES")
+# How wide the table may be where it does not go to a terminal, in characters: nothing is cut off.
+FILE_WIDTH = 240
+
+
+def print_table(services: Sequence[Service]) -> None:
+    """Print where the services are and what they have, on stderr like the log."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        console = Console(stderr=True, highlight=False, width=FILE_WIDTH)
+    console.print()
+    for url in dict.fromkeys(service.client.broker.url for service in services):
+        names = ", ".join(service.name for service in services if service.client.broker.url == url)
+        console.print(Text(f"{names} on {url}", style="bold"), soft_wrap=True)
+    console.print(_table(services))
+    console.print()
+
+
+def _table(services: Sequence[Service]) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")
+    for service in services:
+        for line in describe(service):
+            table.add_row(*(Text(cell) for cell in astuple(line)))
+    return table

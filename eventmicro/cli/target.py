@@ -1,0 +1,133 @@
+"""Targets of `eventmicro run`: `module:service`, `module` or `path/to/file.py:service`, and the services there."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType, TracebackType
+
+from eventmicro.errors import UsageError
+from eventmicro.runner import IMPORTING
+from eventmicro.service import Service
+
+
+class BrokenModule(Exception):
+    """The user's module raised while it was imported; the cause is what it raised, with the user's frames only."""
+
+
+def load_services(targets: list[str]) -> list[Service]:
+    """The services of all targets, each once.
+
+    Raises:
+        UsageError: there is no such module or no such service; the message says what is there.
+        BrokenModule: a module raised while it was imported.
+    """
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    importing = IMPORTING.set(True)
+    try:
+        return list(dict.fromkeys(service for target in targets for service in _load(target)))
+    finally:
+        IMPORTING.reset(importing)
+
+
+def folders(targets: list[str]) -> list[Path]:
+    """The folders whose code the targets run: the current one, and those of files elsewhere."""
+    files = [Path(_split(target)[0]).resolve().parent for target in targets if _is_file(_split(target)[0])]
+    here = Path.cwd()
+    return [here, *dict.fromkeys(f for f in files if not f.is_relative_to(here))]
+
+
+def _load(target: str) -> list[Service]:
+    place, attribute = _split(target)
+    if not place:
+        raise UsageError(f"target {target!r}: write 'module:service', 'module' or 'path/to/file.py'")
+    module = _import_file(Path(place)) if _is_file(place) else _import(place)
+    found = {name: value for name, value in vars(module).items() if isinstance(value, Service)}
+    if not found:
+        raise UsageError(f"{place} has no Service object; write `service = Service('name')` at the top level of it")
+    if not attribute:
+        return list(found.values())
+    if attribute not in found:
+        raise UsageError(_no_service(module, place, attribute, list(found)))
+    return [found[attribute]]
+
+
+def _split(target: str) -> tuple[str, str]:
+    place, _, attribute = target.partition(":")
+    return place, attribute
+
+
+def _is_file(place: str) -> bool:
+    return place.endswith(".py") or os.sep in place
+
+
+def _no_service(module: ModuleType, place: str, attribute: str, found: list[str]) -> str:
+    here = f"its Service objects: {', '.join(found)}"
+    if hasattr(module, attribute):
+        value = getattr(module, attribute)
+        kind = "class" if isinstance(value, type) else type(value).__name__
+        return f"{place}:{attribute} is no Service but a {kind}; {here}"
+    return f"{place} has no {attribute!r}; {here}{_did_you_mean(attribute, found)}"
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise _broken(error) from error
+        modules = [
+            path.stem for path in Path.cwd().iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+        ]
+        raise UsageError(
+            f"cannot import {name!r}: {error}, looked for from {Path.cwd()}{_did_you_mean(name, modules)}"
+        ) from None
+    except (TypeError, ValueError):
+        raise UsageError(f"{name!r} is no module's name; write 'package.module:service'") from None
+    except Exception as error:
+        raise _broken(error) from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file as `python path/to/file.py` would see it: its folder comes first on the path."""
+    path = path.resolve()
+    if not path.is_file():
+        siblings = [other.name for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise UsageError(f"there is no file {path}{_did_you_mean(path.name, siblings)}")
+    loaded = sys.modules.get(path.stem)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+        return loaded
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if loaded is not None or spec is None or spec.loader is None:
+        raise UsageError(f"{path} cannot be imported as {path.stem!r}, which is another module's name; rename the file")
+    sys.path.insert(0, str(path.parent))
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[path.stem]
+        raise _broken(error) from error
+    return module
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _broken(error: Exception) -> BrokenModule:
+    """Cut our own frames and importlib's off the traceback: the user reads from the first line of user code."""
+    frame: TracebackType | None = error.__traceback__
+    while frame is not None and _is_ours(frame.tb_frame.f_code.co_filename):
+        frame = frame.tb_next
+    error.__traceback__ = frame
+    return BrokenModule(f"{type(error).__name__}: {error}")
+
+
+def _is_ours(file: str) -> bool:
+    return file in (__file__, importlib.__file__) or file.startswith("<frozen importlib")

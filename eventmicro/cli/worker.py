@@ -1,0 +1,102 @@
+"""A worker as the process that started it sees it: what it runs, its link, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
+
+from eventmicro.cli.link import FIRST, SOCKET_VARIABLE, WORKER_VARIABLE
+from eventmicro.errors import EventMicroError
+from eventmicro.plugins import BROKER_VARIABLE
+
+FindBroker = Callable[[], str]
+"""Gives the URL of the embedded broker, which it starts or joins at the first call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What the workers are to run, as it was said on the command line; `broker` only if it was said there."""
+
+    targets: tuple[str, ...]
+    broker: str | None
+    log_level: str
+    log_format: str
+
+    def line(self, number: int) -> list[str]:
+        """The command line of a worker; only the first one is told about a flag that may be worth a warning."""
+        logs = ["--log-level", self.log_level, "--log-format", self.log_format]
+        broker = ["--broker", self.broker] if self.broker is not None and number == FIRST else []
+        return [sys.executable, "-m", "eventmicro", "run", *logs, *broker, "--", *self.targets]
+
+    def environment(self, number: int, link: int) -> dict[str, str]:
+        """The environment of a worker."""
+        broker = {} if self.broker is None else {BROKER_VARIABLE: self.broker}
+        return os.environ | broker | {SOCKET_VARIABLE: str(link), WORKER_VARIABLE: str(number)}
+
+
+class Worker:
+    """One process that runs the services; `ended` gives its exit code, minus the signal where one killed it."""
+
+    def __init__(self, number: int, process: asyncio.subprocess.Process, link: socket.socket) -> None:
+        self.number = number
+        self.ready = asyncio.Event()
+        self.ended = asyncio.ensure_future(process.wait())
+        self._process = process
+        self._link = link
+        self._answering: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(cls, command: Command, number: int, broker: FindBroker) -> Self:
+        """Start it, in a session of its own: Ctrl-C reaches the parent alone, which stops the workers in order."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *command.line(number),
+                env=command.environment(number, theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        worker = cls(number, process, ours)
+        worker._answering = asyncio.create_task(worker._answer(broker))
+        return worker
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask it to stop; with SIGKILL, end it."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def _answer(self, broker: FindBroker) -> None:
+        """Answer what it asks over the link, until it closes it by its end."""
+        reader, writer = await asyncio.open_connection(sock=self._link)
+        try:
+            async for line in reader:
+                said = json.loads(line)
+                if said == "ready":
+                    self.ready.set()
+                elif said == "broker":
+                    writer.write(json.dumps(_find(broker)).encode() + b"\n")
+        except ConnectionError:
+            pass  # it was killed
+        finally:
+            writer.close()
+
+
+def _find(broker: FindBroker) -> dict[str, str]:
+    try:
+        return {"url": broker()}
+    except EventMicroError as error:
+        return {"error": str(error)}
