@@ -1,0 +1,154 @@
+"""Every numbered example runs as a newcomer runs it, in memory and over NATS, and prints what it promises."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from eventmicro_nats.embedded import EmbeddedServer
+from pydantic import BaseModel
+
+from eventmicro import Client, Unavailable
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+OUTPUT = {
+    "01_hello": ["Hello, world!"],
+    "02_typed_events": [
+        "10 orders placed, 1 shipped, 2 instances: {'audited': 11, 'billed': 10, 'caches refreshed': 20}"
+    ],
+    "03_rpc_errors": [
+        "reply        3.0",
+        "NotFound     no article 'kiwi'",
+        "BadRequest   ['quantity'] Input should be greater than or equal to 1",
+        "ServiceError 423 this one is spoken for",
+        "Internal     the endpoint failed; the log of its service says why",
+        "CallTimeout  shop.slow",
+        "Unavailable  nobody.home retryable",
+    ],
+    "04_dependencies_and_lifespan": ["database open", "notes: ['buy milk', 'write tests']", "database closed"],
+    "05_middleware": [
+        "> client     shop.order",
+        "> endpoint   shop.order",
+        "> publisher  shop.ordered",
+        "< publisher  shop.ordered",
+        "< endpoint   shop.order",
+        "> subscriber shop.ordered",
+        "  packing pear",
+        "< subscriber shop.ordered",
+        "< client     shop.order",
+        "  receipt 1",
+    ],
+    "06_class_service": ["apples: 7", "pears: 0"],
+    "07_protobuf": [
+        "called in application/protobuf",
+        "archived: Oslo -3.5 °C",
+        "reply: Oslo -3.5 °C",
+        "called in application/json",
+        "archived: Rome 12.0 °C",
+        "{'place': 'Rome', 'celsius': 12.0}",
+    ],
+    "08_plain_nats_peer": [
+        'peer: asked {"sku":"pear"}',
+        'peer: reply {"euros":0.75}',
+        'peer: event {"euros":0.75}',
+        "peer: refused 400 the request is not a valid Article",
+        "service: somebody wants kiwi",
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = EmbeddedServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server.url
+    server.stop()
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """Ours without the settings of who runs the tests; the state of an embedded server in a folder of its own."""
+    ours = {name: value for name, value in os.environ.items() if name != "BROKER" and "EVENTMICRO" not in name}
+    return ours | {"EVENTMICRO_STATE_DIR": str(folder / "state"), "PYTHONUTF8": "1"} | more
+
+
+def lines(name: str, folder: Path, **more: str) -> list[str]:
+    """What an example prints, sorted: where a subscriber runs meanwhile, the order is not promised."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py"],
+        cwd=folder,
+        env=environment(folder, **more),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return sorted(done.stdout.splitlines())
+
+
+def test_every_example_is_tested() -> None:
+    assert {file.stem for file in EXAMPLES.glob("[0-9]*.py")} == {*OUTPUT, "09_testing_your_service"}
+
+
+@pytest.mark.parametrize("name", OUTPUT)
+def test_by_itself(name: str, tmp_path: Path) -> None:
+    assert lines(name, tmp_path) == sorted(OUTPUT[name])
+
+
+@pytest.mark.parametrize("name", OUTPUT)
+def test_over_nats(name: str, tmp_path: Path, server_url: str) -> None:
+    assert lines(name, tmp_path, BROKER=server_url) == sorted(OUTPUT[name])
+
+
+def test_the_example_of_tests_passes(tmp_path: Path) -> None:
+    assert any("3 passed" in line for line in lines("09_testing_your_service", tmp_path))
+
+
+def test_the_types_of_the_protobuf_example_are_those_of_its_source(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_tools")
+    folder = EXAMPLES / "protobuf"
+    options = [f"-I{folder}", f"--python_out={tmp_path}", "weather.proto"]
+    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options], check=True, timeout=60)
+    assert descriptor(folder / "weather_pb2.py") == descriptor(tmp_path / "weather_pb2.py")
+
+
+def descriptor(generated: Path) -> str:
+    """The types in a generated module, which are the same whatever the version of the generator."""
+    (line,) = [line for line in generated.read_text().splitlines() if line.startswith("DESCRIPTOR = ")]
+    return line
+
+
+class Hello(BaseModel):
+    name: str
+
+
+class Greeting(BaseModel):
+    text: str
+
+
+@pytest.mark.timeout_seconds(60)
+async def test_the_first_example_is_served_by_eventmicro_run(tmp_path: Path, server_url: str) -> None:
+    command = [sys.executable, "-m", "eventmicro", "run", str(EXAMPLES / "01_hello.py"), "--broker", server_url]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.DEVNULL)
+    try:
+        async with Client(server_url) as client:
+            assert await greeting(client, process) == "Hello, Ada!"
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+async def greeting(client: Client, process: subprocess.Popen[bytes]) -> str:
+    end = time.monotonic() + 30
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            return (await client.call("greeter.hello", Hello(name="Ada"), Greeting)).text
+        except Unavailable:
+            await asyncio.sleep(0.05)
+    raise AssertionError("eventmicro run did not serve the example")
