@@ -1,0 +1,134 @@
+"""Every command and every line of code in the README does what the README says."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import types
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
+COMMANDS = [
+    line.partition("  #")[0].removeprefix("$ ").strip()
+    for block in re.findall(r"```console\n(.*?)```", README, re.S)
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+RUN, CALL, PUBLISH, SUBSCRIBE = COMMANDS[:4]
+
+
+def test_there_is_no_command_that_no_test_runs() -> None:
+    assert [command.split()[:2] for command in COMMANDS] == [
+        ["eventmicro", "run"],
+        ["eventmicro", "call"],
+        ["eventmicro", "publish"],
+        ["eventmicro", "subscribe"],
+        ["make", "demo"],  # run by CI, as a user does
+        ["make", "test"],  # this
+    ]
+
+
+def test_the_make_targets_exist() -> None:
+    for command in COMMANDS[4:]:
+        subprocess.run([*shlex.split(command), "-n"], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_every_file_that_is_linked_exists() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links
+    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
+
+
+class Shell:
+    """A folder with the README's shop.py, and an embedded server of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "shop.py").write_text(PYTHON[0])
+        drop = ("EVENTMICRO_BROKER",)
+        self.environment = {k: v for k, v in os.environ.items() if k not in drop} | {
+            "EVENTMICRO_STATE_DIR": str(folder / "state"),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONUNBUFFERED": "1",
+            "COLUMNS": "200",
+        }
+
+    async def output(self, command: str) -> str:
+        """Run a command that ends; its output."""
+        async with self.start(command) as process:
+            out, err = await process.communicate()
+            assert process.returncode == 0, err.decode()
+            return out.decode()
+
+    @asynccontextmanager
+    async def start(self, command: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Run a command that goes on; it gets SIGTERM at the end of the block."""
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            *shlex.split(command), cwd=self.folder, env=self.environment, stdin=pipe, stdout=pipe, stderr=pipe
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.communicate()
+
+
+async def line_with(stream: asyncio.StreamReader | None, text: str) -> str:
+    assert stream is not None
+    seen = b""
+    while text not in (line := (await stream.readline()).decode()):
+        seen += line.encode()
+        assert line, f"{text!r} did not come: {seen.decode()}"
+    return line
+
+
+@pytest.mark.timeout_seconds(60)
+async def test_the_shop_runs_and_the_commands_do_what_the_readme_shows(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    async with shell.start(RUN) as run:
+        await line_with(run.stderr, "shop.pack")  # the last line of the table
+        reply = await shell.output(CALL)
+        shown = re.search(r"^\$ eventmicro call.*?\n(\{.*?^\})", README, re.S | re.M)
+        assert shown is not None
+        assert json.loads(reply) == json.loads(shown[1])
+        assert await line_with(run.stdout, "packing") == "packing 2 x tea\n"
+        async with shell.start(SUBSCRIBE) as subscribe:
+            await line_with(subscribe.stderr, "listening")
+            assert await shell.output(PUBLISH) == ""
+            assert "salt" in await line_with(subscribe.stdout, "shop.placed")
+            assert await line_with(run.stdout, "packing") == "packing 1 x salt\n"
+        await use_client(shell)
+        assert await line_with(run.stdout, "packing") == "packing 1 x tea\n"
+        assert await line_with(run.stdout, "packing") == "packing 1 x salt\n"
+
+
+async def use_client(shell: Shell) -> None:
+    """The README's second piece of code, against the embedded server instead of the port it names."""
+    (state,) = (shell.folder / "state").glob("*.json")
+    code = PYTHON[1].replace("nats://127.0.0.1:4222", json.loads(state.read_text())["url"])
+    shop = types.ModuleType("shop")
+    sys.modules["shop"] = shop
+    try:
+        exec(PYTHON[0], shop.__dict__)
+        names: dict[str, object] = {}
+        result = eval(compile(code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
+        assert inspect.isawaitable(result)
+        await result
+        assert names["reply"] == shop.Quote(total=4.2)
+    finally:
+        del sys.modules["shop"]
