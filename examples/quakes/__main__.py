@@ -12,17 +12,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
-from eventmicro import Service, Unavailable, embedded
+from eventmicro import EventMicroError, Service, Unavailable, embedded
 
 try:
     from rich.console import Console
 
-    from examples.quakes import alerter, geo, ingester
+    from examples.quakes import ingester
+    from examples.quakes.launch import in_processes, in_this_process
     from examples.quakes.models import City, Position, Replay, Rule, Totals
     from examples.quakes.summary import InFile, compare, complete, recount, to_table
     from examples.quakes.view import View
@@ -31,7 +30,6 @@ except ModuleNotFoundError as missing:
 
 T = TypeVar("T")
 
-CHECKOUT = Path(__file__).parents[2]
 START_TIMEOUT = 30.0  # seconds for the services to be there
 END_TIMEOUT = 20.0  # seconds without any event before the rest counts as missing
 
@@ -44,38 +42,6 @@ Go on from here, each line in a terminal of its own:
   eventmicro call ingester.replay '{"speed": 50000}' --timeout 60
   eventmicro call geo.nearest '{"latitude": 24.1, "longitude": 121.7}'
 """
-
-
-@asynccontextmanager
-async def in_processes(broker: str) -> AsyncIterator[None]:
-    """Each service in a process of its own, as `python -m examples.quakes.geo`."""
-    environment = {"EVENTMICRO_LOG_LEVEL": "warning"} | os.environ | {"EVENTMICRO_BROKER": broker}
-    async with AsyncExitStack() as undo:
-        for name in ("geo", "alerter", "ingester"):
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", f"examples.quakes.{name}", cwd=CHECKOUT, env=environment, start_new_session=True
-            )
-            undo.push_async_callback(terminate, process)
-        yield
-
-
-async def terminate(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), timeout=15)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-
-
-@asynccontextmanager
-async def in_this_process(broker: str) -> AsyncIterator[None]:
-    async with AsyncExitStack() as undo:
-        for service in (geo.service, alerter.service, ingester.service):
-            await service.start(broker)
-            undo.push_async_callback(service.stop)
-        yield
 
 
 async def when_served(service: Service, endpoint: str, request: Any, reply: type[T], timeout: float = 5) -> T:
@@ -142,3 +108,5 @@ if __name__ == "__main__":
             sys.exit(asyncio.run(main(url, speed)))
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit("stopped before the end")
+    except EventMicroError as error:
+        sys.exit(f"the demo cannot go on: {error}")
