@@ -1,0 +1,86 @@
+"""From the single runs to medians and paired ratios, and to a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from statistics import median
+from typing import Any
+
+from benchmarks.load import Result
+
+BASELINES = ("raw", "faststream")
+Summary = dict[str, Any]
+
+
+def summarize(results: list[Result]) -> list[Summary]:
+    """One entry for each measure and variant: medians, and medians of the ratios within each round."""
+    keys = dict.fromkeys((r["measure"], r["variant"]) for r in results if r["round"] == 1)
+    return [_summary(measure, variant, results) for measure, variant in keys]
+
+
+def _summary(measure: str, variant: str, results: list[Result]) -> Summary:
+    own = _by_round(results, measure, variant)
+    summary: Summary = {"measure": measure, "variant": variant}
+    for value in ("per_second", "p50_us", "p99_us"):
+        if all(value in run for run in own.values()):
+            summary[value] = median(run[value] for run in own.values())
+    cpu = [run["cpu_us"] for run in own.values()]
+    summary["cpu_us"] = {name: median(each[name] for each in cpu) for name in cpu[0]}
+    for baseline in BASELINES:
+        other = {} if variant.endswith(" memory") else _by_round(results, measure, baseline)
+        for value in ("per_second", "p50_us"):
+            if value in summary and other:
+                summary[f"{value} / {baseline}"] = _ratio(own, other, value)
+    return summary
+
+
+def _by_round(results: list[Result], measure: str, variant: str) -> dict[int, Result]:
+    return {r["round"]: r for r in results if (r["measure"], r["variant"]) == (measure, variant)}
+
+
+def _ratio(own: dict[int, Result], other: dict[int, Result], value: str) -> dict[str, float]:
+    ratios = [own[number][value] / other[number][value] for number in own]
+    return {"median": median(ratios), "min": min(ratios), "max": max(ratios)}
+
+
+def table(summaries: list[Summary]) -> str:
+    """The summaries as text, calls first, then events."""
+    rpc = [s for s in summaries if s["measure"] == "rpc"]
+    events = [s for s in summaries if s["measure"] == "events"]
+    return "\n\n".join(_table(title, columns, rows) for title, columns, rows in _tables(rpc, events) if rows)
+
+
+Column = tuple[str, Callable[[Summary], str]]
+
+
+def _tables(rpc: list[Summary], events: list[Summary]) -> Iterable[tuple[str, list[Column], list[Summary]]]:
+    rate: list[Column] = [
+        ("variant", lambda s: s["variant"]),
+        ("per second", lambda s: f"{s['per_second']:,.0f}"),
+        ("x raw [min-max]", lambda s: _ratio_text(s, "per_second / raw")),
+        ("x FastStream [min-max]", lambda s: _ratio_text(s, "per_second / faststream")),
+    ]
+    latency: list[Column] = [
+        ("p50 us", lambda s: f"{s['p50_us']:,.0f}"),
+        ("p99 us", lambda s: f"{s['p99_us']:,.0f}"),
+        ("p50 x raw", lambda s: _ratio_text(s, "p50_us / raw")),
+    ]
+    cpu: Column = ("CPU us: each process", _cpu_text)
+    yield "RPC: 64 in flight; p50 and p99 of calls one by one", [*rate, *latency, cpu], rpc
+    yield "Events: one publisher to one subscriber", [*rate, cpu], events
+
+
+def _ratio_text(summary: Summary, name: str) -> str:
+    ratio = summary.get(name)
+    return f"{ratio['median']:.2f} [{ratio['min']:.2f}-{ratio['max']:.2f}]" if ratio else "-"
+
+
+def _cpu_text(summary: Summary) -> str:
+    return ", ".join(f"{name} {value:.1f}" for name, value in summary["cpu_us"].items())
+
+
+def _table(title: str, columns: list[Column], rows: list[Summary]) -> str:
+    cells = [[name for name, _ in columns], *([text(row) for _, text in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    return "\n".join([title, *lines])
