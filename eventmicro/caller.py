@@ -9,6 +9,7 @@ import asyncio
 import time
 from contextlib import suppress
 from itertools import count
+from typing import Any
 
 from eventmicro.broker import Broker, Subscription
 from eventmicro.errors import CallTimeout, EventMicroError
@@ -27,7 +28,7 @@ class Caller:
         self._loop = asyncio.get_running_loop()
         self._inbox = broker.inbox() + "."
         self._numbers = count(1)
-        self._waiting: dict[str, tuple[asyncio.Future[Delivery | None], float]] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._subscription: Subscription | None = None
 
@@ -49,15 +50,17 @@ class Caller:
         started = time.monotonic()
         call = with_budget(str(next(self._numbers)), deadline - started)
         message.reply = self._inbox + call
-        reply: asyncio.Future[Delivery | None] = self._loop.create_future()
-        self._waiting[call] = reply, deadline
+        waiting = self._waiting[call] = _Waiting(self._loop.create_future(), deadline, asyncio.current_task())
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         try:
             await self._broker.publish(message)
-            delivery = await reply
+            waiting.sender = None
+            delivery = await waiting.reply
         except asyncio.CancelledError:
             await self._give_up(service, message.reply)
+            if waiting.stop_being_late():
+                raise timed_out(message.subject, time.monotonic() - started) from None
             raise
         finally:
             self._waiting.pop(call, None)
@@ -70,8 +73,8 @@ class Caller:
         """Listen no more; whoever still waits gets a timeout at once."""
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for reply, _ in list(self._waiting.values()):
-            _end(reply, None)
+        for waiting in list(self._waiting.values()):
+            waiting.end(None)
         if self._subscription is not None:
             await self._subscription.drain()
 
@@ -81,14 +84,14 @@ class Caller:
     def _receive(self, delivery: Delivery) -> None:
         waiting = self._waiting.get(delivery.subject[len(self._inbox) :])
         if waiting is not None:
-            _end(waiting[0], delivery)
+            waiting.end(delivery)
 
     def _sweep(self) -> None:
         """End what is over its deadline; go on while anything waits."""
         now = time.monotonic()
-        for reply, deadline in list(self._waiting.values()):
-            if deadline <= now:
-                _end(reply, None)
+        for waiting in list(self._waiting.values()):
+            if waiting.deadline <= now:
+                waiting.be_late()
         self._sweeper = None
         if self._waiting:
             self._sweeper = self._loop.call_later(max(SWEEP, len(self._waiting) * 1e-6), self._sweep)
@@ -106,6 +109,31 @@ def timed_out(endpoint: str, elapsed: float) -> CallTimeout:
     return error
 
 
-def _end(reply: asyncio.Future[Delivery | None], delivery: Delivery | None) -> None:
-    if not reply.done():
-        reply.set_result(delivery)
+class _Waiting:
+    """One call under way: first its sender waits for the broker to take the request, then for the reply."""
+
+    __slots__ = ("_late", "deadline", "reply", "sender")
+
+    def __init__(
+        self, reply: asyncio.Future[Delivery | None], deadline: float, sender: asyncio.Task[Any] | None
+    ) -> None:
+        self.reply = reply
+        self.deadline = deadline
+        self.sender = sender
+        self._late = False
+
+    def end(self, delivery: Delivery | None) -> None:
+        """The call has its outcome; None where no reply came."""
+        if not self.reply.done():
+            self.reply.set_result(delivery)
+
+    def be_late(self) -> None:
+        """The deadline has passed; a broker that has still not taken the request is not waited for either."""
+        self.end(None)
+        if self.sender is not None and not self._late:
+            self._late = True
+            self.sender.cancel()
+
+    def stop_being_late(self) -> bool:
+        """Whether a cancellation came from `be_late` alone, and not also from elsewhere."""
+        return self._late and self.sender is not None and self.sender.uncancel() == 0

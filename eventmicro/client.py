@@ -31,9 +31,7 @@ from eventmicro.wire import (
     CONTENT_TYPE,
     ERROR,
     ERROR_CODE,
-    JSON,
     NO_RESPONDERS,
-    OCTET_STREAM,
     STATUS,
     check_headers,
     check_subject,
@@ -46,6 +44,8 @@ R = TypeVar("R")
 
 # How long a call waits for its reply where nothing else is said, in seconds.
 DEFAULT_TIMEOUT = 5.0
+# The longest that one may wait, in seconds: four months.
+MAX_TIMEOUT = 1e7
 
 
 class Messaging:
@@ -116,7 +116,7 @@ class Messaging:
         """
         client = self.client
         service, _, name = _check_endpoint(endpoint).partition(".")
-        deadline = time.monotonic() + (client.timeout if timeout is None else timeout)
+        deadline = time.monotonic() + (client.timeout if timeout is None else check_timeout(timeout))
         outer = find_context()
         if outer is not None and outer.deadline is not None and outer.deadline < deadline:
             deadline = outer.deadline
@@ -185,7 +185,7 @@ class Client(Messaging):
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
         self.broker = open_broker(broker)
-        self.timeout = timeout
+        self.timeout = check_timeout(timeout)
         self._codecs = Codecs(codecs)
         middleware = list(middleware)
         self._call = compose(middleware, Side.CLIENT, self._request)
@@ -229,25 +229,23 @@ class Client(Messaging):
 
     async def _send(self, event: Any, context: Context) -> None:
         assert isinstance(context, _Outgoing)
-        body = context.body
         headers = context.metadata
-        if body.content_type not in (JSON, OCTET_STREAM):
-            headers[CONTENT_TYPE] = body.content_type
-        await self.broker.publish(Message(context.topic, body.encode(event), headers or None))
+        body = _encode(context.body, event, headers)
+        await self.broker.publish(Message(context.topic, body, headers or None))
 
     async def _request(self, request: Any, context: Context) -> Any:
         assert isinstance(context, _Outgoing)
-        body = self._codecs.body(type(request))
         headers = context.metadata
-        if body.content_type not in (JSON, OCTET_STREAM):
-            headers[CONTENT_TYPE] = body.content_type
-        message = Message(context.topic, body.encode(request), headers or None)
+        body = _encode(self._codecs.body(type(request)), request, headers)
+        if context.body.announced and not body:
+            headers.setdefault(CONTENT_TYPE, context.body.content_type)  # the reply comes in the request's content type
+        message = Message(context.topic, body, headers or None)
         deadline = context.deadline
         if deadline is None or deadline <= time.monotonic():
             raise CallTimeout(f"{context.topic} was not called: no time is left for it", id=context.topic)
         caller = self._caller or await self._open_caller()
         delivery = await caller.request(context.service, message, deadline)
-        if delivery.headers is None:
+        if delivery.headers is None and not headers:
             return _decode(context, context.body.decode, delivery.body)
         return _read_reply(delivery, context)
 
@@ -292,11 +290,35 @@ def _check_endpoint(endpoint: str) -> str:
     return check_subject(endpoint)
 
 
+def check_timeout(seconds: float) -> float:
+    """Return `seconds` if it is a time to wait; where it is 0 or less nothing will be sent.
+
+    Raises:
+        UsageError: it is no number of seconds, or more than four months.
+    """
+    if not seconds <= MAX_TIMEOUT:
+        raise UsageError(f"timeout={seconds}: write seconds, up to {MAX_TIMEOUT:g}")
+    return seconds
+
+
 _check_subject = lru_cache(4096)(check_subject)
 
 
+def _encode(body: Body, value: Any, headers: dict[str, str]) -> bytes:
+    """Encode in the content type that the headers name, else in the type's own, and name that where it has to be."""
+    named = content_type(headers) if headers else None
+    if named is None:
+        if body.announced:
+            headers[CONTENT_TYPE] = body.content_type
+        return body.encode(value)
+    encode = body.encoder(named)
+    if encode is None:
+        raise UsageError(f"a {type(value).__name__} cannot travel as {named}; leave Content-Type out")
+    return encode(value)
+
+
 def _read_reply(delivery: Delivery, context: _Outgoing) -> Any:
-    """The outcome of a call whose reply has headers: an error, nobody there, or a body in some content type."""
+    """The outcome of a call with headers: an error, nobody there, or a body in some content type, else the request's."""
     headers = delivery.headers
     code = header(headers, ERROR_CODE)
     if code is not None or header(headers, ERROR) is not None:
@@ -310,7 +332,10 @@ def _read_reply(delivery: Delivery, context: _Outgoing) -> Any:
         )
     named = content_type(headers)
     try:
-        decode = context.body.decode if named is None else context.body.decoder(named)
+        if named is not None:
+            decode = context.body.decoder(named)
+        else:
+            decode = context.body.asked_decoder(content_type(context.metadata))
     except UnsupportedMediaType as error:
         raise DecodeError(f"the reply of {context.topic}: {error.detail}") from None
     return _decode(context, decode, delivery.body)

@@ -74,7 +74,7 @@ def declare_endpoint(
         raise SignatureError(f"endpoint {name_of(function)}: say what it returns: `-> YourModel`, or `-> None`")
     _check_limits(concurrency, timeout)
     return EndpointDeclaration(
-        check_name(name or function.__name__, "endpoint"), signature, timeout, concurrency, tuple(middleware)
+        check_name(name or _name(function), "endpoint"), signature, timeout, concurrency, tuple(middleware)
     )
 
 
@@ -93,7 +93,7 @@ def declare_subscriber(
         SignatureError: the function cannot be a subscriber, or takes another type than the topic carries.
         UsageError: the topic is no subject, or an option is out of range.
     """
-    signature = read_signature(function, "subscriber")
+    signature = read_signature(function, "subscriber", topic.type if isinstance(topic, Topic) else MISSING)
     if signature.returns not in (MISSING, None, type(None)):
         raise SignatureError(
             f"subscriber {name_of(function)}: nobody takes what it returns; write `-> None`, and publish what should "
@@ -102,7 +102,7 @@ def declare_subscriber(
     event = signature.takes
     if isinstance(topic, Topic):
         event = _check_event(function, event, topic)
-    own_name = check_name(name or function.__name__, "subscriber")
+    own_name = check_name(name or _name(function), "subscriber")
     if queue == OWN_QUEUE:
         queue = f"{service}.{own_name}"
     elif queue is not None:
@@ -110,6 +110,13 @@ def declare_subscriber(
     _check_limits(concurrency, None)
     subject = topic.name if isinstance(topic, Topic) else check_subject(topic, wildcards=True)
     return SubscriberDeclaration(own_name, subject, event, queue, signature, concurrency, tuple(middleware))
+
+
+def _name(function: Any) -> str:
+    name = getattr(function, "__name__", None)
+    if not isinstance(name, str):
+        raise SignatureError(f"{name_of(function)} has no name of its own: give it one, by name=")
+    return name
 
 
 def _check_event(function: Callable[..., Any], takes: Any, topic: Topic[Any]) -> Any:

@@ -97,11 +97,11 @@ class Plan:
             arguments = self._arguments(function)
         finally:
             self._solving.pop()
-        if inspect.isasyncgenfunction(function):
+        called: Any = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
+        if inspect.isasyncgenfunction(function) or inspect.isasyncgenfunction(called):
             return Step(asynccontextmanager(function), arguments, waits=True, cleans_up=True)
-        if inspect.isgeneratorfunction(function):
+        if inspect.isgeneratorfunction(function) or inspect.isgeneratorfunction(called):
             return Step(contextmanager(function), arguments, waits=False, cleans_up=True)
-        called = function if inspect.isroutine(function) else type(function).__call__
         waits = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
         return Step(function, arguments, waits=waits, cleans_up=False)
 
@@ -163,7 +163,7 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
         annotated = getattr(function, "__wrapped__", None) or getattr(function, "func", None) or type(function).__call__
     try:
         return get_type_hints(annotated, include_extras=True)
-    except NameError as error:
+    except (NameError, AttributeError) as error:
         raise SignatureError(
             f"{name_of(function)}: cannot find {error.name!r}, which an annotation names; "
             f"define or import it at the top of the module, outside `if TYPE_CHECKING`"

@@ -33,7 +33,11 @@ if sys.version_info >= (3, 12):
         def start(self, work: Work) -> Task | None:
             """Run `work` until it suspends and return the task in which it goes on; None where it has ended."""
             task = asyncio.Task(work, loop=self._loop, eager_start=True)
-            return None if task.done() else task
+            if not task.done():
+                return task
+            if not task.cancelled() and (error := task.exception()) is not None:
+                report(error)
+            return None
 
         def close(self) -> None:
             """Nothing was made in advance."""
@@ -52,9 +56,7 @@ else:
         def start(self, work: Work) -> Task | None:
             """Run `work` until it suspends and return the task in which it goes on; None where it has ended."""
             loop = self._loop
-            spare = self._spare
-            if spare is None or spare.vacant.done():
-                spare = self._spare = _Spare(loop)
+            spare, self._spare = self._spare or _Spare(loop), None
             task = spare.task
             context = copy_context()
             outer = asyncio.current_task(loop)
@@ -64,13 +66,17 @@ else:
             try:
                 awaited = context.run(work.send, None)
             except StopIteration:
+                self._keep(spare)
+                return None
+            except Exception as error:
+                self._keep(spare)
+                report(error)
                 return None
             finally:
                 asyncio.tasks._leave_task(loop, task)
                 if outer is not None:
                     asyncio.tasks._enter_task(loop, outer)
-            self._spare = None
-            spare.move_in(_Suspended(work, awaited, context))
+            spare.move_in(work, awaited, context)
             return task
 
         def close(self) -> None:
@@ -79,54 +85,53 @@ else:
                 self._spare.task.cancel()
                 self._spare = None
 
-    class _Spare:
-        """A task that waits for a suspended coroutine to move in."""
+        def _keep(self, spare: _Spare) -> None:
+            """Use it again, unless its work has cancelled it, or has started work that left another one."""
+            if self._spare is None and not spare.task.cancelling():
+                self._spare = spare
+            else:
+                spare.task.cancel()
 
-        __slots__ = ("_suspended", "task", "vacant")
+    class _Spare(Coroutine[Any, Any, None]):
+        """A task made in advance, and its body: it waits until a suspended coroutine moves in, and then is that one."""
+
+        __slots__ = ("_awaited", "_context", "_moved_in", "_vacant", "_work", "task")
 
         def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-            self._suspended: _Suspended | None = None
-            self.vacant: asyncio.Future[None] = loop.create_future()
-            self.task = loop.create_task(self._live())
+            self._work: Work | None = None
+            self._vacant: asyncio.Future[None] = loop.create_future()
+            self.task: Task = loop.create_task(self)
 
-        def move_in(self, suspended: _Suspended) -> None:
-            self._suspended = suspended
-            if not self.vacant.done():  # it is, where the first step cancelled its own task
-                self.vacant.set_result(None)
+        def move_in(self, work: Work, awaited: Any, context: Context) -> None:
+            """Go on with `work` when what it `awaited` in its first step is there."""
+            self._work, self._awaited, self._context = work, awaited, context
+            self._moved_in = True
+            del self.task  # it holds us, and shall not be held by us
+            if not self._vacant.done():  # it is, where the first step cancelled its own task
+                self._vacant.set_result(None)
 
-        async def _live(self) -> None:
-            try:
-                await self.vacant
-            except CancelledError as cancelled:
-                if self._suspended is None:
-                    raise
-                self._suspended.thrown = cancelled
-            suspended, self._suspended = self._suspended, None
-            if suspended is not None:
-                await suspended
+        def send(self, value: Any) -> Any:
+            if self._work is None:
+                return next(self._vacant.__await__())
+            if self._moved_in:
+                self._moved_in = False
+                return self._awaited
+            return self._context.run(self._work.send, value)
 
-    class _Suspended:
-        """The rest of a coroutine that has been stepped once, in the context it was stepped in."""
-
-        __slots__ = ("_awaited", "_context", "_work", "thrown")
-
-        def __init__(self, work: Work, awaited: Any, context: Context) -> None:
-            self._work = work
-            self._awaited = awaited
-            self._context = context
-            self.thrown: BaseException | None = None
+        def throw(self, error: Any, value: Any = None, traceback: Any = None) -> Any:
+            if self._work is None:
+                raise error
+            if self._moved_in:  # cancelled before it waits: like any task's, the cancellation goes to what is awaited
+                self._moved_in = False
+                if isinstance(error, CancelledError) and self._awaited is not None and self._awaited.cancel():
+                    return self._awaited
+            return self._context.run(self._work.throw, error)
 
         def __await__(self) -> Generator[Any, Any, None]:
-            run, work, awaited = self._context.run, self._work, self._awaited
-            try:
-                if self.thrown is not None:
-                    awaited = run(work.throw, self.thrown)
-                while True:
-                    try:
-                        value = yield awaited
-                    except BaseException as error:
-                        awaited = run(work.throw, error)
-                    else:
-                        awaited = run(work.send, value)
-            except StopIteration:
-                return
+            raise RuntimeError("only its own task drives it")
+
+
+def report(error: BaseException) -> None:
+    """Tell the event loop of an error that nobody awaits."""
+    context = {"message": "eventmicro: a handler's task failed outside the handler", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-from eventmicro.eager import EagerStarter, Task, Work
+from eventmicro.eager import EagerStarter, Task, Work, report
 
 
 class InFlight:
@@ -54,7 +54,6 @@ class InFlight:
     def _ended(self, task: Task) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            context = {"message": "eventmicro: a handler's task failed outside the handler", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(context)
+            report(error)
         if self._room is not None and not self._room.done():
             self._room.set_result(None)

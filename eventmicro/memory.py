@@ -83,8 +83,9 @@ class MemoryBroker:
                 hub.say_no_responders(message.reply)
             return
         for target in targets:
-            if target.full:
+            while target.full:
                 await self._wait_for_room(target, message.subject)
+                target = hub.instead_of(target, message.subject)
             headers = message.headers and dict(message.headers)
             target.take(Delivery(message.subject, message.body, headers, message.reply))
 
@@ -135,6 +136,7 @@ class MemorySubscription:
     def __init__(self, hub: _Hub, subject: str, queue: str | None, receive: Receive, limit: int) -> None:
         self.subject = subject
         self.queue = queue
+        self.ended = False
         self._hub = hub
         self._receive = receive
         self._limit = limit
@@ -147,7 +149,7 @@ class MemorySubscription:
 
     @property
     def full(self) -> bool:
-        return len(self._waiting) >= self._limit and not self._task.done()
+        return len(self._waiting) >= self._limit and not self.ended
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -163,19 +165,23 @@ class MemorySubscription:
         self._arrived.set()
 
     async def drain(self) -> None:
-        self._hub.remove(self)
+        self._leave()
         try:
             await self._idle.wait()
         finally:
             await self.close()
 
     async def close(self) -> None:
-        self._hub.remove(self)
+        self._leave()
         self._task.cancel()
         await asyncio.wait([self._task])
         self._waiting.clear()
         self._idle.set()
-        self._taken.set()
+
+    def _leave(self) -> None:
+        self.ended = True
+        self._hub.remove(self)
+        self._taken.set()  # whoever waits for room looks for another
 
     async def _hand_over(self) -> None:
         while True:
@@ -227,6 +233,12 @@ class _Hub:
         for chosen in queues.values():
             self._rotate(chosen)
             yield chosen
+
+    def instead_of(self, target: MemorySubscription, subject: str) -> MemorySubscription:
+        """The target itself, or where it has left meanwhile another one of its queue."""
+        if not target.ended:
+            return target
+        return next((t for t in self.targets(subject) if t.queue == target.queue is not None), target)
 
     def say_no_responders(self, reply: str) -> None:
         for target in self.targets(reply):

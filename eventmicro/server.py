@@ -31,35 +31,39 @@ log = logging.getLogger(__name__)
 
 # How many cancellations of calls that have not come up yet are remembered; they may be other instances' calls.
 REMEMBERED = 10_000
+# The longest reply subject that is remembered, in characters.
+MAX_REPLY = 256
 
 
 class RunningCalls:
-    """The calls of one service whose handlers are waiting for something, by reply subject, so they can be cancelled."""
+    """The calls of one service whose handlers are waiting for something, so that they can be cancelled."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, Task] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._outcomes: dict[str, ServiceError | None] = {}
+        self._running: dict[Task, _RunningCall] = {}
+        self._by_reply: dict[str, list[_RunningCall]] = {}
         self._cancelled: dict[str, None] = {}
         self.stopping = False
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._running)
 
     def add(self, reply: str, task: Task, deadline: float | None, late: ServiceError | None) -> None:
         """A handler waits: from now on its call can be cancelled, and is at its deadline, with the outcome `late`."""
-        self._tasks[reply] = task
-        task.add_done_callback(lambda _: self._remove(reply))
+        call = self._running[task] = _RunningCall(reply, task)
+        if reply:
+            self._by_reply.setdefault(reply, []).append(call)
         if deadline is not None:
             left = deadline - time.monotonic()
-            self._timers[reply] = asyncio.get_running_loop().call_later(left, self._cancel, reply, late)
+            call.timer = asyncio.get_running_loop().call_later(left, call.cancel, late)
+        task.add_done_callback(self._remove)
 
     def receive_cancel(self, delivery: Delivery) -> None:
         """A caller no longer waits; where its call has not come up yet, it will not be started."""
         reply = delivery.body.decode("utf-8", "replace")
-        if reply in self._tasks:
-            self._cancel(reply, None)
-        elif len(reply) <= 256:
+        if reply in self._by_reply:
+            for call in self._by_reply[reply]:
+                call.cancel(None)
+        elif len(reply) <= MAX_REPLY:
             self._cancelled[reply] = None
             if len(self._cancelled) > REMEMBERED:
                 del self._cancelled[next(iter(self._cancelled))]
@@ -71,24 +75,44 @@ class RunningCalls:
         del self._cancelled[reply]
         return True
 
-    def outcome(self, reply: str) -> ServiceError | None:
-        """What to answer to a call whose handler was cancelled; None where nobody waits for an answer."""
-        if reply in self._outcomes:
-            return self._outcomes[reply]
+    def outcome(self) -> ServiceError | None:
+        """What to answer to the call whose handler, in this task, was cancelled; None where nobody waits for it."""
+        task = asyncio.current_task()
+        call = self._running.get(task) if task is not None else None
+        if call is not None and call.cancelled:
+            return call.outcome
         if self.stopping:
             return Unavailable("the service stopped before the call was finished", retryable=False)
         return InternalError("the handler was cancelled")
 
-    def _cancel(self, reply: str, outcome: ServiceError | None) -> None:
-        self._outcomes[reply] = outcome
-        self._tasks[reply].cancel()
+    def _remove(self, task: Task) -> None:
+        call = self._running.pop(task)
+        if call.timer is not None:
+            call.timer.cancel()
+        if call.reply:
+            others = self._by_reply[call.reply]
+            others.remove(call)
+            if not others:
+                del self._by_reply[call.reply]
 
-    def _remove(self, reply: str) -> None:
-        self._tasks.pop(reply, None)
-        self._outcomes.pop(reply, None)
-        timer = self._timers.pop(reply, None)
-        if timer is not None:
-            timer.cancel()
+
+class _RunningCall:
+    """One call whose handler waits for something, and what to answer where it is cancelled."""
+
+    __slots__ = ("cancelled", "outcome", "reply", "task", "timer")
+
+    def __init__(self, reply: str, task: Task) -> None:
+        self.reply = reply
+        self.task = task
+        self.timer: asyncio.TimerHandle | None = None
+        self.cancelled = False
+        self.outcome: ServiceError | None = None
+
+    def cancel(self, outcome: ServiceError | None) -> None:
+        """Cancel the handler; the first reason stands."""
+        if not self.cancelled:
+            self.cancelled, self.outcome = True, outcome
+            self.task.cancel()
 
 
 class Endpoint:
@@ -141,7 +165,7 @@ class Endpoint:
         deadline = None if limit is None else time.monotonic() + limit
         task = self.inflight.start(self._serve(delivery, deadline))
         if task is not None:
-            self._calls.add(reply or f"no reply {id(delivery)}", task, deadline, late)
+            self._calls.add(reply, task, deadline, late)
         return self.inflight.room()
 
     async def _serve(self, delivery: Delivery, deadline: float | None) -> None:
@@ -164,7 +188,7 @@ class Endpoint:
         except ServiceError as error:
             self._write_error(reply, error)
         except asyncio.CancelledError:
-            outcome = self._calls.outcome(delivery.reply)
+            outcome = self._calls.outcome()
             if outcome is None:
                 return
             self._write_error(reply, outcome)
@@ -183,7 +207,7 @@ class Endpoint:
 
     def _write(self, reply: Message, value: Any, named: str | None) -> None:
         """Encode the reply in the caller's content type where it can be, else in its own, and say so."""
-        encode = self._reply.encode if named is None else self._reply.encoder(named)
+        encode = self._reply.answer if named is None else self._reply.encoder(named)
         if encode is None:
             encode = self._reply.encode
             reply.headers = {CONTENT_TYPE: self._reply.content_type}

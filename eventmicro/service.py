@@ -78,7 +78,7 @@ class Service(Messaging):
         self._hooks: dict[str, list[Hook]] = {when: [] for when in HOOKS}
         self._client: Client | None = None
         self._node: Node | None = None
-        self._changing = asyncio.Lock()
+        self._changing: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     # -- declaring ---------------------------------------------------------------------------------------------------
 
@@ -211,7 +211,7 @@ class Service(Messaging):
             Unsupported: the broker cannot do what an endpoint or a subscriber needs.
             UsageError: no broker is named anywhere.
         """
-        async with self._changing:
+        async with self._lock():
             if self._node is not None:
                 return
             client = Client(
@@ -238,7 +238,7 @@ class Service(Messaging):
         Raises:
             Exception: what a hook or the lifespan raised; all the rest was done nevertheless.
         """
-        async with self._changing:
+        async with self._lock():
             node, self._node = self._node, None
             if node is None:
                 return
@@ -246,6 +246,13 @@ class Service(Messaging):
                 await node.stop(self._hooks["before_stop"], self._hooks["after_stop"])
             finally:
                 self._client = None
+
+    def _lock(self) -> asyncio.Lock:
+        """What keeps starts and stops apart; a lock serves one event loop, a service may see several in its life."""
+        loop = asyncio.get_running_loop()
+        if self._changing is None or self._changing[0] is not loop:
+            self._changing = loop, asyncio.Lock()
+        return self._changing[1]
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -63,8 +63,13 @@ class Signature:
         return _plain(self.function, arguments)
 
 
-def read_signature(function: Callable[..., Any], what: str) -> Signature:
-    """Read and check the signature of a handler; `what` says in messages what it is, such as "endpoint".
+def read_signature(function: Callable[..., Any], what: str, message: Any = MISSING) -> Signature:
+    """Read and check the signature of a handler.
+
+    Args:
+        function: the handler.
+        what: what to call it in messages, such as "endpoint".
+        message: the type of the message where its parameter says none.
 
     Raises:
         SignatureError: it cannot be a handler; the message says what to write instead.
@@ -82,10 +87,10 @@ def read_signature(function: Callable[..., Any], what: str) -> Signature:
             source = CONTEXT
         elif dependency is not None:
             source = dependency
-        elif hint is MISSING:
+        elif hint is MISSING and (message is MISSING or parameter.name in ("self", "cls")):
             raise SignatureError(_untyped(name, parameter))
         elif takes is MISSING:
-            takes, source = hint, MESSAGE
+            takes, source = message if hint is MISSING else hint, MESSAGE
         else:
             raise SignatureError(
                 f"{name}: a handler takes one message, and {parameter.name!r} would be the second; put both in one "

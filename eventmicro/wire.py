@@ -26,8 +26,6 @@ NO_RESPONDERS = "503"
 # The queue group that the instances of one service share for their endpoints (ADR-32's default).
 ENDPOINT_QUEUE = "q"
 MAX_ERROR_HEADER = 200
-# The longest time that a call can be given, in seconds: four months.
-MAX_BUDGET = 1e7
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -76,7 +74,7 @@ def cancel_subject(service: str) -> str:
 
 def with_budget(call: str, seconds: float) -> str:
     """The reply subject of a call that has `seconds` left."""
-    return f"{call}.{max(1, int(min(seconds, MAX_BUDGET) * 1000))}ms"
+    return f"{call}.{max(1, int(seconds * 1000))}ms"
 
 
 def budget_of(reply: str) -> float | None:

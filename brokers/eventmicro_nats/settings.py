@@ -102,8 +102,9 @@ def read_url(url: str) -> NatsSettings:
     for host in hosts.split(","):
         server = f"{scheme}://{host}"
         try:
-            urlsplit(server).port  # noqa: B018  a wrong port raises
-        except ValueError as error:
+            if not urlsplit(server).hostname or urlsplit(server).port == 0:
+                raise ValueError("write nats://host:4222, several hosts with commas between")
+        except ValueError as error:  # a port that is no number, too
             raise UsageError(f"NATS URL {without_secrets(url)!r}: {error}") from None
         servers.append(server)
     if at:

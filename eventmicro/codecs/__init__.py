@@ -10,15 +10,20 @@ from eventmicro.codecs.json import JsonCodec
 from eventmicro.codecs.protobuf import ProtobufCodec, ProtobufJsonCodec
 from eventmicro.codecs.raw import RawCodec
 from eventmicro.errors import UnsupportedMediaType, UsageError
-from eventmicro.wire import OCTET_STREAM
+from eventmicro.wire import JSON, OCTET_STREAM
 
 READY_MADE: tuple[Codec, ...] = (RawCodec(), ProtobufCodec(), ProtobufJsonCodec(), JsonCodec())
 
 
 class Body:
-    """The body of one type: its default content type with encoder and decoder, and the other content types it has."""
+    """The body of one type, compiled: in the content type that is its own, and in the others that it can have.
 
-    __slots__ = ("_decoders", "_encoders", "content_type", "decode", "encode", "kind")
+    content_type, encode: its own content type, the first that handles it, and the encoder for that.
+    announced: whether a message in its own content type has to name it.
+    decode, answer: the decoder and the encoder for messages that name no content type: these are JSON, or plain bytes.
+    """
+
+    __slots__ = ("_decoders", "_encoders", "announced", "answer", "content_type", "decode", "encode", "kind")
 
     def __init__(self, kind: Any, codecs: Iterable[Codec]) -> None:
         self.kind = kind
@@ -29,8 +34,11 @@ class Body:
                 self._encoders[codec.content_type] = codec.encoder(kind)
                 self._decoders[codec.content_type] = codec.decoder(kind)
         self.content_type = next(iter(self._decoders))
+        unnamed = JSON if JSON in self._decoders else self.content_type
         self.encode = self._encoders[self.content_type]
-        self.decode = self._decoders[self.content_type]
+        self.answer = self._encoders[unnamed]
+        self.decode = self._decoders[unnamed]
+        self.announced = self.content_type not in (JSON, OCTET_STREAM)
 
     def decoder(self, content_type: str) -> Decoder:
         """The decoder for a content type that a message names.
@@ -46,13 +54,17 @@ class Body:
             raise UnsupportedMediaType(f"content type {content_type[:100]!r} is not taken here; taken: {known}")
         return decoder
 
+    def asked_decoder(self, content_type: str | None) -> Decoder:
+        """The decoder for an unnamed reply to a request in this content type; a foreign service may answer in JSON."""
+        return self._decoders.get(content_type or "", self.decode)
+
     def encoder(self, content_type: str) -> Encoder | None:
         """The encoder for a content type; None where values of this type do not travel in it."""
-        return self._encoders.get(content_type)
+        return self.encode if self.content_type == OCTET_STREAM else self._encoders.get(content_type)
 
 
 class Codecs:
-    """The codecs of one service or client: the first that handles a type gives its default content type."""
+    """The codecs of one service or client: the first that handles a type gives it its own content type."""
 
     def __init__(self, own: Iterable[Codec] = ()) -> None:
         self._codecs = (*own, *READY_MADE)

@@ -6,6 +6,7 @@ passes bytes on does without it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # How many wrong fields are looked at: a peer that sends a million wrong values gets a short answer.
 MAX_ERRORS = 50
+# How much of a field's name it tells, in characters: of a dict's fields the peer makes up the names.
+MAX_FIELD_NAME = 100
 
 
 class JsonCodec:
@@ -33,13 +36,14 @@ class JsonCodec:
         adapter = _adapter(kind)
         to_json = adapter.serializer.to_json
         check = _instance_check(kind) if _is_record(kind) else _strict_check(adapter)
+        _refuse_wrong_fields()
 
         def encode(value: Any) -> bytes:
             if value.__class__ is not kind:
                 check(value)
             try:
                 return to_json(value)
-            except (ValueError, RecursionError) as error:
+            except (ValueError, RecursionError, UserWarning) as error:
                 raise EncodeError(f"{_name(kind)} cannot be written as JSON: {error}") from error
 
         return encode
@@ -74,6 +78,14 @@ def _is_record(kind: Any) -> bool:
     return isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind))
 
 
+def _refuse_wrong_fields() -> None:
+    """Make an error of what pydantic only warns of: a field that was set to another type after validation.
+
+    `to_json(warnings="error")` would do so too, for three times the time. The filter holds for this module alone.
+    """
+    warnings.filterwarnings("error", "Pydantic serializer warnings", UserWarning, __name__.replace(".", r"\."))
+
+
 def _instance_check(kind: type) -> Callable[[Any], None]:
     def check(value: Any) -> None:
         if not isinstance(value, kind):
@@ -100,8 +112,12 @@ def _decode_error(kind: Any, error: ValidationError) -> DecodeError:
     if count > MAX_ERRORS:
         return DecodeError(f"not a valid {_name(kind)}: {count} errors")
     entries = error.errors(include_url=False, include_context=False, include_input=False)
-    errors = [{"loc": list(e["loc"]), "msg": e["msg"], "type": e["type"]} for e in entries]
+    errors = [{"loc": [_short(part) for part in e["loc"]], "msg": e["msg"], "type": e["type"]} for e in entries]
     return DecodeError(f"not a valid {_name(kind)}", errors)
+
+
+def _short(part: int | str) -> int | str:
+    return part[:MAX_FIELD_NAME] if isinstance(part, str) else part
 
 
 def _name(kind: Any) -> str:

@@ -76,9 +76,9 @@ class ProtobufJsonCodec:
         def decode(body: bytes) -> Any:
             try:
                 return json_format.Parse(body, kind(), max_recursion_depth=100)
-            except (json_format.ParseError, ValueError, RecursionError) as wrong:
-                detail = str(wrong)[:200] if isinstance(wrong, json_format.ParseError) else "no JSON"
-                raise DecodeError(f"not a valid {kind.__name__} in JSON: {detail}") from None
+            except (json_format.ParseError, ValueError, RecursionError):
+                # What json_format says repeats parts of the body, which belong neither into a log nor to a peer.
+                raise DecodeError(f"not a valid {kind.__name__} in protobuf's JSON mapping") from None
 
         return decode
 
