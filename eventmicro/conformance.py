@@ -7,8 +7,8 @@
     def test_conformance(case):
         asyncio.run(case.run(lambda: PulsarBroker("pulsar://127.0.0.1:6650")))
 
-The function makes a new, unconnected Broker at each call, all of one server; the cases use subjects of their own, so they
-may run in parallel on it. A case that fails raises AssertionError, or TimeoutError where something never happened.
+The function makes a new, unconnected Broker at each call, all of one server; the cases use subjects of their own, so
+they may run in parallel on it. A case that fails raises AssertionError, or TimeoutError where something never happened.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ async def send(broker: Broker, subject: str, count: int) -> list[bytes]:
     return bodies
 
 
-# -- connection ----------------------------------------------------------------------------------------------------------
+# -- connection ------------------------------------------------------------------------------------------------
 
 
 @case()
@@ -178,7 +178,7 @@ async def close_sends_what_was_published(bench: Bench) -> None:
     assert inbox.bodies == sent
 
 
-# -- messages ------------------------------------------------------------------------------------------------------------
+# -- messages --------------------------------------------------------------------------------------------------
 
 
 @case("broadcast")
@@ -236,7 +236,7 @@ async def a_message_over_the_limit_is_refused_and_the_next_one_arrives(bench: Be
     assert inbox.bodies == [b"small"]
 
 
-# -- who gets what -------------------------------------------------------------------------------------------------------
+# -- who gets what ---------------------------------------------------------------------------------------------
 
 
 @case("broadcast")
@@ -270,7 +270,7 @@ async def each_queue_gets_every_message_once(bench: Bench) -> None:
     }
     sent = await send(brokers[0], bench.subject, 300)
     for inboxes in queues.values():
-        while sum(len(i.deliveries) for i in inboxes) < 300:
+        while sum(len(i.deliveries) for i in inboxes) < 300:  # noqa: ASYNC110  three inboxes to wait for
             await asyncio.sleep(0.005)
         assert Counter(b for i in inboxes for b in i.bodies) == Counter(sent)
         assert all(i.deliveries for i in inboxes), "a member of the queue got nothing of 300"
@@ -298,7 +298,7 @@ async def wildcards_match_as_specified(bench: Bench) -> None:
         assert [d.subject for d in inboxes[pattern].deliveries] == [f"{bench.subject}.{w}" for w in wanted]
 
 
-# -- taking and not taking -----------------------------------------------------------------------------------------------
+# -- taking and not taking -------------------------------------------------------------------------------------
 
 
 @case("broadcast")
@@ -390,7 +390,7 @@ async def _subscribe(broker: Broker, subject: str, receive: Receive, queue: str)
     return subscription
 
 
-# -- request and reply ---------------------------------------------------------------------------------------------------
+# -- request and reply -----------------------------------------------------------------------------------------
 
 
 @case("request_reply", "queue_groups")

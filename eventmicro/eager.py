@@ -127,6 +127,10 @@ else:
                     return self._awaited
             return self._context.run(self._work.throw, error)
 
+        def close(self) -> None:
+            if self._work is not None:
+                self._work.close()
+
         def __await__(self) -> Generator[Any, Any, None]:
             raise RuntimeError("only its own task drives it")
 

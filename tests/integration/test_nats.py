@@ -37,7 +37,7 @@ async def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
             await asyncio.sleep(0.01)
 
 
-# -- lost connections --------------------------------------------------------------------------------------------------
+# -- lost connections ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
@@ -128,7 +128,7 @@ async def test_stop_ends_in_time_though_the_server_is_gone() -> None:
             await service.stop()
 
 
-# -- connecting ----------------------------------------------------------------------------------------------------------
+# -- connecting ------------------------------------------------------------------------------------------------
 
 
 async def test_without_a_server_connect_fails_with_the_address_and_the_cause() -> None:
@@ -225,7 +225,7 @@ def test_a_url_says_all_the_settings() -> None:
     )
 
 
-# -- limits --------------------------------------------------------------------------------------------------------------
+# -- limits ----------------------------------------------------------------------------------------------------
 
 
 async def test_a_slow_consumer_is_reported_by_count_and_goes_on(
