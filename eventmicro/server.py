@@ -63,7 +63,7 @@ class RunningCalls:
         if reply in self._by_reply:
             for call in self._by_reply[reply]:
                 call.cancel(None)
-        elif len(reply) <= MAX_REPLY:
+        elif 0 < len(reply) <= MAX_REPLY:
             self._cancelled[reply] = None
             if len(self._cancelled) > REMEMBERED:
                 del self._cancelled[next(iter(self._cancelled))]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
@@ -12,10 +11,6 @@ from typing import Any
 import pytest
 
 from eventmicro.eager import EagerStarter, Task
-
-# The task made in advance on 3.11: a cancel before its first turn ends it without the work that has moved in.
-LOST_ON_311 = pytest.mark.xfail(sys.version_info < (3, 12), reason="a cancel before the spare task's first turn")
-NESTED_ON_311 = pytest.mark.xfail(sys.version_info < (3, 12), reason="both would move into the same spare task")
 
 number: ContextVar[int] = ContextVar("number", default=0)
 
@@ -246,7 +241,6 @@ async def test_an_error_after_the_first_wait_is_the_tasks() -> None:
     assert isinstance(task.exception(), LookupError)
 
 
-@LOST_ON_311
 async def test_cancelling_the_task_at_once_reaches_the_work_where_it_waits() -> None:
     """The cancel comes before the loop has had a turn, as where a call and its cancel arrive in one read."""
     seen: list[str] = []
@@ -288,7 +282,6 @@ async def test_cancelling_the_task_later_reaches_the_work_where_it_waits() -> No
     assert not task.cancelled()  # the work took the cancel
 
 
-@LOST_ON_311
 async def test_work_that_cancels_its_own_task_in_the_first_step_is_cancelled_where_it_waits() -> None:
     seen: list[str] = []
 
@@ -307,7 +300,6 @@ async def test_work_that_cancels_its_own_task_in_the_first_step_is_cancelled_whe
         assert len(seen) == round_
 
 
-@LOST_ON_311
 async def test_work_that_cancels_its_own_task_and_ends_without_waiting_harms_nobody_after_it() -> None:
     seen: list[str] = []
 
@@ -354,7 +346,6 @@ async def test_work_that_raises_without_waiting_leaves_the_starter_usable() -> N
     gc.collect()  # where the error became the task's own, asyncio reports it here
 
 
-@NESTED_ON_311
 async def test_work_may_start_other_work_in_its_first_step() -> None:
     seen: list[str] = []
     tasks: list[Task | None] = []

@@ -116,7 +116,7 @@ def test_errors_of_a_foreign_service_with_a_strange_place_can_still_be_printed(l
     assert "odd" in str(ServiceError.from_json(body, code=400, detail="d", id="a.b"))
 
 
-@pytest.mark.parametrize("detail", [7, None, ValueError("inner")], ids=repr)
+@pytest.mark.parametrize("detail", [7, None, ValueError("inner")])
 def test_a_detail_that_is_no_string_travels_as_its_words(detail: Any) -> None:
     assert json.loads(NotFound(detail).to_json())["detail"] == str(detail)
 

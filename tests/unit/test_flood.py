@@ -87,6 +87,6 @@ async def test_calls_that_are_given_up_leave_nothing(way: str, outcome: type[Bas
         assert caller is not None
         assert flood.outcomes == {outcome: COUNT}
         assert (len(caller), len(calls)) == (0, 0)
-        assert (calls._timers, calls._outcomes) == ({}, {})
+        assert (calls._running, calls._by_reply) == ({}, {})
         assert tasks[0] == tasks[1] <= 8
         assert objects[1] - objects[0] < GROWTH

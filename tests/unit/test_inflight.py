@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Any
 
 import pytest
@@ -127,7 +126,6 @@ async def test_finish_waits_for_all_also_for_what_begins_meanwhile() -> None:
     await inflight.cut_off()
 
 
-@pytest.mark.xfail(sys.version_info < (3, 12), reason="a cancel before the spare task's first turn")
 async def test_cut_off_cancels_what_runs_waits_for_it_and_says_how_many() -> None:
     inflight, work = InFlight(10), Work()
     for _ in range(3):
@@ -154,7 +152,6 @@ async def test_a_failure_is_told_to_the_loop_and_harms_nobody() -> None:
     await inflight.cut_off()
 
 
-@pytest.mark.xfail(reason="raised to the broker on 3.11, told by nobody until collected on 3.12")
 async def test_a_failure_before_the_first_wait_is_told_to_the_loop_too_and_not_raised_to_the_broker() -> None:
     told: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["exception"]))

@@ -183,10 +183,7 @@ async def test_a_subscriber_skips_each_with_a_line_in_the_log_and_goes_on(
     assert grown < GROWTH
 
 
-KEYS = pytest.mark.xfail(reason="the place of a wrong field is told whole, however long the caller made its name")
 
-
-@KEYS
 async def test_a_field_name_of_a_megabyte_is_a_bad_request_too(until: Until) -> None:
     strict = Service("strict", broker="memory://malformed")
 

@@ -235,7 +235,6 @@ async def test_close_frees_publishers_that_wait() -> None:
         await asyncio.gather(*publishing)
 
 
-@pytest.mark.xfail(reason="a publisher that waits for a closed subscription puts its message there")
 async def test_a_message_that_waits_for_a_member_that_leaves_goes_to_another_of_its_queue() -> None:
     async with MemoryBroker(queue_limit=1) as broker:
         gate = asyncio.Event()
