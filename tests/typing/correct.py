@@ -1,0 +1,144 @@
+"""What a type checker must take, and the types it must see. Checked by test_typing.py, not run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, assert_type
+
+from pydantic import BaseModel
+
+from eventmicro import (
+    Client,
+    Context,
+    Depends,
+    MemoryBroker,
+    Publisher,
+    Service,
+    Topic,
+    current_context,
+    rpc,
+    sides,
+    subscribe,
+)
+from eventmicro.broker import Broker
+from eventmicro.errors import ServiceError
+from eventmicro.middleware import Handler, Middleware
+from eventmicro_nats import NatsBroker
+
+
+class Order(BaseModel):
+    id: str = ""
+
+
+class Paid(Order):
+    amount: float = 0.0
+
+
+class Quote(BaseModel):
+    total: float = 0.0
+
+
+ORDERS = Topic("orders.placed", Order)
+assert_type(ORDERS, Topic[Order])
+assert_type(Topic("orders.ids", int), Topic[int])
+anything: Topic[Any] = Topic("orders.either", Order | None)
+
+memory: Broker = MemoryBroker()
+nats: Broker = NatsBroker()
+
+service = Service("orders", broker="memory://")
+Service("orders", broker=memory)
+Client(nats)
+
+
+def one() -> int:
+    return 1
+
+
+@service.rpc
+async def quote(request: Order, context: Context) -> Quote:
+    assert_type(context.metadata, dict[str, str])
+    assert_type(context.remaining(), float | None)
+    return Quote()
+
+
+@service.rpc(name="named", timeout=1.0)
+async def with_options(request: Order, number: Annotated[int, Depends(one)]) -> Quote:
+    return Quote(total=number)
+
+
+@service.subscribe(ORDERS)
+async def bill(event: Order) -> None: ...
+
+
+@service.subscribe("orders.>", queue=None)
+async def watch(event: Any) -> None: ...
+
+
+class Handlers:
+    @rpc
+    async def quote(self, request: Order) -> Quote:
+        return Quote()
+
+    @rpc(name="again")
+    async def again(self, request: Order) -> Quote:
+        return Quote()
+
+    @subscribe(ORDERS)
+    async def bill(self, event: Order) -> None: ...
+
+
+@service.before_start
+async def before() -> int:
+    return 1
+
+
+@sides("endpoint")
+async def middleware(message: Any, context: Context, call_next: Handler) -> Any:
+    return await call_next(message, context)
+
+
+chain: list[Middleware] = [middleware]
+Client("memory://", middleware=chain)
+
+
+async def decorated_functions_keep_their_types() -> None:
+    assert_type(await quote(Order(), current_context()), Quote)
+    assert_type(await with_options(Order(), 1), Quote)
+    assert_type(await Handlers().quote(Order()), Quote)
+    assert_type(await Handlers().again(Order()), Quote)
+    assert_type(await before(), int)
+    await bill(Order())
+    await Handlers().bill(Order())
+
+
+async def a_call_has_the_type_of_its_reply(client: Client) -> None:
+    assert_type(await client.call("orders.quote", Order(), Quote), Quote)
+    assert_type(await client.call("orders.quote", Order(), Quote, timeout=2.0, metadata={"a": "b"}), Quote)
+    assert_type(await client.call("orders.blob", b"", bytes), bytes)
+    assert_type(await service.call("orders.quote", Order(), Quote), Quote)
+    await client.call("orders.ping")
+    await client.call("orders.ping", Order(), None)
+
+
+async def a_topic_takes_its_events_and_a_subject_any(client: Client) -> None:
+    await client.publish(ORDERS, Order())
+    await client.publish(ORDERS, Paid())
+    await client.publish("orders.placed", Quote())
+    publisher = client.publisher(ORDERS)
+    assert_type(publisher, Publisher[Order])
+    assert_type(publisher.topic, Topic[Order])
+    await publisher.publish(Order())
+    assert_type(service.publisher(ORDERS), Publisher[Order])
+
+
+async def a_client_and_a_service_are_context_managers() -> None:
+    async with Client("memory://") as client, service as started:
+        assert_type(client, Client)
+        assert_type(started, Service)
+        assert_type(service.client, Client)
+
+
+def an_error_says_what_it_is(error: ServiceError) -> None:
+    assert_type(error.code, int)
+    assert_type(error.retryable, bool)
+    assert_type(error.detail, str)

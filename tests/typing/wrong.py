@@ -1,0 +1,62 @@
+"""What a type checker must refuse: every line marked WRONG, and no other. Checked by test_typing.py, not run."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from eventmicro import Client, Context, Service, Topic, sides
+
+
+class Order(BaseModel):
+    id: str = ""
+
+
+class Quote(BaseModel):
+    total: float = 0.0
+
+
+ORDERS = Topic("orders.placed", Order)
+service = Service("orders")
+
+Topic(7, Order)  # WRONG a subject is a string
+Service("orders", broker=7)  # WRONG neither a URL nor a broker
+Service("orders", brokers="memory://")  # WRONG no such option
+Client(7)  # WRONG neither a URL nor a broker
+
+
+@service.rpc
+async def quote(request: Order) -> Quote:
+    return Quote()
+
+
+@service.rpc  # WRONG not an async function
+def plain(request: Order) -> Quote:
+    return Quote()
+
+
+@sides("endpoint")  # WRONG not a middleware
+async def no_middleware(message: Order) -> None: ...
+
+
+async def calls(client: Client) -> None:
+    number: int = await client.call("orders.quote", Order(), Quote)  # WRONG the reply is a Quote
+    await client.call("orders.quote", Order(), Quote, timeout="2")  # WRONG seconds are a number
+    await client.call("orders.quote", Order(), Quote, metadata={"a": 1})  # WRONG values are strings
+    print(number)
+
+
+async def publishes(client: Client) -> None:
+    await client.publish(ORDERS, Quote())  # WRONG the topic carries orders
+    await client.publisher(ORDERS).publish(Quote())  # WRONG the topic carries orders
+    await service.publish(ORDERS, {"id": "7"})  # WRONG the topic carries orders
+
+
+async def decorated() -> None:
+    await quote(Quote())  # WRONG the endpoint takes an order
+    text: str = await quote(Order())  # WRONG it returns a Quote
+    print(text)
+
+
+def contexts(context: Context) -> None:
+    context.metadata["a"] = 1  # WRONG values are strings
+    context.user = "ann"  # WRONG no such attribute
