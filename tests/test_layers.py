@@ -46,7 +46,7 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def submodule(module: str, name: str) -> str:
-    """`eventmicro.plugins` for `from eventmicro import plugins`, but `eventmicro` for `from eventmicro import Topic`."""
+    """`eventmicro.plugins` for `from eventmicro import plugins`, `eventmicro` for `from eventmicro import Topic`."""
     is_one = module == "eventmicro" and ((CORE / f"{name}.py").is_file() or (CORE / name / "__init__.py").is_file())
     return f"{module}.{name}" if is_one else module
 
@@ -104,14 +104,18 @@ def test_the_core_uses_pydantic_and_the_standard_library_only(path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "path", [path for adapter in ADAPTERS for path in modules(adapter)], ids=lambda path: f"{path.parent.name}/{path.name}"
+    "path",
+    [path for adapter in ADAPTERS for path in modules(adapter)],
+    ids=lambda path: f"{path.parent.name}/{path.name}",
 )
 def test_an_adapter_imports_words_ports_and_its_driver_only(path: Path) -> None:
     adapter = path.relative_to(ROOT / "brokers").parts[0]
     wrong = []
     for line, name in imports(path):
         if name == "eventmicro" or (name.startswith("eventmicro.") and layer_of(name) not in PORTS_AND_WORDS):
-            wrong.append(f"{at(path, line, name)}: an adapter takes words and ports: {' '.join(sorted(PORTS_AND_WORDS))}")
+            wrong.append(
+                f"{at(path, line, name)}: an adapter takes words and ports: {' '.join(sorted(PORTS_AND_WORDS))}"
+            )
         elif foreign(name) - {"eventmicro", adapter} - DRIVERS.get(adapter, set()):
             wrong.append(f"{at(path, line, name)}: not its driver")
     assert not wrong, "\n".join(wrong)

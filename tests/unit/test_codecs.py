@@ -56,9 +56,7 @@ def protobuf_message() -> Any:
     kinds = descriptor_pb2.FieldDescriptorProto
     item.field.add(name="sku", number=1, type=kinds.TYPE_STRING, label=kinds.LABEL_OPTIONAL)
     item.field.add(name="unit_count", number=2, type=kinds.TYPE_INT32, label=kinds.LABEL_OPTIONAL)
-    item.field.add(
-        name="part", number=3, type=kinds.TYPE_MESSAGE, type_name=".shop.Item", label=kinds.LABEL_OPTIONAL
-    )
+    item.field.add(name="part", number=3, type=kinds.TYPE_MESSAGE, type_name=".shop.Item", label=kinds.LABEL_OPTIONAL)
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("shop.Item"))
 
@@ -153,7 +151,9 @@ WRONG_BODIES: list[tuple[Any, bytes, list[tuple[list[Any], str]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "body", "wrong"), WRONG_BODIES, ids=[f"{k.__name__}-{b[:30]!r}" for k, b, _ in WRONG_BODIES])
+@pytest.mark.parametrize(
+    ("kind", "body", "wrong"), WRONG_BODIES, ids=[f"{k.__name__}-{b[:30]!r}" for k, b, _ in WRONG_BODIES]
+)
 def test_a_wrong_body_is_told_field_by_field(kind: Any, body: bytes, wrong: list[tuple[list[Any], str]]) -> None:
     with pytest.raises(DecodeError, match="not a valid") as caught:
         Codecs().body(kind).decode(body)
@@ -257,7 +257,13 @@ def test_only_generated_classes_are_protobuf() -> None:
     assert not is_protobuf(list[int])
 
 
-DEFAULTS = [(Item, JSON), (ProtoItem, PROTOBUF), (bytes, OCTET_STREAM), (None, OCTET_STREAM), (type(None), OCTET_STREAM)]
+DEFAULTS = [
+    (Item, JSON),
+    (ProtoItem, PROTOBUF),
+    (bytes, OCTET_STREAM),
+    (None, OCTET_STREAM),
+    (type(None), OCTET_STREAM),
+]
 
 
 @pytest.mark.parametrize(("kind", "content_type"), DEFAULTS)

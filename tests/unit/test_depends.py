@@ -57,7 +57,7 @@ async def async_yielded() -> AsyncIterator[str]:
         log.append("async yielded out")
 
 
-class Callable_:
+class PlainCallable:
     def __call__(self) -> str:
         return "object"
 
@@ -85,7 +85,7 @@ KINDS: list[tuple[Callable[..., Any], Any]] = [
     (yielded, "yielded"),
     (async_yielded, "async yielded"),
     (lambda: "lambda", "lambda"),
-    (Callable_(), "object"),
+    (PlainCallable(), "object"),
     (AsyncCallable(), "async object"),
     (Settings, Settings()),
     (functools.partial(named, "partial"), "partial"),
@@ -95,7 +95,7 @@ KINDS: list[tuple[Callable[..., Any], Any]] = [
 
 @pytest.mark.parametrize(("function", "value"), KINDS)
 async def test_any_function_may_make_a_dependency(function: Callable[..., Any], value: Any) -> None:
-    async def handler(message: str, made: Any = made_by(function)) -> Any:
+    async def handler(message: str, made: Any = made_by(function)) -> Any:  # noqa: B008
         return message, made
 
     assert await run(handler) == ("m", value)
@@ -132,9 +132,7 @@ def positional(context: Context, /, other: Annotated[str, Depends(plain)], *rest
 
 
 async def test_a_dependency_may_take_the_context_and_dependencies_of_its_own() -> None:
-    async def handler(
-        one: Annotated[str, Depends(with_context)], two: Annotated[str, Depends(positional)]
-    ) -> Any:
+    async def handler(one: Annotated[str, Depends(with_context)], two: Annotated[str, Depends(positional)]) -> Any:
         return one, two
 
     assert await run(handler) == ("state+plain+3", "state/plain")
@@ -157,9 +155,7 @@ async def test_within_one_message_it_is_made_once_and_for_the_next_one_again() -
 
 
 async def test_what_was_made_last_is_cleaned_up_first_after_the_handler() -> None:
-    async def handler(
-        one: Annotated[str, Depends(yielded)], two: Annotated[str, Depends(async_yielded)]
-    ) -> str:
+    async def handler(one: Annotated[str, Depends(yielded)], two: Annotated[str, Depends(async_yielded)]) -> str:
         log.append("handler")
         return "done"
 
@@ -263,7 +259,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("function", "words"), REFUSED)
 def test_a_dependency_whose_parameters_cannot_be_filled_is_refused(function: Callable[..., Any], words: str) -> None:
-    async def handler(one: Any = made_by(function)) -> str:
+    async def handler(one: Any = made_by(function)) -> str:  # noqa: B008
         return str(one)
 
     with pytest.raises(SignatureError, match=words):
@@ -276,7 +272,7 @@ class YieldingObject:
 
 
 async def test_an_object_whose_call_yields_is_cleaned_up_like_a_function() -> None:
-    async def handler(one: Any = made_by(YieldingObject())) -> Any:
+    async def handler(one: Any = made_by(YieldingObject())) -> Any:  # noqa: B008
         return one
 
     assert await run(handler) == "object"

@@ -1,4 +1,4 @@
-"""A hundred thousand calls that time out or are cancelled: no task, future or subscription stays, and no object does."""
+"""A hundred thousand calls that time out or are cancelled: no task, future or other object stays."""
 
 from __future__ import annotations
 

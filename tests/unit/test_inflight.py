@@ -84,11 +84,10 @@ async def test_there_is_room_until_the_limit_and_again_when_one_has_ended() -> N
 async def test_whoever_gives_up_waiting_for_room_does_not_spoil_it_for_the_next() -> None:
     inflight, work = InFlight(1), Work()
     inflight.start(work())
+    room = inflight.room()
+    assert room is not None
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.001):
-            room = inflight.room()
-            assert room is not None
-            await room
+        await asyncio.wait_for(room, 0.001)
     again = inflight.room()
     assert again is not None
     work.gate.set()

@@ -61,7 +61,9 @@ def huge_number(dice: random.Random) -> bytes:
 
 
 def another_form(dice: random.Random) -> bytes:
-    return dice.choice([b"", b"null", b"[]", b"7", b'"hunter2"', b"{}", b"NaN", b"\x00", b'{"id":"\\ud800"}', b"\xef\xbb\xbf{}"])
+    return dice.choice(
+        [b"", b"null", b"[]", b"7", b'"hunter2"', b"{}", b"NaN", b"\x00", b'{"id":"\\ud800"}', b"\xef\xbb\xbf{}"]
+    )
 
 
 KINDS = [random_bytes, cut_short, wrong_types, deep, huge_number, another_form]
@@ -183,7 +185,6 @@ async def test_a_subscriber_skips_each_with_a_line_in_the_log_and_goes_on(
     assert grown < GROWTH
 
 
-
 async def test_a_field_name_of_a_megabyte_is_a_bad_request_too(until: Until) -> None:
     strict = Service("strict", broker="memory://malformed")
 
@@ -193,6 +194,8 @@ async def test_a_field_name_of_a_megabyte_is_a_bad_request_too(until: Until) -> 
     async with strict, MemoryBroker("memory://malformed") as broker:
         sender = Sender(broker)
         await broker.subscribe("mine", sender.receive)
-        await broker.publish(Message("strict.count", b'{"' + b"k" * 500_000 + b'":{"a":"x","b":"x","c":"x"}}', None, "mine"))
+        await broker.publish(
+            Message("strict.count", b'{"' + b"k" * 500_000 + b'":{"a":"x","b":"x","c":"x"}}', None, "mine")
+        )
         await until(lambda: sender.answered)
     assert sender.codes == {"400": 1}

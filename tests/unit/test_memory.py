@@ -274,7 +274,7 @@ async def test_before_connect_and_after_close_nothing_works_and_it_can_be_connec
         inbox = Inbox()
         await broker.subscribe("a", inbox)
         await broker.publish(Message("a"))
-        await until(lambda: inbox.deliveries)
+        await until(lambda: inbox.deliveries)  # noqa: B023
         await broker.close()
         await broker.close()
 

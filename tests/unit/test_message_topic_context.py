@@ -67,5 +67,5 @@ async def test_the_context_of_a_task_is_not_that_of_its_neighbour() -> None:
         await asyncio.sleep(0)
         return current_context().endpoint
 
-    assert await asyncio.gather(handle("a"), handle("b")) == ["a", "b"]
+    assert list(await asyncio.gather(handle("a"), handle("b"))) == ["a", "b"]
     assert find_context() is None

@@ -8,16 +8,20 @@ import pytest
 
 pytest.importorskip("nats")
 
-from eventmicro.errors import UsageError
 from eventmicro_nats import NatsBroker, NatsSettings
 from eventmicro_nats.settings import read_url, without_secrets
+
+from eventmicro.errors import UsageError
 
 URLS: list[tuple[str, dict[str, Any]]] = [
     ("nats://localhost", {"servers": ("nats://localhost",)}),
     ("nats://a:4222,b:4223", {"servers": ("nats://a:4222", "nats://b:4223")}),
     ("tls://a:4222", {"servers": ("tls://a:4222",)}),
     ("nats://[::1]:4222", {"servers": ("nats://[::1]:4222",)}),
-    ("nats://ann:secret@a:4222,b:4222", {"servers": ("nats://a:4222", "nats://b:4222"), "user": "ann", "password": "secret"}),
+    (
+        "nats://ann:secret@a:4222,b:4222",
+        {"servers": ("nats://a:4222", "nats://b:4222"), "user": "ann", "password": "secret"},
+    ),
     ("nats://ann:p%40s%2Fs@a", {"servers": ("nats://a",), "user": "ann", "password": "p@s/s"}),
     ("nats://ann:a@b@host", {"servers": ("nats://host",), "user": "ann", "password": "a@b"}),
     ("nats://t0ken@a", {"servers": ("nats://a",), "token": "t0ken"}),
@@ -26,7 +30,10 @@ URLS: list[tuple[str, dict[str, Any]]] = [
     ("nats://a?tls_ca=%2Fetc%2Fca.pem&tls=true", {"servers": ("nats://a",), "tls_ca": "/etc/ca.pem", "tls": True}),
     ("nats://a?tls=1&tls_first=FALSE", {"servers": ("nats://a",), "tls": True, "tls_first": False}),
     ("nats://a?name=my%20service", {"servers": ("nats://a",), "name": "my service"}),
-    ("nats://a?pending_messages=10&pending_bytes=1000", {"servers": ("nats://a",), "pending_messages": 10, "pending_bytes": 1000}),
+    (
+        "nats://a?pending_messages=10&pending_bytes=1000",
+        {"servers": ("nats://a",), "pending_messages": 10, "pending_bytes": 1000},
+    ),
     ("nats://a?creds=/a/b.creds", {"servers": ("nats://a",), "creds": "/a/b.creds"}),
     ("nats://a?", {"servers": ("nats://a",)}),
 ]

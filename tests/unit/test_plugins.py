@@ -32,7 +32,7 @@ class Package(Distribution):
 
 def entry(name: str, value: str, package: str = "") -> EntryPoint:
     point = EntryPoint(name, value, "eventmicro.brokers")
-    return point._for(Package(package)) if package else point  # type: ignore[attr-defined, no-any-return]
+    return point._for(Package(package)) if package else point  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_none_means_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -
     assert open_broker(None).url == "memory://env"
     for nothing in ("", None):
         monkeypatch.delenv("EVENTMICRO_BROKER", raising=False)
-        with pytest.raises(UsageError, match="no broker is set: pass a URL such as 'nats://127.0.0.1:4222'"):
+        with pytest.raises(UsageError, match="no broker is set: pass a URL such as 'nats://"):
             open_broker(nothing)
 
 
@@ -110,7 +110,8 @@ def test_an_adapter_of_a_third_party_plugs_in_in_the_same_way(
     (tmp_path / "acme_adapter.py").write_text("def make(url):\n    return ('made for', url)\n")
     monkeypatch.syspath_prepend(tmp_path)
     installed(entry("acme", "acme_adapter:make", "acme"))
-    assert open_broker("acme://host?x=1") == ("made for", "acme://host?x=1")
+    broker: Any = open_broker("acme://host?x=1")
+    assert broker == ("made for", "acme://host?x=1")
     assert load("eventmicro.brokers", "acme", "broker")("u") == ("made for", "u")
 
 

@@ -376,7 +376,7 @@ async def test_hooks_and_the_lifespan_may_publish_and_call() -> None:
 async def test_without_any_broker_the_start_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EVENTMICRO_BROKER", raising=False)
     service = Service("numbers")
-    with pytest.raises(UsageError, match="no broker is set: pass a URL such as .* or set EVENTMICRO_BROKER"):
+    with pytest.raises(UsageError, match=r"no broker is set: pass a URL such as .* or set EVENTMICRO_BROKER"):
         await service.start()
     monkeypatch.setenv("EVENTMICRO_BROKER", "memory://service")
     async with service:
@@ -397,7 +397,7 @@ CAPABILITIES = [
 @pytest.mark.parametrize(("has", "words"), CAPABILITIES)
 async def test_what_the_broker_cannot_do_is_refused_before_anything_is_opened(has: Capabilities, words: str) -> None:
     broker = MemoryBroker()
-    broker.capabilities = has  # type: ignore[misc]
+    broker.capabilities = has
     service = Service("numbers", broker=broker)
     service.rpc(echo)
 

@@ -26,7 +26,7 @@ def test_a_name_is_of_letters_digits_underscore_and_hyphen(name: str, good: bool
     if good:
         assert wire.check_name(name, "service") == name
         return
-    with pytest.raises(UsageError, match="service name .* write letters"):
+    with pytest.raises(UsageError, match=r"service name .* write letters"):
         wire.check_name(name, "service")
 
 

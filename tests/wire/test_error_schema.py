@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import eventmicro_schemas
 import pytest
 from pydantic import BaseModel
 
-import eventmicro_schemas
 from eventmicro import Client, MemoryBroker, Service
 from eventmicro.errors import EventMicroError, NotFound, ServiceError
 from eventmicro.message import Delivery

@@ -190,7 +190,12 @@ def form(delivery: Delivery) -> dict[str, Any]:
         body = {"body": "hex " + delivery.body.hex()}
     if delivery.subject.endswith(".$cancel"):
         body = {"body": neutral(body["body"])}
-    whole = {"subject": neutral(delivery.subject), "reply": neutral(delivery.reply), "headers": delivery.headers, **body}
+    whole = {
+        "subject": neutral(delivery.subject),
+        "reply": neutral(delivery.reply),
+        "headers": delivery.headers,
+        **body,
+    }
     return {key: value for key, value in whole.items() if value}
 
 
