@@ -1,4 +1,4 @@
-"""One subscription to a subject: the seam between nats-py's receiving side and eventmicro's."""
+"""One subscription to a subject: its life, and the count of what it had to drop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from eventmicro.broker import Receive
-from eventmicro.message import Delivery
+from eventmicro_nats.intake import Intake
 from eventmicro_nats.settings import NatsSettings
 
 log = logging.getLogger(__name__)
@@ -32,46 +32,44 @@ class NatsSubscription:
         self._settings = settings
         self._driver: Client | None = None
         self._inner: Subscription | None = None
+        self._intake: Intake | None = None
         self._reported = 0
         self._report: asyncio.TimerHandle | None = None
 
     async def open(self, driver: Client) -> None:
         """Subscribe on this connection."""
-        receive = self._receive
-
-        async def deliver(msg: Msg) -> None:
-            room = receive(Delivery(msg.subject, msg.data, msg.headers, msg.reply))
-            if room is not None:
-                await room
-
         self._driver = driver
-        self._inner = await driver.subscribe(
+        self._inner = inner = await driver.subscribe(
             self.subject,
             queue=self.queue or "",
-            cb=deliver,
+            cb=_never_called,
             pending_msgs_limit=self._settings.pending_messages,
             pending_bytes_limit=self._settings.pending_bytes,
         )
+        self._intake = Intake(inner, self._receive, self._settings.pending_messages)
+        inner._pending_queue = self._intake  # type: ignore[assignment]
 
     def owns(self, inner: Any) -> bool:
         """Whether this is the nats-py subscription behind it."""
         return inner is self._inner
 
     async def drain(self) -> None:
-        if self.ended or self._inner is None or self._driver is None:
+        if self.ended or self._inner is None or self._driver is None or self._intake is None:
             return
         self.ended = True
         try:
             if self._driver.is_connected and not self._driver.is_draining:
                 await self._inner.drain()  # type: ignore[no-untyped-call]
             else:
-                await self._hand_over_arrived(self._inner)
+                await self._intake.join()  # the server is away, so nothing comes but what has arrived
         finally:
             self.end()
 
     def end(self) -> None:
-        """Report what was dropped and not yet said."""
+        """Drop what waits for room, and report what was dropped and not yet said."""
         self.ended = True
+        if self._intake is not None:
+            self._intake.close()
         if self._report is not None:
             self._report.cancel()
             self._say_dropped()
@@ -102,7 +100,6 @@ class NatsSubscription:
                 self._settings.pending_bytes,
             )
 
-    async def _hand_over_arrived(self, inner: Subscription) -> None:
-        """While the server is away: hand over what has arrived, then leave."""
-        while inner.pending_msgs:  # noqa: ASYNC110  nats-py has nothing to wait on without a server
-            await asyncio.sleep(0.01)
+
+async def _never_called(msg: Msg) -> None:
+    """Makes nats-py treat the subscription as one with a callback; the intake takes the messages."""
