@@ -318,7 +318,7 @@ def _encode(body: Body, value: Any, headers: dict[str, str]) -> bytes:
 
 
 def _read_reply(delivery: Delivery, context: _Outgoing) -> Any:
-    """The outcome of a call with headers: an error, nobody there, or a body, in the request's content type or another."""
+    """The outcome of a call with headers: an error, nobody there, or a body in some content type."""
     headers = delivery.headers
     code = header(headers, ERROR_CODE)
     if code is not None or header(headers, ERROR) is not None:

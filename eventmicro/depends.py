@@ -17,6 +17,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from eventmicro.context import Context
@@ -43,25 +44,32 @@ class Arguments:
     positions: tuple[int, ...] = ()
     keywords: tuple[tuple[str, int], ...] = ()
 
-    def call(self, function: Callable[..., Any], values: list[Any]) -> Any:
-        arguments = [values[position] for position in self.positions]
+    def bind(self, function: Callable[..., Any]) -> Callable[[list[Any]], Any]:
+        """The function as one of the plan's values."""
         if self.keywords:
-            return function(*arguments, **{name: values[position] for name, position in self.keywords})
-        return function(*arguments)
+            positions, keywords = self.positions, self.keywords
+            return lambda values: function(*[values[p] for p in positions], **{name: values[p] for name, p in keywords})
+        if not self.positions:
+            return lambda values: function()
+        if len(self.positions) == 1:
+            (position,) = self.positions
+            return lambda values: function(values[position])
+        pick = itemgetter(*self.positions)
+        return lambda values: function(*pick(values))
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One dependency: the function, what it takes, and how its value comes."""
+    """One dependency: its function as one of the values before it, and how its own value comes."""
 
-    function: Callable[..., Any]
-    arguments: Arguments
+    call: Callable[[list[Any]], Any]
     waits: bool
     cleans_up: bool
 
-    async def run(self, values: list[Any], stack: AsyncExitStack | None) -> Any:
-        result = self.arguments.call(self.function, values)
-        if self.cleans_up and stack is not None:
+    async def run(self, values: list[Any], stack: AsyncExitStack) -> Any:
+        """Its value; what it has to clean up is left to the stack."""
+        result = self.call(values)
+        if self.cleans_up:
             return await stack.enter_async_context(result) if self.waits else stack.enter_context(result)
         return await result if self.waits else result
 
@@ -99,15 +107,16 @@ class Plan:
             self._solving.pop()
         called: Any = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
         if inspect.isasyncgenfunction(function) or inspect.isasyncgenfunction(called):
-            return Step(asynccontextmanager(function), arguments, waits=True, cleans_up=True)
+            return Step(arguments.bind(asynccontextmanager(function)), waits=True, cleans_up=True)
         if inspect.isgeneratorfunction(function) or inspect.isgeneratorfunction(called):
-            return Step(contextmanager(function), arguments, waits=False, cleans_up=True)
+            return Step(arguments.bind(contextmanager(function)), waits=False, cleans_up=True)
         waits = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-        return Step(function, arguments, waits=waits, cleans_up=False)
+        return Step(arguments.bind(function), waits=waits, cleans_up=False)
 
     def _arguments(self, function: Callable[..., Any]) -> Arguments:
         positions: list[int] = []
         keywords: list[tuple[str, int]] = []
+        skipped = False
         for parameter, hint in parameters(function):
             dependency = dependency_of(parameter, hint)
             if hint is Context:
@@ -115,16 +124,19 @@ class Plan:
             elif dependency is not None:
                 place = self.place(dependency)
             elif parameter.default is not parameter.empty or parameter.kind in VARIADIC:
+                skipped = True
                 continue
             else:
                 raise SignatureError(
                     f"dependency {name_of(function)}: parameter {parameter.name!r} is neither a Context nor a "
                     f"dependency; annotate it as Context or Annotated[..., Depends(...)], or give it a default"
                 )
-            if parameter.kind is parameter.POSITIONAL_ONLY:
-                positions.append(place)
-            else:
+            if parameter.kind is parameter.KEYWORD_ONLY or (
+                skipped and parameter.kind is not parameter.POSITIONAL_ONLY
+            ):
                 keywords.append((parameter.name, place))
+            else:
+                positions.append(place)
         return Arguments(tuple(positions), tuple(keywords))
 
 

@@ -66,10 +66,13 @@ else:
             try:
                 awaited = context.run(work.send, None)
             except StopIteration:
-                self._keep(spare)
+                if self._spare is None and not task.cancelling():
+                    self._spare = spare
+                else:
+                    self._part_with(spare)
                 return None
             except Exception as error:
-                self._keep(spare)
+                self._part_with(spare)
                 report(error)
                 return None
             finally:
@@ -85,12 +88,9 @@ else:
                 self._spare.task.cancel()
                 self._spare = None
 
-        def _keep(self, spare: _Spare) -> None:
-            """Use it again, unless its work has cancelled it, or has started work that left another one."""
-            if self._spare is None and not spare.task.cancelling():
-                self._spare = spare
-            else:
-                spare.task.cancel()
+        def _part_with(self, spare: _Spare) -> None:
+            """Not to be used again: its work has cancelled it, or has started work that left another one."""
+            spare.task.cancel()
 
     class _Spare(Coroutine[Any, Any, None]):
         """A task made in advance, and its body: it waits until a suspended coroutine moves in, and then is that one."""

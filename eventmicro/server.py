@@ -164,8 +164,9 @@ class Endpoint:
             late = CallTimeout(f"not finished within the endpoint's own timeout of {limit:g} s")
         deadline = None if limit is None else time.monotonic() + limit
         task = self.inflight.start(self._serve(delivery, deadline))
-        if task is not None:
-            self._calls.add(reply, task, deadline, late)
+        if task is None:
+            return None
+        self._calls.add(reply, task, deadline, late)
         return self.inflight.room()
 
     async def _serve(self, delivery: Delivery, deadline: float | None) -> None:

@@ -126,23 +126,25 @@ def _plain(function: Callable[..., Awaitable[Any]], arguments: Arguments) -> Han
         return lambda message, context: function(message)
     if arguments == Arguments((MESSAGE, CONTEXT)):
         return function
-    return lambda message, context: arguments.call(function, [message, context])
+    call = arguments.bind(function)
+    return lambda message, context: call([message, context])
 
 
 def _with_dependencies(function: Callable[..., Awaitable[Any]], arguments: Arguments, plan: Plan) -> Handler:
     steps = tuple(plan.steps)
+    call = arguments.bind(function)
 
     async def handle(message: Any, context: Context) -> Any:
         values: list[Any] = [message, context]
         for step in steps:
-            values.append(await step.run(values, None) if step.waits else step.arguments.call(step.function, values))
-        return await arguments.call(function, values)
+            values.append(await step.call(values) if step.waits else step.call(values))
+        return await call(values)
 
     async def handle_and_clean_up(message: Any, context: Context) -> Any:
         values: list[Any] = [message, context]
         async with AsyncExitStack() as stack:
             for step in steps:
                 values.append(await step.run(values, stack))
-            return await arguments.call(function, values)
+            return await call(values)
 
     return handle_and_clean_up if plan.cleans_up else handle

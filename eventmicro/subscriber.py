@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable
 from typing import Any
 
+from eventmicro.codec import Decoder
 from eventmicro.codecs import Body
 from eventmicro.context import Context, Side, enter_context
 from eventmicro.errors import DecodeError, UnsupportedMediaType
@@ -38,48 +39,55 @@ class Subscriber:
         self._endpoint = name
         self._handler = handler
         self._body = body
+        self._decode: Decoder = _ignore if body is None else body.decode
         self._state = state
 
     def receive(self, delivery: Delivery) -> Awaitable[None] | None:
         """What the broker hands the events to."""
-        self.inflight.start(self._handle(delivery))
-        return self.inflight.room()
+        task = self.inflight.start(self._handle(delivery))
+        return None if task is None else self.inflight.room()
 
     async def _handle(self, delivery: Delivery) -> None:
         try:
-            event = None if self._body is None else _read(self._body, delivery)
-            context = Context(
-                Side.SUBSCRIBER,
-                self._service,
-                self._endpoint,
-                delivery.subject,
-                delivery.headers,
-                None,
-                delivery.attempt,
-                self._state,
-            )
-            enter_context(context)
+            event = self._decode(delivery.body) if delivery.headers is None else self._read(delivery)
+        except (DecodeError, UnsupportedMediaType) as error:
+            log.warning("%s: event on %s skipped, %s", self.name, delivery.subject, _describe(error))
+            return
+        except Exception:
+            log.exception("%s: event on %s skipped: it could not be decoded", self.name, delivery.subject)
+            return
+        context = Context(
+            Side.SUBSCRIBER,
+            self._service,
+            self._endpoint,
+            delivery.subject,
+            delivery.headers,
+            None,
+            delivery.attempt,
+            self._state,
+        )
+        enter_context(context)
+        try:
             await self._handler(event, context)
-        except _Unreadable as error:
-            log.warning("%s: event on %s skipped, it is %s", self.name, delivery.subject, error)
         except asyncio.CancelledError:
             log.warning("%s: event on %s cut off", self.name, delivery.subject)
         except Exception:
             log.exception("%s: event on %s failed", self.name, delivery.subject)
 
-
-class _Unreadable(Exception):
-    """The body is not of the subscriber's type."""
-
-
-def _read(body: Body, delivery: Delivery) -> Any:
-    try:
-        if delivery.headers is None:
-            return body.decode(delivery.body)
+    def _read(self, delivery: Delivery) -> Any:
+        """Decode a message with headers, one of which may name its content type."""
         named = content_type(delivery.headers)
-        return (body.decode if named is None else body.decoder(named))(delivery.body)
-    except DecodeError as error:
-        fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors)
-        raise _Unreadable(f"{error}{f' ({fields})' if fields else ''}") from None
-    except UnsupportedMediaType as error:
-        raise _Unreadable(f"in a form not taken here: {error.detail}") from None
+        if self._body is None or named is None:
+            return self._decode(delivery.body)
+        return self._body.decoder(named)(delivery.body)
+
+
+def _ignore(body: bytes) -> None:
+    """The decoder for a handler that takes no message."""
+
+
+def _describe(error: DecodeError | UnsupportedMediaType) -> str:
+    if isinstance(error, UnsupportedMediaType):
+        return f"it is in a form not taken here: {error.detail}"
+    fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors)
+    return f"it is {error}{f' ({fields})' if fields else ''}"

@@ -7,7 +7,7 @@ import logging
 from types import TracebackType
 from typing import Self
 
-from nats.errors import Error, SlowConsumerError, StaleConnectionError, UnexpectedEOF
+from nats.errors import Error, StaleConnectionError, UnexpectedEOF
 
 from eventmicro.broker import Capabilities, Receive
 from eventmicro.errors import ConnectionFailed, Disconnected, MessageTooLarge, TransportError
@@ -138,11 +138,6 @@ class NatsBroker:
         )
 
     async def _on_error(self, error: Exception) -> None:
-        if isinstance(error, SlowConsumerError):
-            for subscription in self._subscriptions:
-                if subscription.owns(error.sub):
-                    subscription.count_drop()
-            return
         text = plain(error)
         if isinstance(error, UnexpectedEOF | StaleConnectionError | OSError):
             log.info("%s: %s", self.url, text)  # a lost connection, of which on_lost and on_back tell

@@ -1,4 +1,4 @@
-"""nats-py's client with five of its gaps closed. All that is touched of its inside is here."""
+"""nats-py's client with a shorter way in and five gaps closed. All that is touched of its inside is here."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from typing import Any
 
 from nats import errors
 from nats.aio.client import PING_PROTO, Client, Srv
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from eventmicro.errors import ConnectionFailed
+from eventmicro.message import Delivery
 from eventmicro_nats.errors import is_final, plain
+from eventmicro_nats.intake import Intake
 from eventmicro_nats.settings import NatsSettings
 
 log = logging.getLogger(__name__)
@@ -21,9 +25,33 @@ Callback = Callable[[], Awaitable[None]]
 
 
 class Driver(Client):
-    """A client that refuses a server without TLS before it sends a password, and lets go of a hung server at once."""
+    """A client that hands messages over in its read loop, refuses a server without TLS before it sends a password, lets
+    go of a hung server at once, and whose flush says something.
+    """
 
     wants_tls = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._intakes: dict[int, Intake] = {}
+
+    async def subscribe_to(self, subject: str, queue: str, intake: Intake) -> Subscription:
+        """Subscribe, with the messages going to an intake instead of nats-py's own queue."""
+        subscription = await self.subscribe(subject, queue, cb=_never_called)
+        self._intakes[subscription._id] = intake
+        return subscription
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        intake = self._intakes.get(sid)
+        if intake is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        parsed = await self._process_headers(headers) if headers else None
+        intake.take(Delivery(subject.decode(), data, parsed, reply.decode()))
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        self._intakes.pop(sid, None)
+        super()._remove_sub(sid, max_msgs)
 
     def _connect_command(self) -> bytes:
         if self.wants_tls and not self._server_info.get("tls_required"):
@@ -59,6 +87,10 @@ class Driver(Client):
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
+
+
+async def _never_called(msg: Msg) -> None:
+    """Makes nats-py treat a subscription as one with a callback."""
 
 
 async def connect(

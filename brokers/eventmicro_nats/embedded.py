@@ -26,10 +26,11 @@ if sys.platform != "win32":
 HOST = "127.0.0.1"
 ANY_PORT = -1
 PR_SET_PDEATHSIG = 1
-# How long a start, a stop, and an answer of a server that runs may take, in seconds.
+# How long a start, a stop, an answer, and the end of a server that is dying may take, in seconds.
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 2.0
+LOCK_TIMEOUT = 2.0
 
 
 class EmbeddedServer:
@@ -179,7 +180,7 @@ def _take_folder(folder: Path) -> int:
         lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:
         raise UsageError(f"the embedded server has no place for its data: {error}; or name a broker") from error
-    end = time.monotonic() + ANSWER_TIMEOUT
+    end = time.monotonic() + LOCK_TIMEOUT
     while not _locked(lock):
         if time.monotonic() > end:
             os.close(lock)

@@ -1,62 +1,47 @@
-"""Intake: where nats-py puts the messages of a subscription, in the place of its own queue.
+"""Intake: what a subscription takes in, handed over while there is room and kept, within bounds, while there is none.
 
-nats-py would queue each message, wake a task for the queue and await a callback in it; that costs more than all of
-eventmicro's work on the message. The intake hands a message over in the read loop itself, as soon as it is parsed, and
-keeps it only while the consumer has no room. It is the seam at which another reader can take nats-py's place.
+nats-py would build a message, queue it, wake a task for the queue and await a callback in it, which costs more than all
+of eventmicro's work on the message. The driver hands what it has parsed to the intake instead, in the read loop itself.
+Here is the seam at which another reader can take nats-py's place.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
-
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
+from collections.abc import Awaitable, Callable
 
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
 
 
 class Intake:
-    """Has the methods of `asyncio.Queue` that nats-py calls: `put_nowait`, `get`, `qsize`, `empty`, `join`.
+    """One subscription's messages on their way in.
 
     Args:
-        inner: nats-py's subscription; how many bytes wait is counted in it, against its own limit.
-        receive: what the messages are handed to.
-        limit: how many messages may wait; for more `put_nowait` raises QueueFull, which nats-py reports.
+        receive: what they are handed to.
+        drop: what is called for each that is dropped, because too many wait.
+        messages, size: how many may wait, and how many bytes.
     """
 
-    def __init__(self, inner: Subscription, receive: Receive, limit: int) -> None:
-        self._inner = inner
+    def __init__(self, receive: Receive, drop: Callable[[], None], messages: int, size: int) -> None:
         self._receive = receive
-        self._limit = limit
-        self._waiting: deque[Msg] = deque()
+        self._drop = drop
+        self._room_for_messages = messages
+        self._room_for_bytes = size
+        self._waiting: deque[Delivery] = deque()
+        self._waiting_bytes = 0
         self._pump: asyncio.Task[None] | None = None
         self._closed = False
 
-    def put_nowait(self, msg: Msg) -> None:
-        """Hand the message over; keep it where one before it waits for room."""
-        if self._pump is not None:
-            if len(self._waiting) >= self._limit:
-                raise asyncio.QueueFull
-            self._waiting.append(msg)
+    def take(self, delivery: Delivery) -> None:
+        """Hand a message over, in its turn."""
+        if self._pump is not None or self._closed:
+            self._keep(delivery)
             return
-        room = self._hand_over(msg)
-        if room is not None and not self._closed:
+        room = self._receive(delivery)
+        if room is not None:
             self._pump = asyncio.ensure_future(self._hand_over_waiting(room))
-
-    async def get(self) -> Msg:
-        """Where nats-py's own task for the subscription waits, in vain, until it is cancelled."""
-        return await asyncio.get_running_loop().create_future()
-
-    def qsize(self) -> int:
-        """How many messages wait."""
-        return len(self._waiting)
-
-    def empty(self) -> bool:
-        """Whether none waits."""
-        return not self._waiting
 
     async def join(self) -> None:
         """Return when all have been handed over, and the last one has found room."""
@@ -64,17 +49,21 @@ class Intake:
             await asyncio.wait([self._pump])
 
     def close(self) -> None:
-        """Drop what waits, and what comes."""
+        """Drop what waits, and what still comes."""
         self._closed = True
         self._waiting.clear()
         if self._pump is not None:
             self._pump.cancel()
 
-    def _hand_over(self, msg: Msg) -> Awaitable[None] | None:
-        self._inner._pending_size -= len(msg.data)
+    def _keep(self, delivery: Delivery) -> None:
         if self._closed:
-            return None
-        return self._receive(Delivery(msg.subject, msg.data, msg.headers, msg.reply))
+            return
+        size = self._waiting_bytes + len(delivery.body)
+        if len(self._waiting) >= self._room_for_messages or size > self._room_for_bytes:
+            self._drop()
+            return
+        self._waiting_bytes = size
+        self._waiting.append(delivery)
 
     async def _hand_over_waiting(self, room: Awaitable[None] | None) -> None:
         try:
@@ -83,6 +72,8 @@ class Intake:
                     await room
                 if not self._waiting:
                     return
-                room = self._hand_over(self._waiting.popleft())
+                delivery = self._waiting.popleft()
+                self._waiting_bytes -= len(delivery.body)
+                room = self._receive(delivery)
         finally:
             self._pump = None

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from eventmicro.broker import Receive
+from eventmicro_nats.driver import Driver
 from eventmicro_nats.intake import Intake
 from eventmicro_nats.settings import NatsSettings
 
@@ -28,53 +26,38 @@ class NatsSubscription:
         self.queue = queue
         self.dropped = 0
         self.ended = False
-        self._receive = receive
         self._settings = settings
-        self._driver: Client | None = None
+        self._driver: Driver | None = None
         self._inner: Subscription | None = None
-        self._intake: Intake | None = None
+        self._intake = Intake(receive, self._count_drop, settings.pending_messages, settings.pending_bytes)
         self._reported = 0
         self._report: asyncio.TimerHandle | None = None
 
-    async def open(self, driver: Client) -> None:
+    async def open(self, driver: Driver) -> None:
         """Subscribe on this connection."""
         self._driver = driver
-        self._inner = inner = await driver.subscribe(
-            self.subject,
-            queue=self.queue or "",
-            cb=_never_called,
-            pending_msgs_limit=self._settings.pending_messages,
-            pending_bytes_limit=self._settings.pending_bytes,
-        )
-        self._intake = Intake(inner, self._receive, self._settings.pending_messages)
-        inner._pending_queue = self._intake  # type: ignore[assignment]
-
-    def owns(self, inner: Any) -> bool:
-        """Whether this is the nats-py subscription behind it."""
-        return inner is self._inner
+        self._inner = await driver.subscribe_to(self.subject, self.queue or "", self._intake)
 
     async def drain(self) -> None:
-        if self.ended or self._inner is None or self._driver is None or self._intake is None:
+        if self.ended or self._inner is None or self._driver is None:
             return
         self.ended = True
         try:
-            if self._driver.is_connected and not self._driver.is_draining:
+            if self._driver.is_connected:  # else nothing comes any more but what has arrived
                 await self._inner.drain()  # type: ignore[no-untyped-call]
-            else:
-                await self._intake.join()  # the server is away, so nothing comes but what has arrived
+            await self._intake.join()
         finally:
             self.end()
 
     def end(self) -> None:
         """Drop what waits for room, and report what was dropped and not yet said."""
         self.ended = True
-        if self._intake is not None:
-            self._intake.close()
+        self._intake.close()
         if self._report is not None:
             self._report.cancel()
             self._say_dropped()
 
-    def count_drop(self) -> None:
+    def _count_drop(self) -> None:
         """One message was dropped because the consumer is too slow; said at once, then once a second, by count."""
         self.dropped += 1
         if self._report is None:
@@ -99,7 +82,3 @@ class NatsSubscription:
                 self._settings.pending_messages,
                 self._settings.pending_bytes,
             )
-
-
-async def _never_called(msg: Msg) -> None:
-    """Makes nats-py treat the subscription as one with a callback; the intake takes the messages."""
