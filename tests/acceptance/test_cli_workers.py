@@ -1,0 +1,107 @@
+"""`eventmicro run --workers` and `--reload` with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import Program, eventmicro, is_running, wait_until
+
+APP = """
+import os
+from eventmicro import Service
+
+service = Service("who", version="1.0.0")
+
+@service.rpc
+async def pid() -> int:
+    return os.getpid()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "broken.py").write_text("raise KeyError('lost')\n")
+    return tmp_path
+
+
+def pids(folder: Path, count: int) -> set[int]:
+    """The processes that answer, asked until there are so many."""
+    found: set[int] = set()
+
+    def ask() -> bool:
+        done = eventmicro(folder, "call", "who.pid")
+        if done.returncode == 0:
+            found.add(int(done.stdout))
+        return len(found) >= count
+
+    wait_until(ask)
+    return found
+
+
+def test_n_workers_share_the_work_a_dead_one_is_replaced_and_all_stop_with_the_parent(folder: Path) -> None:
+    with Program(folder, "run", "app:service", "--workers", "2") as program:
+        program.line_with("who", "pid", "who.pid")
+        first = pids(folder, 2)
+        os.kill(victim := first.pop(), signal.SIGKILL)
+        assert f"process {victim}" in program.line_with("was killed by SIGKILL")
+        second = pids(folder, 2)
+        assert victim not in second
+        assert program.end() == 0
+        assert not any(is_running(pid) for pid in first | second)
+    assert program.output.count("SERVICE") == 1
+    assert program.output.count("who stopped") == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_end_when_their_parent_is_killed(folder: Path) -> None:
+    with Program(folder, "run", "app:service", "--workers", "2") as program:
+        program.line_with("who.pid")
+        workers = pids(folder, 2)
+        program.process.kill()
+        program.process.wait()
+        wait_until(lambda: not any(is_running(pid) for pid in workers))
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "code", "words"),
+    [
+        ("app:servce", [], 2, "did you mean 'service'?"),
+        ("broken", [], 1, "KeyError: 'lost'"),
+        ("app", ["--broker", "nats://127.0.0.1:1?connect_timeout=0.2"], 1, "cannot connect"),
+    ],
+)
+def test_what_can_never_start_is_said_once_and_not_tried_again(
+    folder: Path, target: str, options: list[str], code: int, words: str
+) -> None:
+    done = eventmicro(folder, "run", target, "--workers", "3", *options)
+    assert done.returncode == code
+    assert done.stderr.count(words) == 1
+
+
+def test_reload_starts_anew_after_a_change_and_waits_where_the_code_is_wrong(folder: Path) -> None:
+    with Program(folder, "run", "app.py", "--reload") as program:
+        program.line_with("who.pid")
+        (before,) = pids(folder, 1)
+        (folder / "app.py").write_text(APP.replace("1.0.0", "2.0.0"))
+        program.line_with("changed: app.py")
+        program.line_with("who", "2.0.0", "who.pid")
+        assert pids(folder, 1) != {before}
+        (folder / "app.py").write_text(APP + "\nx = (\n")
+        program.line_with("SyntaxError")
+        program.line_with("waiting for a change")
+        (folder / "app.py").write_text(APP.replace("1.0.0", "3.0.0"))
+        program.line_with("who", "3.0.0", "who.pid")
+        assert program.end(signal.SIGINT) == 0
+    assert program.output.count("started an embedded server") == 1
+
+
+def test_reload_with_several_workers_is_refused(folder: Path) -> None:
+    done = eventmicro(folder, "run", "app", "--reload", env={"EVENTMICRO_WORKERS": "2"})
+    assert done.returncode == 2
+    assert "--reload runs one worker" in done.stderr
