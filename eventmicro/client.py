@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from functools import lru_cache
-from types import TracebackType
+from types import TracebackType, UnionType
 from typing import Any, Generic, Self, TypeVar, overload
 
 from eventmicro.broker import Broker
@@ -81,7 +81,7 @@ class Messaging:
         self,
         endpoint: str,
         request: Any,
-        reply: Any,
+        reply: UnionType,
         *,
         timeout: float | None = None,
         metadata: dict[str, str] | None = None,

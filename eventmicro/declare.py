@@ -189,5 +189,5 @@ def _marker(mark: Mark) -> Callable[[F], F]:
 def marked_methods(target: object) -> Iterator[tuple[Callable[..., Any], Mark]]:
     """The methods of an object that are marked, bound to it, in the order in which its class lists them."""
     for attribute in dict.fromkeys(name for kind in reversed(type(target).__mro__) for name in vars(kind)):
-        for mark in getattr(getattr(type(target), attribute, None), _MARKS, ()):
+        for mark in getattr(inspect.getattr_static(target, attribute, None), _MARKS, ()):
             yield getattr(target, attribute), mark

@@ -8,6 +8,10 @@ from collections.abc import Awaitable
 from eventmicro.eager import EagerStarter, Task, Work, report
 
 
+# How long a handler that is cancelled may take to clean up, in seconds.
+GRACE = 1.0
+
+
 class InFlight:
     """At most `limit` handlers that wait for something at the same time. Lives as long as its subscription."""
 
@@ -42,12 +46,12 @@ class InFlight:
             await asyncio.wait(self._tasks)
 
     async def cut_off(self) -> int:
-        """Cancel those that still run and wait for them; how many they were."""
+        """Cancel those that still run and wait a little for them; how many they were."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=GRACE)
         self._starter.close()
         return len(tasks)
 

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from eventmicro.context import Context, Side
+from eventmicro.errors import UsageError
 
 Handler = Callable[[Any, Context], Awaitable[Any]]
 Middleware = Callable[[Any, Context, Handler], Awaitable[Any]]
@@ -28,8 +29,14 @@ def sides(*wanted: Side | str) -> Callable[[M], M]:
     """Let a middleware run on these sides only; without this it runs on all four.
 
     `@sides("endpoint", "subscriber")`
+
+    Raises:
+        UsageError: there is no such side.
     """
-    chosen = frozenset(Side(side) for side in wanted)
+    try:
+        chosen = frozenset(Side(side) for side in wanted)
+    except ValueError as error:
+        raise UsageError(f"{error}; there are {', '.join(Side)}") from None
 
     def mark(middleware: M) -> M:
         middleware.__eventmicro_sides__ = chosen  # type: ignore[attr-defined]

@@ -159,6 +159,8 @@ class Node:
             cut_off = await handler.inflight.cut_off()
             if cut_off:
                 log.warning("%s: %d cut off after %g s", handler.name, cut_off, self._stop_timeout)
+            if len(handler.inflight):
+                log.error("%s: %d ignored being cancelled and still run", handler.name, len(handler.inflight))
 
 
 def _needs(subscriber: SubscriberDeclaration) -> Capabilities:

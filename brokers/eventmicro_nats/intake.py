@@ -8,11 +8,15 @@ Here is the seam at which another reader can take nats-py's place.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
+
+
+log = logging.getLogger(__name__)
 
 
 class Intake:
@@ -39,7 +43,11 @@ class Intake:
         if self._pump is not None or self._closed:
             self._keep(delivery)
             return
-        room = self._receive(delivery)
+        try:
+            room = self._receive(delivery)
+        except Exception:  # it never should; the connection must not die of it
+            log.exception("a consumer of %s raised", delivery.subject)
+            return
         if room is not None:
             self._pump = asyncio.ensure_future(self._hand_over_waiting(room))
 
@@ -70,10 +78,14 @@ class Intake:
             while True:
                 if room is not None:
                     await room
+                    room = None
                 if not self._waiting:
                     return
                 delivery = self._waiting.popleft()
                 self._waiting_bytes -= len(delivery.body)
-                room = self._receive(delivery)
+                try:
+                    room = self._receive(delivery)
+                except Exception:
+                    log.exception("a consumer of %s raised", delivery.subject)
         finally:
             self._pump = None

@@ -116,7 +116,7 @@ def read_url(url: str) -> NatsSettings:
 def without_secrets(url: str) -> str:
     """The URL without user, password, token and query, fit for a log."""
     scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 def _value(key: str, value: str) -> Any:

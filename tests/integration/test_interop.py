@@ -1,4 +1,4 @@
-"""A client that is not ours, nats-py and a bare socket, calls our endpoints and reads our topics; and the other way round."""
+"""Clients that are not ours, nats-py and a bare socket, call our endpoints and read our topics; and the other way."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ async def test_our_client_calls_a_plain_nats_responder(nats_url: str) -> None:
                 await quote("odd")
             with pytest.raises(DecodeError, match=f"the reply of {name}.quote is not a valid Quote"):
                 await quote("wrong")
-            with pytest.raises(Unavailable, match="is the service .* running"):
+            with pytest.raises(Unavailable, match=r"is the service .* running"):
                 await client.call(f"{name}.other", None, Quote)
     finally:
         await plain.close()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from eventmicro_nats import NatsBroker, NatsSettings
 
 from eventmicro.caller import Caller
+from eventmicro.client import Client
 from eventmicro.conformance import Inbox, listen, send
 from eventmicro.errors import (
     CallTimeout,
@@ -24,8 +25,6 @@ from eventmicro.errors import (
 )
 from eventmicro.message import Delivery, Message
 from eventmicro.service import Service
-from eventmicro.client import Client
-from eventmicro_nats import NatsBroker, NatsSettings
 from tests.certificates import make_certificates
 from tests.servers import NatsServer
 
@@ -95,9 +94,10 @@ async def test_while_the_server_is_away_publishing_is_buffered_within_a_bound_an
             await broker.flush()
             server.kill()
             await until(lambda: not broker._driver.is_connected)  # type: ignore[union-attr]
+            for _ in range(9):
+                await broker.publish(Message("a", b"x" * 1000))
             with pytest.raises(Disconnected, match="outgoing buffer is full"):
-                for _ in range(20):
-                    await broker.publish(Message("a", b"x" * 1000))
+                await broker.publish(Message("a", b"x" * 1000))
 
 
 async def test_a_connection_that_the_server_ends_for_good_is_made_anew(caplog: pytest.LogCaptureFixture) -> None:
@@ -155,7 +155,7 @@ async def test_passwords_and_tokens(config: str, good: str, bad: str) -> None:
             assert good not in broker.url
         for userinfo in (bad, ""):
             began = time.monotonic()
-            with pytest.raises(ConnectionFailed, match="refused.*[Aa]uthorization") as caught:
+            with pytest.raises(ConnectionFailed, match=r"refused.*[Aa]uthorization") as caught:
                 await NatsBroker(f"nats://{userinfo}127.0.0.1:{server.port}?connect_timeout=20").connect()
             assert time.monotonic() - began < 15, "wrong credentials are not tried again and again"
             assert "wrong" not in str(caught.value)
@@ -179,9 +179,9 @@ async def test_tls_is_verified_and_never_silently_left_out(tmp_path: Path) -> No
         trusted = f"tls://localhost:{server.port}?tls_ca={certificates.authority}"
         async with NatsBroker(trusted) as broker:
             await broker.flush()
-        with pytest.raises(ConnectionFailed, match="refused.*certificate verify failed"):
+        with pytest.raises(ConnectionFailed, match=r"refused.*certificate verify failed"):
             await NatsBroker(f"tls://localhost:{server.port}?connect_timeout=20").connect()
-        with pytest.raises(ConnectionFailed, match="refused.*certificate"):
+        with pytest.raises(ConnectionFailed, match=r"refused.*certificate"):
             await NatsBroker(f"{trusted}&tls_hostname=other.example&connect_timeout=20").connect()
         with pytest.raises(ConnectionFailed, match="offers no TLS"):
             await NatsBroker(f"tls://user:secret@127.0.0.1:{plain.port}?connect_timeout=20").connect()
@@ -194,9 +194,9 @@ async def test_a_permission_that_is_missing_stops_the_start_by_name() -> None:
     @service.rpc
     async def quote() -> None: ...
 
-    with NatsServer(config) as server:
-        with pytest.raises(TransportError, match="refuses: permissions violation for subscription to .orders"):
-            await service.start(f"nats://u:p@127.0.0.1:{server.port}")
+    refused = r"refuses: permissions violation for subscription to .orders"
+    with NatsServer(config) as server, pytest.raises(TransportError, match=refused):
+        await service.start(f"nats://u:p@127.0.0.1:{server.port}")
 
 
 def test_urls_that_cannot_be_are_refused_with_the_mend() -> None:

@@ -39,11 +39,10 @@ async def no_middleware(message: Order) -> None: ...
 
 
 async def calls(client: Client) -> None:
-    reply = await client.call("orders.quote", Order(), Quote)
-    number: int = reply  # WRONG the reply is a Quote
+    reply: int = await client.call("orders.quote", Order(), Quote)  # WRONG the reply is a Quote
+    print(reply)
     await client.call("orders.quote", Order(), Quote, timeout="2")  # WRONG seconds are a number
     await client.call("orders.quote", Order(), Quote, metadata={"a": 1})  # WRONG values are strings
-    print(number)
 
 
 async def publishes(client: Client) -> None:

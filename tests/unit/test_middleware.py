@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from eventmicro import Client, Service, Topic
 from eventmicro.context import Context, Side
-from eventmicro.errors import Forbidden, NotFound
+from eventmicro.errors import Forbidden, NotFound, UsageError
 from eventmicro.middleware import Handler, Middleware, compose, sides
 
 
@@ -61,7 +61,7 @@ async def test_sides_lets_a_middleware_run_on_the_named_sides_only(side: Side) -
 
 
 def test_a_side_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="server"):
+    with pytest.raises(UsageError, match="server"):
         sides("server")
 
 

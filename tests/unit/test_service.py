@@ -509,7 +509,6 @@ async def test_a_handler_may_publish_and_call_while_its_service_stops(until: Unt
     assert seen == [7]
 
 
-@pytest.mark.xfail(reason="cut_off cancels once and waits without a bound, so the stop never ends")
 async def test_a_stop_ends_though_a_handler_does_not_let_itself_be_cancelled(
     caplog: pytest.LogCaptureFixture, until: Until
 ) -> None:
