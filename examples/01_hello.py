@@ -1,10 +1,4 @@
-"""The first service: one endpoint, called once.
-
-python examples/01_hello.py             in this process, without a server
-eventmicro run examples/01_hello.py     the same service over NATS, for everybody to call
-"""
-
-from __future__ import annotations
+"""The first service; it calls itself. To serve it to everybody: `eventmicro run examples/01_hello.py`."""
 
 import asyncio
 import os
@@ -32,8 +26,7 @@ async def hello(request: Hello) -> Greeting:
 
 async def main() -> None:
     await service.start(os.environ.get("BROKER", "memory://"))
-    reply = await service.call("greeter.hello", Hello(name="world"), Greeting)
-    print(reply.text)
+    print((await service.call("greeter.hello", Hello(name="world"), Greeting)).text)
     await service.stop()
 
 

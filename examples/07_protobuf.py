@@ -26,7 +26,7 @@ async def archive(report: Report) -> None:
 
 @service.rpc
 async def measure(place: Place, context: Context) -> Report:
-    print("called in", context.metadata["Content-Type"])
+    print("called in", context.metadata.get("Content-Type", "application/json"))
     if place.name not in CELSIUS:
         raise NotFound(f"no thermometer in {place.name}")
     report = Report(place=place.name, celsius=CELSIUS[place.name])
@@ -39,8 +39,7 @@ async def main() -> None:
         report = await client.call("weather.measure", Place(name="Oslo"), Report)
         print(f"reply: {report.place} {report.celsius} °C")
         # The same endpoint takes protobuf's JSON form too, from peers without the types, and answers in kind.
-        json = {"Content-Type": "application/json"}
-        print(await client.call("weather.measure", {"name": "Rome"}, dict[str, object], metadata=json))
+        print(await client.call("weather.measure", {"name": "Rome"}, dict[str, object]))
 
 
 if __name__ == "__main__":

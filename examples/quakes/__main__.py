@@ -34,7 +34,7 @@ START_TIMEOUT = 30.0  # seconds for the services to be there
 END_TIMEOUT = 20.0  # seconds without any event before the rest counts as missing
 
 NEXT_STEPS = """
-Go on from here, each line in a terminal of its own:
+Go on from here, each line in a terminal of its own (after `. .venv/bin/activate`):
   eventmicro run examples.quakes.geo:service           [dim]starts a NATS server, which the others join[/]
   eventmicro run examples.quakes.alerter:service
   eventmicro run examples.quakes.ingester:service
