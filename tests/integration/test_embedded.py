@@ -156,8 +156,8 @@ def test_without_nats_server_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     def none(name: str) -> list[object]:
         return []
 
-    monkeypatch.setattr(nats_embedded.metadata, "files", none)
-    monkeypatch.setattr(nats_embedded.shutil, "which", lambda name: None)
+    monkeypatch.setattr("importlib.metadata.files", none)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(BrokerNotFound, match=r"pip install 'eventmicro\[embedded\]'"), embedded.running():
         pass
 

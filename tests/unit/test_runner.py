@@ -165,7 +165,8 @@ def test_a_line_says_service_version_kind_name_subject_queue_and_types() -> None
     async def ping() -> None: ...
 
     @shop.rpc
-    async def total(request: list[float]) -> dict[str, float]: ...
+    async def total(request: list[float]) -> dict[str, float]:
+        return {}
 
     @shop.subscribe("orders.*", queue=None)
     async def watch(event: bytes) -> None: ...
