@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterable
 from functools import lru_cache
 from types import TracebackType, UnionType
 from typing import Any, Generic, Self, TypeVar, overload
 
+from eventmicro import embedded
 from eventmicro.broker import Broker
 from eventmicro.caller import Caller
 from eventmicro.codec import Codec
@@ -25,7 +27,7 @@ from eventmicro.errors import (
 )
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Middleware, compose
-from eventmicro.plugins import open_broker
+from eventmicro.plugins import BROKER_VARIABLE, open_broker
 from eventmicro.topic import Topic
 from eventmicro.wire import (
     CONTENT_TYPE,
@@ -170,7 +172,8 @@ class Client(Messaging):
 
     Args:
         broker: a URL such as `nats://127.0.0.1:4222`, or a Broker. One that is connected already stays connected at the
-            end: who opened it closes it. Default: what `EVENTMICRO_BROKER` says.
+            end: who opened it closes it. Default: what `EVENTMICRO_BROKER` says, or else the embedded server that
+            `eventmicro run` has started on this machine.
         middleware: what runs around each call and each publish; the first is the outermost.
         codecs: codecs of your own, asked before the ready-made ones.
         timeout: how long a call waits where it does not say so itself, in seconds.
@@ -184,7 +187,7 @@ class Client(Messaging):
         codecs: Iterable[Codec] = (),
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
-        self.broker = open_broker(broker)
+        self.broker = open_broker(broker or os.environ.get(BROKER_VARIABLE) or embedded.find())
         self.timeout = check_timeout(timeout)
         self._codecs = Codecs(codecs)
         middleware = list(middleware)

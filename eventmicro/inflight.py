@@ -7,7 +7,6 @@ from collections.abc import Awaitable
 
 from eventmicro.eager import EagerStarter, Task, Work, report
 
-
 # How long a handler that is cancelled may take to clean up, in seconds.
 GRACE = 1.0
 

@@ -10,7 +10,6 @@ What is named is called with the URL and returns a Broker.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +24,16 @@ BROKER_VARIABLE = "EVENTMICRO_BROKER"
 
 
 def open_broker(broker: str | Broker | None) -> Broker:
-    """The broker for a URL, not yet connected; a Broker is returned as it is, None means `EVENTMICRO_BROKER`.
+    """The broker for a URL, not yet connected; a Broker is returned as it is.
 
     Raises:
         BrokerNotFound: no adapter serves the URL's scheme, or the adapter's driver is not installed.
         UsageError: no URL was given at all.
     """
-    if broker is None:
-        broker = os.environ.get(BROKER_VARIABLE)
     if not broker:
         raise UsageError(
-            f"no broker is set: pass a URL such as 'nats://127.0.0.1:4222' or 'memory://', or set {BROKER_VARIABLE}"
+            f"no broker is set: pass a URL such as 'nats://127.0.0.1:4222' or 'memory://', set {BROKER_VARIABLE}, "
+            f"or start an embedded one by `eventmicro run`"
         )
     if not isinstance(broker, str):
         return broker

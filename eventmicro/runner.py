@@ -9,27 +9,45 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, get_origin
+from typing import Any, NoReturn, Protocol, get_origin
 
 from eventmicro import embedded, logs
 from eventmicro.broker import Broker
+from eventmicro.client import Client
+from eventmicro.declare import EndpointDeclaration, SubscriberDeclaration
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.plugins import BROKER_VARIABLE
 from eventmicro.signature import MISSING
 from eventmicro.wire import ENDPOINT_QUEUE, endpoint_subject
-
-if TYPE_CHECKING:
-    from eventmicro.service import Service
 
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 IMPORTING = ContextVar("eventmicro_importing", default=False)
 """True while the command line imports a module to find its services."""
+
+
+class Runnable(Protocol):
+    """What is run: a Service, as far as the runner needs it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def broker(self) -> str | Broker | None: ...
+    @property
+    def endpoints(self) -> Mapping[str, EndpointDeclaration]: ...
+    @property
+    def subscribers(self) -> Mapping[str, SubscriberDeclaration]: ...
+    @property
+    def client(self) -> Client: ...
+    async def start(self, broker: str | Broker | None = None) -> None: ...
+    async def stop(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +63,7 @@ class Line:
     types: str
 
 
-def run(services: Iterable[Service], broker: str | Broker | None = None) -> None:
+def run(services: Iterable[Runnable], broker: str | Broker | None = None) -> None:
     """Run services until SIGINT or SIGTERM; what `Service.run` does. Sets up the logs unless the program did.
 
     Args:
@@ -72,10 +90,10 @@ def run(services: Iterable[Service], broker: str | Broker | None = None) -> None
 
 
 def serve(
-    services: Sequence[Service],
+    services: Sequence[Runnable],
     broker: str | Broker | None = None,
     *,
-    announce: Callable[[Sequence[Service]], None] | None = None,
+    announce: Callable[[Sequence[Runnable]], None] | None = None,
     signals: Iterable[signal.Signals] = SIGNALS,
     lifeline: int | None = None,
 ) -> bool:
@@ -96,13 +114,13 @@ def serve(
         return runner.run(_serve(services, place, announce or log_lines, tuple(signals), lifeline))
 
 
-def needs_broker(services: Iterable[Service], broker: str | Broker | None) -> bool:
+def needs_broker(services: Iterable[Runnable], broker: str | Broker | None) -> bool:
     """Whether there is a service for which nobody named a broker: not the code, nor the caller, nor the environment."""
     return not (broker or os.environ.get(BROKER_VARIABLE)) and any(service.broker is None for service in services)
 
 
 @contextmanager
-def broker_for(services: Sequence[Service], broker: str | Broker | None) -> Iterator[str | Broker | None]:
+def broker_for(services: Sequence[Runnable], broker: str | Broker | None) -> Iterator[str | Broker | None]:
     """The broker for services that name none; where nobody named one, it is embedded for as long as the block lasts."""
     if broker:
         for service in services:
@@ -115,7 +133,7 @@ def broker_for(services: Sequence[Service], broker: str | Broker | None) -> Iter
         yield broker or None
 
 
-def describe(service: Service) -> list[Line]:
+def describe(service: Runnable) -> list[Line]:
     """What a service has, a line for each endpoint and each subscriber."""
     endpoints = [
         (
@@ -134,7 +152,7 @@ def describe(service: Service) -> list[Line]:
     return [Line(service.name, service.version, *rest) for rest in endpoints + subscribers]
 
 
-def log_lines(services: Sequence[Service]) -> None:
+def log_lines(services: Sequence[Runnable]) -> None:
     """Say in the log what has started, and on which broker."""
     for service in services:
         log.info("%s %s is running on %s", service.name, service.version, service.client.broker.url)
@@ -143,9 +161,9 @@ def log_lines(services: Sequence[Service]) -> None:
 
 
 async def _serve(
-    services: Sequence[Service],
+    services: Sequence[Runnable],
     broker: str | Broker | None,
-    announce: Callable[[Sequence[Service]], None],
+    announce: Callable[[Sequence[Runnable]], None],
     signals: Iterable[signal.Signals],
     lifeline: int | None,
 ) -> bool:
@@ -170,8 +188,8 @@ async def _serve(
         return await _stop(services)
 
 
-async def _start(services: Sequence[Service], broker: str | Broker | None) -> None:
-    started: list[Service] = []
+async def _start(services: Sequence[Runnable], broker: str | Broker | None) -> None:
+    started: list[Runnable] = []
     try:
         for service in services:
             await service.start(broker)
@@ -181,7 +199,7 @@ async def _start(services: Sequence[Service], broker: str | Broker | None) -> No
         raise
 
 
-async def _stop(services: Sequence[Service]) -> bool:
+async def _stop(services: Sequence[Runnable]) -> bool:
     """Stop all at the same time; errors go to the log and keep nobody from stopping."""
     errors = await asyncio.gather(*(service.stop() for service in services), return_exceptions=True)
     for service, error in zip(services, errors, strict=True):

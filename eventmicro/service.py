@@ -41,7 +41,7 @@ class Service(Messaging):
         name: letters, digits, `_` and `-`; its endpoints are called as `name.endpoint`.
         version: its version, after semver.org.
         broker: a URL such as `nats://127.0.0.1:4222`, or a Broker. One that is connected already stays connected at the
-            end: who opened it closes it. Default: what `run` is given, or what `EVENTMICRO_BROKER` says.
+            end: who opened it closes it. Default: what `run` or `start` is given, or else what a Client would take.
         middleware: what runs around each message on all four sides: endpoints, subscribers, calls and publishes of
             this service; `sides` restricts one to some of them. The first is the outermost.
         codecs: codecs of your own, asked before the ready-made ones.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import tempfile
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +16,11 @@ TIMEOUT = 30.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Keep the tests apart from the brokers that their user runs."""
+    os.environ.pop("EVENTMICRO_BROKER", None)
+    state = tempfile.TemporaryDirectory(prefix="eventmicro-test-state-")
+    config.add_cleanup(state.cleanup)
+    os.environ["EVENTMICRO_STATE_DIR"] = state.name
     config.addinivalue_line("markers", "timeout_seconds(seconds): how long this async test may take; default 30")
 
 

@@ -13,11 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-
-import sys, sysconfig
-
-find_nats_server = lambda: sysconfig.get_path("scripts") + "/nats-server"
-die_with_parent = lambda: None
+from eventmicro_nats.embedded import dying_with_parent, find_nats_server
 
 
 class NatsServer:
@@ -41,7 +37,7 @@ class NatsServer:
         self._write_config()
         command = [find_nats_server(), "-c", "nats.conf", "-p", str(self.port), "-l", "nats.log"]
         command += ["--ports_file_dir", str(folder)]
-        self.process = subprocess.Popen(command, cwd=folder, preexec_fn=die_with_parent())  # noqa: PLW1509
+        self.process = subprocess.Popen(dying_with_parent(command), cwd=folder)
         ports = self._read_ports(folder / f"nats-server_{self.process.pid}.ports", folder / "nats.log")
         self.port = int(ports["nats"][0].rpartition(":")[2])
 

@@ -16,9 +16,9 @@ ADAPTERS = sorted(path for path in (ROOT / "brokers").iterdir() if (path / "__in
 LAYERS = {
     "words": "errors wire message topic context",
     "ports": "broker codec middleware",
-    "parts": "codecs memory plugins depends signature eager inflight logs",
+    "parts": "codecs memory plugins depends signature eager inflight embedded logs",
     "patterns": "caller client server subscriber declare",
-    "assembly": "node service embedded runner conformance testing",
+    "assembly": "node service runner conformance testing",
     "cli": "cli __main__",
 }
 RANK = {module: rank for rank, modules in enumerate(LAYERS.values()) for module in modules.split()}

@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
 
-
 log = logging.getLogger(__name__)
 
 

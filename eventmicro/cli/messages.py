@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from eventmicro import embedded
 from eventmicro.cli.show import as_json_line, as_line, examples, show_error, show_reply
 from eventmicro.client import DEFAULT_TIMEOUT, Client
 from eventmicro.errors import ServiceError, UsageError
@@ -70,7 +69,7 @@ def call(
     request = _read_body(body, headers)
 
     async def send() -> bytes:
-        async with Client(_find_broker(broker)) as client:
+        async with Client(broker) as client:
             return await client.call(endpoint, request, bytes, timeout=timeout, metadata=headers)
 
     try:
@@ -94,7 +93,7 @@ def publish(
     event = _read_body(body, headers)
 
     async def send() -> None:
-        async with Client(_find_broker(broker)) as client:
+        async with Client(broker) as client:
             await client.publish(subject, event, metadata=headers)
             await client.flush()
 
@@ -130,24 +129,13 @@ def subscribe(
 
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, done.set)
-        async with Client(_find_broker(broker)) as client:
+        async with Client(broker) as client:
             await client.broker.subscribe(subject, receive)
             await client.flush()
             typer.echo(f"listening to {subject} on {client.broker.url}, Ctrl-C ends it", err=True)
             await done.wait()
 
     asyncio.run(watch())
-
-
-def _find_broker(named: str | None) -> str:
-    """The broker that was named, or else the embedded one that runs."""
-    url = named or embedded.find()
-    if url is None:
-        raise UsageError(
-            f"no broker is named and no embedded server runs on this machine: start one with `eventmicro run`, "
-            f"or pass --broker URL, or set {BROKER_VARIABLE}"
-        )
-    return url
 
 
 def _read_headers(pairs: list[str] | None) -> dict[str, str]:

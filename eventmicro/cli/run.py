@@ -21,7 +21,6 @@ from eventmicro.cli.worker import Command
 from eventmicro.errors import UsageError
 from eventmicro.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up
 from eventmicro.plugins import BROKER_VARIABLE
-from eventmicro.service import Service
 
 log = logging.getLogger("eventmicro.run")
 
@@ -119,7 +118,7 @@ def _run_here(targets: list[str], broker: str | None, log_format: Format, link: 
         log.error("cannot import %s", ", ".join(targets), exc_info=broken.__cause__)
         return 1
 
-    def announce(services: Sequence[Service]) -> None:
+    def announce(services: Sequence[runner.Runnable]) -> None:
         if link is None or link.is_first:
             runner.log_lines(services) if log_format is Format.json else print_table(services)
         if link is not None:

@@ -9,15 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventmicro.runner import describe
-from eventmicro.service import Service
+from eventmicro.runner import Runnable, describe
 
 COLUMNS = ("SERVICE", "VERSION", "KIND", "NAME", "SUBJECT", "QUEUE", "TYPES")
 # How wide the table may be where it does not go to a terminal, in characters: nothing is cut off.
 FILE_WIDTH = 240
 
 
-def print_table(services: Sequence[Service]) -> None:
+def print_table(services: Sequence[Runnable]) -> None:
     """Print where the services are and what they have, on stderr like the log."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
@@ -30,7 +29,7 @@ def print_table(services: Sequence[Service]) -> None:
     console.print()
 
 
-def _table(services: Sequence[Service]) -> Table:
+def _table(services: Sequence[Runnable]) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for column in COLUMNS:
         table.add_column(column, overflow="fold")

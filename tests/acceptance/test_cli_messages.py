@@ -99,7 +99,7 @@ def test_without_a_broker_anywhere_it_says_how_to_get_one(tmp_path: Path) -> Non
     done = eventmicro(tmp_path, "publish", "orders.placed", "{}")
     assert done.returncode == 2
     assert "eventmicro run" in done.stderr
-    assert "--broker" in done.stderr
+    assert "EVENTMICRO_BROKER" in done.stderr
 
 
 def test_subscribe_prints_a_line_a_message_and_ends_after_its_count(folder: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from eventmicro_nats import NatsBroker
 
 from eventmicro import conformance
-from eventmicro_nats import NatsBroker
 
 
 @pytest.mark.parametrize("case", conformance.cases(NatsBroker.capabilities), ids=str)

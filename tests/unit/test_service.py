@@ -376,7 +376,7 @@ async def test_hooks_and_the_lifespan_may_publish_and_call() -> None:
 async def test_without_any_broker_the_start_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EVENTMICRO_BROKER", raising=False)
     service = Service("numbers")
-    with pytest.raises(UsageError, match=r"no broker is set: pass a URL such as .* or set EVENTMICRO_BROKER"):
+    with pytest.raises(UsageError, match=r"no broker is set: pass a URL such as .* set EVENTMICRO_BROKER, or start"):
         await service.start()
     monkeypatch.setenv("EVENTMICRO_BROKER", "memory://service")
     async with service:
