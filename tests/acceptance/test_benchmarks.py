@@ -61,13 +61,20 @@ def test_the_report_has_ratios_to_hand_written_code_and_the_cpu_of_each_process(
 
 def test_ratios_are_taken_within_a_round() -> None:
     def run(number: int, variant: str, rate: float) -> dict[str, Any]:
-        return {"round": number, "measure": "events", "variant": variant, "per_second": rate, "cpu_us": {}}
+        return {
+            "round": number,
+            "measure": "events",
+            "variant": variant,
+            "per_second": rate,
+            "cpu_us": {"one": rate, "other": 0},
+        }
 
     rates = {"raw": (100.0, 10.0, 50.0), "eventmicro": (200.0, 30.0, 50.0)}
     runs = [run(number, name, each[number - 1]) for number in (1, 2, 3) for name, each in rates.items()]
     raw, own = summarize(runs)
     assert raw["per_second / raw"] == {"median": 1.0, "min": 1.0, "max": 1.0}
     assert own["per_second / raw"] == {"median": 2.0, "min": 1.0, "max": 3.0}
+    assert own["cpu_us_all / raw"] == own["per_second / raw"]
     assert "2.00 [1.00-3.00]" in table([raw, own])
 
 
