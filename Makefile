@@ -24,7 +24,7 @@ lint: .venv/dev            ## style, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 bench: .venv/dev           ## beside hand-written nats-py and FastStream, in one run
