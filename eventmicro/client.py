@@ -44,6 +44,7 @@ from eventmicro.wire import (
 T = TypeVar("T")
 R = TypeVar("R")
 
+CLIENT, PUBLISHER = Side.CLIENT, Side.PUBLISHER
 # How long a call waits for its reply where nothing else is said, in seconds.
 DEFAULT_TIMEOUT = 5.0
 # The longest that one may wait, in seconds: four months.
@@ -117,13 +118,13 @@ class Messaging:
             TransportError: the broker is away, or the request is too large for it.
         """
         client = self.client
-        service, _, name = _check_endpoint(endpoint).partition(".")
+        service, name = _check_endpoint(endpoint)
         deadline = time.monotonic() + (client.timeout if timeout is None else check_timeout(timeout))
         outer = find_context()
         if outer is not None and outer.deadline is not None and outer.deadline < deadline:
             deadline = outer.deadline
         headers = check_headers(metadata) if metadata else None
-        context = _Outgoing(Side.CLIENT, service, name, endpoint, headers, deadline)
+        context = _Outgoing(CLIENT, service, name, endpoint, headers, deadline)
         context.body = client._codecs.body(reply)
         return await client._call(request, context)
 
@@ -150,7 +151,7 @@ class Messaging:
         else:
             name, kind = topic.name, topic.type
         headers = check_headers(metadata) if metadata else None
-        context = _Outgoing(Side.PUBLISHER, topic=_check_subject(name), metadata=headers)
+        context = _Outgoing(PUBLISHER, topic=_check_subject(name), metadata=headers)
         context.body = client._codecs.body(kind)
         await client._publish(event, context)
 
@@ -287,10 +288,12 @@ class _Outgoing(Context):
 
 
 @lru_cache(4096)
-def _check_endpoint(endpoint: str) -> str:
+def _check_endpoint(endpoint: str) -> tuple[str, str]:
     if "." not in endpoint:
         raise UsageError(f"endpoint {endpoint!r}: write 'service.endpoint', such as 'orders.quote'")
-    return check_subject(endpoint)
+    check_subject(endpoint)
+    service, _, name = endpoint.partition(".")
+    return service, name
 
 
 def check_timeout(seconds: float) -> float:

@@ -27,6 +27,7 @@ from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
 from eventmicro.wire import CONTENT_TYPE, budget_of, content_type, error_headers
 
+ENDPOINT = Side.ENDPOINT
 log = logging.getLogger(__name__)
 
 # How many cancellations of calls that have not come up yet are remembered; they may be other instances' calls.
@@ -175,7 +176,7 @@ class Endpoint:
             named = content_type(delivery.headers) if delivery.headers else None
             request = None if self._request is None else self._read(self._request, delivery, named)
             context = Context(
-                Side.ENDPOINT,
+                ENDPOINT,
                 self._service,
                 self._endpoint,
                 delivery.subject,

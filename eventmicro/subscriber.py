@@ -16,6 +16,7 @@ from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
 from eventmicro.wire import content_type
 
+SUBSCRIBER = Side.SUBSCRIBER
 log = logging.getLogger(__name__)
 
 
@@ -57,7 +58,7 @@ class Subscriber:
             log.exception("%s: event on %s skipped: it could not be decoded", self.name, delivery.subject)
             return
         context = Context(
-            Side.SUBSCRIBER,
+            SUBSCRIBER,
             self._service,
             self._endpoint,
             delivery.subject,

@@ -74,7 +74,7 @@ def cancel_subject(service: str) -> str:
 
 def with_budget(call: str, seconds: float) -> str:
     """The reply subject of a call that has `seconds` left."""
-    return f"{call}.{max(1, int(seconds * 1000))}ms"
+    return f"{call}.{int(seconds * 1000) or 1}ms"
 
 
 def budget_of(reply: str) -> float | None:

@@ -16,6 +16,7 @@ from eventmicro.errors import ConnectionFailed
 from eventmicro.message import Delivery
 from eventmicro_nats.errors import is_final, plain
 from eventmicro_nats.intake import Intake
+from eventmicro_nats.parser import BatchParser
 from eventmicro_nats.settings import NatsSettings
 
 log = logging.getLogger(__name__)
@@ -34,12 +35,21 @@ class Driver(Client):
     def __init__(self) -> None:
         super().__init__()
         self._intakes: dict[int, Intake] = {}
+        self._ps = BatchParser(self, self._take)
 
     async def subscribe_to(self, subject: str, queue: str, intake: Intake) -> Subscription:
         """Subscribe, with the messages going to an intake instead of nats-py's own queue."""
         subscription = await self.subscribe(subject, queue, cb=_never_called)
         self._intakes[subscription._id] = intake
         return subscription
+
+    def _take(self, sid: int, subject: bytes, reply: bytes, data: bytes) -> Awaitable[None] | None:
+        """A message without headers."""
+        intake = self._intakes.get(sid)
+        if intake is None:
+            return super()._process_msg(sid, subject, reply, data, b"")
+        intake.take(Delivery(subject.decode(), data, None, reply.decode()))
+        return None
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         intake = self._intakes.get(sid)
