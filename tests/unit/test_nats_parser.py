@@ -6,9 +6,8 @@ import random
 from typing import Any
 
 import pytest
-from nats.protocol.parser import Parser
-
 from eventmicro_nats.parser import BatchParser
+from nats.protocol.parser import Parser
 
 WORDS = b"MSG 1 PING\r\n+OK{}"
 OTHERS = [b"PING\r\n", b"PONG\r\n", b"+OK\r\n", b"-ERR 'x'\r\n", b'INFO {"a":1}\r\n']
@@ -41,7 +40,7 @@ class Recorder:
 
 
 def stream(chance: random.Random) -> bytes:
-    """What a server may send: messages with and without headers and reply, whose bodies look like protocol, and others."""
+    """What a server may send: messages with and without headers, whose bodies look like protocol, and other lines."""
     parts = []
     for _ in range(chance.randint(1, 30)):
         body = bytes(chance.choice(WORDS) for _ in range(chance.choice([0, 1, 5, 50, 300])))
