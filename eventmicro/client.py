@@ -10,12 +10,12 @@ from functools import lru_cache
 from types import TracebackType, UnionType
 from typing import Any, Generic, Self, TypeVar, overload
 
-from eventmicro import embedded
 from eventmicro.broker import Broker
 from eventmicro.caller import Caller
 from eventmicro.codec import Codec
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side, find_context
+from eventmicro.embedded import find as find_embedded
 from eventmicro.errors import (
     CallTimeout,
     DecodeError,
@@ -188,7 +188,7 @@ class Client(Messaging):
         codecs: Iterable[Codec] = (),
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
-        self.broker = open_broker(broker or os.environ.get(BROKER_VARIABLE) or embedded.find())
+        self.broker = open_broker(broker or os.environ.get(BROKER_VARIABLE) or find_embedded())
         self.timeout = check_timeout(timeout)
         self._codecs = Codecs(codecs)
         middleware = list(middleware)

@@ -15,11 +15,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, get_origin
 
-from eventmicro import embedded, logs
 from eventmicro.broker import Broker
 from eventmicro.client import Client
 from eventmicro.declare import EndpointDeclaration, SubscriberDeclaration
+from eventmicro.embedded import running as running_embedded
 from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.logs import set_up_by_environment
 from eventmicro.plugins import BROKER_VARIABLE
 from eventmicro.signature import MISSING
 from eventmicro.wire import ENDPOINT_QUEUE, endpoint_subject
@@ -78,7 +79,7 @@ def run(services: Iterable[Runnable], broker: str | Broker | None = None) -> Non
             "the module that is to be run runs a service itself: put that below `if __name__ == '__main__':`"
         )
     try:
-        logs.set_up_by_environment()
+        set_up_by_environment()
         stopped_well = serve(list(services), broker)
     except EventMicroError as error:
         print(f"eventmicro: {error}", file=sys.stderr)  # noqa: T201  for the person who started the program
@@ -127,7 +128,7 @@ def broker_for(services: Sequence[Runnable], broker: str | Broker | None) -> Ite
             if service.broker is not None:
                 log.warning("%s keeps the broker that its code names, not the one given to run", service.name)
     if needs_broker(services, broker):
-        with embedded.running() as url:
+        with running_embedded() as url:
             yield url
     else:
         yield broker or None

@@ -42,13 +42,7 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
-            yield from ((node.lineno, submodule(module, alias.name)) for alias in node.names)
-
-
-def submodule(module: str, name: str) -> str:
-    """`eventmicro.plugins` for `from eventmicro import plugins`, `eventmicro` for `from eventmicro import Topic`."""
-    is_one = module == "eventmicro" and ((CORE / f"{name}.py").is_file() or (CORE / name / "__init__.py").is_file())
-    return f"{module}.{name}" if is_one else module
+            yield node.lineno, module
 
 
 def layer_of(module: str) -> str:

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from eventmicro import runner
 from eventmicro.cli.link import Link
 from eventmicro.cli.show import examples
 from eventmicro.cli.supervisor import run_reloading, run_workers
@@ -21,6 +20,7 @@ from eventmicro.cli.worker import Command
 from eventmicro.errors import UsageError
 from eventmicro.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up
 from eventmicro.plugins import BROKER_VARIABLE
+from eventmicro.runner import Runnable, log_lines, needs_broker, serve
 
 log = logging.getLogger("eventmicro.run")
 
@@ -118,15 +118,15 @@ def _run_here(targets: list[str], broker: str | None, log_format: Format, link: 
         log.error("cannot import %s", ", ".join(targets), exc_info=broken.__cause__)
         return 1
 
-    def announce(services: Sequence[runner.Runnable]) -> None:
+    def announce(services: Sequence[Runnable]) -> None:
         if link is None or link.is_first:
-            runner.log_lines(services) if log_format is Format.json else print_table(services)
+            log_lines(services) if log_format is Format.json else print_table(services)
         if link is not None:
             link.ready()
 
     if link is None:
-        return 0 if runner.serve(services, broker, announce=announce) else 1
-    if runner.needs_broker(services, broker):
+        return 0 if serve(services, broker, announce=announce) else 1
+    if needs_broker(services, broker):
         broker = link.ask_broker()
-    stopped_well = runner.serve(services, broker, announce=announce, signals=(signal.SIGTERM,), lifeline=link.fileno())
+    stopped_well = serve(services, broker, announce=announce, signals=(signal.SIGTERM,), lifeline=link.fileno())
     return 0 if stopped_well else 1

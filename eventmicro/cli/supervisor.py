@@ -11,10 +11,10 @@ from pathlib import Path
 
 from watchfiles import PythonFilter, awatch
 
-from eventmicro import embedded
 from eventmicro.cli.link import FIRST
 from eventmicro.cli.target import folders
 from eventmicro.cli.worker import Command, Worker
+from eventmicro.embedded import running as running_embedded
 from eventmicro.runner import stop_on_signals
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Supervisor:
 
     def _find_broker(self) -> str:
         if self._url is None:
-            self._url = self._embedded.enter_context(embedded.running())
+            self._url = self._embedded.enter_context(running_embedded())
         return self._url
 
 
