@@ -215,12 +215,14 @@ class Client(Messaging):
 
     async def close(self) -> None:
         """Send what was published and close what `connect` opened. A second call does nothing."""
-        if self._caller is not None:
-            caller, self._caller = self._caller, None
-            await caller.close()
-        if self._owns_broker:
-            self._owns_broker = False
-            await self.broker.close()
+        caller, self._caller = self._caller, None
+        owns_broker, self._owns_broker = self._owns_broker, False
+        try:
+            if caller is not None:
+                await caller.close()
+        finally:
+            if owns_broker:
+                await self.broker.close()
 
     async def __aenter__(self) -> Self:
         await self.connect()

@@ -128,6 +128,18 @@ async def test_stop_ends_in_time_though_the_server_is_gone() -> None:
             await service.stop()
 
 
+async def test_a_client_is_closed_though_the_server_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    with NatsServer() as server:
+        client = Client(server.url)
+        await client.connect()
+        with pytest.raises(Unavailable):
+            await client.call("nobody.there")
+        server.signal(signal.SIGSTOP)
+        await client.close()
+        assert not client.broker.connected
+        assert "left without the server's answer" in caplog.text
+
+
 # -- connecting ------------------------------------------------------------------------------------------------
 
 
