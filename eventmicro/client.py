@@ -24,6 +24,7 @@ from eventmicro.errors import (
     Unsupported,
     UnsupportedMediaType,
     UsageError,
+    describe_fields,
 )
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Middleware, compose
@@ -146,6 +147,8 @@ class Messaging:
             TransportError: the broker is away, or the event is too large for it; it was not sent.
         """
         client = self.client
+        if not isinstance(topic, str | Topic):
+            raise UsageError(f"publish to a Topic or a subject, not to a {type(topic).__name__}")
         if isinstance(topic, str):
             name, kind = topic, type(event)
         else:
@@ -248,12 +251,18 @@ class Client(Messaging):
         message = Message(context.topic, body, headers or None)
         deadline = context.deadline
         if deadline is None or deadline <= time.monotonic():
-            raise CallTimeout(f"{context.topic} was not called: no time is left for it", id=context.topic)
+            late = CallTimeout(f"{context.topic} was not called: no time is left for it", id=context.topic)
+            late.received = True
+            raise late
         caller = self._caller or await self._open_caller()
-        delivery = await caller.request(context.service, message, deadline)
-        if delivery.headers is None and not headers:
-            return _decode(context, context.body.decode, delivery.body)
-        return _read_reply(delivery, context)
+        try:
+            delivery = await caller.request(context.service, message, deadline)
+            if delivery.headers is None and not headers:
+                return _decode(context, context.body.decode, delivery.body)
+            return _read_reply(delivery, context)
+        except ServiceError as error:
+            error.received = True
+            raise
 
     async def _open_caller(self) -> Caller:
         if not self.broker.capabilities.request_reply:
@@ -321,7 +330,7 @@ def _encode(body: Body, value: Any, headers: dict[str, str]) -> bytes:
         return body.encode(value)
     encode = body.encoder(named)
     if encode is None:
-        raise UsageError(f"a {type(value).__name__} cannot travel as {named}; leave Content-Type out")
+        raise UsageError(f"a value of type {type(value).__name__} cannot travel as {named}; leave Content-Type out")
     return encode(value)
 
 
@@ -349,8 +358,14 @@ def _read_reply(delivery: Delivery, context: _Outgoing) -> Any:
     return _decode(context, decode, delivery.body)
 
 
-def _decode(context: Context, decode: Any, body: bytes) -> Any:
+def _decode(context: _Outgoing, decode: Any, body: bytes) -> Any:
     try:
         return decode(body)
     except DecodeError as error:
-        raise DecodeError(f"the reply of {context.topic} is {error}", error.errors) from None
+        if context.body.kind in (None, type(None)):
+            raise DecodeError(
+                f"{context.topic} replied {len(body)} bytes, but no type was given for them: "
+                f"call({context.topic!r}, request, TypeOfTheReply)"
+            ) from None
+        fields = describe_fields(error.errors)
+        raise DecodeError(f"the reply of {context.topic} is {error}{fields}", error.errors) from None

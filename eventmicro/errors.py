@@ -96,6 +96,8 @@ class ServiceError(EventMicroError):
 
     code: int = 500
     retryable: bool = False
+    received: bool = False
+    """Whether it is the outcome of a call made here. A handler that lets it pass has failed: its caller gets 500."""
 
     def __init__(
         self,
@@ -117,8 +119,7 @@ class ServiceError(EventMicroError):
 
     def __str__(self) -> str:
         where = f"{self.id}: " if self.id else ""
-        fields = "; ".join(f"{_path(e.get('loc'))}: {e.get('msg', '')}" for e in self.errors)
-        return f"{where}{self.code} {self.status}: {self.detail}{f' ({fields})' if fields else ''}"
+        return f"{where}{self.code} {self.status}: {self.detail}{describe_fields(self.errors)}"
 
     @property
     def status(self) -> str:
@@ -161,9 +162,15 @@ class ServiceError(EventMicroError):
         )
 
 
+def describe_fields(errors: Sequence[Mapping[str, Any]]) -> str:
+    """The wrong fields of a message in words, ` (sku: Field required)`; empty where there are none."""
+    fields = "; ".join(f"{_path(e.get('loc'))}: {e.get('msg', '')}" for e in errors)
+    return f" ({fields})" if fields else ""
+
+
 def _path(loc: object) -> str:
     """Where in a message something is wrong; a foreign service may say it in any form."""
-    return ".".join(map(str, loc)) if isinstance(loc, list | tuple) else "" if loc is None else str(loc)
+    return (".".join(map(str, loc)) if isinstance(loc, list | tuple) else str(loc or "")) or "the body"
 
 
 class BadRequest(ServiceError):

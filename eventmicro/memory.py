@@ -113,7 +113,7 @@ class MemoryBroker:
 
     def _connected_hub(self) -> _Hub:
         if self._hub is None:
-            raise Disconnected(f"{self.url} is not connected")
+            raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
         return self._hub
 
     async def _wait_for_room(self, target: MemorySubscription, subject: str) -> None:

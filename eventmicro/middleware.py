@@ -13,6 +13,7 @@ returned value is the reply, around a subscriber and a publisher it is None. The
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
@@ -46,11 +47,24 @@ def sides(*wanted: Side | str) -> Callable[[M], M]:
 
 
 def compose(middleware: Iterable[Middleware], side: Side, handler: Handler) -> Handler:
-    """Wrap `handler` into those of the middleware that run on this side. Without any it is the handler itself."""
+    """Wrap `handler` into those of the middleware that run on this side. Without any it is the handler itself.
+
+    Raises:
+        UsageError: one of them does not take message, context and call_next.
+    """
     for outer in reversed(list(middleware)):
+        _check(outer)
         if side in getattr(outer, "__eventmicro_sides__", Side):
             handler = _wrap(outer, handler)
     return handler
+
+
+def _check(middleware: Any) -> None:
+    try:
+        inspect.signature(middleware).bind(None, None, None)
+    except (TypeError, ValueError):
+        name = getattr(middleware, "__qualname__", repr(middleware))
+        raise UsageError(f"middleware {name}: write `async def {name}(message, context, call_next)`") from None
 
 
 def _wrap(outer: Middleware, inner: Handler) -> Handler:

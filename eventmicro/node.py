@@ -15,7 +15,7 @@ from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Side
 from eventmicro.declare import EndpointDeclaration, SubscriberDeclaration
 from eventmicro.depends import Overrides
-from eventmicro.errors import Unsupported
+from eventmicro.errors import Unsupported, UsageError
 from eventmicro.middleware import Middleware, compose
 from eventmicro.server import Endpoint, RunningCalls
 from eventmicro.signature import MISSING, Signature
@@ -51,6 +51,18 @@ class Node:
         self._subscriptions: list[Subscription] = []
         self._state: Any = None
         self._undo = AsyncExitStack()
+        self._loop = asyncio.get_running_loop()
+
+    def check_loop(self) -> None:
+        """Refuse to be taken for running in another event loop than its own.
+
+        Raises:
+            UsageError: this is another one.
+        """
+        if asyncio.get_running_loop() is not self._loop:
+            raise UsageError(
+                f"service {self._service!r} was started in another event loop: stop it before that one ends"
+            )
 
     async def start(
         self,

@@ -193,11 +193,21 @@ async def _start(services: Sequence[Runnable], broker: str | Broker | None) -> N
     started: list[Runnable] = []
     try:
         for service in services:
-            await service.start(broker)
+            await _start_one(service, broker)
             started.append(service)
     except BaseException:
         await _stop(started)
         raise
+
+
+async def _start_one(service: Runnable, broker: str | Broker | None) -> None:
+    try:
+        await service.start(broker)
+    except EventMicroError:
+        raise
+    except Exception as error:
+        log.exception("%s could not start", service.name)
+        raise EventMicroError(f"{service.name} could not start: {type(error).__name__}: {error}") from None
 
 
 async def _stop(services: Sequence[Runnable]) -> bool:

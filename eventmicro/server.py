@@ -188,15 +188,14 @@ class Endpoint:
             enter_context(context)
             self._write(reply, await self._handler(request, context), named)
         except ServiceError as error:
-            self._write_error(reply, error)
+            self._write_error(reply, self._failure() if error.received else error)
         except asyncio.CancelledError:
             outcome = self._calls.outcome()
             if outcome is None:
                 return
             self._write_error(reply, outcome)
-        except Exception:
-            log.exception("%s failed", self.name)
-            self._write_error(reply, InternalError("the endpoint failed; the log of its service says why"))
+        except (Exception, SystemExit):  # nothing that a call brings about ends the service
+            self._write_error(reply, self._failure())
         if delivery.reply:
             await self._send(reply)
 
@@ -214,6 +213,11 @@ class Endpoint:
             encode = self._reply.encode
             reply.headers = {CONTENT_TYPE: self._reply.content_type}
         reply.body = encode(value)
+
+    def _failure(self) -> InternalError:
+        """What the caller is told of the exception at hand; the log is told all."""
+        log.exception("%s failed", self.name)
+        return InternalError("the endpoint failed; the log of its service says why")
 
     def _write_error(self, reply: Message, error: ServiceError) -> None:
         reply.headers = error_headers(error.code, error.detail)

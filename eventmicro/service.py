@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -34,6 +35,9 @@ H = TypeVar("H", bound=Hook)
 HOOKS = ("before_start", "after_start", "before_stop", "after_stop")
 
 
+Lifespan = Callable[[], AbstractAsyncContextManager[Any] | AsyncIterator[Any]]
+
+
 class Service(Messaging):
     """A service: its endpoints, its subscribers, and its own client. Several may live in one process.
 
@@ -45,8 +49,8 @@ class Service(Messaging):
         middleware: what runs around each message on all four sides: endpoints, subscribers, calls and publishes of
             this service; `sides` restricts one to some of them. The first is the outermost.
         codecs: codecs of your own, asked before the ready-made ones.
-        lifespan: an async context manager, entered when the broker is connected and before the first message, left
-            after the last one; what it yields is `context.state`.
+        lifespan: an async function that yields once, or makes an async context manager; entered when the broker is
+            connected and before the first message, left after the last one; what it yields is `context.state`.
         timeout: how long this service's own calls wait where they do not say so themselves, in seconds.
         stop_timeout: how long a stop waits for what runs, in seconds, before it cuts it off.
     """
@@ -59,7 +63,7 @@ class Service(Messaging):
         broker: str | Broker | None = None,
         middleware: Iterable[Middleware] = (),
         codecs: Iterable[Codec] = (),
-        lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+        lifespan: Lifespan | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         stop_timeout: float = 10.0,
     ) -> None:
@@ -71,7 +75,7 @@ class Service(Messaging):
         self._middleware = tuple(middleware)
         self._own_codecs = tuple(codecs)
         self._codecs = Codecs(self._own_codecs)
-        self._lifespan = lifespan
+        self._lifespan = _as_context_manager(lifespan)
         self._timeout = timeout
         self._stop_timeout = stop_timeout
         self._overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
@@ -112,9 +116,8 @@ class Service(Messaging):
         def declare(function: F) -> F:
             endpoint = declare_endpoint(function, **options)
             self._check_new(endpoint.name)
-            if endpoint.request is not MISSING:
-                self._codecs.body(endpoint.request)
-            self._codecs.body(endpoint.reply)
+            self._check_type(endpoint.request, f"endpoint {endpoint.name}")
+            self._check_type(endpoint.reply, f"endpoint {endpoint.name}")
             self.endpoints[endpoint.name] = endpoint
             return function
 
@@ -147,11 +150,13 @@ class Service(Messaging):
             UsageError: the name is taken, the topic is no subject, or an option is out of range.
         """
 
+        if not isinstance(topic, str | Topic):
+            raise UsageError("a subscriber names its topic: write @service.subscribe(TOPIC) or ('orders.placed')")
+
         def declare(function: F) -> F:
             subscriber = declare_subscriber(self.name, topic, function, name, queue, concurrency, tuple(middleware))
             self._check_new(subscriber.name)
-            if subscriber.event is not MISSING:
-                self._codecs.body(subscriber.event)
+            self._check_type(subscriber.event, f"subscriber {subscriber.name}")
             self.subscribers[subscriber.name] = subscriber
             return function
 
@@ -194,7 +199,17 @@ class Service(Messaging):
         self._hooks["after_stop"].append(hook)
         return hook
 
+    def _check_type(self, kind: Any, where: str) -> None:
+        """Refuse a type that cannot travel, when it is declared."""
+        try:
+            if kind is not MISSING:
+                self._codecs.body(kind)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+
     def _check_new(self, name: str) -> None:
+        if self._node is not None:
+            raise UsageError(f"service {self.name!r} is started: declare {name!r} before, it would not be served now")
         if name in self.endpoints or name in self.subscribers:
             raise UsageError(f"service {self.name!r} has a handler {name!r} already; give this one a name=")
 
@@ -213,6 +228,7 @@ class Service(Messaging):
         """
         async with self._lock():
             if self._node is not None:
+                self._node.check_loop()
                 return
             client = Client(
                 self.broker or broker, middleware=self._middleware, codecs=self._own_codecs, timeout=self._timeout
@@ -285,3 +301,8 @@ class Service(Messaging):
         if self._client is None:
             raise UsageError(f"service {self.name!r} is not started, so it has no connection to publish or call over")
         return self._client
+
+
+def _as_context_manager(lifespan: Lifespan | None) -> Any:
+    """The lifespan, with the `@asynccontextmanager` that its author may have left out."""
+    return asynccontextmanager(lifespan) if inspect.isasyncgenfunction(lifespan) else lifespan

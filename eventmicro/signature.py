@@ -89,6 +89,11 @@ def read_signature(function: Callable[..., Any], what: str, message: Any = MISSI
             source = dependency
         elif hint is MISSING and (message is MISSING or parameter.name in ("self", "cls")):
             raise SignatureError(_untyped(name, parameter))
+        elif parameter.default is not MISSING:
+            raise SignatureError(
+                f"{name}: {parameter.name!r} has a default, but the message always comes; leave the default out, and "
+                f"give one to the fields of the model"
+            )
         elif takes is MISSING:
             takes, source = message if hint is MISSING else hint, MESSAGE
         else:

@@ -10,7 +10,7 @@ from typing import Any
 from eventmicro.codec import Decoder
 from eventmicro.codecs import Body
 from eventmicro.context import Context, Side, enter_context
-from eventmicro.errors import DecodeError, UnsupportedMediaType
+from eventmicro.errors import DecodeError, UnsupportedMediaType, describe_fields
 from eventmicro.inflight import InFlight
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
@@ -72,7 +72,7 @@ class Subscriber:
             await self._handler(event, context)
         except asyncio.CancelledError:
             log.warning("%s: event on %s cut off", self.name, delivery.subject)
-        except Exception:
+        except (Exception, SystemExit):  # nothing that a message brings about ends the service
             log.exception("%s: event on %s failed", self.name, delivery.subject)
 
     def _read(self, delivery: Delivery) -> Any:
@@ -90,5 +90,4 @@ def _ignore(body: bytes) -> None:
 def _describe(error: DecodeError | UnsupportedMediaType) -> str:
     if isinstance(error, UnsupportedMediaType):
         return f"it is in a form not taken here: {error.detail}"
-    fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors)
-    return f"it is {error}{f' ({fields})' if fields else ''}"
+    return f"it is {error}{describe_fields(error.errors)}"

@@ -56,6 +56,8 @@ class NatsServer:
     def signal(self, number: int) -> None:
         assert self.process is not None
         os.kill(self.process.pid, number)
+        if number == signal.SIGSTOP:
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
 
     def __enter__(self) -> Self:
         self.start()

@@ -73,7 +73,7 @@ class NatsBroker:
     async def publish(self, message: Message) -> None:
         driver = self._driver
         if driver is None:
-            raise Disconnected(f"{self.url} is not connected")
+            raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
         headers = message.headers
         if headers is not None:
             self._check_size(driver, message, headers)
@@ -117,7 +117,7 @@ class NatsBroker:
 
     def _connected_driver(self) -> Driver:
         if self._driver is None:
-            raise Disconnected(f"{self.url} is not connected")
+            raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
         return self._driver
 
     def _check_size(self, driver: Driver, message: Message, headers: dict[str, str]) -> None:
@@ -140,7 +140,7 @@ class NatsBroker:
     async def _on_error(self, error: Exception) -> None:
         text = plain(error)
         if isinstance(error, UnexpectedEOF | StaleConnectionError | OSError):
-            log.info("%s: %s", self.url, text)  # a lost connection, of which on_lost and on_back tell
+            log.debug("%s: %s", self.url, text)  # a lost connection, of which on_lost and on_back tell
             return
         if "permissions violation for subscription" in text.lower():
             self._refused.append(text)

@@ -6,10 +6,11 @@ passes bytes on does without it.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 from eventmicro.codec import Decoder, Encoder
 from eventmicro.errors import DecodeError, EncodeError, UsageError
@@ -42,7 +43,7 @@ class JsonCodec:
             if value.__class__ is not kind:
                 check(value)
             try:
-                return to_json(value)
+                return to_json(value, by_alias=True)
             except (ValueError, RecursionError, UserWarning) as error:
                 raise EncodeError(f"{_name(kind)} cannot be written as JSON: {error}") from error
 
@@ -51,12 +52,16 @@ class JsonCodec:
     def decoder(self, kind: Any) -> Decoder:
         from pydantic import ValidationError
 
-        validate_json = _adapter(kind).validator.validate_json
+        adapter = _adapter(kind)
+        validate_json = adapter.validator.validate_json
+        takes_none = _takes_none(adapter)
 
         def decode(body: bytes) -> Any:
             try:
                 return validate_json(body)
             except ValidationError as error:
+                if not body and takes_none:
+                    return None
                 raise _decode_error(kind, error) from None
 
         return decode
@@ -68,7 +73,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(kind)
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
-        raise UsageError(f"{_name(kind)} cannot be a message: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{_name(kind)} cannot be a message: {str(error).splitlines()[0]}") from None
 
 
 def _is_record(kind: Any) -> bool:
@@ -120,5 +125,16 @@ def _short(part: int | str) -> int | str:
     return part[:MAX_FIELD_NAME] if isinstance(part, str) else part
 
 
+def _takes_none(adapter: TypeAdapter[Any]) -> bool:
+    """Whether None is a value of the type, for which an empty body stands as well as `null`."""
+    try:
+        return adapter.validator.validate_python(None) is None
+    except ValueError:  # pydantic's ValidationError is one
+        return False
+
+
 def _name(kind: Any) -> str:
-    return getattr(kind, "__name__", None) or str(kind)
+    """The type as its author writes it: `Order`, `list[Order]`."""
+    if isinstance(kind, type) and get_origin(kind) is None:
+        return kind.__name__
+    return re.sub(r"[\w.<>]+\.(?=\w)", "", str(kind))

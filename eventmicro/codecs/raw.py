@@ -42,4 +42,4 @@ def _encode_none(value: Any) -> bytes:
 
 def _decode_none(body: bytes) -> None:
     if body not in (b"", b"null"):
-        raise DecodeError(f"expected an empty body, got {len(body)} bytes")
+        raise DecodeError(f"{len(body)} bytes where none are expected")

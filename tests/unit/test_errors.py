@@ -107,7 +107,9 @@ def test_whatever_a_foreign_service_puts_into_an_error_becomes_an_error(body: by
 def test_the_words_of_an_error_name_place_code_and_wrong_fields() -> None:
     wrong: list[dict[str, Any]] = [{"loc": ["items", 0, "sku"], "msg": "Field required"}, {"loc": [], "msg": "odd"}]
     error = errors.BadRequest("the request is wrong", id="orders.quote", errors=wrong)
-    assert str(error) == "orders.quote: 400 Bad Request: the request is wrong (items.0.sku: Field required; : odd)"
+    assert (
+        str(error) == "orders.quote: 400 Bad Request: the request is wrong (items.0.sku: Field required; the body: odd)"
+    )
 
 
 @pytest.mark.parametrize("loc", [5, None, True], ids=repr)
