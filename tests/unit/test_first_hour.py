@@ -1,0 +1,219 @@
+"""What users do in their first hour: it works as they expect, or is refused in words that say what to write."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, Optional
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from eventmicro.client import Client
+from eventmicro.context import Context
+from eventmicro.errors import BadRequest, DecodeError, InternalError, NotFound, SignatureError, Unavailable, UsageError
+from eventmicro.service import Service
+from eventmicro.topic import Topic
+from eventmicro.wire import ERROR_CODE
+
+URL = "memory://first-hour"
+
+
+class Camel(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel)
+    order_id: int
+
+
+async def test_a_model_with_aliases_travels_by_them() -> None:
+    service = Service("shop", broker=URL)
+    seen: asyncio.Queue[Camel] = asyncio.Queue()
+    topic = Topic("shop.camels", Camel)
+    raw: asyncio.Queue[bytes] = asyncio.Queue()
+
+    @service.rpc
+    async def same(camel: Camel) -> Camel:
+        return camel
+
+    service.subscribe(topic)(seen.put)
+    service.subscribe(Topic("shop.camels", bytes), name="raw")(raw.put)
+    async with service:
+        assert await service.call("shop.same", Camel(orderId=3), Camel) == Camel(orderId=3)
+        await service.publish(topic, Camel(orderId=4))
+        assert await seen.get() == Camel(orderId=4)
+        assert await raw.get() == b'{"orderId":4}'
+
+
+async def test_what_a_nested_call_answers_is_not_our_answer_unless_the_handler_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service = Service("front", broker=URL)
+
+    @service.rpc
+    async def back(number: int) -> int:
+        raise NotFound("no such number")
+
+    @service.rpc
+    async def careless(number: int) -> int:
+        return await service.call("front.back", number, int)
+
+    @service.rpc
+    async def misspelt(number: int) -> int:
+        return await service.call("front.bakc", number, int)
+
+    @service.rpc
+    async def careful(number: int) -> int:
+        try:
+            return await service.call("front.back", number, int)
+        except NotFound as error:
+            raise NotFound(error.detail) from error
+
+    async with service:
+        for endpoint in ("front.careless", "front.misspelt"):
+            with pytest.raises(InternalError) as caught:
+                await service.call(endpoint, 1, int)
+            assert caught.value.id == endpoint
+        assert "nobody serves front.bakc" in caplog.text
+        with pytest.raises(NotFound, match="no such number") as passed_on:
+            await service.call("front.careful", 1, int)
+        assert passed_on.value.id == "front.careful"
+
+
+async def test_none_can_be_sent_where_the_type_takes_it() -> None:
+    service = Service("maybe", broker=URL)
+
+    @service.rpc
+    async def same(number: Optional[int]) -> Optional[int]:  # noqa: UP045  as users still write it
+        return number
+
+    @service.rpc
+    async def strict(number: int) -> int:
+        return number
+
+    async with service:
+        assert await service.call("maybe.same", None, Optional[int]) is None  # noqa: UP045
+        assert await service.call("maybe.same", 3, Optional[int]) == 3  # noqa: UP045
+        with pytest.raises(BadRequest):
+            await service.call("maybe.strict", None, int)
+
+
+async def test_a_call_without_the_type_of_its_reply_says_how_to_give_it() -> None:
+    service = Service("typed", broker=URL)
+
+    @service.rpc
+    async def number() -> int:
+        return 12
+
+    async with service:
+        with pytest.raises(
+            DecodeError, match=r"2 bytes, but no type .* call\('typed.number', request, TypeOfTheReply\)"
+        ):
+            await service.call("typed.number")
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), RuntimeError("odd")])
+async def test_nothing_that_a_handler_raises_ends_the_service(error: BaseException) -> None:
+    service = Service("tough", broker=URL)
+    handled: asyncio.Queue[int] = asyncio.Queue()
+
+    @service.rpc
+    async def leave() -> None:
+        raise error
+
+    @service.subscribe("tough.events")
+    async def go(number: int) -> None:
+        handled.put_nowait(number)
+        sys.exit(number)
+
+    async with service:
+        for _ in range(2):
+            with pytest.raises(InternalError):
+                await service.call("tough.leave")
+            await service.publish("tough.events", 1)
+            assert await handled.get() == 1
+
+
+async def test_a_lifespan_may_be_a_plain_generator() -> None:
+    async def lifespan() -> AsyncIterator[str]:
+        yield "ready"
+
+    service = Service("alive", broker=URL, lifespan=lifespan)
+
+    @service.rpc
+    async def state(context: Context) -> str:
+        return str(context.state)
+
+    async with service:
+        assert await service.call("alive.state", None, str) == "ready"
+
+
+def test_subscribe_without_a_topic_is_refused() -> None:
+    service = Service("slips")
+
+    async def bare(number: int) -> None: ...
+
+    with pytest.raises(UsageError, match=r"write @service.subscribe\(TOPIC\)"):
+        service.subscribe(bare)  # type: ignore[arg-type]
+
+
+def test_a_default_for_the_message_is_refused() -> None:
+    service = Service("slips")
+
+    async def number(number: int = 5) -> int:
+        return number
+
+    with pytest.raises(SignatureError, match="leave the default out"):
+        service.rpc(number)
+
+
+def test_a_type_that_cannot_travel_is_refused_with_the_name_of_its_handler() -> None:
+    service = Service("slips")
+
+    class Odd: ...
+
+    async def odd(number: int) -> list[Odd]:
+        return []
+
+    odd.__annotations__["return"] = list[Odd]
+    with pytest.raises(UsageError, match=r"endpoint odd: list\[Odd\] cannot be a message"):
+        service.rpc(odd)
+
+
+async def test_what_is_declared_after_the_start_is_refused() -> None:
+    service = Service("late", broker=URL)
+
+    async def number() -> int:
+        return 1
+
+    async with service:
+        with pytest.raises(UsageError, match="is started: declare 'number' before"):
+            service.rpc(number)
+    service.rpc(number)
+
+
+def test_a_service_left_running_in_a_loop_that_has_ended_is_not_taken_for_running() -> None:
+    service = Service("left", broker=URL)
+
+    async def start() -> None:
+        await service.start()
+
+    asyncio.run(start())
+    with pytest.raises(UsageError, match="started in another event loop"):
+        asyncio.run(start())
+
+
+async def test_a_middleware_of_the_wrong_form_is_refused_at_the_start() -> None:
+    async def two(message: Any, call_next: Any) -> Any:
+        return await call_next(message)
+
+    with pytest.raises(UsageError, match=r"async def .*two\(message, context, call_next\)"):
+        Client(URL, middleware=[two])  # type: ignore[list-item]
+
+
+async def test_an_error_of_the_broker_itself_is_received_too() -> None:
+    async with Client(URL) as client:
+        with pytest.raises(Unavailable) as caught:
+            await client.call("nobody.there")
+        assert caught.value.received
+        assert ERROR_CODE not in str(caught.value)
