@@ -55,7 +55,7 @@ class Caller:
             self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         try:
             await self._broker.publish(message)
-            waiting.sender = None
+            waiting.be_sent()
             delivery = await waiting.reply
         except asyncio.CancelledError:
             await self._give_up(service, message.reply)
@@ -126,6 +126,12 @@ class _Waiting:
         """The call has its outcome; None where no reply came."""
         if not self.reply.done():
             self.reply.set_result(delivery)
+
+    def be_sent(self) -> None:
+        """The broker has taken the request; it may have done so in spite of being cancelled by `be_late`."""
+        if self._late and self.sender is not None:
+            self.sender.uncancel()
+        self.sender = None
 
     def be_late(self) -> None:
         """The deadline has passed; a broker that has still not taken the request is not waited for either."""
