@@ -56,7 +56,9 @@ else:
         def start(self, work: Work) -> Task | None:
             """Run `work` until it suspends and return the task in which it goes on; None where it has ended."""
             loop = self._loop
-            spare, self._spare = self._spare or _Spare(loop), None
+            spare, self._spare = self._spare, None
+            if spare is None or spare.task.cancelling():  # cancelled by its last work, or by who kept it
+                spare = _Spare(loop)
             task = spare.task
             context = copy_context()
             outer = asyncio.current_task(loop)
@@ -66,13 +68,15 @@ else:
             try:
                 awaited = context.run(work.send, None)
             except StopIteration:
-                if self._spare is None and not task.cancelling():
+                if self._spare is None:
                     self._spare = spare
-                else:
-                    self._part_with(spare)
+                else:  # the work has started other work, which left one
+                    task.cancel()
                 return None
-            except Exception as error:
-                self._part_with(spare)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
+                task.cancel()
                 report(error)
                 return None
             finally:
@@ -87,10 +91,6 @@ else:
             if self._spare is not None:
                 self._spare.task.cancel()
                 self._spare = None
-
-        def _part_with(self, spare: _Spare) -> None:
-            """Not to be used again: its work has cancelled it, or has started work that left another one."""
-            spare.task.cancel()
 
     class _Spare(Coroutine[Any, Any, None]):
         """A task made in advance, and its body: it waits until a suspended coroutine moves in, and then is that one."""

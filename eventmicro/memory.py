@@ -86,6 +86,7 @@ class MemoryBroker:
             while target.full:
                 await self._wait_for_room(target, message.subject)
                 target = hub.instead_of(target, message.subject)
+            target = hub.instead_of(target, message.subject)
             headers = message.headers and dict(message.headers)
             target.take(Delivery(message.subject, message.body, headers, message.reply))
 

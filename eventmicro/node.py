@@ -166,9 +166,13 @@ class Node:
                     await handler.inflight.finish()
         except TimeoutError:
             pass  # what has not been handed over by now goes with the connection
+        finally:
+            await self._cut_off()
+
+    async def _cut_off(self) -> None:
         self._calls.stopping = True
-        for handler in self._handlers:
-            cut_off = await handler.inflight.cut_off()
+        counts = await asyncio.gather(*(handler.inflight.cut_off() for handler in self._handlers))
+        for handler, cut_off in zip(self._handlers, counts, strict=True):
             if cut_off:
                 log.warning("%s: %d cut off after %g s", handler.name, cut_off, self._stop_timeout)
             if len(handler.inflight):

@@ -184,9 +184,12 @@ async def _serve(
             if stop.is_set():
                 return True
             raise
-        announce(services)
-        await stop.wait()
-        return await _stop(services)
+        try:
+            announce(services)
+            await stop.wait()
+        finally:
+            stopped_well = await _stop(services)
+        return stopped_well
 
 
 async def _start(services: Sequence[Runnable], broker: str | Broker | None) -> None:

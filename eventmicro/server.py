@@ -16,11 +16,10 @@ from eventmicro.errors import (
     BadRequest,
     CallTimeout,
     DecodeError,
+    EventMicroError,
     InternalError,
     MessageTooLarge,
     ServiceError,
-    TransportError,
-    Unavailable,
 )
 from eventmicro.inflight import InFlight
 from eventmicro.message import Delivery, Message
@@ -83,7 +82,7 @@ class RunningCalls:
         if call is not None and call.cancelled:
             return call.outcome
         if self.stopping:
-            return Unavailable("the service stopped before the call was finished", retryable=False)
+            return InternalError("the service stopped before the call was finished")
         return InternalError("the handler was cancelled")
 
     def _remove(self, task: Task) -> None:
@@ -221,7 +220,11 @@ class Endpoint:
 
     def _write_error(self, reply: Message, error: ServiceError) -> None:
         reply.headers = error_headers(error.code, error.detail)
-        reply.body = error.to_json(self.name)
+        try:
+            reply.body = error.to_json(self.name)
+        except (TypeError, ValueError, RecursionError):
+            log.exception("%s: an error was sent without its parts, which JSON cannot hold", self.name)
+            reply.body = ServiceError(error.detail, id=error.id, code=error.code).to_json(self.name)
 
     async def _send(self, reply: Message) -> None:
         try:
@@ -229,6 +232,6 @@ class Endpoint:
         except MessageTooLarge as error:
             log.error("%s: %s", self.name, error)
             self._write_error(reply, InternalError("the reply is too large for the broker"))
-            await self._broker.publish(reply)
-        except TransportError as error:
+            await self._send(reply)
+        except EventMicroError as error:
             log.error("%s: a reply was lost: %s", self.name, error)

@@ -10,7 +10,7 @@ from typing import Self
 from nats.errors import Error, StaleConnectionError, UnexpectedEOF
 
 from eventmicro.broker import Capabilities, Receive
-from eventmicro.errors import ConnectionFailed, Disconnected, MessageTooLarge, TransportError
+from eventmicro.errors import Disconnected, MessageTooLarge, TransportError
 from eventmicro.message import Message
 from eventmicro_nats.driver import Driver, connect
 from eventmicro_nats.errors import plain, translate
@@ -42,38 +42,55 @@ class NatsBroker:
         self._subscriptions: list[NatsSubscription] = []
         self._refused: list[str] = []
         self._reviving: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
 
     @property
     def connected(self) -> bool:
         return self._driver is not None
 
     async def connect(self) -> None:
-        if self._driver is None:
-            self._driver = await self._connect()
+        async with self._changing:
+            if self._driver is None:
+                self._driver = await self._connect()
 
     async def close(self) -> None:
-        driver, self._driver = self._driver, None
-        if self._reviving is not None:
-            self._reviving.cancel()
-            await asyncio.wait([self._reviving])
-            self._reviving = None
-        for subscription in self._subscriptions:
-            subscription.end()
-        self._subscriptions.clear()
-        if driver is None or driver.is_closed:
+        async with self._changing:
+            driver, self._driver = self._driver, None
+            if self._reviving is not None:
+                self._reviving.cancel()
+                await asyncio.wait([self._reviving])
+            for subscription in self._subscriptions:
+                subscription.end()
+            self._subscriptions.clear()
+            if driver is None:
+                return
+            try:
+                await self._send_the_rest(driver)
+            finally:
+                driver.let_go()  # its own close() would wait for ever for a hung server to take what is unsent
+                await driver.close()
+
+    async def _send_the_rest(self, driver: Driver) -> None:
+        """Wait within bounds until the server has all that was published."""
+        if driver.is_closed:
             return
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
+                while not driver.is_connected and driver.pending_data_size:  # noqa: ASYNC110  nats-py tells nobody
+                    await asyncio.sleep(0.05)
                 if driver.is_connected:
                     await driver.flush(FLUSH_TIMEOUT)
         except (Error, TimeoutError) as error:
-            log.warning("%s: closed before all was sent: %s", self.url, plain(error))
-        await driver.close()
+            log.warning(
+                "%s: closed before all was sent, %d bytes: %s", self.url, driver.pending_data_size, plain(error)
+            )
 
     async def publish(self, message: Message) -> None:
         driver = self._driver
         if driver is None:
             raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
+        if driver.pending_data_size > self.settings.outgoing_bytes:
+            await self._wait_for_room(driver, message)
         headers = message.headers
         if headers is not None:
             self._check_size(driver, message, headers)
@@ -99,7 +116,12 @@ class NatsBroker:
 
     async def flush(self) -> None:
         try:
-            await self._connected_driver().flush(FLUSH_TIMEOUT)
+            async with asyncio.timeout(FLUSH_TIMEOUT):
+                while not (driver := self._connected_driver()).is_connected:  # noqa: ASYNC110  nats-py tells nobody
+                    await asyncio.sleep(0.05)
+                await driver.flush(FLUSH_TIMEOUT)
+        except TimeoutError:
+            raise Disconnected(f"{self.url}: the server did not answer within {FLUSH_TIMEOUT} s") from None
         except Error as error:
             raise translate(error, self.url) from error
         refused, self._refused = self._refused, []
@@ -119,6 +141,16 @@ class NatsBroker:
         if self._driver is None:
             raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
         return self._driver
+
+    async def _wait_for_room(self, driver: Driver, message: Message) -> None:
+        """The server is slow, or away: what is published waits for it, within bounds."""
+        try:
+            async with asyncio.timeout(FLUSH_TIMEOUT):
+                limit = self.settings.outgoing_bytes
+                while driver.is_connected and driver.pending_data_size > limit:  # noqa: ASYNC110  nats-py tells nobody
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            raise Disconnected(f"{message.subject}: the server takes nothing and the outgoing buffer is full") from None
 
     def _check_size(self, driver: Driver, message: Message, headers: dict[str, str]) -> None:
         """nats-py counts the body only, and a server that gets too much closes the connection."""
@@ -159,16 +191,20 @@ class NatsBroker:
             self._reviving = asyncio.create_task(self._revive(), name="eventmicro nats revive")
 
     async def _revive(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.reconnect_wait)
-            try:
-                driver = await self._connect()
-                break
-            except ConnectionFailed as error:
-                log.error("%s", error)
-        self._driver = driver
+        try:
+            while True:
+                await asyncio.sleep(self.settings.reconnect_wait)
+                try:
+                    await self._reopen(await self._connect())
+                    return
+                except Exception as error:  # wrong files, a server that refuses again: it may be mended yet
+                    log.error("%s: %s", self.url, plain(error))
+        finally:
+            self._reviving = None
+
+    async def _reopen(self, driver: Driver) -> None:
         for subscription in self._subscriptions:
             if not subscription.ended:
                 await subscription.open(driver)
-        self._reviving = None
+        self._driver = driver
         await self._on_back()

@@ -48,7 +48,7 @@ class Driver(Client):
         intake = self._intakes.get(sid)
         if intake is None:
             return super()._process_msg(sid, subject, reply, data, b"")
-        intake.take(Delivery(subject.decode(), data, None, reply.decode()))
+        _hand_over(intake, subject, reply, data, None)
         return None
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
@@ -57,7 +57,7 @@ class Driver(Client):
             await super()._process_msg(sid, subject, reply, data, headers)
             return
         parsed = await self._process_headers(headers) if headers else None
-        intake.take(Delivery(subject.decode(), data, parsed, reply.decode()))
+        _hand_over(intake, subject, reply, data, parsed)
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         self._intakes.pop(sid, None)
@@ -71,6 +71,7 @@ class Driver(Client):
     async def _process_op_err(self, e: Exception) -> None:
         # nats-py would first wait until all that is unsent has gone out, which to a hung server takes for ever.
         self.let_go()
+        self._pending = [command for command in self._pending if command != PING_PROTO]
         await super()._process_op_err(e)
 
     async def _connect_to_server(self, s: Srv) -> None:
@@ -92,11 +93,39 @@ class Driver(Client):
         await self._send_command(PING_PROTO)
         await self._flush_pending()
 
+    async def _process_pong(self) -> None:
+        # nats-py would end its read loop over the answer to a ping whose flush was cancelled.
+        if self._pongs:
+            future = self._pongs.pop(0)
+            if not future.done():
+                future.set_result(True)
+        self._pongs_received += 1
+        self._pings_outstanding = 0
+
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        # nats-py would wait here for room, and swallow a cancellation; the broker has waited before.
+        return await super()._flush_pending()
+
+    def forget(self, subscription: Subscription) -> None:
+        """Not to be taken up again after a reconnect, whatever became of its UNSUB."""
+        self._remove_sub(subscription._id)
+        subscription._stop_processing()
+
     def let_go(self) -> None:
         """Drop the connection without a word."""
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
+
+
+def _hand_over(intake: Intake, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None) -> None:
+    """Nothing that a peer sends may end the read loop, in which this runs."""
+    try:
+        delivery = Delivery(subject.decode(), data, headers, reply.decode())
+    except UnicodeDecodeError:
+        log.warning("a message was skipped: its subject %r or reply subject is not UTF-8", subject[:100])
+        return
+    intake.take(delivery)
 
 
 async def _never_called(msg: Msg) -> None:

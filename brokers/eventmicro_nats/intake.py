@@ -32,7 +32,7 @@ class Intake:
         self._drop = drop
         self._room_for_messages = messages
         self._room_for_bytes = size
-        self._waiting: deque[Delivery] = deque()
+        self._waiting: deque[tuple[Delivery, int]] = deque()
         self._waiting_bytes = 0
         self._pump: asyncio.Task[None] | None = None
         self._closed = False
@@ -57,6 +57,10 @@ class Intake:
 
     def close(self) -> None:
         """Drop what waits, and what still comes."""
+        if self._waiting:
+            log.warning(
+                "%d messages on %s still waited and are dropped", len(self._waiting), self._waiting[0][0].subject
+            )
         self._closed = True
         self._waiting.clear()
         if self._pump is not None:
@@ -65,12 +69,12 @@ class Intake:
     def _keep(self, delivery: Delivery) -> None:
         if self._closed:
             return
-        size = self._waiting_bytes + len(delivery.body)
-        if len(self._waiting) >= self._room_for_messages or size > self._room_for_bytes:
+        size = len(delivery.body) + sum(len(k) + len(v) for k, v in (delivery.headers or {}).items())
+        if len(self._waiting) >= self._room_for_messages or self._waiting_bytes + size > self._room_for_bytes:
             self._drop()
             return
-        self._waiting_bytes = size
-        self._waiting.append(delivery)
+        self._waiting_bytes += size
+        self._waiting.append((delivery, size))
 
     async def _hand_over_waiting(self, room: Awaitable[None] | None) -> None:
         try:
@@ -80,8 +84,8 @@ class Intake:
                     room = None
                 if not self._waiting:
                     return
-                delivery = self._waiting.popleft()
-                self._waiting_bytes -= len(delivery.body)
+                delivery, size = self._waiting.popleft()
+                self._waiting_bytes -= size
                 try:
                     room = self._receive(delivery)
                 except Exception:

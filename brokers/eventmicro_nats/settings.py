@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -20,8 +20,8 @@ class NatsSettings:
     servers: tuple[str, ...] = ("nats://127.0.0.1:4222",)
     """The servers of one cluster, tried in turn."""
     user: str | None = None
-    password: str | None = None
-    token: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
     nkey_seed: str | None = None
     """The path of a file with an nkey seed."""
     creds: str | None = None
@@ -57,13 +57,17 @@ class NatsSettings:
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise UsageError("tls_cert and tls_key belong together: set both or none")
+        if any("@" in server for server in self.servers):
+            raise UsageError("servers name no user or password: set user, password or token beside them")
         if self.password is not None and self.user is None:
             raise UsageError("password needs user")
 
     @property
     def wants_tls(self) -> bool:
         """Whether a server without TLS is refused."""
-        return self.tls or self.tls_first or any(server.startswith("tls://") for server in self.servers)
+        if self.tls or self.tls_first or self.tls_ca or self.tls_cert or self.tls_hostname:
+            return True
+        return any(server.startswith("tls://") for server in self.servers)
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """The context for TLS with what is set; None where the driver's own default, which verifies, will do."""
@@ -98,6 +102,10 @@ def read_url(url: str) -> NatsSettings:
     for key, value in parse_qsl(query, keep_blank_values=True):
         settings[key] = _value(key, value)
     userinfo, at, hosts = hosts.rpartition("@")
+    if "@" in userinfo and "," in userinfo:
+        raise UsageError(
+            "NATS URL: write user:password@ once, before the first host; in a password '@' is %40, ',' %2C"
+        )
     servers = []
     for host in hosts.split(","):
         server = f"{scheme}://{host}"
@@ -121,7 +129,9 @@ def without_secrets(url: str) -> str:
 
 def _value(key: str, value: str) -> Any:
     if key not in _TYPES:
-        raise UsageError(f"NATS URL: nothing is called {key!r}; there are {', '.join(_TYPES)}")
+        raise UsageError(
+            f"NATS URL: nothing is called {'(hidden)' if '@' in key else repr(key)}; there are {', '.join(_TYPES)}"
+        )
     kind = _TYPES[key]
     try:
         if kind is bool:

@@ -65,6 +65,8 @@ class NatsSubscription:
         """Drop what waits for room, and report what was dropped and not yet said."""
         self.ended = True
         self._intake.close()
+        if self._driver is not None and self._inner is not None:
+            self._driver.forget(self._inner)
         if self._report is not None:
             self._report.cancel()
             self._say_dropped()

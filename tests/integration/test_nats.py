@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -128,6 +129,81 @@ async def test_stop_ends_in_time_though_the_server_is_gone() -> None:
             await service.stop()
 
 
+async def test_a_subject_that_is_not_utf_8_harms_nobody(nats_url: str) -> None:
+    async with NatsBroker(nats_url) as broker:
+        inbox, _ = await listen(broker, "odd.>")
+        _, writer = await asyncio.open_connection("127.0.0.1", int(nats_url.rpartition(":")[2]))
+        writer.write(b"CONNECT {}\r\nPUB odd.a \xff\xfe.x 1\r\na\r\nPUB odd.\xff 1\r\nb\r\nPUB odd.c 1\r\nc\r\n")
+        await inbox.wait_for(1)
+        writer.close()
+        assert inbox.bodies == [b"c"]
+
+
+async def test_a_flush_that_is_cancelled_harms_nobody(nats_url: str) -> None:
+    async with NatsBroker(nats_url) as broker:
+        inbox, _ = await listen(broker, "cancelled-flush")
+        for _ in range(10):
+            flush = asyncio.ensure_future(broker.flush())
+            await asyncio.sleep(0)
+            flush.cancel()
+            await asyncio.gather(flush, return_exceptions=True)
+            await send(broker, "cancelled-flush", 1)
+        await inbox.wait_for(10)
+
+
+async def test_what_was_drained_while_the_server_was_away_takes_nothing_afterwards() -> None:
+    with NatsServer() as server:
+        async with NatsBroker(server.url) as broker, NatsBroker(server.url) as other:
+            left, subscription = await listen(broker, "work", queue="q")
+            stays, _ = await listen(other, "work", queue="q")
+            server.kill()
+            await until(lambda: not broker._driver.is_connected)  # type: ignore[union-attr]
+            await subscription.drain()
+            server.start()
+            await broker.flush()
+            await other.flush()
+            await send(other, "work", 50)
+            await stays.wait_for(50)
+            assert left.deliveries == []
+
+
+async def test_flush_says_so_while_the_server_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventmicro_nats.broker.FLUSH_TIMEOUT", 0.2)
+    with NatsServer() as server:
+        async with NatsBroker(server.url) as broker:
+            server.kill()
+            await until(lambda: not broker._driver.is_connected)  # type: ignore[union-attr]
+            with pytest.raises(Disconnected, match="did not answer"):
+                await broker.flush()
+
+
+async def test_drain_hands_over_what_is_still_in_the_socket(nats_url: str) -> None:
+    async with NatsBroker(nats_url) as broker:
+        inbox, subscription = await listen(broker, "in-the-socket")
+        with socket.create_connection(("127.0.0.1", int(nats_url.rpartition(":")[2]))) as publisher:
+            publisher.sendall(b"CONNECT {}\r\n" + b"PUB in-the-socket 1\r\nx\r\n" * 5000 + b"PING\r\n")
+            while b"PONG" not in publisher.recv(65536):  # the server has routed all, and this loop has read none
+                pass
+        await subscription.drain()
+        assert len(inbox.deliveries) == 5000
+
+
+async def test_a_full_buffer_lets_a_cancellation_through_and_is_bounded() -> None:
+    with NatsServer() as server:
+        async with NatsBroker(f"{server.url}?outgoing_bytes=100000&ping_interval=60") as broker:
+            await broker.flush()
+            server.signal(signal.SIGSTOP)
+
+            async def publish_on() -> None:
+                while True:
+                    await broker.publish(Message("b", b"x" * 50_000))
+
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(publish_on(), 0.5)
+            assert broker._driver.pending_data_size < 300_000  # type: ignore[union-attr]
+            server.signal(signal.SIGCONT)
+
+
 async def test_a_client_is_closed_though_the_server_hangs(caplog: pytest.LogCaptureFixture) -> None:
     with NatsServer() as server:
         client = Client(server.url)
@@ -171,6 +247,31 @@ async def test_passwords_and_tokens(config: str, good: str, bad: str) -> None:
                 await NatsBroker(f"nats://{userinfo}127.0.0.1:{server.port}?connect_timeout=20").connect()
             assert time.monotonic() - began < 15, "wrong credentials are not tried again and again"
             assert "wrong" not in str(caught.value)
+
+
+async def test_settings_that_speak_of_tls_do_not_go_without_it() -> None:
+    with NatsServer() as plain, pytest.raises(ConnectionFailed, match="offers no TLS"):
+        await NatsBroker(f"nats://u:secret@127.0.0.1:{plain.port}?tls_hostname=a.example").connect()
+
+
+def test_no_secret_is_shown() -> None:
+    settings = NatsSettings(user="joe", password="hunter2", token="s3cret")
+    assert "hunter2" not in repr(settings)
+    assert "s3cret" not in repr(settings)
+    for url in ("nats://joe:hun?ter2@host", "nats://joe:hunter2@a,joe:hunter2@b"):
+        with pytest.raises(UsageError) as caught:
+            NatsBroker(url)
+        assert "ter2" not in str(caught.value)
+    with pytest.raises(UsageError, match="beside them"):
+        NatsSettings(servers=("nats://joe:hunter2@host",))
+
+
+async def test_connecting_twice_at_once_makes_one_connection(nats_url: str) -> None:
+    broker = NatsBroker(nats_url)
+    tasks = asyncio.all_tasks()
+    await asyncio.gather(broker.connect(), broker.connect(), broker.connect())
+    await asyncio.gather(broker.close(), broker.close())
+    assert asyncio.all_tasks() == tasks
 
 
 async def test_nkeys(tmp_path: Path) -> None:

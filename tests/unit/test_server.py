@@ -282,7 +282,7 @@ async def test_a_stop_answers_the_calls_it_cuts_off(until: Until) -> None:
         await service.stop()
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
     for outcome in outcomes:
-        assert isinstance(outcome, Unavailable)
+        assert isinstance(outcome, InternalError)
         assert outcome.detail == "the service stopped before the call was finished"
         assert not outcome.retryable
 
