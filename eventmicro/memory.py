@@ -7,6 +7,7 @@ keeps no message beyond the process. Where a subscriber is slow the publisher wa
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterator
 from itertools import count
@@ -161,6 +162,7 @@ class MemorySubscription:
         await self._taken.wait()
 
     def take(self, delivery: Delivery) -> None:
+        delivery.arrived = time.monotonic()
         self._waiting.append(delivery)
         self._idle.clear()
         self._arrived.set()

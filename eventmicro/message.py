@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
@@ -26,3 +26,5 @@ class Delivery:
     reply: str = ""
     attempt: int = 1
     """How many times the broker has delivered this message, this time included."""
+    arrived: float | None = field(default=None, compare=False)
+    """When it came, in `time.monotonic()` seconds, if it had to wait in line on this side; None if it did not."""

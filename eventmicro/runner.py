@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, get_origin
@@ -162,6 +162,29 @@ def log_lines(services: Sequence[Runnable]) -> None:
 
 
 async def _serve(
+    services: Sequence[Runnable],
+    broker: str | Broker | None,
+    announce: Callable[[Sequence[Runnable]], None],
+    signals: Iterable[signal.Signals],
+    lifeline: int | None,
+) -> bool:
+    async with AsyncExitStack() as opened:
+        await _open_shared(services, broker, opened)
+        return await _serve_until_asked(services, broker, announce, signals, lifeline)
+
+
+async def _open_shared(services: Sequence[Runnable], broker: str | Broker | None, opened: AsyncExitStack) -> None:
+    """Broker objects may be shared by services; they are closed when the last of these has stopped."""
+    objects = [
+        each for each in (broker, *(s.broker for s in services)) if each is not None and not isinstance(each, str)
+    ]
+    for shared in objects:
+        if not shared.connected:
+            await shared.connect()
+            opened.push_async_callback(shared.close)
+
+
+async def _serve_until_asked(
     services: Sequence[Runnable],
     broker: str | Broker | None,
     announce: Callable[[Sequence[Runnable]], None],

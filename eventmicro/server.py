@@ -162,7 +162,12 @@ class Endpoint:
         if self._timeout is not None and (limit is None or self._timeout < limit):
             limit = self._timeout
             late = CallTimeout(f"not finished within the endpoint's own timeout of {limit:g} s")
-        deadline = None if limit is None else time.monotonic() + limit
+        deadline = None
+        if limit is not None:
+            now = time.monotonic()
+            deadline = (delivery.arrived or now) + limit
+            if deadline <= now and late is None:
+                return None  # it waited in line for so long that its caller waits no more
         task = self.inflight.start(self._serve(delivery, deadline))
         if task is None:
             return None

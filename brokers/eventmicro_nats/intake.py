@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -73,6 +74,7 @@ class Intake:
         if len(self._waiting) >= self._room_for_messages or self._waiting_bytes + size > self._room_for_bytes:
             self._drop()
             return
+        delivery.arrived = time.monotonic()
         self._waiting_bytes += size
         self._waiting.append((delivery, size))
 

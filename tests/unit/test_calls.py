@@ -375,3 +375,28 @@ async def test_a_publisher_publishes_to_its_topic(until: Any) -> None:
         await client.flush()
         await until(lambda: got)
         assert got == [Delivery("numbers", b'{"value":1}', {"X-A": "b"})]
+
+
+async def test_a_request_that_waited_in_line_for_longer_than_its_budget_is_not_started() -> None:
+    """What a foreign client sends, which tells nobody when it gives up."""
+    service = Service("line", broker="memory://line")
+    begun: list[int] = []
+    go_on = asyncio.Event()
+
+    @service.rpc(concurrency=1)
+    async def work(number: int) -> None:
+        begun.append(number)
+        await go_on.wait()
+
+    async with service:
+        broker = service.client.broker
+        await broker.publish(Message("line.work", b"0", reply="elsewhere.0.60000ms"))
+        for number in (1, 2, 3):
+            await broker.publish(Message("line.work", str(number).encode(), reply=f"elsewhere.{number}.20ms"))
+        await broker.publish(Message("line.work", b"4", reply="elsewhere.4.60000ms"))
+        await asyncio.sleep(0.05)  # the budgets of three of them, which are what is tested
+        go_on.set()
+        async with asyncio.timeout(5):
+            while len(begun) < 2:
+                await asyncio.sleep(0)
+    assert begun == [0, 4]
