@@ -53,6 +53,11 @@ class Subscription(Protocol):
         """How many messages this subscription lost on this side because its consumer was too slow."""
         ...
 
+    @property
+    def ended(self) -> bool:
+        """Whether it takes no more: it was drained, or its broker closed."""
+        ...
+
     async def drain(self) -> None:
         """Take no more; return when all that the broker had already sent here has been handed over.
 

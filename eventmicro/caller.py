@@ -42,6 +42,11 @@ class Caller:
         """
         self._subscription = await self._broker.subscribe(self._inbox + ">", self._receive)
 
+    @property
+    def ended(self) -> bool:
+        """Whether replies can no longer arrive, because the broker was closed meanwhile."""
+        return self._subscription is None or self._subscription.ended
+
     async def request(self, service: str, message: Message, deadline: float) -> Delivery:
         """Send a request and wait for its reply until `deadline`, in `time.monotonic()` seconds.
 

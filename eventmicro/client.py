@@ -101,8 +101,8 @@ class Messaging:
     ) -> Any:
         """Call an endpoint and return its reply.
 
-        Cancelling the call cancels its handler. Within a handler the call never outlives what is left of that
-        handler's own deadline.
+        Cancelling the call cancels its handler. Within a handler, and in the tasks that it starts, a call never
+        outlives what is left of that handler's own deadline.
 
         Args:
             endpoint: `service.endpoint`, such as `orders.quote`.
@@ -254,7 +254,9 @@ class Client(Messaging):
             late = CallTimeout(f"{context.topic} was not called: no time is left for it", id=context.topic)
             late.received = True
             raise late
-        caller = self._caller or await self._open_caller()
+        caller = self._caller
+        if caller is None or caller.ended:
+            caller = await self._open_caller()
         try:
             delivery = await caller.request(context.service, message, deadline)
             if delivery.headers is None and not headers:
@@ -270,7 +272,7 @@ class Client(Messaging):
         if self._opening is None:
             self._opening = asyncio.Lock()
         async with self._opening:
-            if self._caller is None:
+            if self._caller is None or self._caller.ended:
                 caller = Caller(self.broker)
                 await caller.open()
                 self._caller = caller

@@ -12,11 +12,15 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from itertools import count
 
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
 
 log = logging.getLogger(__name__)
+
+# After how many messages in a row that waited in line others may run.
+BURST = 100
 
 
 class Intake:
@@ -80,10 +84,12 @@ class Intake:
 
     async def _hand_over_waiting(self, room: Awaitable[None] | None) -> None:
         try:
-            while True:
+            for number in count(1):
                 if room is not None:
                     await room
                     room = None
+                elif number % BURST == 0:
+                    await asyncio.sleep(0)
                 if not self._waiting:
                     return
                 delivery, size = self._waiting.popleft()

@@ -400,3 +400,20 @@ async def test_a_request_that_waited_in_line_for_longer_than_its_budget_is_not_s
             while len(begun) < 2:
                 await asyncio.sleep(0)
     assert begun == [0, 4]
+
+
+async def test_a_client_goes_on_after_its_broker_was_closed_and_connected_again() -> None:
+    service = Service("again", broker="memory://again")
+
+    @service.rpc
+    async def number() -> int:
+        return 1
+
+    broker = MemoryBroker("memory://again")
+    async with service, broker:
+        client = Client(broker)
+        assert await client.call("again.number", None, int) == 1
+        await broker.close()
+        await broker.connect()
+        assert await client.call("again.number", None, int) == 1
+        await client.close()
