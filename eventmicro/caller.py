@@ -18,8 +18,6 @@ from eventmicro.wire import cancel_subject, with_budget
 
 # How late a timeout may be noticed, in seconds; with very many calls waiting it grows by a microsecond a call.
 SWEEP = 0.01
-# How long a broker may take to take a cancellation, in seconds.
-GIVE_UP_TIMEOUT = 0.5
 
 
 class Caller:
@@ -105,9 +103,8 @@ class Caller:
 
     async def _give_up(self, service: str, reply: str) -> None:
         """Tell the service that nobody waits any more, so that it stops working on the call."""
-        with suppress(EventMicroError, TimeoutError):  # the connection is away, and with it the request or its reply
-            async with asyncio.timeout(GIVE_UP_TIMEOUT):
-                await self._broker.publish(Message(cancel_subject(service), reply.encode()))
+        with suppress(EventMicroError):  # the connection is away, and with it the request or its reply
+            await self._broker.publish(Message(cancel_subject(service), reply.encode()))
 
 
 def timed_out(endpoint: str, elapsed: float) -> CallTimeout:
