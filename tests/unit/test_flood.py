@@ -58,9 +58,14 @@ class Flood:
         for outcome in outcomes:
             self.outcomes[type(outcome)] = self.outcomes.get(type(outcome), 0) + 1
 
+    def waiting(self) -> int:
+        """How many requests, replies and cancellations are still on their way."""
+        brokers = (self.service.client.broker, self.client.broker)
+        return sum(len(s) for broker in brokers for s in broker._subscriptions)  # type: ignore[attr-defined]
+
     async def settle(self) -> None:
         """Let the handlers of calls that were given up end."""
-        while self.cancelled < self.begun or len(self.service._node._calls):  # type: ignore[union-attr]
+        while self.cancelled < self.begun or len(self.service._node._calls) or self.waiting():  # type: ignore[union-attr]
             await asyncio.sleep(0)
         for _ in range(3):
             await asyncio.sleep(0)
