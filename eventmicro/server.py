@@ -24,7 +24,7 @@ from eventmicro.errors import (
 from eventmicro.inflight import InFlight
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
-from eventmicro.wire import CONTENT_TYPE, budget_of, content_type, error_headers
+from eventmicro.wire import CONTENT_TYPE, ERROR, budget_of, content_type, error_headers
 
 ENDPOINT = Side.ENDPOINT
 log = logging.getLogger(__name__)
@@ -236,6 +236,8 @@ class Endpoint:
             await self._broker.publish(reply)
         except MessageTooLarge as error:
             log.error("%s: %s", self.name, error)
+            if reply.headers and ERROR in reply.headers:
+                return  # not even an error fits
             self._write_error(reply, InternalError("the reply is too large for the broker"))
             await self._send(reply)
         except EventMicroError as error:

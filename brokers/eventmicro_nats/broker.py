@@ -1,4 +1,4 @@
-"""NatsBroker: the broker port over core NATS, by nats-py's public interface."""
+"""NatsBroker: the broker port over core NATS."""
 
 from __future__ import annotations
 
@@ -86,9 +86,7 @@ class NatsBroker:
             )
 
     async def publish(self, message: Message) -> None:
-        driver = self._driver
-        if driver is None:
-            raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
+        driver = self._driver or self._connected_driver()
         if driver.pending_data_size > self.settings.outgoing_bytes:
             await self._wait_for_room(driver, message)
         headers = message.headers

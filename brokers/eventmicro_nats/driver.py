@@ -1,4 +1,4 @@
-"""nats-py's client with a shorter way in and five gaps closed. All that is touched of its inside is here."""
+"""nats-py's client with a shorter way in and its gaps closed. All that is touched of its inside is here."""
 
 from __future__ import annotations
 
@@ -192,7 +192,6 @@ def _options(settings: NatsSettings) -> dict[str, Any]:
         "ping_interval": settings.ping_interval,
         "max_outstanding_pings": 2,
         "pending_size": settings.outgoing_bytes,
-        "flush_timeout": 5.0,
         "tls": settings.ssl_context(),
         "tls_hostname": settings.tls_hostname,
         "tls_handshake_first": settings.tls_first,

@@ -2,7 +2,7 @@
 
 nats-py would build a message, queue it, wake a task for the queue and await a callback in it, which costs more than all
 of eventmicro's work on the message. The driver hands what it has parsed to the intake instead, in the read loop itself.
-Here is the seam at which another reader can take nats-py's place.
+The reader is in parser.py; another one can take its place there.
 """
 
 from __future__ import annotations
