@@ -5,6 +5,7 @@ from eventmicro.context import Context, Side, current_context
 from eventmicro.declare import rpc, subscribe
 from eventmicro.depends import Depends
 from eventmicro.errors import (
+    Ack,
     BadRequest,
     BrokerNotFound,
     CallTimeout,
@@ -18,24 +19,35 @@ from eventmicro.errors import (
     Forbidden,
     InternalError,
     MessageTooLarge,
+    Nack,
+    NotAllPublished,
     NotFound,
+    NotStored,
+    Reject,
     ServiceError,
+    Settlement,
     SignatureError,
     TooManyRequests,
     TransportError,
     Unauthorized,
     Unavailable,
+    Unconfirmed,
     Unsupported,
     UnsupportedMediaType,
     UsageError,
 )
 from eventmicro.memory import MemoryBroker
 from eventmicro.middleware import Handler, Middleware, sides
+from eventmicro.options import Batch, DeliveryOptions
+from eventmicro.publishing import Publishing
+from eventmicro.retry import Retry
 from eventmicro.service import Service
 from eventmicro.topic import Topic
 
 __all__ = [
+    "Ack",
     "BadRequest",
+    "Batch",
     "BrokerNotFound",
     "CallTimeout",
     "Client",
@@ -44,6 +56,7 @@ __all__ = [
     "ConnectionFailed",
     "Context",
     "DecodeError",
+    "DeliveryOptions",
     "Depends",
     "Disconnected",
     "EncodeError",
@@ -54,10 +67,17 @@ __all__ = [
     "MemoryBroker",
     "MessageTooLarge",
     "Middleware",
+    "Nack",
+    "NotAllPublished",
     "NotFound",
+    "NotStored",
     "Publisher",
+    "Publishing",
+    "Reject",
+    "Retry",
     "Service",
     "ServiceError",
+    "Settlement",
     "Side",
     "SignatureError",
     "TooManyRequests",
@@ -65,6 +85,7 @@ __all__ = [
     "TransportError",
     "Unauthorized",
     "Unavailable",
+    "Unconfirmed",
     "Unsupported",
     "UnsupportedMediaType",
     "UsageError",

@@ -9,31 +9,95 @@ or more. An adapter turns the subjects into its broker's own form and back.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from datetime import datetime
+from typing import Literal, Protocol
 
 from eventmicro.message import Delivery, Message
 
+# How long a publish waits for the broker, in seconds, where nothing else is said: a cluster may take eight of them to
+# replace a leader.
+PUBLISH_TIMEOUT = 10.0
+# How many events that are not settled a durable subscription holds on this side, where nothing else is said.
+PREFETCH = 100
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a broker can do; asked for more, a service refuses to start instead of doing less."""
+    """What a broker can do; asked for more, a service refuses to start instead of doing less.
+
+    The suite in `eventmicro.conformance` proves what is declared, and that what is not declared is refused. The texts
+    are for the table of brokers in the documentation.
+    """
 
     request_reply: bool = False
-    """`inbox()` works: a message can name where its answer is awaited, so calls can run over this broker."""
+    """`send` and `inbox` work: a message can name where its answer is awaited, so calls can run over this broker."""
     no_responders: bool = False
-    """A message with a reply subject that nobody takes is answered at once, by header `Status: 503`."""
+    """A request that nobody takes is answered at once, by header `Status: 503`."""
     queue_groups: bool = False
     """Subscriptions that name the same queue share the messages, each going to one of them."""
     broadcast: bool = False
     """Subscriptions that name no queue get every message, each."""
     wildcards: bool = False
     """A subscription may hold `*` and `>`."""
+    durable: bool = False
+    """`subscribe(..., durable=Durable())`: a queue keeps its events until they are settled, though nobody is there."""
+    persistent: bool = False
+    """What `publish` has returned for, and what a queue keeps, survives a broker that is killed and started again."""
+    crash_attempts: bool = False
+    """`attempt` also counts deliveries that were never settled, because the process died."""
+    ordered: bool = False
+    """`Durable.ordered`: the events of a queue go to one instance at a time, in the order of their publishing."""
+    ordered_keys: bool = False
+    """`Durable.ordered` holds for events of one `Message.key`; other keys may be with other instances."""
+    replay: bool = False
+    """A new queue may start with all events that the broker still has, or those since a time: `Durable.start`."""
+    dedupe: bool = False
+    """An event that is published again under the same `Message.id` is not delivered again: `Durable.dedupe`."""
+
+    order: str = ""
+    """In which order a queue's events come."""
+    delay: str = ""
+    """How exactly the delay of a `nack` is kept."""
+    attempts: str = ""
+    """What `attempt` counts, and how."""
+    twice: str = ""
+    """What may be delivered twice, and when."""
+    stored: str = ""
+    """What a return of `publish` means."""
 
     def missing(self, needed: Capabilities) -> list[str]:
         """The names of what is needed and not here."""
-        return [f.name for f in fields(self) if getattr(needed, f.name) and not getattr(self, f.name)]
+        return [f.name for f in fields(self) if getattr(needed, f.name) is True and not getattr(self, f.name)]
+
+
+Start = Literal["new", "all"] | datetime
+"""What a queue begins with when it is made: what is published from now on, all that is kept, or all since a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durable:
+    """What a durable subscription asks of its broker.
+
+    Its queue exists from the first `subscribe` on, also while nobody takes its events. Each event is handed over as a
+    Delivery and stays with this subscription until it is settled, however long that takes: the adapter extends the
+    broker's lease. It is delivered again where it was not settled: after a `nack`, when the connection was lost or
+    closed, when the process has died. The broker never gives an event up: who counts attempts is the subscriber.
+    """
+
+    prefetch: int = PREFETCH
+    """How many events that are not settled this subscription may hold."""
+    ordered: bool = False
+    """Events go to one instance at a time, in order; one that is nacked comes again before any that was not handed
+    over yet, and `nack` is then called without a delay."""
+    start: Start = "new"
+    """What the queue begins with, if this subscription makes it; a queue that exists goes on where it was."""
+    dedupe: float | None = None
+    """For how many seconds an event that is published again under the same id is recognised; None: not asked for."""
+    dead_letter: str | None = None
+    """The subject to which those events go that are given up. What is published there is kept, in a queue of the same
+    name: `subscribe(dead_letter, receive, queue=dead_letter, durable=Durable())` gets it all."""
 
 
 Receive = Callable[[Delivery], Awaitable[None] | None]
@@ -60,6 +124,8 @@ class Subscription(Protocol):
 
     async def drain(self) -> None:
         """Take no more; return when all that the broker had already sent here has been handed over.
+
+        A durable subscription gives back what has not been handed over yet; what has been can still be settled.
 
         A second call returns at once or waits for the first. While the broker is away there is nothing to wait for
         but what has arrived. Cancelling it drops what has not been handed over.
@@ -89,6 +155,11 @@ class Broker(Protocol):
         """True from `connect` to `close`, also while a lost connection is being re-made."""
         ...
 
+    @property
+    def online(self) -> bool:
+        """Whether the connection stands at this moment, as far as is known."""
+        ...
+
     async def connect(self) -> None:
         """Connect, within the adapter's connect timeout. Connected already: nothing happens.
 
@@ -104,11 +175,33 @@ class Broker(Protocol):
         """
         ...
 
-    async def publish(self, message: Message) -> None:
-        """Give a message to the broker.
+    async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
+        """Publish an event: to every queue of its subject, and to every subscription without one.
 
-        What a return means is the broker's weakest common promise, at most once: it was handed to the connection, in
-        the order of the calls. It waits where the connection cannot take more, and never without end.
+        It returns when the broker has taken it; with `Capabilities.persistent` it is stored by then. A lost connection
+        is waited for, up to `timeout` seconds in all. What one caller publishes one after the other keeps its order.
+
+        Raises:
+            MessageTooLarge: over the broker's limit; nothing was sent.
+            Disconnected: never connected, closed, or the broker was away all the time; it was not taken.
+            Unconfirmed: it was sent, and the broker did not confirm it in time; whether it has it is not known.
+            NotStored: the broker refused it, and says why.
+        """
+        ...
+
+    async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
+        """Publish events in their order, waiting once for all: as `publish` for each, only faster.
+
+        Raises:
+            NotAllPublished: some were not confirmed; it says which, and why. The others are.
+        """
+        ...
+
+    async def send(self, message: Message) -> None:
+        """Send a request or a reply: to whoever listens now, at most once. Only with `Capabilities.request_reply`.
+
+        It returns when the message was handed to the connection, in the order of the calls. It waits where the
+        connection cannot take more, and never without end.
 
         Raises:
             MessageTooLarge: over the broker's limit; nothing was sent.
@@ -116,13 +209,18 @@ class Broker(Protocol):
         """
         ...
 
-    async def subscribe(self, subject: str, receive: Receive, *, queue: str | None = None) -> Subscription:
+    async def subscribe(
+        self, subject: str, receive: Receive, *, queue: str | None = None, durable: Durable | None = None
+    ) -> Subscription:
         """Hand every message on `subject` to `receive`; with `queue`, share them with all who name the same queue.
 
-        When `flush` has returned after it, messages published from anywhere do arrive.
+        Without `durable` it gets what is published while it is there, at most once. With `durable`, which needs a
+        queue, events are kept and settled. When `flush` has returned after it, what is published anywhere does arrive.
 
         Raises:
             Disconnected: never connected, or closed.
+            Unsupported: `durable` asks for what the broker cannot do.
+            UsageError: the queue exists and is made otherwise than asked for, or it may not be made from here.
         """
         ...
 

@@ -59,7 +59,7 @@ class Caller:
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         try:
-            await self._broker.publish(message)
+            await self._broker.send(message)
             waiting.be_sent()
             delivery = await waiting.reply
         except asyncio.CancelledError:
@@ -104,7 +104,7 @@ class Caller:
     async def _give_up(self, service: str, reply: str) -> None:
         """Tell the service that nobody waits any more, so that it stops working on the call."""
         with suppress(EventMicroError):  # the connection is away, and with it the request or its reply
-            await self._broker.publish(Message(cancel_subject(service), reply.encode()))
+            await self._broker.send(Message(cancel_subject(service), reply.encode()))
 
 
 def timed_out(endpoint: str, elapsed: float) -> CallTimeout:

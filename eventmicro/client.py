@@ -5,42 +5,27 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from contextlib import AsyncExitStack
 from functools import lru_cache
 from types import TracebackType, UnionType
 from typing import Any, Generic, Self, TypeVar, overload
 
-from eventmicro.broker import Broker
+from eventmicro.broker import Broker, Capabilities
 from eventmicro.caller import Caller
 from eventmicro.codec import Codec
-from eventmicro.codecs import Body, Codecs
+from eventmicro.codecs import Codecs
 from eventmicro.context import Context, Side, find_context
 from eventmicro.embedded import find as find_embedded
-from eventmicro.errors import (
-    CallTimeout,
-    DecodeError,
-    ServiceError,
-    Unavailable,
-    Unsupported,
-    UnsupportedMediaType,
-    UsageError,
-    describe_fields,
-)
-from eventmicro.message import Delivery, Message
+from eventmicro.errors import CallTimeout, ServiceError, Unsupported, UsageError
+from eventmicro.message import Message
 from eventmicro.middleware import Middleware, compose
-from eventmicro.plugins import BROKER_VARIABLE, open_broker
+from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE, brokers_with, open_broker
+from eventmicro.publishing import Outgoing, Publishing
+from eventmicro.replies import decode_reply, read_reply
+from eventmicro.sending import OutgoingCall, OutgoingEvent, address, body_of, encode
 from eventmicro.topic import Topic
-from eventmicro.wire import (
-    CONTENT_TYPE,
-    ERROR,
-    ERROR_CODE,
-    NO_RESPONDERS,
-    STATUS,
-    check_headers,
-    check_subject,
-    content_type,
-    header,
-)
+from eventmicro.wire import CONTENT_TYPE, check_headers, check_subject
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -125,38 +110,104 @@ class Messaging:
         if outer is not None and outer.deadline is not None and outer.deadline < deadline:
             deadline = outer.deadline
         headers = check_headers(metadata) if metadata else None
-        context = _Outgoing(CLIENT, service, name, endpoint, headers, deadline)
+        context = OutgoingCall(CLIENT, service, name, endpoint, headers, deadline)
         context.body = client._codecs.body(reply)
         return await client._call(request, context)
 
     @overload
-    async def publish(self, topic: Topic[T], event: T, *, metadata: dict[str, str] | None = None) -> None: ...
+    async def publish(
+        self,
+        topic: Topic[T],
+        event: T,
+        *,
+        key: Hashable = None,
+        id: Hashable = None,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None: ...
     @overload
-    async def publish(self, topic: str, event: Any, *, metadata: dict[str, str] | None = None) -> None: ...
-    async def publish(self, topic: Topic[Any] | str, event: Any, *, metadata: dict[str, str] | None = None) -> None:
-        """Publish an event.
+    async def publish(
+        self,
+        topic: str,
+        event: Any,
+        *,
+        key: Hashable = None,
+        id: Hashable = None,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None: ...
+    async def publish(
+        self,
+        topic: Topic[Any] | str,
+        event: Any,
+        *,
+        key: Hashable = None,
+        id: Hashable = None,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Publish an event; it returns when the broker has it, stored where the broker stores events.
 
         Args:
             topic: a Topic; or a subject, and then the event's own type says how it travels.
             event: the event.
+            key: what the event belongs to, in place of the topic's own `key`.
+            id: what names the event, in place of the topic's own `id`.
             metadata: headers to send along.
+            timeout: how long to wait for the broker, in seconds; default: as `publishing` says.
 
         Raises:
             EncodeError: the event is not of the topic's type; nothing was sent.
             UsageError: the topic has wildcards, so it is no place to publish to.
-            TransportError: the broker is away, or the event is too large for it; it was not sent.
+            TransportError: the broker is away, or the event is too large for it, or it refused it; it was not sent.
+            Unconfirmed: a TransportError too: it was sent, but the broker did not confirm it in time.
         """
         client = self.client
-        if not isinstance(topic, str | Topic):
-            raise UsageError(f"publish to a Topic or a subject, not to a {type(topic).__name__}")
-        if isinstance(topic, str):
-            name, kind = topic, type(event)
-        else:
-            name, kind = topic.name, topic.type
-        headers = check_headers(metadata) if metadata else None
-        context = _Outgoing(PUBLISHER, topic=_check_subject(name), metadata=headers)
-        context.body = client._codecs.body(kind)
+        context = client._outgoing(topic, event, address(topic, event, key, id), metadata)
+        context.timeout = timeout
         await client._publish(event, context)
+
+    @overload
+    async def publish_many(
+        self,
+        topic: Topic[T],
+        events: Iterable[T],
+        *,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None: ...
+    @overload
+    async def publish_many(
+        self,
+        topic: str,
+        events: Iterable[Any],
+        *,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None: ...
+    async def publish_many(
+        self,
+        topic: Topic[Any] | str,
+        events: Iterable[Any],
+        *,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Publish several events to one topic, in order, waiting once for all of them.
+
+        Middleware runs around each, and returns from its `call_next` before the event is sent. Arguments as in
+        `publish`.
+
+        Raises:
+            NotAllPublished: some were not confirmed; it says which, and why. The others are.
+            EncodeError, UsageError: as `publish`, before anything was sent.
+        """
+        client = self.client
+        if client._publish == client._send:  # no middleware is to see each of them
+            messages = [client._pack(topic, event, metadata) for event in events]
+        else:
+            messages = await client._collect(topic, events, metadata)
+        await client.outgoing.publish_many(messages, timeout)
 
     def publisher(self, topic: Topic[T]) -> Publisher[T]:
         """A publisher bound to one topic."""
@@ -168,6 +219,7 @@ class Messaging:
         Raises:
             Disconnected: it did not answer in time.
         """
+        await self.client.outgoing.flush()
         await self.client.broker.flush()
 
 
@@ -178,20 +230,28 @@ class Client(Messaging):
         broker: a URL such as `nats://127.0.0.1:4222`, or a Broker. One that is connected already stays connected at the
             end: who opened it closes it. Default: what `EVENTMICRO_BROKER` says, or else the embedded server that
             `eventmicro run` has started on this machine.
+        rpc_broker: the broker for calls where `broker` carries none, as RabbitMQ and Kafka; default: what
+            `EVENTMICRO_RPC_BROKER` says, or else the same.
         middleware: what runs around each call and each publish; the first is the outermost.
         codecs: codecs of your own, asked before the ready-made ones.
         timeout: how long a call waits where it does not say so itself, in seconds.
+        publishing: how long publishing waits for the broker, and what it does while that is away.
     """
 
     def __init__(
         self,
         broker: str | Broker | None = None,
         *,
+        rpc_broker: str | Broker | None = None,
         middleware: Iterable[Middleware] = (),
         codecs: Iterable[Codec] = (),
         timeout: float = DEFAULT_TIMEOUT,
+        publishing: Publishing | None = None,
     ) -> None:
         self.broker = open_broker(broker or os.environ.get(BROKER_VARIABLE) or find_embedded())
+        rpc_broker = rpc_broker or os.environ.get(RPC_BROKER_VARIABLE)
+        self.rpc_broker = open_broker(rpc_broker) if rpc_broker else self.broker
+        self.outgoing = Outgoing(self.broker, publishing or Publishing())
         self.timeout = check_timeout(timeout)
         self._codecs = Codecs(codecs)
         middleware = list(middleware)
@@ -199,7 +259,7 @@ class Client(Messaging):
         self._publish = compose(middleware, Side.PUBLISHER, self._send)
         self._caller: Caller | None = None
         self._opening: asyncio.Lock | None = None
-        self._owns_broker = False
+        self._owned: list[Broker] = []
 
     @property
     def client(self) -> Client:
@@ -207,25 +267,30 @@ class Client(Messaging):
         return self
 
     async def connect(self) -> None:
-        """Connect the broker, unless it is connected.
+        """Connect the brokers that are not connected.
 
         Raises:
-            ConnectionFailed: no broker answered.
+            ConnectionFailed: no broker answered; nothing is left open.
         """
-        if not self.broker.connected:
-            await self.broker.connect()
-            self._owns_broker = True
+        try:
+            for broker in dict.fromkeys((self.broker, self.rpc_broker)):
+                if not broker.connected:
+                    await broker.connect()
+                    self._owned.append(broker)
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Send what was published and close what `connect` opened. A second call does nothing."""
         caller, self._caller = self._caller, None
-        owns_broker, self._owns_broker = self._owns_broker, False
-        try:
+        owned, self._owned = self._owned, []
+        async with AsyncExitStack() as stack:  # each is closed, whatever fails
+            for broker in owned:
+                stack.push_async_callback(broker.close)
+            stack.push_async_callback(self.outgoing.close)
             if caller is not None:
-                await caller.close()
-        finally:
-            if owns_broker:
-                await self.broker.close()
+                stack.push_async_callback(caller.close)
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -236,16 +301,51 @@ class Client(Messaging):
     ) -> None:
         await self.close()
 
+    def _outgoing(
+        self, topic: Topic[Any] | str, event: Any, message: Message, metadata: dict[str, str] | None
+    ) -> OutgoingEvent:
+        """The context of publishing an event."""
+        headers = check_headers(metadata) if metadata else None
+        context = OutgoingEvent(PUBLISHER, topic=message.subject, metadata=headers)
+        context.body = body_of(self._codecs, topic, event)
+        context.message = message
+        context.timeout = context.together = None
+        return context
+
+    def _pack(self, topic: Topic[Any] | str, event: Any, metadata: dict[str, str] | None) -> Message:
+        """The message of an event, ready to be sent."""
+        message = address(topic, event)
+        headers = check_headers(metadata) if metadata else {}
+        message.body = encode(body_of(self._codecs, topic, event), event, headers)
+        message.headers = headers or None
+        return message
+
+    async def _collect(
+        self, topic: Topic[Any] | str, events: Iterable[Any], metadata: dict[str, str] | None
+    ) -> list[Message]:
+        """The messages of several events, each of which has gone through the middleware."""
+        messages: list[Message] = []
+        for event in events:
+            context = self._outgoing(topic, event, address(topic, event), metadata)
+            context.together = messages
+            await self._publish(event, context)
+        return messages
+
     async def _send(self, event: Any, context: Context) -> None:
-        assert isinstance(context, _Outgoing)
+        assert isinstance(context, OutgoingEvent)
         headers = context.metadata
-        body = _encode(context.body, event, headers)
-        await self.broker.publish(Message(context.topic, body, headers or None))
+        message = context.message
+        message.body = encode(context.body, event, headers)
+        message.headers = headers or None
+        if context.together is None:
+            await self.outgoing.publish(message, context.timeout)
+        else:
+            context.together.append(message)
 
     async def _request(self, request: Any, context: Context) -> Any:
-        assert isinstance(context, _Outgoing)
+        assert isinstance(context, OutgoingCall)
         headers = context.metadata
-        body = _encode(self._codecs.body(type(request)), request, headers)
+        body = encode(self._codecs.body(type(request)), request, headers)
         if context.body.announced and not body:
             headers.setdefault(CONTENT_TYPE, context.body.content_type)  # the reply comes in the request's content type
         message = Message(context.topic, body, headers or None)
@@ -260,20 +360,24 @@ class Client(Messaging):
         try:
             delivery = await caller.request(context.service, message, deadline)
             if delivery.headers is None and not headers:
-                return _decode(context, context.body.decode, delivery.body)
-            return _read_reply(delivery, context)
+                return decode_reply(context, context.body.decode, delivery.body)
+            return read_reply(delivery, context)
         except ServiceError as error:
             error.received = True
             raise
 
     async def _open_caller(self) -> Caller:
-        if not self.broker.capabilities.request_reply:
-            raise Unsupported(f"{self.broker.url} carries no calls (request_reply); call over nats:// or memory://")
+        if not self.rpc_broker.capabilities.request_reply:
+            able = ", ".join(brokers_with(Capabilities(request_reply=True)))
+            raise Unsupported(
+                f"{self.rpc_broker.url} carries no calls (request_reply): name a second broker for them, by "
+                f"rpc_broker= or {RPC_BROKER_VARIABLE}; able are {able}"
+            )
         if self._opening is None:
             self._opening = asyncio.Lock()
         async with self._opening:
             if self._caller is None or self._caller.ended:
-                caller = Caller(self.broker)
+                caller = Caller(self.rpc_broker)
                 await caller.open()
                 self._caller = caller
         return self._caller
@@ -288,16 +392,23 @@ class Publisher(Generic[T]):
         self._source = source
         self.topic = topic
 
-    async def publish(self, event: T, *, metadata: dict[str, str] | None = None) -> None:
+    async def publish(
+        self,
+        event: T,
+        *,
+        key: Hashable = None,
+        id: Hashable = None,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None:
         """Publish one event; see `Client.publish`."""
-        await self._source.publish(self.topic, event, metadata=metadata)
+        await self._source.publish(self.topic, event, key=key, id=id, metadata=metadata, timeout=timeout)
 
-
-class _Outgoing(Context):
-    """The context of a call or a publish, with the body of the reply or of the event."""
-
-    __slots__ = ("body",)
-    body: Body
+    async def publish_many(
+        self, events: Iterable[T], *, metadata: dict[str, str] | None = None, timeout: float | None = None
+    ) -> None:
+        """Publish several events; see `Client.publish_many`."""
+        await self._source.publish_many(self.topic, events, metadata=metadata, timeout=timeout)
 
 
 @lru_cache(4096)
@@ -318,56 +429,3 @@ def check_timeout(seconds: float) -> float:
     if not seconds <= MAX_TIMEOUT:
         raise UsageError(f"timeout={seconds}: write seconds, up to {MAX_TIMEOUT:g}")
     return seconds
-
-
-_check_subject = lru_cache(4096)(check_subject)
-
-
-def _encode(body: Body, value: Any, headers: dict[str, str]) -> bytes:
-    """Encode in the content type that the headers name, else in the type's own, and name that where it has to be."""
-    named = content_type(headers) if headers else None
-    if named is None:
-        if body.announced:
-            headers[CONTENT_TYPE] = body.content_type
-        return body.encode(value)
-    encode = body.encoder(named)
-    if encode is None:
-        raise UsageError(f"a value of type {type(value).__name__} cannot travel as {named}; leave Content-Type out")
-    return encode(value)
-
-
-def _read_reply(delivery: Delivery, context: _Outgoing) -> Any:
-    """The outcome of a call with headers: an error, nobody there, or a body in some content type."""
-    headers = delivery.headers
-    code = header(headers, ERROR_CODE)
-    if code is not None or header(headers, ERROR) is not None:
-        number = int(code) if code and code.isdecimal() and len(code) < 9 else 500
-        raise ServiceError.from_json(delivery.body, code=number, detail=header(headers, ERROR) or "", id=context.topic)
-    if header(headers, STATUS) == NO_RESPONDERS and not delivery.body:
-        raise Unavailable(
-            f"nobody serves {context.topic}: is the service {context.service!r} running, on this broker, "
-            f"and is the endpoint's name {context.endpoint!r} right?",
-            id=context.topic,
-        )
-    named = content_type(headers)
-    try:
-        if named is not None:
-            decode = context.body.decoder(named)
-        else:
-            decode = context.body.asked_decoder(content_type(context.metadata))
-    except UnsupportedMediaType as error:
-        raise DecodeError(f"the reply of {context.topic}: {error.detail}") from None
-    return _decode(context, decode, delivery.body)
-
-
-def _decode(context: _Outgoing, decode: Any, body: bytes) -> Any:
-    try:
-        return decode(body)
-    except DecodeError as error:
-        if context.body.kind in (None, type(None)):
-            raise DecodeError(
-                f"{context.topic} replied {len(body)} bytes, but no type was given for them: "
-                f"call({context.topic!r}, request, TypeOfTheReply)"
-            ) from None
-        fields = describe_fields(error.errors)
-        raise DecodeError(f"the reply of {context.topic} is {error}{fields}", error.errors) from None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from eventmicro.errors import UsageError
 
@@ -19,6 +20,14 @@ class Side(StrEnum):
     PUBLISHER = "publisher"  # around publishing an event
 
 
+class Settles(Protocol):
+    """What settles the event of a subscriber's context, or the events of its batch."""
+
+    async def ack(self, event: Any) -> None: ...
+    async def nack(self, event: Any, delay: float | None) -> None: ...
+    async def reject(self, event: Any, reason: str) -> None: ...
+
+
 class Context:
     """What a message carries along; a handler takes it by parameter, any code below it by `current_context()`.
 
@@ -29,9 +38,23 @@ class Context:
     deadline: the moment in `time.monotonic()` seconds when nobody waits any more; None where nothing was said.
     attempt: how many times this message has been delivered, counted by the broker.
     state: what the service's lifespan yielded.
+    delivery, settles: what `ack`, `nack` and `reject` settle, and by what; None where there is nothing to settle.
+    settled: whether one of these was called, and has not failed.
     """
 
-    __slots__ = ("attempt", "deadline", "endpoint", "metadata", "service", "side", "state", "topic")
+    __slots__ = (
+        "attempt",
+        "deadline",
+        "delivery",
+        "endpoint",
+        "metadata",
+        "service",
+        "settled",
+        "settles",
+        "side",
+        "state",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -43,6 +66,8 @@ class Context:
         deadline: float | None = None,
         attempt: int = 1,
         state: Any = None,
+        delivery: Any = None,
+        settles: Settles | None = None,
     ) -> None:
         self.side = side
         self.service = service
@@ -52,6 +77,45 @@ class Context:
         self.deadline = deadline
         self.attempt = attempt
         self.state = state
+        self.delivery = delivery
+        self.settles = settles
+        self.settled = False
+
+    @property
+    def id(self) -> str:
+        """What names the event in its durable queue, the same at each attempt; empty elsewhere."""
+        return getattr(self.delivery, "id", "")
+
+    async def ack(self) -> None:
+        """Settle the event: it is dealt with. The first settlement counts, later ones do nothing.
+
+        Raises:
+            UsageError: there is nothing to settle here: no event, or its queue is not durable.
+        """
+        await self._settle(lambda settles: settles.ack(self.delivery))
+
+    async def nack(self, delay: float | None = None) -> None:
+        """Settle the event: deliver it again, in `delay` seconds; default: as the subscriber's `retry` says.
+
+        After the last attempt that `retry` allows it is given up. Raises as `ack`.
+        """
+        await self._settle(lambda settles: settles.nack(self.delivery, delay))
+
+    async def reject(self, reason: str = "") -> None:
+        """Settle the event: give it up, into the dead letters, with this reason. Raises as `ack`."""
+        await self._settle(lambda settles: settles.reject(self.delivery, reason))
+
+    async def _settle(self, how: Callable[[Settles], Awaitable[None]]) -> None:
+        if self.settles is None:
+            raise UsageError("there is no event of a durable queue here, so there is nothing to settle")
+        if self.settled:
+            return
+        self.settled = True
+        try:
+            await how(self.settles)
+        except BaseException:  # cut off, by a timeout perhaps: how the handler ends settles it
+            self.settled = False
+            raise
 
     def remaining(self) -> float | None:
         """The seconds left until the deadline, never below 0; None where there is none."""

@@ -5,21 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, get_args, get_origin, overload
 
+from eventmicro.broker import Capabilities
 from eventmicro.depends import name_of
 from eventmicro.errors import SignatureError, UsageError
 from eventmicro.middleware import Middleware
+from eventmicro.options import OWN_QUEUE, DeliveryOptions, DeliveryWords, OrderBy
 from eventmicro.signature import MISSING, Signature, read_signature
-from eventmicro.topic import Topic
+from eventmicro.topic import Topic, check_field
 from eventmicro.wire import check_name, check_subject
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 # How many calls of one endpoint may wait for something at the same time, where nothing else is said.
 ENDPOINT_CONCURRENCY = 1000
-# The queue of a subscriber that names none: its own, `<service>.<subscriber>`, so that its service gets one copy.
-OWN_QUEUE = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,25 @@ class SubscriberDeclaration:
     name: str
     subject: str
     event: Any
-    queue: str | None
+    by_key: bool
+    """Whether events are published under the key that they are to be ordered by."""
     signature: Signature
-    concurrency: int
+    options: DeliveryOptions
     middleware: tuple[Middleware, ...]
+
+    @property
+    def queue(self) -> str | None:
+        """Who shares the events; None: every instance gets every event."""
+        return self.options.queue
+
+    @property
+    def has_wildcards(self) -> bool:
+        """Whether it takes events of several subjects."""
+        return "*" in self.subject or ">" in self.subject
+
+    def needs(self) -> Capabilities:
+        """What the broker must be able to do."""
+        return self.options.needs(by_key=self.by_key, wildcards=self.has_wildcards)
 
 
 def declare_endpoint(
@@ -83,9 +98,8 @@ def declare_subscriber(
     topic: Topic[Any] | str,
     function: Callable[..., Any],
     name: str | None = None,
-    queue: str | None = OWN_QUEUE,
-    concurrency: int = 1,
     middleware: tuple[Middleware, ...] = (),
+    **words: Unpack[DeliveryWords],
 ) -> SubscriberDeclaration:
     """Check a subscriber's handler and options.
 
@@ -93,23 +107,45 @@ def declare_subscriber(
         SignatureError: the function cannot be a subscriber, or takes another type than the topic carries.
         UsageError: the topic is no subject, or an option is out of range.
     """
-    signature = read_signature(function, "subscriber", topic.type if isinstance(topic, Topic) else MISSING)
+    options = _options(words)
+    carried = topic.type if isinstance(topic, Topic) else MISSING
+    batched = options.batch is not None and carried is not MISSING
+    signature = read_signature(function, "subscriber", list[carried] if batched else carried)  # type: ignore[valid-type]
     if signature.returns not in (MISSING, None, type(None)):
         raise SignatureError(
             f"subscriber {name_of(function)}: nobody takes what it returns; write `-> None`, and publish what should "
             f"go on by `await service.publish(topic, event)`"
         )
-    event = signature.takes
+    event = signature.takes if options.batch is None else _item_type(function, signature.takes)
     if isinstance(topic, Topic):
         event = _check_event(function, event, topic)
+    if options.order_by is not None:
+        _check_key(function, event, options.order_by)
     own_name = check_name(name or _name(function), "subscriber")
-    if queue == OWN_QUEUE:
-        queue = f"{service}.{own_name}"
-    elif queue is not None:
-        check_subject(queue)
-    _check_limits(concurrency, None)
+    if options.queue == OWN_QUEUE:
+        options = options.named(f"{service}.{own_name}")
+    by_key = isinstance(topic, Topic) and topic.key is not None and topic.key == options.order_by
     subject = topic.name if isinstance(topic, Topic) else check_subject(topic, wildcards=True)
-    return SubscriberDeclaration(own_name, subject, event, queue, signature, concurrency, tuple(middleware))
+    if options.dead_letter == subject:
+        raise UsageError(f"dead_letter={subject!r} is the subscriber's own subject; write another one")
+    return SubscriberDeclaration(own_name, subject, event, by_key, signature, options, tuple(middleware))
+
+
+def _options(words: DeliveryWords) -> DeliveryOptions:
+    unknown = set(words) - set(DeliveryWords.__annotations__)
+    if unknown:
+        known = ", ".join(DeliveryWords.__annotations__)
+        raise UsageError(f"subscribe() has no option {', '.join(sorted(unknown))}; there are name, middleware, {known}")
+    return DeliveryOptions(**words)
+
+
+def _item_type(function: Callable[..., Any], takes: Any) -> Any:
+    """The type of the events of which a handler takes a list."""
+    if takes is MISSING or takes is Any:
+        return takes
+    if get_origin(takes) is not list:
+        raise SignatureError(f"subscriber {name_of(function)} has batch=: write `events: list[YourModel]`")
+    return get_args(takes)[0]
 
 
 def _name(function: Any) -> str:
@@ -129,6 +165,12 @@ def _check_event(function: Callable[..., Any], takes: Any, topic: Topic[Any]) ->
         f"subscriber {name_of(function)} takes {name_of(takes)}, but {topic!r} carries {name_of(topic.type)}; "
         f"write the same type in both"
     )
+
+
+def _check_key(function: Callable[..., Any], event: Any, order_by: OrderBy) -> None:
+    if event is MISSING:
+        raise SignatureError(f"subscriber {name_of(function)} has order_by=: let it take the event that has the key")
+    check_field(event, order_by, "order_by")
 
 
 def _check_limits(concurrency: int, timeout: float | None) -> None:
@@ -169,13 +211,11 @@ def subscribe(
     topic: Topic[Any] | str,
     *,
     name: str | None = None,
-    queue: str | None = OWN_QUEUE,
-    concurrency: int = 1,
     middleware: tuple[Middleware, ...] = (),
+    **options: Unpack[DeliveryWords],
 ) -> Callable[[F], F]:
     """Mark a method as a subscriber of the service that its object is added to; options as in `Service.subscribe`."""
-    options = {"name": name, "queue": queue, "concurrency": concurrency, "middleware": middleware}
-    return _marker(Mark(topic, options))
+    return _marker(Mark(topic, {"name": name, "middleware": middleware, **options}))
 
 
 def _marker(mark: Mark) -> Callable[[F], F]:

@@ -11,7 +11,14 @@ EventMicroError
 ├── TransportError              the broker's
 │   ├── ConnectionFailed        no connection could be made
 │   ├── Disconnected            the connection is away or closed; the message was not taken
+│   ├── Unconfirmed             the broker did not confirm in time; whether it has the message is not known
+│   ├── NotStored               the broker refused the message, and says why
+│   ├── NotAllPublished         of several messages some were not confirmed; it says which
 │   └── MessageTooLarge         the body is over the broker's limit; nothing was sent
+├── Settlement                  nobody's: raised in a handler, at any depth, to say what becomes of its event
+│   ├── Ack                     it is dealt with
+│   ├── Nack                    not now: deliver it again
+│   └── Reject                  never: give it up
 └── ServiceError                the other service's: an outcome of a call, the same on both sides of the bus
     ├── BadRequest 400, Unauthorized 401, Forbidden 403, NotFound 404, CallTimeout 408, Conflict 409,
     └── UnsupportedMediaType 415, TooManyRequests 429, InternalError 500, Unavailable 503
@@ -79,8 +86,72 @@ class Disconnected(TransportError):
     """The connection to the broker is away."""
 
 
+class Unconfirmed(TransportError):
+    """The broker did not confirm the message in time; it may have it or not."""
+
+
+class NotStored(TransportError):
+    """The broker refused to store the message."""
+
+
+class NotAllPublished(TransportError):
+    """Some of several messages were not confirmed.
+
+    `failed` is what happened to them, by their position in the sequence; `confirmed` how many the broker has.
+    """
+
+    def __init__(
+        self, message: str | None = None, *, failed: Mapping[int, Exception] | None = None, confirmed: int = 0
+    ) -> None:
+        self.failed = dict(failed or {})
+        self.confirmed = confirmed
+        super().__init__(message or self._describe())
+
+    def _describe(self) -> str | None:
+        if not self.failed:
+            return None
+        first = min(self.failed)
+        return (
+            f"{len(self.failed)} of {len(self.failed) + self.confirmed} messages were not confirmed; "
+            f"the first is number {first}: {self.failed[first]}"
+        )
+
+
 class MessageTooLarge(TransportError):
     """The message is over the broker's limit."""
+
+
+class Settlement(EventMicroError):
+    """Raised in a subscriber's handler to say what becomes of its event."""
+
+
+class Ack(Settlement):
+    """The event is dealt with: stop here."""
+
+
+class Nack(Settlement):
+    """The event is to be delivered again.
+
+    It counts as a failed attempt: after the last one that `retry` allows the event is given up.
+
+    Args:
+        delay: when, in seconds; default: as `retry` says.
+        message: why, for the log.
+    """
+
+    def __init__(self, delay: float | None = None, message: str | None = None) -> None:
+        super().__init__(message)
+        self.delay = delay
+
+
+class Reject(Settlement):
+    """Its handler gave no reason.
+
+    The event is given up at once: it goes to the dead letters.
+
+    Args:
+        message: why; it travels with the dead letter.
+    """
 
 
 class ServiceError(EventMicroError):

@@ -14,17 +14,38 @@ class Message:
     headers: dict[str, str] | None = None
     reply: str = ""
     """Where an answer is awaited; empty where none is."""
+    key: str | None = None
+    """What an event belongs to; on brokers that spread a subject over partitions, those of one key keep their order."""
+    id: str | None = None
+    """The event's name, given by who publishes it: a broker that can tell stores it once, though it is sent again."""
 
 
 @dataclass(slots=True)
 class Delivery:
-    """One message as a broker hands it over, on the subject that it was sent to."""
+    """One message as a broker hands it over, on the subject that it was sent to.
+
+    From a durable subscription it is settled by `ack` or `nack`, once: the first call counts, later ones do nothing.
+    Where nothing is to be settled they do nothing at all. Neither fails: a settlement that the broker does not get any
+    more has the same effect as none, the event is delivered again.
+    """
 
     subject: str
     body: bytes = b""
     headers: dict[str, str] | None = None
     reply: str = ""
     attempt: int = 1
-    """How many times the broker has delivered this message, this time included."""
+    """How many times the broker has delivered this message, this time included; on some also what was taken back before
+    anybody had begun with it."""
     arrived: float | None = field(default=None, compare=False)
     """When it came, in `time.monotonic()` seconds, if it had to wait in line on this side; None if it did not."""
+    id: str = ""
+    """The same each time this event is delivered to its queue, and no other event's; empty without `Durable`."""
+    lapsed: bool = field(default=False, compare=False)
+    """Set by the adapter when the broker has taken it back, as after a lost connection: whoever has not begun with it
+    shall not, for it is delivered again."""
+
+    async def ack(self) -> None:
+        """It is dealt with: never deliver it to this queue again."""
+
+    async def nack(self, delay: float = 0.0) -> None:
+        """It is not: deliver it again, with a higher `attempt`, in `delay` seconds."""

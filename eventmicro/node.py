@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
+from eventmicro.batches import BatchSubscriber
 from eventmicro.broker import Broker, Capabilities, Subscription
 from eventmicro.client import Client
 from eventmicro.codecs import Body, Codecs
@@ -16,10 +17,14 @@ from eventmicro.context import Side
 from eventmicro.declare import EndpointDeclaration, SubscriberDeclaration
 from eventmicro.depends import Overrides
 from eventmicro.errors import Unsupported, UsageError
+from eventmicro.lanes import KeyedSubscriber
 from eventmicro.middleware import Middleware, compose
+from eventmicro.plugins import brokers_with
 from eventmicro.server import Endpoint, RunningCalls
+from eventmicro.settling import Kept, Live
 from eventmicro.signature import MISSING, Signature
-from eventmicro.subscriber import Subscriber
+from eventmicro.subscriber import Subscriber, Work
+from eventmicro.topic import picker
 from eventmicro.wire import ENDPOINT_QUEUE, cancel_subject, endpoint_subject
 
 log = logging.getLogger(__name__)
@@ -42,6 +47,7 @@ class Node:
         self._service = service
         self._client = client
         self._broker: Broker = client.broker
+        self._rpc_broker: Broker = client.rpc_broker
         self._codecs = codecs
         self._middleware = middleware
         self._overrides = overrides
@@ -83,14 +89,15 @@ class Node:
             for hook in before_start:
                 await run_hook(hook)
             if endpoints:
-                cancels = await self._broker.subscribe(cancel_subject(self._service), self._calls.receive_cancel)
+                cancels = await self._rpc_broker.subscribe(cancel_subject(self._service), self._calls.receive_cancel)
                 undo.push_async_callback(cancels.drain)
             undo.push_async_callback(self._drain)
             for subscriber in subscribers:
                 await self._start_subscriber(subscriber)
             for endpoint in endpoints:
                 await self._start_endpoint(endpoint)
-            await self._broker.flush()
+            for broker in dict.fromkeys((self._broker, self._rpc_broker)):
+                await broker.flush()
             for hook in after_start:
                 await run_hook(hook)
             self._undo = undo.pop_all()
@@ -98,14 +105,22 @@ class Node:
     async def stop(self, before_stop: Iterable[Hook], after_stop: Iterable[Hook]) -> None:
         """Run the hooks around: take no more, finish what runs, leave the lifespan, flush, close.
 
-        All of it is done, whatever fails; then the errors are raised, in a group where they are several.
+        All of it is done, whatever fails, also where this is cancelled; then the errors are raised, in a group where
+        they are several.
         """
         errors: list[Exception] = []
-        for hook in before_stop:
-            await _attempt(run_hook(hook), errors)
-        await _attempt(self._undo.aclose(), errors)
-        for hook in after_stop:
-            await _attempt(run_hook(hook), errors)
+        try:
+            for hook in before_stop:
+                await _attempt(run_hook(hook), errors)
+        finally:
+            try:
+                await _attempt(self._undo.aclose(), errors)
+            finally:
+                for hook in after_stop:
+                    await _attempt(run_hook(hook), errors)
+        self._raise(errors)
+
+    def _raise(self, errors: list[Exception]) -> None:
         if len(errors) == 1:
             raise errors[0]
         if errors:
@@ -114,12 +129,22 @@ class Node:
     def _check_capabilities(
         self, endpoints: list[EndpointDeclaration], subscribers: list[SubscriberDeclaration]
     ) -> None:
-        wishes = [(e.name, Capabilities(request_reply=True, queue_groups=True)) for e in endpoints]
-        wishes += [(s.name, _needs(s)) for s in subscribers]
-        for name, needed in wishes:
-            missing = self._broker.capabilities.missing(needed)
-            if missing:
-                raise Unsupported(f"{self._service}.{name} needs {', '.join(missing)}, which {self._broker.url} lacks")
+        for endpoint in endpoints:
+            self._check(endpoint.name, self._rpc_broker, Capabilities(request_reply=True, queue_groups=True))
+        for subscriber in subscribers:
+            self._check(subscriber.name, self._broker, subscriber.needs())
+
+    def _check(self, name: str, broker: Broker, needed: Capabilities) -> None:
+        missing = broker.capabilities.missing(needed)
+        if not missing:
+            return
+        what = f"{self._service}.{name} needs {', '.join(missing)}, which {broker.url} lacks; able are "
+        what += ", ".join(brokers_with(needed)) or "none of the brokers that are installed"
+        if missing == ["ordered"] and broker.capabilities.ordered_keys:
+            what += "; or order by the key under which events are published, the same in both: Topic(..., key=...)"
+        if needed.request_reply:
+            what += f"; for calls a service may name a second broker: Service({self._service!r}, rpc_broker=...)"
+        raise Unsupported(what)
 
     async def _start_endpoint(self, declared: EndpointDeclaration) -> None:
         endpoint = Endpoint(
@@ -128,7 +153,7 @@ class Node:
             self._compile(declared.signature, declared.middleware, Side.ENDPOINT),
             self._body(declared.request),
             self._codecs.body(declared.reply),
-            broker=self._broker,
+            broker=self._rpc_broker,
             calls=self._calls,
             concurrency=declared.concurrency,
             timeout=declared.timeout,
@@ -136,20 +161,36 @@ class Node:
         )
         self._handlers.append(endpoint)
         subject = endpoint_subject(self._service, declared.name)
-        self._subscriptions.append(await self._broker.subscribe(subject, endpoint.receive, queue=ENDPOINT_QUEUE))
+        self._subscriptions.append(await self._rpc_broker.subscribe(subject, endpoint.receive, queue=ENDPOINT_QUEUE))
 
     async def _start_subscriber(self, declared: SubscriberDeclaration) -> None:
-        subscriber = Subscriber(
+        options = declared.options
+        durable = options.is_durable(self._broker.capabilities)
+        subscriber = self._make_subscriber(declared, durable)
+        self._handlers.append(subscriber)
+        subscription = await self._broker.subscribe(
+            declared.subject, subscriber.receive, queue=options.queue, durable=options.to_durable() if durable else None
+        )
+        self._subscriptions.append(subscription)
+
+    def _make_subscriber(self, declared: SubscriberDeclaration, durable: bool) -> Subscriber:
+        options = declared.options
+        name = f"{self._service}.{declared.name}"
+        work = Work(
             self._service,
             declared.name,
             self._compile(declared.signature, declared.middleware, Side.SUBSCRIBER),
             self._body(declared.event),
-            declared.concurrency,
+            options.timeout,
             self._state,
+            Kept(name, self._broker, options, declared.has_wildcards) if durable else Live(name),
+            durable,
         )
-        self._handlers.append(subscriber)
-        subscription = await self._broker.subscribe(declared.subject, subscriber.receive, queue=declared.queue)
-        self._subscriptions.append(subscription)
+        if options.order_by is not None:
+            return KeyedSubscriber(work, options.concurrency, picker(options.order_by))
+        if options.batch is not None:
+            return BatchSubscriber(work, options.concurrency, options.batch)
+        return Subscriber(work, options.concurrency)
 
     def _compile(self, signature: Signature, own: tuple[Middleware, ...], side: Side) -> Any:
         return compose((*self._middleware, *own), side, signature.compile(self._overrides))
@@ -161,9 +202,11 @@ class Node:
         """Take no more, let what runs finish, and cut off what is not done in time."""
         try:
             async with asyncio.timeout(self._stop_timeout):
-                await asyncio.gather(*(subscription.drain() for subscription in self._subscriptions))
+                drained = await asyncio.gather(*(s.drain() for s in self._subscriptions), return_exceptions=True)
+                await asyncio.gather(*(handler.give_back() for handler in self._handlers))
                 for handler in self._handlers:
-                    await handler.inflight.finish()
+                    await handler.finish()
+            self._raise([error for error in drained if isinstance(error, Exception)])
         except TimeoutError:
             pass  # what has not been handed over by now goes with the connection
         finally:
@@ -171,20 +214,21 @@ class Node:
 
     async def _cut_off(self) -> None:
         self._calls.stopping = True
-        counts = await asyncio.gather(*(handler.inflight.cut_off() for handler in self._handlers))
+        await asyncio.gather(*(_end(subscription) for subscription in self._subscriptions if not subscription.ended))
+        counts = await asyncio.gather(*(handler.cut_off() for handler in self._handlers))
         for handler, cut_off in zip(self._handlers, counts, strict=True):
             if cut_off:
                 log.warning("%s: %d cut off after %g s", handler.name, cut_off, self._stop_timeout)
-            if len(handler.inflight):
-                log.error("%s: %d ignored being cancelled and still run", handler.name, len(handler.inflight))
+            if len(handler):
+                log.error("%s: %d ignored being cancelled and still run", handler.name, len(handler))
 
 
-def _needs(subscriber: SubscriberDeclaration) -> Capabilities:
-    return Capabilities(
-        queue_groups=subscriber.queue is not None,
-        broadcast=subscriber.queue is None,
-        wildcards="*" in subscriber.subject or ">" in subscriber.subject,
-    )
+async def _end(subscription: Subscription) -> None:
+    """Take no more from it, and wait for nothing: there was no time to begin with its drain."""
+    draining = asyncio.ensure_future(subscription.drain())
+    await asyncio.sleep(0)
+    draining.cancel()
+    await asyncio.gather(draining, return_exceptions=True)
 
 
 async def run_hook(hook: Hook) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from eventmicro.broker import Broker
+from eventmicro.broker import Broker, Capabilities
 from eventmicro.errors import BrokerNotFound, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BROKERS = "eventmicro.brokers"
 BROKER_VARIABLE = "EVENTMICRO_BROKER"
+RPC_BROKER_VARIABLE = "EVENTMICRO_RPC_BROKER"
 
 
 def open_broker(broker: str | Broker | None) -> Broker:
@@ -69,6 +70,24 @@ def load(group: str, name: str, what: str) -> Any:
         package = point.dist.name if point.dist is not None else name
         extra = f"{package}[{_extra(point)}]"
         raise BrokerNotFound(f"{what} {name!r} needs {error.name}: pip install '{extra}'") from error
+
+
+def brokers_with(needed: Capabilities) -> list[str]:
+    """The URL schemes of the installed adapters that can do this."""
+    return [f"{scheme}://" for scheme, capabilities in installed_brokers().items() if not capabilities.missing(needed)]
+
+
+def installed_brokers() -> dict[str, Capabilities]:
+    """What each adapter can do whose driver is installed, by URL scheme."""
+    found: dict[str, Capabilities] = {}
+    for scheme in sorted(known(BROKERS)):
+        try:
+            capabilities = getattr(load(BROKERS, scheme, "broker"), "capabilities", None)
+        except (BrokerNotFound, ImportError, AttributeError):  # not usable here
+            continue
+        if isinstance(capabilities, Capabilities):  # else a factory, or a property, which says nothing before a URL
+            found[scheme] = capabilities
+    return found
 
 
 def _extra(point: EntryPoint) -> str:

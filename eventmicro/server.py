@@ -174,6 +174,21 @@ class Endpoint:
         self._calls.add(reply, task, deadline, late)
         return self.inflight.room()
 
+    async def give_back(self) -> None:
+        """Nothing that was taken waits here: the broker holds what waits in line."""
+
+    async def finish(self) -> None:
+        """Wait until no call is being handled."""
+        await self.inflight.finish()
+
+    async def cut_off(self) -> int:
+        """Cancel the calls that are still being handled; how many they were."""
+        return await self.inflight.cut_off()
+
+    def __len__(self) -> int:
+        """How many calls are being handled."""
+        return len(self.inflight)
+
     async def _serve(self, delivery: Delivery, deadline: float | None) -> None:
         reply = Message(delivery.reply)
         try:
@@ -233,7 +248,7 @@ class Endpoint:
 
     async def _send(self, reply: Message) -> None:
         try:
-            await self._broker.publish(reply)
+            await self._broker.send(reply)
         except MessageTooLarge as error:
             log.error("%s: %s", self.name, error)
             if reply.headers and ERROR in reply.headers:

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from eventmicro.broker import Broker
 from eventmicro.client import DEFAULT_TIMEOUT, Client, Messaging
@@ -15,7 +15,6 @@ from eventmicro.codec import Codec
 from eventmicro.codecs import Codecs
 from eventmicro.declare import (
     ENDPOINT_CONCURRENCY,
-    OWN_QUEUE,
     EndpointDeclaration,
     SubscriberDeclaration,
     declare_endpoint,
@@ -25,6 +24,8 @@ from eventmicro.declare import (
 from eventmicro.errors import UsageError
 from eventmicro.middleware import Middleware
 from eventmicro.node import Hook, Node
+from eventmicro.options import DeliveryWords
+from eventmicro.publishing import Publishing
 from eventmicro.signature import MISSING
 from eventmicro.topic import Topic
 from eventmicro.wire import check_name
@@ -46,12 +47,15 @@ class Service(Messaging):
         version: its version, after semver.org.
         broker: a URL such as `nats://127.0.0.1:4222`, or a Broker. One that is connected already stays connected at the
             end: who opened it closes it. Default: what `run` or `start` is given, or else what a Client would take.
+        rpc_broker: the broker for endpoints and calls where `broker` carries none, as RabbitMQ and Kafka; default: the
+            same.
         middleware: what runs around each message on all four sides: endpoints, subscribers, calls and publishes of
             this service; `sides` restricts one to some of them. The first is the outermost.
         codecs: codecs of your own, asked before the ready-made ones.
         lifespan: an async function that yields once, or makes an async context manager; entered when the broker is
             connected and before the first message, left after the last one; what it yields is `context.state`.
         timeout: how long this service's own calls wait where they do not say so themselves, in seconds.
+        publishing: how long publishing waits for the broker, and what it does while that is away.
         stop_timeout: how long a stop waits for what runs, in seconds, before it cuts it off.
     """
 
@@ -61,15 +65,18 @@ class Service(Messaging):
         *,
         version: str = "0.0.0",
         broker: str | Broker | None = None,
+        rpc_broker: str | Broker | None = None,
         middleware: Iterable[Middleware] = (),
         codecs: Iterable[Codec] = (),
         lifespan: Lifespan | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        publishing: Publishing | None = None,
         stop_timeout: float = 10.0,
     ) -> None:
         self.name = check_name(name, "service")
         self.version = version
         self.broker = broker
+        self.rpc_broker = rpc_broker
         self.endpoints: dict[str, EndpointDeclaration] = {}
         self.subscribers: dict[str, SubscriberDeclaration] = {}
         self._middleware = tuple(middleware)
@@ -77,6 +84,7 @@ class Service(Messaging):
         self._codecs = Codecs(self._own_codecs)
         self._lifespan = _as_context_manager(lifespan)
         self._timeout = timeout
+        self._publishing = publishing
         self._stop_timeout = stop_timeout
         self._overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._hooks: dict[str, list[Hook]] = {when: [] for when in HOOKS}
@@ -128,9 +136,8 @@ class Service(Messaging):
         topic: Topic[Any] | str,
         *,
         name: str | None = None,
-        queue: str | None = OWN_QUEUE,
-        concurrency: int = 1,
         middleware: Iterable[Middleware] = (),
+        **options: Unpack[DeliveryWords],
     ) -> Callable[[F], F]:
         """Declare a subscriber: `async def bill(event: OrderPlaced) -> None`.
 
@@ -139,11 +146,10 @@ class Service(Messaging):
         Args:
             topic: a Topic, or a subject, which may hold wildcards: `*` for one token, `>` for the rest.
             name: the subscriber's name; default: the function's.
-            queue: who shares the events: each goes to one of those that name the same queue. Default: one copy for this
-                subscriber, whatever the number of instances. None: every instance gets every event.
-            concurrency: how many events may wait for something at the same time; with 1, the default, they are handled
-                one after the other, in order.
             middleware: what runs around this subscriber, inside the service's own middleware.
+            options: how it gets its events: `queue`, `durable`, `ack`, `retry`, `dead_letter`, `concurrency`,
+                `order_by`,
+                `prefetch`, `batch`, `timeout`, `start`, `dedupe`; each is explained in DeliveryOptions.
 
         Raises:
             SignatureError: the function cannot be a subscriber; the message says what to write instead.
@@ -154,7 +160,7 @@ class Service(Messaging):
             raise UsageError("a subscriber names its topic: write @service.subscribe(TOPIC) or ('orders.placed')")
 
         def declare(function: F) -> F:
-            subscriber = declare_subscriber(self.name, topic, function, name, queue, concurrency, tuple(middleware))
+            subscriber = declare_subscriber(self.name, topic, function, name, tuple(middleware), **options)
             self._check_new(subscriber.name)
             self._check_type(subscriber.event, f"subscriber {subscriber.name}")
             self.subscribers[subscriber.name] = subscriber
@@ -231,7 +237,12 @@ class Service(Messaging):
                 self._node.check_loop()
                 return
             client = Client(
-                self.broker or broker, middleware=self._middleware, codecs=self._own_codecs, timeout=self._timeout
+                self.broker or broker,
+                rpc_broker=self.rpc_broker,
+                middleware=self._middleware,
+                codecs=self._own_codecs,
+                timeout=self._timeout,
+                publishing=self._publishing,
             )
             node = Node(self.name, client, self._codecs, self._middleware, self._overrides, self._stop_timeout)
             self._client = client

@@ -27,6 +27,13 @@ NO_RESPONDERS = "503"
 ENDPOINT_QUEUE = "q"
 MAX_ERROR_HEADER = 200
 
+# What a dead letter says of itself: why it was given up, after how many attempts, from which subject and queue.
+DEAD_REASON = "Dead-Letter-Reason"
+DEAD_ATTEMPTS = "Dead-Letter-Attempts"
+DEAD_SUBJECT = "Dead-Letter-Subject"
+DEAD_QUEUE = "Dead-Letter-Queue"
+MAX_REASON = 500
+
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
@@ -120,5 +127,9 @@ def content_type(headers: Mapping[str, str] | None) -> str | None:
 
 def error_headers(code: int, detail: str) -> dict[str, str]:
     """The two headers that mark a reply as an error: one line of ASCII, never empty, never long."""
-    line = _CONTROL.sub(" ", detail).encode("ascii", "replace").decode()[:MAX_ERROR_HEADER].strip()
-    return {ERROR: line or "error", ERROR_CODE: str(code)}
+    return {ERROR: header_line(detail, MAX_ERROR_HEADER) or "error", ERROR_CODE: str(code)}
+
+
+def header_line(text: str, longest: int) -> str:
+    """Any text as a header's value: one line of ASCII, not longer than this."""
+    return _CONTROL.sub(" ", text).encode("ascii", "replace").decode()[:longest].strip()

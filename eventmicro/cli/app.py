@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from eventmicro.cli import messages, run
+from eventmicro.cli.brokers import brokers
 from eventmicro.cli.show import examples
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.logs import JsonFormatter
@@ -27,6 +28,7 @@ app.command("run", epilog=run.EPILOG)(run.run)
 app.command("call", epilog=messages.CALL_EPILOG)(messages.call)
 app.command("publish", epilog=messages.PUBLISH_EPILOG)(messages.publish)
 app.command("subscribe", epilog=messages.SUBSCRIBE_EPILOG)(messages.subscribe)
+app.command("brokers")(brokers)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from eventmicro.cli.target import BrokenModule, load_services
 from eventmicro.cli.worker import Command
 from eventmicro.errors import UsageError
 from eventmicro.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up
-from eventmicro.plugins import BROKER_VARIABLE
+from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE
 from eventmicro.runner import Runnable, log_lines, needs_broker, serve
 
 log = logging.getLogger("eventmicro.run")
@@ -67,6 +68,14 @@ def run(
             "started or joined, with its data in .eventmicro/",
         ),
     ] = None,
+    rpc_broker: Annotated[
+        str | None,
+        typer.Option(
+            envvar=RPC_BROKER_VARIABLE,
+            metavar="URL",
+            help="The broker for endpoints and calls, where --broker carries none, as RabbitMQ and Kafka.",
+        ),
+    ] = None,
     reload: Annotated[
         bool,
         typer.Option(
@@ -90,6 +99,8 @@ def run(
     What the code of a service sets beats an option, and an option beats its environment variable.
     """
     set_up(log_level.value, log_format.value)
+    if rpc_broker is not None:
+        os.environ[RPC_BROKER_VARIABLE] = rpc_broker  # for the workers too
     link = Link.from_environment()
     flag = broker if _is_flag(context, "broker") else None
     if link is not None:

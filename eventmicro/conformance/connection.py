@@ -1,0 +1,128 @@
+"""The connection: opened and closed as often as one likes, at the same time too."""
+
+from __future__ import annotations
+
+import asyncio
+
+from eventmicro.conformance.bench import Bench, raises, stuck, until
+from eventmicro.conformance.case import case
+from eventmicro.errors import Disconnected
+from eventmicro.message import Delivery, Message
+
+
+@case()
+async def connect_and_close_may_be_called_twice(bench: Bench) -> None:
+    broker = bench.make_broker()
+    assert not broker.connected
+    for _ in range(2):
+        await broker.connect()
+        assert broker.connected
+        assert broker.online
+    for _ in range(2):
+        await broker.close()
+        assert not broker.connected
+
+
+@case()
+async def many_connect_and_close_at_once(bench: Bench) -> None:
+    broker = bench.make_broker()
+    await asyncio.gather(*(broker.connect() for _ in range(5)))
+    assert broker.connected
+    await asyncio.gather(*(broker.close() for _ in range(5)))
+    assert not broker.connected
+    await asyncio.gather(broker.connect(), broker.close(), return_exceptions=True)
+    await broker.close()
+    assert not broker.connected
+    await broker.connect()
+    await broker.flush()
+    await broker.close()
+
+
+@case()
+async def a_connect_that_is_cancelled_leaves_nothing_open(bench: Bench) -> None:
+    broker = bench.make_broker()
+    connecting = bench.start(broker.connect())
+    await asyncio.sleep(0)
+    connecting.cancel()
+    await asyncio.wait([connecting])
+    await broker.connect()
+    await broker.flush()
+    await broker.close()
+    assert not broker.connected
+
+
+@case()
+async def a_closed_broker_takes_nothing(bench: Bench) -> None:
+    never, closed = bench.make_broker(), await bench.broker()
+    await closed.close()
+    for broker in (never, closed):
+        await raises(Disconnected, broker.publish(Message(bench.subject)))
+        await raises(Disconnected, broker.flush())
+
+
+@case("broadcast")
+async def a_closed_broker_can_be_connected_again_without_its_subscriptions(bench: Bench) -> None:
+    before = await bench.listen()
+    await before.broker.close()
+    await raises(Disconnected, before.broker.subscribe(bench.subject, before))
+    await before.broker.connect()
+    after = await bench.listen(broker=before.broker)
+    await bench.all_arrive(await bench.publish(3), after)
+    assert before.bodies == []
+
+
+@case("durable")
+async def a_closed_broker_can_be_connected_again_and_take_its_queue_up(bench: Bench) -> None:
+    before = await bench.work()
+    await before.close()
+    sent = await bench.publish(10)
+    await before.broker.connect()
+    after = await bench.work(broker=before.broker)
+    await bench.all_arrive(sent, after)
+    assert before.bodies == []
+
+
+@case("broadcast")
+async def close_sends_what_was_published(bench: Bench) -> None:
+    """Watermill 10: publishers that close when they have published."""
+    listener = await bench.listen()
+    sent = await bench.publish(1000)
+    await (await bench.publisher()).close()
+    await bench.all_arrive(sent, listener)
+
+
+@case()
+async def what_is_cancelled_leaves_the_broker_usable(bench: Bench) -> None:
+    broker = await bench.broker()
+    message = Message(bench.subject, b"cancelled")
+    for turns in range(3):
+        tasks = [
+            asyncio.create_task(broker.flush()),
+            asyncio.create_task(broker.publish(message)),
+            asyncio.create_task(broker.publish_many([message] * 10)),
+        ]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    await broker.flush()
+    assert broker.connected
+
+
+@case("broadcast")
+async def a_drain_that_is_cancelled_leaves_the_broker_usable(bench: Bench) -> None:
+    taken: list[Delivery] = []
+    broker = await bench.broker()
+    subscription = await broker.subscribe(bench.subject, stuck(taken))
+    other = await bench.listen(broker=broker)
+    await bench.publish(5)
+    await until(lambda: taken)
+    draining = bench.start(subscription.drain())
+    await asyncio.sleep(0.05)
+    draining.cancel()
+    await asyncio.wait([draining])
+    assert subscription.ended
+    await bench.publish([b"after"])
+    await until(lambda: b"after" in other.bodies)
+    assert len(taken) == 1

@@ -1,0 +1,67 @@
+"""Requests and replies: to whoever listens now, each answer to its own question."""
+
+from __future__ import annotations
+
+import asyncio
+
+from eventmicro.conformance.bench import Bench, Consumer, numbered, raises
+from eventmicro.conformance.case import case
+from eventmicro.errors import Disconnected, MessageTooLarge
+from eventmicro.message import Message
+from eventmicro.wire import NO_RESPONDERS, STATUS
+
+
+@case("request_reply", "queue_groups")
+async def a_thousand_requests_at_once_get_each_its_own_reply(bench: Bench) -> None:
+    server, client = await bench.broker(), await bench.broker()
+    answering = Consumer(server, lambda request: server.send(Message(request.reply, request.body)))
+    await server.subscribe(bench.subject, answering, queue="q")
+    await server.flush()
+    inbox = client.inbox()
+    replies = await bench.listen(f"{inbox}.>", broker=client)
+    for number in range(1000):
+        await client.send(Message(bench.subject, str(number).encode(), reply=f"{inbox}.{number}.2000ms"))
+    await replies.wait_for(1000)
+    await answering.settled()
+    assert {d.subject: d.body for d in replies.deliveries} == {
+        f"{inbox}.{number}.2000ms": str(number).encode() for number in range(1000)
+    }
+
+
+@case("request_reply")
+async def what_is_sent_one_after_the_other_keeps_its_order(bench: Bench) -> None:
+    client, server = await bench.broker(), await bench.broker()
+    inbox = server.inbox()
+    listener = await bench.listen(f"{inbox}.*", broker=server)
+    sent = numbered(5000)
+    for body in sent:
+        await client.send(Message(f"{inbox}.1", body))
+    await listener.wait_for(5000)
+    assert listener.bodies == sent
+
+
+@case("request_reply")
+async def inboxes_are_nobody_elses(bench: Bench) -> None:
+    brokers = await asyncio.gather(*(bench.broker() for _ in range(3)))
+    inboxes = [broker.inbox() for broker in brokers for _ in range(10)]
+    assert len(set(inboxes)) == 30
+
+
+@case("request_reply")
+async def what_cannot_be_sent_is_refused(bench: Bench) -> None:
+    broker = await bench.broker()
+    await raises(MessageTooLarge, broker.send(Message(bench.subject, bytes(64 * 1024 * 1024))))
+    await broker.close()
+    await raises(Disconnected, broker.send(Message(bench.subject)))
+
+
+@case("no_responders", "request_reply")
+async def a_request_that_nobody_takes_is_answered_at_once(bench: Bench) -> None:
+    broker = await bench.broker()
+    inbox = broker.inbox()
+    replies = await bench.listen(f"{inbox}.>", broker=broker)
+    await broker.send(Message(bench.subject, b"anybody?", reply=f"{inbox}.1"))
+    await replies.wait_for(1)
+    reply = replies.deliveries[0]
+    assert (reply.subject, reply.body) == (f"{inbox}.1", b"")
+    assert (reply.headers or {}).get(STATUS) == NO_RESPONDERS

@@ -1,0 +1,164 @@
+"""KeyedSubscriber: events of one key one after the other, those of other keys meanwhile.
+
+A key that has events is a lane. Where a handler fails its lane waits: for the delay, and then for the same event to
+come again from the broker, which counts the attempt. All others go on; what waits takes no slot of `concurrency`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Coroutine, Hashable
+from typing import Any
+
+from eventmicro.inflight import InFlight
+from eventmicro.message import Delivery
+from eventmicro.subscriber import Subscriber, Work
+from eventmicro.topic import Pick
+
+log = logging.getLogger(__name__)
+
+# How long a lane waits for a nacked event to come again, in seconds: longer than the lease that a broker may let run
+# out first. It does not come where another instance has got it.
+RETURN_TIMEOUT = 120.0
+
+Item = tuple[Delivery, Any]
+
+
+class Lane:
+    """The events of one key: the first is being handled or awaited again, the others wait behind it."""
+
+    __slots__ = ("again", "awaited", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[Item] = deque()
+        self.awaited = ""
+        self.again: asyncio.Future[Item] | None = None
+
+    def takes(self, delivery: Delivery, event: Any) -> None:
+        """Put an event where it belongs: to who awaits it, or last."""
+        if self.again is not None and self.awaited == delivery.id and not self.again.done():
+            self.again.set_result((delivery, event))
+        else:
+            self.waiting.append((delivery, event))
+
+    def awaits(self, delivery: Delivery) -> asyncio.Future[Item]:
+        """Hold the lane until this event comes again."""
+        self.awaited = delivery.id
+        self.again = asyncio.get_running_loop().create_future()
+        return self.again
+
+
+class KeyedSubscriber(Subscriber):
+    """A subscriber that keeps order by key; see Subscriber.
+
+    Args:
+        work: what it does with an event.
+        concurrency: how many keys are worked on at the same time.
+        key: what takes the key out of an event.
+    """
+
+    def __init__(self, work: Work, concurrency: int, key: Pick) -> None:
+        super().__init__(work, concurrency)
+        self._key = key
+        self._concurrency = concurrency
+        self._handled: dict[str, float | None] = {}  # what handlers are at, by id; the delay after which it is wanted
+        self._lanes: dict[Hashable, Lane] = {}
+        self._ready: deque[tuple[Hashable, Item]] = deque()
+        self._held = InFlight(concurrency)
+        self._starting = False
+
+    def receive(self, delivery: Delivery) -> Awaitable[None] | None:
+        """What the broker hands the events to; there is always room, since it hands over no more than `prefetch`."""
+        try:
+            event = self.read(delivery)
+            key = self._key(event)
+            lane = self._lanes.get(key)
+        except Exception as error:  # the key may be missing, or be nothing that can be one
+            self._start(self.unreadable(delivery, error))
+            return None
+        if lane is not None:
+            lane.takes(delivery, event)
+        else:
+            self._lanes[key] = Lane()
+            self._ready.append((key, (delivery, event)))
+            self._start_ready()
+        return None
+
+    async def again(self, delivery: Delivery, delay: float) -> None:
+        if delivery.id in self._handled:  # its lane sees to it
+            self._handled[delivery.id] = delay
+        else:
+            self._held.start(_nack_after(delivery, delay))
+
+    async def give_back(self) -> None:
+        waiting = [item for _, item in self._ready]
+        self._ready.clear()
+        for lane in self._lanes.values():
+            waiting += lane.waiting
+            lane.waiting.clear()
+        for delivery, _ in waiting:
+            await delivery.nack()
+        await self._held.cut_off()
+
+    async def cut_off(self) -> int:
+        await self.give_back()
+        count = await super().cut_off()
+        await self._held.cut_off()  # those that were cut off just now want to be held
+        return count
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.inflight.start(work)
+        if task is not None:
+            task.add_done_callback(self._start_ready)  # it is called when this one no longer counts
+
+    def _start_ready(self, _: object = None) -> None:
+        """Begin with the keys whose turn it is; a handler that does not wait ends in here."""
+        if self._starting:
+            return
+        self._starting = True
+        try:
+            while self._ready and len(self.inflight) < self._concurrency:
+                key, item = self._ready.popleft()
+                self._start(self._handle_keyed(key, item))
+        finally:
+            self._starting = False
+
+    async def _handle_keyed(self, key: Hashable, item: Item) -> None:
+        delivery, event = item
+        self._handled[delivery.id] = None
+        delay = await self.attempt(delivery, event)
+        asked = self._handled.pop(delivery.id)
+        delay = asked if delay is None else delay
+        if delay is None or delivery.lapsed:  # what has lapsed comes again by itself, and before what is behind it
+            self._go_on(key)
+        else:
+            self._held.start(self._hold(key, delivery, delay))
+
+    def _go_on(self, key: Hashable) -> None:
+        lane = self._lanes[key]
+        if lane.waiting:
+            self._ready.append((key, lane.waiting.popleft()))
+        else:
+            del self._lanes[key]
+
+    async def _hold(self, key: Hashable, delivery: Delivery, delay: float) -> None:
+        """Keep a lane closed until its first event has come again."""
+        again = self._lanes[key].awaits(delivery)
+        await _nack_after(delivery, delay)
+        try:
+            async with asyncio.timeout(RETURN_TIMEOUT):
+                self._ready.append((key, await again))
+        except TimeoutError:
+            log.warning("%s: an event of key %r that was to come again did not; going on", self.name, key)
+            self._go_on(key)
+        self._start_ready()
+
+
+async def _nack_after(delivery: Delivery, delay: float) -> None:
+    """Have an event delivered again; an ordered queue does that without a delay, so that is waited for here."""
+    try:
+        await asyncio.sleep(delay)
+    finally:  # cancelled by a stop: it comes again elsewhere
+        await delivery.nack()

@@ -1,0 +1,200 @@
+"""MemoryBroker: a connection to the broker of this process.
+
+All who connect to the same URL in one event loop share one broker: `memory://`, or `memory://name` for one apart. It
+and its queues live as long as the event loop, and nothing lives longer. Where a subscriber is slow, or a queue is full,
+the publisher waits, so nothing is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive
+from eventmicro.errors import (
+    Disconnected,
+    MessageTooLarge,
+    NotAllPublished,
+    NotStored,
+    TransportError,
+    Unsupported,
+    UsageError,
+)
+from eventmicro.memory.durable import DurableSubscription
+from eventmicro.memory.hub import Hub, Target, shared_hub
+from eventmicro.memory.live import LiveSubscription
+from eventmicro.message import Message
+
+# How many messages a subscription may have waiting, and a queue keep, before publishers wait.
+QUEUE_LIMIT = 10_000
+# The largest body, in bytes: nats-server's default, so that what works here works there.
+MAX_PAYLOAD = 1024 * 1024
+
+
+class MemoryBroker:
+    """A connection to the broker of this process; see `eventmicro.broker.Broker`.
+
+    Args:
+        url: `memory://` or `memory://name`.
+        queue_limit: how many messages a subscription may have waiting, and a queue keep, before publishers wait.
+        publish_timeout: how long `send` waits for a slow subscriber before it fails, in seconds.
+        max_payload: the largest body, in bytes.
+    """
+
+    capabilities = Capabilities(
+        request_reply=True,
+        no_responders=True,
+        queue_groups=True,
+        broadcast=True,
+        wildcards=True,
+        durable=True,
+        crash_attempts=True,
+        ordered=True,
+        ordered_keys=True,
+        dedupe=True,
+        order="as published; what is delivered again comes before what is new",
+        delay="to the millisecond",
+        attempts="every delivery, also those that a closed connection left unsettled",
+        twice="what was not settled when its connection closed",
+        stored="it is in the memory of this process, in every queue of its subject",
+    )
+
+    def __init__(
+        self,
+        url: str = "memory://",
+        *,
+        queue_limit: int = QUEUE_LIMIT,
+        publish_timeout: float = PUBLISH_TIMEOUT,
+        max_payload: int = MAX_PAYLOAD,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.path or parts.query:
+            raise UsageError(f"{url!r}: write 'memory://' or 'memory://name'; it takes no settings")
+        self.url = url
+        self._name = parts.netloc
+        self._queue_limit = queue_limit
+        self._publish_timeout = publish_timeout
+        self._max_payload = max_payload
+        self._hub: Hub | None = None
+        self._subscriptions: list[LiveSubscription | DurableSubscription] = []
+
+    @property
+    def connected(self) -> bool:
+        return self._hub is not None
+
+    @property
+    def online(self) -> bool:
+        return self.connected
+
+    async def connect(self) -> None:
+        if self._hub is None:
+            self._hub = shared_hub(self._name)
+
+    async def close(self) -> None:
+        self._hub = None
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            subscription.close()
+
+    async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
+        await self._put(message, timeout, queues=True)
+
+    async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
+        failed: dict[int, Exception] = {}
+        end = asyncio.get_running_loop().time() + timeout
+        for number, message in enumerate(messages):
+            try:
+                await self.publish(message, timeout=end - asyncio.get_running_loop().time())
+            except TransportError as error:
+                failed[number] = error
+        if failed:
+            raise NotAllPublished(failed=failed, confirmed=len(messages) - len(failed))
+
+    async def send(self, message: Message) -> None:
+        await self._put(message, self._publish_timeout, queues=False)
+
+    async def subscribe(
+        self, subject: str, receive: Receive, *, queue: str | None = None, durable: Durable | None = None
+    ) -> LiveSubscription | DurableSubscription:
+        hub = self._connected_hub()
+        subscription: LiveSubscription | DurableSubscription
+        if durable is None:
+            subscription = LiveSubscription(subject, queue, receive, self._queue_limit, hub.remove)
+            hub.add(subscription)
+        else:
+            subscription = self._subscribe_durable(hub, subject, receive, queue, durable)
+        self._subscriptions = [s for s in self._subscriptions if not s.done]
+        self._subscriptions.append(subscription)
+        return subscription
+
+    def inbox(self) -> str:
+        return self._connected_hub().inbox()
+
+    async def flush(self) -> None:
+        self._connected_hub()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _put(self, message: Message, timeout: float, *, queues: bool) -> None:
+        hub = self._hub_for(message)
+        targets = hub.targets(message.subject, queues=queues)
+        if not targets and message.reply:
+            hub.say_no_responders(message.reply)
+        for target in targets:
+            if target.full:
+                targets = await _all_with_room(hub, message.subject, timeout, queues=queues)
+                break
+        for target in targets:
+            target.put(message)
+
+    def _connected_hub(self) -> Hub:
+        if self._hub is None:
+            raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
+        return self._hub
+
+    def _hub_for(self, message: Message) -> Hub:
+        hub = self._connected_hub()
+        if len(message.body) > self._max_payload:
+            raise MessageTooLarge(f"{message.subject}: {len(message.body)} bytes, over the {self._max_payload} allowed")
+        return hub
+
+    def _subscribe_durable(
+        self, hub: Hub, subject: str, receive: Receive, queue: str | None, durable: Durable
+    ) -> DurableSubscription:
+        if queue is None:
+            raise UsageError(f"{subject}: a durable subscription needs a queue that keeps its events: name one")
+        if durable.start != "new":
+            raise Unsupported(f"{self.url} keeps events in queues only, so one that is new starts with what comes")
+        if durable.dead_letter is not None:
+            hub.queue(durable.dead_letter, durable.dead_letter, Durable(), self._queue_limit)
+        return DurableSubscription(hub.queue(queue, subject, durable, self._queue_limit), receive, durable.prefetch)
+
+
+async def _all_with_room(hub: Hub, subject: str, timeout: float, *, queues: bool) -> Sequence[Target]:
+    """Who gets a message, as soon as all of them have room for it.
+
+    Raises:
+        NotStored: one had none for `timeout` seconds; none has got it.
+    """
+    full: Target | None = None
+    try:
+        async with asyncio.timeout(timeout):
+            while True:
+                targets = hub.targets(subject, queues=queues)
+                full = next((target for target in targets if target.full), None)
+                if full is None:
+                    return targets
+                await full.room()
+    except TimeoutError:
+        assert full is not None
+        raise NotStored(f"{subject}: {full.describe_full()}, and none was taken for {max(timeout, 0):.3g} s") from None

@@ -1,0 +1,104 @@
+"""A durable subscription: it takes events from a queue and holds each until it is settled.
+
+There is no lease that runs out: within a process a consumer does not die alone, and one that hangs is ended by closing
+its connection, which gives what it held to the others.
+"""
+
+from __future__ import annotations
+
+from eventmicro.broker import Receive
+from eventmicro.memory.handover import HandOver
+from eventmicro.memory.queue import DurableQueue, Event
+from eventmicro.message import Delivery
+
+
+class HeldDelivery(Delivery):
+    """One delivery of an event, held by a subscription until it is settled or the subscription closed."""
+
+    __slots__ = ("_holder", "event")
+
+    def __init__(self, event: Event, holder: DurableSubscription) -> None:
+        headers = event.headers and dict(event.headers)
+        Delivery.__init__(self, event.subject, event.body, headers, event.reply, event.attempts, None, event.id)
+        self.event = event
+        self._holder: DurableSubscription | None = holder
+
+    async def ack(self) -> None:
+        if (holder := self.release()) is not None:
+            holder.settle(self.event)
+
+    async def nack(self, delay: float = 0.0) -> None:
+        if (holder := self.release()) is not None:
+            holder.give_back(self.event, delay)
+
+    def release(self) -> DurableSubscription | None:
+        """Who holds it, once: what is settled afterwards is settled by nobody."""
+        holder, self._holder = self._holder, None
+        return holder
+
+
+class DurableSubscription:
+    """A consumer of a queue, with at most `prefetch` events that are not settled."""
+
+    dropped = 0
+
+    def __init__(self, queue: DurableQueue, receive: Receive, prefetch: int) -> None:
+        self.ended = False
+        self._queue = queue
+        self._prefetch = prefetch
+        self._held: dict[int, HeldDelivery] = {}
+        self._handover = HandOver(self._next, receive)
+        queue.join(self)
+
+    @property
+    def done(self) -> bool:
+        """Whether it neither takes nor holds anything any more."""
+        return self.ended and not self._held
+
+    def wake(self) -> bool:
+        return not self.ended and len(self._held) < self._prefetch and self._handover.wake()
+
+    async def drain(self) -> None:
+        """Take no more; nothing is to be given back, as nothing leaves the queue before it is handed over."""
+        self.ended = True
+        self._leave_if_done()
+
+    def close(self) -> None:
+        """End it; what it holds is for the others."""
+        self.ended = True
+        self._handover.close()
+        held, self._held = self._held, {}
+        self._queue.leave(self)
+        for delivery in held.values():
+            delivery.release()
+            self._queue.take_back(delivery.event)
+
+    def settle(self, event: Event) -> None:
+        """It is dealt with."""
+        self._queue.done()
+        self._drop(event)
+
+    def give_back(self, event: Event, delay: float) -> None:
+        """It is to be delivered again."""
+        self._queue.take_back(event, delay)
+        self._drop(event)
+
+    def _drop(self, event: Event) -> None:
+        del self._held[event.number]
+        self._leave_if_done()
+        if self._queue.waiting:
+            self.wake()
+
+    def _leave_if_done(self) -> None:
+        """An ordered queue goes on elsewhere only when nothing of it is left here."""
+        if self.done:
+            self._queue.leave(self)
+
+    def _next(self) -> Delivery | None:
+        if self.ended or len(self._held) >= self._prefetch:
+            return None
+        event = self._queue.next_for(self)
+        if event is None:
+            return None
+        delivery = self._held[event.number] = HeldDelivery(event, self)
+        return delivery

@@ -1,0 +1,152 @@
+"""A durable queue: it keeps its events until they are settled, also while nobody is there to take them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
+from typing import Protocol
+
+from eventmicro.broker import Durable
+from eventmicro.message import Message
+
+
+@dataclass(slots=True)
+class Event:
+    """One event as its queue keeps it; the number is its place in the order of publishing."""
+
+    number: int
+    id: str
+    subject: str
+    body: bytes
+    headers: dict[str, str] | None
+    reply: str
+    attempts: int = 0
+
+
+class Member(Protocol):
+    """Who takes events from a queue."""
+
+    def wake(self) -> bool:
+        """Take what waits, soon; False where it has no room for it."""
+        ...
+
+
+class DurableQueue:
+    """The events of one queue, handed to its members.
+
+    Args:
+        name, subject: of the queue.
+        durable: how it was asked for by who made it.
+        limit: how many events it keeps before publishers wait.
+        id: what begins the ids of its events.
+    """
+
+    def __init__(self, name: str, subject: str, durable: Durable, limit: int, id: str) -> None:
+        self.name = name
+        self.subject = subject
+        self._ordered = durable.ordered
+        self._dedupe = durable.dedupe
+        self._limit = limit
+        self._id = id
+        self._numbers = count(1)
+        self._size = 0
+        self._new: deque[Event] = deque()
+        self._again: list[tuple[int, Event]] = []  # a heap: what has been delivered before, the oldest first
+        self._seen: dict[str, float] = {}
+        self._settled = asyncio.Event()
+        self._members: deque[Member] = deque()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._new or self._again)
+
+    @property
+    def full(self) -> bool:
+        return self._size >= self._limit
+
+    async def room(self) -> None:
+        self._settled.clear()
+        await self._settled.wait()
+
+    def put(self, message: Message) -> None:
+        if self._dedupe is not None and message.id is not None and self._is_known(message.id, self._dedupe):
+            return
+        number = next(self._numbers)
+        headers = message.headers and dict(message.headers)
+        event = Event(number, f"{self._id}-{number}", message.subject, message.body, headers, message.reply)
+        self._new.append(event)
+        self._size += 1
+        self.wake()
+
+    def describe_full(self) -> str:
+        return f"queue {self.name!r} is full: it keeps {self._limit} events that are not settled"
+
+    def difference(self, subject: str, durable: Durable) -> str:
+        """In which way it is not what is asked for, in words; empty where it is."""
+        pairs = {
+            "on subject": (self.subject, subject),
+            "with ordered": (self._ordered, durable.ordered),
+            "with dedupe": (self._dedupe, durable.dedupe),
+        }
+        return "; ".join(f"{what} {here!r}, not {asked!r}" for what, (here, asked) in pairs.items() if here != asked)
+
+    def join(self, member: Member) -> None:
+        self._members.append(member)
+        self.wake()
+
+    def leave(self, member: Member) -> None:
+        if member in self._members:
+            self._members.remove(member)
+        self.wake()
+
+    def next_for(self, member: Member) -> Event | None:
+        """The next event for this member; None where nothing waits, or another one's turn is not over."""
+        if self._ordered and member is not self._members[0]:
+            return None
+        if self._again:
+            event = heappop(self._again)[1]
+        elif self._new:
+            event = self._new.popleft()
+        else:
+            return None
+        event.attempts += 1
+        return event
+
+    def done(self) -> None:
+        """An event is dealt with."""
+        self._size -= 1
+        self._settled.set()
+
+    def take_back(self, event: Event, delay: float = 0.0) -> None:
+        """An event is to be delivered again, in `delay` seconds."""
+        if delay > 0:
+            asyncio.get_running_loop().call_later(delay, self.take_back, event)
+            return
+        heappush(self._again, (event.number, event))
+        self.wake()
+
+    def wake(self) -> None:
+        """Have what waits taken: ordered, by the first member, else by the next one in turn that has room."""
+        if not self.waiting:
+            return
+        for _ in range(len(self._members)):
+            woken = self._members[0].wake()
+            if self._ordered:
+                return
+            self._members.rotate(-1)
+            if woken:
+                return
+
+    def _is_known(self, id: str, window: float) -> bool:
+        now = time.monotonic()
+        while self._seen and self._seen[oldest := next(iter(self._seen))] <= now - window:
+            del self._seen[oldest]
+        if id in self._seen:
+            return True
+        self._seen[id] = now
+        return False

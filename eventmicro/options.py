@@ -1,0 +1,209 @@
+"""DeliveryOptions: how a subscriber gets its events; the same words on every broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from math import inf
+from typing import Any, Literal, TypedDict
+
+from eventmicro.broker import PREFETCH, Capabilities, Durable, Start
+from eventmicro.errors import UsageError
+from eventmicro.retry import Retry
+from eventmicro.wire import check_subject
+
+AckMode = Literal["after_success", "before", "manual"]
+OrderBy = str | Callable[[Any], Hashable]
+
+# The queue of a subscriber that names none: its own, `<service>.<subscriber>`, so that its service gets one copy.
+OWN_QUEUE = ""
+# What stands before a queue's name in the subject of its dead letters, where nothing else is said; in front, so that
+# no wildcard over the queue's own subjects brings them back.
+DEAD = "dead."
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events are handled together: `size` of them, or those that came within `within` seconds after the first."""
+
+    size: int = 100
+    within: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or not 0 <= self.within < inf:
+            raise UsageError(f"{self}: size is 1 or more, within is seconds, 0 or more")
+
+
+class DeliveryWords(TypedDict, total=False):
+    """The keyword arguments of `subscribe`, each a field of DeliveryOptions."""
+
+    queue: str | None
+    durable: bool | None
+    ack: AckMode
+    retry: Retry | None
+    dead_letter: str | bool | None
+    concurrency: int
+    order_by: OrderBy | None
+    prefetch: int | None
+    batch: Batch | None
+    timeout: float | None
+    start: Start
+    dedupe: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryOptions:
+    """How a subscriber gets its events. What is asked for and the broker cannot do is refused when the service starts.
+
+    Raises:
+        UsageError: an option is out of range, or two of them do not go together.
+    """
+
+    queue: str | None = OWN_QUEUE
+    """Who shares the events: each goes to one of those that name the same queue. Default: `<service>.<subscriber>`,
+    one copy for this subscriber, whatever the number of instances. None: every instance gets every event that comes
+    while it runs."""
+    durable: bool | None = None
+    """Whether the queue keeps its events while nobody takes them, and until they are settled. None: where the broker
+    can."""
+    ack: AckMode = "after_success"
+    """When an event counts as dealt with: after the handler has returned; `before` it is started, so that it is lost
+    where the handler fails or dies, and handled twice only where the connection is lost at that moment; or when the
+    handler says so, by `context.ack()`, `nack()` or `reject()`: `manual`."""
+    retry: Retry | None = None
+    """What is tried again, and when. None: as `Retry()` says, where the queue is durable."""
+    dead_letter: str | bool | None = None
+    """The subject to which an event goes that is given up, with the reason in its headers. True: `dead.<queue>`; None:
+    the same, where the queue is durable; False: nowhere, it is logged and gone."""
+    concurrency: int = 1
+    """How many events may wait for something at the same time; with 1 they are handled one after the other, in
+    order."""
+    order_by: OrderBy | None = None
+    """The field of the event, or a function of it, by which order is kept: events of one key are handled one after the
+    other, also across a retry and over all instances, while those of other keys go on."""
+    prefetch: int | None = None
+    """How many events that are not settled one instance may hold, no fewer than it handles at the same time. Default:
+    100, or more where concurrency and batch need it."""
+    batch: Batch | None = None
+    """Hand events over together: the handler takes a `list[Event]`. An event that comes again comes alone."""
+    timeout: float | None = None
+    """How long a handler may take, in seconds; then it is cancelled and has failed. None: as long as it takes."""
+    start: Start = "new"
+    """What a queue begins with that this subscriber is the first to make: `new` events, `all`, or all since a time."""
+    dedupe: float | None = None
+    """For how many seconds an event that is published again under the same id is recognised and not delivered."""
+
+    def __post_init__(self) -> None:
+        self._check_kinds()
+        self._check_ranges()
+        self._check_names()
+        if self.queue is None or self.durable is False:
+            self._check_nothing_durable()
+        if self.batch is not None and self.order_by is not None:
+            raise UsageError("batch and order_by do not go together: a batch holds events of many keys")
+        if self.ack == "before" and self.retry is not None:
+            raise UsageError("ack='before' and retry do not go together: what was acknowledged does not come again")
+
+    def needs(self, *, by_key: bool, wildcards: bool) -> Capabilities:
+        """What the broker must be able to do; `by_key`: events are published under the key that they are ordered by."""
+        return Capabilities(
+            queue_groups=self.queue is not None,
+            broadcast=self.queue is None,
+            wildcards=wildcards,
+            durable=bool(self.durable or self._durable_words()),
+            ordered=self.order_by is not None and not by_key,
+            ordered_keys=self.order_by is not None and by_key,
+            replay=self.start != "new",
+            dedupe=self.dedupe is not None,
+        )
+
+    def named(self, queue: str | None) -> DeliveryOptions:
+        """The same with the queue's real name."""
+        return replace(self, queue=queue)
+
+    def is_durable(self, capabilities: Capabilities) -> bool:
+        """Whether the queue is durable on a broker that can do this."""
+        return self.queue is not None and (capabilities.durable if self.durable is None else self.durable)
+
+    def dead_letter_subject(self) -> str | None:
+        """Where a durable queue's events go that are given up."""
+        if isinstance(self.dead_letter, str):
+            return self.dead_letter
+        return None if self.dead_letter is False else f"{DEAD}{self.queue}"
+
+    def to_durable(self) -> Durable:
+        """What is asked of the broker."""
+        return Durable(
+            prefetch=self.prefetch or max(PREFETCH, self._at_once()),
+            ordered=self.order_by is not None,
+            start=self.start,
+            dedupe=self.dedupe,
+            dead_letter=self.dead_letter_subject(),
+        )
+
+    def _at_once(self) -> int:
+        """How many events may be handled at the same time."""
+        return self.concurrency * (1 if self.batch is None else self.batch.size)
+
+    def _check_kinds(self) -> None:
+        if not isinstance(self.retry, Retry | None):
+            raise UsageError(f"retry={self.retry!r}: write Retry(attempts=...)")
+        if not isinstance(self.batch, Batch | None):
+            raise UsageError(f"batch={self.batch!r}: write Batch(size=...)")
+        if not isinstance(self.dead_letter, str | bool | None):
+            raise UsageError(f"dead_letter={self.dead_letter!r}: write a subject, such as TOPIC.name, True or False")
+        for name in ("concurrency", "prefetch"):
+            if not isinstance(number := getattr(self, name), int | None) or number is True:
+                raise UsageError(f"{name}={number!r}: write a whole number")
+        for name in ("timeout", "dedupe"):
+            if not isinstance(seconds := getattr(self, name), int | float | None):
+                raise UsageError(f"{name}={seconds!r}: write seconds, as a number")
+        if not (self.order_by is None or isinstance(self.order_by, str) or callable(self.order_by)):
+            raise UsageError(f"order_by={self.order_by!r}: write the name of a field, or a function of the event")
+
+    def _check_ranges(self) -> None:
+        if self.concurrency < 1:
+            raise UsageError(f"concurrency={self.concurrency}: write how many may run at the same time, 1 or more")
+        if self.timeout is not None and not self.timeout > 0:
+            raise UsageError(f"timeout={self.timeout}: write seconds, more than 0")
+        if self.dedupe is not None and not self.dedupe > 0:
+            raise UsageError(f"dedupe={self.dedupe}: write for how many seconds, more than 0")
+        if self.prefetch is not None and self.prefetch < self._at_once():
+            raise UsageError(
+                f"prefetch={self.prefetch}: concurrency and batch need {self._at_once()} or more, to be reached"
+            )
+        if self.ack not in ("after_success", "before", "manual"):
+            raise UsageError(f"ack={self.ack!r}: write 'after_success', 'before' or 'manual'")
+        if isinstance(self.start, datetime):
+            if self.start.tzinfo is None:
+                raise UsageError(f"start={self.start}: say in which time zone, such as datetime(..., tzinfo=UTC)")
+        elif self.start not in ("new", "all"):
+            raise UsageError(f"start={self.start!r}: write 'new', 'all' or a datetime")
+
+    def _check_names(self) -> None:
+        if self.queue:
+            check_subject(self.queue)
+        if isinstance(self.dead_letter, str):
+            check_subject(self.dead_letter)
+
+    def _check_nothing_durable(self) -> None:
+        words = self._durable_words()
+        if self.queue is None and self.durable:
+            words = ["durable", *words]
+        if words:
+            why = "queue=None has no queue" if self.queue is None else "durable=False keeps nothing"
+            raise UsageError(f"{', '.join(words)}: only a durable queue can do that, and {why}")
+
+    def _durable_words(self) -> list[str]:
+        """The options that were set and only a durable queue can keep."""
+        asked = {
+            "ack='manual'": self.ack == "manual",
+            "retry": self.retry is not None,
+            "dead_letter": bool(self.dead_letter),
+            "order_by": self.order_by is not None,
+            "prefetch": self.prefetch is not None,
+            "start": self.start != "new",
+            "dedupe": self.dedupe is not None,
+        }
+        return [word for word, is_set in asked.items() if is_set]

@@ -1,0 +1,270 @@
+"""What becomes of an event when its handler has ended: acknowledged, tried again, or given up as a dead letter.
+
+Publishing the dead letter comes before the acknowledgement, so that an event is in one place too many for a moment
+rather than in none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from eventmicro.broker import Broker
+from eventmicro.errors import (
+    Ack,
+    DecodeError,
+    EventMicroError,
+    MessageTooLarge,
+    Nack,
+    Reject,
+    Settlement,
+    UnsupportedMediaType,
+    describe_fields,
+)
+from eventmicro.message import Delivery, Message
+from eventmicro.options import AckMode, DeliveryOptions
+from eventmicro.retry import Retry
+from eventmicro.wire import DEAD_ATTEMPTS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT, MAX_REASON, header, header_line
+
+log = logging.getLogger(__name__)
+
+# An event that was delivered this many times as often as `retry` allows, and was settled not once, is given up without
+# being handled: it ends the process that handles it. Only the first one in the life of a process is: those that waited
+# behind it were delivered as often and are not to blame.
+WORN_OUT = 2
+# And no sooner than after this many: what an instance held and had not begun when it ended was delivered, too.
+LEAST_WORN_OUT = 10
+
+
+# No event waits longer for its next attempt, in seconds: 30 days, which every broker can count.
+LONGEST_DELAY = 30 * 86400.0
+
+
+class Settling(Protocol):
+    """What a subscriber does with its events when they have been handled."""
+
+    def refuses(self, delivery: Delivery) -> str | None:
+        """Why an event is to be given up without being handled; None where it is to be handled."""
+        ...
+
+    async def started(self, delivery: Delivery) -> None:
+        """It is about to be handled."""
+        ...
+
+    async def succeeded(self, delivery: Delivery) -> None:
+        """Its handler has returned."""
+        ...
+
+    async def failed(self, delivery: Delivery, error: BaseException, *, alone: bool = True) -> float | None:
+        """Its handler has raised; in how many seconds it is to be delivered again, or None: it is settled.
+
+        A CancelledError says nothing about the event: it is to be delivered again at once. Not `alone`: it was handled
+        together with others, and the error may be of any of them.
+        """
+        ...
+
+    async def give_up(self, delivery: Delivery, reason: str) -> float | None:
+        """Settle it as one that is not to be handled any more; returns as `failed`."""
+        ...
+
+
+class Live:
+    """For subscriptions whose broker keeps nothing: what went wrong is a line in the log."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def refuses(self, delivery: Delivery) -> str | None:
+        return None
+
+    async def started(self, delivery: Delivery) -> None:
+        """Nothing to settle."""
+
+    async def succeeded(self, delivery: Delivery) -> None:
+        """Nothing to settle."""
+
+    async def failed(self, delivery: Delivery, error: BaseException, *, alone: bool = True) -> float | None:
+        raised, error = error, _unwrapped(error)
+        if isinstance(error, asyncio.CancelledError):
+            log.warning("%s: event on %s cut off", self._name, delivery.subject)
+        elif isinstance(error, Nack | Reject):
+            log.warning("%s: event on %s is gone: %s; this queue is not durable", self._name, delivery.subject, error)
+        elif not isinstance(error, Ack):
+            log.error("%s: event on %s failed", self._name, delivery.subject, exc_info=raised if alone else None)
+        return None
+
+    async def give_up(self, delivery: Delivery, reason: str) -> float | None:
+        log.warning("%s: event on %s skipped, %s", self._name, delivery.subject, reason)
+        return None
+
+
+class Kept:
+    """For durable queues: an event is settled by what became of it, and given up only into the dead letters."""
+
+    def __init__(self, name: str, broker: Broker, options: DeliveryOptions, wildcards: bool = False) -> None:
+        self._name = name
+        self._broker = broker
+        self._wildcards = wildcards
+        self._queue = options.queue or ""
+        self._ack: AckMode = options.ack
+        self._retry = options.retry or Retry()
+        self._dead_letter = options.dead_letter_subject()
+        self._bearable = max(WORN_OUT * self._retry.attempts, LEAST_WORN_OUT)
+        self._worn_out = ""
+
+    def refuses(self, delivery: Delivery) -> str | None:
+        if delivery.attempt <= self._bearable or self._worn_out not in ("", delivery.id):
+            return None
+        self._worn_out = delivery.id
+        return f"delivered {delivery.attempt} times and never settled"
+
+    async def started(self, delivery: Delivery) -> None:
+        if self._ack == "before":
+            await delivery.ack()
+
+    async def succeeded(self, delivery: Delivery) -> None:
+        if self._ack != "manual":
+            await delivery.ack()
+
+    async def failed(self, delivery: Delivery, error: BaseException, *, alone: bool = True) -> float | None:
+        raised, error = error, _unwrapped(error)
+        if isinstance(error, Ack):
+            await delivery.ack()
+            return None
+        if isinstance(error, Reject):
+            return await self.give_up(delivery, f"rejected: {error}")
+        if isinstance(error, asyncio.CancelledError):
+            if delivery.attempt > self._bearable:
+                return await self.give_up(delivery, f"cancelled, after {delivery.attempt} deliveries")
+            return self._cut_off(delivery)
+        if self._ack == "before":
+            shown = raised if alone else None
+            log.error("%s: event on %s failed and is gone", self._name, delivery.subject, exc_info=shown)
+            return None
+        if not alone and not isinstance(error, Settlement):
+            return self._retry.delay(delivery.attempt)
+        shown = None if isinstance(error, Settlement) else raised
+        if self._again(error, delivery.attempt):
+            return self._say_again(delivery, error, shown)
+        self._say_failed(delivery, error, shown)
+        return await self.give_up(delivery, f"failed {delivery.attempt} times, the last time by {_describe(error)}")
+
+    async def give_up(self, delivery: Delivery, reason: str) -> float | None:
+        """Make it a dead letter, then acknowledge it; where that cannot be published it is to come again."""
+        if self._dead_letter is None:
+            log.error("%s: event on %s is given up: %s", self._name, delivery.subject, reason)
+        elif self._is_letter(delivery):
+            log.warning("%s: dead letter on %s stays there: %s", self._name, delivery.subject, reason)
+        else:
+            try:
+                await self._publish_dead_letter(self._dead_letter, delivery, reason)
+            except EventMicroError as error:
+                log.error("%s: event on %s is kept, its dead letter: %s", self._name, delivery.subject, error)
+                return self._retry.longest
+            log.warning("%s: event on %s went to %s: %s", self._name, delivery.subject, self._dead_letter, reason)
+        await delivery.ack()
+        return None
+
+    def _cut_off(self, delivery: Delivery) -> float | None:
+        is_gone = self._ack == "before"
+        what_now = "and is gone" if is_gone else "it will be delivered again"
+        log.warning("%s: event on %s cut off, %s", self._name, delivery.subject, what_now)
+        return None if is_gone else 0.0
+
+    def _again(self, error: BaseException, attempt: int) -> bool:
+        if isinstance(error, Nack):
+            return attempt < self._retry.attempts
+        return self._retry.again(error, attempt)
+
+    def _say_again(self, delivery: Delivery, error: BaseException, shown: BaseException | None) -> float:
+        asked = error.delay if isinstance(error, Nack) else None
+        delay = self._retry.delay(delivery.attempt) if asked is None else max(0.0, asked)
+        delay = min(delay, LONGEST_DELAY)
+        self._say_failed(delivery, error, shown, f", comes again in {delay:.3g} s")
+        return delay
+
+    def _say_failed(
+        self, delivery: Delivery, error: BaseException, shown: BaseException | None, what_now: str = ""
+    ) -> None:
+        log.log(
+            logging.INFO if isinstance(error, Settlement) else logging.ERROR,
+            "%s: event on %s failed, attempt %d of %d%s: %s",
+            self._name,
+            delivery.subject,
+            delivery.attempt,
+            self._retry.attempts,
+            what_now,
+            _describe(error),
+            exc_info=shown,
+        )
+
+    def _is_letter(self, delivery: Delivery) -> bool:
+        """Whether it is a dead letter that a wildcard brought from where it is kept, not one that was published again.
+
+        Of these new ones would be made without end.
+        """
+        return self._wildcards and header(delivery.headers, DEAD_SUBJECT) not in (None, delivery.subject)
+
+    async def _publish_dead_letter(self, subject: str, delivery: Delivery, reason: str) -> None:
+        about = {
+            DEAD_REASON: header_line(reason, MAX_REASON),
+            DEAD_ATTEMPTS: str(delivery.attempt),
+            DEAD_SUBJECT: delivery.subject,
+            DEAD_QUEUE: self._queue,
+        }
+        name = f"{self._queue}.{delivery.id}" if delivery.id else None
+        try:
+            await self._broker.publish(Message(subject, delivery.body, {**(delivery.headers or {}), **about}, id=name))
+        except MessageTooLarge:  # by its headers: with them it just fitted
+            await self._broker.publish(Message(subject, delivery.body, about, id=name))
+
+
+class ByHandler:
+    """Settles what a handler settles itself, by its context's `ack`, `nack` and `reject`.
+
+    again: has an event delivered again in so many seconds.
+    """
+
+    def __init__(self, settling: Settling, again: Callable[[Delivery, float], Awaitable[None]]) -> None:
+        self._settling = settling
+        self._again = again
+
+    async def ack(self, event: Delivery) -> None:
+        await event.ack()
+
+    async def nack(self, event: Delivery, delay: float | None) -> None:
+        await self._finish(event, await self._settling.failed(event, Nack(delay)))
+
+    async def reject(self, event: Delivery, reason: str) -> None:
+        await self._finish(event, await self._settling.give_up(event, reason or "rejected"))
+
+    async def _finish(self, event: Delivery, delay: float | None) -> None:
+        if delay is not None:
+            await self._again(event, delay)
+
+
+def why_unreadable(error: BaseException) -> str:
+    """Why an event could not be decoded, in words without its content."""
+    if isinstance(error, UnsupportedMediaType):
+        return f"it is in a form not taken here: {error.detail}"
+    if isinstance(error, DecodeError):
+        return f"it is {error}{describe_fields(error.errors)}"
+    return f"it could not be decoded: {type(error).__name__}"
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """What was raised, out of the groups that task groups put around it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _describe(error: BaseException) -> str:
+    """An error in a line, for whoever looks through the dead letters."""
+    try:
+        text = str(error).partition("\n")[0]
+    except Exception:  # it is the user's, and may have no words for itself
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
