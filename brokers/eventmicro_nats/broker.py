@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from nats.errors import Error, StaleConnectionError, UnexpectedEOF
 
-from eventmicro.broker import Capabilities, Receive
-from eventmicro.errors import Disconnected, MessageTooLarge, TransportError
+from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, Subscription
+from eventmicro.errors import Disconnected, MessageTooLarge, NotAllPublished, TransportError, Unsupported
 from eventmicro.message import Message
 from eventmicro_nats.driver import Driver, connect
 from eventmicro_nats.errors import plain, translate
+from eventmicro_nats.headers import read_headers
 from eventmicro_nats.settings import NatsSettings, read_url, without_secrets
 from eventmicro_nats.subscription import NatsSubscription
 
@@ -32,30 +35,47 @@ class NatsBroker:
     """
 
     capabilities = Capabilities(
-        request_reply=True, no_responders=True, queue_groups=True, broadcast=True, wildcards=True
+        request_reply=True,
+        no_responders=True,
+        queue_groups=True,
+        broadcast=True,
+        wildcards=True,
+        order="that of its publisher, while the connection stands",
+        delay="none: nothing is delivered again",
+        attempts="nothing: it is always 1",
+        twice="nothing",
+        stored="handed to the connection; who is not there does not get it",
     )
+    _settings_kind: ClassVar[type[NatsSettings]] = NatsSettings
+    _read_headers = staticmethod(read_headers)
 
     def __init__(self, url: str = "nats://127.0.0.1:4222", settings: NatsSettings | None = None) -> None:
-        self.settings = settings or read_url(url)
+        self.settings = settings or read_url(url, self._settings_kind)
         self.url = ",".join(self.settings.servers) if settings else without_secrets(url)
         self._driver: Driver | None = None
         self._subscriptions: list[NatsSubscription] = []
         self._refused: list[str] = []
         self._reviving: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
+        self._changed = asyncio.Event()
 
     @property
     def connected(self) -> bool:
         return self._driver is not None
 
+    @property
+    def online(self) -> bool:
+        return self._driver is not None and self._driver.is_connected
+
     async def connect(self) -> None:
         async with self._changing:
             if self._driver is None:
-                self._driver = await self._connect()
+                self._driver = await self._open()
 
     async def close(self) -> None:
         async with self._changing:
             driver, self._driver = self._driver, None
+            self._changed.set()
             if self._reviving is not None:
                 self._reviving.cancel()
                 await asyncio.wait([self._reviving])
@@ -64,6 +84,7 @@ class NatsBroker:
             self._subscriptions.clear()
             if driver is None:
                 return
+            await self._end(driver)
             try:
                 await self._send_the_rest(driver)
             finally:
@@ -85,10 +106,27 @@ class NatsBroker:
                 "%s: closed before all was sent, %d bytes: %s", self.url, driver.pending_data_size, plain(error)
             )
 
-    async def publish(self, message: Message) -> None:
+    async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
+        driver = self._driver or self._connected_driver()
+        if not driver.is_connected:
+            await self._wait_for_connection(message.subject, timeout)
+        await self.send(message)
+
+    async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
+        end = time.monotonic() + timeout
+        failed: dict[int, Exception] = {}
+        for number, message in enumerate(messages):
+            try:
+                await self.publish(message, timeout=end - time.monotonic())
+            except TransportError as error:
+                failed[number] = error
+        if failed:
+            raise NotAllPublished(failed=failed, confirmed=len(messages) - len(failed))
+
+    async def send(self, message: Message) -> None:
         driver = self._driver or self._connected_driver()
         if driver.pending_data_size > self.settings.outgoing_bytes:
-            await self._wait_for_room(driver, message)
+            await self._wait_for_room(driver, message.subject)
         headers = message.headers
         if headers is not None:
             self._check_size(driver, message, headers)
@@ -98,9 +136,13 @@ class NatsBroker:
             about = f"{message.subject}, {len(message.body)} bytes, max_payload {driver.max_payload}"
             raise translate(error, about) from error
 
-    async def subscribe(self, subject: str, receive: Receive, *, queue: str | None = None) -> NatsSubscription:
+    async def subscribe(
+        self, subject: str, receive: Receive, *, queue: str | None = None, durable: Durable | None = None
+    ) -> Subscription:
+        if durable is not None:
+            raise Unsupported(f"{self.url}: core NATS keeps no events; jetstream:// does")
         driver = self._connected_driver()
-        subscription = NatsSubscription(subject, queue, receive, self.settings)
+        subscription = NatsSubscription(subject, queue, receive, self.settings, self._read_headers)
         try:
             await subscription.open(driver)
         except Error as error:
@@ -115,8 +157,8 @@ class NatsBroker:
     async def flush(self) -> None:
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
-                while not (driver := self._connected_driver()).is_connected:  # noqa: ASYNC110  nats-py tells nobody
-                    await asyncio.sleep(0.05)
+                while not (driver := self._connected_driver()).is_connected:
+                    await self._change()
                 await driver.flush(FLUSH_TIMEOUT)
         except TimeoutError:
             raise Disconnected(f"{self.url}: the server did not answer within {FLUSH_TIMEOUT} s") from None
@@ -140,7 +182,22 @@ class NatsBroker:
             raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
         return self._driver
 
-    async def _wait_for_room(self, driver: Driver, message: Message) -> None:
+    async def _wait_for_connection(self, subject: str, timeout: float) -> None:
+        """Return when the connection stands; an event is not left in a buffer of which nobody knows what becomes."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._connected_driver().is_connected:
+                    await self._change()
+        except TimeoutError:
+            raise Disconnected(f"{subject}: {self.url} was away for {max(timeout, 0):g} s") from None
+
+    async def _change(self) -> None:
+        """Return when the connection is back, or closed."""
+        if self._changed.is_set():
+            self._changed = asyncio.Event()
+        await self._changed.wait()
+
+    async def _wait_for_room(self, driver: Driver, subject: str) -> None:
         """The server is slow, or away: what is published waits for it, within bounds."""
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
@@ -148,7 +205,7 @@ class NatsBroker:
                 while driver.is_connected and driver.pending_data_size > limit:  # noqa: ASYNC110  nats-py tells nobody
                     await asyncio.sleep(0.005)
         except TimeoutError:
-            raise Disconnected(f"{message.subject}: the server takes nothing and the outgoing buffer is full") from None
+            raise Disconnected(f"{subject}: the server takes nothing and the outgoing buffer is full") from None
 
     def _check_size(self, driver: Driver, message: Message, headers: dict[str, str]) -> None:
         """nats-py counts the body only, and a server that gets too much closes the connection."""
@@ -157,6 +214,13 @@ class NatsBroker:
             raise MessageTooLarge(
                 f"{message.subject}, {size} bytes with headers: over the server's max_payload of {driver.max_payload}"
             )
+
+    async def _open(self) -> Driver:
+        """Make the first connection, with all that lives as long as this broker is connected."""
+        return await self._connect()
+
+    async def _end(self, driver: Driver) -> None:
+        """End all that lives as long as this broker is connected."""
 
     async def _connect(self) -> Driver:
         return await connect(
@@ -169,7 +233,7 @@ class NatsBroker:
 
     async def _on_error(self, error: Exception) -> None:
         text = plain(error)
-        if isinstance(error, UnexpectedEOF | StaleConnectionError | OSError):
+        if isinstance(error, UnexpectedEOF | StaleConnectionError | OSError) or "expecting INFO" in text:
             log.debug("%s: %s", self.url, text)  # a lost connection, of which on_lost and on_back tell
             return
         if "permissions violation for subscription" in text.lower():
@@ -178,10 +242,11 @@ class NatsBroker:
 
     async def _on_lost(self) -> None:
         if self._driver is not None:
-            log.warning("%s: connection lost, reconnecting; events published meanwhile do not arrive here", self.url)
+            log.warning("%s: connection lost, reconnecting; live subscriptions miss what is sent meanwhile", self.url)
 
     async def _on_back(self) -> None:
-        log.warning("%s: connected again, %d subscriptions taken up", self.url, len(self._subscriptions))
+        self._changed.set()
+        log.warning("%s: connected again", self.url)
 
     async def _on_closed(self) -> None:
         """The server has ended the connection for good, as it does when credentials expire; make a new one."""
@@ -200,9 +265,18 @@ class NatsBroker:
         finally:
             self._reviving = None
 
-    async def _reopen(self, driver: Driver) -> None:
+    async def _take_up(self, driver: Driver) -> None:
+        """Move to a connection that was made anew."""
         for subscription in self._subscriptions:
             if not subscription.ended:
                 await subscription.open(driver)
+
+    async def _reopen(self, driver: Driver) -> None:
+        try:
+            await self._take_up(driver)
+        except BaseException:
+            driver.let_go()
+            await driver.close()
+            raise
         self._driver = driver
         await self._on_back()

@@ -13,16 +13,23 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from eventmicro.errors import ConnectionFailed
-from eventmicro.message import Delivery
 from eventmicro_nats.errors import is_final, plain
-from eventmicro_nats.intake import Intake
 from eventmicro_nats.parser import BatchParser
 from eventmicro_nats.settings import NatsSettings
 
 log = logging.getLogger(__name__)
 
+# How long a reconnect that is given up by a close may take to end, in seconds.
+CLOSE_TIMEOUT = 1.0
+
 ErrorCallback = Callable[[Exception], Awaitable[None]]
 Callback = Callable[[], Awaitable[None]]
+Take = Callable[[bytes, bytes, bytes, bytes], None]
+"""Takes subject, reply, body and raw headers of a subscription's message, in the read loop. It never raises."""
+
+
+class Perishable(bytes):
+    """A command of no use on another connection than the one that it was given to: whoever gave it does so again."""
 
 
 class Driver(Client):
@@ -34,33 +41,52 @@ class Driver(Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self._intakes: dict[int, Intake] = {}
+        self._takes: dict[int, Take] = {}
         self._ps = BatchParser(self, self._take)
 
-    async def subscribe_to(self, subject: str, queue: str, intake: Intake) -> Subscription:
-        """Subscribe, with the messages going to an intake instead of nats-py's own queue."""
+    async def subscribe_to(self, subject: str, queue: str, take: Take) -> Subscription:
+        """Subscribe, with the messages going to `take` instead of nats-py's own queue."""
         subscription = await self.subscribe(subject, queue, cb=_never_called)
-        self._intakes[subscription._id] = intake
+        self._takes[subscription._id] = take
         return subscription
 
-    def _take(self, sid: int, subject: bytes, reply: bytes, data: bytes) -> Awaitable[None] | None:
-        """A message without headers."""
-        intake = self._intakes.get(sid)
-        if intake is None:
-            return super()._process_msg(sid, subject, reply, data, b"")
-        _hand_over(intake, subject, reply, data, None)
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the server said of itself."""
+        return self._server_info
+
+    def push(self, command: bytes) -> None:
+        """Put a command into what goes out next, with no check at all; while the server is away it waits there."""
+        self._pending.append(command)
+        self._pending_data_size += len(command)
+        queue = self._flush_queue
+        if queue is not None and queue.empty() and self.is_connected:
+            queue.put_nowait(asyncio.Future())
+
+    def withdraw(self, subscription: Subscription) -> None:
+        """Unsubscribe; what the server has sent before still arrives."""
+        self.push(b"UNSUB %d\r\n" % subscription._id)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Unsubscribe; what the server has sent before is dropped."""
+        self.withdraw(subscription)
+        self.forget(subscription)
+
+    def _take(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> Awaitable[None] | None:
+        """A message that came whole."""
+        take = self._takes.get(sid)
+        if take is None:
+            return super()._process_msg(sid, subject, reply, data, headers)
+        take(subject, reply, data, headers)
         return None
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        intake = self._intakes.get(sid)
-        if intake is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
-            return
-        parsed = await self._process_headers(headers) if headers else None
-        _hand_over(intake, subject, reply, data, parsed)
+        waiting = self._take(sid, subject, reply, data, headers or b"")
+        if waiting is not None:
+            await waiting
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
-        self._intakes.pop(sid, None)
+        self._takes.pop(sid, None)
         super()._remove_sub(sid, max_msgs)
 
     def _connect_command(self) -> bytes:
@@ -71,7 +97,8 @@ class Driver(Client):
     async def _process_op_err(self, e: Exception) -> None:
         # nats-py would first wait until all that is unsent has gone out, which to a hung server takes for ever.
         self.let_go()
-        self._pending = [command for command in self._pending if command != PING_PROTO]
+        self._pending = [c for c in self._pending if c != PING_PROTO and not isinstance(c, Perishable)]
+        self._pending_data_size = sum(map(len, self._pending))
         await super()._process_op_err(e)
 
     async def _connect_to_server(self, s: Srv) -> None:
@@ -85,6 +112,10 @@ class Driver(Client):
         self._pending.clear()
         self._pending_data_size = 0
         await super()._close(status, do_cbs)
+        reconnecting = self._reconnection_task
+        if reconnecting is not None and reconnecting is not asyncio.current_task():
+            reconnecting.cancel()
+            await asyncio.wait([reconnecting], timeout=CLOSE_TIMEOUT)
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
         # nats-py would let the ping overtake what was published and subscribed before it, so that its answer says
@@ -116,16 +147,6 @@ class Driver(Client):
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
-
-
-def _hand_over(intake: Intake, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None) -> None:
-    """Nothing that a peer sends may end the read loop, in which this runs."""
-    try:
-        delivery = Delivery(subject.decode(), data, headers, reply.decode())
-    except UnicodeDecodeError:
-        log.warning("a message was skipped: its subject %r or reply subject is not UTF-8", subject[:100])
-        return
-    intake.take(delivery)
 
 
 async def _never_called(msg: Msg) -> None:

@@ -71,6 +71,13 @@ class Intake:
         if self._pump is not None:
             self._pump.cancel()
 
+    def give_back(self) -> list[Delivery]:
+        """Hand over no more; return what waits."""
+        waiting = [delivery for delivery, _ in self._waiting]
+        self._waiting.clear()
+        self.close()
+        return waiting
+
     def _keep(self, delivery: Delivery) -> None:
         if self._closed:
             return

@@ -7,16 +7,17 @@ from collections.abc import Awaitable, Callable
 
 from nats.protocol.parser import AWAITING_MSG_PAYLOAD, Parser
 
-Take = Callable[[int, bytes, bytes, bytes], Awaitable[None] | None]
-"""Takes sid, subject, reply and body of a message without headers; what it returns, if anything, is awaited."""
+Take = Callable[[int, bytes, bytes, bytes, bytes], Awaitable[None] | None]
+"""Takes sid, subject, reply, body and raw headers of a message; what it returns, if anything, is awaited."""
 
 CRLF = 2
 _match_msg = re.compile(rb"MSG ([^\s]+) (\d+) (?:([^\s]+) )?(\d+)\r\n").match
+_match_hmsg = re.compile(rb"HMSG ([^\s]+) (\d+) (?:([^\s]+) )?(\d+) (\d+)\r\n").match
 
 
 class BatchParser(Parser):
     """Reads the messages of a chunk with one match each and no copying of the rest, where nats-py's parser moves the
-    whole buffer twice a message. What is cut off at the chunk's end, has headers or is no message goes to that parser.
+    whole buffer twice a message. What is cut off at the chunk's end or is no message goes to that parser.
     """
 
     def __init__(self, client: object, take: Take) -> None:
@@ -26,14 +27,25 @@ class BatchParser(Parser):
     async def parse(self, data: bytes = b"") -> None:
         data = await self._complete(data)
         position, length = 0, len(data)
-        while (line := _match_msg(data, position)) is not None:
-            subject, sid, reply, size = line.groups(b"")
-            start = line.end()
-            end = start + int(size)
+        while True:
+            line = _match_msg(data, position)
+            if line is not None:
+                subject, sid, reply, size = line.groups(b"")
+                body = line.end()
+                end = body + int(size)
+                headers = b""
+            else:
+                line = _match_hmsg(data, position)
+                if line is None:
+                    break
+                subject, sid, reply, head, size = line.groups(b"")
+                body = line.end() + int(head)
+                end = line.end() + int(size)
+                headers = data[line.end() : body]
             if end + CRLF > length:
                 break
             position = end + CRLF
-            waiting = self._take(int(sid), subject, reply, data[start:end])
+            waiting = self._take(int(sid), subject, reply, data[body:end], headers)
             if waiting is not None:
                 await waiting
         if position < length:

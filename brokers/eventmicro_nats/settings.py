@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from eventmicro.errors import UsageError
@@ -82,10 +83,54 @@ class NatsSettings:
         return context
 
 
-_TYPES: dict[str, type] = {f.name: type(f.default) for f in fields(NatsSettings) if f.name != "servers"}
+@dataclass(frozen=True, slots=True)
+class JetStreamSettings(NatsSettings):
+    """A JetStream connection's settings: those of NATS, and how what is kept is made. Times are seconds, sizes bytes.
+
+    In a URL they follow behind `?`: `jetstream://a:4222,b:4222?replicas=3&max_age=604800`.
+    """
+
+    declare: str = "true"
+    """`true`: make the streams and queues that are missing. `check`: they must be there and fit. `false`: do not even
+    look; `stream` is where the queues are."""
+    stream: str = "EVENTS"
+    """The stream for those subjects that no other stream has."""
+    storage: str = "file"
+    """Where that stream keeps its events, if it is made from here: `file` or `memory`."""
+    replicas: int = 1
+    """On how many servers of a cluster it keeps them: 1, 3 or 5."""
+    max_age: float = 0.0
+    """For how long it keeps an event, settled or not; 0: for ever."""
+    max_bytes: int = -1
+    """How much it keeps; when it is full, publishing is refused. -1: as much as there is room."""
+    duplicate_window: float = 120.0
+    """For how long it knows an event's id, so that one that is sent again is stored once."""
+    ack_wait: float = 30.0
+    """After how long a process that is dead or cut off counts as such, and its events go to another; of queues that
+    are made from here, one that exists keeps its own. A handler may take as long as it likes."""
+
+    def __post_init__(self) -> None:
+        NatsSettings.__post_init__(self)
+        _check_choice("declare", self.declare, ("true", "check", "false"))
+        _check_choice("storage", self.storage, ("file", "memory"))
+        if _match_stream(self.stream) is None:
+            raise UsageError(f"stream={self.stream!r}: write letters, digits, '_' and '-' only")
+        if self.ack_wait < 0.2:
+            raise UsageError(f"ack_wait={self.ack_wait:g}: at least 0.2 s, for it takes time to extend it")
 
 
-def read_url(url: str) -> NatsSettings:
+_match_stream = re.compile(r"[A-Za-z0-9_-]+").fullmatch
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{name}={value!r}: there are {', '.join(choices)}")
+
+
+Settings = TypeVar("Settings", bound=NatsSettings)
+
+
+def read_url(url: str, kind: type[Settings]) -> Settings:
     """The settings that a URL says.
 
     Raises:
@@ -96,11 +141,11 @@ def read_url(url: str) -> NatsSettings:
     hosts, _, path = address.partition("/")
     if not hosts or path:
         raise UsageError(
-            f"NATS URL {without_secrets(url)!r}: write nats://host:4222, or several hosts with commas between"
+            f"NATS URL {without_secrets(url)!r}: write {scheme}://host:4222, or several hosts with commas between"
         )
     settings: dict[str, Any] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
-        settings[key] = _value(key, value)
+        settings[key] = _value(kind, key, value)
     userinfo, at, hosts = hosts.rpartition("@")
     if "@" in userinfo and "," in userinfo:
         raise UsageError(
@@ -108,17 +153,17 @@ def read_url(url: str) -> NatsSettings:
         )
     servers = []
     for host in hosts.split(","):
-        server = f"{scheme}://{host}"
+        server = f"{'nats' if scheme == 'jetstream' else scheme}://{host}"
         try:
             if not urlsplit(server).hostname or urlsplit(server).port == 0:
-                raise ValueError("write nats://host:4222, several hosts with commas between")
+                raise ValueError(f"write {scheme}://host:4222, several hosts with commas between")
         except ValueError as error:  # a port that is no number, too
             raise UsageError(f"NATS URL {without_secrets(url)!r}: {error}") from None
         servers.append(server)
     if at:
         user, colon, password = userinfo.partition(":")
         settings |= {"user": unquote(user), "password": unquote(password)} if colon else {"token": unquote(user)}
-    return NatsSettings(servers=tuple(servers), **settings)
+    return kind(servers=tuple(servers), **settings)
 
 
 def without_secrets(url: str) -> str:
@@ -127,12 +172,13 @@ def without_secrets(url: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
-def _value(key: str, value: str) -> Any:
-    if key not in _TYPES:
+def _value(settings: type[NatsSettings], key: str, value: str) -> Any:
+    types: dict[str, type] = {f.name: type(f.default) for f in fields(settings) if f.name != "servers"}
+    if key not in types:
         raise UsageError(
-            f"NATS URL: nothing is called {'(hidden)' if '@' in key else repr(key)}; there are {', '.join(_TYPES)}"
+            f"NATS URL: nothing is called {'(hidden)' if '@' in key else repr(key)}; there are {', '.join(types)}"
         )
-    kind = _TYPES[key]
+    kind = types[key]
     try:
         if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[value.lower()]

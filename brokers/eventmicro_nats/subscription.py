@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from nats.aio.subscription import Subscription
 from nats.errors import Error
 
 from eventmicro.broker import Receive
+from eventmicro.message import Delivery
 from eventmicro_nats.driver import Driver
 from eventmicro_nats.errors import plain
 from eventmicro_nats.intake import Intake
 from eventmicro_nats.settings import NatsSettings
 
 log = logging.getLogger(__name__)
+
+ReadHeaders = Callable[[bytes], dict[str, str] | None]
 
 # How long a server may take to answer that it sends no more, in seconds.
 ANSWER_TIMEOUT = 5.0
@@ -25,12 +29,15 @@ REPORT_INTERVAL = 1.0
 class NatsSubscription:
     """An interest in a subject; it outlives the nats-py subscription where a connection has to be made anew."""
 
-    def __init__(self, subject: str, queue: str | None, receive: Receive, settings: NatsSettings) -> None:
+    def __init__(
+        self, subject: str, queue: str | None, receive: Receive, settings: NatsSettings, read_headers: ReadHeaders
+    ) -> None:
         self.subject = subject
         self.queue = queue
         self.dropped = 0
         self.ended = False
         self._settings = settings
+        self._read_headers = read_headers
         self._driver: Driver | None = None
         self._inner: Subscription | None = None
         self._intake = Intake(receive, self._count_drop, settings.pending_messages, settings.pending_bytes)
@@ -40,7 +47,7 @@ class NatsSubscription:
     async def open(self, driver: Driver) -> None:
         """Subscribe on this connection."""
         self._driver = driver
-        self._inner = await driver.subscribe_to(self.subject, self.queue or "", self._intake)
+        self._inner = await driver.subscribe_to(self.subject, self.queue or "", self._take)
 
     async def drain(self) -> None:
         if self.ended or self._inner is None or self._driver is None:
@@ -52,6 +59,16 @@ class NatsSubscription:
             await self._intake.join()
         finally:
             self.end()
+
+    def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        try:
+            delivery = Delivery(
+                subject.decode(), data, self._read_headers(headers) if headers else None, reply.decode()
+            )
+        except UnicodeDecodeError:
+            log.warning("a message was skipped: its subject %r or reply subject is not UTF-8", subject[:100])
+            return
+        self._intake.take(delivery)
 
     async def _leave(self, inner: Subscription) -> None:
         """Unsubscribe, and return when all that the server had sent before has arrived."""

@@ -1,0 +1,70 @@
+"""A delivery of JetStream: what its reply subject says, and how it is settled."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from eventmicro.message import Delivery
+
+ACK = b"+ACK"
+NAK = b"-NAK"
+IN_PROGRESS = b"+WPI"
+
+
+class Settles(Protocol):
+    """Where a delivery is settled: the subscription that it came by."""
+
+    def settle(self, delivery: JetStreamDelivery, word: bytes) -> None: ...
+
+
+class JetStreamDelivery(Delivery):
+    """An event that is to be settled.
+
+    Attributes:
+        sequence: its place in the stream.
+        stored: when it was stored, as the server writes it: with the sequence it tells apart any two events.
+        settle_at: the subject where it is settled.
+        leased: when the server's lease on it began, in seconds of the loop's clock.
+    """
+
+    __slots__ = ("_home", "leased", "sequence", "settle_at", "stored")
+
+    def __init__(
+        self,
+        home: Settles,
+        sequence: int,
+        stored: bytes,
+        settle_at: bytes,
+        leased: float,
+        subject: str,
+        body: bytes,
+        headers: dict[str, str] | None,
+        attempt: int,
+    ) -> None:
+        Delivery.__init__(self, subject, body, headers, "", attempt, None, str(sequence))
+        self.sequence = sequence
+        self.stored = stored
+        self.settle_at = settle_at
+        self.leased = leased
+        self._home = home
+
+    def command(self, word: bytes) -> bytes:
+        """What tells the server a word on it."""
+        return b"PUB %b %d\r\n%b\r\n" % (self.settle_at, len(word), word)
+
+    async def ack(self) -> None:
+        self._home.settle(self, ACK)
+
+    async def nack(self, delay: float = 0.0) -> None:
+        self._home.settle(self, b'-NAK {"delay": %d}' % int(delay * 1e9) if delay > 0 else NAK)
+
+
+def read_settle_subject(subject: bytes) -> tuple[int, int, bytes]:
+    """The attempt, the sequence and the time of storing that it names.
+
+    `$JS.ACK.<stream>.<consumer>.<attempt>.<sequence>.<sequence in the queue>.<time>.<left>` has nine tokens; the later
+    form has domain and account before the stream, and may have a token more at the end.
+    """
+    tokens = subject.split(b".")
+    first = 4 if len(tokens) == 9 else 6
+    return int(tokens[first]), int(tokens[first + 1]), tokens[first + 3]

@@ -1,0 +1,63 @@
+"""The headers of a NATS message: read from the wire, and written to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from eventmicro.errors import UsageError
+from eventmicro.wire import STATUS
+
+VERSION = b"NATS/1.0"
+MESSAGE_ID = "Nats-Msg-Id"
+PIN_ID = "Nats-Pin-Id"
+DESCRIPTION = "Description"
+
+_CRLF = b"\r\n"
+_PIN = b"\r\n%b:" % PIN_ID.encode()
+_ID_FIRST = b"%b\r\n%b:" % (VERSION, MESSAGE_ID.encode())
+_match_name = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_NEWLINES = {0x0D: " ", 0x0A: " "}
+
+
+def read_headers(raw: bytes) -> dict[str, str] | None:
+    """The headers by name, with what the server says in the first line as `Status` and `Description`; None: no header.
+
+    A line that is no header is left out, and what is not UTF-8 is replaced: what a peer sends is never an error here.
+    """
+    first, _, rest = raw.partition(_CRLF)
+    headers = {}
+    status, _, description = first[len(VERSION) :].strip().decode(errors="replace").partition(" ")
+    if status:
+        headers[STATUS] = status
+    if description:
+        headers[DESCRIPTION] = description
+    for line in rest.split(_CRLF):
+        name, colon, value = line.partition(b":")
+        if colon:
+            headers[name.strip().decode(errors="replace")] = value.strip().decode(errors="replace")
+    return headers or None
+
+
+def read_event_headers(raw: bytes) -> dict[str, str] | None:
+    """The same without what JetStream and its publishers need among themselves; None at once where there is no more."""
+    if raw.startswith(_ID_FIRST) and raw.count(_CRLF) == (4 if _PIN in raw else 3):
+        return None
+    headers = read_headers(raw) or {}
+    headers.pop(MESSAGE_ID, None)
+    headers.pop(PIN_ID, None)
+    return headers or None
+
+
+def write_headers(headers: Mapping[str, str]) -> bytes:
+    """The lines of these headers, without the version in front and the empty line behind.
+
+    Raises:
+        UsageError: a name that is none.
+    """
+    lines = []
+    for name, value in headers.items():
+        if _match_name(name) is None:
+            raise UsageError(f"{name!r} cannot be the name of a header: write letters, digits and '-'")
+        lines.append(f"{name}: {value.strip().translate(_NEWLINES)}\r\n")
+    return "".join(lines).encode()

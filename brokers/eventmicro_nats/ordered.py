@@ -1,0 +1,343 @@
+"""An ordered subscription: the queue is pinned to one client, which hands nothing over before its turn.
+
+The server sends a queue's events to the client that it has pinned, and to another when that one asks no more. But an
+event comes again behind those that are on their way already, and those that the former client had not settled come
+again only when its lease runs out. So what has arrived is kept in the order of the stream, and waits
+- after a nack: until that event has come again;
+- after another client was pinned, or the connection lost: until the server counts no event as delivered that is not
+  here. What it sent to the lost connection is called back, so that it does not come only when its lease runs out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Awaitable, Callable
+from itertools import count
+from math import inf
+from typing import Any
+
+from nats.errors import Error
+
+from eventmicro.broker import Receive
+from eventmicro.errors import EventMicroError
+from eventmicro_nats.api import Api, ApiError
+from eventmicro_nats.consumer import HEARTBEAT, DurableSubscription, FindQueue
+from eventmicro_nats.deliveries import ACK, NAK, JetStreamDelivery
+from eventmicro_nats.driver import Driver, Perishable
+from eventmicro_nats.errors import plain
+from eventmicro_nats.headers import PIN_ID, read_headers
+from eventmicro_nats.queues import PIN_GROUP, Queue, pin_timeout
+from eventmicro_nats.streams import NANO
+
+log = logging.getLogger(__name__)
+
+# How often the server is asked whether the former client's events are all settled or here, in seconds.
+LOOK = 0.1
+LOOK_TIMEOUT = 5.0
+# In how long a part of the stream, in sequences, events are called back one by one.
+LONGEST_GAP = 10_000
+# After which part of its time a lease that was not extended counts as lost: it was extended on the way there.
+LAPSE = 0.75
+BURST = 100
+
+_PIN = PIN_ID.encode()
+_SIGN_OF_LIFE = b"alive"
+
+
+class OrderedSubscription(DurableSubscription):
+    """The events of one ordered queue, while it is pinned to this client."""
+
+    _intake: OrderedIntake
+
+    def __init__(self, queue: Queue, find: FindQueue, receive: Receive, prefetch: int, api: Api) -> None:
+        super().__init__(queue, find, receive, prefetch)
+        self._api = api
+        self._pin = ""
+        self._missing = False  # whether events are awaited that the server counts as delivered
+        self._alone = False  # whether they can be nowhere but on their way here, as for this pin all were here once
+        self._may_ask_for_one = False
+        self._looked_at_leases = self._loop.time()
+        self._taking_over: asyncio.Task[None] | None = None
+
+    def _make_intake(self, receive: Receive) -> OrderedIntake:
+        return OrderedIntake(receive, lambda: len(self.unsettled) - len(self._intake) < self._prefetch)
+
+    async def open(self, driver: Driver) -> None:
+        await super().open(driver)
+        if self._pin and not self.ended:
+            self._look_for_others()
+
+    def lost(self) -> None:
+        super().lost()
+        self._intake.close_gate()
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+
+    def settle(self, delivery: JetStreamDelivery, word: bytes) -> None:
+        if word is not ACK and self.unsettled.get(delivery.sequence) is delivery:
+            self._intake.returning.add(delivery.sequence)
+        super().settle(delivery, word)
+        if self._loop.time() - self._looked_at_leases > self._queue.ack_wait / 2:
+            self._let_lapse()  # this process stood still
+        self._intake.go_on()
+
+    def _stop_asking(self) -> None:
+        super()._stop_asking()
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+
+    def _hand_on(self) -> None:
+        """Let the server pin another client at once."""
+        if self._pin and self._driver is not None and self._driver.is_connected:
+            self._pin = ""
+            body = b'{"group":"%b"}' % PIN_GROUP.encode()
+            subject = f"$JS.API.CONSUMER.UNPIN.{self._queue.stream}.{self._queue.consumer}".encode()
+            self._driver.push(b"PUB %b %d\r\n%b\r\n" % (subject, len(body), body))
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        return [*super().tasks, *([self._taking_over] if self._taking_over is not None else [])]
+
+    # -- leases ------------------------------------------------------------------------------------------------
+
+    def _extend_leases(self, driver: Driver, age: float) -> None:
+        self._let_lapse()
+        super()._extend_leases(driver, age)
+
+    def _let_lapse(self) -> None:
+        """Give up what goes to another by now, for the connection was away or this process stood still.
+
+        Whoever has begun with one of them goes on; nothing else of them is begun here.
+        """
+        now = self._looked_at_leases = self._loop.time()
+        lapsed = [d for d in self.unsettled.values() if now - d.leased > LAPSE * self._queue.ack_wait]
+        for delivery in lapsed:
+            delivery.lapsed = True
+            del self.unsettled[delivery.sequence]
+        if lapsed:
+            self._intake.drop_lapsed()
+            if self._pin and not self.ended:
+                self._look_for_others()
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    def _room(self) -> int:
+        """One at least while earlier events are awaited: no room would be left for them by what came too early.
+
+        Those that were given back come at once, but of others nobody knows when: they are asked for now and then.
+        """
+        awaited = self._intake.returning or (self._missing and self._may_ask_for_one)
+        return max(super()._room(), 1) if awaited and self._expected == 0 else super()._room()
+
+    def _request(self, driver: Driver, batch: int) -> None:
+        self._may_ask_for_one = False
+        self._send_request(driver, self._body(batch, b""))
+
+    def _body(self, batch: int, more: bytes) -> bytes:
+        lifetime = pin_timeout(self._queue.ack_wait) / 3
+        pin = b',"id":"%b"' % self._pin.encode() if self._pin else b""
+        return b'{"batch":%d,"expires":%d,"idle_heartbeat":%d,"group":"%b"%b%b}' % (
+            batch,
+            lifetime * NANO,
+            min(HEARTBEAT, lifetime / 2) * NANO,
+            PIN_GROUP.encode(),
+            pin,
+            more,
+        )
+
+    def _tick(self) -> None:
+        self._let_lapse()
+        super()._tick()
+        if self._driver is None or not self._driver.is_connected:
+            return
+        if self._pin and not self.ended and self._expected == 0:
+            # It asks for no event, having enough of them, but an event of one byte, so that it counts as alive.
+            self._send_request(self._driver, self._body(1, b',"max_bytes":1'), _SIGN_OF_LIFE)
+
+    # -- taking ------------------------------------------------------------------------------------------------
+
+    def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        if self._pin.encode() not in headers or not self._pin:
+            self._be_pinned((read_headers(headers) or {}).get(PIN_ID, ""))
+        waiting = self._intake.first
+        super()._take(subject, reply, data, headers)
+        if self._intake.first < waiting:  # an earlier one has come, so more of them may
+            self._may_ask_for_one = True
+            self._ask_soon()
+
+    def _be_pinned(self, pin: str) -> None:
+        if pin and pin != self._pin and not self.ended:
+            self._pin, self._alone = pin, False
+            self._intake.returning.clear()
+            self._look_for_others()
+
+    def _take_status(self, subject: bytes, status: dict[str, str]) -> None:
+        if status.get("Status") == "423":
+            self._be_unpinned()
+            self._expected = max(0, self._expected - int(status.get("Nats-Pending-Messages", self._expected)))
+            self._ask_soon()
+        elif not subject.endswith(_SIGN_OF_LIFE):
+            super()._take_status(subject, status)
+
+    def _be_unpinned(self) -> None:
+        """Another client is pinned: what was not handed over yet goes there."""
+        self._pin, self._alone = "", False
+        self._intake.returning.clear()
+        self._intake.close_gate()
+        for delivery in self._intake.take_back():
+            DurableSubscription.settle(self, delivery, NAK)
+
+    # -- taking over -------------------------------------------------------------------------------------------
+
+    def _look_for_others(self) -> None:
+        """Hand nothing over until what the former client has not settled is here."""
+        self._intake.close_gate()
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+        self._taking_over = asyncio.create_task(self._take_over(), name=f"eventmicro {self} takes over")
+
+    async def _take_over(self) -> None:
+        task = asyncio.current_task()
+        called_back = False
+        try:
+            while True:
+                info = await self._look()
+                pinned = (info.get("priority_groups") or [{}])[0].get("pinned_client_id")
+                if pinned and pinned != self._pin:
+                    self._be_unpinned()
+                    return
+                self._missing = bool(info) and self._misses_some(info)
+                if pinned and not self._missing:
+                    self._alone = True
+                    self._intake.open_gate()
+                    return
+                if pinned and self._alone and not called_back:
+                    called_back = True
+                    self._call_back(info["ack_floor"]["stream_seq"] + 1, info["delivered"])
+                self._may_ask_for_one = True
+                self._ask_soon()
+                await asyncio.sleep(LOOK)
+        finally:
+            self._missing = False
+            if self._taking_over is task:
+                self._taking_over = None
+
+    def _misses_some(self, info: dict[str, Any]) -> bool:
+        """Whether the server counts events as delivered that are not here; later ones may have come since it did."""
+        last = info["delivered"]["stream_seq"]
+        return bool(info["num_ack_pending"] > sum(sequence <= last for sequence in self.unsettled))
+
+    async def _look(self) -> dict[str, Any]:
+        """What the server says of the queue; nothing where that cannot be told now."""
+        what = f"CONSUMER.INFO.{self._queue.stream}.{self._queue.consumer}"
+        try:
+            return await self._api.call(what, deadline=self._loop.time() + LOOK_TIMEOUT)
+        except (EventMicroError, ApiError, Error) as error:
+            log.warning("%s waits, for it cannot see whether another client has its events: %s", self, plain(error))
+            return {}
+
+    def _call_back(self, first: int, delivered: dict[str, int]) -> None:
+        """Have those sent again that are not here; the server passes over what is settled or of no concern."""
+        last, number = delivered["stream_seq"], delivered["consumer_seq"]
+        if self._driver is None or last - first > LONGEST_GAP:
+            return
+        subject = f"$JS.ACK.{self._queue.stream}.{self._queue.consumer}.1".encode()
+        for sequence in range(first, last + 1):
+            if sequence not in self.unsettled:
+                command = b"PUB %b.%d.%d.0.0 %d\r\n%b\r\n" % (subject, sequence, number, len(NAK), NAK)
+                self._driver.push(Perishable(command))
+
+
+class OrderedIntake:
+    """Hands deliveries over in the order of the stream, those that are to come again first.
+
+    Args:
+        receive: what they are handed to.
+        has_room: whether fewer than may be are there unsettled.
+
+    Attributes:
+        returning: the sequences that were given back and are awaited before any other.
+    """
+
+    def __init__(self, receive: Receive, has_room: Callable[[], bool]) -> None:
+        self.returning: set[int] = set()
+        self.is_open = False
+        self._receive = receive
+        self._has_room = has_room
+        self._waiting: list[tuple[int, JetStreamDelivery]] = []
+        self._pump: asyncio.Task[None] | None = None
+        self._handing_over = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def first(self) -> float:
+        """The sequence of the first that waits; infinite where none does."""
+        return self._waiting[0][0] if self._waiting else inf
+
+    def take(self, delivery: JetStreamDelivery) -> None:
+        heapq.heappush(self._waiting, (delivery.sequence, delivery))
+        self.go_on()
+
+    def open_gate(self) -> None:
+        self.is_open = True
+        self.go_on()
+
+    def close_gate(self) -> None:
+        self.is_open = False
+
+    def take_back(self) -> list[JetStreamDelivery]:
+        """What waits, in order; it does so no more."""
+        waiting, self._waiting = [delivery for _, delivery in sorted(self._waiting)], []
+        return waiting
+
+    def drop_lapsed(self) -> None:
+        self._waiting = [(sequence, delivery) for sequence, delivery in self._waiting if not delivery.lapsed]
+        heapq.heapify(self._waiting)
+
+    def give_back(self) -> list[JetStreamDelivery]:
+        """Hand over no more; return what waits."""
+        self.close_gate()
+        if self._pump is not None:
+            self._pump.cancel()
+        return self.take_back()
+
+    def go_on(self) -> None:
+        """Hand over what may be; one that is settled while it is handed over leaves that to who does it."""
+        if self._pump is None and not self._handing_over and self._has_next():
+            room = self._hand_over()
+            if room is not None or self._has_next():
+                self._pump = asyncio.ensure_future(self._hand_over_waiting(room))
+
+    def _has_next(self) -> bool:
+        if not self.is_open or not self._waiting or not self._has_room():
+            return False
+        return not self.returning or self._waiting[0][0] in self.returning
+
+    def _hand_over(self) -> Awaitable[None] | None:
+        sequence, delivery = heapq.heappop(self._waiting)
+        self.returning.discard(sequence)
+        self._handing_over = True
+        try:
+            return self._receive(delivery)
+        except Exception:  # it never should; the connection must not die of it
+            log.exception("a consumer of %s raised", delivery.subject)
+            return None
+        finally:
+            self._handing_over = False
+
+    async def _hand_over_waiting(self, room: Awaitable[None] | None) -> None:
+        try:
+            for number in count(1):
+                if room is not None:
+                    await room
+                elif number % BURST == 0:
+                    await asyncio.sleep(0)
+                if not self._has_next():
+                    return
+                room = self._hand_over()
+        finally:
+            self._pump = None
