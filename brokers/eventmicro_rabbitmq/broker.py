@@ -1,0 +1,274 @@
+"""RabbitBroker: the broker port over RabbitMQ."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive
+from eventmicro.errors import (
+    Disconnected,
+    EventMicroError,
+    MessageTooLarge,
+    NotAllPublished,
+    Unsupported,
+    UsageError,
+)
+from eventmicro.message import Message
+from eventmicro.wire import CONTENT_TYPE
+from eventmicro_rabbitmq.declare import Declarer
+from eventmicro_rabbitmq.driver import close_channel, open_channel
+from eventmicro_rabbitmq.durable import DurableSubscription
+from eventmicro_rabbitmq.errors import DriverError, translate
+from eventmicro_rabbitmq.frames import Properties
+from eventmicro_rabbitmq.link import Link
+from eventmicro_rabbitmq.live import LiveSubscription
+from eventmicro_rabbitmq.publisher import Confirm, Publisher
+from eventmicro_rabbitmq.retry import Retries
+from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url, without_secrets
+from eventmicro_rabbitmq.topology import binding_key, check_length, check_supported, dead_exchange
+
+log = logging.getLogger(__name__)
+
+# How long `flush` and `close` wait for the server, in seconds.
+FLUSH_TIMEOUT = 5.0
+# How long `subscribe` waits for a lost connection, in seconds.
+SUBSCRIBE_TIMEOUT = 10.0
+# Headers by which RabbitMQ would send a message to further queues.
+ROUTING_HEADERS = ("CC", "BCC")
+# The longest name of a header that AMQP takes, in bytes.
+LONGEST_HEADER_NAME = 128
+
+Subscription = DurableSubscription | LiveSubscription
+
+
+class RabbitBroker:
+    """Two connections to RabbitMQ, one to publish and one to consume; see `eventmicro.broker.Broker`.
+
+    There are two because RabbitMQ stops reading from a connection that publishes when its disk or memory is short: what
+    is consumed can be settled meanwhile, which makes room.
+
+    Args:
+        url: `amqp://user:password@host:5672/vhost` or `amqps://...`; settings may follow, as `?connect_timeout=30`.
+        settings: the settings as an object, in place of a URL.
+    """
+
+    capabilities = Capabilities(
+        queue_groups=True,
+        broadcast=True,
+        wildcards=True,
+        durable=True,
+        persistent=True,
+        crash_attempts=True,
+        ordered=True,
+        ordered_keys=True,
+        order="As published by one connection; what is delivered again comes first. With `order_by` one instance at a "
+        "time; only where it is killed while it tries an event again, that one comes after those it also held.",
+        delay="Within 10 %, and not below 50 ms: it is rounded to a ladder of waiting queues.",
+        attempts="Counted by RabbitMQ and by a header over delayed retries; what an instance held unhandled when it "
+        "ended counts, too.",
+        twice="What was not settled when its connection was lost or its instance died; a delayed retry whose copy was "
+        "stored then; what was handled for longer than RabbitMQ's consumer_timeout, 30 minutes by default; "
+        "a publish that was tried again after Unconfirmed.",
+        stored="Every queue that takes it has it on disk, on most of its nodes.",
+    )
+
+    def __init__(self, url: str = "amqp://127.0.0.1:5672", settings: RabbitSettings | None = None) -> None:
+        self.settings = settings or read_url(url)
+        self.url = address_of(self.settings) if settings else without_secrets(url)
+        self._publishing: Link | None = None
+        self._consuming: Link | None = None
+        self._publisher: Publisher | None = None
+        self._subscriptions: list[Subscription] = []
+        self._changing = asyncio.Lock()
+        self._was_online = False
+
+    @property
+    def connected(self) -> bool:
+        return self._publisher is not None
+
+    @property
+    def online(self) -> bool:
+        links = (self._publishing, self._consuming)
+        return all(link is not None and link.online for link in links)
+
+    async def connect(self) -> None:
+        async with self._changing:
+            if self._publisher is not None:
+                return
+            publishing, consuming = (Link(self.settings, self._on_lost, self._on_back) for _ in range(2))
+            try:
+                await publishing.open()
+                await consuming.open()
+            except BaseException:
+                await publishing.close()
+                raise
+            self._publishing, self._consuming, self._was_online = publishing, consuming, True
+            self._declarer = Declarer(self.settings)
+            self._publisher = Publisher(publishing, self._declarer.exchange)
+            self._retries = Retries(publishing, self._publisher, Declarer(self.settings))
+
+    async def close(self) -> None:
+        async with self._changing:
+            publisher, self._publisher = self._publisher, None
+            publishing, consuming = self._publishing, self._consuming
+            subscriptions, self._subscriptions = self._subscriptions, []
+            if publisher is None or publishing is None or consuming is None:
+                return
+            try:
+                await self._settle_the_rest(publisher, publishing)
+                await asyncio.gather(*(subscription.close() for subscription in subscriptions))
+            finally:
+                self._publishing = self._consuming = None
+                await asyncio.gather(publishing.close(), consuming.close())
+                await publisher.close()
+
+    async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
+        await (await self._send(message, asyncio.get_running_loop().time() + timeout))
+
+    async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
+        deadline = asyncio.get_running_loop().time() + timeout
+        on_their_way: dict[int, Confirm] = {}
+        failed: dict[int, Exception] = {}
+        for number, message in enumerate(messages):
+            try:
+                on_their_way[number] = await self._send(message, deadline)
+            except EventMicroError as error:
+                failed[number] = error
+        for number, confirm in on_their_way.items():
+            try:
+                await confirm
+            except EventMicroError as error:
+                failed[number] = error
+        if failed:
+            raise NotAllPublished(failed=failed, confirmed=len(messages) - len(failed))
+
+    async def send(self, message: Message) -> None:
+        raise Unsupported(f"{self.url} carries no calls; call over nats:// or memory://")
+
+    def inbox(self) -> str:
+        raise Unsupported(f"{self.url} carries no calls; call over nats:// or memory://")
+
+    async def subscribe(
+        self, subject: str, receive: Receive, *, queue: str | None = None, durable: Durable | None = None
+    ) -> Subscription:
+        link = self._link()
+        subscription = self._subscription(link, subject, receive, queue, durable)
+        try:
+            async with asyncio.timeout(SUBSCRIBE_TIMEOUT):
+                await _open(subscription, link)
+        except TimeoutError:
+            raise Disconnected(f"subscription to {subject}: RabbitMQ did not answer in time") from None
+        except DriverError as error:
+            raise translate(error, f"subscription to {subject}") from error
+        self._subscriptions = [s for s in self._subscriptions if not s.ended or isinstance(s, DurableSubscription)]
+        self._subscriptions.append(subscription)
+        return subscription
+
+    async def flush(self) -> None:
+        link, publisher = self._link(), self._connected_publisher()
+        try:
+            async with asyncio.timeout(FLUSH_TIMEOUT):
+                await publisher.idle()
+                await close_channel(await open_channel(await link.wait()))
+                for subscription in self._subscriptions:
+                    await subscription.stands()
+        except TimeoutError:
+            raise Disconnected(f"{self.url}: the server did not answer within {FLUSH_TIMEOUT:g} s") from None
+        except DriverError as error:
+            raise translate(error, self.url) from error
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _send(self, message: Message, deadline: float) -> Confirm:
+        publisher = self._publisher or self._connected_publisher()
+        if len(message.body) > self.settings.max_payload:
+            raise MessageTooLarge(
+                f"{message.subject}: {len(message.body)} bytes, over the {self.settings.max_payload} of max_payload"
+            )
+        properties = _properties(message, check_length(message.id) if message.id else publisher.new_id())
+        return await publisher.send(
+            self.settings.exchange,
+            check_length(message.subject),
+            properties,
+            message.body,
+            mandatory=self.settings.mandatory,
+            deadline=deadline,
+        )
+
+    def _subscription(
+        self, link: Link, subject: str, receive: Receive, queue: str | None, durable: Durable | None
+    ) -> Subscription:
+        binding_key(subject)
+        if durable is None:
+            return LiveSubscription(subject, queue, receive, link, self._declarer)
+        if queue is None:
+            raise UsageError(f"subscription to {subject}: a durable one needs a queue")
+        check_supported(durable)
+        check_length(queue)
+        dead = dead_exchange(self.settings.exchange)
+        return DurableSubscription(subject, queue, durable, receive, link, self._declarer, dead, self._retries.postpone)
+
+    def _link(self) -> Link:
+        self._connected_publisher()
+        assert self._consuming is not None
+        return self._consuming
+
+    def _connected_publisher(self) -> Publisher:
+        if self._publisher is None:
+            raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
+        return self._publisher
+
+    async def _settle_the_rest(self, publisher: Publisher, link: Link) -> None:
+        """Wait within bounds until the server has all that was published."""
+        try:
+            async with asyncio.timeout(FLUSH_TIMEOUT):
+                await publisher.idle()
+        except TimeoutError:
+            log.warning("%s: closed before %d messages were confirmed", self.url, len(publisher))
+
+    def _on_lost(self, reason: str) -> None:
+        if self._was_online:
+            self._was_online = False
+            log.warning("%s: connection lost, reconnecting: %s", self.url, reason)
+
+    def _on_back(self) -> None:
+        if self.online and not self._was_online:
+            self._was_online = True
+            log.warning("%s: connected again, %d subscriptions are taken up", self.url, len(self._subscriptions))
+
+
+async def _open(subscription: Subscription, link: Link) -> None:
+    """Begin a subscription, again where the connection is lost meanwhile."""
+    while True:
+        connection = await link.wait()
+        try:
+            return await subscription.open(connection)
+        except DriverError:
+            if not connection.lost.done():
+                raise
+
+
+def _properties(message: Message, id: str) -> Properties:
+    headers: Any = message.headers
+    if not headers:
+        return Properties(delivery_mode=2, message_id=id)
+    content_type = headers.get(CONTENT_TYPE)
+    if content_type is not None:
+        headers = {name: value for name, value in headers.items() if name != CONTENT_TYPE}
+    for name in headers:
+        if name in ROUTING_HEADERS:
+            raise UsageError(f"{message.subject}: header {name} means further queues to RabbitMQ; name it otherwise")
+        if len(name) > LONGEST_HEADER_NAME:
+            raise UsageError(f"{message.subject}: header {name[:40]}…: names have up to {LONGEST_HEADER_NAME} signs")
+    return Properties(delivery_mode=2, message_id=id, content_type=content_type, headers=headers)

@@ -1,0 +1,137 @@
+"""Consumer: takes a queue's events on a channel of its own, and does so again whenever that has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from eventmicro_rabbitmq.driver import CALL_TIMEOUT, Channel, Connection, close_channel, end_task
+from eventmicro_rabbitmq.errors import DriverError, plain
+from eventmicro_rabbitmq.link import Link
+
+log = logging.getLogger(__name__)
+
+# A channel has one consumer, so that its name need not tell it from others.
+TAG = "eventmicro"
+# How long the server may take to answer that it sends no more, in seconds.
+LEAVE_TIMEOUT = 3.0
+# How long to wait before what failed is tried again, in seconds: at first, and at most.
+FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
+
+
+class Consumer:
+    """A consumer from `open` to `close`, over all the channels that it has in this time.
+
+    Args:
+        name: what it takes from, for the log.
+        start: opens a channel, makes what it needs there and begins to consume.
+        on_ended: called when a channel has ended, and all that came on it is lost here.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        name: str,
+        start: Callable[[Connection], Awaitable[Channel]],
+        on_ended: Callable[[], None],
+    ) -> None:
+        self.channel: Channel | None = None
+        self._link = link
+        self._name = name
+        self._start = start
+        self._on_ended = on_ended
+        self._gone = asyncio.Event()
+        self._standing = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._old: Channel | None = None
+        self._left = False
+
+    async def open(self, connection: Connection) -> None:
+        """Begin to consume.
+
+        Raises:
+            UsageError, TimeoutError, DriverError: it cannot.
+        """
+        await self._begin(connection)
+        self._keeper = asyncio.create_task(self._keep(), name=f"eventmicro rabbitmq {self._name}")
+
+    async def stands(self) -> None:
+        """Return when it consumes."""
+        await self._standing.wait()
+
+    async def leave(self) -> None:
+        """Get no more events; those that came can still be settled."""
+        await self._stop_keeping()
+        channel = self.channel
+        if self._left or channel is None or channel.is_closed or channel.link.lost.done():
+            return
+        self._left = True
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await channel.basic_cancel(TAG)
+        except (TimeoutError, *DriverError) as error:
+            log.warning("%s: left without the server's answer: %s", self._name, plain(error))
+
+    async def close(self) -> None:
+        """End the channel, when the server has got all settlements."""
+        await self._stop_keeping()
+        for channel in (self.channel, self._old):
+            if channel is not None:
+                await close_channel(channel)
+
+    async def _stop_keeping(self) -> None:
+        self._standing.set()  # nobody need wait for it any more
+        if self._keeper is not None:
+            await end_task(self._keeper)
+
+    async def _begin(self, connection: Connection) -> None:
+        self._gone.clear()
+        channel = await self._start(connection)
+        self.channel = channel
+        self._standing.set()
+        channel.on_cancelled = lambda: self._ended(channel)
+        channel.closing.add_done_callback(lambda _: self._ended(channel))
+        connection.lost.add_done_callback(lambda _: self._ended(channel))
+
+    def _ended(self, channel: Channel) -> None:
+        if channel is not self.channel:
+            return
+        self.channel, self._old = None, channel
+        self._standing.clear()
+        self._on_ended()
+        self._gone.set()
+
+    async def _keep(self) -> None:
+        while True:
+            await self._gone.wait()
+            old, self._old = self._old, None
+            if old is not None and not old.link.lost.done():
+                why = plain(old.why_closed) if old.is_closed else "the queue was deleted, or has moved"
+                log.warning("%s: RabbitMQ has ended the consumer, taking it up again: %s", self._name, why)
+                await close_channel(old)
+            await self._begin_again()
+
+    async def _begin_again(self) -> None:
+        wait = FIRST_WAIT
+        while True:
+            connection = await self._link.wait()
+            try:
+                await self._begin(connection)
+                return
+            except Exception as error:  # it may be mended yet
+                if not connection.lost.done():
+                    log.error("%s: cannot consume, trying on: %s", self._name, plain(error))
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT)
+
+
+async def consume(channel: Channel, queue: str, prefetch: int) -> None:
+    """Have the server send up to `prefetch` unsettled events of a queue, from now on."""
+    async with asyncio.timeout(CALL_TIMEOUT):
+        await channel.basic_qos(prefetch_count=prefetch)
+        await channel.basic_consume(queue, _never_called, consumer_tag=TAG)
+
+
+async def _never_called(_: object) -> None:
+    """The channel hands events over itself."""

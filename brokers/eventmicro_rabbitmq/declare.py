@@ -1,0 +1,178 @@
+"""Making, checking or leaving alone what must be there in RabbitMQ: exchange, queues, bindings."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
+
+from eventmicro.broker import Durable
+from eventmicro.errors import UsageError
+from eventmicro_rabbitmq.driver import CALL_TIMEOUT, Channel, Connection, borrowed_channel
+from eventmicro_rabbitmq.errors import plain
+from eventmicro_rabbitmq.settings import RabbitSettings
+from eventmicro_rabbitmq.topology import (
+    Arguments,
+    binding_key,
+    dead_exchange,
+    live_arguments,
+    live_queue,
+    queue_arguments,
+    retry_arguments,
+)
+
+_INEQUIVALENT = re.compile(r"inequivalent arg '([^']+)' for (\w+) '([^']+)'.*?: received (.*?) but current is (.*)")
+
+
+class Declarer:
+    """What `declare` of the settings says is done here; each step on a channel of its own, which a failure ends."""
+
+    def __init__(self, settings: RabbitSettings) -> None:
+        self._exchange = settings.exchange
+        self._declare = settings.declare
+        self._pending_messages = settings.pending_messages
+        self._new_queue_wait = settings.new_queue_wait
+        self._making = asyncio.Lock()
+        self._made_on: Connection | None = None
+        self._safe: dict[str, float] = {}
+
+    @property
+    def makes(self) -> bool:
+        """Whether what is missing is made."""
+        return self._declare == "true"
+
+    async def exchange(self, connection: Connection) -> None:
+        """The exchange that events are published to."""
+        await self._once(connection, self._exchange, lambda: self._one_exchange(connection, self._exchange, "topic"))
+
+    async def durable_queue(self, connection: Connection, subject: str, queue: str, durable: Durable) -> None:
+        """A durable queue, bound to its subject, and that of its dead letters; when it returns a kill does no harm.
+
+        One after the other: who consumes from a queue that another one is just making loses the connection.
+        """
+        await self.exchange(connection)
+        arguments = queue_arguments(self._exchange, queue, ordered=durable.ordered)
+        async with self._making:
+            await self._one_exchange(connection, dead_exchange(self._exchange), "direct")
+            await self._kept_queue(connection, queue, arguments)
+            await self._bind(connection, queue, self._exchange, binding_key(subject))
+            if durable.dead_letter is not None:
+                await self._dead_letters(connection, durable.dead_letter, queue)
+        safe = max(self._safe.get(name, 0.0) for name in (queue, durable.dead_letter or queue))
+        await asyncio.sleep(max(0.0, safe - asyncio.get_running_loop().time()))
+
+    async def retry_queue(self, connection: Connection, name: str, queue: str, milliseconds: int) -> float:
+        """A queue in which events wait for their next attempt; in how many seconds a kill will do it no harm.
+
+        It may be new though it is there, because another instance has just made it.
+        """
+        arguments = retry_arguments(queue, milliseconds)
+        safe = await self._once(connection, name, lambda: self._queue(connection, name, arguments))
+        return safe - asyncio.get_running_loop().time()
+
+    def forget(self, name: str) -> None:
+        """It is not there any more: make it when it is next needed."""
+        self._safe.pop(name, None)
+
+    async def live_queue(self, channel: Channel, subject: str, queue: str | None) -> str:
+        """The queue of a subscription that is not durable, bound; it goes with its last consumer. Its name."""
+        await self.exchange(channel.link)
+        name = "" if queue is None else live_queue(self._exchange, queue, subject)
+        arguments = live_arguments(self._pending_messages)
+        async with asyncio.timeout(CALL_TIMEOUT):
+            made = await channel.queue_declare(name, exclusive=queue is None, auto_delete=True, arguments=arguments)
+            await channel.queue_bind(made.queue or name, self._exchange, binding_key(subject))
+        return made.queue or name
+
+    async def _dead_letters(self, connection: Connection, name: str, queue: str) -> None:
+        """The queue of the dead letters of `queue`."""
+        await self._kept_queue(connection, name, queue_arguments(self._exchange, name))
+        await self._bind(connection, name, self._exchange, binding_key(name))
+        await self._bind(connection, name, dead_exchange(self._exchange), queue)
+
+    async def _kept_queue(self, connection: Connection, name: str, arguments: Arguments) -> None:
+        if await self._queue(connection, name, arguments):
+            self._safe[name] = asyncio.get_running_loop().time() + self._new_queue_wait
+
+    async def _one_exchange(self, connection: Connection, name: str, kind: str) -> None:
+        if self._declare == "false":
+            return
+        about = f"exchange {name!r}"
+        async with borrowed_channel(connection) as channel:
+            try:
+                if self._declare == "check":
+                    await channel.exchange_declare(name, passive=True)
+                else:
+                    await channel.exchange_declare(name, exchange_type=kind, durable=True)
+            except ChannelNotFoundEntity:
+                raise UsageError(
+                    f"{about} is missing and declare=check: make it, of type {kind} and durable, or set declare=true"
+                ) from None
+            except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
+                raise _refused(about, error) from error
+
+    async def _queue(self, connection: Connection, name: str, arguments: Arguments) -> bool:
+        """A queue; whether it is new."""
+        if self._declare == "false":
+            return False
+        is_new = not await _exists(connection, name)
+        if is_new and not self.makes:
+            raise UsageError(
+                f"queue {name!r} is missing and declare=check: make it, durable, with {arguments}, or set declare=true"
+            )
+        async with borrowed_channel(connection) as channel:
+            try:
+                await channel.queue_declare(name, durable=True, arguments=dict(arguments))
+            except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
+                raise _refused(f"queue {name!r}", error) from error
+        return is_new
+
+    async def _bind(self, connection: Connection, queue: str, exchange: str, key: str) -> None:
+        if not self.makes:  # AMQP does not tell what is bound
+            return
+        async with borrowed_channel(connection) as channel:
+            try:
+                await channel.queue_bind(queue, exchange, key)
+            except ChannelAccessRefused as error:
+                raise _refused(f"binding of queue {queue!r} to {key!r}", error) from error
+
+    async def _once(self, connection: Connection, name: str, make: Callable[[], Awaitable[object]]) -> float:
+        """Do it once a connection; from when on what it made is safe, in the event loop's time."""
+        async with self._making:
+            if connection is not self._made_on:
+                self._made_on = connection
+                self._safe.clear()
+            if name not in self._safe:
+                await make()
+                self._safe[name] = asyncio.get_running_loop().time() + self._new_queue_wait
+            return self._safe[name]
+
+
+async def _exists(connection: Connection, queue: str) -> bool:
+    async with borrowed_channel(connection) as channel:
+        try:
+            await channel.queue_declare(queue, passive=True)
+        except ChannelNotFoundEntity:
+            return False
+        except ChannelAccessRefused as error:
+            raise _refused(f"queue {queue!r}", error) from error
+        return True
+
+
+def _refused(about: str, error: Exception) -> UsageError:
+    """In whose power it is to mend it, and how."""
+    text = plain(error)
+    difference = _INEQUIVALENT.search(text)
+    if difference is not None:
+        argument, kind, name, asked, found = difference.groups()
+        return UsageError(
+            f"{kind} {name!r} exists and is made otherwise: {argument} is {found}, asked for is {asked}; "
+            f"use another name, or remove it when nothing is left in it: rabbitmqctl delete_{kind} {name}"
+        )
+    if isinstance(error, ChannelAccessRefused):
+        return UsageError(
+            f"{about} may not be made from here: {text}; grant it, or make it elsewhere and set declare=false"
+        )
+    return UsageError(f"{about}: {text}")

@@ -1,0 +1,378 @@
+"""aiormq's connection and channel with a shorter way in and out. All that is touched of their inside is here.
+
+aiormq would start a task for each message that comes, and take a lock, a queue and a random number for each that goes.
+Here a message is handed over where it was read, and frames are written in one piece. Logging in, reading frames,
+heartbeats and calls to the server are aiormq's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
+from itertools import count
+from typing import Any
+
+import aiormq.channel
+import aiormq.connection
+from aiormq.exceptions import ConnectionNotAllowed
+from pamqp import commands
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
+from yarl import URL
+
+from eventmicro.errors import ConnectionFailed, UsageError
+from eventmicro_rabbitmq.errors import DriverError, is_final, plain
+from eventmicro_rabbitmq.settings import RabbitSettings
+
+log = logging.getLogger(__name__)
+
+# How long the server may take to answer a call, in seconds: a cluster takes some to make a queue.
+CALL_TIMEOUT = 10.0
+# How long a connection that is closed is waited for, in seconds; then it is cut.
+CLOSE_TIMEOUT = 2.0
+# How many frames may wait between the connection's reader and a channel's, and for the writer.
+FRAMES = 1000
+# How many bytes may wait to be read, and to be sent before publishers wait, a connection.
+BUFFER = 256 * 1024
+# RabbitMQ's own limit for the channels of a connection, where it says none.
+CHANNELS = 2047
+
+# Whether what aiormq logs is about a connection of ours, of which we tell in our own words.
+_ours: ContextVar[bool] = ContextVar("eventmicro_rabbitmq", default=False)
+for _name in ("aiormq.connection", "aiormq.channel"):
+    logging.getLogger(_name).addFilter(lambda record: not _ours.get() or record.levelno < logging.INFO)
+
+
+class Transport(aiormq.connection.TransportFactory):
+    """Opens the socket, and can cut it without a word."""
+
+    def __init__(self, context: ssl.SSLContext | None, hostname: str | None) -> None:
+        self._context = context
+        self._hostname = hostname
+        self.writer: asyncio.StreamWriter | None = None
+
+    async def create(self, url: URL, **_: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        hostname = (self._hostname or url.host) if self._context else None
+        reader, self.writer = await asyncio.open_connection(
+            url.host, url.port, ssl=self._context, server_hostname=hostname, limit=BUFFER
+        )
+        return reader, self.writer
+
+    def abort(self) -> None:
+        if self.writer is not None:
+            self.writer.transport.abort()
+
+
+class Connection(aiormq.connection.Connection):
+    """A connection that says when it is lost, and why the server takes nothing."""
+
+    FRAME_BUFFER_SIZE = FRAMES  # where it is full aiormq drops its answer to the end of a channel
+    HEARTBEAT_GRACE_MULTIPLIER = 2
+    READER_CLOSE_TIMEOUT = 1
+
+    def __init__(self, url: URL, transport: Transport) -> None:
+        super().__init__(url, transport_factory=transport)
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.blocked = ""
+        self.unblocked = asyncio.Event()
+        self.unblocked.set()
+        self._transport = transport
+        self._outgoing: list[bytes] = []
+        self._numbers = count()
+
+    def new_number(self) -> int:
+        """The number of a new channel, not used for long: aiormq calls one free that the server has not let go yet.
+
+        Raises:
+            UsageError: there are as many channels as the server allows.
+        """
+        allowed = self.connection_tune.channel_max or CHANNELS
+        if len(self.channels) >= allowed:
+            raise UsageError(f"RabbitMQ allows {allowed} channels a connection, one a subscription")
+        return next(n for n in (1 + i % allowed for i in self._numbers) if n not in self.channels)
+
+    def create_task(self, coro: Any) -> Any:
+        with ours():
+            return super().create_task(coro)
+
+    def send(self, frames: bytes) -> None:
+        """Send whole frames; what is sent in one turn of the event loop travels in one piece."""
+        if not self._outgoing:
+            self.loop.call_soon(self.send_now)
+        self._outgoing.append(frames)
+
+    def send_now(self) -> None:
+        """Send what waits for the end of this turn."""
+        frames, self._outgoing = self._outgoing, []
+        writer = self._transport.writer
+        if frames and writer is not None and not writer.is_closing():
+            writer.write(b"".join(frames))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits to be sent that who sends more should wait for `room`."""
+        writer = self._transport.writer
+        return writer is not None and writer.transport.get_write_buffer_size() > BUFFER
+
+    async def room(self) -> None:
+        """Return when less waits to be sent, or the connection is lost."""
+        if self._transport.writer is not None:
+            with suppress(OSError):
+                await self._transport.writer.drain()
+
+    async def end(self) -> None:
+        """Close it in order, or cut it where that takes too long."""
+        self.send_now()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                with cancelled_by_us_only():
+                    await self.close()
+        except (TimeoutError, *DriverError):
+            self._transport.abort()
+            with suppress(TimeoutError, *DriverError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    with cancelled_by_us_only():
+                        await self.close()
+        finally:
+            self._transport.abort()
+
+    def _on_reader_done(self, task: asyncio.Task[Any]) -> None:
+        if not self.lost.done():
+            self.lost.set_result("no heartbeat" if task.cancelled() else plain(task.exception() or EOFError("closed")))
+        super()._on_reader_done(task)
+
+    async def _Connection__handle_connection_blocked(self, frame: commands.Connection.Blocked) -> None:  # noqa: N802
+        self.blocked = str(frame.reason)
+        self.unblocked.clear()
+
+    async def _Connection__handle_connection_unblocked(self, _: commands.Connection.Unblocked) -> None:  # noqa: N802
+        self.blocked = ""
+        self.unblocked.set()
+
+    @staticmethod
+    async def _rpc(
+        request: Any,
+        writer: asyncio.StreamWriter,
+        frame_receiver: aiormq.connection.FrameReceiver,
+        wait_response: bool = True,
+    ) -> Any:
+        # aiormq would say that it got an unexpected frame where the virtual host is refused.
+        receiver: Any = _Refusable(frame_receiver)
+        return await aiormq.connection.Connection._rpc(request, writer, receiver, wait_response)
+
+
+class _Refusable:
+    """Reads frames while a connection is opened, and raises where the server refuses the virtual host."""
+
+    def __init__(self, frames: aiormq.connection.FrameReceiver) -> None:
+        self._frames = frames
+
+    async def get_frame(self) -> Any:
+        received = await self._frames.get_frame()
+        frame = received[2]
+        if isinstance(frame, commands.Connection.Close) and frame.reply_code == 530:
+            raise ConnectionNotAllowed(frame.reply_text)
+        return received
+
+
+@contextmanager
+def ours() -> Iterator[None]:
+    """What aiormq logs in here, and in the tasks that it starts, is about a connection of ours."""
+    token = _ours.set(True)
+    try:
+        yield
+    finally:
+        _ours.reset(token)
+
+
+@contextmanager
+def cancelled_by_us_only() -> Iterator[None]:
+    """aiormq cancels what waits for a connection that is lost, though nobody cancelled the one who waits."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the connection is lost") from None
+
+
+def _nothing(*_: Any) -> None:
+    """For what a channel does not care about."""
+
+
+class Channel(aiormq.channel.Channel):
+    """A channel that calls back, at once and in order, for each frame that concerns messages."""
+
+    def __init__(self, connection: Connection, number: int, *, confirms: bool) -> None:
+        super().__init__(connection, number, publisher_confirms=confirms, frame_buffer=FRAMES)
+        self.link = connection
+        self.on_deliver: Callable[[Basic.Deliver, Basic.Properties, bytes], None] = _nothing
+        self.on_confirm: Callable[[Basic.Ack | Basic.Nack], None] = _nothing
+        self.on_return: Callable[[Basic.Return, Basic.Properties], None] = _nothing
+        self.on_cancelled: Callable[[], None] = _nothing
+
+    def create_task(self, coro: Any) -> Any:
+        with ours():
+            return super().create_task(coro)
+
+    @property
+    def frame_max(self) -> int:
+        return int(self.link.connection_tune.frame_max) or 131_072
+
+    @property
+    def why_closed(self) -> BaseException:
+        """What ended it."""
+        if self._close_exception is not None:
+            return self._close_exception
+        return ConnectionError(self.link.lost.result() if self.link.lost.done() else "the channel is closed")
+
+    async def rpc(self, frame: Any, timeout: float | None = None) -> Any:
+        with cancelled_by_us_only():
+            return await super().rpc(frame, timeout=timeout)
+
+    async def _on_deliver_frame(self, frame: Basic.Deliver) -> None:
+        properties, body = await self._read_message()
+        try:
+            self.on_deliver(frame, properties, body)
+        except Exception:  # it never should; the channel must not die of it
+            log.exception("an event on %s could not be handed over", frame.routing_key)
+
+    async def _on_return_frame(self, frame: Basic.Return) -> None:
+        properties, _ = await self._read_message()
+        self.on_return(frame, properties)
+
+    async def _on_confirm_frame(self, frame: Any) -> None:
+        self.on_confirm(frame)
+
+    async def _on_cancel_frame(self, frame: Basic.CancelOk | Basic.Cancel) -> None:
+        await super()._on_cancel_frame(frame)
+        if isinstance(frame, Basic.Cancel):
+            self.on_cancelled()
+
+    async def _read_message(self) -> tuple[Basic.Properties, bytes]:
+        header: Any = await self._get_frame()
+        if not isinstance(header, ContentHeader):
+            raise ConnectionError(f"unexpected frame {header!r}")
+        if not header.body_size:
+            return header.properties, b""
+        body = await self._read_body_part()
+        if len(body) == header.body_size:
+            return header.properties, body
+        parts = bytearray(body)
+        while len(parts) < header.body_size:
+            parts += await self._read_body_part()
+        return header.properties, bytes(parts)
+
+    async def _read_body_part(self) -> bytes:
+        part: Any = await self._get_frame()
+        return bytes(part.value)
+
+
+async def end_task(task: asyncio.Task[Any]) -> None:
+    """Cancel a task until it is done: aiormq swallows a cancellation that comes together with an answer."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.1)
+
+
+async def open_channel(connection: Connection, *, confirms: bool = False) -> Channel:
+    """A new channel.
+
+    Raises:
+        UsageError: the connection has as many as the server allows.
+        TimeoutError, DriverError: the server did not open it.
+    """
+    number = connection.new_number()
+    channel = Channel(connection, number, confirms=confirms)
+    connection.channels[number] = channel
+    async with asyncio.timeout(CALL_TIMEOUT):
+        with ours():
+            await channel.open()
+    return channel
+
+
+async def close_channel(channel: Channel) -> None:
+    """Close it when the server has got all that was sent on it; where it does not answer, leave it."""
+    channel.link.send_now()
+    if channel.is_closed or channel.link.lost.done():
+        return
+    with suppress(TimeoutError, *DriverError):
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            with cancelled_by_us_only():
+                await channel.close()
+
+
+@asynccontextmanager
+async def borrowed_channel(connection: Connection) -> AsyncIterator[Channel]:
+    """A channel for something that may fail: the server then closes it."""
+    channel = await open_channel(connection)
+    try:
+        async with asyncio.timeout(CALL_TIMEOUT):
+            yield channel
+    finally:
+        await close_channel(channel)
+
+
+async def connect(settings: RabbitSettings) -> Connection:
+    """Connect to the first node that answers, within `settings.connect_timeout`, trying again where that may help.
+
+    Raises:
+        ConnectionFailed: no node answered in time, or it refused; nothing is left open.
+    """
+    context = settings.ssl_context()
+    last: BaseException | None = None
+    try:
+        async with asyncio.timeout(settings.connect_timeout):
+            while True:
+                for server in settings.servers:
+                    try:
+                        return await _try_once(settings, server, context)
+                    except DriverError as error:
+                        last = error
+                if last is not None and is_final(last):
+                    break
+                await asyncio.sleep(settings.reconnect_wait)
+    except TimeoutError:
+        pass
+    raise ConnectionFailed(_why(settings, last)) from last
+
+
+async def _try_once(settings: RabbitSettings, server: str, context: ssl.SSLContext | None) -> Connection:
+    transport = Transport(context, settings.tls_hostname)
+    connection = Connection(_url(settings, server), transport)
+    connection.vhost = settings.vhost
+    try:
+        with cancelled_by_us_only():
+            await connection.connect()
+    except BaseException:
+        transport.abort()
+        raise
+    return connection
+
+
+def _url(settings: RabbitSettings, server: str) -> URL:
+    host, _, port = server.rpartition(":")
+    query = {"heartbeat": str(settings.heartbeat)} | ({"name": settings.name} if settings.name else {})
+    return URL.build(
+        scheme="amqp",
+        user=settings.user,
+        password=settings.password,
+        host=host.strip("[]"),
+        port=int(port),
+        query=query,
+    )
+
+
+def _why(settings: RabbitSettings, error: BaseException | None) -> str:
+    """What to tell a person who could not connect."""
+    where = f"cannot connect to RabbitMQ at {', '.join(settings.servers)}"
+    if error is None:
+        return f"{where}: no answer within {settings.connect_timeout:g} s"
+    if is_final(error):
+        return f"{where}: refused: {plain(error)}"
+    return f"{where} within {settings.connect_timeout:g} s: {plain(error)}; is it running?"

@@ -1,0 +1,54 @@
+"""What aiormq raises, in eventmicro's words."""
+
+from __future__ import annotations
+
+import ssl
+
+from aiormq import exceptions
+
+from eventmicro.errors import Disconnected, MessageTooLarge, NotStored, TransportError, UsageError
+
+# What may end a channel or a connection while something is asked of it.
+DriverError = (exceptions.AMQPError, exceptions.ChannelInvalidStateError, OSError, RuntimeError)
+
+
+def translate(error: BaseException, about: str) -> Exception:
+    """The eventmicro error for one of aiormq; `about` names what was being done."""
+    if isinstance(error, TransportError | UsageError):
+        return error
+    text = plain(error)
+    if isinstance(error, exceptions.ChannelAccessRefused | exceptions.ChannelPreconditionFailed):
+        return UsageError(f"{about}: RabbitMQ refuses: {text}")
+    if isinstance(error, exceptions.ChannelNotFoundEntity):
+        return UsageError(f"{about}: {text}; make it first, or connect with declare=true")
+    if isinstance(error, exceptions.ChannelLockedResource):
+        return UsageError(f"{about}: another connection has it for itself: {text}")
+    return Disconnected(f"{about}: {text}")
+
+
+def why_not_stored(error: BaseException, about: str, *, alone: bool) -> Exception | None:
+    """The error of a publish whose channel RabbitMQ has closed; None where it may have been stored.
+
+    Args:
+        alone: whether nothing else was on its way, so that it must be what RabbitMQ refuses.
+    """
+    text = plain(error)
+    if alone and "message size" in text:
+        return MessageTooLarge(f"{about}: {text}")
+    of_the_exchange = "access to exchange" in text or "no exchange" in text
+    if isinstance(error, exceptions.AMQPChannelError) and (alone or of_the_exchange):
+        return NotStored(f"{about}: RabbitMQ refuses it: {text}")
+    return None
+
+
+def plain(error: BaseException) -> str:
+    """What an error of the driver or the system says, in a line; its type where it says nothing."""
+    if isinstance(error, exceptions.ConnectionClosed) and len(error.args) > 1:
+        return str(error.args[1])
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether trying again to connect is of no use: credentials, certificates or the virtual host are wrong."""
+    wrong = exceptions.AuthenticationError | exceptions.ProbableAuthenticationError | exceptions.ConnectionNotAllowed
+    return isinstance(error, ssl.SSLError | wrong)

@@ -1,0 +1,88 @@
+"""Delayed retries without a plug-in: a copy of the event waits in a queue from which it returns by itself.
+
+Each delay of a ladder has a queue of its own, because RabbitMQ lets events leave a queue only at its head.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+
+from eventmicro_rabbitmq.declare import Declarer
+from eventmicro_rabbitmq.errors import plain
+from eventmicro_rabbitmq.incoming import RabbitDelivery, for_retry
+from eventmicro_rabbitmq.link import Link
+from eventmicro_rabbitmq.publisher import Publisher, Unroutable
+from eventmicro_rabbitmq.topology import check_length
+
+log = logging.getLogger(__name__)
+
+# How long the server may take to confirm a copy, in seconds.
+COPY_TIMEOUT = 5.0
+# How long after a copy was not confirmed the next one is tried, in seconds.
+TRY_AGAIN = 30.0
+# Shorter delays do not wait until a new queue is safe, in seconds.
+SHORT = 10.0
+
+# The ladder: the shortest wait in milliseconds, and how many times each step is as long as the one before.
+SHORTEST = 50
+STEP = 1.2
+# The longest wait that RabbitMQ takes, about 49 days.
+LONGEST = 2**32 - 1
+
+
+def rung(delay: float) -> int:
+    """The step of the ladder, in milliseconds, that is nearest to a delay in seconds: within 10 %."""
+    milliseconds = max(delay * 1000, SHORTEST)
+    step = round(math.log(milliseconds / SHORTEST, STEP))
+    return min(round(SHORTEST * STEP**step), LONGEST)
+
+
+def retry_queue(queue: str, milliseconds: int) -> str:
+    """The name of the queue in which the events of `queue` wait so long."""
+    return check_length(f"{queue}.retry.{milliseconds}")
+
+
+class Retries:
+    """Lets events wait in RabbitMQ for their next attempt."""
+
+    def __init__(self, link: Link, publisher: Publisher, declarer: Declarer) -> None:
+        self._link = link
+        self._publisher = publisher
+        self._declarer = declarer
+        self._failed: dict[str, float] = {}
+
+    async def postpone(self, queue: str, delivery: RabbitDelivery, delay: float) -> bool:
+        """Store a copy of an event that returns to its queue in `delay` seconds; False: that cannot be done now."""
+        milliseconds = rung(delay)
+        name = retry_queue(queue, milliseconds)
+        now = asyncio.get_running_loop().time()
+        if self._failed.get(name, 0.0) > now:
+            return False
+        try:
+            async with asyncio.timeout(COPY_TIMEOUT):
+                return await self._store(name, queue, milliseconds, delivery)
+        except Exception as error:  # a nack never fails
+            if self._link.online:
+                self._failed[name] = now + COPY_TIMEOUT + TRY_AGAIN
+                log.warning("queue %s takes no events, so that delayed retries wait here: %s", name, plain(error))
+            return False
+
+    async def _store(self, name: str, queue: str, milliseconds: int, delivery: RabbitDelivery) -> bool:
+        while True:
+            unsafe = await self._declarer.retry_queue(await self._link.wait(), name, queue, milliseconds)
+            if unsafe > 0:
+                if milliseconds < SHORT * 1000:
+                    return False
+                await asyncio.sleep(unsafe)
+            try:
+                await self._copy(name, delivery)
+                return True
+            except Unroutable:
+                self._declarer.forget(name)  # somebody has deleted it
+
+    async def _copy(self, name: str, delivery: RabbitDelivery) -> None:
+        deadline = asyncio.get_running_loop().time() + COPY_TIMEOUT
+        properties = for_retry(delivery)
+        await (await self._publisher.send("", name, properties, delivery.body, mandatory=True, deadline=deadline))

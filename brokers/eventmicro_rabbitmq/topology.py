@@ -1,0 +1,103 @@
+"""How subjects and queues look in RabbitMQ: names, routing keys, arguments. Nothing here talks to the server.
+
+exchange (topic)       --subject-->     queue                       a durable subscription's events
+exchange.dead (direct) --queue's name-> dead_letter                 what RabbitMQ itself gives up, see `queue_arguments`
+(default)              --its name-->    queue.retry.<milliseconds>  nacked with a delay; returns to the queue
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eventmicro.broker import Durable
+from eventmicro.errors import Unsupported, UsageError
+
+Arguments = dict[str, Any]
+
+# RabbitMQ gives an event up after so many deliveries. It has to be set: without a limit a quorum queue puts what is
+# nacked last instead of first, and RabbitMQ 4 gives up after 20.
+DELIVERY_LIMIT = 1_000_000
+# The longest routing key or name, in bytes.
+LONGEST_NAME = 255
+
+
+def dead_exchange(exchange: str) -> str:
+    """The exchange for what RabbitMQ itself gives up."""
+    return f"{exchange}.dead"
+
+
+def binding_key(subject: str) -> str:
+    """A subject to subscribe to, as the key of a binding.
+
+    `#` is zero or more tokens, where `>` is one or more.
+
+    Raises:
+        UsageError: it is too long, or a token of it means something else to RabbitMQ.
+    """
+    if "#" in subject.split("."):
+        raise UsageError(f"subject {subject!r}: '#' is a wildcard to RabbitMQ; write '>' for it, or another name")
+    return check_length(f"{subject[:-1]}*.#" if subject == ">" or subject.endswith(".>") else subject)
+
+
+def check_length(name: str) -> str:
+    """Return the name, if it is not too long for RabbitMQ.
+
+    Raises:
+        UsageError: it is.
+    """
+    if len(name) > LONGEST_NAME // 4 and len(name.encode()) > LONGEST_NAME:
+        raise UsageError(f"{name[:60]!r}…: RabbitMQ takes names and subjects of up to {LONGEST_NAME} bytes")
+    return name
+
+
+def queue_arguments(exchange: str, queue: str, *, ordered: bool = False) -> Arguments:
+    """The arguments of a durable queue.
+
+    They are the same for all but ordered queues, because a queue cannot be declared again with others. What RabbitMQ
+    gives up, by the limit or by a policy, goes to the queue that is bound to the dead exchange under this queue's name,
+    and where there is none it is kept.
+    """
+    arguments: Arguments = {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-overflow": "reject-publish",  # without it dead letters are not safe
+        "x-dead-letter-strategy": "at-least-once",
+        "x-dead-letter-exchange": dead_exchange(exchange),
+        "x-dead-letter-routing-key": queue,
+    }
+    return arguments | {"x-single-active-consumer": True} if ordered else arguments
+
+
+def retry_arguments(queue: str, milliseconds: int) -> Arguments:
+    """The arguments of a queue in which events wait, to return to `queue`.
+
+    It never expires: RabbitMQ would delete it with its events in it.
+    """
+    return {
+        "x-queue-type": "quorum",
+        "x-message-ttl": milliseconds,
+        "x-overflow": "reject-publish",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": queue,
+    }
+
+
+def live_arguments(pending_messages: int) -> Arguments:
+    """The arguments of the queue of a subscription that is not durable."""
+    return {"x-max-length": pending_messages}
+
+
+def live_queue(exchange: str, queue: str, subject: str) -> str:
+    """The name of the queue that members of a group share that keeps nothing."""
+    return check_length(f"{exchange}.live.{queue}.{subject}")
+
+
+def check_supported(durable: Durable) -> None:
+    """Raise Unsupported for what RabbitMQ cannot do."""
+    if durable.start != "new":
+        raise Unsupported(
+            f"start={durable.start!r}: RabbitMQ keeps no events that no queue took; jetstream:// and kafka:// do"
+        )
+    if durable.dedupe is not None:
+        raise Unsupported("dedupe: RabbitMQ does not recognise an event that is published again; jetstream:// does")
