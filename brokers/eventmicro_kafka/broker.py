@@ -1,0 +1,186 @@
+"""KafkaBroker: the broker port over Apache Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import NoReturn, Self
+
+from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, Start
+from eventmicro.errors import Disconnected, Unsupported, UsageError
+from eventmicro.message import Message
+from eventmicro_kafka.link import Link
+from eventmicro_kafka.live import Broadcast, Shared, live_group
+from eventmicro_kafka.noise import quieten
+from eventmicro_kafka.positions import fix_positions
+from eventmicro_kafka.producer import Producer
+from eventmicro_kafka.publishing import Publisher
+from eventmicro_kafka.retry import retry_topic
+from eventmicro_kafka.settings import KafkaSettings, read_url, without_secrets
+from eventmicro_kafka.subscription import KafkaSubscription
+from eventmicro_kafka.topics import Topics, check_topic
+
+# How long `flush` waits for the cluster, in seconds.
+FLUSH_TIMEOUT = 5.0
+NO_CALLS = "Kafka carries no calls; call over nats:// or memory://"
+
+AnySubscription = Broadcast | Shared | KafkaSubscription
+
+
+class _Connection:
+    """What is there between `connect` and `close`."""
+
+    def __init__(self, settings: KafkaSettings, url: str) -> None:
+        self.link = Link(settings, url)
+        self.topics = Topics(settings, self.link)
+        self.publisher = Publisher(Producer(settings, self.link, self.topics), self.link, settings.max_message)
+        self.subscriptions: list[AnySubscription] = []
+
+    async def close(self) -> None:
+        async with AsyncExitStack() as stack:  # each is closed, also where this is cancelled
+            stack.push_async_callback(self.link.close)
+            stack.push_async_callback(self.publisher.close)
+            for subscription in self.subscriptions:  # again, as what is cancelled at once has not begun
+                stack.push_async_callback(subscription.close)
+            await asyncio.gather(*(subscription.close() for subscription in self.subscriptions))
+
+
+class KafkaBroker:
+    """A connection to Kafka; see `eventmicro.broker.Broker`.
+
+    A subject is a topic, a queue a consumer group, `Message.key` the key that chooses the partition.
+
+    Args:
+        url: `kafka://host:9092`, or `kafkas://` for TLS; settings may follow, as `?partitions=6`.
+        settings: the settings as an object, in place of a URL.
+    """
+
+    capabilities = Capabilities(
+        queue_groups=True,
+        broadcast=True,
+        durable=True,
+        persistent=True,
+        ordered_keys=True,
+        replay=True,
+        order="by key, which is by partition; without a key over all partitions, in no order",
+        delay="to some milliseconds; later where more than `retry_messages` wait in one instance",
+        attempts="what was nacked; a process that died repeats its events with the same number",
+        twice="what was not yet committed when a process died or was cut off, by default 0.2 s of work",
+        stored="all replicas in sync have it",
+    )
+
+    def __init__(self, url: str = "kafka://127.0.0.1:9092", settings: KafkaSettings | None = None) -> None:
+        self.settings = settings or read_url(url)
+        self.url = f"kafka://{','.join(self.settings.servers)}" if settings else without_secrets(url)
+        self._connection: _Connection | None = None
+        self._changing = asyncio.Lock()
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def online(self) -> bool:
+        return self._connection is not None and self._connection.link.online
+
+    async def connect(self) -> None:
+        async with self._changing:
+            if self._connection is None:
+                quieten()
+                connection = _Connection(self.settings, self.url)
+                await connection.link.open()
+                self._connection = connection
+
+    async def close(self) -> None:
+        async with self._changing:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                await connection.close()
+
+    async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
+        await (self._connection or self._connected()).publisher.publish(message, timeout)
+
+    async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
+        await self._connected().publisher.publish_many(messages, timeout)
+
+    async def send(self, message: Message) -> NoReturn:
+        raise Unsupported(NO_CALLS)
+
+    def inbox(self) -> NoReturn:
+        raise Unsupported(NO_CALLS)
+
+    async def subscribe(
+        self, subject: str, receive: Receive, *, queue: str | None = None, durable: Durable | None = None
+    ) -> AnySubscription:
+        connection = self._connected()
+        check_topic(subject)
+        subscription: AnySubscription
+        if durable is not None:
+            subscription = await self._durable(connection, subject, receive, queue, durable)
+        else:
+            subscription = await self._live(connection, subject, receive, queue)
+        try:
+            await subscription.open()
+        except BaseException:
+            await subscription.close()
+            raise
+        connection.subscriptions = [s for s in connection.subscriptions if not s.closed]
+        connection.subscriptions.append(subscription)
+        return subscription
+
+    async def flush(self) -> None:
+        connection = self._connected()
+        await connection.publisher.flush(FLUSH_TIMEOUT)
+        await connection.link.ping(FLUSH_TIMEOUT)
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _connected(self) -> _Connection:
+        if self._connection is None:
+            raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
+        return self._connection
+
+    async def _durable(
+        self, connection: _Connection, subject: str, receive: Receive, queue: str | None, durable: Durable
+    ) -> KafkaSubscription:
+        if queue is None:
+            raise UsageError(f"{subject}: a durable subscription needs a queue, to keep its place under that name")
+        if durable.dedupe is not None:
+            raise Unsupported(f"{self.url}: Kafka does not know an event again by its id; jetstream:// does")
+        topics = connection.topics
+        counts = {subject: await topics.partitions(subject)}
+        starts: dict[str, Start] = {subject: durable.start}
+        if not durable.ordered:
+            retry = retry_topic(queue, subject)
+            check_topic(retry, "retry topic")
+            counts[retry] = await topics.partitions(retry, counts[subject])
+            starts[retry] = "all"
+        if durable.dead_letter is not None:
+            await self._keep(topics, durable.dead_letter)
+        first = await fix_positions(self.settings, queue, counts, starts)
+        return KafkaSubscription(subject, queue, receive, durable, self.settings, connection.publisher, first)
+
+    async def _live(
+        self, connection: _Connection, subject: str, receive: Receive, queue: str | None
+    ) -> Broadcast | Shared:
+        count = await connection.topics.partitions(subject)
+        if queue is None:
+            return Broadcast(subject, count, receive, self.settings, connection.link)
+        group, counts = live_group(queue, subject), {subject: count}
+        first = await fix_positions(self.settings, group, counts, {subject: "new"}, anew=True)
+        return Shared(subject, queue, receive, self.settings, first)
+
+    async def _keep(self, topics: Topics, subject: str) -> None:
+        """See to it that all that is published to a subject is kept for the queue of the same name."""
+        check_topic(subject, "dead letter subject")
+        counts = {subject: await topics.partitions(subject)}
+        await fix_positions(self.settings, subject, counts, {subject: "all"})

@@ -1,0 +1,71 @@
+"""Positions: where a group begins, fixed before its first member joins, so that nothing published since is skipped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from eventmicro.broker import Start
+from eventmicro.errors import Disconnected, UsageError
+from eventmicro_kafka.driver import TopicPartition, commit_patiently, committed, make_consumer, stop_consumer
+from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
+from eventmicro_kafka.settings import KafkaSettings
+
+# How long it may take, in seconds.
+TIMEOUT = 15.0
+
+
+async def fix_positions(
+    settings: KafkaSettings, group: str, topics: Mapping[str, int], starts: Mapping[str, Start], *, anew: bool = False
+) -> dict[Any, int]:
+    """Commit where a group begins in those partitions where it has no position yet; `anew`: in all.
+
+    `topics` says how many partitions each has. Kafka takes such a commit while the group has no members. Where it has,
+    the positions are returned, for this side to begin with when it is a member and finds none.
+
+    Raises:
+        Disconnected: the cluster does not answer.
+        UsageError: the cluster refuses it.
+    """
+    consumer = make_consumer(settings, group)
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            await consumer.start()
+            return await _fix(consumer, topics, starts, anew)
+    except (KafkaError, OSError, TimeoutError) as error:
+        if is_refusal(error):
+            raise UsageError(f"queue {group!r} may not be used from here: {plain(error)}") from error
+        raise Disconnected(f"queue {group!r}: its position cannot be read and set: {plain(error)}") from error
+    finally:
+        await stop_consumer(consumer)
+
+
+async def _fix(consumer: Any, topics: Mapping[str, int], starts: Mapping[str, Start], anew: bool) -> dict[Any, int]:
+    places = {TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)}
+    consumer.assign(list(places))
+    known = {} if anew else await committed(consumer, places)
+    if not places - known.keys():
+        return {}
+    wanted = await _offsets(consumer, places - known.keys(), starts)
+    known = {} if anew else await committed(consumer, places)  # another one may have been quicker
+    wanted = {place: offset for place, offset in wanted.items() if place not in known}
+    if wanted:
+        try:
+            await commit_patiently(consumer, {place: (offset, "") for place, offset in wanted.items()})
+        except NOT_A_MEMBER:
+            return wanted
+    return {}
+
+
+async def _offsets(consumer: Any, places: set[Any], starts: Mapping[str, Start]) -> dict[Any, int]:
+    """Where to start in each partition."""
+    wanted: dict[Any, int] = await consumer.end_offsets(list(places))
+    begin = [place for place in places if starts[place.topic] == "all"]
+    if begin:
+        wanted |= await consumer.beginning_offsets(begin)
+    times = {p: start.timestamp() for p in places if not isinstance(start := starts[p.topic], str)}
+    if times:
+        found = await consumer.offsets_for_times({place: int(time * 1000) for place, time in times.items()})
+        wanted |= {place: at.offset for place, at in found.items() if at is not None}
+    return wanted

@@ -1,0 +1,134 @@
+"""The producer of a connection: made when it is needed, and anew when it is of no use any more."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+from typing import Any
+
+from eventmicro.errors import Disconnected, NotStored
+from eventmicro_kafka.driver import (
+    is_dead,
+    make_producer,
+    on_new_metadata,
+    partition_of,
+    partitions_known,
+    stop_producer,
+)
+from eventmicro_kafka.errors import KafkaError, is_refusal, plain
+from eventmicro_kafka.link import Link
+from eventmicro_kafka.settings import KafkaSettings
+from eventmicro_kafka.topics import Topics, check_topic
+
+# How long what was published may take to be stored when the broker is closed, in seconds.
+FLUSH_TIMEOUT = 5.0
+# How long to wait before a producer that could not be made is tried again, in seconds.
+TRY_INTERVAL = 0.25
+# How long to look for a topic that is not declared from here, in seconds.
+FIND_TIMEOUT = 5.0
+
+
+class Producer:
+    """aiokafka's producer, with the partitions of the topics it was used for."""
+
+    def __init__(self, settings: KafkaSettings, link: Link, topics: Topics) -> None:
+        self._settings = settings
+        self._link = link
+        self._topics = topics
+        self._making = asyncio.Lock()
+        self._closed = False
+        self._retired: set[asyncio.Task[None]] = set()
+        self._partitions: dict[str, list[Any]] = {}
+        self._turn = count()
+        self.inner: Any = None
+
+    def place(self, topic: str, key: bytes | None) -> Any:
+        """The partition for a key, without one each in its turn; None: ask `ready` first."""
+        partitions = self._partitions.get(topic)
+        if partitions is None:
+            return None
+        if key is None:
+            return partitions[next(self._turn) % len(partitions)]
+        return partitions[partition_of(key, len(partitions))]
+
+    async def ready(self, topic: str) -> Any:
+        """Return aiokafka's producer when it can take messages for this topic.
+
+        Raises:
+            UsageError: there is no such topic, and none may be made.
+            NotStored: the broker lets nobody publish to it from here.
+            Disconnected: the connection was closed.
+        """
+        while True:
+            await self._link.wait_online()
+            inner = self.inner
+            if inner is None or is_dead(inner):
+                inner = await self._made()
+            elif topic in self._partitions or self._learn(topic):
+                return inner
+            else:
+                await self._look_for(inner, topic)
+
+    def retire(self, inner: Any) -> None:
+        """Use it for nothing more; what it has on its way it may still bring there."""
+        if inner is self.inner:
+            self.inner = None
+            self._partitions.clear()
+            ending = asyncio.create_task(stop_producer(inner, FLUSH_TIMEOUT), name="eventmicro kafka retired producer")
+            self._retired.add(ending)
+            ending.add_done_callback(self._retired.discard)
+
+    async def close(self) -> None:
+        """End it when all that it has is stored, within bounds; no other is made."""
+        self._closed = True
+        async with self._making:
+            if self.inner is not None:
+                self.retire(self.inner)
+        if self._retired:
+            await asyncio.wait(self._retired)
+
+    async def _made(self) -> Any:
+        async with self._making:
+            if self._closed:
+                raise Disconnected("the connection is closed")
+            if self.inner is not None and is_dead(self.inner):
+                self.retire(self.inner)
+            if self.inner is None:
+                inner = make_producer(self._settings)
+                try:
+                    async with asyncio.timeout(self._settings.connect_timeout):
+                        await inner.start()
+                except BaseException as error:
+                    await stop_producer(inner, 0)
+                    if not isinstance(error, KafkaError | OSError):
+                        raise
+                    if is_refusal(error):
+                        raise NotStored(f"nothing can be published: {plain(error)}") from error
+                    await asyncio.sleep(TRY_INTERVAL)
+                    return None
+                on_new_metadata(inner, self._forget_partitions)
+                self.inner = inner
+        return self.inner
+
+    def _forget_partitions(self, _: Any) -> None:
+        """There may be more of them now."""
+        self._partitions.clear()
+
+    def _learn(self, topic: str) -> bool:
+        partitions = partitions_known(self.inner, topic)
+        if partitions:
+            self._partitions[topic] = partitions
+        return bool(partitions)
+
+    async def _look_for(self, inner: Any, topic: str) -> None:
+        check_topic(topic)
+        self._topics.forget(topic)  # it may be gone again
+        await self._topics.ensure(topic)
+        try:
+            async with asyncio.timeout(FIND_TIMEOUT):
+                await inner.partitions_for(topic)
+        except (KafkaError, TimeoutError) as error:
+            if self._link.online and inner is self.inner:  # one that was retired meanwhile finds nothing
+                raise NotStored(
+                    f"{topic}: there is no such topic to publish to: {plain(error)}; make it first"
+                ) from error

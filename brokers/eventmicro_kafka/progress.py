@@ -1,0 +1,48 @@
+"""Progress: what a commit says of a partition beyond its offset, in the metadata that Kafka keeps beside it.
+
+The offset is that of the first event that is not finished. The metadata says which others before a certain one are not,
+and how often each was delivered again, so that whoever takes the partition over repeats no more than it has to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+# What the metadata begins with; another program's is left alone.
+MARK = "em1:"
+# How long it may be; Kafka's own limit is 4096 bytes, offset.metadata.max.bytes.
+LONGEST = 4000
+
+
+def write_progress(first: int, end: int, unfinished: Iterable[int], again: Mapping[int, int]) -> str:
+    """The metadata for a partition whose first unfinished offset is `first`, of all before `end`.
+
+    `unfinished` are the offsets in order; `again` is how often some of them were delivered again. As many are named
+    as there is room for; what is behind them counts as not seen.
+    """
+    parts: list[str] = []
+    size = 0
+    for offset in unfinished:
+        times = again.get(offset, 0)
+        part = f"{offset - first}*{times}" if times else str(offset - first)
+        size += len(part) + 1
+        if size > LONGEST:
+            end = offset
+            break
+        parts.append(part)
+    return f"{MARK}{end - first}:{','.join(parts)}" if parts else ""
+
+
+def read_progress(first: int, metadata: str) -> tuple[int, dict[int, int]]:
+    """Up to which offset is known what is finished, and what is not: how often each was delivered again by then."""
+    if not metadata.startswith(MARK):
+        return first, {}
+    try:
+        end, _, listed = metadata.removeprefix(MARK).partition(":")
+        unfinished: dict[int, int] = {}
+        for part in listed.split(","):
+            offset, _, times = part.partition("*")
+            unfinished[first + int(offset)] = int(times or 0)
+        return first + int(end), unfinished
+    except ValueError:  # somebody else's after all
+        return first, {}

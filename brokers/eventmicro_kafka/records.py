@@ -1,0 +1,56 @@
+"""A Message as a record of Kafka, and a record's headers as those of a Delivery."""
+
+from __future__ import annotations
+
+from eventmicro.errors import MessageTooLarge, Unsupported
+from eventmicro.message import Message
+from eventmicro_kafka.driver import Headers
+
+# The header that bears `Message.id`, where one was given.
+ID = "Message-Id"
+# What a record takes beside its key, headers and body, in bytes; each header takes a little, too.
+OVERHEAD = 70
+HEADER_OVERHEAD = 10
+
+NONE: list[tuple[str, bytes]] = []
+
+Record = tuple[bytes | None, Headers]
+"""What a message has beside its topic and body: key and headers."""
+
+
+def to_record(message: Message, limit: int) -> Record:
+    """A message as Kafka has it.
+
+    Raises:
+        MessageTooLarge: with its key and headers it is over the limit, in bytes.
+        Unsupported: it names a subject for replies.
+    """
+    if message.reply:
+        raise Unsupported("Kafka carries no calls; call over nats:// or memory://")
+    headers = _headers(message) if message.headers or message.id is not None else NONE
+    key = None if message.key is None else message.key.encode()
+    _check_size(message, key, headers, limit)
+    return key, headers
+
+
+def _headers(message: Message) -> Headers:
+    headers = [(name, value.encode()) for name, value in message.headers.items()] if message.headers else []
+    if message.id is not None:
+        headers.append((ID, message.id.encode()))
+    return headers
+
+
+def _check_size(message: Message, key: bytes | None, headers: Headers, limit: int) -> None:
+    size = OVERHEAD + len(message.body) + (0 if key is None else len(key))
+    for name, value in headers:
+        size += HEADER_OVERHEAD + 3 * len(name) + len(value)
+    if size > limit:
+        raise MessageTooLarge(f"{message.subject}, {size} bytes with key and headers: over the {limit} of max_message")
+
+
+def delivery_headers(headers: Headers) -> dict[str, str] | None:
+    """A record's headers as text, those that were published; of several under one name the last."""
+    if not headers:
+        return None
+    found = {name: value.decode("utf-8", "replace") if value else "" for name, value in headers if name != ID}
+    return found or None

@@ -1,0 +1,168 @@
+"""What can be set for a Kafka connection, in code or in its URL."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from eventmicro.errors import UsageError
+
+Declare = Literal["true", "check", "false"]
+Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+# The schemes under which a server without TLS is refused.
+TLS_SCHEMES = ("kafkas", "kafka+ssl")
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """A Kafka connection's settings. Times are seconds, sizes bytes.
+
+    In a URL they follow behind `?`: `kafka://a:9092,b:9092?partitions=6&replication=3`.
+    """
+
+    servers: tuple[str, ...] = ("127.0.0.1:9092",)
+    """Servers of one cluster, `host:port`, tried in turn; the others are learnt from them."""
+    user: str | None = None
+    """Who to log in as, by SASL."""
+    password: str | None = field(default=None, repr=False)
+    sasl: Mechanism = "SCRAM-SHA-256"
+    """How to log in: `SCRAM-SHA-256`, `SCRAM-SHA-512`, or `PLAIN`, which shows the password to whoever listens where
+    there is no TLS."""
+    tls: bool = False
+    """Refuse a server without TLS; so do the schemes `kafkas://` and `kafka+ssl://`."""
+    tls_ca: str | None = None
+    """The path of the authority to trust; default: those the system trusts. The server is always verified."""
+    tls_cert: str | None = None
+    """The path of the certificate to show to the server, with `tls_key`."""
+    tls_key: str | None = None
+    name: str = "eventmicro"
+    """The connection's name in the brokers' logs and quotas."""
+    declare: Declare = "true"
+    """Topics that are missing are made (`true`), are an error (`check`), or nobody's business here (`false`)."""
+    partitions: int = -1
+    """How many partitions a topic gets that is made here; -1: as many as the broker gives by itself."""
+    replication: int = -1
+    """On how many brokers a topic is kept that is made here; -1: as the broker does by itself."""
+    connect_timeout: float = 5.0
+    """How long `connect` tries. Once connected, a lost connection is re-made for as long as it takes."""
+    request_timeout: float = 10.0
+    """How long a broker may leave a request unanswered before its connection is dropped and made anew."""
+    ping_interval: float = 2.0
+    """How often the cluster is asked for a sign of life; one that takes longer than this counts as away."""
+    session_timeout: float = 10.0
+    """After how long without a heartbeat a member of a group counts as dead, and others take its partitions over."""
+    heartbeat_interval: float = 0.3
+    """How often a member shows that it lives, which is also how soon it learns that partitions move."""
+    rebalance_wait: float = 3.0
+    """How long events that are being handled may take to finish before their partitions go to another member."""
+    commit_interval: float = 0.2
+    """How far the commits are behind what is finished; a process that is killed repeats so much."""
+    max_message: int = 1_048_576
+    """The largest message, with its key and headers; topics and brokers have limits of their own beside it."""
+    batch_bytes: int = 262_144
+    """How much goes to a partition in one batch."""
+    fetch_bytes: int = 1_048_576
+    """How much of a partition is fetched in one go."""
+    retry_messages: int = 10_000
+    """How many events a subscription may have waiting on this side until they are due again."""
+    retry_bytes: int = 64 * 1024 * 1024
+    """The same in bytes."""
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise UsageError("tls_cert and tls_key belong together: set both or none")
+        if (self.user is None) != (self.password is None):
+            raise UsageError("user and password belong together: set both or none")
+        if any("@" in server for server in self.servers):
+            raise UsageError("servers name no user or password: set user and password beside them")
+        if self.sasl not in get_args(Mechanism):
+            raise UsageError(f"sasl={self.sasl!r}: there are {', '.join(get_args(Mechanism))}")
+        if self.declare not in get_args(Declare):
+            raise UsageError(f"declare={self.declare!r}: there are {', '.join(get_args(Declare))}")
+        for name in ("partitions", "replication"):
+            if getattr(self, name) < 1 and getattr(self, name) != -1:
+                raise UsageError(f"{name} is 1 or more, or -1 for what the broker does by itself")
+        if self.heartbeat_interval >= self.session_timeout:
+            raise UsageError("heartbeat_interval is to be well below session_timeout")
+
+    @property
+    def wants_tls(self) -> bool:
+        """Whether a server without TLS is refused."""
+        return self.tls or self.tls_ca is not None or self.tls_cert is not None
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The context for TLS with what is set; None where no TLS is wanted."""
+        if not self.wants_tls:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.tls_ca)
+            if self.tls_cert is not None:
+                context.load_cert_chain(self.tls_cert, self.tls_key)
+        except OSError as error:  # ssl.SSLError is one
+            raise UsageError(f"TLS files tls_ca, tls_cert, tls_key: {error}") from error
+        return context
+
+
+_TYPES: dict[str, type] = {f.name: type(f.default) for f in fields(KafkaSettings) if f.name != "servers"}
+
+
+def read_url(url: str) -> KafkaSettings:
+    """The settings that a URL says.
+
+    Raises:
+        UsageError: it is no URL of Kafka, or it sets what does not exist, or sets it to what cannot be.
+    """
+    scheme, _, rest = url.partition("://")
+    address, _, query = rest.partition("?")
+    hosts, _, path = address.partition("/")
+    if not hosts or path:
+        raise UsageError(
+            f"Kafka URL {without_secrets(url)!r}: write kafka://host:9092, or several hosts with commas between"
+        )
+    settings: dict[str, Any] = {key: _value(key, value) for key, value in parse_qsl(query, keep_blank_values=True)}
+    userinfo, at, hosts = hosts.rpartition("@")
+    if at:
+        user, colon, password = userinfo.partition(":")
+        if not colon or "@" in userinfo or "," in userinfo:
+            raise UsageError(
+                "Kafka URL: write user:password@ once, before the first host; in a password '@' is %40, ',' %2C"
+            )
+        settings |= {"user": unquote(user), "password": unquote(password)}
+    if scheme in TLS_SCHEMES:
+        settings["tls"] = True
+    return KafkaSettings(servers=tuple(_server(host, url) for host in hosts.split(",")), **settings)
+
+
+def without_secrets(url: str) -> str:
+    """The URL without user, password and query, fit for a log."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+
+
+def _server(host: str, url: str) -> str:
+    """`host:port`, with Kafka's own port where none is given."""
+    try:
+        parts = urlsplit(f"//{host}")
+        if not parts.hostname or parts.port == 0:
+            raise ValueError("write kafka://host:9092, several hosts with commas between")
+    except ValueError as error:  # a port that is no number, too
+        raise UsageError(f"Kafka URL {without_secrets(url)!r}: {error}") from None
+    return host if parts.port else f"{host}:9092"
+
+
+def _value(key: str, value: str) -> Any:
+    if key not in _TYPES:
+        raise UsageError(
+            f"Kafka URL: nothing is called {'(hidden)' if '@' in key else repr(key)}; there are {', '.join(_TYPES)}"
+        )
+    kind = _TYPES[key]
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
+        return value if kind in (str, type(None)) else kind(value)
+    except (KeyError, ValueError):
+        shown = "(hidden)" if key == "password" else repr(value)
+        raise UsageError(f"Kafka URL: {key}={shown} is no {kind.__name__}") from None

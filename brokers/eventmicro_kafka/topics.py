@@ -1,0 +1,109 @@
+"""Topics: which names they may have, and that those are there which are used."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from aiokafka.errors import TopicAlreadyExistsError, for_code  # type: ignore[import-untyped]
+from aiokafka.protocol.admin import CreateTopicsRequest  # type: ignore[import-untyped]
+from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
+
+from eventmicro.errors import TransportError, Unsupported, UsageError
+from eventmicro_kafka.errors import plain
+from eventmicro_kafka.link import Link
+from eventmicro_kafka.settings import KafkaSettings
+
+LONGEST = 249
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+# How often a topic is looked for that has just been made, in seconds: the brokers hear of it one after the other.
+LOOK_INTERVAL = 0.05
+# How long making a topic may take, in seconds.
+MAKE_TIMEOUT = 10.0
+
+
+def check_topic(name: str, what: str = "subject") -> None:
+    """Whether Kafka takes this name.
+
+    Raises:
+        Unsupported: it has wildcards.
+        UsageError: it is no name of a topic.
+    """
+    if "*" in name or ">" in name:
+        raise Unsupported(f"{what} {name!r}: Kafka has no wildcards; subscribe to each topic, or use nats://")
+    if not _NAME.fullmatch(name) or len(name) > LONGEST or name in (".", ".."):
+        raise UsageError(f"{what} {name!r}: a Kafka topic has 1 to {LONGEST} letters, digits, '.', '_' and '-'")
+
+
+class Topics:
+    """The topics that are known to be there, with the number of their partitions."""
+
+    def __init__(self, settings: KafkaSettings, link: Link) -> None:
+        self._settings = settings
+        self._link = link
+        self._making = asyncio.Lock()
+        self._known: dict[str, int] = {}
+
+    async def ensure(self, name: str, partitions: int | None = None) -> int:
+        """See to it that a topic is there, as `declare` says; return how many partitions it has, 0: not looked.
+
+        Raises:
+            UsageError: it is not there and is not to be made, or must not be.
+            TransportError: the cluster does not answer.
+        """
+        if self._settings.declare == "false":
+            return 0
+        if name in self._known:
+            return self._known[name]
+        check_topic(name)
+        async with self._making:  # one after the other: many who publish at once make a topic once
+            if name not in self._known:
+                self._known[name] = await self._find(name) or await self._make(name, partitions)
+        return self._known[name]
+
+    async def partitions(self, name: str, partitions: int | None = None) -> int:
+        """As `ensure`, for a topic that is to be read: how many partitions it has.
+
+        Raises:
+            UsageError: it is not there, and nothing is to be made.
+        """
+        self.forget(name)  # there may be more of them by now
+        count = await self.ensure(name, partitions) or await self._find(name)
+        if not count:
+            raise UsageError(f"there is no topic {name!r}: make it, or let it be made with declare=true")
+        return count
+
+    def forget(self, name: str) -> None:
+        """Look again the next time: it seems to be gone."""
+        self._known.pop(name, None)
+
+    async def _find(self, name: str) -> int:
+        """How many partitions it has; 0: there is no such topic. Asking does not make it."""
+        answer = await self._link.request(MetadataRequest([name], False))
+        partitions = [partition for topic in answer.topics for partition in topic[-1]]
+        return len(partitions) if all(partition[2] >= 0 for partition in partitions) else 0
+
+    async def _make(self, name: str, partitions: int | None) -> int:
+        if self._settings.declare == "check":
+            raise UsageError(
+                f"there is no topic {name!r}: make it (kafka-topics.sh --create --topic {name}), "
+                "or let it be made with declare=true"
+            )
+        count = partitions or self._settings.partitions
+        new: Any = (name, count, self._settings.replication, [], [])
+        answer = await self._link.request(CreateTopicsRequest([new], int(MAKE_TIMEOUT * 1000), False))
+        for _, code, *text in answer.topic_errors:
+            self._check_made(name, for_code(code), text)
+        try:
+            async with asyncio.timeout(MAKE_TIMEOUT):
+                while not (found := await self._find(name)):  # noqa: ASYNC110  it is asked for
+                    await asyncio.sleep(LOOK_INTERVAL)
+        except TimeoutError:
+            raise TransportError(f"topic {name!r} was made and is not to be found") from None
+        return found
+
+    def _check_made(self, name: str, kind: Any, text: list[str | None]) -> None:
+        if kind.errno and kind is not TopicAlreadyExistsError:
+            said = next((t for t in text if t), None)
+            raise UsageError(f"topic {name!r} is not there and cannot be made: {said or plain(kind())}")
