@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["tests.servers.plugin"]
+
 # How long one test may take, in seconds; a mark `@pytest.mark.timeout_seconds(60)` sets it for one test.
 TIMEOUT = 30.0
 
@@ -22,6 +24,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(state.cleanup)
     os.environ["EVENTMICRO_STATE_DIR"] = state.name
     config.addinivalue_line("markers", "timeout_seconds(seconds): how long this async test may take; default 30")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of what was broken, what was lost and what came twice."""
+    lines = [
+        str(line)
+        for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+        for name, line in report.user_properties
+        if name == "faults"
+    ]
+    if lines:
+        terminalreporter.write_line("broker | events | faults | published again | lost | handled twice")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(tryfirst=True)

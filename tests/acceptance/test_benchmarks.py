@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,24 +11,30 @@ from typing import Any
 
 import pytest
 
-from benchmarks.messages import STEP, VARIETY, Tally, orders, readings
-from benchmarks.report import summarize, table
-from benchmarks.runner import Failed, checked_events, checked_rpc
-from benchmarks.variants import EVENTS, MEMORY, RPC, missing
+from benchmarks.messages import STEP, VARIETY, Backlog, Tally, orders, readings
+from benchmarks.report import TITLES, summarize, table
+from benchmarks.runner import Failed, checked_consume, checked_events, checked_publish, checked_rpc
+from benchmarks.variants import DURABLE, EVENTS, MEMORY, RPC, missing
 
 ROOT = Path(__file__).parents[2]
 EVERY = {("rpc", name) for name in (*RPC, MEMORY)} | {("events", name) for name in (*EVENTS, MEMORY)}
 
 
+def quick(folder: Path, broker: str, **environment: str) -> tuple[dict[str, Any], str]:
+    """What a quick run writes, and what it prints."""
+    file = folder / "quick.json"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--brokers", broker, "--json", str(file)]
+    env = {**os.environ, **environment}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(file.read_text()), done.stdout
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a quick run writes."""
-    file = tmp_path_factory.mktemp("bench") / "quick.json"
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--json", str(file)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for _, name in EVERY if name not in missing())
-    content: dict[str, Any] = json.loads(file.read_text())
+    """What is measured over core NATS and in memory."""
+    content, printed = quick(tmp_path_factory.mktemp("bench"), "nats", EVENTMICRO_TEST_NATS_URL="")  # one of its own
+    assert all(name in printed for _, name in EVERY if name not in missing())
     return content
 
 
@@ -54,9 +61,30 @@ def test_the_report_has_ratios_to_hand_written_code_and_the_cpu_of_each_process(
     for entry in report["summary"]:
         apart = {"client", "server"} if entry["measure"] == "rpc" else {"publisher", "subscriber"}
         in_memory = entry["variant"] == MEMORY
-        assert set(entry["cpu_us"]) == ({"all"} if in_memory else apart | {"nats-server"})
+        assert set(entry["cpu_us"]) == ({"all"} if in_memory else apart | {"broker"})
         assert ("per_second / raw" in entry) is not in_memory
     assert {"eventmicro", "nats-py", "pydantic"} <= set(report["packages"])
+
+
+@pytest.mark.parametrize("broker", DURABLE)
+def test_durable_events_are_all_stored_taken_and_settled(
+    broker: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    url = request.getfixturevalue(f"{broker}_url")
+    report, printed = quick(tmp_path, broker, **{f"EVENTMICRO_TEST_{broker.upper()}_URL": url})
+    measures = [f"{broker} {what}" for what in ("consume", "publish", "publish_many")]
+    expected = {(measure, name) for measure in measures for name in DURABLE[broker] if name not in missing()}
+    assert {(run["measure"], run["variant"]) for run in report["runs"]} == expected
+    for run in report["runs"]:
+        assert run["messages"] > 0
+        if run["measure"] == measures[0]:
+            assert (run["received"], run["wrong"], run["unsettled"]) == (run["messages"], 0, 0)
+        else:
+            assert run["stored"] == run["messages"]
+    for entry in report["summary"]:
+        assert set(entry["cpu_us"]) == {"client"}  # the server is not ours
+        assert {"per_second / raw", "cpu_us_all / raw"} <= set(entry)
+    assert all(TITLES[measure] in printed for measure in measures)
 
 
 def test_ratios_are_taken_within_a_round() -> None:
@@ -85,6 +113,28 @@ def test_a_wrong_reply_and_a_lost_event_fail_the_run() -> None:
         checked_events("raw", {"received": 4, "messages": 5, "misplaced": 0})
     with pytest.raises(Failed, match="2 misplaced"):
         checked_events("raw", {"received": 5, "messages": 5, "misplaced": 2})
+
+
+@pytest.mark.parametrize("wrong", [{"received": 4}, {"received": 6}, {"wrong": 1}, {"unsettled": 1}])
+def test_a_backlog_that_is_not_taken_once_and_settled_fails_the_run(wrong: dict[str, int]) -> None:
+    right = {"messages": 5, "received": 5, "wrong": 0, "unsettled": 0}
+    assert checked_consume("raw", right) == right
+    with pytest.raises(Failed):
+        checked_consume("raw", right | wrong)
+
+
+def test_an_event_that_was_confirmed_and_is_not_stored_fails_the_run() -> None:
+    with pytest.raises(Failed, match="5 were confirmed and 4 stored"):
+        checked_publish("raw", {"messages": 5, "stored": 4})
+
+
+def test_a_backlog_knows_which_readings_were_taken_and_tells_the_moments() -> None:
+    moments: list[int] = []
+    backlog = Backlog({2: lambda: moments.append(2), 3: lambda: moments.append(3)})
+    for reading in readings()[:3]:
+        backlog.take(reading)
+    assert moments == [2, 3]
+    assert (backlog.received, backlog.numbers) == (3, sum(reading.number for reading in readings()[:3]))
 
 
 def test_the_tally_reports_each_step_and_sees_what_is_out_of_order() -> None:

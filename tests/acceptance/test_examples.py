@@ -61,7 +61,17 @@ OUTPUT = {
         "peer: refused 400 the request is not a valid Article",
         "service: somebody wants kiwi",
     ],
+    "10_retry_and_dead_letters": [
+        "booked plain at attempt 1",
+        "booked flaky at attempt 3",
+        "dead: wrong: rejected: nobody pays less than nothing",
+        "dead: broken: failed 3 times, the last time by ValueError: no such account",
+    ],
+    "11_order_by_key": [f"{order} placed packed sent" for order in "abcde"],
+    "12_batch_into_database": ["1000 readings are in the database"],
+    "13_replay": ["now: 30 euros", "history: 30 euros", "afternoon: 20 euros"],
 }
+NEEDS_DURABLE = {"10_retry_and_dead_letters", "11_order_by_key", "13_replay"}  # refused on core NATS
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +111,17 @@ def test_by_itself(name: str, tmp_path: Path) -> None:
     assert lines(name, tmp_path) == sorted(OUTPUT[name])
 
 
-@pytest.mark.parametrize("name", OUTPUT)
+@pytest.mark.parametrize("broker", ["jetstream_url", "rabbitmq_url", "kafka_url"])
+@pytest.mark.parametrize("name", [*sorted(NEEDS_DURABLE), "12_batch_into_database"])
+def test_over_a_broker_that_keeps_events(
+    name: str, broker: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    if (name, broker) == ("13_replay", "rabbitmq_url"):
+        pytest.skip("RabbitMQ keeps no event that was dealt with")
+    assert lines(name, tmp_path, BROKER=request.getfixturevalue(broker)) == sorted(OUTPUT[name])
+
+
+@pytest.mark.parametrize("name", sorted(set(OUTPUT) - NEEDS_DURABLE))
 def test_over_nats(name: str, tmp_path: Path, server_url: str) -> None:
     assert lines(name, tmp_path, BROKER=server_url) == sorted(OUTPUT[name])
 

@@ -106,6 +106,13 @@ def server_url(tmp_path: Path) -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.parametrize("broker", ["jetstream_url", "rabbitmq_url", "kafka_url"])
+def test_in_processes_on_a_broker_that_keeps_events(
+    broker: str, request: pytest.FixtureRequest, tmp_path: Path, counted: dict[str, int]
+) -> None:
+    check(run(tmp_path, BROKER=request.getfixturevalue(broker)), counted)
+
+
 def test_in_processes_on_a_given_server(tmp_path: Path, counted: dict[str, int], server_url: str) -> None:
     check(run(tmp_path, BROKER=server_url), counted)
     assert not (tmp_path / ".eventmicro").exists()
@@ -116,7 +123,8 @@ def test_what_is_missing_is_found(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     lost = next(feature for feature in whole if feature["properties"]["type"] == "earthquake")
     monkeypatch.setattr(ingester, "read_feed", lambda: [feature for feature in whole if feature is not lost])
     monkeypatch.setattr(demo, "END_TIMEOUT", 0.5)
-    assert asyncio.run(demo.main("memory://loses-one", speed=1e9)) == 1
+    monkeypatch.setenv("EVENTMICRO_BROKER", "memory://loses-one")
+    assert asyncio.run(demo.main(speed=1e9)) == 1
     output = capsys.readouterr().out
     assert ("received", "1679", "1678", "DIFFERS") in ROW.findall(output)
     assert "Nothing is missing." not in output

@@ -118,3 +118,16 @@ async def use_client(shell: Shell) -> None:
     """The README's second piece of code, as a script beside shop.py."""
     (shell.folder / "client.py").write_text(PYTHON[1])
     assert await shell.output(f"{sys.executable} client.py") == "4.2\n"
+
+
+@pytest.mark.timeout_seconds(60)
+async def test_the_subscriber_that_loses_nothing_runs_as_it_says(tmp_path: Path, jetstream_url: str) -> None:
+    shell = Shell(tmp_path)
+    (tmp_path / "billing.py").write_text(PYTHON[2])
+    command, _, _ = PYTHON[2].splitlines()[0].partition(": ")[2].partition(" --broker")
+    shell.environment["EVENTMICRO_BROKER"] = jetstream_url
+    async with shell.start(command) as run:
+        await line_with(run.stderr, "shop.bill")  # the last line of the table
+        await shell.output(PUBLISH)
+        seen = {await line_with(run.stdout, "salt"), await line_with(run.stdout, "salt")}
+    assert seen == {"packing 1 x salt\n", "billed salt\n"}

@@ -12,4 +12,9 @@ from eventmicro.memory import MemoryBroker
 
 @pytest.mark.parametrize("case", conformance.cases(MemoryBroker.capabilities), ids=str)
 def test_memory(case: conformance.Case) -> None:
-    asyncio.run(case.run(lambda: MemoryBroker("memory://")))
+    outcome = asyncio.run(case.run(lambda: MemoryBroker("memory://")))
+    assert outcome.duplicates == 0
+
+
+def test_what_memory_declares_is_proved() -> None:
+    assert conformance.unproved(MemoryBroker.capabilities) == []

@@ -191,6 +191,6 @@ async def test_a_caller_that_gives_up_is_seen_on_the_cancel_subject(nats_url: st
                 await client.call(f"{name}.endpoint", 1, timeout=0.05)
             await cancelled.wait()
             assert seen["cancel"] == seen["reply"]
-            assert seen["reply"].endswith(".50ms") or seen["reply"].endswith(".49ms")
+            assert 1 <= int(seen["reply"].rpartition(".")[2].removesuffix("ms")) <= 50
     finally:
         await plain.close()

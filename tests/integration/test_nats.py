@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pytest
 from eventmicro_nats import NatsBroker, NatsSettings
+from eventmicro_nats.driver import Driver
 
+from eventmicro.broker import Broker, Subscription
 from eventmicro.caller import Caller
 from eventmicro.client import Client
-from eventmicro.conformance import Inbox, listen, send
 from eventmicro.errors import (
     CallTimeout,
     ConnectionFailed,
     Disconnected,
     MessageTooLarge,
+    NotAllPublished,
     TransportError,
     Unavailable,
     UsageError,
@@ -35,6 +37,39 @@ async def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+class Inbox:
+    """A consumer that keeps what it got, and can be waited for."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+
+    def __call__(self, delivery: Delivery) -> None:
+        self.deliveries.append(delivery)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [delivery.body for delivery in self.deliveries]
+
+    async def wait_for(self, count: int) -> None:
+        await until(lambda: len(self.deliveries) >= count)
+
+
+async def listen(broker: Broker, subject: str, *, queue: str | None = None) -> tuple[Inbox, Subscription]:
+    """Subscribe and make sure that the server knows of it."""
+    inbox = Inbox()
+    subscription = await broker.subscribe(subject, inbox, queue=queue)
+    await broker.flush()
+    return inbox, subscription
+
+
+async def send(broker: Broker, subject: str, count: int) -> list[bytes]:
+    """Publish this many numbered messages, one after the other."""
+    bodies = [str(number).encode() for number in range(count)]
+    for body in bodies:
+        await broker.publish(Message(subject, body))
+    return bodies
 
 
 # -- lost connections ------------------------------------------------------------------------------------------
@@ -88,17 +123,71 @@ async def test_a_hung_server_is_noticed_within_seconds_and_calls_come_back(caplo
             await inbox.wait_for(1)
 
 
-async def test_while_the_server_is_away_publishing_is_buffered_within_a_bound_and_then_refused() -> None:
+async def test_while_the_server_is_away_what_is_sent_is_buffered_within_a_bound_and_then_refused() -> None:
     with NatsServer() as server:
         broker = NatsBroker(f"{server.url}?outgoing_bytes=10000&ping_interval=0.2")
         async with broker:
             await broker.flush()
             server.kill()
-            await until(lambda: not broker._driver.is_connected)  # type: ignore[union-attr]
+            await until(lambda: not broker.online)
             for _ in range(9):
-                await broker.publish(Message("a", b"x" * 1000))
+                await broker.send(Message("a", b"x" * 1000))
             with pytest.raises(Disconnected, match="outgoing buffer is full"):
-                await broker.publish(Message("a", b"x" * 1000))
+                await broker.send(Message("a", b"x" * 1000))
+
+
+async def test_while_the_server_is_away_an_event_waits_for_it_within_its_timeout() -> None:
+    with NatsServer() as server:
+        async with NatsBroker(server.url) as broker, NatsBroker(server.url) as other:
+            inbox, _ = await listen(other, "a")
+            server.kill()
+            await until(lambda: not broker.online)
+            with pytest.raises(Disconnected, match=r"away for 0\.1 s"):
+                await broker.publish(Message("a", b"late"), timeout=0.1)
+            with pytest.raises(NotAllPublished, match="2 of 2") as caught:
+                await broker.publish_many([Message("a", b"late")] * 2, timeout=0.1)
+            assert caught.value.confirmed == 0
+            waiting = asyncio.ensure_future(broker.publish(Message("b", b"waits")))
+            server.start()
+            await waiting
+            await other.flush()
+            await broker.publish_many([Message("a", b"1"), Message("a", b"2")])
+            await until(lambda: len(inbox.deliveries) == 2)
+            assert inbox.bodies == [b"1", b"2"]
+
+
+async def test_who_waits_for_the_connection_is_told_when_the_broker_is_closed() -> None:
+    with NatsServer() as server:
+        async with NatsBroker(server.url) as broker:
+            server.kill()
+            await until(lambda: not broker.online)
+            waiting = asyncio.ensure_future(broker.publish(Message("a")))
+            await asyncio.sleep(0)
+            await broker.close()
+            with pytest.raises(Disconnected, match="not connected"):
+                await waiting
+
+
+async def test_a_connection_that_cannot_be_taken_up_is_not_left_open(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = 'authorization {{ users = [ {{ user: "u", password: "{0}" }} ] }}'
+    failed: list[Driver] = []
+
+    async def fail_once(self: NatsBroker, driver: Driver) -> None:
+        if not failed:
+            failed.append(driver)
+            raise OSError("not this time")
+
+    monkeypatch.setattr(NatsBroker, "_take_up", fail_once)
+    with NatsServer(config.format("old")) as server:
+        async with NatsBroker(f"nats://u:old@127.0.0.1:{server.port}?reconnect_wait=0.05") as broker:
+            server.reload(config.format("new"))
+            await until(lambda: "uthori" in caplog.text or "uthent" in caplog.text)
+            server.reload(config.format("old"))
+            await until(lambda: "connected again" in caplog.text)
+            assert failed[0].is_closed
+            await broker.flush()
 
 
 async def test_a_connection_that_the_server_ends_for_good_is_made_anew(caplog: pytest.LogCaptureFixture) -> None:

@@ -40,6 +40,7 @@ class Quote(BaseModel):
 ORDERS = Topic("orders.placed", Order)
 assert_type(ORDERS, Topic[Order])
 assert_type(Topic("orders.ids", int), Topic[int])
+assert_type(Topic("orders.placed", Order, key=lambda order: order.id), Topic[Order])
 anything: Topic[Any] = Topic("orders.either", Order | None)
 
 memory: Broker = MemoryBroker()

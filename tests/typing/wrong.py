@@ -19,6 +19,7 @@ ORDERS = Topic("orders.placed", Order)
 service = Service("orders")
 
 Topic(7, Order)  # WRONG a subject is a string
+Topic("orders.placed", Order, key=lambda order: order.nothing)  # WRONG an order has no such field
 Service("orders", broker=7)  # WRONG neither a URL nor a broker
 Service("orders", brokers="memory://")  # WRONG no such option
 Client(7)  # WRONG neither a URL nor a broker

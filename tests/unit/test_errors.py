@@ -38,7 +38,7 @@ def test_every_error_is_one_of_the_tree_and_is_named_in_its_drawing(kind: type[E
 @pytest.mark.parametrize("kind", [e for e in every_class() if not issubclass(e, ServiceError)])
 def test_an_error_without_a_message_says_what_its_class_means(kind: type[EventMicroError]) -> None:
     assert str(kind()) == (kind.__doc__ or "").split("\n")[0]
-    assert str(kind("mine")) == "mine"
+    assert str(kind(message="mine")) == "mine"
 
 
 @pytest.mark.parametrize(("code", "name", "retryable"), STATUS_CODES)

@@ -87,7 +87,7 @@ async def take(request: Order) -> None:
     raise AssertionError("a malformed order was taken")
 
 
-@service.subscribe("orders.>")
+@service.subscribe("orders.>", dead_letter=False)
 async def see(event: Order) -> None:
     raise AssertionError("a malformed order was taken")
 
@@ -152,37 +152,55 @@ async def test_an_endpoint_answers_each_with_400_and_goes_on(until: Until, caplo
 
 
 @pytest.mark.timeout_seconds(60)
-async def test_a_subscriber_skips_each_with_a_line_in_the_log_and_goes_on(
+async def test_a_subscriber_gives_each_up_with_a_line_in_the_log_and_goes_on(
     until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
-    skipped = 0
+    given_up = 0
     leaking: list[str] = []
 
     def count(record: object) -> bool:
-        nonlocal skipped
+        nonlocal given_up
         text = record.getMessage()  # type: ignore[attr-defined]
-        skipped += "event on orders.placed skipped" in text
+        given_up += "event on orders.placed is given up: it is" in text
         if leaks(text) or record.exc_info:  # type: ignore[attr-defined]
             leaking.append(text)
         return False  # kept by nobody, so that memory can be measured
 
-    log = logging.getLogger("eventmicro.subscriber")
+    log = logging.getLogger("eventmicro.settling")
     log.addFilter(count)
     try:
         async with service, MemoryBroker("memory://malformed") as broker:
             sender = Sender(broker)
 
             async def half(seed: int) -> None:
-                expected = skipped + COUNT // 2
+                expected = given_up + COUNT // 2
                 await sender.send("orders.placed", seed, COUNT // 2)
-                await until(lambda: skipped >= expected)
+                await until(lambda: given_up >= expected)
 
             grown = await measured(lambda: half(3), lambda: half(4))
     finally:
         log.removeFilter(count)
-    assert skipped == COUNT
+    assert given_up == COUNT
     assert leaking == []
     assert grown < GROWTH
+
+
+async def test_each_becomes_a_dead_letter_whole_and_with_a_reason_that_has_none_of_it(until: Until) -> None:
+    letters: list[Delivery] = []
+    careful = Service("careful", broker="memory://malformed")
+
+    @careful.subscribe("orders.>")
+    async def see(event: Order) -> None:
+        raise AssertionError("a malformed order was taken")
+
+    async with careful, MemoryBroker("memory://malformed") as broker:
+        await broker.subscribe("dead.careful.see", letters.append)
+        await Sender(broker).send("orders.placed", 5, 2_000)
+        await until(lambda: len(letters) == 2_000)
+    assert sorted(letter.body for letter in letters) == sorted(bodies(5, 2_000))
+    reasons = [(letter.headers or {})["Dead-Letter-Reason"] for letter in letters]
+    assert not any(map(leaks, reasons))
+    assert all(reason.startswith("it is not a valid Order") and len(reason) <= 500 for reason in reasons)
 
 
 async def test_a_field_name_of_a_megabyte_is_a_bad_request_too(until: Until) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from eventmicro.errors import Disconnected, MessageTooLarge, TransportError
-from eventmicro.memory import MemoryBroker
+from eventmicro.errors import Disconnected, MessageTooLarge, NotStored, UsageError
+from eventmicro.memory import MemoryBroker, hub
 from eventmicro.message import Delivery, Message
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -178,8 +178,11 @@ async def test_a_publisher_gives_up_where_a_subscriber_takes_nothing() -> None:
         await broker.publish(Message("a"))
         await asyncio.sleep(0)  # the first is taken out, and being handled
         await broker.publish(Message("a"))
-        with pytest.raises(TransportError, match=r"a: a subscriber is too slow: 1 messages wait .* for 0.01 s"):
-            await broker.publish(Message("a"))
+        too_slow = r"a: a subscriber is too slow: 1 messages wait .* for 0.01 s"
+        with pytest.raises(NotStored, match=too_slow):
+            await broker.publish(Message("a"), timeout=0.01)
+        with pytest.raises(NotStored, match=too_slow):
+            await broker.send(Message("a"))
 
 
 async def test_a_body_over_the_limit_is_refused_and_one_of_the_limit_is_not(until: Until) -> None:
@@ -290,18 +293,60 @@ async def test_those_with_the_same_url_share_a_broker_and_others_do_not(until: U
         assert one.inbox() != same.inbox()
 
 
-def test_every_event_loop_has_brokers_of_its_own_and_an_unused_one_is_gone() -> None:
-    from eventmicro import memory
-
+def test_every_event_loop_has_brokers_of_its_own_and_those_of_a_closed_one_are_gone() -> None:
     async def connected() -> int:
-        async with MemoryBroker("memory://loops"):
-            return len(memory._hubs)
+        await MemoryBroker("memory://loops").connect()
+        return len(hub._hubs)
 
-    before = len(memory._hubs)
-    for _ in range(3):
-        asyncio.run(connected())
-    gc.collect()
-    assert len(memory._hubs) <= before
+    assert len({asyncio.run(connected()) for _ in range(3)}) == 1
+
+
+def test_a_url_takes_no_settings() -> None:
+    for url in ("memory://?queue_limit=1", "memory://name/path"):
+        with pytest.raises(UsageError, match="it takes no settings"):
+            MemoryBroker(url)
+
+
+async def test_a_message_reaches_all_or_none_where_one_of_them_is_full() -> None:
+    async with MemoryBroker(queue_limit=1) as broker:
+        free, stuck = Inbox(), Inbox(asyncio.Event())
+        await broker.subscribe("a", free)
+        await broker.subscribe("a", stuck)
+        for _ in range(2):
+            await broker.publish(Message("a"))
+            await asyncio.sleep(0)
+        with pytest.raises(NotStored):
+            await broker.publish(Message("a", b"refused"), timeout=0.01)
+        assert free.bodies == [b"", b""]
+
+
+async def test_a_consumer_that_raises_does_not_stop_the_rest(until: Until) -> None:
+    raised: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
+    got: list[bytes] = []
+
+    def receive(delivery: Delivery) -> None:
+        got.append(delivery.body)
+        if delivery.body == b"bad":
+            raise ValueError("bad")
+
+    async with MemoryBroker() as broker:
+        await broker.subscribe("a", receive)
+        for body in (b"1", b"bad", b"2"):
+            await broker.publish(Message("a", body))
+        await until(lambda: len(got) == 3)
+    assert [type(error) for error in raised] == [ValueError]
+
+
+async def test_a_consumer_does_not_see_the_context_of_a_publisher(until: Until) -> None:
+    whose = ContextVar("whose", default="the consumer's")
+    seen: list[str] = []
+    async with MemoryBroker() as broker:
+        await broker.subscribe("a", lambda delivery: seen.append(whose.get()))
+        whose.set("the publisher's")
+        await broker.publish(Message("a"))
+        await until(lambda: seen)
+    assert seen == ["the consumer's"]
 
 
 async def test_a_burst_does_not_keep_others_from_running() -> None:

@@ -20,8 +20,8 @@ class Recorder:
     def __init__(self) -> None:
         self.said: list[Any] = []
 
-    def take(self, sid: int, subject: bytes, reply: bytes, data: bytes) -> None:
-        self.said.append((sid, subject, reply, data, b""))
+    def take(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        self.said.append((sid, subject, reply, data, headers))
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
         self.said.append((sid, subject, reply, bytes(data), bytes(headers or b"")))

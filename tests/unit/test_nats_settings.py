@@ -41,7 +41,7 @@ URLS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("url", "settings"), URLS, ids=[u for u, _ in URLS])
 def test_a_url_says_the_settings(url: str, settings: dict[str, Any]) -> None:
-    assert read_url(url) == NatsSettings(**settings)
+    assert read_url(url, NatsSettings) == NatsSettings(**settings)
 
 
 WRONG: list[Any] = [
@@ -64,7 +64,7 @@ WRONG: list[Any] = [
 @pytest.mark.parametrize(("url", "words"), WRONG)
 def test_a_url_that_cannot_be_is_refused(url: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        read_url(url)
+        read_url(url, NatsSettings)
 
 
 SECRETS = [
@@ -84,7 +84,7 @@ def test_a_url_for_the_log_has_no_secrets(url: str, shown: str) -> None:
 @pytest.mark.parametrize("url", ["nats://ann:secret@a/path", "nats://ann:secret@a:port", "nats://ann:secret@a?x=y"])
 def test_what_is_said_of_a_wrong_url_has_no_secrets(url: str) -> None:
     with pytest.raises(UsageError) as caught:
-        read_url(url)
+        read_url(url, NatsSettings)
     assert "secret" not in str(caught.value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import Distribution, EntryPoint, EntryPoints
 from typing import Any
 
@@ -90,6 +91,7 @@ def test_a_missing_driver_is_named_with_the_extra_that_brings_it(
 ) -> None:
     (tmp_path / f"{module}.py").write_text("import no_such_driver.client\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, module, raising=False)  # where another test has loaded the real one
     installed(entry(scheme, f"{module}:Broker", package))
     with pytest.raises(BrokerNotFound, match=f"broker '{scheme}' needs no_such_driver: {words}"):
         open_broker(f"{scheme}://host")

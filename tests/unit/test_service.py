@@ -469,7 +469,22 @@ async def test_a_stop_cuts_off_what_does_not_end_in_time_and_names_it(
     assert "numbers.stuck: 1 cut off after 0.02 s" in caplog.text
 
 
-async def test_a_stop_handles_all_events_that_had_arrived() -> None:
+async def test_a_stop_handles_all_events_that_had_arrived_where_no_broker_keeps_them() -> None:
+    seen: list[int] = []
+    service = Service("numbers", broker="memory://service")
+
+    @service.subscribe(TOPIC, durable=False)
+    async def see(event: Number) -> None:
+        await asyncio.sleep(0)
+        seen.append(event.value)
+
+    async with service:
+        for value in range(50):
+            await service.publish(TOPIC, Number(value=value))
+    assert seen == list(range(50))
+
+
+async def test_a_stop_leaves_what_was_not_begun_to_the_durable_queue_and_the_next_start_goes_on(until: Until) -> None:
     seen: list[int] = []
     service = Service("numbers", broker="memory://service")
 
@@ -481,6 +496,8 @@ async def test_a_stop_handles_all_events_that_had_arrived() -> None:
     async with service:
         for value in range(50):
             await service.publish(TOPIC, Number(value=value))
+    async with service:
+        await until(lambda: len(seen) >= 50)
     assert seen == list(range(50))
 
 
@@ -537,3 +554,88 @@ async def test_a_stop_ends_though_a_handler_does_not_let_itself_be_cancelled(
     await asyncio.wait([task])
     assert done == {stopping}
     assert "numbers.stubborn" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["before_stop", "a handler"])
+async def test_a_stop_that_is_cancelled_closes_all_the_same(where: str, until: Until) -> None:
+    log: list[str] = []
+    broker = Logged(log)
+    service = Service("numbers", broker=broker)
+    waits: list[str] = []
+
+    async def wait(at: str) -> None:
+        if at == where:
+            waits.append(at)
+            await asyncio.Event().wait()
+
+    @service.subscribe(TOPIC)
+    async def see(event: Number) -> None:
+        await wait("a handler")
+
+    service.before_stop(lambda: wait("before_stop"))
+    service.after_stop(lambda: log.append("after_stop"))
+    await service.start()
+    await service.publish(TOPIC, Number())
+    await asyncio.sleep(0)
+    stopping = asyncio.create_task(service.stop())
+    await until(lambda: waits)
+    await asyncio.sleep(0)
+    stopping.cancel()
+    await asyncio.wait([stopping])
+    assert stopping.cancelled()
+    assert not broker.connected
+    assert log[-2:] == ["close", "after_stop"]
+
+
+async def test_a_stop_without_time_takes_no_more_from_a_broker_that_stays_connected(until: Until) -> None:
+    seen: list[int] = []
+    shared = MemoryBroker()
+    service = Service("numbers", broker=shared, stop_timeout=0)
+
+    @service.subscribe(TOPIC)
+    async def see(event: Number) -> None:
+        seen.append(event.value)
+        await asyncio.Event().wait()
+
+    async with shared, Client("memory://") as client:
+        async with service:
+            await client.publish(TOPIC, Number(value=1))
+            await until(lambda: seen)
+        await client.publish(TOPIC, Number(value=2))
+        await asyncio.sleep(0.01)
+    assert seen == [1]
+
+
+async def test_a_stop_lets_handlers_finish_though_a_subscription_fails_to_drain(until: Until) -> None:
+    class Broken(MemoryBroker):
+        async def subscribe(self, subject: str, receive: Any, **words: Any) -> Any:
+            subscription = await super().subscribe(subject, receive, **words)
+            if subject == "other":
+                subscription.drain = fail  # type: ignore[method-assign]
+            return subscription
+
+    async def fail() -> None:
+        raise ValueError("failed to drain")
+
+    seen: list[str] = []
+    gate = asyncio.Event()
+    service = Service("numbers", broker=Broken())
+
+    @service.subscribe("other")
+    async def other(event: int) -> None: ...
+
+    @service.subscribe(TOPIC)
+    async def see(event: Number) -> None:
+        seen.append("begun")
+        await gate.wait()
+        seen.append("done")
+
+    await service.start()
+    await service.publish(TOPIC, Number())
+    await until(lambda: seen)
+    stopping = asyncio.create_task(service.stop())
+    await asyncio.sleep(0.01)
+    gate.set()
+    with pytest.raises(ValueError, match="failed to drain"):
+        await stopping
+    assert seen == ["begun", "done"]

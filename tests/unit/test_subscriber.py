@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from eventmicro import Client, Context, MemoryBroker, Service, Topic
+from eventmicro import Batch, Client, Context, MemoryBroker, Reject, Retry, Service, Topic, subscriber
 from eventmicro.errors import NotFound
-from eventmicro.message import Message
+from eventmicro.message import Delivery, Message
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -22,11 +23,11 @@ class Number(BaseModel):
 TOPIC = Topic("numbers.seen", Number)
 
 
-def made(seen: list[int], concurrency: int = 1) -> Service:
+def made(seen: list[int], *, durable: bool) -> Service:
     """A service that notes the numbers it sees, and fails at 13."""
     service = Service("numbers", broker="memory://")
 
-    @service.subscribe(TOPIC, concurrency=concurrency)
+    @service.subscribe(TOPIC, durable=durable)
     async def see(event: Number) -> None:
         if event.value == 13:
             raise KeyError("unlucky")
@@ -44,41 +45,53 @@ UNREADABLE: list[tuple[bytes, dict[str, str] | None, str]] = [
 
 
 @pytest.mark.parametrize(("body", "headers", "words"), UNREADABLE, ids=[w[:32] for _, _, w in UNREADABLE])
+@pytest.mark.parametrize("durable", [False, True])
 async def test_an_event_that_cannot_be_read_is_skipped_and_said(
-    body: bytes, headers: dict[str, str] | None, words: str, until: Until, caplog: pytest.LogCaptureFixture
+    body: bytes,
+    headers: dict[str, str] | None,
+    words: str,
+    durable: bool,
+    until: Until,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     seen: list[int] = []
-    async with made(seen), MemoryBroker() as broker, Client(broker) as client:
+    async with made(seen, durable=durable), MemoryBroker() as broker, Client(broker) as client:
         await broker.publish(Message("numbers.seen", body, headers))
         await client.publish(TOPIC, Number(value=1))
         await until(lambda: seen)
     assert seen == [1]
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert f"numbers.see: event on numbers.seen skipped, it is {words}" in record.getMessage()
+    what = "went to dead.numbers.see: it is" if durable else "skipped, it is"
+    assert f"numbers.see: event on numbers.seen {what} {words}" in record.getMessage()
     assert record.exc_info is None
 
 
+@pytest.mark.parametrize("durable", [False, True])
 async def test_a_handler_that_fails_is_logged_with_its_traceback_and_the_next_event_is_handled(
-    until: Until, caplog: pytest.LogCaptureFixture
+    durable: bool, until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[int] = []
-    async with made(seen), Client("memory://") as client:
+    async with made(seen, durable=durable), Client("memory://") as client:
         await client.publish(TOPIC, Number(value=13))
         await client.publish(TOPIC, Number(value=1))
         await until(lambda: seen)
-    assert "numbers.see: event on numbers.seen failed" in caplog.text
+    what = "numbers.see: event on numbers.seen failed"
+    assert f"{what}, attempt 1 of 5, comes again in 1" in caplog.text if durable else what in caplog.text
     assert "KeyError: 'unlucky'" in caplog.text
 
 
+@pytest.mark.parametrize("durable", [False, True])
 @pytest.mark.parametrize("error", [NotFound("x"), asyncio.CancelledError(), ValueError("x"), TimeoutError()])
-async def test_whatever_a_handler_raises_the_subscription_goes_on(error: BaseException, until: Until) -> None:
-    seen: list[int] = []
+async def test_whatever_a_handler_raises_the_subscription_goes_on(
+    error: BaseException, durable: bool, until: Until
+) -> None:
+    seen: set[int] = set()
     service = Service("numbers", broker="memory://")
 
-    @service.subscribe(TOPIC)
+    @service.subscribe(TOPIC, durable=durable)
     async def see(event: Number) -> None:
-        seen.append(event.value)
+        seen.add(event.value)
         if event.value % 2:
             await asyncio.sleep(0)
         raise error
@@ -180,11 +193,16 @@ async def test_a_service_gets_one_copy_for_each_subscriber_whatever_the_number_o
     assert [copies.count(name) for name in ("one", "two", "every")] == [4, 4, 12]
 
 
-async def test_an_event_that_a_stop_cuts_off_is_said(caplog: pytest.LogCaptureFixture, until: Until) -> None:
+@pytest.mark.parametrize(
+    ("durable", "said"), [(False, "cut off"), (True, "cut off, it will be delivered again")], ids=["live", "durable"]
+)
+async def test_an_event_that_a_stop_cuts_off_is_said(
+    durable: bool, said: str, caplog: pytest.LogCaptureFixture, until: Until
+) -> None:
     begun = False
     service = Service("numbers", broker="memory://", stop_timeout=0.01)
 
-    @service.subscribe(TOPIC)
+    @service.subscribe(TOPIC, durable=durable)
     async def see(event: Number) -> None:
         nonlocal begun
         begun = True
@@ -193,5 +211,121 @@ async def test_an_event_that_a_stop_cuts_off_is_said(caplog: pytest.LogCaptureFi
     async with service, Client("memory://") as client:
         await client.publish(TOPIC, Number())
         await until(lambda: begun)
-    assert "numbers.see: event on numbers.seen cut off" in caplog.text
+    assert f"numbers.see: event on numbers.seen {said}\n" in caplog.text
     assert "numbers.see: 1 cut off after 0.01 s" in caplog.text
+
+
+# -- settlements that are cut off, or fail ---------------------------------------------------------------------
+
+
+class OwnEnd(BaseException):
+    """An error beside the tree of Exception."""
+
+
+class Letters(MemoryBroker):
+    """Dead letters go through `take` first."""
+
+    def __init__(self, take: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self._take = take
+
+    async def publish(self, message: Message, *, timeout: float = 10.0) -> None:
+        if message.subject.startswith("dead."):
+            await self._take()
+        await super().publish(message, timeout=timeout)
+
+
+def failing(error: BaseException, words: dict[str, Any], broker: str | MemoryBroker = "memory://") -> Service:
+    service = Service("numbers", broker=broker, stop_timeout=0.05)
+
+    async def one(event: Number) -> None:
+        raise error
+
+    async def many(events: list[Number]) -> None:
+        raise error
+
+    service.subscribe(TOPIC, name="see", **words)(many if "batch" in words else one)
+    return service
+
+
+WORDS: list[dict[str, Any]] = [{}, {"order_by": "value"}, {"batch": Batch(2, 0.01)}]
+BY_WORDS = pytest.mark.parametrize("words", WORDS, ids=["alone", "by key", "batch"])
+
+
+@BY_WORDS
+@pytest.mark.parametrize("error", [OwnEnd(), BaseExceptionGroup("", [OwnEnd(), OwnEnd()])], ids=["own", "group"])
+async def test_an_event_whose_handler_raises_what_is_no_exception_is_given_up(
+    error: BaseException, words: dict[str, Any], until: Until
+) -> None:
+    letters: list[Delivery] = []
+    async with failing(error, {**words, "retry": Retry(backoff=0)}), MemoryBroker() as broker:
+        await broker.subscribe("dead.numbers.see", letters.append)
+        for _ in range(2):
+            await broker.publish(Message("numbers.seen", b"{}"))
+        await until(lambda: len(letters) == 2)
+
+
+@BY_WORDS
+@pytest.mark.parametrize("body", [b"{}", b"no json"])
+async def test_a_stop_that_cuts_off_a_dead_letter_gives_the_event_back(
+    body: bytes, words: dict[str, Any], until: Until
+) -> None:
+    begun: list[int] = []
+
+    async def never() -> None:
+        begun.append(1)
+        await asyncio.Event().wait()
+
+    letters: list[Delivery] = []
+    async with Letters(never) as shared, MemoryBroker() as broker:  # one that stays connected when the service stops
+        async with failing(Reject("no"), words, shared):
+            for _ in range(2):
+                await broker.publish(Message("numbers.seen", body))
+            await until(lambda: begun)
+        await broker.subscribe("dead.numbers.see", letters.append)
+        async with failing(Reject("no"), words):
+            await until(lambda: len(letters) == 2)
+
+
+@BY_WORDS
+async def test_an_event_whose_settlement_fails_comes_again(
+    words: dict[str, Any], until: Until, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = [ValueError("a driver's own"), ValueError("a driver's own")]
+
+    async def fail_twice() -> None:
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(subscriber, "UNSETTLED_PAUSE", 0)
+    letters: list[Delivery] = []
+    async with failing(Reject("no"), words, Letters(fail_twice)), MemoryBroker() as broker:
+        await broker.subscribe("dead.numbers.see", letters.append)
+        for _ in range(2):
+            await broker.publish(Message("numbers.seen", b"{}"))
+        await until(lambda: len(letters) == 2)
+    assert caplog.text.count("event on numbers.seen could not be settled, it comes again") == 2
+
+
+@pytest.mark.parametrize("how", ["before", "context.ack"])
+@pytest.mark.parametrize("words", WORDS[:2], ids=["alone", "by key"])
+async def test_an_event_that_was_acknowledged_and_is_cancelled_does_not_come_again_nor_holds_up_the_next(
+    words: dict[str, Any], how: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts: list[int] = []
+    service = Service("numbers", broker="memory://")
+
+    @service.subscribe(TOPIC, ack="before" if how == "before" else "after_success", **words)
+    async def see(event: Number, context: Context) -> None:
+        attempts.append(context.attempt)
+        if how != "before":
+            await context.ack()
+        if len(attempts) == 1:
+            raise asyncio.CancelledError
+
+    async with service, Client("memory://") as client:
+        for _ in range(2):
+            await client.publish(TOPIC, Number())
+        await until(lambda: len(attempts) == 2)
+    assert attempts == [1, 1]
+    assert "will be delivered again" not in caplog.text

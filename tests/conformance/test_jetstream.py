@@ -1,0 +1,50 @@
+"""JetStream keeps the contract of the broker port, also over the death of its server."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import pytest
+from eventmicro_nats import JetStreamBroker
+
+from eventmicro import conformance
+from tests.servers import NatsServer
+
+# JetStream keeps leases over a lost connection, and so does the consumer: what it holds does not come again.
+KEEPS_ITS_LEASE = "what_a_consumer_holds_comes_again_after_a_kill"
+CASES = [c for c in conformance.cases(JetStreamBroker.capabilities, restartable=True) if str(c) != KEEPS_ITS_LEASE]
+
+
+class Restartable:
+    """The server as a case ends it and starts it."""
+
+    def __init__(self, server: NatsServer) -> None:
+        self._server = server
+
+    async def start(self) -> None:
+        self._server.start()
+
+    async def stop(self) -> None:
+        self._server.stop()
+
+    async def kill(self) -> None:
+        self._server.kill()
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.restarts], ids=str)
+def test_jetstream(case: conformance.Case, jetstream_url: str) -> None:
+    # A stream for each case: one sets how long ids are known. A short lease, so that what is not extended is seen.
+    url = f"{jetstream_url}?stream=conformance-{secrets.token_hex(6)}&duplicate_window=1&ack_wait=1"
+    asyncio.run(case.run(lambda: JetStreamBroker(url)))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.restarts], ids=str)
+def test_jetstream_that_is_ended(case: conformance.Case) -> None:
+    with NatsServer(jetstream=True) as server:
+        url = f"jetstream://127.0.0.1:{server.port}?ack_wait=2"
+        asyncio.run(case.run(lambda: JetStreamBroker(url), server=Restartable(server)))
+
+
+def test_all_that_is_declared_is_proved() -> None:
+    assert not conformance.unproved(JetStreamBroker.capabilities, restartable=True)

@@ -1,0 +1,519 @@
+"""RabbitMQ, real servers: what is particular to it, on a server that all share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import aiormq
+import pytest
+from aiormq.abc import AbstractChannel
+from eventmicro_rabbitmq import RabbitBroker
+from pamqp.commands import Basic
+
+from eventmicro.broker import Durable
+from eventmicro.errors import (
+    ConnectionFailed,
+    Disconnected,
+    MessageTooLarge,
+    NotAllPublished,
+    NotStored,
+    Unconfirmed,
+    Unsupported,
+    UsageError,
+)
+from eventmicro.message import Delivery, Message
+from tests.servers import FaultProxy
+
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+Properties = Basic.Properties
+
+
+@pytest.fixture
+def subject() -> str:
+    """Of this test alone."""
+    return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def url(rabbitmq_url: str) -> str:
+    return f"{rabbitmq_url}?new_queue_wait=0"
+
+
+@asynccontextmanager
+async def raw_channel(url: str) -> AsyncIterator[AbstractChannel]:
+    """RabbitMQ without us."""
+    connection = await aiormq.connect(url)
+    try:
+        yield await connection.channel()
+    finally:
+        await connection.close()
+
+
+def through(proxy: FaultProxy, url: str) -> str:
+    return url.replace(f":{urlsplit(url).port}", f":{proxy.port}")
+
+
+async def publish_until_stored(broker: RabbitBroker, message: Message, again: list[bytes]) -> None:
+    while True:
+        try:
+            return await broker.publish(message, timeout=5)
+        except (Disconnected, Unconfirmed, NotStored):
+            again.append(message.body)
+            await asyncio.sleep(0.01)
+
+
+# -- connecting ------------------------------------------------------------------------------------------------
+
+
+async def test_a_wrong_password_is_said_at_once_and_not_shown(rabbitmq_url: str) -> None:
+    broker = RabbitBroker(rabbitmq_url.replace("guest:guest", "guest:not-this-one"))
+    with pytest.raises(ConnectionFailed, match=r"refused.*Login was refused") as caught:
+        await broker.connect()
+    assert "not-this-one" not in f"{caught.value}{broker.url}{broker.settings!r}"
+    assert not broker.connected
+
+
+async def test_a_missing_vhost_is_named(rabbitmq_url: str) -> None:
+    with pytest.raises(ConnectionFailed, match=r"refused.*vhost nowhere not found"):
+        await RabbitBroker(f"{rabbitmq_url}nowhere").connect()
+
+
+async def test_nobody_there_is_said_within_the_timeout() -> None:
+    with pytest.raises(ConnectionFailed, match="is it running"):
+        await RabbitBroker("amqp://127.0.0.1:1?connect_timeout=0.2").connect()
+
+
+async def test_a_server_that_says_nothing_is_given_up() -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionFailed, match=r"no answer within 0.2 s"):
+            await RabbitBroker(f"amqp://127.0.0.1:{port}?connect_timeout=0.2").connect()
+
+
+async def test_another_node_is_tried(rabbitmq_url: str) -> None:
+    parts = urlsplit(rabbitmq_url)
+    async with RabbitBroker(f"amqp://guest:guest@127.0.0.1:1,127.0.0.1:{parts.port}/") as broker:
+        assert broker.online
+
+
+async def test_two_closes_at_once_and_one_more(url: str, subject: str) -> None:
+    broker = RabbitBroker(url)
+    await broker.connect()
+    await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+    await asyncio.gather(broker.close(), broker.close())
+    await broker.close()
+    assert not broker.connected
+
+
+# -- publishing ------------------------------------------------------------------------------------------------
+
+
+async def test_what_no_queue_takes_is_refused_if_asked(url: str, subject: str) -> None:
+    async with RabbitBroker(f"{url}&mandatory=true") as broker:
+        with pytest.raises(NotStored, match=f"{subject}: no queue takes it"):
+            await broker.publish(Message(subject))
+        await broker.subscribe(f"{subject}.taken", lambda _: None)
+        batch = [Message(f"{subject}.{name}", id="same") for name in ("taken", "not", "taken", "not")]
+        with pytest.raises(NotAllPublished) as caught:
+            await broker.publish_many(batch)
+        assert (sorted(caught.value.failed), caught.value.confirmed) == ([1, 3], 2)
+
+
+async def test_without_being_asked_it_is_not(url: str, subject: str) -> None:
+    async with RabbitBroker(url) as broker:
+        await broker.publish(Message(subject))
+
+
+async def test_a_queue_that_is_full_refuses(url: str, subject: str) -> None:
+    async with raw_channel(url) as channel, RabbitBroker(url) as broker:
+        await broker.publish(Message(subject))  # makes the exchange
+        await channel.queue_declare(subject, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+        await channel.queue_bind(subject, "events", subject)
+        with pytest.raises(NotAllPublished, match=f"{subject}: RabbitMQ refuses it") as caught:
+            await broker.publish_many([Message(subject)] * 10)
+        assert {type(error) for error in caught.value.failed.values()} == {NotStored}
+        await channel.queue_delete(subject)
+
+
+async def test_what_is_too_large_is_not_sent(url: str, subject: str) -> None:
+    async with RabbitBroker(f"{url}&max_payload=1000") as broker:
+        with pytest.raises(MessageTooLarge, match="1001 bytes, over the 1000 of max_payload"):
+            await broker.publish(Message(subject, b"x" * 1001))
+        await broker.publish(Message(subject, b"x" * 1000))
+
+
+async def test_a_body_of_many_frames_arrives_whole(url: str, subject: str) -> None:
+    bodies = [secrets.token_bytes(size) for size in (131_063, 131_064, 131_065, 1_000_000)]
+    arrived: list[bytes] = []
+    async with RabbitBroker(url) as broker:
+        subscription = await broker.subscribe(subject, lambda d: arrived.append(d.body))
+        await broker.publish_many([Message(subject, body) for body in bodies])
+        await subscription.drain()
+    assert arrived == bodies
+
+
+async def test_headers_that_would_route_are_refused(url: str, subject: str) -> None:
+    async with RabbitBroker(url) as broker:
+        with pytest.raises(UsageError, match="CC"):
+            await broker.publish(Message(subject, headers={"CC": "elsewhere"}))
+
+
+async def test_a_subject_that_is_too_long_is_refused(url: str) -> None:
+    async with RabbitBroker(url) as broker:
+        with pytest.raises(UsageError, match="255 bytes"):
+            await broker.publish(Message("ä" * 128))
+
+
+# -- what others send and read -----------------------------------------------------------------------------------
+
+
+async def test_others_see_plain_properties(url: str, subject: str) -> None:
+    async with raw_channel(url) as channel, RabbitBroker(url) as broker:
+        await broker.subscribe(subject, lambda _: None)  # makes the exchange
+        queue = (await channel.queue_declare(exclusive=True)).queue or ""
+        await channel.queue_bind(queue, "events", subject)
+        headers = {"Content-Type": "application/json", "Traceparent": "00-1"}
+        await broker.publish(Message(subject, b"{}", headers, id="order-7"))
+        properties = (await channel.basic_get(queue, no_ack=True)).header.properties
+    assert properties.content_type == "application/json"
+    assert properties.headers == {"Traceparent": "00-1"}
+    assert (properties.message_id, properties.delivery_mode) == ("order-7", 2)
+
+
+async def test_what_others_send_is_understood(url: str, subject: str, until: Until) -> None:
+    got: list[Delivery] = []
+    async with raw_channel(url) as channel, RabbitBroker(url) as broker:
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        headers = {
+            "text": "a",
+            "number": 7,
+            "bytes": bytearray(b"\xff"),
+            "x-eventmicro-attempts": 5,
+            "x-eventmicro-subject": "lie",
+        }
+        properties = Properties(headers=headers, content_type="text/plain", correlation_id="c", priority=3)
+        await channel.basic_publish(b"1", exchange="events", routing_key=subject, properties=properties)
+        await channel.basic_publish(b"2", exchange="events", routing_key=subject)
+        await until(lambda: len(got) == 2)
+        assert got[0].headers == {"text": "a", "number": "7", "bytes": "�", "Content-Type": "text/plain"}
+        assert (got[0].subject, got[0].attempt) == (subject, 1)
+        await got[0].nack(0.05)
+        await until(lambda: len(got) == 3)
+        assert (got[2].headers, got[2].subject, got[2].attempt) == (got[0].headers, subject, 2)
+        assert got[2].id == got[0].id != got[1].id
+
+
+# -- queues --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_queue_that_is_made_otherwise_is_named_with_the_mend(url: str, subject: str) -> None:
+    async with raw_channel(url) as channel, RabbitBroker(url) as broker:
+        await channel.queue_declare(subject, durable=True)
+        with pytest.raises(
+            UsageError, match=rf"queue '{subject}' exists and is made otherwise: x-.*rabbitmqctl delete_queue"
+        ):
+            await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+        ordered = f"{subject}.ordered"
+        await broker.subscribe(subject, lambda _: None, queue=ordered, durable=Durable())
+        with pytest.raises(UsageError, match="x-single-active-consumer"):
+            await broker.subscribe(subject, lambda _: None, queue=ordered, durable=Durable(ordered=True))
+        await channel.queue_delete(subject)
+
+
+async def test_check_makes_nothing(url: str, subject: str) -> None:
+    async with RabbitBroker(f"{url}&declare=check&exchange={subject}") as broker:
+        with pytest.raises(UsageError, match=f"exchange '{subject}' is missing and declare=check"):
+            await broker.publish(Message(subject))
+    async with RabbitBroker(url) as maker, RabbitBroker(f"{url}&declare=check") as broker:
+        await maker.publish(Message(subject))
+        with pytest.raises(UsageError, match=f"queue '{subject}' is missing and declare=check: make it, durable, with"):
+            await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+        await maker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+        await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+        with pytest.raises(UsageError, match="x-single-active-consumer"):
+            await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable(ordered=True))
+
+
+async def test_false_leaves_all_alone_and_delays_on_this_side(url: str, subject: str, until: Until) -> None:
+    got: list[Delivery] = []
+    async with RabbitBroker(url) as maker:
+        await (await maker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())).drain()
+    async with RabbitBroker(f"{url}&declare=false") as broker:
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await broker.publish(Message(subject, b"1"))
+        await until(lambda: got)
+        await got[0].nack(0.05)
+        await until(lambda: len(got) == 2)
+        assert got[1].attempt == 2
+        await got[1].ack()
+        with pytest.raises(UsageError, match="no queue"):
+            await broker.subscribe(subject, got.append, queue=f"{subject}.missing", durable=Durable())
+
+
+async def test_a_consumer_that_the_server_ends_is_taken_up_again(
+    url: str, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[Delivery] = []
+    async with raw_channel(url) as channel, RabbitBroker(url) as broker:
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await broker.publish(Message(subject, b"before"))
+        await until(lambda: got)
+        await channel.queue_delete(subject)
+        await until(lambda: got[0].lapsed)
+        await broker.flush()
+        await got[0].ack()
+        await broker.publish(Message(subject, b"after"))
+        await until(lambda: [d.body for d in got] == [b"before", b"after"])
+    assert "RabbitMQ has ended the consumer" in caplog.text
+
+
+async def test_what_rabbitmq_gives_up_becomes_a_dead_letter(url: str, subject: str, until: Until) -> None:
+    letters: list[Delivery] = []
+    dead = f"{subject}.dead"
+    async with raw_channel(url) as channel, RabbitBroker(url) as broker:
+        worker = await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable(dead_letter=dead))
+        await worker.drain()
+        await broker.publish(Message(subject, b"1", {"A": "b"}))
+        taken = await channel.basic_get(subject)
+        await channel.basic_reject(taken.delivery_tag or 0, requeue=False)
+        await broker.subscribe(dead, letters.append, queue=dead, durable=Durable())
+        await until(lambda: letters)
+    assert (letters[0].subject, letters[0].body, letters[0].attempt) == (dead, b"1", 1)
+    assert letters[0].headers == {
+        "A": "b",
+        "Dead-Letter-Reason": "given up by RabbitMQ: rejected",
+        "Dead-Letter-Attempts": "1",
+        "Dead-Letter-Subject": subject,
+        "Dead-Letter-Queue": subject,
+    }
+
+
+async def test_what_rabbitmq_cannot_do_is_refused(url: str, subject: str) -> None:
+    async with RabbitBroker(url) as broker:
+        for durable, word in ((Durable(start="all"), "start"), (Durable(dedupe=60), "dedupe")):
+            with pytest.raises(Unsupported, match=word):
+                await broker.subscribe(subject, lambda _: None, queue=subject, durable=durable)
+        with pytest.raises(Unsupported, match="nats://"):
+            await broker.send(Message(subject))
+        with pytest.raises(UsageError, match="'#' is a wildcard"):
+            await broker.subscribe(f"{subject}.#", lambda _: None)
+
+
+# -- retries ---------------------------------------------------------------------------------------------------------
+
+
+async def test_delayed_events_come_again_in_the_order_of_their_delays(url: str, subject: str, until: Until) -> None:
+    """Twice, so that the second time the waiting queues are there already."""
+    delays = {b"a": 0.9, b"b": 0.3, b"c": 0.6}
+    again: list[tuple[bytes, int]] = []
+
+    async def settle(delivery: Delivery) -> None:
+        if delivery.attempt <= 2:
+            await delivery.nack(delays[delivery.body])
+        if delivery.attempt > 1:
+            again.append((delivery.body, delivery.attempt))
+        if delivery.attempt == 3:
+            await delivery.ack()
+
+    tasks: list[asyncio.Future[None]] = []
+    async with RabbitBroker(url) as broker:
+        receive = lambda d: tasks.append(asyncio.ensure_future(settle(d)))  # noqa: E731
+        await broker.subscribe(subject, receive, queue=subject, durable=Durable())
+        await broker.publish_many([Message(subject, body) for body in delays])
+        await until(lambda: len(again) == 6)
+        await asyncio.gather(*tasks)
+    assert [body for body, attempt in again if attempt == 2] == [b"b", b"c", b"a"]
+    assert [body for body, attempt in again if attempt == 3] == [b"b", b"c", b"a"]
+
+
+async def test_a_waiting_queue_that_was_deleted_is_made_again(url: str, subject: str, until: Until) -> None:
+    got: list[Delivery] = []
+    async with raw_channel(url) as channel, RabbitBroker(url) as broker:
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await broker.publish(Message(subject, b"1"))
+        for attempt in (1, 2, 3):
+            await until(lambda: len(got) == attempt)  # noqa: B023
+            assert got[-1].attempt == attempt
+            await channel.queue_delete(f"{subject}.retry.{50}")
+            await got[-1].nack(0.05)
+        await until(lambda: len(got) == 4)
+
+
+async def test_a_delay_survives_the_instance_that_asked_for_it(url: str, subject: str, until: Until) -> None:
+    got: list[Delivery] = []
+    async with RabbitBroker(url) as broker:
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await broker.publish(Message(subject, b"1", {"A": "b"}))
+        await until(lambda: got)
+        await got[0].nack(0.5)
+    async with RabbitBroker(url) as broker:
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await until(lambda: len(got) == 2)
+    assert (got[1].attempt, got[1].headers, got[1].id) == (2, {"A": "b"}, got[0].id)
+
+
+KILLED = """
+import asyncio, sys
+from eventmicro_rabbitmq import RabbitBroker
+from eventmicro.broker import Durable
+
+async def main(url, queue):
+    async with RabbitBroker(url) as broker:
+        receive = lambda delivery: print(delivery.attempt, flush=True)
+        await broker.subscribe(queue, receive, queue=queue, durable=Durable())
+        await asyncio.Event().wait()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_deliveries_to_a_process_that_is_killed_are_counted(url: str, subject: str, until: Until) -> None:
+    async with RabbitBroker(url) as broker:
+        await (await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())).drain()
+        await broker.publish(Message(subject, b"deadly"))
+        for attempt in (1, 2):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", KILLED, url, subject, stdout=asyncio.subprocess.PIPE
+            )
+            assert process.stdout is not None
+            assert await process.stdout.readline() == b"%d\n" % attempt
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+        got: list[Delivery] = []
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await until(lambda: got)
+        assert got[0].attempt == 3
+
+
+# -- order -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_ordered_queue_goes_to_the_next_instance_when_all_is_settled(
+    url: str, subject: str, until: Until
+) -> None:
+    first, second = [], []
+    durable = Durable(ordered=True, prefetch=10)
+    async with RabbitBroker(url) as one, RabbitBroker(url) as two:
+        leaving = await one.subscribe(subject, first.append, queue=subject, durable=durable)
+        await two.subscribe(subject, second.append, queue=subject, durable=durable)
+        await one.publish_many([Message(subject, b"%d" % number) for number in range(20)])
+        await until(lambda: len(first) == 10)
+        await leaving.drain()
+        for delivery in first[:9]:
+            await delivery.ack()
+        await two.flush()
+        assert not second
+        await first[9].ack()
+        await until(lambda: len(second) == 10)
+        assert [d.body for d in first + second] == [b"%d" % number for number in range(20)]
+
+
+async def test_an_event_nacked_comes_before_those_that_wait_on_this_side(url: str, subject: str, until: Until) -> None:
+    handed: list[tuple[bytes, int]] = []
+    room: list[asyncio.Future[None]] = []
+    held: list[Delivery] = []
+
+    def receive(delivery: Delivery) -> Awaitable[None]:
+        handed.append((delivery.body, delivery.attempt))
+        held.append(delivery)
+        room.append(asyncio.get_running_loop().create_future())
+        return room[-1]
+
+    async with RabbitBroker(url) as broker:
+        await broker.subscribe(subject, receive, queue=subject, durable=Durable(ordered=True, prefetch=10))
+        await broker.publish_many([Message(subject, b"%d" % number) for number in range(4)])
+        await until(lambda: held)
+        await held[0].nack()
+        room[0].set_result(None)
+        for count in range(2, 6):
+            await until(lambda: len(held) == count)  # noqa: B023
+            await held[-1].ack()
+            room[-1].set_result(None)
+    assert handed == [(b"0", 1), (b"0", 2), (b"1", 1), (b"2", 1), (b"3", 1)]
+
+
+# -- a bad network -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout_seconds(120)
+async def test_connections_cut_under_load_lose_nothing(
+    url: str, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = [b"%d" % number for number in range(5000)]
+    got: list[bytes] = []
+    tasks: set[asyncio.Task[None]] = set()
+    again: list[bytes] = []
+
+    def receive(delivery: Delivery) -> None:
+        got.append(delivery.body)
+        task = asyncio.create_task(delivery.ack() if delivery.attempt > 1 or len(got) % 10 else delivery.nack(0.05))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async with FaultProxy(urlsplit(url).port or 0) as proxy, RabbitBroker(through(proxy, url)) as broker:
+        await broker.subscribe(subject, receive, queue=subject, durable=Durable())
+
+        async def publish(number: int) -> None:
+            for body in sent[number::50]:
+                await publish_until_stored(broker, Message(subject, body), again)
+
+        publishing = [asyncio.ensure_future(publish(number)) for number in range(50)]
+        for count in (500, 1500, 3000):
+            while len(got) < count:
+                await asyncio.sleep(0.005)
+            proxy.cut()
+        await asyncio.gather(*publishing)
+        while not set(sent) <= set(got):
+            await asyncio.sleep(0.01)
+        while tasks:
+            await asyncio.sleep(0.01)
+    lost = Counter(sent) - Counter(got)
+    assert not lost
+    logged = [record.name for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not [name for name in logged if name.startswith("aiormq")]
+    print(f"5000 events, 3 cuts: 0 lost, {len(again)} published again, {len(got) - len(sent)} deliveries too many")
+
+
+async def test_a_server_that_hangs_is_noticed_and_left(url: str, subject: str, until: Until) -> None:
+    async with FaultProxy(urlsplit(url).port or 0) as proxy:
+        broker = RabbitBroker(f"{through(proxy, url)}&heartbeat=1")
+        await broker.connect()
+        await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+        await broker.publish(Message(subject))
+        proxy.blackhole = True
+        with pytest.raises(Unconfirmed, match=f"{subject}: not confirmed in time"):
+            await broker.publish(Message(subject), timeout=0.2)
+        await until(lambda: not broker.online)
+        with pytest.raises(Disconnected):
+            await broker.publish(Message(subject), timeout=0.2)
+        proxy.blackhole = False
+        await until(lambda: broker.online)
+        await broker.publish(Message(subject))
+        proxy.blackhole = True
+        await broker.close()
+        assert not broker.connected
+
+
+async def test_a_hundred_queues_at_once_and_a_number_that_is_used_again(url: str, subject: str) -> None:
+    """What fails ends its channel; another one of the same number must not get the end of it."""
+    async with RabbitBroker(url) as broker:
+        subscribing = (
+            broker.subscribe(subject, lambda _: None, queue=f"{subject}.{number % 50}", durable=Durable())
+            for number in range(100)
+        )
+        await asyncio.gather(*subscribing)
+        async with asyncio.timeout(20):
+            for _ in range(2100):  # more than a connection may have at the same time
+                await broker.flush()

@@ -1,0 +1,345 @@
+"""RabbitMQ, a server of its own: killed, hanging, short of disk, with TLS, with users that may not do everything."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import aiormq
+import pytest
+from eventmicro_rabbitmq import RabbitBroker
+from pamqp.commands import Basic
+
+from eventmicro.broker import Durable
+from eventmicro.errors import (
+    ConnectionFailed,
+    Disconnected,
+    MessageTooLarge,
+    NotStored,
+    Unconfirmed,
+    UsageError,
+)
+from eventmicro.message import Delivery, Message
+from tests.certificates import Certificates, make_certificates
+from tests.servers import RabbitServer
+
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+
+CONFIG = "max_message_size = 100000\n"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("rabbitmq"), "localhost")
+
+
+@pytest.fixture(scope="module")
+def server(certificates: Certificates, starter: ThreadPoolExecutor) -> Iterator[RabbitServer]:
+    with RabbitServer(CONFIG, certificates=certificates) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def starter() -> Iterator[ThreadPoolExecutor]:
+    """The thread that starts the server again: it ends with the thread that has started it."""
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+async def start_again(server: RabbitServer, starter: ThreadPoolExecutor) -> None:
+    await asyncio.get_running_loop().run_in_executor(starter, server.start)
+
+
+@pytest.fixture
+def subject() -> str:
+    return f"test-{secrets.token_hex(6)}"
+
+
+def url(server: RabbitServer, user: str = "guest", vhost: str = "", **settings: object) -> str:
+    address = server.url.replace("guest:guest", f"{user}:guest")
+    query = "&".join(f"{name}={value}" for name, value in {"new_queue_wait": 0, **settings}.items())
+    return f"{address}{vhost}?{query}"
+
+
+# -- TLS, users, virtual hosts -----------------------------------------------------------------------------------
+
+
+async def test_tls_with_the_right_authority(server: RabbitServer, certificates: Certificates, subject: str) -> None:
+    async with RabbitBroker(f"{server.tls_url}?tls_ca={certificates.authority}") as broker:
+        await broker.publish(Message(subject))
+
+
+async def test_an_authority_that_is_not_trusted_is_refused_at_once(server: RabbitServer, tmp_path: Path) -> None:
+    other = make_certificates(tmp_path, "localhost")
+    for query in ("", f"?tls_ca={other.authority}"):
+        with pytest.raises(ConnectionFailed, match=r"refused: .*certificate verify failed"):
+            await RabbitBroker(f"{server.tls_url}{query}").connect()
+
+
+async def test_a_certificate_for_another_name_is_refused(server: RabbitServer, certificates: Certificates) -> None:
+    by_number = server.tls_url.replace("localhost", "127.0.0.1")
+    with pytest.raises(ConnectionFailed, match=r"refused: .*IP address mismatch"):
+        await RabbitBroker(f"{by_number}?tls_ca={certificates.authority}").connect()
+    async with RabbitBroker(f"{by_number}?tls_ca={certificates.authority}&tls_hostname=localhost") as broker:
+        assert broker.online
+
+
+async def test_tls_to_a_port_without_it_is_refused(server: RabbitServer) -> None:
+    with pytest.raises(ConnectionFailed):
+        await RabbitBroker(server.url.replace("amqp:", "amqps:") + "?connect_timeout=1").connect()
+
+
+async def test_virtual_hosts_are_apart(server: RabbitServer, subject: str, until: Until) -> None:
+    await asyncio.to_thread(server.ctl, "add_vhost", "a/b")
+    await asyncio.to_thread(server.ctl, "set_permissions", "-p", "a/b", "guest", ".*", ".*", ".*")
+    here: list[Delivery] = []
+    there: list[Delivery] = []
+    async with RabbitBroker(url(server)) as one, RabbitBroker(url(server, vhost="a%2Fb")) as other:
+        await one.subscribe(subject, here.append)
+        await other.subscribe(subject, there.append)
+        await other.publish(Message(subject, b"there"))
+        await one.publish(Message(subject, b"here"))
+        await until(lambda: here and there)
+    assert ([d.body for d in here], [d.body for d in there]) == ([b"here"], [b"there"])
+
+
+async def test_a_user_who_may_only_consume(server: RabbitServer, subject: str, until: Until) -> None:
+    await asyncio.to_thread(server.ctl, "add_user", "reader", "guest")
+    await asyncio.to_thread(server.ctl, "set_permissions", "reader", "^$", "^$", ".*")
+    got: list[Delivery] = []
+    async with RabbitBroker(url(server)) as maker, RabbitBroker(url(server, "reader")) as reader:
+        await (await maker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())).drain()
+        with pytest.raises(UsageError, match=r"exchange 'events' may not be made from here: .*declare=false"):
+            await reader.subscribe(subject, got.append, queue=subject, durable=Durable())
+        async with RabbitBroker(url(server, "reader", declare="false")) as obedient:
+            await obedient.subscribe(subject, got.append, queue=subject, durable=Durable())
+            await maker.publish(Message(subject, b"1"))
+            await until(lambda: got)
+            refused = (obedient.publish(Message(subject)) for _ in range(10))
+            errors = await asyncio.gather(*refused, return_exceptions=True)
+            assert {type(error) for error in errors} == {NotStored}
+            assert "access to exchange 'events' in vhost '/' refused for user 'reader'" in str(errors[0])
+
+
+# -- limits of the server ------------------------------------------------------------------------------------------
+
+
+async def test_a_message_over_the_servers_own_limit(server: RabbitServer, subject: str) -> None:
+    async with RabbitBroker(url(server)) as broker:
+        with pytest.raises(MessageTooLarge, match="larger than configured max size"):
+            await broker.publish(Message(subject, b"x" * 100_001))
+        await broker.publish(Message(subject, b"x" * 100_000))
+
+
+async def test_what_is_handled_for_too_long_comes_again(
+    server: RabbitServer, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    def set_timeout(milliseconds: int, look_every: int) -> str:
+        return server.ctl(
+            "eval",
+            f"application:set_env(rabbit, consumer_timeout, {milliseconds}), "
+            f"application:set_env(rabbit, channel_tick_interval, {look_every}).",
+        )
+
+    got: list[Delivery] = []
+    await asyncio.to_thread(set_timeout, 500, 200)
+    try:
+        async with RabbitBroker(url(server)) as broker:
+            await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+            await broker.publish(Message(subject))
+            await until(lambda: len(got) >= 2)
+            assert got[0].lapsed
+            await got[0].ack()
+            assert got[1].attempt == 2
+    finally:
+        await asyncio.to_thread(set_timeout, 1_800_000, 60_000)
+    assert "RabbitMQ has ended the consumer" in caplog.text
+    assert "acknowledgement" in caplog.text
+
+
+async def test_a_server_short_of_disk_takes_no_events_and_settles_on(
+    server: RabbitServer, subject: str, until: Until
+) -> None:
+    got: list[Delivery] = []
+    async with RabbitBroker(url(server)) as broker:
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await broker.publish(Message(subject, b"before"))
+        await until(lambda: got)
+        await asyncio.to_thread(server.ctl, "set_disk_free_limit", "1000000GB")
+        try:
+            with pytest.raises(Unconfirmed, match=r"not confirmed in time: an alarm .*disk"):
+                await broker.publish(Message(subject, b"sent"), timeout=1)
+            with pytest.raises(NotStored, match=r"an alarm stops all publishing there: .*disk"):
+                await broker.publish(Message(subject, b"refused"), timeout=0.2)
+            await got[0].ack()
+            await broker.flush()
+            waiting = asyncio.ensure_future(broker.publish(Message(subject, b"patient"), timeout=20))
+        finally:
+            await asyncio.to_thread(server.ctl, "set_disk_free_limit", "50MB")
+        await waiting
+        await until(lambda: len(got) == 3)
+    assert [d.body for d in got] == [b"before", b"sent", b"patient"]
+    assert {d.attempt for d in got} == {1}
+
+
+# -- a server that hangs or dies -----------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout_seconds(60)
+async def test_a_server_that_is_paused(server: RabbitServer, subject: str, until: Until) -> None:
+    got: list[bytes] = []
+    acks: list[asyncio.Task[None]] = []
+
+    def receive(delivery: Delivery) -> None:
+        got.append(delivery.body)
+        acks.append(asyncio.create_task(delivery.ack()))
+
+    async with RabbitBroker(url(server, heartbeat=1)) as broker, RabbitBroker(url(server)) as closed:
+        await broker.subscribe(subject, receive, queue=subject, durable=Durable())
+        await closed.subscribe(subject, lambda _: None)
+        await broker.publish(Message(subject, b"before"))
+        server.pause()
+        try:
+            with pytest.raises(Unconfirmed):
+                await broker.publish(Message(subject, b"during"), timeout=0.3)
+            async with asyncio.timeout(15):
+                await asyncio.gather(closed.close(), closed.close())
+            await until(lambda: not broker.online)
+            with pytest.raises(Disconnected):
+                await broker.flush()
+        finally:
+            server.resume()
+        await until(lambda: broker.online)
+        await broker.publish(Message(subject, b"after"), timeout=10)
+        await until(lambda: b"after" in got)
+        await asyncio.gather(*acks)
+
+
+@pytest.mark.timeout_seconds(240)
+async def test_kills_and_restarts_under_load_lose_nothing(
+    server: RabbitServer, starter: ThreadPoolExecutor, subject: str
+) -> None:
+    """Ten thousand events, one in ten nacked with a delay; the server is killed twice and stopped in order once."""
+    sent = [b"%d" % number for number in range(10_000)]
+    done: list[bytes] = []
+    again: list[bytes] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def settle(delivery: Delivery) -> None:
+        if delivery.attempt == 1 and int(delivery.body) % 10 == 0:
+            await delivery.nack(int(delivery.body) % 2000 / 1000)
+        elif not delivery.lapsed:
+            done.append(delivery.body)
+            await delivery.ack()
+
+    def receive(delivery: Delivery) -> Awaitable[None] | None:
+        task = asyncio.create_task(settle(delivery))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return None
+
+    published = 0
+
+    async def publish(broker: RabbitBroker, number: int) -> None:
+        nonlocal published
+        for body in sent[number::100]:
+            while published - len(done) > 1500:  # so that there is something to publish at each end of the server
+                await asyncio.sleep(0.01)
+            published += 1
+            while True:
+                try:
+                    await broker.publish(Message(subject, body), timeout=5)
+                    break
+                except (Disconnected, Unconfirmed, NotStored):
+                    again.append(body)
+                    await asyncio.sleep(0.02)
+
+    async with RabbitBroker(server.url) as publisher, RabbitBroker(server.url) as one, RabbitBroker(server.url) as two:
+        for broker in (one, two):
+            await broker.subscribe(subject, receive, queue=subject, durable=Durable())
+        publishing = [asyncio.ensure_future(publish(publisher, number)) for number in range(100)]
+        for count, end in ((2500, server.kill), (5000, server.stop), (7500, server.kill)):
+            while len(done) < count:
+                await asyncio.sleep(0.005)
+            await asyncio.to_thread(end)
+            await start_again(server, starter)
+        await asyncio.gather(*publishing)
+        while not set(sent) <= set(done):
+            await asyncio.sleep(0.02)
+        while tasks:
+            await asyncio.sleep(0.02)
+    assert not Counter(sent) - Counter(done)
+    print(f"10000 events, 3 ends of the server: 0 lost, {len(again)} published again, {len(done) - 10_000} twice")
+
+
+@pytest.mark.timeout_seconds(120)
+async def test_what_waits_for_its_next_attempt_survives_a_kill(
+    server: RabbitServer, starter: ThreadPoolExecutor, subject: str
+) -> None:
+    """Events whose delay ends while no server is there: they return when it is back."""
+    got: list[tuple[bytes, int]] = []
+    postponed: list[bytes] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def settle(delivery: Delivery) -> None:
+        if delivery.attempt == 1:
+            await delivery.nack(0.01 if delivery.body == b"first" else 2)
+            postponed.append(delivery.body)
+        else:
+            got.append((delivery.body, delivery.attempt))
+            await delivery.ack()
+
+    def receive(delivery: Delivery) -> None:
+        task = asyncio.create_task(settle(delivery))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async with RabbitBroker(server.url) as broker:
+        await broker.subscribe(subject, receive, queue=subject, durable=Durable())
+        await broker.publish(Message(subject, b"0"))  # makes the waiting queue
+        while not got:
+            await asyncio.sleep(0.01)
+        sent = [b"%d" % number for number in range(1, 201)]
+        await broker.publish_many([Message(subject, body) for body in sent])
+        while len(postponed) < 201:
+            await asyncio.sleep(0.001)
+        await asyncio.to_thread(server.kill)
+        await asyncio.sleep(2)
+        await start_again(server, starter)
+        while len(got) < 201:
+            await asyncio.sleep(0.01)
+        while tasks:
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            await broker.flush()
+    assert sorted(got) == sorted((body, 2) for body in (b"0", *sent))
+
+
+async def test_a_waiting_queue_holds_the_copy(server: RabbitServer, subject: str, until: Until) -> None:
+    """What waits is in RabbitMQ, under the name that the documentation says, with what it needs to return."""
+    got: list[Delivery] = []
+    async with RabbitBroker(url(server)) as broker:
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await broker.publish(Message(subject, b"1", {"A": "b"}))
+        await until(lambda: got)
+        await got[0].nack(60)
+    connection = await aiormq.connect(server.url)
+    channel = await connection.channel()
+    names = (await asyncio.to_thread(server.ctl, "list_queues", "name")).split()
+    (name,) = [name for name in names if name.startswith(f"{subject}.retry.")]
+    milliseconds = int(name.rpartition(".")[2])
+    assert 54_000 <= milliseconds <= 66_000
+    waiting = await channel.basic_get(name)
+    await connection.close()
+    assert isinstance(waiting.delivery, Basic.GetOk)
+    assert waiting.body == b"1"
+    assert waiting.header.properties.headers == {
+        "A": "b",
+        "x-delivery-count": 0,
+        "x-eventmicro-attempts": 1,
+        "x-eventmicro-subject": subject,
+    }

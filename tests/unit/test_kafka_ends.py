@@ -1,0 +1,120 @@
+"""What the Kafka adapter leaves behind when it is ended in the middle: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from eventmicro_kafka import KafkaSettings, producer
+from eventmicro_kafka.batches import Batches
+from eventmicro_kafka.link import Link
+from eventmicro_kafka.producer import Producer
+
+from eventmicro.errors import ConnectionFailed, Disconnected
+from eventmicro.message import Message
+
+
+@asynccontextmanager
+async def server_that_hangs_after_the_first_answer() -> AsyncIterator[str]:
+    """It says which requests it knows, and nothing more."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        (size,) = struct.unpack(">i", await reader.readexactly(4))
+        correlation = (await reader.readexactly(size))[4:8]
+        known = [(3, 0, 5), (18, 0, 2)]  # metadata, versions
+        answer = correlation + struct.pack(">hi", 0, len(known)) + b"".join(struct.pack(">hhh", *k) for k in known)
+        writer.write(struct.pack(">i", len(answer)) + answer)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_server_that_stops_answering_while_it_is_connected_to_is_left() -> None:
+    async with server_that_hangs_after_the_first_answer() as server:
+        link = Link(KafkaSettings(servers=(server,), connect_timeout=0.2), "kafka://")
+        with pytest.raises(ConnectionFailed, match="no answer within"):
+            await link.open()
+    # the runner of the tests sees that no task of a connection is left
+
+
+class FakeProducer:
+    """One of aiokafka, which takes its time to start."""
+
+    def __init__(self) -> None:
+        self.may_start = asyncio.Event()
+        self.client = SimpleNamespace(cluster=SimpleNamespace(add_listener=lambda _: None))
+        self._sender = SimpleNamespace(sender_task=None)
+
+    async def start(self) -> None:
+        await self.may_start.wait()
+
+
+async def test_no_producer_is_made_when_the_connection_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[FakeProducer] = []
+
+    def make(_: KafkaSettings) -> FakeProducer:
+        made.append(FakeProducer())
+        return made[-1]
+
+    async def stop(*_: object) -> None: ...
+
+    monkeypatch.setattr(producer, "make_producer", make)
+    monkeypatch.setattr(producer, "stop_producer", stop)
+    link: Any = SimpleNamespace(wait_online=lambda: asyncio.sleep(0))
+    subject = Producer(KafkaSettings(), link, SimpleNamespace())  # type: ignore[arg-type]
+    first = asyncio.create_task(subject.ready("t"))
+    await asyncio.sleep(0.01)
+    closing = asyncio.create_task(subject.close())
+    await asyncio.sleep(0)
+    second = asyncio.create_task(subject.ready("t"))
+    await asyncio.sleep(0.01)
+    made[0].may_start.set()
+    await closing
+    for publishing in (first, second):
+        with pytest.raises(Disconnected, match="closed"):
+            await publishing
+    assert len(made) == 1
+    assert subject.inner is None
+
+
+async def test_many_messages_go_on_where_their_producer_is_retired_between_two_batches() -> None:
+    """`producer.inner` is None meanwhile."""
+    sent: list[int] = []
+
+    class Builder(list[bytes]):
+        def append(self, *, value: bytes, **_: object) -> object:  # type: ignore[override]
+            return None if self else super().append(value) or self
+
+        def close(self) -> None: ...
+
+    class Inner:
+        create_batch = Builder
+
+        async def send_batch(self, batch: Builder, *_: object, **__: object) -> asyncio.Future[None]:
+            sent.append(len(batch))
+            producing.inner = None
+            stored = asyncio.get_running_loop().create_future()
+            stored.set_result(None)
+            return stored
+
+    async def ready(_: str) -> None:
+        producing.inner = Inner()
+
+    def place(*_: object) -> object:
+        return TopicPartition("t", 0) if producing.inner else None
+
+    producing: Any = SimpleNamespace(inner=None, ready=ready, place=place)
+    for key in (None, "key"):
+        many = Batches(producing, [Message("t", b"x", key=key) for _ in range(3)], 1000, 5.0)
+        await many.publish()
+        assert not many.failed
+    assert sent == [1] * 6
