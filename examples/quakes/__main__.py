@@ -1,7 +1,8 @@
 """Run the demo: python -m examples.quakes [--speed 50000]
 
-Without BROKER each service is a process of its own, on an embedded NATS server. BROKER=nats://... takes that server
-instead; BROKER=memory:// runs them all in this process.
+Without BROKER each service is a process of its own, on an embedded NATS server. BROKER=nats://..., jetstream://...,
+amqp://... or kafka://... takes that server instead; over the last two the events go, while the calls go over
+RPC_BROKER, or else the embedded server. BROKER=memory:// runs all services in this process.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import os
 import signal
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from eventmicro import EventMicroError, Service, Unavailable, embedded
@@ -30,6 +32,7 @@ except ModuleNotFoundError as missing:
 
 T = TypeVar("T")
 
+BROKER, RPC_BROKER = "EVENTMICRO_BROKER", "EVENTMICRO_RPC_BROKER"
 START_TIMEOUT = 30.0  # seconds for the services to be there
 END_TIMEOUT = 20.0  # seconds without any event before the rest counts as missing
 
@@ -66,10 +69,10 @@ async def wait_for_the_rest(expected: InFile, view: View) -> None:
             return
 
 
-async def watch(broker: str, speed: float, console: Console) -> bool:
+async def watch(speed: float, console: Console) -> bool:
     """Replay the week, draw it, and say whether all of it has come over the bus."""
     view = View(console)
-    viewer = Service("view", broker=broker)
+    viewer = Service("view")
     viewer.add(view)
     async with viewer:
         await when_served(viewer, "geo.nearest", Position(latitude=0, longitude=0), City)
@@ -85,27 +88,39 @@ async def watch(broker: str, speed: float, console: Console) -> bool:
     return all(row.in_file == row.on_bus for row in rows)
 
 
-async def main(broker: str, speed: float) -> int:
+async def main(speed: float) -> int:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # so that the services are stopped too
     console = Console()
-    services = in_this_process if broker.startswith("memory:") else in_processes
-    async with services(broker):
-        nothing_missing = await watch(broker, speed, console)
+    services = in_this_process if os.environ[BROKER].startswith("memory:") else in_processes
+    async with services():
+        nothing_missing = await watch(speed, console)
     console.print("Nothing is missing." if nothing_missing else "[red]Something is missing or too much.")
     console.print(NEXT_STEPS, highlight=False, soft_wrap=True)
     return 0 if nothing_missing else 1
+
+
+@contextmanager
+def brokers() -> Iterator[None]:
+    """Say in the environment, as for any service, where the events and the calls go."""
+    given, for_calls = os.environ.get("BROKER"), os.environ.get("RPC_BROKER")
+    if given and (for_calls or not given.startswith(("amqp", "kafka"))):
+        os.environ |= {BROKER: given} | ({RPC_BROKER: for_calls} if for_calls else {})
+        yield
+    else:
+        with embedded.running() as url:
+            os.environ |= {BROKER: given, RPC_BROKER: url} if given else {BROKER: url}
+            yield
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m examples.quakes", description="A week of earthquakes, live.")
     parser.add_argument("--speed", type=float, default=50_000, help="times faster than reality (default: 50000)")
     speed = parser.parse_args().speed
-    given = os.environ.get("BROKER")
     try:
-        with nullcontext(given) if given else embedded.running() as url:
-            sys.exit(asyncio.run(main(url, speed)))
+        with brokers():
+            sys.exit(asyncio.run(main(speed)))
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit("stopped before the end")
     except EventMicroError as error:

@@ -16,9 +16,9 @@ STOP_TIMEOUT = 15.0  # seconds
 
 
 @asynccontextmanager
-async def in_processes(broker: str) -> AsyncIterator[None]:
+async def in_processes() -> AsyncIterator[None]:
     """Each service in a process of its own, as `python -m examples.quakes.geo`."""
-    environment = {"EVENTMICRO_LOG_LEVEL": "warning"} | os.environ | {"EVENTMICRO_BROKER": broker}
+    environment = {"EVENTMICRO_LOG_LEVEL": "warning"} | os.environ
     async with AsyncExitStack() as undo:
         for name in ("geo", "alerter", "ingester"):
             process = await asyncio.create_subprocess_exec(
@@ -39,9 +39,9 @@ async def terminate(process: asyncio.subprocess.Process) -> None:
 
 
 @asynccontextmanager
-async def in_this_process(broker: str) -> AsyncIterator[None]:
+async def in_this_process() -> AsyncIterator[None]:
     async with AsyncExitStack() as undo:
         for service in (geo.service, alerter.service, ingester.service):
-            await service.start(broker)
+            await service.start()
             undo.push_async_callback(service.stop)
         yield
