@@ -1,1 +1,1 @@
-"""How fast eventmicro is, beside hand-written nats-py and FastStream in one run: `python -m benchmarks`."""
+"""How fast eventmicro is, beside hand-written clients and FastStream in one run: `python -m benchmarks`."""

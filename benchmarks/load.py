@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from itertools import cycle, islice
 from typing import Any
 
@@ -23,6 +24,17 @@ PATIENCE = 20.0
 Result = dict[str, Any]
 
 
+async def many_at_once(do: Callable[[], Awaitable[None]], seconds: float, in_flight: int = IN_FLIGHT) -> None:
+    """Do it again and again for so long, `in_flight` at a time."""
+    end = time.perf_counter() + seconds
+
+    async def again() -> None:
+        while time.perf_counter() < end:
+            await do()
+
+    await asyncio.gather(*(again() for _ in range(in_flight)))
+
+
 class Caller:
     """Makes calls and compares every reply with its request."""
 
@@ -38,10 +50,10 @@ class Caller:
         checked = islice(self._orders, CHECKED_AT_ONCE)
         await asyncio.gather(*(self._one_by_one(checked) for _ in range(IN_FLIGHT)))
         checks = self.calls
-        await self._many_at_once(seconds / 4)  # warm up
+        await many_at_once(self._next, seconds / 4)  # warm up
 
         before, processes_before, started = self.calls, processes.cpu(), time.perf_counter()
-        await self._many_at_once(seconds)
+        await many_at_once(self._next, seconds)
         elapsed, calls = time.perf_counter() - started, self.calls - before
         cpu = processes.cpu_per_message(processes_before, calls)
 
@@ -60,22 +72,17 @@ class Caller:
         for order in some:
             await self._once(order)
 
-    async def _many_at_once(self, seconds: float) -> None:
-        end = time.perf_counter() + seconds
-        await asyncio.gather(*(self._until(end) for _ in range(IN_FLIGHT)))
-
-    async def _until(self, end: float) -> None:
-        while time.perf_counter() < end:
-            await self._once(next(self._orders))
-
     async def _sequential(self, seconds: float) -> list[float]:
         now = time.perf_counter()
         end, latencies = now + seconds, []
         while now < end:
-            await self._once(next(self._orders))
+            await self._next()
             now, before = time.perf_counter(), now
             latencies.append(now - before)
         return sorted(latencies)
+
+    async def _next(self) -> None:
+        await self._once(next(self._orders))
 
     async def _once(self, order: Order) -> None:
         receipt = await self._call(order)

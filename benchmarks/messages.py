@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pydantic import BaseModel
 
 ENDPOINT = "orders.place"
@@ -70,6 +72,26 @@ class Tally:
             self.misplaced += 1
         self.received += 1
         return None if self.received % STEP else Progress(received=self.received)
+
+
+class Backlog:
+    """What is taken from a durable queue: how many readings, and whether it was each of them once, by their sum.
+
+    Args:
+        moments: what is called when so many were taken.
+    """
+
+    def __init__(self, moments: dict[int, Callable[[], None]]) -> None:
+        self.received = 0
+        self.numbers = 0
+        self._moments = moments
+
+    def take(self, reading: Reading) -> None:
+        """Take one."""
+        self.received += 1
+        self.numbers += reading.number
+        if self.received in self._moments:
+            self._moments[self.received]()
 
 
 def orders() -> list[Order]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
+from benchmarks.durable_load import BATCH
 from benchmarks.load import Result
 
 BASELINES = ("raw", "faststream")
@@ -49,34 +50,45 @@ def _ratio(own: dict[int, Result], other: dict[int, Result], value: str) -> dict
     return {"median": median(ratios), "min": min(ratios), "max": max(ratios)}
 
 
-def table(summaries: list[Summary]) -> str:
-    """The summaries as text, calls first, then events."""
-    rpc = [s for s in summaries if s["measure"] == "rpc"]
-    events = [s for s in summaries if s["measure"] == "events"]
-    return "\n\n".join(_table(title, columns, rows) for title, columns, rows in _tables(rpc, events) if rows)
-
-
 Column = tuple[str, Callable[[Summary], str]]
 
+RATE: list[Column] = [
+    ("variant", lambda s: s["variant"]),
+    ("per second", lambda s: f"{s['per_second']:,.0f}"),
+    ("x raw [min-max]", lambda s: _ratio_text(s, "per_second / raw")),
+    ("x FastStream [min-max]", lambda s: _ratio_text(s, "per_second / faststream")),
+]
+LATENCY: list[Column] = [
+    ("p50 us", lambda s: f"{s['p50_us']:,.0f}"),
+    ("p99 us", lambda s: f"{s['p99_us']:,.0f}"),
+    ("p50 x raw", lambda s: _ratio_text(s, "p50_us / raw")),
+]
+CPU: list[Column] = [
+    ("CPU x raw [min-max]", lambda s: _ratio_text(s, "cpu_us_all / raw")),
+    ("CPU us of each process", lambda s: _cpu_text(s)),
+]
+TITLES = {
+    "rpc": "RPC over NATS: 64 in flight; p50 and p99 of calls one by one",
+    "events": "Events over NATS: one publisher to one subscriber",
+    "jetstream consume": "JetStream: a backlog taken and acknowledged; raw is fetch(100), FastStream PullSub(100)",
+    "rabbitmq consume": "RabbitMQ: a backlog taken and acknowledged, prefetch 200; raw is aio-pika",
+    "kafka consume": "Kafka: a backlog taken and committed; raw is getmany(500) and a commit after 1000",
+    "jetstream publish": "JetStream: publish with its acknowledgement, 64 in flight",
+    "rabbitmq publish": "RabbitMQ: publish with its confirmation, 64 in flight",
+    "kafka publish": "Kafka: publish with its acknowledgement, 64 in flight; raw is send_and_wait",
+    "jetstream publish_many": f"JetStream: publish {BATCH} at once; raw is publish_async",
+    "rabbitmq publish_many": f"RabbitMQ: publish {BATCH} at once",
+    "kafka publish_many": f"Kafka: publish {BATCH} at once; raw is send(), FastStream publish_batch",
+}
 
-def _tables(rpc: list[Summary], events: list[Summary]) -> Iterable[tuple[str, list[Column], list[Summary]]]:
-    rate: list[Column] = [
-        ("variant", lambda s: s["variant"]),
-        ("per second", lambda s: f"{s['per_second']:,.0f}"),
-        ("x raw [min-max]", lambda s: _ratio_text(s, "per_second / raw")),
-        ("x FastStream [min-max]", lambda s: _ratio_text(s, "per_second / faststream")),
-    ]
-    latency: list[Column] = [
-        ("p50 us", lambda s: f"{s['p50_us']:,.0f}"),
-        ("p99 us", lambda s: f"{s['p99_us']:,.0f}"),
-        ("p50 x raw", lambda s: _ratio_text(s, "p50_us / raw")),
-    ]
-    cpu: list[Column] = [
-        ("CPU x raw [min-max]", lambda s: _ratio_text(s, "cpu_us_all / raw")),
-        ("CPU us of each process", _cpu_text),
-    ]
-    yield "RPC: 64 in flight; p50 and p99 of calls one by one", [*rate, *latency, *cpu], rpc
-    yield "Events: one publisher to one subscriber", [*rate, *cpu], events
+
+def table(summaries: list[Summary]) -> str:
+    """The summaries as text, a table for each measure."""
+    return "\n\n".join(
+        _table(title, [*RATE, *(LATENCY if measure == "rpc" else []), *CPU], rows)
+        for measure, title in TITLES.items()
+        if (rows := [s for s in summaries if s["measure"] == measure])
+    )
 
 
 def _ratio_text(summary: Summary, name: str) -> str:

@@ -1,75 +1,106 @@
-"""Runs the variants against each other: each with a nats-server and processes of its own, in rounds."""
+"""Runs the variants against each other: on one server of each broker, in processes of their own, in rounds."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
-
-from eventmicro_nats.embedded import EmbeddedServer
 
 from benchmarks import variants
 from benchmarks.load import Result
+from benchmarks.servers import Server, server
 
 # How much longer than its timed parts a process may take, in seconds.
-GRACE = 60.0
-
-Run = Callable[[str, float], Result]
+GRACE = 180.0
 
 
 class Failed(Exception):
     """A variant gave a wrong answer, lost or misplaced an event, or did not run."""
 
 
-def rounds(number: int, seconds: float, chosen: list[str], tell: Callable[[str], None]) -> list[Result]:
-    """Measure every chosen variant once a round; every other round in reverse order, so that drift hits all alike."""
-    plan = [(what, run, variant) for what, run, all_variants in PLAN for variant in all_variants if variant in chosen]
+@dataclass(frozen=True)
+class Measure:
+    """Something that is measured of some variants.
+
+    name: what it is called in the results.
+    run: runs it once, for a variant on a server, for so many seconds.
+    check: the result, if nothing in it is wrong.
+    variants: those that it is measured of.
+    """
+
+    name: str
+    run: Callable[[str, Server, float], Result]
+    check: Callable[[str, Result], Result]
+    variants: list[str]
+
+
+def rounds(broker: str, number: int, seconds: float, chosen: list[str], tell: Callable[[str], None]) -> list[Result]:
+    """Measure every chosen variant once a round; every other round in reverse order, so that drift hits all alike.
+
+    Raises:
+        Failed: a result is wrong.
+        ServerUnavailable: there is no server to measure.
+    """
+    plan = [(measure, variant) for measure in measures(broker) for variant in measure.variants if variant in chosen]
     results: list[Result] = []
-    for round_number in range(1, number + 1):
-        for what, run, variant in plan if round_number % 2 else reversed(plan):
-            result = run(variant, seconds)
-            results.append({"round": round_number, "measure": what, "variant": variant, **result})
-            tell(f"round {round_number}: {what:6} {variant:18} {result['per_second']:>9,.0f}/s")
+    with server(broker) as running:
+        for round_number in range(1, number + 1):
+            for measure, variant in plan if round_number % 2 else reversed(plan):
+                result = measure.check(variant, measure.run(variant, running, seconds))
+                results.append({"round": round_number, "measure": measure.name, "variant": variant, **result})
+                tell(f"round {round_number}: {measure.name:22} {variant:18} {result['per_second']:>9,.0f}/s")
     return results
 
 
-def run_rpc(variant: str, seconds: float) -> Result:
+def measures(broker: str) -> list[Measure]:
+    """What is measured on a broker."""
+    if broker == "nats":
+        return [
+            Measure("rpc", run_rpc, checked_rpc, list(variants.RPC)),
+            Measure("events", run_events, checked_events, list(variants.EVENTS)),
+            Measure("rpc", run_rpc_in_memory, checked_rpc, [variants.MEMORY]),
+            Measure("events", run_events_in_memory, checked_events, [variants.MEMORY]),
+        ]
+    return [durable_measure(broker, what) for what in ("consume", "publish", "publish_many")]
+
+
+def run_rpc(variant: str, nats: Server, seconds: float) -> Result:
     """A client calls a server."""
-    with nats_server() as nats, worker(variant, "server", nats.url) as server:
-        result = run_load(variant, "client", nats.url, seconds, {"server": server.pid, "nats-server": nats.pid})
-    return checked_rpc(variant, result)
+    with worker("nats", variant, "server", nats.url) as answering:
+        return run_load("nats", variant, "client", nats.url, seconds, {"server": answering.pid, **nats.pids})
 
 
-def run_events(variant: str, seconds: float) -> Result:
+def run_events(variant: str, nats: Server, seconds: float) -> Result:
     """A publisher publishes to a subscriber."""
-    with nats_server() as nats, worker(variant, "subscriber", nats.url) as subscriber:
-        pids = {"subscriber": subscriber.pid, "nats-server": nats.pid}
-        result = run_load(variant, "publisher", nats.url, seconds, pids)
+    with worker("nats", variant, "subscriber", nats.url) as subscriber:
+        pids = {"subscriber": subscriber.pid, **nats.pids}
+        result = run_load("nats", variant, "publisher", nats.url, seconds, pids)
         tally = json.loads(subscriber.communicate(timeout=GRACE)[0])
-    return checked_events(variant, result | tally)
+    return result | tally
 
 
-def run_rpc_in_memory(variant: str, seconds: float) -> Result:
+def run_rpc_in_memory(variant: str, _: Server, seconds: float) -> Result:
     """Both sides of the calls in one process."""
-    return checked_rpc(variant, run_load(variant, "client in memory", "memory://", seconds))
+    return run_load("nats", variant, "client in memory", "memory://", seconds, {})
 
 
-def run_events_in_memory(variant: str, seconds: float) -> Result:
+def run_events_in_memory(variant: str, _: Server, seconds: float) -> Result:
     """Both sides of the events in one process."""
-    return checked_events(variant, run_load(variant, "publisher in memory", "memory://", seconds))
+    return run_load("nats", variant, "publisher in memory", "memory://", seconds, {})
 
 
-PLAN: list[tuple[str, Run, list[str]]] = [
-    ("rpc", run_rpc, list(variants.RPC)),
-    ("events", run_events, list(variants.EVENTS)),
-    ("rpc", run_rpc_in_memory, [variants.MEMORY]),
-    ("events", run_events_in_memory, [variants.MEMORY]),
-]
+def durable_measure(broker: str, what: str) -> Measure:
+    """One side of durable events: `consume`, `publish` or `publish_many`."""
+
+    def run(variant: str, running: Server, seconds: float) -> Result:
+        return run_load(broker, variant, what, running.url, seconds, running.pids)
+
+    check = checked_consume if what == "consume" else checked_publish
+    return Measure(f"{broker} {what}", run, check, list(variants.DURABLE[broker]))
 
 
 def checked_rpc(variant: str, result: Result) -> Result:
@@ -88,22 +119,29 @@ def checked_events(variant: str, result: Result) -> Result:
     return result
 
 
-@contextmanager
-def nats_server() -> Iterator[EmbeddedServer]:
-    """A fresh nats-server on a free port of this machine."""
-    with tempfile.TemporaryDirectory(prefix="eventmicro-bench-") as folder:
-        server = EmbeddedServer(Path(folder) / "nats")
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+def checked_consume(variant: str, result: Result) -> Result:
+    """The result, if every event of the backlog was taken once and acknowledged."""
+    if result["received"] != result["messages"] or result["wrong"] or result["unsettled"]:
+        raise Failed(
+            f"{variant}: {result['received']} of {result['messages']} were taken,"
+            f" {'some' if result['wrong'] else 'none'} instead of others, {result['unsettled']} are not acknowledged"
+        )
+    return result
+
+
+def checked_publish(variant: str, result: Result) -> Result:
+    """The result, if the broker has stored all that was confirmed."""
+    if result["stored"] != result["messages"]:
+        raise Failed(f"{variant}: {result['messages']} were confirmed and {result['stored']} stored")
+    return result
 
 
 @contextmanager
-def worker(variant: str, role: str, url: str) -> Iterator[subprocess.Popen[str]]:
+def worker(broker: str, variant: str, role: str, url: str) -> Iterator[subprocess.Popen[str]]:
     """A process that is ready to receive; it ends when its input is closed."""
-    process = subprocess.Popen(command(variant, role, url), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(broker, variant, role, url), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         if process.stdout.readline() != '"ready"\n':
@@ -118,20 +156,20 @@ def worker(variant: str, role: str, url: str) -> Iterator[subprocess.Popen[str]]
         process.wait()
 
 
-def run_load(variant: str, role: str, url: str, seconds: float, pids: dict[str, int] | None = None) -> Result:
-    """Run the process that sends, and return what it measured."""
+def run_load(broker: str, variant: str, role: str, url: str, seconds: float, pids: dict[str, int]) -> Result:
+    """Run the process that measures, and return what it says."""
     done = subprocess.run(
-        [*command(variant, role, url), str(seconds), json.dumps(pids or {})],
+        [*command(broker, variant, role, url), str(seconds), json.dumps(pids)],
         stdout=subprocess.PIPE,
         text=True,
         timeout=2 * seconds + GRACE,
     )
     if done.returncode:
-        raise Failed(f"{variant}: the {role} failed")
+        raise Failed(f"{variant}: {broker} {role} failed")
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 
 
-def command(variant: str, role: str, url: str) -> list[str]:
+def command(broker: str, variant: str, role: str, url: str) -> list[str]:
     """How a process of a measurement is started."""
-    return [sys.executable, "-m", "benchmarks.worker", variant, role, url]
+    return [sys.executable, "-m", "benchmarks.worker", broker, variant, role, url]

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-
-from benchmarks.peer import Peer
+from typing import Any
 
 RPC = {
-    "raw": "benchmarks.bench_raw:Raw",
-    "faststream": "benchmarks.bench_faststream:FastStream",
-    "eventmicro": "benchmarks.bench_eventmicro:EventMicro",
-    "eventmicro+mw+di": "benchmarks.bench_eventmicro:WithMiddleware",
-    "eventmicro+trace": "benchmarks.bench_eventmicro:WithTrace",
+    "raw": "benchmarks.nats.raw:Raw",
+    "faststream": "benchmarks.nats.faststream:FastStream",
+    "eventmicro": "benchmarks.nats.eventmicro:EventMicro",
+    "eventmicro+mw+di": "benchmarks.nats.eventmicro:WithMiddleware",
+    "eventmicro+trace": "benchmarks.nats.eventmicro:WithTrace",
 }
 EVENTS = {name: path for name, path in RPC.items() if name != "eventmicro+trace"}
 # In one process, over memory://; there is no rival beside it.
 MEMORY = "eventmicro memory"
 
+DURABLE = {
+    broker: {
+        "raw": f"benchmarks.{broker}.raw:Raw",
+        "faststream": f"benchmarks.{broker}.faststream:FastStream",
+        "eventmicro": f"benchmarks.durable:{ours}",
+    }
+    for broker, ours in (("jetstream", "EventMicro"), ("rabbitmq", "WithPrefetch"), ("kafka", "EventMicro"))
+}
+# How many events a backlog has for each second that a run is to take; what raw clients work off, roughly.
+BACKLOG = {"jetstream": 10_000, "rabbitmq": 4_000, "kafka": 100_000}
 
-def load(variant: str) -> Peer:
-    """The peer of a variant."""
-    module, _, name = RPC[variant.removesuffix(" memory")].partition(":")
-    peer: Peer = getattr(import_module(module), name)()
-    return peer
+BROKERS = ("nats", *DURABLE)
+VARIANTS = (*RPC, MEMORY)
+
+
+def load(broker: str, variant: str) -> Any:
+    """The peer of a variant: a Peer on nats, on all others a DurablePeer."""
+    paths = RPC if broker == "nats" else DURABLE[broker]
+    module, _, name = paths[variant.removesuffix(" memory")].partition(":")
+    return getattr(import_module(module), name)()
 
 
 def missing() -> dict[str, str]:

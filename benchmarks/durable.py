@@ -1,0 +1,39 @@
+"""eventmicro on any broker: one program, the URL says where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from benchmarks.messages import Reading
+from benchmarks.peer import Publishing, Take
+from eventmicro import Client, Service, Topic
+
+
+class EventMicro:
+    """A subscriber and a publisher as in a first program."""
+
+    prefetch: int | None = None
+
+    @asynccontextmanager
+    async def consumer(self, url: str, name: str, take: Take) -> AsyncIterator[None]:
+        service = Service("archive", broker=url)
+
+        @service.subscribe(Topic(name, Reading), queue=name, prefetch=self.prefetch)
+        async def handle(reading: Reading) -> None:
+            take(reading)
+
+        async with service:
+            yield
+
+    @asynccontextmanager
+    async def publisher(self, url: str, name: str) -> AsyncIterator[Publishing]:
+        async with Client(url) as client:
+            publisher = client.publisher(Topic(name, Reading))
+            yield Publishing(publisher.publish, publisher.publish_many)
+
+
+class WithPrefetch(EventMicro):
+    """The same with as many events in advance as its rivals get."""
+
+    prefetch = 200

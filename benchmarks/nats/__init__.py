@@ -1,0 +1,1 @@
+"""Calls and events over core NATS: nothing is kept, nothing settled."""
