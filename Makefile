@@ -2,15 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-wheel lint bench clean
+.PHONY: demo test test-wheel lint bench servers docs clean
 
 demo: .venv/demo           ## the earthquake demo: three services over an embedded NATS
 	$(BIN)/python -m examples.quakes
 
-test: .venv/dev            ## all tests, on real servers
+test: servers              ## all tests, on real servers: NATS, RabbitMQ, Kafka
 	$(BIN)/pytest -n auto --dist worksteal
 
-test-wheel: .venv/dev      ## the tests against the built wheel, apart from the sources
+test-wheel: servers        ## the tests against the built wheel, apart from the sources
 	rm -rf build/wheel && mkdir -p build/wheel
 	$(BIN)/python -m hatchling build -t wheel -d build/wheel/dist
 	$(BIN)/python -m venv --system-site-packages build/wheel/venv
@@ -18,7 +18,7 @@ test-wheel: .venv/dev      ## the tests against the built wheel, apart from the 
 		> $$(build/wheel/venv/bin/python -c "import site; print(site.getsitepackages()[0])")/dev.pth
 	build/wheel/venv/bin/python -m pip install -q --no-deps --force-reinstall build/wheel/dist/*.whl
 	cp -r tests pyproject.toml build/wheel/
-	cd build/wheel && venv/bin/python -P -m pytest -n auto tests/unit tests/conformance tests/integration tests/wire
+	cd build/wheel && venv/bin/python -P -m pytest -n auto tests/unit tests/wire tests/conformance/test_nats.py
 
 lint: .venv/dev            ## style, types, layers
 	$(BIN)/ruff check .
@@ -27,8 +27,14 @@ lint: .venv/dev            ## style, types, layers
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-bench: .venv/dev           ## beside hand-written nats-py and FastStream, in one run
+bench: servers             ## beside hand-written clients and FastStream, in one run
 	$(BIN)/python -m benchmarks
+
+servers: .venv/kafka       ## what tests start; where one cannot be had, they say so and are skipped
+	@tests/servers/install-rabbitmq || echo "RabbitMQ could not be installed: its tests are skipped"
+
+docs: .venv/dev           ## the generated part of docs/brokers.md
+	$(BIN)/python docs/update.py
 
 clean:
 	rm -rf .venv build dist .eventmicro
@@ -45,3 +51,6 @@ clean:
 .venv/dev: .venv/bin/python pyproject.toml
 	$(BIN)/pip install -q -e '.[dev]'
 	@touch $@
+
+.venv/kafka: .venv/dev tests/servers/kafka.py tests/servers/kafka_jars.py
+	@$(BIN)/python -m tests.servers && touch $@ || echo "Kafka could not be fetched: its tests are skipped"
