@@ -18,6 +18,7 @@ from eventmicro.errors import Conflict, DecodeError, InternalError, Unavailable
 from eventmicro.service import Service
 from eventmicro.topic import Topic
 from eventmicro.wire import ERROR, ERROR_CODE
+from tests.servers.nats import flush
 
 
 class Order(BaseModel):
@@ -94,7 +95,7 @@ async def test_a_plain_nats_client_reads_and_writes_a_topic(nats_url: str) -> No
     plain = await nats.connect(nats_url)
     try:
         read = await plain.subscribe(f"{shop.name}.>")
-        await plain.flush()
+        await flush(plain)
         await shop.service.publish(shop.placed, Order(sku="a"), metadata={"traceparent": "00-1"})
         message = await read.next_msg(timeout=5)
         assert message.subject == f"{shop.name}.placed"
@@ -120,7 +121,7 @@ async def test_our_client_calls_a_plain_nats_responder(nats_url: str) -> None:
         await plain.publish(message.reply, bodies.get(kind, b""), headers=headers.get(kind))
 
     await plain.subscribe(f"{name}.quote", queue="q", cb=answer)
-    await plain.flush()
+    await flush(plain)
     try:
         async with Client(nats_url) as client:
 
@@ -184,7 +185,7 @@ async def test_a_caller_that_gives_up_is_seen_on_the_cancel_subject(nats_url: st
 
     await plain.subscribe(f"{name}.endpoint", cb=take)
     await plain.subscribe(f"{name}.$cancel", cb=cancel)
-    await plain.flush()
+    await flush(plain)
     try:
         async with Client(nats_url) as client:
             with pytest.raises(TimeoutError, match=rf"{name}.endpoint"):

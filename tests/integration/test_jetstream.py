@@ -26,6 +26,7 @@ from eventmicro.errors import Disconnected, MessageTooLarge, NotAllPublished, No
 from eventmicro.message import Delivery, Message
 from eventmicro.service import Service
 from tests.servers import FaultProxy, NatsServer
+from tests.servers.nats import flush
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -430,7 +431,7 @@ async def lock_held(server: NatsServer) -> AsyncIterator[JetStreamContext]:
     admin = client.jetstream()
     await admin.add_stream(name="EVENTS-declaring", subjects=["whatever"])
     asked = await client.subscribe("$JS.API.STREAM.CREATE.EVENTS-declaring")
-    await client.flush()
+    await flush(client)
     yield admin
     await asked.next_msg()
     await asked.next_msg()
@@ -564,7 +565,7 @@ async def test_an_event_whose_id_is_just_being_stored_is_sent_until_that_is_know
         async with jetstream(server, "declare=false") as broker:
             client = await nats.connect(f"nats://127.0.0.1:{server.port}")
             asked = await client.subscribe("a")  # in place of a cluster's stream
-            await client.flush()
+            await flush(client)
             in_process = b'{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"}}'
             publishing = asyncio.create_task(broker.publish(Message("a", id="7")))
             await (await asked.next_msg()).respond(in_process)
@@ -582,10 +583,10 @@ async def test_an_event_is_not_sent_again_when_its_id_may_be_forgotten() -> None
         async with jetstream(server, "declare=false&duplicate_window=0.5") as broker:
             client = await nats.connect(f"nats://127.0.0.1:{server.port}")
             sent = await client.subscribe("a")  # a stream that does not answer
-            await client.flush()
+            await flush(client)
             with pytest.raises(Unconfirmed):
                 await broker.publish(Message("a"), timeout=10)
-            await client.flush()
+            await flush(client)
             assert sent.pending_msgs == 1
             await client.close()
 

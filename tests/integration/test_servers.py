@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from tests.certificates import make_certificates
 from tests.processes import environment, is_running
 from tests.servers import KafkaServer, NatsServer, RabbitServer, ServerUnavailable
+from tests.servers.nats import flush
 from tests.servers.process import wait_for
 from tests.servers.sharing import SharedServers
 
@@ -94,6 +95,17 @@ async def test_jetstream_keeps_streams_and_its_port_over_a_crash() -> None:
         connection = await nats.connect(url)
         assert (await connection.jetstream().get_msg("KEPT", 1)).data == b"kept"
         await connection.close()
+
+
+async def test_what_a_plain_client_has_subscribed_to_is_at_the_server_after_a_flush(nats_url: str) -> None:
+    subscriber, publisher = await nats.connect(nats_url), await nats.connect(nats_url)
+    for number in range(100):
+        subscription = await subscriber.subscribe(f"flushed.{number}")
+        await flush(subscriber)
+        await publisher.publish(f"flushed.{number}", b"x")
+        assert (await subscription.next_msg(timeout=10)).data == b"x"
+    await subscriber.close()
+    await publisher.close()
 
 
 def test_a_server_that_is_paused_says_nothing_until_it_goes_on() -> None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 
 from eventmicro_nats.embedded import find_nats_server
+from nats.aio.client import Client
 
 from eventmicro.errors import BrokerNotFound
 from tests.servers.process import HOST, ServerProcess, ServerUnavailable, free_port
@@ -65,3 +66,13 @@ def nats_version(host: str, port: int) -> str:
     """The version that the server at this address greets with."""
     with socket.create_connection((host, port), 5) as connection, connection.makefile("rb") as stream:
         return str(json.loads(stream.readline().removeprefix(b"INFO "))["version"])
+
+
+async def flush(client: Client) -> None:
+    """Return when all that a nats-py client has sent and subscribed so far is at the server.
+
+    In its own `flush` the PING overtakes what is still unsent, as a SUB; when the answer has come that is sent, too,
+    and a second PING comes behind it.
+    """
+    await client.flush()
+    await client.flush()
