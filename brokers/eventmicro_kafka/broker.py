@@ -11,6 +11,7 @@ from typing import NoReturn, Self
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, Start
 from eventmicro.errors import Disconnected, Unsupported, UsageError
 from eventmicro.message import Message
+from eventmicro.settings import without_secrets
 from eventmicro_kafka.link import Link
 from eventmicro_kafka.live import Broadcast, Shared, live_group
 from eventmicro_kafka.noise import quieten
@@ -18,7 +19,7 @@ from eventmicro_kafka.positions import fix_positions
 from eventmicro_kafka.producer import Producer
 from eventmicro_kafka.publishing import Publisher
 from eventmicro_kafka.retry import retry_topic
-from eventmicro_kafka.settings import KafkaSettings, read_url, without_secrets
+from eventmicro_kafka.settings import KafkaSettings, read_url
 from eventmicro_kafka.subscription import KafkaSubscription
 from eventmicro_kafka.topics import Topics, check_topic
 

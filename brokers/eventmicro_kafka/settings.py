@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
-from urllib.parse import parse_qsl, unquote, urlsplit
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from eventmicro.errors import UsageError
+from eventmicro.settings import check_settings, split_url, tls_context
 
 Declare = Literal["true", "check", "false"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -72,10 +72,9 @@ class KafkaSettings:
     """The same in bytes."""
 
     def __post_init__(self) -> None:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise UsageError("tls_cert and tls_key belong together: set both or none")
+        check_settings(self)
         if (self.user is None) != (self.password is None):
-            raise UsageError("user and password belong together: set both or none")
+            raise UsageError("user and password belong together: set both or none; in a URL user:password@")
         if any("@" in server for server in self.servers):
             raise UsageError("servers name no user or password: set user and password beside them")
         if self.sasl not in get_args(Mechanism):
@@ -95,18 +94,7 @@ class KafkaSettings:
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """The context for TLS with what is set; None where no TLS is wanted."""
-        if not self.wants_tls:
-            return None
-        try:
-            context = ssl.create_default_context(cafile=self.tls_ca)
-            if self.tls_cert is not None:
-                context.load_cert_chain(self.tls_cert, self.tls_key)
-        except OSError as error:  # ssl.SSLError is one
-            raise UsageError(f"TLS files tls_ca, tls_cert, tls_key: {error}") from error
-        return context
-
-
-_TYPES: dict[str, type] = {f.name: type(f.default) for f in fields(KafkaSettings) if f.name != "servers"}
+        return tls_context(self.tls_ca, self.tls_cert, self.tls_key) if self.wants_tls else None
 
 
 def read_url(url: str) -> KafkaSettings:
@@ -115,54 +103,10 @@ def read_url(url: str) -> KafkaSettings:
     Raises:
         UsageError: it is no URL of Kafka, or it sets what does not exist, or sets it to what cannot be.
     """
-    scheme, _, rest = url.partition("://")
-    address, _, query = rest.partition("?")
-    hosts, _, path = address.partition("/")
-    if not hosts or path:
-        raise UsageError(
-            f"Kafka URL {without_secrets(url)!r}: write kafka://host:9092, or several hosts with commas between"
-        )
-    settings: dict[str, Any] = {key: _value(key, value) for key, value in parse_qsl(query, keep_blank_values=True)}
-    userinfo, at, hosts = hosts.rpartition("@")
-    if at:
-        user, colon, password = userinfo.partition(":")
-        if not colon or "@" in userinfo or "," in userinfo:
-            raise UsageError(
-                "Kafka URL: write user:password@ once, before the first host; in a password '@' is %40, ',' %2C"
-            )
-        settings |= {"user": unquote(user), "password": unquote(password)}
-    if scheme in TLS_SCHEMES:
+    parts = split_url(url, "Kafka", "kafka://host:9092", port=9092)
+    settings = parts.settings(KafkaSettings)
+    if parts.user is not None:
+        settings |= {"user": parts.user, "password": parts.password}
+    if parts.scheme in TLS_SCHEMES:
         settings["tls"] = True
-    return KafkaSettings(servers=tuple(_server(host, url) for host in hosts.split(",")), **settings)
-
-
-def without_secrets(url: str) -> str:
-    """The URL without user, password and query, fit for a log."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
-
-
-def _server(host: str, url: str) -> str:
-    """`host:port`, with Kafka's own port where none is given."""
-    try:
-        parts = urlsplit(f"//{host}")
-        if not parts.hostname or parts.port == 0:
-            raise ValueError("write kafka://host:9092, several hosts with commas between")
-    except ValueError as error:  # a port that is no number, too
-        raise UsageError(f"Kafka URL {without_secrets(url)!r}: {error}") from None
-    return host if parts.port else f"{host}:9092"
-
-
-def _value(key: str, value: str) -> Any:
-    if key not in _TYPES:
-        raise UsageError(
-            f"Kafka URL: nothing is called {'(hidden)' if '@' in key else repr(key)}; there are {', '.join(_TYPES)}"
-        )
-    kind = _TYPES[key]
-    try:
-        if kind is bool:
-            return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
-        return value if kind in (str, type(None)) else kind(value)
-    except (KeyError, ValueError):
-        shown = "(hidden)" if key == "password" else repr(value)
-        raise UsageError(f"Kafka URL: {key}={shown} is no {kind.__name__}") from None
+    return KafkaSettings(servers=parts.servers, **settings)

@@ -14,10 +14,11 @@ from nats.errors import Error, StaleConnectionError, UnexpectedEOF
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, Subscription
 from eventmicro.errors import Disconnected, MessageTooLarge, NotAllPublished, TransportError, Unsupported
 from eventmicro.message import Message
+from eventmicro.settings import without_secrets
 from eventmicro_nats.driver import Driver, connect
 from eventmicro_nats.errors import plain, translate
 from eventmicro_nats.headers import read_headers
-from eventmicro_nats.settings import NatsSettings, read_url, without_secrets
+from eventmicro_nats.settings import NatsSettings, read_url
 from eventmicro_nats.subscription import NatsSubscription
 
 log = logging.getLogger(__name__)

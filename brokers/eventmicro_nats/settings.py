@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import ssl
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from eventmicro.errors import UsageError
+from eventmicro.settings import check_settings, split_url, tls_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,7 @@ class NatsSettings:
     """How much may wait to be sent, also while the server is away; more than that is refused."""
 
     def __post_init__(self) -> None:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise UsageError("tls_cert and tls_key belong together: set both or none")
+        check_settings(self)
         if any("@" in server for server in self.servers):
             raise UsageError("servers name no user or password: set user, password or token beside them")
         if self.password is not None and self.user is None:
@@ -72,15 +71,7 @@ class NatsSettings:
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """The context for TLS with what is set; None where the driver's own default, which verifies, will do."""
-        if not (self.wants_tls or self.tls_ca or self.tls_cert):
-            return None
-        try:
-            context = ssl.create_default_context(cafile=self.tls_ca)
-            if self.tls_cert is not None:
-                context.load_cert_chain(self.tls_cert, self.tls_key)
-        except OSError as error:  # ssl.SSLError is one
-            raise UsageError(f"TLS files tls_ca, tls_cert, tls_key: {error}") from error
-        return context
+        return tls_context(self.tls_ca, self.tls_cert, self.tls_key) if self.wants_tls else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,52 +127,12 @@ def read_url(url: str, kind: type[Settings]) -> Settings:
     Raises:
         UsageError: it is no URL of NATS, or it sets what does not exist, or sets it to what cannot be.
     """
-    scheme, _, rest = url.partition("://")
-    address, _, query = rest.partition("?")
-    hosts, _, path = address.partition("/")
-    if not hosts or path:
-        raise UsageError(
-            f"NATS URL {without_secrets(url)!r}: write {scheme}://host:4222, or several hosts with commas between"
-        )
-    settings: dict[str, Any] = {}
-    for key, value in parse_qsl(query, keep_blank_values=True):
-        settings[key] = _value(kind, key, value)
-    userinfo, at, hosts = hosts.rpartition("@")
-    if "@" in userinfo and "," in userinfo:
-        raise UsageError(
-            "NATS URL: write user:password@ once, before the first host; in a password '@' is %40, ',' %2C"
-        )
-    servers = []
-    for host in hosts.split(","):
-        server = f"{'nats' if scheme == 'jetstream' else scheme}://{host}"
-        try:
-            if not urlsplit(server).hostname or urlsplit(server).port == 0:
-                raise ValueError(f"write {scheme}://host:4222, several hosts with commas between")
-        except ValueError as error:  # a port that is no number, too
-            raise UsageError(f"NATS URL {without_secrets(url)!r}: {error}") from None
-        servers.append(server)
-    if at:
-        user, colon, password = userinfo.partition(":")
-        settings |= {"user": unquote(user), "password": unquote(password)} if colon else {"token": unquote(user)}
-    return kind(servers=tuple(servers), **settings)
-
-
-def without_secrets(url: str) -> str:
-    """The URL without user, password, token and query, fit for a log."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
-
-
-def _value(settings: type[NatsSettings], key: str, value: str) -> Any:
-    types: dict[str, type] = {f.name: type(f.default) for f in fields(settings) if f.name != "servers"}
-    if key not in types:
-        raise UsageError(
-            f"NATS URL: nothing is called {'(hidden)' if '@' in key else repr(key)}; there are {', '.join(types)}"
-        )
-    kind = types[key]
-    try:
-        if kind is bool:
-            return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
-        return value if kind in (str, type(None)) else kind(value)
-    except (KeyError, ValueError):
-        raise UsageError(f"NATS URL: {key}={value!r} is no {kind.__name__}") from None
+    scheme = url.partition("://")[0]
+    parts = split_url(url, "NATS", f"{scheme}://host:4222")
+    settings = parts.settings(kind)
+    if parts.password is not None:
+        settings |= {"user": parts.user, "password": parts.password}
+    elif parts.user is not None:
+        settings["token"] = parts.user
+    driver_scheme = "nats" if scheme == "jetstream" else scheme
+    return kind(servers=tuple(f"{driver_scheme}://{server}" for server in parts.servers), **settings)

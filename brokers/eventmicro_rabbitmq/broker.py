@@ -18,6 +18,7 @@ from eventmicro.errors import (
     UsageError,
 )
 from eventmicro.message import Message
+from eventmicro.settings import without_secrets
 from eventmicro.wire import CONTENT_TYPE
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.driver import close_channel, open_channel
@@ -28,7 +29,7 @@ from eventmicro_rabbitmq.link import Link
 from eventmicro_rabbitmq.live import LiveSubscription
 from eventmicro_rabbitmq.publisher import Confirm, Publisher
 from eventmicro_rabbitmq.retry import Retries
-from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url, without_secrets
+from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url
 from eventmicro_rabbitmq.topology import binding_key, check_length, check_supported, dead_exchange
 
 log = logging.getLogger(__name__)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from dataclasses import dataclass, field
+from typing import Literal
 
 from eventmicro.errors import UsageError
+from eventmicro.settings import check_settings, split_url, tls_context
 
 PORTS = {"amqp": 5672, "amqps": 5671}
 DECLARE = ("true", "check", "false")
@@ -58,32 +58,22 @@ class RabbitSettings:
     """A server that says nothing for twice as long, in whole seconds, counts as gone; 0: never."""
 
     def __post_init__(self) -> None:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise UsageError("tls_cert and tls_key belong together: set both or none")
+        check_settings(self)
         if (self.tls_ca or self.tls_cert or self.tls_hostname) and not self.tls:
             raise UsageError("tls_ca, tls_cert, tls_key and tls_hostname are for amqps://")
         if self.declare not in DECLARE:
             raise UsageError(f"declare={self.declare!r}: write one of {', '.join(DECLARE)}")
         if not self.exchange or self.exchange.startswith("amq."):
             raise UsageError(f"exchange={self.exchange!r}: write a name of your own, not of those kept for RabbitMQ")
-        if not 0 <= self.heartbeat < 65535:
-            raise UsageError(f"heartbeat={self.heartbeat}: write whole seconds, or 0 for none")
+        if self.heartbeat > 65535:
+            raise UsageError(f"heartbeat={self.heartbeat}: write whole seconds, 65535 at most, or 0 for none")
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """The context for TLS with what is set; None without TLS."""
-        if not self.tls:
-            return None
-        try:
-            context = ssl.create_default_context(cafile=self.tls_ca)
-            if self.tls_cert is not None:
-                context.load_cert_chain(self.tls_cert, self.tls_key)
-        except OSError as error:  # ssl.SSLError is one
-            raise UsageError(f"TLS files tls_ca, tls_cert, tls_key: {error}") from error
-        return context
+        return tls_context(self.tls_ca, self.tls_cert, self.tls_key) if self.tls else None
 
 
-_IN_ADDRESS = {"servers", "vhost", "user", "password", "tls"}
-_TYPES: dict[str, type] = {f.name: type(f.default) for f in fields(RabbitSettings) if f.name not in _IN_ADDRESS}
+_IN_ADDRESS = ("servers", "vhost", "user", "password", "tls")
 
 
 def read_url(url: str) -> RabbitSettings:
@@ -92,56 +82,15 @@ def read_url(url: str) -> RabbitSettings:
     Raises:
         UsageError: it is no URL of RabbitMQ, or it sets what does not exist, or sets it to what cannot be.
     """
-    scheme, _, rest = url.partition("://")
-    address, _, query = rest.partition("?")
-    userinfo, at, location = address.rpartition("@")
-    hosts, _, path = location.partition("/")
-    if scheme not in PORTS or not hosts or "/" in path:
-        raise UsageError(
-            f"RabbitMQ URL {without_secrets(url)!r}: write amqp://host:5672/vhost, several hosts with commas between; "
-            "in a vhost or password '/' is %2F, '@' is %40"
-        )
-    settings: dict[str, Any] = {key: _value(key, value) for key, value in parse_qsl(query, keep_blank_values=True)}
-    settings["servers"] = tuple(_server(scheme, host, url) for host in hosts.split(","))
-    if at:
-        user, _, password = userinfo.partition(":")
-        settings |= {"user": unquote(user), "password": unquote(password)}
-    return RabbitSettings(vhost=unquote(path) or "/", tls=scheme == "amqps", **settings)
-
-
-def without_secrets(url: str) -> str:
-    """The URL without user, password and query, fit for a log."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+    scheme = url.partition("://")[0]
+    parts = split_url(url, "RabbitMQ", "amqp://host:5672/vhost", port=PORTS.get(scheme), path=True)
+    settings = parts.settings(RabbitSettings, apart=_IN_ADDRESS)
+    if parts.user is not None:
+        settings |= {"user": parts.user, "password": parts.password or ""}
+    return RabbitSettings(servers=parts.servers, vhost=parts.path or "/", tls=scheme == "amqps", **settings)
 
 
 def address_of(settings: RabbitSettings) -> str:
     """The settings as a URL without user and password."""
     scheme = "amqps" if settings.tls else "amqp"
     return f"{scheme}://{','.join(settings.servers)}/{'' if settings.vhost == '/' else settings.vhost}"
-
-
-def _server(scheme: str, host: str, url: str) -> str:
-    try:
-        parts = urlsplit(f"{scheme}://{host}")
-        if not parts.hostname or parts.port == 0:
-            raise ValueError("a host is missing")
-        port = parts.port or PORTS[scheme]
-    except ValueError as error:  # a port that is no number, too
-        raise UsageError(f"RabbitMQ URL {without_secrets(url)!r}: {error}") from None
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{name}:{port}"
-
-
-def _value(key: str, value: str) -> Any:
-    if key not in _TYPES:
-        raise UsageError(
-            f"RabbitMQ URL: nothing is called {'(hidden)' if '@' in key else repr(key)}; there are {', '.join(_TYPES)}"
-        )
-    kind = _TYPES[key]
-    try:
-        if kind is bool:
-            return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
-        return value if kind in (str, type(None)) else kind(value)
-    except (KeyError, ValueError):
-        raise UsageError(f"RabbitMQ URL: {key}={value!r} is no {kind.__name__}") from None

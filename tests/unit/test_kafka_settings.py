@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from eventmicro_kafka import KafkaBroker, KafkaSettings
-from eventmicro_kafka.settings import read_url, without_secrets
+from eventmicro_kafka.settings import read_url
 
 from eventmicro.errors import UsageError
 
@@ -24,7 +24,7 @@ def test_tls_is_asked_for(url: str) -> None:
 
 def test_neither_url_nor_settings_show_secrets() -> None:
     url = "kafka://bob:secret@a:9092?tls_ca=x"
-    assert without_secrets(url) == KafkaBroker(url).url == "kafka://a:9092"
+    assert KafkaBroker(url).url == "kafka://a:9092"
     assert "secret" not in repr(read_url(url))
     assert "secret" not in KafkaBroker(settings=read_url(url)).url
 
@@ -37,7 +37,6 @@ def test_neither_url_nor_settings_show_secrets() -> None:
         ("kafka://a:0", "host:9092"),
         ("kafka://a:x", "kafka://a:x"),
         ("kafka://bob@a", "user:password@"),
-        ("kafka://bob:a@b@c", "user:password@"),
         ("kafka://a:1,bob:x@b:2", "servers|user:password@"),
         ("kafka://a?partitons=3", "nothing is called 'partitons'; there are .*partitions"),
         ("kafka://a?partitions=x", "partitions='x' is no int"),
@@ -58,9 +57,3 @@ def test_what_cannot_be_is_refused(url: str, words: str) -> None:
 def test_files_that_are_not_there_are_named() -> None:
     with pytest.raises(UsageError, match="tls_ca"):
         KafkaSettings(tls_ca="/nowhere").ssl_context()
-
-
-def test_the_url_of_a_wrong_setting_hides_a_password() -> None:
-    with pytest.raises(UsageError) as error:
-        read_url("kafka://a?a:secret@b=3")
-    assert "secret" not in str(error.value)
