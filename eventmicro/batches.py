@@ -96,13 +96,19 @@ class BatchSubscriber(Subscriber):
         enter_context(context)
         try:
             await self.run([event for _, event in items], context)
-            if self.settles is not None and not context.settled:
-                for delivery in deliveries:
-                    await self.settling.succeeded(delivery)
+            if not context.settled:
+                await self._handled(deliveries)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
             await self._failed_together(context, deliveries, error)
+
+    async def _handled(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            if self.settling.ack == "after_success":
+                await delivery.ack()
+            elif self.settling.ack == "manual":
+                self.unsettled.add(delivery)
 
     async def _failed_together(self, context: Context, deliveries: list[Delivery], error: BaseException) -> None:
         if context.settled:

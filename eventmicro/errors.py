@@ -122,7 +122,14 @@ class MessageTooLarge(TransportError):
 
 
 class Settlement(EventMicroError):
-    """Raised in a subscriber's handler to say what becomes of its event."""
+    """Raised in a subscriber's handler to say what becomes of its event.
+
+    Args:
+        message: why, for the log and the dead letter; default: nothing is said.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
 
 
 class Ack(Settlement):
@@ -136,22 +143,16 @@ class Nack(Settlement):
 
     Args:
         delay: when, in seconds; default: as `retry` says.
-        message: why, for the log.
+        message: why, for the log and the dead letter.
     """
 
-    def __init__(self, delay: float | None = None, message: str | None = None) -> None:
+    def __init__(self, delay: float | None = None, message: str = "") -> None:
         super().__init__(message)
         self.delay = delay
 
 
 class Reject(Settlement):
-    """Its handler gave no reason.
-
-    The event is given up at once: it goes to the dead letters.
-
-    Args:
-        message: why; it travels with the dead letter.
-    """
+    """The event is given up at once: it goes to the dead letters, with the message as its reason."""
 
 
 class ServiceError(EventMicroError):

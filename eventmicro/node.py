@@ -184,7 +184,6 @@ class Node:
             options.timeout,
             self._state,
             Kept(name, self._broker, options, declared.has_wildcards) if durable else Live(name),
-            durable,
         )
         if options.order_by is not None:
             return KeyedSubscriber(work, options.concurrency, picker(options.order_by))

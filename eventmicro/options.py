@@ -70,7 +70,8 @@ class DeliveryOptions:
     ack: AckMode = "after_success"
     """When an event counts as dealt with: after the handler has returned; `before` it is started, so that it is lost
     where the handler fails or dies, and handled twice only where the connection is lost at that moment; or when the
-    handler says so, by `context.ack()`, `nack()` or `reject()`: `manual`."""
+    handler says so, by `context.ack()`, `nack()` or `reject()`, also after it has returned: `manual`. What is never
+    settled is held until the connection closes, and a warning names it."""
     retry: Retry | None = None
     """What is tried again, and when. None: as `Retry()` says, where the queue is durable."""
     dead_letter: str | bool | None = None
@@ -102,6 +103,11 @@ class DeliveryOptions:
             self._check_nothing_durable()
         if self.batch is not None and self.order_by is not None:
             raise UsageError("batch and order_by do not go together: a batch holds events of many keys")
+        if self.ack == "manual" and self.order_by is not None:
+            raise UsageError(
+                "ack='manual' and order_by do not go together: the next of a key would not wait for it; "
+                "a handler may await context.ack() without it"
+            )
         if self.ack == "before" and self.retry is not None:
             raise UsageError("ack='before' and retry do not go together: what was acknowledged does not come again")
 

@@ -45,16 +45,13 @@ LONGEST_DELAY = 30 * 86400.0
 class Settling(Protocol):
     """What a subscriber does with its events when they have been handled."""
 
+    @property
+    def ack(self) -> AckMode | None:
+        """When an event is acknowledged; None where there is nothing to settle."""
+        ...
+
     def refuses(self, delivery: Delivery) -> str | None:
         """Why an event is to be given up without being handled; None where it is to be handled."""
-        ...
-
-    async def started(self, delivery: Delivery) -> None:
-        """It is about to be handled."""
-        ...
-
-    async def succeeded(self, delivery: Delivery) -> None:
-        """Its handler has returned."""
         ...
 
     async def failed(self, delivery: Delivery, error: BaseException, *, alone: bool = True) -> float | None:
@@ -73,24 +70,21 @@ class Settling(Protocol):
 class Live:
     """For subscriptions whose broker keeps nothing: what went wrong is a line in the log."""
 
+    ack: AckMode | None = None
+
     def __init__(self, name: str) -> None:
         self._name = name
 
     def refuses(self, delivery: Delivery) -> str | None:
         return None
 
-    async def started(self, delivery: Delivery) -> None:
-        """Nothing to settle."""
-
-    async def succeeded(self, delivery: Delivery) -> None:
-        """Nothing to settle."""
-
     async def failed(self, delivery: Delivery, error: BaseException, *, alone: bool = True) -> float | None:
         raised, error = error, _unwrapped(error)
         if isinstance(error, asyncio.CancelledError):
             log.warning("%s: event on %s cut off", self._name, delivery.subject)
         elif isinstance(error, Nack | Reject):
-            log.warning("%s: event on %s is gone: %s; this queue is not durable", self._name, delivery.subject, error)
+            what = _describe(error)
+            log.warning("%s: event on %s is gone: %s; this queue is not durable", self._name, delivery.subject, what)
         elif not isinstance(error, Ack):
             log.error("%s: event on %s failed", self._name, delivery.subject, exc_info=raised if alone else None)
         return None
@@ -104,11 +98,11 @@ class Kept:
     """For durable queues: an event is settled by what became of it, and given up only into the dead letters."""
 
     def __init__(self, name: str, broker: Broker, options: DeliveryOptions, wildcards: bool = False) -> None:
+        self.ack: AckMode | None = options.ack
         self._name = name
         self._broker = broker
         self._wildcards = wildcards
         self._queue = options.queue or ""
-        self._ack: AckMode = options.ack
         self._retry = options.retry or Retry()
         self._dead_letter = options.dead_letter_subject()
         self._bearable = max(WORN_OUT * self._retry.attempts, LEAST_WORN_OUT)
@@ -120,26 +114,18 @@ class Kept:
         self._worn_out = delivery.id
         return f"delivered {delivery.attempt} times and never settled"
 
-    async def started(self, delivery: Delivery) -> None:
-        if self._ack == "before":
-            await delivery.ack()
-
-    async def succeeded(self, delivery: Delivery) -> None:
-        if self._ack != "manual":
-            await delivery.ack()
-
     async def failed(self, delivery: Delivery, error: BaseException, *, alone: bool = True) -> float | None:
         raised, error = error, _unwrapped(error)
         if isinstance(error, Ack):
             await delivery.ack()
             return None
         if isinstance(error, Reject):
-            return await self.give_up(delivery, f"rejected: {error}")
+            return await self.give_up(delivery, rejected(str(error)))
         if isinstance(error, asyncio.CancelledError):
             if delivery.attempt > self._bearable:
                 return await self.give_up(delivery, f"cancelled, after {delivery.attempt} deliveries")
             return self._cut_off(delivery)
-        if self._ack == "before":
+        if self.ack == "before":
             shown = raised if alone else None
             log.error("%s: event on %s failed and is gone", self._name, delivery.subject, exc_info=shown)
             return None
@@ -168,7 +154,7 @@ class Kept:
         return None
 
     def _cut_off(self, delivery: Delivery) -> float | None:
-        is_gone = self._ack == "before"
+        is_gone = self.ack == "before"
         what_now = "and is gone" if is_gone else "it will be delivered again"
         log.warning("%s: event on %s cut off, %s", self._name, delivery.subject, what_now)
         return None if is_gone else 0.0
@@ -225,24 +211,38 @@ class ByHandler:
     """Settles what a handler settles itself, by its context's `ack`, `nack` and `reject`.
 
     again: has an event delivered again in so many seconds.
+    settled: is told of each event that was settled.
     """
 
-    def __init__(self, settling: Settling, again: Callable[[Delivery, float], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        settling: Settling,
+        again: Callable[[Delivery, float], Awaitable[None]],
+        settled: Callable[[Delivery], None],
+    ) -> None:
         self._settling = settling
         self._again = again
+        self._settled = settled
 
     async def ack(self, event: Delivery) -> None:
         await event.ack()
+        self._settled(event)
 
     async def nack(self, event: Delivery, delay: float | None) -> None:
         await self._finish(event, await self._settling.failed(event, Nack(delay)))
 
     async def reject(self, event: Delivery, reason: str) -> None:
-        await self._finish(event, await self._settling.give_up(event, reason or "rejected"))
+        await self._finish(event, await self._settling.give_up(event, rejected(reason)))
 
     async def _finish(self, event: Delivery, delay: float | None) -> None:
         if delay is not None:
             await self._again(event, delay)
+        self._settled(event)
+
+
+def rejected(reason: str) -> str:
+    """Why an event was given up by its handler."""
+    return f"rejected: {reason}" if reason else "rejected"
 
 
 def why_unreadable(error: BaseException) -> str:

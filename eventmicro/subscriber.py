@@ -16,6 +16,7 @@ from eventmicro.inflight import InFlight
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
 from eventmicro.settling import ByHandler, Settling, why_unreadable
+from eventmicro.unsettled import PATIENCE, Unsettled
 from eventmicro.wire import content_type
 
 SUBSCRIBER = Side.SUBSCRIBER
@@ -35,7 +36,6 @@ class Work:
     timeout: how long the handler may take, in seconds; None: as long as it takes.
     state: what the service's lifespan yielded.
     settling: what becomes of an event that was handled.
-    durable: whether its queue is, so that there is something to settle.
     """
 
     service: str
@@ -45,7 +45,6 @@ class Work:
     timeout: float | None
     state: Any
     settling: Settling
-    durable: bool
 
 
 class Subscriber:
@@ -60,9 +59,12 @@ class Subscriber:
         self.name = f"{work.service}.{work.name}"
         self.inflight = InFlight(concurrency)
         self.settling = work.settling
+        self.unsettled = Unsettled(self.name, max(PATIENCE, work.timeout or 0.0))
         self._work = work
         self._decode: Decoder = _ignore if work.body is None else work.body.decode
-        self.settles = ByHandler(work.settling, self.again) if work.durable else None
+        self.settles: ByHandler | None = None
+        if work.settling.ack is not None:
+            self.settles = ByHandler(work.settling, self.again, self.unsettled.remove)
         self.run: Handler = work.handler if work.timeout is None else self._run_bounded
 
     def receive(self, delivery: Delivery) -> Awaitable[None] | None:
@@ -79,6 +81,7 @@ class Subscriber:
 
     async def cut_off(self) -> int:
         """Cancel what is still being handled; how many handlers that were."""
+        self.unsettled.close()
         return await self.inflight.cut_off()
 
     def __len__(self) -> int:
@@ -97,15 +100,18 @@ class Subscriber:
 
     async def attempt(self, delivery: Delivery, event: Any) -> float | None:
         """Handle an event and settle it; in how many seconds it is to be delivered again, or None: it is settled."""
-        durable = self.settles is not None
+        ack = self.settling.ack
         context = self.context(delivery)
         enter_context(context)
         try:
-            if durable and not await self.may_start(delivery):
+            if ack is not None and not await self.may_start(delivery):
                 return None
             await self.run(event, context)
-            if durable and not context.settled:
-                await self.settling.succeeded(delivery)
+            if not context.settled:
+                if ack == "after_success":
+                    await delivery.ack()
+                elif ack == "manual":
+                    self.unsettled.add(delivery)
             return None
         except (KeyboardInterrupt, GeneratorExit):  # the program's end, and this coroutine's
             raise
@@ -137,7 +143,8 @@ class Subscriber:
         if (reason := self.settling.refuses(delivery)) is not None:
             await self.give_up(delivery, reason)
             return False
-        await self.settling.started(delivery)
+        if self.settling.ack == "before":
+            await delivery.ack()
         return True
 
     async def again(self, delivery: Delivery, delay: float) -> None:

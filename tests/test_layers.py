@@ -17,7 +17,7 @@ LAYERS = {
     "words": "errors wire message topic context retry settings",
     "ports": "broker codec middleware",
     "parts": "codecs memory plugins depends signature eager inflight embedded logs options settling publishing sending "
-    "replies",
+    "replies unsettled",
     "patterns": "caller client server subscriber lanes batches declare",
     "assembly": "node service runner conformance testing",
     "cli": "cli __main__",

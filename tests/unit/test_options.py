@@ -162,6 +162,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"dead_letter": ""}, "subject ''"),
     ({"order_by": "value", "batch": Batch()}, "batch and order_by"),
     ({"ack": "before", "retry": Retry()}, "ack='before' and retry do not go together"),
+    ({"ack": "manual", "order_by": "value"}, "ack='manual' and order_by do not go together"),
     ({"retry": 5}, r"retry=5: write Retry\(attempts=\.\.\.\)"),
     ({"concurrency": 1.5}, "concurrency=1.5: write a whole number"),
     ({"concurrency": "4"}, "concurrency='4': write a whole number"),

@@ -12,6 +12,7 @@ from eventmicro import Ack, Context, DeliveryOptions, MemoryBroker, Nack, Reject
 from eventmicro.errors import Disconnected, MessageTooLarge, TransportError
 from eventmicro.message import Delivery, Message
 from eventmicro.settling import LONGEST_DELAY, Kept, Live
+from eventmicro.subscriber import Subscriber, Work
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -92,7 +93,9 @@ GIVEN_UP: list[tuple[BaseException, int, str]] = [
     (ValueError("no\nsecond line"), 3, "failed 3 times, the last time by ValueError: no"),
     (ValueError(), 4, "failed 4 times, the last time by ValueError"),
     (Nack(5, "not today"), 3, "failed 3 times, the last time by Nack: not today"),
+    (Nack(), 3, "failed 3 times, the last time by Nack"),
     (Reject("no such order"), 1, "rejected: no such order"),
+    (Reject(), 1, "rejected"),
     (ExceptionGroup("", [ExceptionGroup("", [Reject("in a task")])]), 1, "rejected: in a task"),
     (SystemExit(3), 1, "failed 1 times, the last time by SystemExit: 3"),
     (Mute(), 3, "failed 3 times, the last time by Mute"),
@@ -152,14 +155,18 @@ async def test_ack_raised_is_an_ack_even_at_the_last_attempt() -> None:
 
 @pytest.mark.parametrize(
     ("ack", "at_start", "at_end"),
-    [("after_success", [], ["ack"]), ("before", ["ack"], ["ack", "ack"]), ("manual", [], [])],
+    [("after_success", [], ["ack"]), ("before", ["ack"], ["ack"]), ("manual", [], [])],
 )
 async def test_when_an_event_is_acknowledged(ack: str, at_start: list[str], at_end: list[str]) -> None:
-    settling, delivery = kept(ack=ack, retry=None), Sent()
-    await settling.started(delivery)
-    assert delivery.log == at_start
-    await settling.succeeded(delivery)
-    assert delivery.log == at_end
+    delivery, seen = Sent(), []
+
+    async def see(event: None, context: Context) -> None:
+        seen.append(list(delivery.log))
+
+    subscriber = Subscriber(Work("numbers", "see", see, None, None, None, kept(ack=ack, retry=None)), 1)
+    subscriber.receive(delivery)
+    assert (seen, delivery.log) == ([at_start], at_end)
+    await subscriber.cut_off()
 
 
 async def test_what_is_acknowledged_before_and_fails_is_gone_and_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -246,6 +253,25 @@ async def test_a_dead_letter_that_is_published_again_becomes_one_again() -> None
 
 
 # -- from within a handler -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("words", "reason"), [((), "rejected"), (("no such order",), "rejected: no such order")])
+@pytest.mark.parametrize("how", ["raised", "context"])
+async def test_a_handler_that_rejects_gives_the_same_reason_however_it_does_it(
+    how: str, words: tuple[str, ...], reason: str
+) -> None:
+    letters, delivery = Letters(), Sent()
+
+    async def see(event: None, context: Context) -> None:
+        if how == "raised":
+            raise Reject(*words)
+        await context.reject(*words)
+
+    subscriber = Subscriber(Work("numbers", "see", see, None, None, None, kept(letters)), 1)
+    subscriber.receive(delivery)
+    assert [(letter.headers or {})["Dead-Letter-Reason"] for letter in letters.letters] == [reason]
+    assert delivery.log == ["ack"]
+    await subscriber.cut_off()
 
 
 @pytest.mark.parametrize("second", ["ack", "nack", "reject"])
