@@ -14,13 +14,14 @@ from typing import Any
 
 from eventmicro.inflight import InFlight
 from eventmicro.message import Delivery
+from eventmicro.settling import describe
 from eventmicro.subscriber import Subscriber, Work
 from eventmicro.topic import Pick
 
 log = logging.getLogger(__name__)
 
 # How long a lane waits for a nacked event to come again, in seconds: longer than the lease that a broker may let run
-# out first. It does not come where another instance has got it.
+# out first. It does not come where another instance has got it; then that one is to get those behind it, too.
 RETURN_TIMEOUT = 120.0
 
 Item = tuple[Delivery, Any]
@@ -37,7 +38,9 @@ class Lane:
         self.again: asyncio.Future[Item] | None = None
 
     def takes(self, delivery: Delivery, event: Any) -> None:
-        """Put an event where it belongs: to who awaits it, or last."""
+        """Put an event where it belongs: to who awaits it, or last. It may be a copy of one that has lapsed."""
+        while self.waiting and self.waiting[0][0].lapsed:
+            self.waiting.popleft()
         if self.again is not None and self.awaited == delivery.id and not self.again.done():
             self.again.set_result((delivery, event))
         else:
@@ -73,10 +76,15 @@ class KeyedSubscriber(Subscriber):
         """What the broker hands the events to; there is always room, since it hands over no more than `prefetch`."""
         try:
             event = self.read(delivery)
+        except Exception as error:
+            self._start(self.unreadable(delivery, error))
+            return None
+        try:
             key = self._key(event)
             lane = self._lanes.get(key)
-        except Exception as error:  # the key may be missing, or be nothing that can be one
-            self._start(self.unreadable(delivery, error))
+        except Exception as error:  # there is none, or nothing that can be one
+            log.error("%s: event on %s has no key to order by", self.name, delivery.subject, exc_info=error)
+            self._start(self.give_up(delivery, f"it has no key to order by: {describe(error)}"))
             return None
         if lane is not None:
             lane.takes(delivery, event)
@@ -144,16 +152,23 @@ class KeyedSubscriber(Subscriber):
             del self._lanes[key]
 
     async def _hold(self, key: Hashable, delivery: Delivery, delay: float) -> None:
-        """Keep a lane closed until its first event has come again."""
+        """Keep a lane closed until its first event has come again; where it does not, give back those behind it."""
         again = self._lanes[key].awaits(delivery)
         await _nack_after(delivery, delay)
         try:
             async with asyncio.timeout(RETURN_TIMEOUT):
                 self._ready.append((key, await again))
         except TimeoutError:
-            log.warning("%s: an event of key %r that was to come again did not; going on", self.name, key)
-            self._go_on(key)
+            log.warning("%s: an event of key %r did not come again, those behind it are given back", self.name, key)
+            await self._leave(key)
         self._start_ready()
+
+    async def _leave(self, key: Hashable) -> None:
+        """Give back all that waits in a lane, also what comes meanwhile: the broker orders it anew."""
+        lane = self._lanes[key]
+        while lane.waiting:
+            await lane.waiting.popleft()[0].nack()
+        del self._lanes[key]
 
 
 async def _nack_after(delivery: Delivery, delay: float) -> None:

@@ -83,7 +83,7 @@ class Live:
         if isinstance(error, asyncio.CancelledError):
             log.warning("%s: event on %s cut off", self._name, delivery.subject)
         elif isinstance(error, Nack | Reject):
-            what = _describe(error)
+            what = describe(error)
             log.warning("%s: event on %s is gone: %s; this queue is not durable", self._name, delivery.subject, what)
         elif not isinstance(error, Ack):
             log.error("%s: event on %s failed", self._name, delivery.subject, exc_info=raised if alone else None)
@@ -135,7 +135,7 @@ class Kept:
         if self._again(error, delivery.attempt):
             return self._say_again(delivery, error, shown)
         self._say_failed(delivery, error, shown)
-        return await self.give_up(delivery, f"failed {delivery.attempt} times, the last time by {_describe(error)}")
+        return await self.give_up(delivery, f"failed {delivery.attempt} times, the last time by {describe(error)}")
 
     async def give_up(self, delivery: Delivery, reason: str) -> float | None:
         """Make it a dead letter, then acknowledge it; where that cannot be published it is to come again."""
@@ -182,7 +182,7 @@ class Kept:
             delivery.attempt,
             self._retry.attempts,
             what_now,
-            _describe(error),
+            describe(error),
             exc_info=shown,
         )
 
@@ -261,7 +261,7 @@ def _unwrapped(error: BaseException) -> BaseException:
     return error
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """An error in a line, for whoever looks through the dead letters."""
     try:
         text = str(error).partition("\n")[0]

@@ -192,6 +192,8 @@ async def test_an_event_without_a_key_is_given_up_and_the_others_go_on(body: byt
         await seen.publish([Step(key="a", number=1)])
         await until(lambda: seen.count == 1 and seen.letters)
     assert [letter.body for letter in seen.letters] == [body]
+    keyless = (seen.letters[0].headers or {})["Dead-Letter-Reason"].startswith("it has no key to order by: TypeError: ")
+    assert keyless == (b"key" in body)
 
 
 async def test_a_stop_gives_back_what_waits_and_the_next_instance_goes_on_in_order(until: Until) -> None:
@@ -360,22 +362,24 @@ async def test_an_event_whose_dead_letter_is_not_taken_keeps_its_place_and_is_na
     assert "nack 1000" not in log
 
 
-async def test_an_event_that_another_instance_has_got_is_not_awaited_for_ever(
+async def test_where_another_instance_has_got_an_event_it_gets_those_behind_it_too(
     until: Until, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Elsewhere(MemoryBroker):
-        """Delivers what was nacked to somebody else."""
+        """Delivers 0 to somebody else when it was nacked."""
 
         async def subscribe(self, subject: str, receive: Any, **words: Any) -> Any:
             def once(delivery: Delivery) -> Any:
-                return receive(delivery) if delivery.attempt == 1 else None
+                return receive(delivery) if b":0" not in delivery.body or delivery.attempt == 1 else None
 
             return await super().subscribe(subject, once, **words)
 
     async def fail_first(step: Step, context: Context) -> None:
         if step.number == 0:
             raise ValueError("x")
+        attempts.append(context.attempt)
 
+    attempts: list[int] = []
     monkeypatch.setattr(lanes, "RETURN_TIMEOUT", 0.01)
     seen = Seen()
     made = service(seen, fail_first)
@@ -383,4 +387,28 @@ async def test_an_event_that_another_instance_has_got_is_not_awaited_for_ever(
     async with seen.broker, made:
         await seen.publish([Step(key="a", number=n) for n in range(3)])
         await until(lambda: seen.done["a"] == [1, 2])
-    assert "numbers.see: an event of key 'a' that was to come again did not; going on" in caplog.text
+    assert attempts == [2, 2]
+    assert "numbers.see: an event of key 'a' did not come again, those behind it are given back" in caplog.text
+
+
+async def test_copies_that_have_lapsed_do_not_pile_up_behind_an_event_that_takes_long(until: Until) -> None:
+    gate = asyncio.Event()
+
+    async def wait(step: Step, context: Context) -> None:
+        await gate.wait()
+
+    log: list[str] = []
+    async with given(wait) as (seen, receive):
+        copies: list[Given] = []
+        for attempt in range(1, 6):  # as after a connection that was lost, time and again
+            for delivery in copies:
+                delivery.lapsed = True
+            copies = [Given(Step(key="a", number=number), log, attempt=attempt) for number in range(4)]
+            for delivery in copies:
+                receive(delivery)
+            (lane,) = receive.__self__._lanes.values()  # type: ignore[attr-defined]
+            assert len(lane.waiting) <= 4
+        gate.set()
+        await until(lambda: seen.count == 5)
+    assert seen.done["a"] == [0, 0, 1, 2, 3]
+    assert log == ["ack 1", *["ack 5"] * 4]
