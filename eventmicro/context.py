@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import Context as Variables
 from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any, Protocol
@@ -129,6 +130,11 @@ enter_context = _current.set
 def find_context() -> Context | None:
     """The context of the message being handled; None outside a handler."""
     return _current.get()
+
+
+def context_in(variables: Variables) -> Context | None:
+    """The context of the message that is handled with these variables; None where they are of no handler."""
+    return variables.get(_current)
 
 
 def current_context() -> Context:

@@ -42,6 +42,10 @@ if sys.version_info >= (3, 12):
         def close(self) -> None:
             """Nothing was made in advance."""
 
+    def variables_of(task: Task) -> Context:
+        """The context variables of what was started eagerly and goes on in this task."""
+        return task.get_context()
+
 else:
 
     class EagerStarter:
@@ -133,6 +137,17 @@ else:
 
         def __await__(self) -> Generator[Any, Any, None]:
             raise RuntimeError("only its own task drives it")
+
+        @property
+        def variables(self) -> Context:
+            """Those of the coroutine that has moved in."""
+            return self._context
+
+    def variables_of(task: Task) -> Context:
+        """The context variables of what was started eagerly and goes on in this task."""
+        spare = task.get_coro()
+        assert isinstance(spare, _Spare)
+        return spare.variables
 
 
 def report(error: BaseException) -> None:

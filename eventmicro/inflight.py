@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-from eventmicro.eager import EagerStarter, Task, Work, report
+from eventmicro.context import Context, context_in
+from eventmicro.eager import EagerStarter, Task, Work, report, variables_of
 
 # How long a handler that is cancelled may take to clean up, in seconds.
 GRACE = 1.0
@@ -18,7 +19,8 @@ class InFlight:
         self._limit = limit
         self._starter = EagerStarter()
         self._tasks: set[Task] = set()
-        self._room: asyncio.Future[None] | None = None
+        self._left_alone: set[Task] = set()
+        self._change: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -33,19 +35,21 @@ class InFlight:
 
     def room(self) -> Awaitable[None] | None:
         """None while one more may be started, else what ends as soon as one may."""
-        if len(self._tasks) < self._limit:
-            return None
-        if self._room is None or self._room.done():
-            self._room = asyncio.get_running_loop().create_future()
-        return self._room
+        return None if len(self._tasks) < self._limit else self._next_change()
+
+    def leave_alone(self, message: Context) -> None:
+        """Neither wait for the handler of this message nor cancel it: it waits for the end of all others itself."""
+        for task in [task for task in self._tasks if context_in(variables_of(task)) is message]:
+            self._left_alone.add(task)
+            self._drop(task)
 
     async def finish(self) -> None:
-        """Wait until none is running."""
+        """Wait until none is running, but those that are left alone."""
         while self._tasks:
-            await asyncio.wait(self._tasks)
+            await asyncio.wait([self._next_change()])
 
     async def cut_off(self) -> int:
-        """Cancel those that still run and wait a little for them; how many they were."""
+        """Cancel those that still run and are not left alone, and wait a little for them; how many they were."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -55,8 +59,18 @@ class InFlight:
         return len(tasks)
 
     def _ended(self, task: Task) -> None:
-        self._tasks.discard(task)
+        self._left_alone.discard(task)
+        self._drop(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             report(error)
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+
+    def _drop(self, task: Task) -> None:
+        self._tasks.discard(task)
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)
+
+    def _next_change(self) -> asyncio.Future[None]:
+        """What ends when there is one less."""
+        if self._change is None or self._change.done():
+            self._change = asyncio.get_running_loop().create_future()
+        return self._change

@@ -13,7 +13,7 @@ from eventmicro.batches import BatchSubscriber
 from eventmicro.broker import Broker, Capabilities, Subscription
 from eventmicro.client import Client
 from eventmicro.codecs import Body, Codecs
-from eventmicro.context import Side
+from eventmicro.context import Context, Side
 from eventmicro.declare import EndpointDeclaration, SubscriberDeclaration
 from eventmicro.depends import Overrides
 from eventmicro.errors import Unsupported, UsageError
@@ -101,6 +101,11 @@ class Node:
             for hook in after_start:
                 await run_hook(hook)
             self._undo = undo.pop_all()
+
+    def leave_alone(self, message: Context) -> None:
+        """Stop without the handler of this message, which asks for the stop and waits for it."""
+        for handler in self._handlers:
+            handler.inflight.leave_alone(message)
 
     async def stop(self, before_stop: Iterable[Hook], after_stop: Iterable[Hook]) -> None:
         """Run the hooks around: take no more, finish what runs, leave the lifespan, flush, close.

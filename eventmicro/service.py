@@ -13,6 +13,7 @@ from eventmicro.broker import Broker
 from eventmicro.client import DEFAULT_TIMEOUT, Client, Messaging
 from eventmicro.codec import Codec
 from eventmicro.codecs import Codecs
+from eventmicro.context import find_context
 from eventmicro.declare import (
     ENDPOINT_CONCURRENCY,
     EndpointDeclaration,
@@ -91,6 +92,7 @@ class Service(Messaging):
         self._client: Client | None = None
         self._node: Node | None = None
         self._changing: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._changed_by: asyncio.Task[Any] | None = None
 
     # -- declaring ---------------------------------------------------------------------------------------------
 
@@ -232,7 +234,7 @@ class Service(Messaging):
             Unsupported: the broker cannot do what an endpoint or a subscriber needs.
             UsageError: no broker is named anywhere.
         """
-        async with self._lock():
+        async with self._changed_alone():
             if self._node is not None:
                 self._node.check_loop()
                 return
@@ -262,24 +264,47 @@ class Service(Messaging):
     async def stop(self) -> None:
         """Take no more, finish what runs within `stop_timeout`, flush, close. A second call waits for the first.
 
+        Where a handler of this service calls it, or a task that it has started, all is done but that handler, which
+        is neither waited for nor cancelled. When it returns the connection is closed: its caller gets no reply, and
+        its event is delivered again unless it was settled before, as by `await context.ack()`.
+
         Raises:
+            UsageError: a hook or the lifespan of this service calls it, while it starts or stops.
             Exception: what a hook or the lifespan raised; all the rest was done nevertheless.
         """
-        async with self._lock():
-            node, self._node = self._node, None
-            if node is None:
+        if (message := find_context()) is not None:
+            await asyncio.sleep(0)  # a handler that calls this in its first step is a task from here on
+            if self._node is not None:  # others may have it stopped already, and wait for this handler
+                self._node.leave_alone(message)
+        async with self._changed_alone():
+            if self._node is None:
                 return
+            if message is not None:
+                self._node.leave_alone(message)
             try:
-                await node.stop(self._hooks["before_stop"], self._hooks["after_stop"])
+                await self._node.stop(self._hooks["before_stop"], self._hooks["after_stop"])
             finally:
-                self._client = None
+                self._node = self._client = None
 
-    def _lock(self) -> asyncio.Lock:
-        """What keeps starts and stops apart; a lock serves one event loop, a service may see several in its life."""
-        loop = asyncio.get_running_loop()
+    @asynccontextmanager
+    async def _changed_alone(self) -> AsyncIterator[None]:
+        """Keep starts and stops apart; a lock serves one event loop, a service may see several in its life.
+
+        Raises:
+            UsageError: this task is in it already, in a hook, and would wait for itself.
+        """
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
         if self._changing is None or self._changing[0] is not loop:
             self._changing = loop, asyncio.Lock()
-        return self._changing[1]
+        lock = self._changing[1]
+        if lock.locked() and self._changed_by is task:
+            raise UsageError(f"service {self.name!r} cannot be started or stopped by its own hooks and lifespan")
+        async with lock:
+            self._changed_by = task
+            try:
+                yield
+            finally:
+                self._changed_by = None
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel
 
-from eventmicro import Client, Context, Depends, MemoryBroker, Service, Topic, rpc, subscribe
+from eventmicro import Batch, Client, Context, Depends, MemoryBroker, Service, Topic, rpc, subscribe
 from eventmicro.broker import Capabilities
 from eventmicro.errors import Disconnected, SignatureError, Unavailable, Unsupported, UsageError
 from eventmicro.message import Message
@@ -524,6 +524,90 @@ async def test_a_handler_may_publish_and_call_while_its_service_stops(until: Unt
         gate.set()
         await stopping
     assert seen == [7]
+
+
+STOPS: list[Callable[[Service], Awaitable[None]]] = [
+    lambda service: service.stop(),
+    lambda service: asyncio.create_task(service.stop()),  # type: ignore[arg-type,return-value]
+    lambda service: asyncio.wait_for(service.stop(), 60),
+]
+
+
+@pytest.mark.parametrize("stop", STOPS, ids=["at once", "task", "wait_for"])
+@pytest.mark.parametrize("waits", [False, True], ids=["first step", "later"])
+@pytest.mark.parametrize("words", [{}, {"order_by": "value"}, {"batch": Batch(1)}], ids=["alone", "key", "batch"])
+async def test_a_handler_may_stop_its_service_which_waits_for_all_others_and_leaves_it_alone(
+    words: dict[str, Any],
+    waits: bool,
+    stop: Callable[[Service], Awaitable[None]],
+    until: Until,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service = Service("numbers", broker="memory://", stop_timeout=1000)
+    ended: list[str] = []
+    others = asyncio.Event()
+
+    async def stops(event: Any, context: Context) -> None:
+        if waits:
+            await asyncio.sleep(0)
+        await context.ack()
+        await stop(service)
+        ended.append("stopper")
+
+    @service.subscribe("others")
+    async def other(event: Number) -> None:
+        await others.wait()
+        ended.append("other")
+
+    @service.rpc
+    async def close() -> None:
+        others.set()
+        await stop(service)
+        ended.append("endpoint")
+
+    async def see_one(event: Number, context: Context) -> None:
+        await stops(event, context)
+
+    async def see_many(events: list[Number], context: Context) -> None:
+        await stops(events, context)
+
+    service.subscribe(TOPIC, **words)(see_many if "batch" in words else see_one)
+    async with MemoryBroker() as broker, Client("memory://") as client:
+        await service.start()
+        await broker.publish(Message("others", b"{}"))
+        await broker.publish(Message(TOPIC.name, b"{}"))
+        calling = asyncio.create_task(client.call("numbers.close", timeout=60))
+        await until(lambda: len(ended) == 3)
+        calling.cancel()  # its reply found the connection closed
+        await asyncio.wait([calling])
+    assert ended[0] == "other"
+    assert "cut off" not in caplog.text
+    assert "ignored being cancelled" not in caplog.text
+    with pytest.raises(UsageError, match="not started"):
+        _ = service.client
+
+
+@pytest.mark.parametrize("where", ["before_start", "after_start", "before_stop", "after_stop", "lifespan"])
+async def test_a_hook_that_starts_or_stops_its_own_service_is_told_so_and_does_not_wait_for_itself(where: str) -> None:
+    told: list[str] = []
+
+    async def try_both() -> None:
+        for change in (service.start, service.stop):
+            with pytest.raises(UsageError) as refused:
+                await change()
+            told.append(str(refused.value))
+
+    async def lifespan() -> AsyncIterator[None]:
+        if where == "lifespan":
+            await try_both()
+        yield
+
+    service = Service("numbers", broker="memory://", lifespan=lifespan)
+    if where != "lifespan":
+        getattr(service, where)(try_both)
+    async with service:
+        pass
+    assert told == ["service 'numbers' cannot be started or stopped by its own hooks and lifespan"] * 2
 
 
 async def test_a_stop_ends_though_a_handler_does_not_let_itself_be_cancelled(
