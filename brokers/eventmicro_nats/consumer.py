@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from nats.aio.subscription import Subscription
@@ -14,13 +16,13 @@ from nats.errors import Error
 from eventmicro.broker import Receive
 from eventmicro.errors import EventMicroError
 from eventmicro.message import Delivery
-from eventmicro_nats.api import ApiError
+from eventmicro_nats.api import ApiError, read_error
 from eventmicro_nats.deliveries import ACK, IN_PROGRESS, NAK, JetStreamDelivery, read_settle_subject
 from eventmicro_nats.driver import Driver, Perishable
 from eventmicro_nats.errors import plain
 from eventmicro_nats.headers import DESCRIPTION, read_event_headers, read_headers
 from eventmicro_nats.intake import Intake
-from eventmicro_nats.queues import LIFETIME, Place, Queue
+from eventmicro_nats.queues import LIFETIME, Place, Queue, first_unsettled
 from eventmicro_nats.streams import NANO
 
 log = logging.getLogger(__name__)
@@ -34,12 +36,16 @@ GATHER = 0.002
 # How long to wait before a broken request is made again: at first, and at most, in seconds.
 PAUSE = 0.1
 LONGEST_PAUSE = 5.0
+# How often the server is asked for the ack floor, in seconds: what was settled since then comes again if the queue is
+# deleted.
+FLOOR_INTERVAL = 5.0
 # How long a server may take to answer that it sends no more, in seconds.
 ANSWER_TIMEOUT = 5.0
 UNLIMITED = 2**62
 
 _SETTLE = b"$JS.ACK."
 _HEARTBEAT = b"NATS/1.0 100"
+_FLOOR = b"floor"
 _REQUEST = b'{"batch":%%d,"expires":%d,"idle_heartbeat":%d}' % (LIFETIME * NANO, HEARTBEAT * NANO)
 
 
@@ -81,9 +87,9 @@ class DurableSubscription:
         self._inbox = b""
         self._expected = 0  # how many events are asked for and not here
         self._heard = 0.0
-        self._last = 0  # the highest sequence that was here, and when it was stored
-        self._last_stored = b"0"
         self._acks: deque[bytes] = deque(maxlen=2 * prefetch)  # the last ones: who knows whether the server has them
+        self._acked: set[tuple[int, bytes]] = set()  # what those were for that a queue which is gone has taken with it
+        self._floor_asked = 0.0
         self._was_lost = False
         self._too_late: list[JetStreamDelivery] = []
         self._asking: asyncio.Handle | None = None
@@ -202,8 +208,8 @@ class DurableSubscription:
     def _request(self, driver: Driver, batch: int) -> None:
         self._send_request(driver, _REQUEST % batch)
 
-    def _send_request(self, driver: Driver, body: bytes, token: bytes = b"1") -> None:
-        subject = b"$JS.API.CONSUMER.MSG.NEXT.%b.%b" % (self._queue.stream.encode(), self._queue.consumer.encode())
+    def _send_request(self, driver: Driver, body: bytes, token: bytes = b"1", what: str = "MSG.NEXT") -> None:
+        subject = f"$JS.API.CONSUMER.{what}.{self._queue.stream}.{self._queue.consumer}".encode()
         driver.push(Perishable(b"PUB %b %b.%b %d\r\n%b\r\n" % (subject, self._inbox, token, len(body), body)))
 
     def _ask_soon(self) -> None:
@@ -224,11 +230,10 @@ class DurableSubscription:
     # -- taking ------------------------------------------------------------------------------------------------
 
     def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        now = self._heard = self._loop.time()
         if not reply.startswith(_SETTLE):
-            if not headers.startswith(_HEARTBEAT):
-                self._take_status(subject, read_headers(headers) or {})
+            self._take_word(subject, data, headers)
             return
+        now = self._heard = self._loop.time()
         if self._expected > 0:
             self._expected -= 1
         attempt, sequence, stored = read_settle_subject(reply)
@@ -237,19 +242,39 @@ class DurableSubscription:
             known.settle_at, known.leased = reply, now  # its lease ran out, as the connection was away: it goes on here
             self._ask_soon()
             return
-        if sequence >= self._last:
-            self._last, self._last_stored = sequence, stored
         parsed = read_event_headers(headers) if headers else None
         delivery = JetStreamDelivery(
             self, sequence, stored, reply, now, subject.decode(errors="replace"), data, parsed, attempt
         )
         self.unsettled[sequence] = delivery
+        if self._acked and (sequence, stored) in self._acked:
+            self.settle(delivery, ACK)
+            return
         if self.ended:
             self._too_late.append(delivery)
             return
         self._intake.take(delivery)
         if not self._expected:
             self._ask_soon()
+
+    def _take_word(self, subject: bytes, data: bytes, headers: bytes) -> None:
+        """What is no event: how it is with the queue, which was asked for, or with a request."""
+        if data:
+            self._take_info(data)
+            return
+        self._heard = self._loop.time()
+        if not headers.startswith(_HEARTBEAT):
+            self._take_status(subject, read_headers(headers) or {})
+
+    def _take_info(self, data: bytes) -> None:
+        """Remember up to where all is settled: behind that the queue begins again if somebody deletes it."""
+        error = read_error(data)
+        if error is not None:
+            self._mend(str(error))
+            return
+        begin = first_unsettled(json.loads(data))
+        self._queue = replace(self._queue, begin=begin)
+        self._acked = {event for event in self._acked if event[0] >= begin.sequence}
 
     def _take_status(self, subject: bytes, status: dict[str, str]) -> None:
         """What the server says of a request: it is over, or cannot be."""
@@ -299,6 +324,9 @@ class DurableSubscription:
             self._extend_leases(self._driver, self._queue.ack_wait / 3)
             if self._expected and self._loop.time() - self._heard > SILENCE:
                 self._mend("nothing was heard of it")
+            elif self._queue.begin is not None and self._loop.time() - self._floor_asked > FLOOR_INTERVAL:
+                self._floor_asked = self._loop.time()
+                self._send_request(self._driver, b"", _FLOOR, "INFO")
         self._ticking = self._loop.call_later(min(HEARTBEAT, self._queue.ack_wait / 6), self._tick)
 
     def _mend(self, why: str) -> None:
@@ -315,9 +343,9 @@ class DurableSubscription:
                 if self._driver is None or not self._driver.is_connected:
                     return  # it is opened again when the connection is back
                 try:
-                    self._queue = await self._find(self._next())
-                    self._last = 0
-                    self._acks.clear()  # the server has them; and the stream may be another one now
+                    self._queue = await self._find(self._queue.begin)
+                    self._acked = {_event_of(ack) for ack in self._acks}
+                    self._acks.clear()
                     await self.open(self._driver)
                     return
                 except (EventMicroError, ApiError, Error) as error:
@@ -326,11 +354,11 @@ class DurableSubscription:
         finally:
             self.mending = None
 
-    def _next(self) -> Place | None:
-        """With which event a queue that was deleted is to begin again; None where nothing is known of it."""
-        if not self._last:
-            return self._queue.begin
-        return Place(min(self.unsettled, default=self._last + 1), int(self._last_stored) / NANO)
+
+def _event_of(settlement: bytes) -> tuple[int, bytes]:
+    """The sequence of the event that a command settles, and when that was stored."""
+    _, sequence, stored = read_settle_subject(settlement.split(b" ", 2)[1])
+    return sequence, stored
 
 
 def _never_full() -> None:

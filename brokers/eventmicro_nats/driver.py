@@ -25,7 +25,7 @@ CLOSE_TIMEOUT = 1.0
 ErrorCallback = Callable[[Exception], Awaitable[None]]
 Callback = Callable[[], Awaitable[None]]
 Take = Callable[[bytes, bytes, bytes, bytes], None]
-"""Takes subject, reply, body and raw headers of a subscription's message, in the read loop. It never raises."""
+"""Takes subject, reply, body and raw headers of a subscription's message, in the read loop."""
 
 
 class Perishable(bytes):
@@ -77,7 +77,10 @@ class Driver(Client):
         take = self._takes.get(sid)
         if take is None:
             return super()._process_msg(sid, subject, reply, data, headers)
-        take(subject, reply, data, headers)
+        try:
+            take(subject, reply, data, headers)
+        except Exception:  # of what is not as a server sends it; the connection must not die of it
+            log.exception("a message on %r could not be taken", subject[:100])
         return None
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:

@@ -32,7 +32,7 @@ class Queue:
 
     Attributes:
         ack_wait: how long its lease on a delivery is, in seconds.
-        begin: with what it begins if it is deleted before any of its events was here; None: it is not made from here.
+        begin: with what it begins if somebody deletes it and it is made anew; None: it is not made from here.
     """
 
     stream: str
@@ -52,6 +52,11 @@ class Place:
 
     sequence: int
     seen: float
+
+
+def first_unsettled(info: dict[str, Any]) -> Place:
+    """What follows the ack floor of a consumer, up to which all of its events are settled."""
+    return Place(info["ack_floor"]["stream_seq"] + 1, read_time(info["ts"]))
 
 
 def consumer_name(queue: str) -> str:
@@ -91,8 +96,7 @@ class Queues:
                 config = info["config"]
                 _check(f"queue {queue} (consumer {consumer} of stream {stream})", config, subject, durable)
                 ack_wait = min(config.get("backoff") or [config["ack_wait"]]) / NANO
-                begin = Place(info["ack_floor"]["stream_seq"] + 1, read_time(info["ts"]))
-                return Queue(stream, consumer, ack_wait, begin)
+                return Queue(stream, consumer, ack_wait, first_unsettled(info))
             if self._settings.declare == "check":
                 raise UsageError(f"there is no queue {queue}: {_how_to_make(stream, consumer, subject)}")
             await self._make(stream, consumer, subject, await self._start(stream, durable, first, deadline), deadline)
