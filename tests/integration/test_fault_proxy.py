@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -82,4 +82,27 @@ async def test_who_is_refused_is_hung_up_on() -> None:
         proxy.refuse = True
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         assert await reader.read() == b""
+        writer.close()
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["its task is cancelled at once", "the proxy has stopped"])
+async def test_a_connection_that_is_let_in_at_a_stop_is_closed(monkeypatch: pytest.MonkeyPatch, stopped: bool) -> None:
+    async with echo_through_proxy() as proxy:
+        accept, let_in = proxy._accept, asyncio.Event()
+
+        async def stop_and_accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if stopped:
+                await proxy.stop()
+            accept(reader, writer)
+            for task in proxy._tasks:
+                task.cancel()
+            let_in.set()
+
+        await proxy.stop()
+        monkeypatch.setattr(proxy, "_accept", stop_and_accept)
+        await proxy.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        await let_in.wait()
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
         writer.close()

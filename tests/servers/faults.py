@@ -70,12 +70,13 @@ class FaultProxy:
         await self.stop()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.refuse:
+        if self.refuse or self._server is None:  # it was let in just before the stop
             writer.transport.abort()
             return
         task = asyncio.get_running_loop().create_task(self._connect(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.close())  # also of one that is cancelled before it has begun
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -83,8 +84,6 @@ class FaultProxy:
             await self._join((reader, upstream), (answers, writer))
         except OSError:  # the server is not there
             writer.transport.abort()
-        finally:
-            writer.close()
 
     async def _join(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
         """Pass on what comes, until both ways have ended or one is broken."""
