@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from benchmarks.messages import Reading
 from benchmarks.peer import Publishing, Take
@@ -37,3 +37,13 @@ class WithPrefetch(EventMicro):
     """The same with as many events in advance as its rivals get."""
 
     prefetch = 200
+
+
+class WithStream(EventMicro):
+    """The same with a JetStream stream of its own, as its rivals have: others may use the server meanwhile."""
+
+    def consumer(self, url: str, name: str, take: Take) -> AbstractAsyncContextManager[None]:
+        return super().consumer(f"{url}?stream={name}", name, take)
+
+    def publisher(self, url: str, name: str) -> AbstractAsyncContextManager[Publishing]:
+        return super().publisher(f"{url}?stream={name}", name)

@@ -23,7 +23,7 @@ DURABLE = {
         "faststream": f"benchmarks.{broker}.faststream:FastStream",
         "eventmicro": f"benchmarks.durable:{ours}",
     }
-    for broker, ours in (("jetstream", "EventMicro"), ("rabbitmq", "WithPrefetch"), ("kafka", "EventMicro"))
+    for broker, ours in (("jetstream", "WithStream"), ("rabbitmq", "WithPrefetch"), ("kafka", "EventMicro"))
 }
 # How many events a backlog has for each second that a run is to take; what raw clients work off, roughly.
 BACKLOG = {"jetstream": 10_000, "rabbitmq": 4_000, "kafka": 100_000}
