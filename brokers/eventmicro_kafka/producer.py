@@ -79,18 +79,25 @@ class Producer:
             ending.add_done_callback(self._retired.discard)
 
     async def close(self) -> None:
-        """End it when all that it has is stored, within bounds; no other is made."""
+        """End it when all that it has is stored, within bounds, or this is cancelled; no other is made."""
         self._closed = True
-        async with self._making:
-            if self.inner is not None:
-                self.retire(self.inner)
-        if self._retired:
-            await asyncio.wait(self._retired)
+        if self.inner is not None:
+            self.retire(self.inner)
+        retired = list(self._retired)
+        try:
+            async with self._making:  # who makes one ends it again
+                pass
+            if retired:
+                await asyncio.wait(retired)
+        finally:
+            for task in retired:
+                task.cancel()
+            if retired:
+                await asyncio.wait(retired)
 
     async def _made(self) -> Any:
         async with self._making:
-            if self._closed:
-                raise Disconnected("the connection is closed")
+            self._check_open()
             if self.inner is not None and is_dead(self.inner):
                 self.retire(self.inner)
             if self.inner is None:
@@ -98,6 +105,7 @@ class Producer:
                 try:
                     async with asyncio.timeout(self._settings.connect_timeout):
                         await inner.start()
+                    self._check_open()
                 except BaseException as error:
                     await stop_producer(inner, 0)
                     if not isinstance(error, KafkaError | OSError):
@@ -109,6 +117,10 @@ class Producer:
                 on_new_metadata(inner, self._forget_partitions)
                 self.inner = inner
         return self.inner
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Disconnected("the connection is closed")
 
     def _forget_partitions(self, _: Any) -> None:
         """There may be more of them now."""

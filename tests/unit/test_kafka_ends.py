@@ -86,6 +86,48 @@ async def test_no_producer_is_made_when_the_connection_was_closed(monkeypatch: p
     assert subject.inner is None
 
 
+async def test_a_close_that_is_cancelled_waits_for_nothing_more_to_be_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopping = asyncio.Event()
+
+    async def stop(*_: object) -> None:
+        stopping.set()
+        await asyncio.Event().wait()  # as one does whose broker hangs
+
+    monkeypatch.setattr(producer, "stop_producer", stop)
+    subject = Producer(KafkaSettings(), SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
+    subject.inner = FakeProducer()
+    closing = asyncio.create_task(subject.close())
+    await stopping.wait()
+    closing.cancel()
+    await asyncio.wait([closing])
+    # the runner of the tests sees that no task is left
+
+
+async def test_a_producer_that_is_made_during_a_close_that_is_cancelled_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inner, stopped = FakeProducer(), []
+
+    async def stop(producer: object, *_: object) -> None:
+        stopped.append(producer)
+
+    monkeypatch.setattr(producer, "make_producer", lambda _: inner)
+    monkeypatch.setattr(producer, "stop_producer", stop)
+    link: Any = SimpleNamespace(wait_online=lambda: asyncio.sleep(0))
+    subject = Producer(KafkaSettings(), link, SimpleNamespace())  # type: ignore[arg-type]
+    publishing = asyncio.create_task(subject.ready("t"))
+    while not subject._making.locked():
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(subject.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    inner.may_start.set()
+    with pytest.raises(Disconnected, match="closed"):
+        await publishing
+    assert stopped == [inner]
+
+
 async def test_many_messages_go_on_where_their_producer_is_retired_between_two_batches() -> None:
     """`producer.inner` is None meanwhile."""
     sent: list[int] = []
