@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AsyncExitStack
 from functools import lru_cache
 from types import TracebackType, UnionType
@@ -13,6 +13,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from eventmicro.broker import Broker, Capabilities
 from eventmicro.caller import Caller
+from eventmicro.checks import LONGEST, check_seconds
 from eventmicro.codec import Codec
 from eventmicro.codecs import Codecs
 from eventmicro.context import Context, Side, find_context
@@ -23,7 +24,7 @@ from eventmicro.middleware import Middleware, compose
 from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE, brokers_with, open_broker
 from eventmicro.publishing import Outgoing, Publishing
 from eventmicro.replies import decode_reply, read_reply
-from eventmicro.sending import OutgoingCall, OutgoingEvent, address, body_of, encode
+from eventmicro.sending import OutgoingCall, OutgoingEvent, address, addressed, body_of, encode
 from eventmicro.topic import Topic
 from eventmicro.wire import CONTENT_TYPE, check_headers, check_subject
 
@@ -33,8 +34,6 @@ R = TypeVar("R")
 CLIENT, PUBLISHER = Side.CLIENT, Side.PUBLISHER
 # How long a call waits for its reply where nothing else is said, in seconds.
 DEFAULT_TIMEOUT = 5.0
-# The longest that one may wait, in seconds: four months.
-MAX_TIMEOUT = 1e7
 
 
 class Messaging:
@@ -105,7 +104,7 @@ class Messaging:
         """
         client = self.client
         service, name = _check_endpoint(endpoint)
-        deadline = time.monotonic() + (client.timeout if timeout is None else check_timeout(timeout))
+        deadline = time.monotonic() + (client.timeout if timeout is None else _check_left(timeout))
         outer = find_context()
         if outer is not None and outer.deadline is not None and outer.deadline < deadline:
             deadline = outer.deadline
@@ -158,11 +157,13 @@ class Messaging:
 
         Raises:
             EncodeError: the event is not of the topic's type; nothing was sent.
-            UsageError: the topic has wildcards, so it is no place to publish to.
+            UsageError: the topic has wildcards, so it is no place to publish to, or an argument is out of range.
             TransportError: the broker is away, or the event is too large for it, or it refused it; it was not sent.
             Unconfirmed: a TransportError too: it was sent, but the broker did not confirm it in time.
         """
         client = self.client
+        if timeout is not None:
+            check_seconds("timeout", timeout)
         context = client._outgoing(topic, event, address(topic, event, key, id), metadata)
         context.timeout = timeout
         await client._publish(event, context)
@@ -173,6 +174,8 @@ class Messaging:
         topic: Topic[T],
         events: Iterable[T],
         *,
+        key: Callable[[T], Hashable] | None = None,
+        id: Callable[[T], Hashable] | None = None,
         metadata: dict[str, str] | None = None,
         timeout: float | None = None,
     ) -> None: ...
@@ -182,6 +185,8 @@ class Messaging:
         topic: str,
         events: Iterable[Any],
         *,
+        key: Callable[[Any], Hashable] | None = None,
+        id: Callable[[Any], Hashable] | None = None,
         metadata: dict[str, str] | None = None,
         timeout: float | None = None,
     ) -> None: ...
@@ -190,23 +195,35 @@ class Messaging:
         topic: Topic[Any] | str,
         events: Iterable[Any],
         *,
+        key: Callable[[Any], Hashable] | None = None,
+        id: Callable[[Any], Hashable] | None = None,
         metadata: dict[str, str] | None = None,
         timeout: float | None = None,
     ) -> None:
         """Publish several events to one topic, in order, waiting once for all of them.
 
-        Middleware runs around each, and returns from its `call_next` before the event is sent. Arguments as in
-        `publish`.
+        Middleware runs around each, and returns from its `call_next` before the event is sent.
+
+        Args:
+            topic: as in `publish`.
+            events: the events.
+            key: a function that takes out of each event what it belongs to, in place of the topic's own `key`.
+            id: a function that takes out of each event what names it, in place of the topic's own `id`.
+            metadata: headers to send along with each.
+            timeout: how long to wait for the broker, for all of them, in seconds; default: as `publishing` says.
 
         Raises:
             NotAllPublished: some were not confirmed; it says which, and why. The others are.
             EncodeError, UsageError: as `publish`, before anything was sent.
         """
         client = self.client
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        ready = addressed(topic, events, key, id)
         if client._publish == client._send:  # no middleware is to see each of them
-            messages = [client._pack(topic, event, metadata) for event in events]
+            messages = [client._pack(topic, event, message, metadata) for event, message in ready]
         else:
-            messages = await client._collect(topic, events, metadata)
+            messages = await client._collect(topic, ready, metadata)
         await client.outgoing.publish_many(messages, timeout)
 
     def publisher(self, topic: Topic[T]) -> Publisher[T]:
@@ -252,7 +269,8 @@ class Client(Messaging):
         rpc_broker = rpc_broker or os.environ.get(RPC_BROKER_VARIABLE)
         self.rpc_broker = open_broker(rpc_broker) if rpc_broker else self.broker
         self.outgoing = Outgoing(self.broker, publishing or Publishing())
-        self.timeout = check_timeout(timeout)
+        check_seconds("timeout", timeout)
+        self.timeout = timeout
         self._codecs = Codecs(codecs)
         middleware = list(middleware)
         self._call = compose(middleware, Side.CLIENT, self._request)
@@ -312,21 +330,20 @@ class Client(Messaging):
         context.timeout = context.together = None
         return context
 
-    def _pack(self, topic: Topic[Any] | str, event: Any, metadata: dict[str, str] | None) -> Message:
+    def _pack(self, topic: Topic[Any] | str, event: Any, message: Message, metadata: dict[str, str] | None) -> Message:
         """The message of an event, ready to be sent."""
-        message = address(topic, event)
         headers = check_headers(metadata) if metadata else {}
         message.body = encode(body_of(self._codecs, topic, event), event, headers)
         message.headers = headers or None
         return message
 
     async def _collect(
-        self, topic: Topic[Any] | str, events: Iterable[Any], metadata: dict[str, str] | None
+        self, topic: Topic[Any] | str, ready: Iterable[tuple[Any, Message]], metadata: dict[str, str] | None
     ) -> list[Message]:
         """The messages of several events, each of which has gone through the middleware."""
         messages: list[Message] = []
-        for event in events:
-            context = self._outgoing(topic, event, address(topic, event), metadata)
+        for event, message in ready:
+            context = self._outgoing(topic, event, message, metadata)
             context.together = messages
             await self._publish(event, context)
         return messages
@@ -405,10 +422,16 @@ class Publisher(Generic[T]):
         await self._source.publish(self.topic, event, key=key, id=id, metadata=metadata, timeout=timeout)
 
     async def publish_many(
-        self, events: Iterable[T], *, metadata: dict[str, str] | None = None, timeout: float | None = None
+        self,
+        events: Iterable[T],
+        *,
+        key: Callable[[T], Hashable] | None = None,
+        id: Callable[[T], Hashable] | None = None,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Publish several events; see `Client.publish_many`."""
-        await self._source.publish_many(self.topic, events, metadata=metadata, timeout=timeout)
+        await self._source.publish_many(self.topic, events, key=key, id=id, metadata=metadata, timeout=timeout)
 
 
 @lru_cache(4096)
@@ -420,12 +443,12 @@ def _check_endpoint(endpoint: str) -> tuple[str, str]:
     return service, name
 
 
-def check_timeout(seconds: float) -> float:
-    """Return `seconds` if it is a time to wait; where it is 0 or less nothing will be sent.
+def _check_left(seconds: float) -> float:
+    """Return `seconds` if it is a time to wait for a reply; where 0 or less are left nothing will be sent.
 
     Raises:
         UsageError: it is no number of seconds, or more than four months.
     """
-    if not seconds <= MAX_TIMEOUT:
-        raise UsageError(f"timeout={seconds}: write seconds, up to {MAX_TIMEOUT:g}")
+    if not seconds <= LONGEST:
+        raise UsageError(f"timeout={seconds}: write seconds, up to {LONGEST:g}")
     return seconds

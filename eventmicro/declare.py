@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, Unpack, get_args, get_origin, overload
 
 from eventmicro.broker import Capabilities
+from eventmicro.checks import check_count, check_seconds
 from eventmicro.depends import name_of
 from eventmicro.errors import SignatureError, UsageError
 from eventmicro.middleware import Middleware
@@ -87,7 +88,9 @@ def declare_endpoint(
     signature = read_signature(function, "endpoint")
     if signature.returns is MISSING:
         raise SignatureError(f"endpoint {name_of(function)}: say what it returns: `-> YourModel`, or `-> None`")
-    _check_limits(concurrency, timeout)
+    check_count("concurrency", concurrency)
+    if timeout is not None:
+        check_seconds("timeout", timeout)
     return EndpointDeclaration(
         check_name(name or _name(function), "endpoint"), signature, timeout, concurrency, tuple(middleware)
     )
@@ -171,13 +174,6 @@ def _check_key(function: Callable[..., Any], event: Any, order_by: OrderBy) -> N
     if event is MISSING:
         raise SignatureError(f"subscriber {name_of(function)} has order_by=: let it take the event that has the key")
     check_field(event, order_by, "order_by")
-
-
-def _check_limits(concurrency: int, timeout: float | None) -> None:
-    if concurrency < 1:
-        raise UsageError(f"concurrency={concurrency}: write how many may run at the same time, 1 or more")
-    if timeout is not None and timeout <= 0:
-        raise UsageError(f"timeout={timeout}: write seconds, more than 0")
 
 
 _MARKS = "__eventmicro_marks__"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from datetime import datetime
-from math import inf
+from datetime import UTC, datetime
 from typing import Any, Literal, TypedDict
 
 from eventmicro.broker import PREFETCH, Capabilities, Durable, Start
+from eventmicro.checks import check_count, check_seconds
 from eventmicro.errors import UsageError
 from eventmicro.retry import Retry
 from eventmicro.wire import check_subject
@@ -31,8 +31,8 @@ class Batch:
     within: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.size < 1 or not 0 <= self.within < inf:
-            raise UsageError(f"{self}: size is 1 or more, within is seconds, 0 or more")
+        check_count("Batch: size", self.size)
+        check_seconds("Batch: within", self.within, or_none_at_all=True)
 
 
 class DeliveryWords(TypedDict, total=False):
@@ -159,31 +159,28 @@ class DeliveryOptions:
             raise UsageError(f"batch={self.batch!r}: write Batch(size=...)")
         if not isinstance(self.dead_letter, str | bool | None):
             raise UsageError(f"dead_letter={self.dead_letter!r}: write a subject, such as TOPIC.name, True or False")
-        for name in ("concurrency", "prefetch"):
-            if not isinstance(number := getattr(self, name), int | None) or number is True:
-                raise UsageError(f"{name}={number!r}: write a whole number")
-        for name in ("timeout", "dedupe"):
-            if not isinstance(seconds := getattr(self, name), int | float | None):
-                raise UsageError(f"{name}={seconds!r}: write seconds, as a number")
         if not (self.order_by is None or isinstance(self.order_by, str) or callable(self.order_by)):
             raise UsageError(f"order_by={self.order_by!r}: write the name of a field, or a function of the event")
 
     def _check_ranges(self) -> None:
-        if self.concurrency < 1:
-            raise UsageError(f"concurrency={self.concurrency}: write how many may run at the same time, 1 or more")
-        if self.timeout is not None and not self.timeout > 0:
-            raise UsageError(f"timeout={self.timeout}: write seconds, more than 0")
-        if self.dedupe is not None and not self.dedupe > 0:
-            raise UsageError(f"dedupe={self.dedupe}: write for how many seconds, more than 0")
-        if self.prefetch is not None and self.prefetch < self._at_once():
-            raise UsageError(
-                f"prefetch={self.prefetch}: concurrency and batch need {self._at_once()} or more, to be reached"
-            )
+        check_count("concurrency", self.concurrency)
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout)
+        if self.dedupe is not None:
+            check_seconds("dedupe", self.dedupe)
+        if self.prefetch is not None:
+            check_count("prefetch", self.prefetch)
+            if self.prefetch < self._at_once():
+                raise UsageError(
+                    f"prefetch={self.prefetch}: concurrency and batch need {self._at_once()} or more, to be reached"
+                )
         if self.ack not in ("after_success", "before", "manual"):
             raise UsageError(f"ack={self.ack!r}: write 'after_success', 'before' or 'manual'")
         if isinstance(self.start, datetime):
             if self.start.tzinfo is None:
                 raise UsageError(f"start={self.start}: say in which time zone, such as datetime(..., tzinfo=UTC)")
+            if self.start > datetime.now(UTC):
+                raise UsageError(f"start={self.start} is still to come: write 'new' for what is published from now on")
         elif self.start not in ("new", "all"):
             raise UsageError(f"start={self.start!r}: write 'new', 'all' or a datetime")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Broker
+from eventmicro.checks import check_count, check_seconds
 from eventmicro.errors import (
     Disconnected,
     EventMicroError,
@@ -46,8 +47,9 @@ class Publishing:
     def __post_init__(self) -> None:
         if self.while_away not in ("wait", "fail", "buffer"):
             raise UsageError(f"while_away={self.while_away!r}: write 'wait', 'fail' or 'buffer'")
-        if not self.timeout > 0 or self.buffer < 1 or self.buffer_bytes < 1:
-            raise UsageError(f"{self}: timeout, buffer and buffer_bytes are more than 0")
+        check_seconds("timeout", self.timeout)
+        check_count("buffer", self.buffer)
+        check_count("buffer_bytes", self.buffer_bytes)
 
 
 class Outgoing:

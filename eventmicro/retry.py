@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from math import isfinite
+from math import inf
 
+from eventmicro.checks import check_count, check_seconds
 from eventmicro.errors import UsageError
 
 
@@ -31,11 +32,11 @@ class Retry:
     """The errors that are worth another attempt; any other gives the event up at once."""
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise UsageError(f"Retry(attempts={self.attempts}): the first attempt counts, so write 1 or more")
-        numbers = (self.backoff, self.longest, self.jitter, self.factor)
-        if not all(map(isfinite, numbers)) or min(numbers) < 0 or self.factor < 1:
-            raise UsageError(f"{self}: backoff, longest and jitter are 0 or more, factor is 1 or more")
+        check_count("Retry: attempts", self.attempts)  # the first one counts
+        check_seconds("Retry: backoff", self.backoff, or_none_at_all=True)
+        check_seconds("Retry: longest", self.longest, or_none_at_all=True)
+        if not (0 <= self.jitter < inf and 1 <= self.factor < inf):
+            raise UsageError(f"{self}: jitter is 0 or more, factor is 1 or more")
         kinds = self.on if isinstance(self.on, tuple) else (self.on,)
         if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
             raise UsageError(f"Retry(on={self.on!r}): write an exception class, or a tuple of them")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -59,6 +59,20 @@ def address(topic: Topic[Any] | str, event: Any, key: Hashable = None, id: Hasha
     if name is not None:
         message.id = str(name)
     return message
+
+
+def addressed(
+    topic: Topic[Any] | str, events: Iterable[Any], key: Pick | None, id: Pick | None
+) -> Iterator[tuple[Any, Message]]:
+    """Events, each with its message; `key` and `id` are functions of an event. Errors as of `address`."""
+    for word, pick in (("key", key), ("id", id)):
+        if pick is not None and not callable(pick):
+            raise UsageError(
+                f"{word}={pick!r}: each of many events has its own: write a function of the event, or "
+                f"Topic(..., {word}=...)"
+            )
+    for event in events:
+        yield event, address(topic, event, key and key(event), id and id(event))
 
 
 def body_of(codecs: Codecs, topic: Topic[Any] | str, event: Any) -> Body:

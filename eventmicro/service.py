@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from eventmicro.broker import Broker
+from eventmicro.checks import check_seconds
 from eventmicro.client import DEFAULT_TIMEOUT, Client, Messaging
 from eventmicro.codec import Codec
 from eventmicro.codecs import Codecs
@@ -74,6 +75,8 @@ class Service(Messaging):
         publishing: Publishing | None = None,
         stop_timeout: float = 10.0,
     ) -> None:
+        check_seconds("timeout", timeout)
+        check_seconds("stop_timeout", stop_timeout, or_none_at_all=True)
         self.name = check_name(name, "service")
         self.version = version
         self.broker = broker

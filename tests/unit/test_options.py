@@ -148,6 +148,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"concurrency": 0}, "concurrency=0"),
     ({"timeout": 0}, "timeout=0"),
     ({"timeout": float("nan")}, "timeout=nan"),
+    ({"timeout": float("inf")}, "timeout=inf: write seconds, more than 0 and up to 1e.07"),
+    ({"timeout": True}, "timeout=True: write seconds"),
+    ({"dedupe": float("inf")}, "dedupe=inf: write seconds"),
     ({"prefetch": 0}, "prefetch=0"),
     ({"prefetch": 9, "batch": Batch(10)}, "prefetch=9"),
     ({"prefetch": 4, "concurrency": 5}, "prefetch=4"),
@@ -156,6 +159,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"ack": "later"}, "ack='later'"),
     ({"start": "tomorrow"}, "start='tomorrow'"),
     ({"start": datetime(2026, 1, 1)}, "time zone"),
+    ({"start": datetime(9999, 1, 1, tzinfo=UTC)}, "still to come: write 'new'"),
     ({"queue": "a b"}, "subject 'a b'"),
     ({"queue": "a.*"}, "wildcards"),
     ({"dead_letter": "a..b"}, "subject 'a..b'"),
@@ -191,10 +195,14 @@ def test_what_cannot_be_kept_is_refused_when_it_is_written(words: dict[str, Any]
         needs(**words)
 
 
-@pytest.mark.parametrize("words", [{"size": 0}, {"within": -1}, {"within": float("nan")}, {"within": float("inf")}])
-def test_a_batch_has_a_size_and_an_end(words: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"size is 1 or more, within is seconds"):
-        Batch(**words)
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("size", 0), ("size", 1.5), ("within", -1), ("within", "1"), ("within", float("nan")), ("within", float("inf"))],
+)
+def test_a_batch_has_a_size_and_an_end(word: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=rf"Batch: {word}={value!r}: write "):
+        Batch(**{word: value})
+    assert Batch(1, 0) == Batch(size=1, within=0.0)
 
 
 def test_a_batch_is_a_list_of_what_the_topic_carries() -> None:

@@ -291,6 +291,8 @@ NO_RULES: list[tuple[dict[str, Any], str]] = [
     ({"while_away": "forget"}, "while_away='forget': write 'wait', 'fail' or 'buffer'"),
     ({"timeout": 0}, "timeout=0"),
     ({"timeout": float("nan")}, "timeout=nan"),
+    ({"timeout": float("inf")}, "timeout=inf"),
+    ({"buffer": 1.5}, "buffer=1.5: write a whole number"),
     ({"buffer": 0}, "buffer=0"),
     ({"buffer_bytes": 0}, "buffer_bytes=0"),
 ]
@@ -300,3 +302,46 @@ NO_RULES: list[tuple[dict[str, Any], str]] = [
 def test_what_cannot_be_is_refused_when_it_is_written(words: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Publishing(**words)
+
+
+@pytest.mark.parametrize("timeout", [-1, 0, float("nan"), float("inf"), "1"])
+async def test_a_time_to_wait_that_is_none_is_refused_and_nothing_is_sent(timeout: Any) -> None:
+    broker = Moody()
+    async with client(broker) as publisher:
+        with pytest.raises(UsageError, match=f"timeout={timeout!r}: write seconds, more than 0"):
+            await publisher.publish("numbers", b"1", timeout=timeout)
+        with pytest.raises(UsageError, match=f"timeout={timeout!r}: write seconds, more than 0"):
+            await publisher.publish_many("numbers", [b"1"], timeout=timeout)
+    assert broker.timeouts == []
+
+
+# -- keys and ids ----------------------------------------------------------------------------------------------
+
+
+async def _passes_on(event: Any, context: Any, call_next: Any) -> None:
+    await call_next(event, context)
+
+
+@pytest.mark.parametrize("middleware", [(), (_passes_on,)], ids=["plain", "middleware"])
+@pytest.mark.parametrize("topic", ["numbers", Topic("numbers", dict[str, int], key="id", id="key")], ids=repr)
+async def test_several_events_take_their_keys_and_ids_from_functions(topic: Any, middleware: Any) -> None:
+    sent: list[Message] = []
+
+    class Keeps(MemoryBroker):
+        async def publish_many(self, messages: Sequence[Message], *, timeout: float = 10.0) -> None:
+            sent.extend(messages)
+
+    events = [{"key": number, "id": 10 + number} for number in range(2)]
+    async with Client(Keeps(), middleware=middleware) as publisher:
+        await publisher.publish_many(topic, events, key=lambda event: event["key"], id=lambda event: event["id"])
+        await publisher.publisher(topic).publish_many(events, key=lambda event: 7)
+    assert [(message.key, message.id) for message in sent[:2]] == [("0", "10"), ("1", "11")]
+    assert {message.key for message in sent[2:]} == {"7"}
+
+
+@pytest.mark.parametrize("word", ["key", "id"])
+async def test_one_key_or_id_for_several_events_is_refused_with_what_to_write(word: str) -> None:
+    async with client(Moody()) as publisher:
+        words: dict[str, Any] = {word: "order_id"}
+        with pytest.raises(UsageError, match=rf"{word}='order_id': .* a function of the event, or Topic\(..., {word}="):
+            await publisher.publish_many("numbers", [b"1"], **words)

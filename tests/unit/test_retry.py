@@ -48,12 +48,14 @@ def test_only_the_errors_that_are_named_are_worth_another_attempt() -> None:
 
 NO_RETRY: list[tuple[dict[str, Any], str]] = [
     ({"attempts": 0}, "attempts=0"),
+    ({"attempts": 2.5}, "attempts=2.5: write a whole number"),
     ({"backoff": -1}, "backoff"),
     ({"backoff": float("nan")}, "backoff"),
     ({"longest": -1}, "longest"),
     ({"longest": float("inf")}, "longest"),
     ({"jitter": -0.1}, "jitter"),
     ({"factor": 0.5}, "factor"),
+    ({"factor": float("nan")}, "factor"),
     ({"on": ValueError("one")}, "on="),
     ({"on": [ValueError]}, "on="),
 ]

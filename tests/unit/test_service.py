@@ -340,6 +340,14 @@ def test_a_service_needs_a_name_that_can_be_part_of_a_subject(name: str) -> None
         Service(name)
 
 
+@pytest.mark.parametrize("word", ["timeout", "stop_timeout"])
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "5"])
+def test_a_service_has_times_that_end(word: str, seconds: Any) -> None:
+    words: dict[str, Any] = {word: seconds}
+    with pytest.raises(UsageError, match=f"{word}={seconds!r}: write seconds"):
+        Service("numbers", **words)
+
+
 async def test_before_the_start_there_is_nothing_to_publish_or_call_over() -> None:
     service = Service("numbers", broker="memory://service")
     publisher = service.publisher(TOPIC)

@@ -205,10 +205,12 @@ def test_a_subscriber_that_takes_another_type_than_its_topic_is_refused(
 
 OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"name": "a.b"}, "endpoint name 'a.b'"),
-    ({"concurrency": 0}, "concurrency=0: write how many"),
+    ({"concurrency": 0}, "concurrency=0: write a whole number, 1 or more"),
+    ({"concurrency": 1.5}, "concurrency=1.5"),
     ({"concurrency": -1}, "concurrency=-1"),
     ({"timeout": 0}, "timeout=0: write seconds, more than 0"),
     ({"timeout": -0.5}, "timeout=-0.5"),
+    ({"timeout": float("nan")}, "timeout=nan"),
 ]
 
 
