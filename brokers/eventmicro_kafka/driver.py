@@ -274,9 +274,12 @@ async def _ask_server(host: str, port: int, settings: KafkaSettings) -> Any:
     limit = _ms(settings.request_timeout)
     connection = await create_conn(host, port, request_timeout_ms=limit, **_connection(settings))
     try:
-        return await connection.send(MetadataRequest([]))
+        answer = await connection.send(MetadataRequest([]))
     finally:
         connection.close()
+    if not answer.brokers:  # it has just started; aiokafka would fail at the first use
+        raise KafkaConnectionError(f"{host}:{port} knows of no broker yet")
+    return answer
 
 
 def _client(settings: KafkaSettings) -> dict[str, Any]:

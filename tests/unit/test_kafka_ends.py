@@ -19,17 +19,20 @@ from eventmicro_kafka.producer import Producer
 from eventmicro.errors import ConnectionFailed, Disconnected
 from eventmicro.message import Message
 
+KNOWN = [(3, 0, 0), (18, 0, 2)]  # the requests metadata and versions, each from which version to which
+VERSIONS = struct.pack(">hi", 0, len(KNOWN)) + b"".join(struct.pack(">hhh", *known) for known in KNOWN)
+NO_BROKERS = struct.pack(">ii", 0, 0)  # and no topics
+
 
 @asynccontextmanager
-async def server_that_hangs_after_the_first_answer() -> AsyncIterator[str]:
-    """It says which requests it knows, and nothing more."""
+async def server_that_hangs_after(*answers: bytes) -> AsyncIterator[str]:
+    """It gives these answers on each connection, and nothing more."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        (size,) = struct.unpack(">i", await reader.readexactly(4))
-        correlation = (await reader.readexactly(size))[4:8]
-        known = [(3, 0, 5), (18, 0, 2)]  # metadata, versions
-        answer = correlation + struct.pack(">hi", 0, len(known)) + b"".join(struct.pack(">hhh", *k) for k in known)
-        writer.write(struct.pack(">i", len(answer)) + answer)
+        for answer in answers:
+            (size,) = struct.unpack(">i", await reader.readexactly(4))
+            answer = (await reader.readexactly(size))[4:8] + answer  # what it is an answer to
+            writer.write(struct.pack(">i", len(answer)) + answer)
         await reader.read()
         writer.close()
 
@@ -39,11 +42,18 @@ async def server_that_hangs_after_the_first_answer() -> AsyncIterator[str]:
 
 
 async def test_a_server_that_stops_answering_while_it_is_connected_to_is_left() -> None:
-    async with server_that_hangs_after_the_first_answer() as server:
+    async with server_that_hangs_after(VERSIONS) as server:
         link = Link(KafkaSettings(servers=(server,), connect_timeout=0.2), "kafka://")
         with pytest.raises(ConnectionFailed, match="no answer within"):
             await link.open()
     # the runner of the tests sees that no task of a connection is left
+
+
+async def test_a_server_that_knows_of_no_broker_yet_is_not_connected_to() -> None:
+    async with server_that_hangs_after(VERSIONS, NO_BROKERS) as server:
+        link = Link(KafkaSettings(servers=(server,), connect_timeout=0.5), "kafka://")
+        with pytest.raises(ConnectionFailed, match="knows of no broker yet"):
+            await link.open()
 
 
 class FakeProducer:
