@@ -100,6 +100,12 @@ def numbered(count: int) -> list[bytes]:
     return [b"%d" % number for number in range(count)]
 
 
+async def hear_of_partitions(producer: AIOKafkaProducer, topic: str, count: int) -> None:
+    """Wait until aiokafka's producer knows so many of a topic; the cluster takes its time to say it."""
+    while len(await producer.partitions_for(topic)) < count:
+        await producer.client.force_metadata_update()
+
+
 async def publish_all(broker: KafkaBroker, subject: str, bodies: list[bytes], *, tasks: int = 32) -> int:
     """Publish each until it is accepted, some at the same time; how many were published more than once."""
     waiting, again = iter(bodies), 0
@@ -536,8 +542,8 @@ async def test_partitions_that_are_added_are_read_from_their_beginning(
         await admin.close()
         producer = AIOKafkaProducer(bootstrap_servers=kafka_url.removeprefix("kafka://"))
         await producer.start()
+        await hear_of_partitions(producer, subject, 4)
         for partition in range(4):
-            await producer.client.force_metadata_update()
             await producer.send_and_wait(subject, b"%d" % partition, partition=partition)
         await producer.stop()
         async with asyncio.timeout(20):
@@ -555,7 +561,7 @@ async def test_a_new_queue_begins_at_the_end_of_partitions_that_were_added_befor
         await admin.close()
         producer = AIOKafkaProducer(bootstrap_servers=kafka_url.removeprefix("kafka://"))
         await producer.start()
-        await producer.client.force_metadata_update()
+        await hear_of_partitions(producer, subject, 2)
         await producer.send_and_wait(subject, b"old", partition=1)
         await producer.stop()
         subscription = await broker.subscribe(subject, lambda _: None, queue="q" + subject, durable=Durable())
