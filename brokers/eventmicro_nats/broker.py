@@ -77,16 +77,16 @@ class NatsBroker:
         async with self._changing:
             driver, self._driver = self._driver, None
             self._changed.set()
-            if self._reviving is not None:
-                self._reviving.cancel()
-                await asyncio.wait([self._reviving])
             for subscription in self._subscriptions:
                 subscription.end()
             self._subscriptions.clear()
             if driver is None:
                 return
-            await self._end(driver)
             try:
+                if self._reviving is not None:
+                    self._reviving.cancel()
+                    await asyncio.wait([self._reviving])
+                await self._end(driver)
                 await self._send_the_rest(driver)
             finally:
                 driver.let_go()  # its own close() would wait for ever for a hung server to take what is unsent
@@ -109,8 +109,8 @@ class NatsBroker:
 
     async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
         driver = self._driver or self._connected_driver()
-        if not driver.is_connected:
-            await self._wait_for_connection(message.subject, timeout)
+        if not driver.is_connected or driver.pending_data_size > self.settings.outgoing_bytes:
+            await self._ready_driver(message.subject, timeout)
         await self.send(message)
 
     async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
@@ -126,8 +126,8 @@ class NatsBroker:
 
     async def send(self, message: Message) -> None:
         driver = self._driver or self._connected_driver()
-        if driver.pending_data_size > self.settings.outgoing_bytes:
-            await self._wait_for_room(driver, message.subject)
+        if driver.pending_data_size > self.settings.outgoing_bytes and driver.is_connected:
+            driver = await self._ready_driver(message.subject, FLUSH_TIMEOUT)
         headers = message.headers
         if headers is not None:
             self._check_size(driver, message, headers)
@@ -183,30 +183,34 @@ class NatsBroker:
             raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
         return self._driver
 
-    async def _wait_for_connection(self, subject: str, timeout: float) -> None:
-        """Return when the connection stands; an event is not left in a buffer of which nobody knows what becomes."""
+    async def _ready_driver(self, subject: str, timeout: float) -> Driver:
+        """The connection, when it stands and can take more.
+
+        An event is not left in a buffer of which nobody knows what becomes.
+        """
+        driver = self._connected_driver()
         try:
             async with asyncio.timeout(timeout):
-                while not self._connected_driver().is_connected:
-                    await self._change()
+                while True:
+                    driver = self._connected_driver()
+                    if not driver.is_connected:
+                        await self._change()
+                    elif driver.pending_data_size > self.settings.outgoing_bytes:
+                        await asyncio.sleep(0.005)  # nats-py tells nobody
+                    else:
+                        return driver
         except TimeoutError:
-            raise Disconnected(f"{subject}: {self.url} was away for {max(timeout, 0):g} s") from None
+            if driver.is_connected:
+                why = f"{self.url} takes nothing and the outgoing buffer is full"
+            else:
+                why = f"{self.url} was away for {max(timeout, 0):g} s"
+            raise Disconnected(f"{subject}: {why}") from None
 
     async def _change(self) -> None:
         """Return when the connection is back, or closed."""
         if self._changed.is_set():
             self._changed = asyncio.Event()
         await self._changed.wait()
-
-    async def _wait_for_room(self, driver: Driver, subject: str) -> None:
-        """The server is slow, or away: what is published waits for it, within bounds."""
-        try:
-            async with asyncio.timeout(FLUSH_TIMEOUT):
-                limit = self.settings.outgoing_bytes
-                while driver.is_connected and driver.pending_data_size > limit:  # noqa: ASYNC110  nats-py tells nobody
-                    await asyncio.sleep(0.005)
-        except TimeoutError:
-            raise Disconnected(f"{subject}: the server takes nothing and the outgoing buffer is full") from None
 
     def _check_size(self, driver: Driver, message: Message, headers: dict[str, str]) -> None:
         """nats-py counts the body only, and a server that gets too much closes the connection."""
@@ -246,6 +250,12 @@ class NatsBroker:
             log.warning("%s: connection lost, reconnecting; live subscriptions miss what is sent meanwhile", self.url)
 
     async def _on_back(self) -> None:
+        """nats-py has made the lost connection again, and subscribed as before."""
+        self._say_back()
+        if self._driver is not None:
+            await self._resume(self._driver)
+
+    def _say_back(self) -> None:
         self._changed.set()
         log.warning("%s: connected again", self.url)
 
@@ -272,12 +282,16 @@ class NatsBroker:
             if not subscription.ended:
                 await subscription.open(driver)
 
+    async def _resume(self, driver: Driver) -> None:
+        """Go on with what is more than a subscription, on a connection that is there again."""
+
     async def _reopen(self, driver: Driver) -> None:
         try:
             await self._take_up(driver)
+            await self._resume(driver)
         except BaseException:
             driver.let_go()
             await driver.close()
             raise
         self._driver = driver
-        await self._on_back()
+        self._say_back()

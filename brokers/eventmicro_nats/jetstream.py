@@ -66,7 +66,7 @@ class JetStreamBroker(NatsBroker):
         super().__init__(url, settings)
         self._parts: _Parts | None = None
         self._durables: list[DurableSubscription] = []
-        self._nets: list[SafetyNet] = []
+        self._nets: dict[DurableSubscription, SafetyNet] = {}
 
     async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
         await self._connected_parts().publisher.publish(message, timeout)
@@ -85,20 +85,39 @@ class JetStreamBroker(NatsBroker):
         parts, driver = self._connected_parts(), self._connected_driver()
         if durable.ordered:
             check_order(driver.info)
+        self._forget_ended()
         try:
             found = await parts.have(subject, queue, durable)
             subscription = parts.subscription(found, subject, queue, receive, durable)
-            self._durables = [d for d in self._durables if not d.ended or d.unsettled]
-            self._durables.append(subscription)
-            await subscription.open(self._connected_driver())
-            if durable.dead_letter is not None:
-                self._nets.append(net := SafetyNet(parts.api, self.publish, found, queue, durable.dead_letter))
-                await net.open(self._connected_driver())
+            net = parts.safety_net(found, queue, durable.dead_letter) if durable.dead_letter is not None else None
+            await self._open_durable(subscription, net)
         except ApiError as error:
             raise UsageError(f"queue {queue} for {subject}: {error}") from error
         except Error as error:
             raise translate(error, f"queue {queue} for {subject}") from error
         return subscription
+
+    async def _open_durable(self, subscription: DurableSubscription, net: SafetyNet | None) -> None:
+        self._durables.append(subscription)
+        if net is not None:
+            self._nets[subscription] = net
+        try:
+            await subscription.open(self._connected_driver())
+            if net is not None:
+                await net.open(self._connected_driver())
+        except BaseException:
+            subscription.end()
+            self._forget_ended()
+            raise
+
+    def _forget_ended(self) -> None:
+        """Let go of the subscriptions with which nothing is to be done any more."""
+        for durable in list(self._durables):
+            net = self._nets.get(durable)
+            if durable.ended and not durable.unsettled and not (net is not None and net.tasks):
+                self._durables.remove(durable)
+                if net is not None:
+                    self._nets.pop(durable).end()
 
     def _connected_parts(self) -> _Parts:
         self._connected_driver()
@@ -117,15 +136,17 @@ class JetStreamBroker(NatsBroker):
         return driver
 
     async def _end(self, driver: Driver) -> None:
-        await self._stop_asking(driver)
-        owners: list[DurableSubscription | SafetyNet] = [*self._durables, *self._nets]
-        tasks = [task for owner in owners for task in owner.tasks]
-        for owner in owners:
-            owner.end()
-        self._durables.clear()
-        self._nets.clear()
-        if self._parts is not None:
-            self._parts.replies.close()
+        try:
+            await self._stop_asking(driver)
+        finally:
+            owners: list[DurableSubscription | SafetyNet] = [*self._durables, *self._nets.values()]
+            tasks = [task for owner in owners for task in owner.tasks]
+            for owner in owners:
+                owner.end()
+            self._durables.clear()
+            self._nets.clear()
+            if self._parts is not None:
+                self._parts.replies.close()
         if tasks:
             await asyncio.wait(tasks)
 
@@ -140,7 +161,7 @@ class JetStreamBroker(NatsBroker):
     async def _take_up(self, driver: Driver) -> None:
         await super()._take_up(driver)
         await self._connected_parts().replies.open(driver)
-        for net in self._nets:
+        for net in self._nets.values():
             await net.open(driver)
 
     async def _on_lost(self) -> None:
@@ -150,11 +171,9 @@ class JetStreamBroker(NatsBroker):
         for durable in self._durables:
             durable.lost()
 
-    async def _on_back(self) -> None:
-        await super()._on_back()
-        if self._driver is not None:
-            for durable in list(self._durables):
-                await durable.open(self._driver)
+    async def _resume(self, driver: Driver) -> None:
+        for durable in list(self._durables):
+            await durable.open(driver)
 
     async def _on_error(self, error: Exception) -> None:
         text = plain(error)
@@ -170,15 +189,15 @@ class _Parts:
         settings = broker.settings
         assert isinstance(settings, JetStreamSettings)
         self.replies = Replies(driver)
-        self.api = Api(broker._connected_driver, self.replies)
-        self._streams = Streams(self.api, settings)
-        self._queues = Queues(self.api, self._streams, settings)
+        self._api = Api(broker._connected_driver, self.replies)
+        self._publish = broker.publish
+        self._streams = Streams(self._api, settings)
+        self._queues = Queues(self._api, self._streams, settings)
         self.publisher = Publisher(
             broker._connected_driver,
             self.replies,
             self._streams,
-            broker._wait_for_connection,
-            broker._wait_for_room,
+            broker._ready_driver,
             settings.outgoing_bytes,
             min(settings.duplicate_window, settings.max_age or settings.duplicate_window),
         )
@@ -199,5 +218,8 @@ class _Parts:
             return self.have(subject, queue, durable, first)
 
         if durable.ordered:
-            return OrderedSubscription(found, find, receive, durable.prefetch, self.api)
+            return OrderedSubscription(found, find, receive, durable.prefetch, self._api)
         return DurableSubscription(found, find, receive, durable.prefetch)
+
+    def safety_net(self, found: Queue, queue: str, dead_letter: str) -> SafetyNet:
+        return SafetyNet(self._api, self._publish, found, queue, dead_letter)

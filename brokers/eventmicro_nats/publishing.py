@@ -42,8 +42,7 @@ class Publisher:
 
     Args:
         driver: gives the connection of the moment, or raises Disconnected.
-        wait_online: returns when the connection stands; its arguments are a subject and the seconds it may take.
-        wait_room: returns when there is room in the outgoing buffer for a subject's message.
+        ready_driver: gives it when it stands and can take more, for a subject and within so many seconds.
         outgoing_bytes: how much may wait to be sent.
         id_lifetime: for how long a stream knows an id, in seconds: what is sent again later would be stored twice.
     """
@@ -53,16 +52,14 @@ class Publisher:
         driver: Callable[[], Driver],
         replies: Replies,
         streams: Streams,
-        wait_online: Callable[[str, float], Awaitable[None]],
-        wait_room: Callable[[Driver, str], Awaitable[None]],
+        ready_driver: Callable[[str, float], Awaitable[Driver]],
         outgoing_bytes: int,
         id_lifetime: float,
     ) -> None:
         self._driver = driver
         self._replies = replies
         self._streams = streams
-        self._wait_online = wait_online
-        self._wait_room = wait_room
+        self._ready_driver = ready_driver
         self._outgoing_bytes = outgoing_bytes
         self._id_lifetime = id_lifetime
         self._loop = asyncio.get_running_loop()
@@ -127,7 +124,10 @@ class Publisher:
     async def _send(self, packet: Packet, deadline: float) -> asyncio.Future[Answer]:
         """Put it on its way; the answer is what becomes of this sending."""
         try:
-            driver = await self._ready_driver(packet.subject, self._until(packet, deadline))
+            driver = self._driver()
+            if not driver.is_connected or driver.pending_data_size > self._outgoing_bytes:
+                timeout = self._until(packet, deadline) - self._loop.time()
+                driver = await self._ready_driver(packet.subject, timeout)
         except Disconnected as error:
             raise packet.not_taken(error) from error
         if packet.size > driver.max_payload:
@@ -143,16 +143,6 @@ class Publisher:
     def _until(self, packet: Packet, deadline: float) -> float:
         """Until when it may be sent."""
         return min(deadline, packet.sent + self._id_lifetime) if packet.unknown else deadline
-
-    async def _ready_driver(self, subject: str, deadline: float) -> Driver:
-        """The connection, when it stands and has room."""
-        driver = self._driver()
-        while not driver.is_connected:
-            await self._wait_online(subject, deadline - self._loop.time())
-            driver = self._driver()
-        if driver.pending_data_size > self._outgoing_bytes:
-            await self._wait_room(driver, subject)
-        return driver
 
     def _is_stored(self, packet: Packet, answer: Answer, deadline: float) -> bool:
         """Whether that is a confirmation; False: send it again.

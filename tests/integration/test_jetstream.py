@@ -9,14 +9,18 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import nats
 import pytest
 from eventmicro_nats import JetStreamBroker
+from eventmicro_nats.advisories import SafetyNet
+from eventmicro_nats.consumer import DurableSubscription
+from eventmicro_nats.driver import Driver
 from eventmicro_nats.embedded import EmbeddedServer
+from nats.errors import ConnectionClosedError
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
@@ -325,6 +329,91 @@ async def test_what_no_server_sends_harms_nobody(until: Until, caplog: pytest.Lo
             await broker.publish(Message("a", b"1"))
             await until(lambda: worker.bodies == [b"1"])
             assert caplog.text.count("could not be taken") == 2
+
+
+async def test_what_is_published_waits_for_room_no_longer_than_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventmicro_nats.broker.FLUSH_TIMEOUT", 1000)
+    with NatsServer(jetstream=True) as server:
+        broker = jetstream(server, "outgoing_bytes=1000&ping_interval=60")
+        await broker.connect()
+        await broker.publish(Message("a"))
+        server.pause()
+
+        async def publish_on() -> None:
+            while True:
+                with suppress(Unconfirmed):
+                    await broker.publish(Message("a", b"x" * 500_000), timeout=0.1)
+
+        with pytest.raises(Disconnected, match="outgoing buffer is full"):
+            await publish_on()
+        monkeypatch.undo()
+        server.resume()
+        await broker.close()
+
+
+async def test_a_close_that_is_cancelled_leaves_nothing_at_work(until: Until) -> None:
+    with NatsServer(jetstream=True) as server:
+        broker = jetstream(server, "ping_interval=60&ack_wait=0.3")
+        await broker.connect()
+        driver = broker._driver
+        assert driver is not None
+        worker = await work(broker, "a", settle=False)
+        await broker.publish(Message("a"))
+        await until(lambda: worker.deliveries)
+        durable = broker._durables[0]
+        server.pause()
+        closing = asyncio.create_task(broker.close())
+        await asyncio.sleep(0.05)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert driver.is_closed
+        assert not durable.unsettled
+        server.resume()
+
+
+async def test_a_connection_on_which_no_queue_can_be_taken_up_is_not_left_open(
+    monkeypatch: pytest.MonkeyPatch, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = 'authorization {{ users = [ {{ user: "u", password: "{0}" }} ] }}'
+    with NatsServer(config.format("old"), jetstream=True) as server:
+        url = f"jetstream://u:old@127.0.0.1:{server.port}?reconnect_wait=0.05"
+        async with JetStreamBroker(url) as broker:
+            worker = await work(broker, "a")
+            failed: list[Driver] = []
+            opened = DurableSubscription.open
+
+            async def fail_once(self: DurableSubscription, driver: Driver) -> None:
+                if not failed and driver is not broker._driver:
+                    failed.append(driver)
+                    raise OSError("not this time")
+                await opened(self, driver)
+
+            monkeypatch.setattr(DurableSubscription, "open", fail_once)
+            server.reload(config.format("new"))
+            await until(lambda: "uthori" in caplog.text or "uthent" in caplog.text)
+            server.reload(config.format("old"))
+            await until(lambda: "connected again" in caplog.text)
+            await broker.publish(Message("a", b"1"))
+            await until(lambda: worker.bodies == [b"1"])
+            assert failed[0].is_closed
+
+
+async def test_a_subscribe_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, until: Until) -> None:
+    async def fail(self: SafetyNet, driver: Driver) -> None:
+        raise ConnectionClosedError
+
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server, "ack_wait=1") as broker:
+            await broker.publish(Message("a", b"1"))
+            monkeypatch.setattr(SafetyNet, "open", fail)
+            with pytest.raises(Disconnected, match="connection is closed"):
+                await work(broker, "a", start="all", dead_letter="dead")
+            monkeypatch.undo()
+            assert not broker._durables
+            assert not broker._nets
+            worker = await work(broker, "a", dead_letter="dead")
+            await until(lambda: worker.bodies == [b"1"])
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------
@@ -890,6 +979,43 @@ async def test_what_the_server_gives_up_goes_to_the_dead_letter_once(until: Unti
                 "Dead-Letter-Subject": "orders.placed",
                 "Dead-Letter-Queue": "bill",
             }
+
+
+async def test_a_queue_that_is_left_is_watched_no_more(until: Until) -> None:
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker:
+            for _ in range(3):
+                worker = await work(broker, "a", dead_letter="dead")
+                await worker.subscription.drain()
+            await work(broker, "a", dead_letter="dead")
+            assert len(broker._nets) == len(broker._durables) == 1
+            assert broker._driver is not None
+            watched = [s for s in broker._driver._subs.values() if s.subject.startswith("$JS.EVENT")]
+            assert len(watched) == 2
+
+
+async def test_many_that_are_given_up_at_once_are_saved_by_one_task(until: Until) -> None:
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker, administrator(server.port) as admin:
+            await admin.add_stream(name="EVENTS", subjects=["a"])
+            await admin.add_consumer(
+                "EVENTS",
+                durable_name="q",
+                filter_subject="a",
+                max_deliver=1,
+                ack_policy="explicit",  # type: ignore[arg-type]
+            )
+            worker = await work(broker, "a", settle=False, dead_letter="dead", prefetch=500)
+            dead = await work(broker, "dead", "dead")
+            sent = [b"%d" % number for number in range(500)]
+            await broker.publish_many([Message("a", body) for body in sent])
+            await until(lambda: len(worker.deliveries) == 500)
+            for delivery in worker.deliveries:
+                await delivery.nack()
+            (net,) = broker._nets.values()
+            await until(lambda: net.tasks)
+            assert len([task for task in asyncio.all_tasks() if "dead letter" in task.get_name()]) == 1
+            await until(lambda: sorted(dead.bodies) == sorted(sent))
 
 
 # -- calls beside it -------------------------------------------------------------------------------------------------
