@@ -265,9 +265,10 @@ class Client(Messaging):
         timeout: float = DEFAULT_TIMEOUT,
         publishing: Publishing | None = None,
     ) -> None:
-        self.broker = open_broker(broker or os.environ.get(BROKER_VARIABLE) or find_embedded())
-        rpc_broker = rpc_broker or os.environ.get(RPC_BROKER_VARIABLE)
-        self.rpc_broker = open_broker(rpc_broker) if rpc_broker else self.broker
+        broker = broker or os.environ.get(BROKER_VARIABLE) or find_embedded()
+        rpc_broker = rpc_broker or os.environ.get(RPC_BROKER_VARIABLE) or broker
+        self.broker = open_broker(broker)
+        self.rpc_broker = self.broker if rpc_broker == broker else open_broker(rpc_broker)
         self.outgoing = Outgoing(self.broker, publishing or Publishing())
         check_seconds("timeout", timeout)
         self.timeout = timeout

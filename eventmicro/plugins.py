@@ -10,7 +10,7 @@ What is named is called with the URL and returns a Broker.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from eventmicro.broker import Broker, Capabilities
@@ -79,15 +79,28 @@ def brokers_with(needed: Capabilities) -> list[str]:
 
 def installed_brokers() -> dict[str, Capabilities]:
     """What each adapter can do whose driver is installed, by URL scheme."""
-    found: dict[str, Capabilities] = {}
+    found = {scheme: getattr(adapter, "capabilities", None) for scheme, adapter in _load_all()}
+    # A factory, or a property, says nothing before it has a URL; what could not be loaded says nothing at all.
+    return {scheme: can for scheme, can in found.items() if isinstance(can, Capabilities)}
+
+
+def unusable_brokers() -> dict[str, str]:
+    """Why adapters cannot be loaded, each by its first URL scheme: mostly for want of a driver, which is named."""
+    adapters = {point.value: scheme for scheme, point in sorted(known(BROKERS).items(), reverse=True)}
+    return {
+        scheme: str(error)
+        for scheme, error in _load_all()
+        if isinstance(error, Exception) and scheme in adapters.values()
+    }
+
+
+def _load_all() -> Iterator[tuple[str, Any]]:
+    """Each adapter's scheme, and the adapter or why it cannot be loaded."""
     for scheme in sorted(known(BROKERS)):
         try:
-            capabilities = getattr(load(BROKERS, scheme, "broker"), "capabilities", None)
-        except (BrokerNotFound, ImportError, AttributeError):  # not usable here
-            continue
-        if isinstance(capabilities, Capabilities):  # else a factory, or a property, which says nothing before a URL
-            found[scheme] = capabilities
-    return found
+            yield scheme, load(BROKERS, scheme, "broker")
+        except (BrokerNotFound, ImportError, AttributeError) as error:
+            yield scheme, error
 
 
 def _extra(point: EntryPoint) -> str:

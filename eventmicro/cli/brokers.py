@@ -1,17 +1,18 @@
-"""`eventmicro brokers`: what each installed adapter can do, by its own declaration."""
+"""`eventmicro brokers`: what each installed adapter can do, by its own declaration, and what the others lack."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from eventmicro.broker import Capabilities
-from eventmicro.plugins import installed_brokers
+from eventmicro.plugins import installed_brokers, unusable_brokers
 
 # One line for each capability that is there or not, then one for each that is told in words.
 FLAGS = [f.name for f in fields(Capabilities) if f.default is False]
@@ -26,7 +27,7 @@ def brokers(
     if markdown:
         print(to_markdown(found))
     else:
-        Console().print(_to_table(found))
+        _show(Console(highlight=False), found)
 
 
 def one_a_kind(found: Mapping[str, Capabilities]) -> dict[str, Capabilities]:
@@ -47,13 +48,26 @@ def to_markdown(found: Mapping[str, Capabilities]) -> str:
     return "\n".join(lines)
 
 
-def _to_table(found: Mapping[str, Capabilities]) -> Table:
-    table = Table("", *found)
+def _show(console: Console, found: Mapping[str, Capabilities]) -> None:
+    """Print what is there or not as a table, and below it what is told in words, as wide as the terminal."""
+    table = Table("", *found, box=None, header_style="bold", pad_edge=False)
     for flag in FLAGS:
         table.add_row(flag, *_flags(found, flag))
+    console.print(table)
     for word in WORDS:
-        table.add_row(word, *(dict(_words(found, word)).get(scheme, "") for scheme in found))
-    return table
+        _show_list(console, word, _words(found, word))
+    if unusable := unusable_brokers():
+        _show_list(console, "not usable here", unusable.items())
+
+
+def _show_list(console: Console, title: str, pairs: Iterable[tuple[str, str]]) -> None:
+    console.print(Text(f"\n{title}", style="bold"))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for scheme, text in pairs:
+        table.add_row(f"  {scheme}", Text(text))
+    console.print(table)
 
 
 def _row(*cells: str) -> str:

@@ -16,7 +16,7 @@ from eventmicro.cli.show import as_json_line, as_line, examples, show_error, sho
 from eventmicro.client import DEFAULT_TIMEOUT, Client
 from eventmicro.errors import ServiceError, UsageError
 from eventmicro.message import Delivery
-from eventmicro.plugins import BROKER_VARIABLE
+from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE
 from eventmicro.wire import JSON, check_subject, content_type
 
 CALL_EPILOG = examples(
@@ -26,7 +26,7 @@ CALL_EPILOG = examples(
 )
 PUBLISH_EPILOG = examples(
     """eventmicro publish orders.placed '{"order_id": "7"}'""",
-    "eventmicro publish orders.placed --header tenant=acme - < event.json",
+    "eventmicro publish orders.placed --key 7 --header tenant=acme - < event.json",
 )
 SUBSCRIBE_EPILOG = examples(
     "eventmicro subscribe 'orders.>'",
@@ -60,6 +60,15 @@ def call(
     ] = DEFAULT_TIMEOUT,
     header: Headers = None,
     broker: Broker = None,
+    rpc_broker: Annotated[
+        str | None,
+        typer.Option(
+            envvar=RPC_BROKER_VARIABLE,
+            metavar="URL",
+            help="The broker for calls, where --broker carries none, as RabbitMQ and Kafka.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Call an endpoint and print its reply.
 
@@ -67,9 +76,10 @@ def call(
     """
     headers = _read_headers(header)
     request = _read_body(body, headers)
+    over = rpc_broker or broker  # events go nowhere, so the other one need not be there
 
     async def send() -> bytes:
-        async with Client(broker) as client:
+        async with Client(over, rpc_broker=over) as client:
             return await client.call(endpoint, request, bytes, timeout=timeout, metadata=headers)
 
     try:
@@ -82,6 +92,14 @@ def call(
 def publish(
     subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="Where to publish, such as orders.placed.")],
     body: Body = None,
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="What the event belongs to; Kafka keeps those of one key in order."),
+    ] = None,
+    id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="What names the event; JetStream stores those of one name once."),
+    ] = None,
     header: Headers = None,
     broker: Broker = None,
 ) -> None:
@@ -94,7 +112,7 @@ def publish(
 
     async def send() -> None:
         async with Client(broker) as client:
-            await client.publish(subject, event, metadata=headers)
+            await client.publish(subject, event, key=key, id=id, metadata=headers)
             await client.flush()
 
     asyncio.run(send())

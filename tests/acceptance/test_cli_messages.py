@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import secrets
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.processes import Program, eventmicro
+from eventmicro import embedded
+from tests.processes import Program, environment, eventmicro
 
 APP = """
 import asyncio
@@ -40,6 +42,16 @@ async def sleep(request: Order) -> None:
 @service.subscribe("orders.placed")
 async def placed(event: Order) -> None:
     await service.publish("billed", event)
+"""
+
+KEPT = """
+from eventmicro import Service
+
+service = Service("{name}")
+
+@service.subscribe("{subject}")
+async def see(event: int) -> None:
+    print("seen", event, flush=True)
 """
 
 
@@ -127,6 +139,31 @@ def test_subscribe_prints_lines_for_programs_and_ends_well_with_ctrl_c(folder: P
             "body": {"sku": "a", "quantity": 1},
         }
         assert program.end(signal.SIGINT) == 0
+
+
+def test_a_call_goes_over_the_broker_for_calls_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = "nats://127.0.0.1:1?connect_timeout=0.2"
+    monkeypatch.setenv("EVENTMICRO_STATE_DIR", environment(folder)["EVENTMICRO_STATE_DIR"])
+    url = embedded.find()
+    assert url is not None
+    done = eventmicro(folder, "call", "orders.ping", "--broker", away, "--rpc-broker", url)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = eventmicro(folder, "call", "orders.ping", "--broker", url, "--rpc-broker", away)
+    assert (done.returncode, "cannot connect" in done.stderr) == (1, True)
+
+
+def test_an_event_is_published_under_its_key_and_id(tmp_path: Path, jetstream_url: str) -> None:
+    """JetStream stores one of the two that have the same id."""
+    subject = f"cli.{secrets.token_hex(4)}"
+    (tmp_path / "app.py").write_text(KEPT.format(name=subject.replace(".", "-"), subject=subject))
+    with Program(tmp_path, "run", "app", "--broker", jetstream_url) as program:
+        program.line_with(subject)
+        for number, name in (("1", "a"), ("2", "a"), ("3", "b")):
+            words = ("--key", "k", "--id", f"{subject}.{name}", "--broker", jetstream_url)
+            done = eventmicro(tmp_path, "publish", subject, number, *words)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert "seen 1" in program.line_with("seen")
+        assert "seen 3" in program.line_with("seen")
 
 
 def test_publishing_to_a_wildcard_is_refused(folder: Path) -> None:

@@ -417,3 +417,9 @@ async def test_a_client_goes_on_after_its_broker_was_closed_and_connected_again(
         await broker.connect()
         assert await client.call("again.number", None, int) == 1
         await client.close()
+
+
+def test_the_same_broker_for_events_and_calls_is_one_connection() -> None:
+    client = Client("memory://one", rpc_broker="memory://one")
+    assert client.rpc_broker is client.broker
+    assert Client("memory://one", rpc_broker="memory://two").rpc_broker.url == "memory://two"

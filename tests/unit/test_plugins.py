@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from eventmicro import plugins
+from eventmicro.cli.brokers import FLAGS, WORDS, brokers
 from eventmicro.errors import BrokerNotFound, UsageError
 from eventmicro.memory import MemoryBroker
 from eventmicro.plugins import load, open_broker
@@ -112,6 +113,26 @@ def test_an_adapter_of_a_third_party_plugs_in_in_the_same_way(
     broker: Any = open_broker("acme://host?x=1")
     assert broker == ("made for", "acme://host?x=1")
     assert load("eventmicro.brokers", "acme", "broker")("u") == ("made for", "u")
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_list_of_brokers_fits_a_terminal_and_names_those_whose_driver_is_missing(
+    width: int, installed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "acme_eventmicro_pulsar.py").write_text("import no_such_driver\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    pulsar = "acme_eventmicro_pulsar:Broker"
+    ours = [plugins.known("eventmicro.brokers")[scheme] for scheme in ("memory", "nats", "tls")]
+    installed(*ours, entry("pulsar", pulsar, "acme"), entry("pulsars", pulsar, "acme"))
+    monkeypatch.setenv("COLUMNS", str(width))
+    brokers()
+    output = capsys.readouterr().out
+    assert max(map(len, output.splitlines())) <= width
+    table, _, lists = output.partition("\n\n")
+    assert [line.split()[0] for line in table.splitlines()] == ["memory", *FLAGS]
+    assert table.splitlines()[0].split() == ["memory", "nats"]
+    assert [line for line in lists.splitlines() if line and line[0] != " "] == [*WORDS, "not usable here"]
+    assert " ".join(lists.split()).endswith("pulsar broker 'pulsar' needs no_such_driver: pip install 'acme[pulsar]'")
 
 
 def test_our_own_adapters_are_entry_points_like_any_others() -> None:
