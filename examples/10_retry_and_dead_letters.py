@@ -21,8 +21,9 @@ PAID = Topic("payments.made", Payment)
 DEAD = Topic("payments.dead", Payment)
 
 service = Service("ledger", broker=BROKER)
+ORDERS = {"plain": 5.0, "flaky": 7.0, "broken": 9.0, "wrong": -1.0}
+ended: set[str] = set()
 done = asyncio.Event()
-dead: list[str] = []
 
 
 @service.subscribe(PAID, retry=Retry(attempts=3, backoff=0.05), dead_letter=DEAD.name)
@@ -34,21 +35,24 @@ async def book(payment: Payment, context: Context) -> None:
     if payment.order == "broken":
         raise ValueError("no such account")
     print(f"booked {payment.order} at attempt {context.attempt}")
+    end(payment.order)
 
 
-@service.subscribe(
-    DEAD, queue=DEAD.name
-)  # dead letters are events like others, kept in a queue of their subject's name
+@service.subscribe(DEAD, queue=DEAD.name)  # dead letters are events, kept in a queue of their subject's name
 async def look(payment: Payment, context: Context) -> None:
     print(f"dead: {payment.order}: {context.metadata['Dead-Letter-Reason']}")
-    dead.append(payment.order)
-    if len(dead) == 2:
+    end(payment.order)
+
+
+def end(order: str) -> None:
+    ended.add(order)
+    if ended == ORDERS.keys():
         done.set()
 
 
 async def main() -> None:
     async with service:
-        for order, euros in (("plain", 5), ("flaky", 7), ("broken", 9), ("wrong", -1)):
+        for order, euros in ORDERS.items():
             await service.publish(PAID, Payment(order=order, euros=euros))
         await done.wait()
 
