@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from eventmicro.errors import ConnectionFailed
-from eventmicro_nats.errors import is_final, plain
+from eventmicro_nats.errors import is_about_keys, is_final, plain
 from eventmicro_nats.parser import BatchParser
 from eventmicro_nats.settings import NatsSettings
 
@@ -163,47 +164,56 @@ async def connect(
 
     Raises:
         ConnectionFailed: no server answered in time, or it refused; nothing is left open.
+        UsageError: the files for TLS cannot be used.
     """
-    last: list[Exception] = []
-
-    async def keep_error(error: Exception) -> None:
-        last[:] = [error]
-
+    options = _options(settings)
+    servers = random.sample(settings.servers, len(settings.servers))
+    failed: dict[str, Exception] = {}
     try:
         async with asyncio.timeout(settings.connect_timeout):
             while True:
-                try:
-                    return await _try_once(settings, keep_error, on_error, on_lost, on_back, on_closed)
-                except (OSError, errors.Error) as error:
-                    last[:] = [error]
-                    if is_final(error):
-                        break
+                for server in servers:
+                    try:
+                        return await _try_once(settings, options, server, on_error, on_lost, on_back, on_closed)
+                    except Exception as error:  # the nkeys library has others
+                        failed[server] = error
+                if all(is_final(error) for error in failed.values()):
+                    break
                 await asyncio.sleep(settings.reconnect_wait)
     except TimeoutError:
         pass
-    cause = last[0] if last else None
+    cause = max(failed.values(), key=is_final, default=None)
     raise ConnectionFailed(_why(settings, cause)) from cause
 
 
 async def _try_once(
     settings: NatsSettings,
-    keep_error: ErrorCallback,
+    options: dict[str, Any],
+    server: str,
     on_error: ErrorCallback,
     on_lost: Callback,
     on_back: Callback,
     on_closed: Callback,
 ) -> Driver:
+    """Connect to this server within its share of the time; the others are for when the connection is lost."""
     driver = Driver()
     driver.wants_tls = settings.wants_tls
+    servers = [server, *(other for other in settings.servers if other != server)]
     try:
-        await driver.connect(list(settings.servers), error_cb=keep_error, allow_reconnect=False, **_options(settings))
+        async with asyncio.timeout(settings.connect_timeout / len(servers)):
+            await driver.connect(servers, error_cb=_raise, allow_reconnect=False, dont_randomize=True, **options)
     except BaseException:
         driver.let_go()  # its close() would wait for ever on a TLS handshake that failed
         raise
-    driver.options["allow_reconnect"] = True
+    driver.options |= {"allow_reconnect": True, "dont_randomize": False}
     driver._error_cb = on_error
     driver._disconnected_cb, driver._reconnected_cb, driver._closed_cb = on_lost, on_back, on_closed
     return driver
+
+
+async def _raise(error: Exception) -> None:
+    """Ends a try with its first error, where nats-py would go on with the next server, or the same one, without end."""
+    raise error
 
 
 def _options(settings: NatsSettings) -> dict[str, Any]:
@@ -230,10 +240,12 @@ def _options(settings: NatsSettings) -> dict[str, Any]:
 def _why(settings: NatsSettings, error: Exception | None) -> str:
     """What to tell a person who could not connect."""
     where = ", ".join(settings.servers)
-    if error is None:
+    if error is None or isinstance(error, TimeoutError):
         return f"cannot connect to NATS at {where}: no answer within {settings.connect_timeout:g} s"
     if isinstance(error, errors.SecureConnWantedError):
         return f"cannot connect to NATS at {where}: the server offers no TLS; write nats:// if that is right"
+    if is_about_keys(error):
+        return f"cannot connect to NATS at {where}: nkey_seed or creds cannot be used: {plain(error)}"
     if is_final(error):
         return f"cannot connect to NATS at {where}: refused: {plain(error)}"
     return f"cannot connect to NATS at {where} within {settings.connect_timeout:g} s: {plain(error)}; is it running?"

@@ -34,8 +34,15 @@ def plain(error: BaseException) -> str:
     return (str(error).removeprefix("nats: ").strip("'") or type(error).__name__).splitlines()[0]
 
 
+def is_about_keys(error: Exception) -> bool:
+    """Whether it is neither the server's nor the connection's: the file with keys is missing, or has none in it."""
+    return isinstance(error, FileNotFoundError | PermissionError) or not isinstance(error, OSError | errors.Error)
+
+
 def is_final(error: Exception) -> bool:
     """Whether trying again to connect is of no use: credentials or certificates are wrong."""
-    if isinstance(error, ssl.SSLError | errors.AuthorizationError | errors.SecureConnWantedError):
+    if is_about_keys(error) or isinstance(
+        error, ssl.SSLError | errors.AuthorizationError | errors.SecureConnWantedError
+    ):
         return True
     return "authorization violation" in str(error).lower() or "authentication" in str(error).lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import socket
 import time
@@ -293,6 +294,24 @@ async def test_a_full_buffer_lets_a_cancellation_through_and_is_bounded() -> Non
             server.signal(signal.SIGCONT)
 
 
+async def test_what_is_published_waits_for_room_no_longer_than_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventmicro_nats.broker.FLUSH_TIMEOUT", 1000)
+    with NatsServer() as server:
+        broker = NatsBroker(f"{server.url}?outgoing_bytes=1000&ping_interval=60")
+        await broker.connect()
+        server.pause()
+
+        async def publish_on() -> None:
+            while True:
+                await broker.publish(Message("b", b"x" * 500_000), timeout=0.1)
+
+        with pytest.raises(Disconnected, match="outgoing buffer is full"):
+            await publish_on()
+        monkeypatch.undo()
+        server.resume()
+        await broker.close()
+
+
 async def test_a_client_is_closed_though_the_server_hangs(caplog: pytest.LogCaptureFixture) -> None:
     with NatsServer() as server:
         client = Client(server.url)
@@ -338,6 +357,23 @@ async def test_passwords_and_tokens(config: str, good: str, bad: str) -> None:
             assert "wrong" not in str(caught.value)
 
 
+async def test_a_server_that_does_not_answer_or_refuses_does_not_stand_before_the_others() -> None:
+    config = 'authorization {{ users = [ {{ user: "u", password: "{0}" }} ] }}'
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        NatsServer(config.format("p")) as good,
+        NatsServer(config.format("other")) as refusing,
+    ):
+        ports = [silent.getsockname()[1], refusing.port, good.port]
+        for first, second, third in itertools.permutations(ports):
+            servers = f"127.0.0.1:{first},127.0.0.1:{second},127.0.0.1:{third}"
+            async with NatsBroker(f"nats://u:p@{servers}?connect_timeout=3") as broker:
+                await broker.flush()
+        servers = f"127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}"
+        with pytest.raises(ConnectionFailed, match=r"refused.*[Aa]uthorization"):
+            await NatsBroker(f"nats://u:p@{servers}?connect_timeout=0.5").connect()
+
+
 async def test_settings_that_speak_of_tls_do_not_go_without_it() -> None:
     with NatsServer() as plain, pytest.raises(ConnectionFailed, match="offers no TLS"):
         await NatsBroker(f"nats://u:secret@127.0.0.1:{plain.port}?tls_hostname=a.example").connect()
@@ -372,6 +408,15 @@ async def test_nkeys(tmp_path: Path) -> None:
     with NatsServer(f'authorization {{ users = [ {{ nkey: "{public}" }} ] }}') as server:
         async with NatsBroker(f"{server.url}?nkey_seed={seed_file}") as broker:
             await broker.flush()
+
+
+async def test_a_file_without_a_key_is_named_at_once(tmp_path: Path, nats_url: str) -> None:
+    pytest.importorskip("nkeys")
+    seed_file = tmp_path / "seed.txt"
+    for _ in range(2):
+        with pytest.raises(ConnectionFailed, match="nkey_seed or creds cannot be used"):
+            await NatsBroker(f"{nats_url}?nkey_seed={seed_file}&connect_timeout=1000").connect()
+        seed_file.write_text("no seed")
 
 
 async def test_tls_is_verified_and_never_silently_left_out(tmp_path: Path) -> None:
