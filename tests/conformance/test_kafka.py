@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 from eventmicro_kafka import KafkaBroker
 
 from eventmicro import conformance
+from tests.conformance.servers import Restartable
 from tests.servers import KafkaServer
 
 CASES = conformance.cases(KafkaBroker.capabilities, restartable=True)
 
 
-class Restartable:
-    """The server as a case ends it and starts it."""
-
-    def __init__(self, server: KafkaServer) -> None:
-        self._server = server
-
-    async def start(self) -> None:
-        await asyncio.to_thread(self._server.start)
-
-    async def stop(self) -> None:
-        await asyncio.to_thread(self._server.stop)
-
-    async def kill(self) -> None:
-        self._server.kill()
+@pytest.fixture(scope="module")
+def restartable() -> Iterator[Restartable]:
+    """One for all the cases that end a server."""
+    with Restartable(KafkaServer()) as server:
+        yield server
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.restarts], ids=str)
@@ -35,9 +28,9 @@ def test_kafka(case: conformance.Case, kafka_url: str) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.restarts], ids=str)
-def test_kafka_that_is_ended(case: conformance.Case) -> None:
-    with KafkaServer() as server:
-        asyncio.run(case.run(lambda: KafkaBroker(server.url), server=Restartable(server)))
+def test_kafka_that_is_ended(case: conformance.Case, restartable: Restartable) -> None:
+    restartable.revive()
+    asyncio.run(case.run(lambda: KafkaBroker(restartable.server.url), server=restartable))
 
 
 def test_all_that_is_declared_is_proved() -> None:

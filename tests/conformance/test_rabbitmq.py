@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 from eventmicro_rabbitmq import RabbitBroker
 
 from eventmicro import conformance
+from tests.conformance.servers import Restartable
 from tests.servers import RabbitServer
 
 CASES = conformance.cases(RabbitBroker.capabilities, restartable=True)
 
 
-class Restartable:
-    """The server as a case ends it and starts it."""
-
-    def __init__(self, server: RabbitServer) -> None:
-        self._server = server
-
-    async def start(self) -> None:
-        await asyncio.to_thread(self._server.start)
-
-    async def stop(self) -> None:
-        await asyncio.to_thread(self._server.stop)
-
-    async def kill(self) -> None:
-        self._server.kill()
+@pytest.fixture(scope="module")
+def restartable() -> Iterator[Restartable]:
+    """One for all the cases that end a server."""
+    with Restartable(RabbitServer()) as server:
+        yield server
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.restarts], ids=str)
@@ -36,13 +29,13 @@ def test_rabbitmq(case: conformance.Case, rabbitmq_url: str) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.restarts], ids=str)
-def test_rabbitmq_that_is_ended(case: conformance.Case) -> None:
-    with RabbitServer() as server:
-        try:
-            asyncio.run(case.run(lambda: RabbitBroker(server.url), server=Restartable(server)))
-        except BaseException:
-            print(server.log.read_text(errors="replace")[-10_000:])
-            raise
+def test_rabbitmq_that_is_ended(case: conformance.Case, restartable: Restartable) -> None:
+    restartable.revive()
+    try:
+        asyncio.run(case.run(lambda: RabbitBroker(restartable.server.url), server=restartable))
+    except BaseException:
+        print(restartable.server.log.read_text(errors="replace")[-10_000:])
+        raise
 
 
 def test_all_that_is_declared_is_proved() -> None:
