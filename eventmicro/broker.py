@@ -50,7 +50,8 @@ class Capabilities:
     ordered: bool = False
     """`Durable.ordered`: the events of a queue go to one instance at a time, in the order of their publishing."""
     ordered_keys: bool = False
-    """`Durable.ordered` holds for events of one `Message.key`; other keys may be with other instances."""
+    """`Durable.ordered` holds for events of one `Message.key`; other keys may be with other instances. Where this is
+    all that is there, without `ordered`, events without a key have no order, and a subscription says so once."""
     replay: bool = False
     """A new queue may start with all events that the broker still has, or those since a time: `Durable.start`."""
     dedupe: bool = False

@@ -65,6 +65,7 @@ class KafkaSubscription:
         topics = (subject,) if durable.ordered else (subject, self._retry_topic)
         self._member = Member(settings, queue, topics, first, self)
         self._limit = durable.prefetch
+        self._keys_expected = durable.ordered
         self._ending = False
         self._share = 0  # counts how often the partitions were shared anew
         self._urgent = False  # something is to be handed over before what was taken
@@ -180,12 +181,23 @@ class KafkaSubscription:
         self._change.set()
 
     def take(self, lane: Lane, records: list[Any]) -> None:
+        if self._keys_expected and any(record.key is None for record in records):
+            self._say_keyless()
         if lane.place.topic == self._retry_topic and not self._durable.ordered:
             self._take_copies(lane, records)
         else:
             self._taken.append((lane, records))
             self._wanted.clear()
         self._change.set()
+
+    def _say_keyless(self) -> None:
+        self._keys_expected = False  # once is enough
+        log.warning(
+            "%s: an event on %s has no key, so it has no place in the order that order_by asks for: publish all of them "
+            "under the key that order_by names, as by Topic(..., key=...)",
+            self._queue,
+            self._subject,
+        )
 
     async def hungry(self) -> None:
         await self._wanted.wait()

@@ -88,6 +88,22 @@ async def test_one_key_that_fails_for_good_holds_up_no_other_key(bench: Bench, u
     assert values(letters) == [3, 13, 23]
 
 
+async def test_an_event_without_a_key_is_said_once_where_the_key_makes_the_order(
+    bench: Bench, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    if bench.capabilities.ordered:
+        pytest.skip("order is kept without a key")
+    ledger = Ledger()
+    async with bench.run(ledger.handle, order_by="key") as client:
+        await client.publish(bench.topic, Number(key="k1"))
+        await until(lambda: ledger.count == 1)
+        assert "has no key" not in caplog.text
+        for count in range(2, 5):
+            await client.publish(bench.topic.name, Number(key="k1"))
+            await until(lambda: ledger.count == count)  # noqa: B023
+    assert caplog.text.count("has no key, so it has no place in the order that order_by asks for") == 1
+
+
 async def test_order_holds_when_an_instance_comes_and_another_one_goes(bench: Bench, until: Until) -> None:
     ledger = Ledger()
     words = {"order_by": "key", "concurrency": 8, "retry": SOON}
