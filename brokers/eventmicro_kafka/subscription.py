@@ -193,8 +193,8 @@ class KafkaSubscription:
     def _say_keyless(self) -> None:
         self._keys_expected = False  # once is enough
         log.warning(
-            "%s: an event on %s has no key, so it has no place in the order that order_by asks for: publish all of them "
-            "under the key that order_by names, as by Topic(..., key=...)",
+            "%s: an event on %s has no key, so it has no place in the order that order_by asks for: publish all "
+            "of them under the key that order_by names, as by Topic(..., key=...)",
             self._queue,
             self._subject,
         )
