@@ -138,6 +138,21 @@ class Node:
             self._check(endpoint.name, self._rpc_broker, Capabilities(request_reply=True, queue_groups=True))
         for subscriber in subscribers:
             self._check(subscriber.name, self._broker, subscriber.needs())
+        self._check_queues(subscribers)
+
+    def _check_queues(self, subscribers: list[SubscriberDeclaration]) -> None:
+        """A durable queue is that of one subscriber, any other that of one on each subject."""
+        taken: dict[tuple[str, str], str] = {}
+        for subscriber in subscribers:
+            if subscriber.queue is None:
+                continue
+            is_durable = subscriber.options.is_durable(self._broker.capabilities)
+            first = taken.setdefault((subscriber.queue, "" if is_durable else subscriber.subject), subscriber.name)
+            if first != subscriber.name:
+                raise UsageError(
+                    f"{self._service}.{first} and {self._service}.{subscriber.name} name the same queue, "
+                    f"{subscriber.queue!r}: each event would go to one of the two; leave queue= out, or write two names"
+                )
 
     def _check(self, name: str, broker: Broker, needed: Capabilities) -> None:
         missing = broker.capabilities.missing(needed)

@@ -61,9 +61,9 @@ class DeliveryOptions:
     """
 
     queue: str | None = OWN_QUEUE
-    """Who shares the events: each goes to one of those that name the same queue. Default: `<service>.<subscriber>`,
-    one copy for this subscriber, whatever the number of instances. None: every instance gets every event that comes
-    while it runs."""
+    """Who shares the events: each goes to one of those that name the same queue, which are instances of one subscriber.
+    Default: `<service>.<subscriber>`, one copy for this subscriber, whatever the number of instances. None: every
+    instance gets every event that comes while it runs."""
     durable: bool | None = None
     """Whether the queue keeps its events while nobody takes them, and until they are settled. None: where the broker
     can."""

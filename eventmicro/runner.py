@@ -107,12 +107,24 @@ def serve(
 
     Raises:
         EventMicroError: a service could not start; those that had started are stopped again.
-        UsageError: this is not the main thread, which alone gets signals.
+        UsageError: this is not the main thread, which alone gets signals; or two of the services have the same name.
     """
+    _check_names(services)
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("run services on the main thread, or use `async with service` in an event loop of your own")
     with broker_for(services, broker) as place, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(services, place, announce or log_lines, tuple(signals), lifeline))
+
+
+def _check_names(services: Iterable[Runnable]) -> None:
+    """Services of one name would take each other's calls and events, as instances of one."""
+    named: dict[str, Runnable] = {}
+    for service in services:
+        if named.setdefault(service.name, service) is not service:
+            raise UsageError(
+                f"two services are named {service.name!r} and would share their calls and events: name one of them "
+                f"otherwise, or declare all of it on one"
+            )
 
 
 def needs_broker(services: Iterable[Runnable], broker: str | Broker | None) -> bool:

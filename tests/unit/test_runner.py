@@ -110,6 +110,15 @@ def test_what_keeps_a_service_from_starting_is_one_line_and_exit_code_1(capsys: 
     assert line.startswith("eventmicro: no broker 'pigeon' is installed")
 
 
+def test_two_services_of_one_name_do_not_run_together(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[str] = []
+    with pytest.raises(UsageError, match="two services are named 'a' and would share their calls and events"):
+        runner.serve([service("a", seen), service("b", seen), service("a", seen)], "memory://", announce=stop)
+    assert seen == []
+    once = service("a", seen)
+    assert runner.serve([once, once], "memory://", announce=stop)
+
+
 def test_services_run_on_the_main_thread_only() -> None:
     raised: list[BaseException] = []
 

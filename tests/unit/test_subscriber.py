@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from eventmicro import Batch, Client, Context, MemoryBroker, Reject, Retry, Service, Topic, subscriber
-from eventmicro.errors import NotFound
+from eventmicro.errors import NotFound, UsageError
 from eventmicro.message import Delivery, Message
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -33,6 +33,27 @@ def made(seen: list[int], *, durable: bool) -> Service:
             raise KeyError("unlucky")
         seen.append(event.value)
 
+    return service
+
+
+async def _see_number(event: Number) -> None: ...
+
+
+@pytest.mark.parametrize(("subjects", "durable"), [("aa", True), ("aa", False), ("ab", True)])
+async def test_two_subscribers_of_one_service_do_not_share_a_queue(subjects: str, durable: bool) -> None:
+    with pytest.raises(UsageError, match=r"numbers.0 and numbers.1 name the same queue, 'shared': each event would go"):
+        await _sharing(subjects, durable).start()
+
+
+async def test_a_queue_that_keeps_nothing_is_another_one_on_another_subject() -> None:
+    async with _sharing("ab", durable=False):
+        pass
+
+
+def _sharing(subjects: str, durable: bool) -> Service:
+    service = Service("numbers", broker="memory://")
+    for number, subject in enumerate(subjects):
+        service.subscribe(subject, name=f"{number}", queue="shared", durable=durable)(_see_number)
     return service
 
 
