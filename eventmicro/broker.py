@@ -84,7 +84,8 @@ class Durable:
     Its queue exists from the first `subscribe` on, also while nobody takes its events. Each event is handed over as a
     Delivery and stays with this subscription until it is settled, however long that takes: the adapter extends the
     broker's lease. It is delivered again where it was not settled: after a `nack`, when the connection was lost or
-    closed, when the process has died. The broker never gives an event up: who counts attempts is the subscriber.
+    closed, when the process has died; what was handed over before and is taken back, the adapter marks as
+    `Delivery.lapsed`. The broker never gives an event up: who counts attempts is the subscriber.
     """
 
     prefetch: int = PREFETCH

@@ -41,8 +41,8 @@ class Delivery:
     id: str = ""
     """The same each time this event is delivered to its queue, and no other event's; empty without `Durable`."""
     lapsed: bool = field(default=False, compare=False)
-    """Set by the adapter when the broker has taken it back, as after a lost connection: whoever has not begun with it
-    shall not, for it is delivered again."""
+    """Set by the adapter when the broker has taken it back, as after a lost connection: it is delivered again. A
+    subscriber begins with it no more; a handler that has begun goes on, and its settlement does nothing."""
 
     async def ack(self) -> None:
         """It is dealt with: never deliver it to this queue again."""

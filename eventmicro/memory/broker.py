@@ -40,7 +40,7 @@ class MemoryBroker:
     Args:
         url: `memory://` or `memory://name`.
         queue_limit: how many messages a subscription may have waiting, and a queue keep, before publishers wait.
-        publish_timeout: how long `send` waits for a slow subscriber before it fails, in seconds.
+        send_timeout: how long `send` waits for a slow subscriber before it fails, in seconds; `publish` is told.
         max_payload: the largest body, in bytes.
     """
 
@@ -67,7 +67,7 @@ class MemoryBroker:
         url: str = "memory://",
         *,
         queue_limit: int = QUEUE_LIMIT,
-        publish_timeout: float = PUBLISH_TIMEOUT,
+        send_timeout: float = PUBLISH_TIMEOUT,
         max_payload: int = MAX_PAYLOAD,
     ) -> None:
         parts = urlsplit(url)
@@ -76,7 +76,7 @@ class MemoryBroker:
         self.url = url
         self._name = parts.netloc
         self._queue_limit = queue_limit
-        self._publish_timeout = publish_timeout
+        self._send_timeout = send_timeout
         self._max_payload = max_payload
         self._hub: Hub | None = None
         self._subscriptions: list[LiveSubscription | DurableSubscription] = []
@@ -114,7 +114,7 @@ class MemoryBroker:
             raise NotAllPublished(failed=failed, confirmed=len(messages) - len(failed))
 
     async def send(self, message: Message) -> None:
-        await self._put(message, self._publish_timeout, queues=False)
+        await self._put(message, self._send_timeout, queues=False)
 
     async def subscribe(
         self, subject: str, receive: Receive, *, queue: str | None = None, durable: Durable | None = None

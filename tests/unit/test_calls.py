@@ -331,7 +331,7 @@ def never(delivery: Delivery) -> Awaitable[None]:
 
 
 async def test_a_call_ends_in_time_also_where_the_broker_does_not_take_its_request() -> None:
-    broker = MemoryBroker("memory://full", queue_limit=1, publish_timeout=1)
+    broker = MemoryBroker("memory://full", queue_limit=1, send_timeout=1)
     async with Client(broker) as client:
         await broker.subscribe("stuck.wait", never)
         started = [asyncio.create_task(client.call("stuck.wait", timeout=0.02)) for _ in range(4)]

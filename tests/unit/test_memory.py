@@ -173,7 +173,7 @@ async def test_a_publisher_waits_while_a_subscriber_is_full_and_loses_nothing() 
 
 
 async def test_a_publisher_gives_up_where_a_subscriber_takes_nothing() -> None:
-    async with MemoryBroker("memory://", queue_limit=1, publish_timeout=0.01) as broker:
+    async with MemoryBroker("memory://", queue_limit=1, send_timeout=0.01) as broker:
         await broker.subscribe("a", Inbox(asyncio.Event()))
         await broker.publish(Message("a"))
         await asyncio.sleep(0)  # the first is taken out, and being handled
