@@ -15,7 +15,8 @@ from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, S
 from eventmicro.errors import Disconnected, MessageTooLarge, NotAllPublished, TransportError, Unsupported
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
-from eventmicro_nats.driver import Driver, connect
+from eventmicro_nats.connecting import connect
+from eventmicro_nats.driver import Driver
 from eventmicro_nats.errors import plain, translate
 from eventmicro_nats.headers import read_headers
 from eventmicro_nats.settings import NatsSettings, read_url
@@ -228,13 +229,9 @@ class NatsBroker:
         """End all that lives as long as this broker is connected."""
 
     async def _connect(self) -> Driver:
-        return await connect(
-            self.settings,
-            on_error=self._on_error,
-            on_lost=self._on_lost,
-            on_back=self._on_back,
-            on_closed=self._on_closed,
-        )
+        driver = await connect(self.settings)
+        driver.reconnect(self._on_error, self._on_lost, self._on_back, self._on_closed)
+        return driver
 
     async def _on_error(self, error: Exception) -> None:
         text = plain(error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,13 +12,13 @@ from nats.aio.client import PING_PROTO, Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from eventmicro.errors import ConnectionFailed
-from eventmicro_nats.errors import is_about_keys, is_final, plain
+from eventmicro_nats.errors import plain
 from eventmicro_nats.parser import BatchParser
-from eventmicro_nats.settings import NatsSettings
 
 log = logging.getLogger(__name__)
 
+# How long a server may take to answer that it sends no more, in seconds.
+ANSWER_TIMEOUT = 5.0
 # How long a reconnect that is given up by a close may take to end, in seconds.
 CLOSE_TIMEOUT = 1.0
 
@@ -47,9 +46,19 @@ class Driver(Client):
 
     async def subscribe_to(self, subject: str, queue: str, take: Take) -> Subscription:
         """Subscribe, with the messages going to `take` instead of nats-py's own queue."""
-        subscription = await self.subscribe(subject, queue, cb=_never_called)
-        self._takes[subscription._id] = take
-        return subscription
+        coming = self._sid + 1  # its number: a message may be here before nats-py returns
+        self._takes[coming] = take
+        try:
+            return await self.subscribe(subject, queue, cb=_never_called)
+        except BaseException:
+            del self._takes[coming]
+            raise
+
+    def reconnect(self, on_error: ErrorCallback, on_lost: Callback, on_back: Callback, on_closed: Callback) -> None:
+        """From now on make a lost connection again, at any of the servers, and tell of it."""
+        self.options |= {"allow_reconnect": True, "dont_randomize": False}
+        self._error_cb = on_error
+        self._disconnected_cb, self._reconnected_cb, self._closed_cb = on_lost, on_back, on_closed
 
     @property
     def info(self) -> dict[str, Any]:
@@ -67,6 +76,18 @@ class Driver(Client):
     def withdraw(self, subscription: Subscription) -> None:
         """Unsubscribe; what the server has sent before still arrives."""
         self.push(b"UNSUB %d\r\n" % subscription._id)
+
+    async def finish(self, subscription: Subscription, name: object) -> None:
+        """Unsubscribe, and return when all that the server had sent before has arrived, within a bound.
+
+        Args:
+            name: what the log is to call it.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                await subscription.drain()  # type: ignore[no-untyped-call]
+        except (errors.Error, TimeoutError) as error:
+            log.warning("%s: left without the server's answer: %s", name, plain(error))
 
     def leave(self, subscription: Subscription) -> None:
         """Unsubscribe; what the server has sent before is dropped."""
@@ -155,97 +176,3 @@ class Driver(Client):
 
 async def _never_called(msg: Msg) -> None:
     """Makes nats-py treat a subscription as one with a callback."""
-
-
-async def connect(
-    settings: NatsSettings, *, on_error: ErrorCallback, on_lost: Callback, on_back: Callback, on_closed: Callback
-) -> Driver:
-    """Connect within `settings.connect_timeout`, trying again where that may help.
-
-    Raises:
-        ConnectionFailed: no server answered in time, or it refused; nothing is left open.
-        UsageError: the files for TLS cannot be used.
-    """
-    options = _options(settings)
-    servers = random.sample(settings.servers, len(settings.servers))
-    failed: dict[str, Exception] = {}
-    try:
-        async with asyncio.timeout(settings.connect_timeout):
-            while True:
-                for server in servers:
-                    try:
-                        return await _try_once(settings, options, server, on_error, on_lost, on_back, on_closed)
-                    except Exception as error:  # the nkeys library has others
-                        failed[server] = error
-                if all(is_final(error) for error in failed.values()):
-                    break
-                await asyncio.sleep(settings.reconnect_wait)
-    except TimeoutError:
-        pass
-    cause = max(failed.values(), key=is_final, default=None)
-    raise ConnectionFailed(_why(settings, cause)) from cause
-
-
-async def _try_once(
-    settings: NatsSettings,
-    options: dict[str, Any],
-    server: str,
-    on_error: ErrorCallback,
-    on_lost: Callback,
-    on_back: Callback,
-    on_closed: Callback,
-) -> Driver:
-    """Connect to this server within its share of the time; the others are for when the connection is lost."""
-    driver = Driver()
-    driver.wants_tls = settings.wants_tls
-    servers = [server, *(other for other in settings.servers if other != server)]
-    try:
-        async with asyncio.timeout(settings.connect_timeout / len(servers)):
-            await driver.connect(servers, error_cb=_raise, allow_reconnect=False, dont_randomize=True, **options)
-    except BaseException:
-        driver.let_go()  # its close() would wait for ever on a TLS handshake that failed
-        raise
-    driver.options |= {"allow_reconnect": True, "dont_randomize": False}
-    driver._error_cb = on_error
-    driver._disconnected_cb, driver._reconnected_cb, driver._closed_cb = on_lost, on_back, on_closed
-    return driver
-
-
-async def _raise(error: Exception) -> None:
-    """Ends a try with its first error, where nats-py would go on with the next server, or the same one, without end."""
-    raise error
-
-
-def _options(settings: NatsSettings) -> dict[str, Any]:
-    return {
-        "name": settings.name,
-        "inbox_prefix": settings.inbox_prefix,
-        "connect_timeout": settings.connect_timeout,
-        "max_reconnect_attempts": -1,
-        "reconnect_time_wait": settings.reconnect_wait,
-        "ping_interval": settings.ping_interval,
-        "max_outstanding_pings": 2,
-        "pending_size": settings.outgoing_bytes,
-        "tls": settings.ssl_context(),
-        "tls_hostname": settings.tls_hostname,
-        "tls_handshake_first": settings.tls_first,
-        "user": settings.user,
-        "password": settings.password,
-        "token": settings.token,
-        "nkeys_seed": settings.nkey_seed,
-        "user_credentials": settings.creds,
-    }
-
-
-def _why(settings: NatsSettings, error: Exception | None) -> str:
-    """What to tell a person who could not connect."""
-    where = ", ".join(settings.servers)
-    if error is None or isinstance(error, TimeoutError):
-        return f"cannot connect to NATS at {where}: no answer within {settings.connect_timeout:g} s"
-    if isinstance(error, errors.SecureConnWantedError):
-        return f"cannot connect to NATS at {where}: the server offers no TLS; write nats:// if that is right"
-    if is_about_keys(error):
-        return f"cannot connect to NATS at {where}: nkey_seed or creds cannot be used: {plain(error)}"
-    if is_final(error):
-        return f"cannot connect to NATS at {where}: refused: {plain(error)}"
-    return f"cannot connect to NATS at {where} within {settings.connect_timeout:g} s: {plain(error)}; is it running?"

@@ -16,8 +16,8 @@ from eventmicro.wire import check_subject
 from eventmicro_nats.advisories import SafetyNet
 from eventmicro_nats.api import Api, ApiError
 from eventmicro_nats.broker import NatsBroker
-from eventmicro_nats.consumer import DurableSubscription
 from eventmicro_nats.driver import Driver
+from eventmicro_nats.durable import DurableSubscription
 from eventmicro_nats.errors import plain, translate
 from eventmicro_nats.headers import read_event_headers
 from eventmicro_nats.ordered import OrderedSubscription

@@ -7,12 +7,10 @@ import logging
 from collections.abc import Callable
 
 from nats.aio.subscription import Subscription
-from nats.errors import Error
 
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
 from eventmicro_nats.driver import Driver
-from eventmicro_nats.errors import plain
 from eventmicro_nats.intake import Intake
 from eventmicro_nats.settings import NatsSettings
 
@@ -20,8 +18,6 @@ log = logging.getLogger(__name__)
 
 ReadHeaders = Callable[[bytes], dict[str, str] | None]
 
-# How long a server may take to answer that it sends no more, in seconds.
-ANSWER_TIMEOUT = 5.0
 # How often a subscription that drops messages says how many, in seconds.
 REPORT_INTERVAL = 1.0
 
@@ -55,7 +51,7 @@ class NatsSubscription:
         self.ended = True
         try:
             if self._driver.is_connected:  # else nothing comes any more but what has arrived
-                await self._leave(self._inner)
+                await self._driver.finish(self._inner, self.subject)
             await self._intake.join()
         finally:
             self.end()
@@ -69,14 +65,6 @@ class NatsSubscription:
             log.warning("a message was skipped: its subject %r or reply subject is not UTF-8", subject[:100])
             return
         self._intake.take(delivery)
-
-    async def _leave(self, inner: Subscription) -> None:
-        """Unsubscribe, and return when all that the server had sent before has arrived."""
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                await inner.drain()  # type: ignore[no-untyped-call]
-        except (Error, TimeoutError) as error:
-            log.warning("%s: left without the server's answer: %s", self.subject, plain(error))
 
     def end(self) -> None:
         """Drop what waits for room, and report what was dropped and not yet said."""

@@ -17,8 +17,8 @@ import nats
 import pytest
 from eventmicro_nats import JetStreamBroker
 from eventmicro_nats.advisories import SafetyNet
-from eventmicro_nats.consumer import DurableSubscription
 from eventmicro_nats.driver import Driver
+from eventmicro_nats.durable import DurableSubscription
 from eventmicro_nats.embedded import EmbeddedServer
 from nats.errors import ConnectionClosedError
 from nats.js import JetStreamContext
@@ -322,6 +322,7 @@ async def test_what_no_server_sends_harms_nobody(until: Until, caplog: pytest.Lo
     with NatsServer(jetstream=True) as server:
         async with jetstream(server) as broker, administrator(server.port) as admin:
             worker = await work(broker, "a")
+            await broker.flush()
             inbox = broker._durables[0]._inbox.decode()
             await admin._nc.publish(f"{inbox}.1", b"no JSON")
             await admin._nc.publish(f"{inbox}.1", headers={"Status": "408", "Nats-Pending-Messages": "many"})
@@ -796,7 +797,7 @@ async def test_an_ordered_queue_that_is_deleted_goes_on_in_order(until: Until) -
 async def test_a_queue_that_is_deleted_goes_on_near_to_where_it_was(
     monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
-    monkeypatch.setattr("eventmicro_nats.consumer.FLOOR_INTERVAL", 0.05)
+    monkeypatch.setattr("eventmicro_nats.durable.FLOOR_INTERVAL", 0.05)
     with NatsServer(jetstream=True) as server:
         async with jetstream(server, "ack_wait=0.3") as broker, administrator(server.port) as admin:
             worker = await work(broker, "a", prefetch=10)

@@ -11,12 +11,10 @@ from dataclasses import replace
 from typing import Protocol
 
 from nats.aio.subscription import Subscription
-from nats.errors import Error
 
 from eventmicro.broker import Receive
-from eventmicro.errors import EventMicroError
 from eventmicro.message import Delivery
-from eventmicro_nats.api import ApiError, read_error
+from eventmicro_nats.api import read_error
 from eventmicro_nats.deliveries import ACK, IN_PROGRESS, NAK, JetStreamDelivery, read_settle_subject
 from eventmicro_nats.driver import Driver, Perishable
 from eventmicro_nats.errors import plain
@@ -39,8 +37,6 @@ LONGEST_PAUSE = 5.0
 # How often the server is asked for the ack floor, in seconds: what was settled since then comes again if the queue is
 # deleted.
 FLOOR_INTERVAL = 5.0
-# How long a server may take to answer that it sends no more, in seconds.
-ANSWER_TIMEOUT = 5.0
 UNLIMITED = 2**62
 
 _SETTLE = b"$JS.ACK."
@@ -141,7 +137,7 @@ class DurableSubscription:
         waiting = self._intake.give_back()
         try:
             if self._driver is not None and self._inner is not None and self._driver.is_connected:
-                await self._leave(self._inner)
+                await self._driver.finish(self._inner, self)
         finally:
             self._stop_asking()
             for delivery in (*waiting, *self._too_late):
@@ -181,14 +177,6 @@ class DurableSubscription:
                 handle.cancel()
         if self.mending is not None:
             self.mending.cancel()
-
-    async def _leave(self, inner: Subscription) -> None:
-        """Unsubscribe, which withdraws the requests, and return when all that the server had sent has arrived."""
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                await inner.drain()  # type: ignore[no-untyped-call]
-        except (Error, TimeoutError) as error:
-            log.warning("%s: left without the server's answer: %s", self, plain(error))
 
     # -- asking ------------------------------------------------------------------------------------------------
 
@@ -348,7 +336,7 @@ class DurableSubscription:
                     self._acks.clear()
                     await self.open(self._driver)
                     return
-                except (EventMicroError, ApiError, Error) as error:
+                except Exception as error:  # whatever it is, the queue has events yet
                     pause = min(2 * pause, LONGEST_PAUSE)
                     log.warning("%s gives no events (%s), next try in %.1f s: %s", self, why, pause, plain(error))
         finally:
