@@ -28,26 +28,27 @@ Item = tuple[Delivery, Any]
 
 
 class Lane:
-    """The events of one key: the first is being handled or awaited again, the others wait behind it."""
+    """The events of one key: one is being handled or awaited again, the others wait behind it."""
 
     __slots__ = ("again", "awaited", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[Item] = deque()
         self.awaited = ""
-        self.again: asyncio.Future[Item] | None = None
+        self.again: asyncio.Future[None] | None = None
 
     def takes(self, delivery: Delivery, event: Any) -> None:
-        """Put an event where it belongs: to who awaits it, or last. It may be a copy of one that has lapsed."""
+        """Put an event where it belongs: first if it is awaited, else last. It may be a copy of one that has lapsed."""
         while self.waiting and self.waiting[0][0].lapsed:
             self.waiting.popleft()
         if self.again is not None and self.awaited == delivery.id and not self.again.done():
-            self.again.set_result((delivery, event))
+            self.waiting.appendleft((delivery, event))
+            self.again.set_result(None)
         else:
             self.waiting.append((delivery, event))
 
-    def awaits(self, delivery: Delivery) -> asyncio.Future[Item]:
-        """Hold the lane until this event comes again."""
+    def awaits(self, delivery: Delivery) -> asyncio.Future[None]:
+        """What ends when this event has come again, and is the first of those that wait."""
         self.awaited = delivery.id
         self.again = asyncio.get_running_loop().create_future()
         return self.again
@@ -157,7 +158,8 @@ class KeyedSubscriber(Subscriber):
         await _nack_after(delivery, delay)
         try:
             async with asyncio.timeout(RETURN_TIMEOUT):
-                self._ready.append((key, await again))
+                await again
+            self._go_on(key)
         except TimeoutError:
             log.warning("%s: an event of key %r did not come again, those behind it are given back", self.name, key)
             await self._leave(key)

@@ -391,6 +391,20 @@ async def test_where_another_instance_has_got_an_event_it_gets_those_behind_it_t
     assert "numbers.see: an event of key 'a' did not come again, those behind it are given back" in caplog.text
 
 
+async def test_a_stop_gives_back_an_event_that_has_just_come_again(until: Until) -> None:
+    async def fail(step: Step, context: Context) -> None:
+        raise ValueError("x")
+
+    log: list[str] = []
+    async with given(fail) as (seen, receive):
+        receive(Given(Step(key="a"), log))
+        await until(lambda: log == ["nack 0"])
+        receive(Given(Step(key="a"), log, attempt=2))
+        await receive.__self__.give_back()  # type: ignore[attr-defined]
+    assert seen.begun["a"] == [0]
+    assert log == ["nack 0", "nack 0"]
+
+
 async def test_copies_that_have_lapsed_do_not_pile_up_behind_an_event_that_takes_long(until: Until) -> None:
     gate = asyncio.Event()
 
