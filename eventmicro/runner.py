@@ -42,6 +42,8 @@ class Runnable(Protocol):
     @property
     def broker(self) -> str | Broker | None: ...
     @property
+    def rpc_broker(self) -> str | Broker | None: ...
+    @property
     def endpoints(self) -> Mapping[str, EndpointDeclaration]: ...
     @property
     def subscribers(self) -> Mapping[str, SubscriberDeclaration]: ...
@@ -187,11 +189,8 @@ async def _serve(
 
 async def _open_shared(services: Sequence[Runnable], broker: str | Broker | None, opened: AsyncExitStack) -> None:
     """Broker objects may be shared by services; they are closed when the last of these has stopped."""
-    objects = [
-        each for each in (broker, *(s.broker for s in services)) if each is not None and not isinstance(each, str)
-    ]
-    for shared in objects:
-        if not shared.connected:
+    for shared in (broker, *(each for s in services for each in (s.broker, s.rpc_broker))):
+        if shared is not None and not isinstance(shared, str) and not shared.connected:
             await shared.connect()
             opened.push_async_callback(shared.close)
 

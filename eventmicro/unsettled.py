@@ -45,7 +45,8 @@ class Unsettled:
         self._since.pop(id(delivery), None)
 
     def close(self) -> None:
-        """Watch no more."""
+        """Watch no more: the service stops."""
+        self._said = True
         self._since.clear()
         if self._timer is not None:
             self._timer.cancel()

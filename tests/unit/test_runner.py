@@ -8,10 +8,11 @@ import os
 import signal
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from eventmicro import embedded, runner
+from eventmicro import MemoryBroker, embedded, runner
 from eventmicro.errors import ConnectionFailed, UsageError
 from eventmicro.service import Service
 
@@ -149,6 +150,29 @@ def test_a_broker_in_code_beats_the_one_given_to_run_and_a_warning_says_so(caplo
     assert runner.serve([own, service("other", seen)], "memory://", announce=stop)
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.getMessage() == "own keeps the broker that its code names, not the one given to run"
+
+
+@pytest.mark.parametrize("word", ["broker", "rpc_broker"])
+def test_a_broker_object_that_services_share_is_closed_behind_the_last_of_them(word: str) -> None:
+    words: dict[str, Any] = {"broker": "memory://", word: MemoryBroker("memory://shared")}
+    first, last = Service("first", **words), Service("last", **words)
+    stopped = asyncio.Event()
+    first.after_stop(stopped.set)
+    replies: list[int] = []
+
+    @last.rpc
+    async def one() -> int:
+        return 1
+
+    @last.before_stop
+    async def call_when_the_first_has_stopped() -> None:
+        await stopped.wait()
+        await last.publish("anything", 1)
+        replies.append(await last.call("last.one", None, int))
+
+    assert runner.serve([first, last], announce=stop)
+    assert replies == [1]
+    assert not words[word].connected
 
 
 def test_an_embedded_broker_is_for_services_for_which_nobody_named_one(monkeypatch: pytest.MonkeyPatch) -> None:
