@@ -155,6 +155,33 @@ async def test_a_stop_while_events_wait_for_their_next_attempt_loses_none(bench:
     assert handled == dict.fromkeys(range(50), 1)
 
 
+@pytest.mark.parametrize("settled", [True, False], ids=["settled", "not settled"])
+async def test_a_handler_may_stop_its_service_and_its_event_comes_again_unless_it_was_settled(
+    settled: bool, bench: Bench, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped = asyncio.Event()
+    later: Counter[int] = Counter()
+
+    async def stop(event: Number, context: Context) -> None:
+        if settled:
+            await context.ack()
+        await service.stop()
+        stopped.set()
+
+    async def see(event: Number) -> None:
+        later[event.value] += 1
+
+    service = bench.service(stop, stop_timeout=1000)
+    await service.start()
+    await service.publish(bench.topic, Number(value=1))
+    await stopped.wait()
+    async with bench.run(see) as client:
+        await client.publish(bench.topic, Number(value=2))
+        await until(lambda: later[2] and later[1] == (not settled))
+    assert later[1] == (not settled)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 # -- size ------------------------------------------------------------------------------------------------------
 
 
