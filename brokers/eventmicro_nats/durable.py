@@ -310,12 +310,17 @@ class DurableSubscription:
             return
         if self._driver is not None and self._driver.is_connected:
             self._extend_leases(self._driver, self._queue.ack_wait / 3)
-            if self._expected and self._loop.time() - self._heard > SILENCE:
-                self._mend("nothing was heard of it")
-            elif self._queue.begin is not None and self._loop.time() - self._floor_asked > FLOOR_INTERVAL:
-                self._floor_asked = self._loop.time()
-                self._send_request(self._driver, b"", _FLOOR, "INFO")
+            if not self.ended:
+                self._look_after_queue(self._driver)
         self._ticking = self._loop.call_later(min(HEARTBEAT, self._queue.ack_wait / 6), self._tick)
+
+    def _look_after_queue(self, driver: Driver) -> None:
+        now = self._loop.time()
+        if self._expected and now - self._heard > SILENCE:
+            self._mend("nothing was heard of it")
+        elif self._queue.begin is not None and now - self._floor_asked > FLOOR_INTERVAL:
+            self._floor_asked = now
+            self._send_request(driver, b"", _FLOOR, "INFO")
 
     def _mend(self, why: str) -> None:
         """A request is gone: look whether its queue is still there, then ask anew."""
@@ -332,7 +337,7 @@ class DurableSubscription:
                     return  # it is opened again when the connection is back
                 try:
                     self._queue = await self._find(self._queue.begin)
-                    self._acked = {_event_of(ack) for ack in self._acks}
+                    self._acked |= {_event_of(ack) for ack in self._acks}
                     self._acks.clear()
                     await self.open(self._driver)
                     return

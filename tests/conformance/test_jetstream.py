@@ -9,6 +9,7 @@ import pytest
 from eventmicro_nats import JetStreamBroker
 
 from eventmicro import conformance
+from tests.conformance.servers import Restartable
 from tests.servers import NatsServer
 
 # JetStream keeps leases over a lost connection, and so does the consumer: what it holds does not come again.
@@ -16,22 +17,6 @@ KEEPS_ITS_LEASE = "what_a_consumer_holds_comes_again_after_a_kill"
 # Only here the lease is to run out, if it is not extended; elsewhere it would on a machine that is busy for a second.
 OUTLASTS_ITS_LEASE = "an_event_is_not_delivered_again_while_its_handler_runs"
 CASES = [c for c in conformance.cases(JetStreamBroker.capabilities, restartable=True) if str(c) != KEEPS_ITS_LEASE]
-
-
-class Restartable:
-    """The server as a case ends it and starts it."""
-
-    def __init__(self, server: NatsServer) -> None:
-        self._server = server
-
-    async def start(self) -> None:
-        self._server.start()
-
-    async def stop(self) -> None:
-        self._server.stop()
-
-    async def kill(self) -> None:
-        self._server.kill()
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.restarts], ids=str)
@@ -44,9 +29,9 @@ def test_jetstream(case: conformance.Case, jetstream_url: str) -> None:
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.restarts], ids=str)
 def test_jetstream_that_is_ended(case: conformance.Case) -> None:
-    with NatsServer(jetstream=True) as server:
-        url = f"jetstream://127.0.0.1:{server.port}?ack_wait=2"
-        asyncio.run(case.run(lambda: JetStreamBroker(url), server=Restartable(server)))
+    with Restartable(NatsServer(jetstream=True)) as restartable:
+        url = f"{restartable.server.url.replace('nats', 'jetstream')}?ack_wait=2"
+        asyncio.run(case.run(lambda: JetStreamBroker(url), server=restartable))
 
 
 def test_all_that_is_declared_is_proved() -> None:

@@ -203,18 +203,6 @@ async def test_what_a_consumer_holds_it_can_settle_after_a_restart(until: Until)
                 assert (await admin.consumer_info("EVENTS", "q")).num_ack_pending == 0
 
 
-async def test_a_handler_may_take_longer_than_the_lease() -> None:
-    with NatsServer(jetstream=True) as server:
-        async with jetstream(server, "ack_wait=0.4") as broker:
-            worker, other = await work(broker, "a", settle=False), await work(broker, "a", settle=False)
-            await broker.publish(Message("a", b"slow"))
-            await asyncio.sleep(2)
-            (delivery,) = worker.deliveries + other.deliveries
-            await delivery.ack()
-            await asyncio.sleep(1)
-            assert len(worker.deliveries + other.deliveries) == 1
-
-
 async def test_a_held_event_that_comes_again_takes_no_room_from_others(until: Until) -> None:
     with NatsServer(jetstream=True) as server:
         async with (
