@@ -405,6 +405,36 @@ async def test_a_stop_gives_back_an_event_that_has_just_come_again(until: Until)
     assert log == ["nack 0", "nack 0"]
 
 
+async def test_what_waits_for_its_retry_is_given_back_before_running_handlers_have_finished(until: Until) -> None:
+    async def fail_or_hang(step: Step, context: Context) -> None:
+        if step.key == "bad":
+            raise ValueError("x")
+        await asyncio.Event().wait()
+
+    log: list[str] = []
+    async with given(fail_or_hang, retry=Retry(backoff=1000, longest=1000), stop_timeout=0) as (seen, receive):
+        receive(Given(Step(key="a"), log))
+        receive(Given(Step(key="bad"), log))
+        await until(lambda: seen.begun["bad"])
+        await receive.__self__.give_back()  # type: ignore[attr-defined]
+        assert (seen.now, log) == (1, ["nack 0"])
+
+
+async def test_an_event_that_is_handed_over_while_a_handler_takes_its_first_step_waits_for_its_turn(
+    until: Until,
+) -> None:
+    async def hand_over_another(step: Step, context: Context) -> None:
+        if step.key == "a":
+            receive(Given(Step(key="b"), log))
+        await asyncio.sleep(0)
+
+    log: list[str] = []
+    async with given(hand_over_another, concurrency=1) as (seen, receive):
+        receive(Given(Step(key="a"), log))
+        await until(lambda: seen.count == 2)
+    assert seen.most == 1
+
+
 async def test_copies_that_have_lapsed_do_not_pile_up_behind_an_event_that_takes_long(until: Until) -> None:
     gate = asyncio.Event()
 
