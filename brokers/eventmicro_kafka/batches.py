@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from eventmicro.errors import EventMicroError
 from eventmicro.message import Message
-from eventmicro_kafka.driver import Headers
+from eventmicro_kafka.driver import send_batch
 from eventmicro_kafka.errors import KafkaError, late, not_published, producer_is_dead
 from eventmicro_kafka.producer import Producer
 from eventmicro_kafka.records import to_record
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The messages for one partition that are sent together, by their positions."""
+
+    inner: Any
+    place: Any
+    builder: Any
+    positions: list[int] = field(default_factory=list)
 
 
 class Batches:
@@ -29,9 +40,9 @@ class Batches:
         self._limit = limit
         self._timeout = timeout
         self._deadline = asyncio.get_running_loop().time() + timeout
-        self._open: dict[Any, tuple[Any, Any, list[int]]] = {}
-        self._sent: list[tuple[Any, Any, list[int]]] = []
-        self._keyless: dict[str, Any] = {}
+        self._open: dict[Any, _Batch] = {}
+        self._keyless: dict[str, _Batch] = {}
+        self._sent: list[tuple[_Batch, asyncio.Future[Any]]] = []
         self.failed: dict[int, Exception] = {}
 
     async def publish(self) -> None:
@@ -42,94 +53,87 @@ class Batches:
 
     async def _publish(self, wanted: Sequence[int]) -> list[int]:
         """Publish the messages at these positions; which of them are to be published again, by a new producer."""
-        self._open, self._sent, self._keyless = {}, [], {}
-        again: list[int] = []
+        self._open, self._keyless, self._sent = {}, {}, []
         try:
             async with asyncio.timeout_at(self._deadline):
                 for position in wanted:
                     await self._add(position)
-                for place in list(self._open):
-                    await self._send(place)
+                for batch in list(self._open.values()):
+                    await self._send(batch)
         except TimeoutError:
             self._fail_unsent(wanted)
-        for inner, future, positions in self._sent:
-            again += await self._confirm(inner, future, positions)
-        return sorted(again)
+        return sorted(await self._confirm())
 
     async def _add(self, position: int) -> None:
         message = self._messages[position]
-        topic = message.subject
         try:
             key, headers = to_record(message, self._limit)
-            place = self._place(topic, key) or await self._prepare(topic, key)
-            while not self._append(place, position, key, message.body, headers):
-                await self._send(place)
-                self._keyless.pop(topic, None)  # the next batch goes to another partition
-                place = self._place(topic, key) or await self._prepare(topic, key)
+            while True:
+                batch = self._batch(message.subject, key)
+                if batch is None:
+                    await self._producer.ready(message.subject)
+                elif batch.builder.append(timestamp=None, key=key, value=message.body, headers=headers) is None:
+                    await self._send(batch)  # it is full
+                else:
+                    batch.positions.append(position)
+                    return
         except EventMicroError as error:
             self.failed[position] = error
 
-    def _place(self, topic: str, key: bytes | None) -> Any:
-        if key is not None:
-            return self._producer.place(topic, key)
-        return self._keyless.get(topic) if self._producer.inner is not None else None
-
-    async def _prepare(self, topic: str, key: bytes | None) -> Any:
-        await self._producer.ready(topic)
-        place = self._producer.place(topic, key)
-        if key is None:
-            self._keyless[topic] = place
-        return place
-
-    def _append(self, place: Any, position: int, key: bytes | None, body: bytes, headers: Headers) -> bool:
-        """Put a message into the batch of its partition; False: it is full."""
+    def _batch(self, topic: str, key: bytes | None) -> _Batch | None:
+        """The batch for a message; None: the producer is to be asked whether it is ready."""
+        if key is None and topic in self._keyless:
+            return self._keyless[topic]
+        place = self._producer.next_place(topic) if key is None else self._producer.place(topic, key)
+        if place is None:
+            return None
         batch = self._open.get(place)
         if batch is None:
             inner = self._producer.inner
-            batch = self._open[place] = (inner, inner.create_batch(), [])
-        if batch[1].append(timestamp=None, key=key, value=body, headers=headers) is None:
-            return False
-        batch[2].append(position)
+            batch = self._open[place] = _Batch(inner, place, inner.create_batch())
+        if key is None:
+            self._keyless[topic] = batch
+        return batch
+
+    async def _send(self, batch: _Batch) -> None:
+        del self._open[batch.place]
+        if self._keyless.get(batch.place.topic) is batch:
+            del self._keyless[batch.place.topic]  # the next one goes to another partition
+        batch.builder.close()
+        try:
+            stored = await send_batch(batch.inner, batch.builder, batch.place)
+        except KafkaError as error:  # not taken
+            stored = asyncio.get_running_loop().create_future()
+            stored.set_exception(error)
+        self._sent.append((batch, stored))
+
+    async def _confirm(self) -> list[int]:
+        """Wait for the broker to have all that was sent; which messages are to be published again."""
+        again: list[int] = []
+        if self._sent:
+            left = self._deadline - asyncio.get_running_loop().time()
+            await asyncio.wait([stored for _, stored in self._sent], timeout=max(0.0, left))
+        for batch, stored in self._sent:
+            error = stored.exception() if stored.done() else TimeoutError()
+            if error is not None and not self._fail(error, batch):
+                again += batch.positions
+        return again
+
+    def _fail(self, error: BaseException, batch: _Batch) -> bool:
+        """Note why the messages of a batch were not confirmed; False: a new producer may send them."""
+        about = self._messages[batch.positions[0]].subject
+        if isinstance(error, TimeoutError):
+            failure = late(about, self._timeout, sent=True)
+        else:
+            self._producer.retire(batch.inner)
+            if producer_is_dead(error):
+                return False
+            failure = not_published(error, about)
+        self.failed |= dict.fromkeys(batch.positions, failure)
         return True
 
-    async def _send(self, place: Any) -> None:
-        inner, builder, positions = self._open[place]
-        builder.close()
-        try:
-            future = await inner.send_batch(builder, place.topic, partition=place.partition)
-        except KafkaError as error:  # not taken
-            future = asyncio.get_running_loop().create_future()
-            future.set_exception(error)
-        future.add_done_callback(_look_at)
-        del self._open[place]
-        self._sent.append((inner, future, positions))
-
-    async def _confirm(self, inner: Any, future: Any, positions: list[int]) -> list[int]:
-        """Wait for the broker to have a batch; which messages are to be published again."""
-        about = self._messages[positions[0]].subject
-        error: Exception
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                await future
-                return []
-        except TimeoutError:
-            error = late(about, self._timeout, sent=True)
-        except KafkaError as met:
-            self._producer.retire(inner)
-            if producer_is_dead(met):
-                return positions
-            error = not_published(met, about)
-        self.failed.update(dict.fromkeys(positions, error))
-        return []
-
     def _fail_unsent(self, wanted: Sequence[int]) -> None:
-        sent = {position for _, _, positions in self._sent for position in positions}
+        sent = {position for batch, _ in self._sent for position in batch.positions}
         for position in wanted:
             if position not in sent and position not in self.failed:
                 self.failed[position] = late(self._messages[position].subject, self._timeout, sent=False)
-
-
-def _look_at(future: asyncio.Future[Any]) -> None:
-    """Nobody else may: `publish_many` may have been cancelled."""
-    if not future.cancelled():
-        future.exception()

@@ -57,7 +57,7 @@ def is_refusal(error: BaseException) -> bool:
     return known and not error.retriable  # type: ignore[attr-defined]
 
 
-def not_published(error: Exception, about: str) -> TransportError:
+def not_published(error: BaseException, about: str) -> TransportError:
     """The eventmicro error for one that a publish met; `about` names the message."""
     if isinstance(error, _TOO_LARGE):
         return MessageTooLarge(f"{about}: over the limit of the topic or its broker, max.message.bytes")

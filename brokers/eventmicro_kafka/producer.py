@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import count
+from functools import partial
 from typing import Any
 
 from eventmicro.errors import Disconnected, NotStored
 from eventmicro_kafka.driver import (
     is_dead,
+    is_filling,
+    is_idle,
     make_producer,
     on_new_metadata,
-    partition_of,
     partitions_known,
     stop_producer,
 )
 from eventmicro_kafka.errors import KafkaError, is_refusal, plain
 from eventmicro_kafka.link import Link
+from eventmicro_kafka.partitions import Partitions
 from eventmicro_kafka.settings import KafkaSettings
 from eventmicro_kafka.topics import Topics, check_topic
 
@@ -38,18 +40,24 @@ class Producer:
         self._making = asyncio.Lock()
         self._closed = False
         self._retired: set[asyncio.Task[None]] = set()
-        self._partitions: dict[str, list[Any]] = {}
-        self._turn = count()
+        self._partitions: dict[str, Partitions] = {}
         self.inner: Any = None
 
     def place(self, topic: str, key: bytes | None) -> Any:
-        """The partition for a key, without one each in its turn; None: ask `ready` first."""
+        """The partition for a message; None: ask `ready` first."""
         partitions = self._partitions.get(topic)
         if partitions is None:
             return None
-        if key is None:
-            return partitions[next(self._turn) % len(partitions)]
-        return partitions[partition_of(key, len(partitions))]
+        if key is not None:
+            return partitions.of_key(key)
+        if partitions.filling is None or not is_filling(self.inner, partitions.filling):
+            partitions.filling = self.next_place(topic)
+        return partitions.filling
+
+    def next_place(self, topic: str) -> Any:
+        """The partition for a whole batch without keys; None: ask `ready` first."""
+        partitions = self._partitions.get(topic)
+        return None if partitions is None else partitions.next(partial(is_idle, self.inner))
 
     async def ready(self, topic: str) -> Any:
         """Return aiokafka's producer when it can take messages for this topic.
@@ -114,7 +122,7 @@ class Producer:
                         raise NotStored(f"nothing can be published: {plain(error)}") from error
                     await asyncio.sleep(TRY_INTERVAL)
                     return None
-                on_new_metadata(inner, self._forget_partitions)
+                on_new_metadata(inner, self._check_partitions)
                 self.inner = inner
         return self.inner
 
@@ -122,15 +130,17 @@ class Producer:
         if self._closed:
             raise Disconnected("the connection is closed")
 
-    def _forget_partitions(self, _: Any) -> None:
-        """There may be more of them now."""
-        self._partitions.clear()
+    def _check_partitions(self, _: Any) -> None:
+        """There may be more of them now, or none."""
+        for topic, partitions in list(self._partitions.items()):
+            if partitions_known(self.inner, topic) != partitions.places:
+                del self._partitions[topic]
 
     def _learn(self, topic: str) -> bool:
-        partitions = partitions_known(self.inner, topic)
-        if partitions:
-            self._partitions[topic] = partitions
-        return bool(partitions)
+        places = partitions_known(self.inner, topic)
+        if places:
+            self._partitions[topic] = Partitions(places)
+        return bool(places)
 
     async def _look_for(self, inner: Any, topic: str) -> None:
         check_topic(topic)

@@ -9,11 +9,11 @@ from typing import Any
 from eventmicro.errors import Disconnected, NotAllPublished
 from eventmicro.message import Message
 from eventmicro_kafka.batches import Batches
-from eventmicro_kafka.confirming import Confirming
-from eventmicro_kafka.driver import Headers, append
-from eventmicro_kafka.errors import KafkaError, late, not_published, producer_is_dead
+from eventmicro_kafka.confirming import Confirming, Outcome
+from eventmicro_kafka.driver import Headers, append, has_room
+from eventmicro_kafka.errors import late, not_published, producer_is_dead
 from eventmicro_kafka.link import Link
-from eventmicro_kafka.producer import TRY_INTERVAL, Producer
+from eventmicro_kafka.producer import Producer
 from eventmicro_kafka.records import to_record
 
 
@@ -31,17 +31,22 @@ class Publisher:
         self._link = link
         self._limit = limit
         self._confirming = Confirming()
+        self._loop = asyncio.get_running_loop()
 
     async def publish(self, message: Message, timeout: float) -> None:
         """See `Broker.publish`."""
+        deadline = self._loop.time() + timeout
         key, headers = to_record(message, self._limit)
         place = self._producer.place(message.subject, key)
         if place is not None and self._link.online:
             inner = self._producer.inner
-            future = append(inner, place, key, message.body, headers)
-            if future is not None and await self._confirmed(inner, future, message.subject, timeout):
-                return
-        await self._publish_slowly(message, key, headers, timeout)
+            batch = append(inner, place, key, message.body, headers)
+            if batch is not None:
+                error = await self._confirming.outcome(batch, deadline)
+                if error is None:
+                    return
+                self._fail(error, inner, message.subject, timeout)
+        await self._publish_slowly(message, key, headers, deadline, timeout)
 
     async def publish_many(self, messages: Sequence[Message], timeout: float) -> None:
         """See `Broker.publish_many`."""
@@ -69,42 +74,34 @@ class Publisher:
         await self._producer.close()
         self._confirming.close()
 
-    async def _confirmed(self, inner: Any, future: asyncio.Future[Any], about: str, timeout: float) -> bool:
-        """Wait until a message is stored; False: it was not, and only because the producer is of no use any more."""
-        try:
-            await self._confirming.wait(future, timeout)
-        except TimeoutError:
-            raise late(about, timeout, sent=True) from None
-        except KafkaError as error:
-            self._producer.retire(
-                inner
-            )  # it has counted the message, the broker has not: the next ones would fail, too
-            if producer_is_dead(error):
-                return False
-            raise not_published(error, about) from error
-        return True
-
-    async def _publish_slowly(self, message: Message, key: bytes | None, headers: Headers, timeout: float) -> None:
+    async def _publish_slowly(
+        self, message: Message, key: bytes | None, headers: Headers, deadline: float, timeout: float
+    ) -> None:
         """Wait for what is missing: the cluster, the producer, the topic, or room."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        while True:
+        error: Outcome = TimeoutError()
+        while error is not None:
             try:
                 async with asyncio.timeout_at(deadline):
-                    inner, future = await self._send(message, key, headers)
+                    inner, batch = await self._append(message, key, headers)
             except TimeoutError:
                 raise late(message.subject, timeout, sent=False) from None
-            if await self._confirmed(inner, future, message.subject, deadline - loop.time()):
-                return
+            error = await self._confirming.outcome(batch, deadline)
+            if error is not None:
+                self._fail(error, inner, message.subject, timeout)
 
-    async def _send(self, message: Message, key: bytes | None, headers: Headers) -> tuple[Any, asyncio.Future[Any]]:
+    async def _append(self, message: Message, key: bytes | None, headers: Headers) -> tuple[Any, asyncio.Future[Any]]:
         while True:
             inner = await self._producer.ready(message.subject)
             place = self._producer.place(message.subject, key)
-            try:
-                return inner, await inner.send(place.topic, message.body, key, place.partition, headers=headers)
-            except KafkaError as error:  # not taken
-                if not (producer_is_dead(error) or error.retriable):
-                    raise not_published(error, message.subject) from error
-                self._producer.retire(inner)
-                await asyncio.sleep(TRY_INTERVAL)
+            batch = append(inner, place, key, message.body, headers)
+            if batch is not None:
+                return inner, batch
+            await has_room(inner, place)
+
+    def _fail(self, error: BaseException, inner: Any, about: str, timeout: float) -> None:
+        """Raise why a message was not confirmed; return where a new producer may send it."""
+        if isinstance(error, TimeoutError):
+            raise late(about, timeout, sent=True)
+        self._producer.retire(inner)  # it has counted the message, the broker has not: the next ones would fail, too
+        if not producer_is_dead(error):
+            raise not_published(error, about) from error

@@ -198,6 +198,23 @@ async def test_a_connection_that_is_cut_comes_back(subject: str, until: Until) -
                 assert publisher.online
 
 
+async def test_many_batches_wait_for_a_broker_that_hangs_for_longer_than_a_request_may_take(
+    subject: str, until: Until
+) -> None:
+    with KafkaServer() as server:
+        url = f"{server.url}?partitions=1&batch_bytes=1000&request_timeout=0.5&ping_interval=1"
+        async with KafkaBroker(url) as broker:
+            await broker.publish(Message(subject, b"first"))
+            server.pause()
+            publishing = asyncio.ensure_future(
+                broker.publish_many([Message(subject, body) for body in numbered(1000)], timeout=30)
+            )
+            await until(lambda: not broker.online)
+            server.resume()
+            await publishing
+        assert (await read_topic(server.url, subject))[1:] == numbered(1000)
+
+
 @pytest.mark.parametrize("fault", ["kill", "pause"])
 async def test_close_is_bounded_whatever_the_broker_does(subject: str, fault: str) -> None:
     with KafkaServer() as server:
@@ -813,6 +830,19 @@ async def test_a_message_over_the_topics_own_limit_fails_alone(kafka_url: str, s
     assert stored[10] == sum(outcome is None for outcome in outcomes)
 
 
+async def test_what_has_no_key_goes_to_all_partitions_a_burst_to_one(kafka_url: str, subject: str) -> None:
+    async with KafkaBroker(f"{kafka_url}?partitions=3") as broker:
+        await broker.publish(Message(subject, b"first"))
+        for burst in range(6):
+            await asyncio.gather(*(broker.publish(Message(subject, b"%d" % burst)) for _ in range(20)))
+    bursts: dict[bytes, Counter[int]] = {}
+    async for record in records_of(kafka_url, subject):
+        bursts.setdefault(record.value, Counter())[record.partition] += 1
+    del bursts[b"first"]
+    assert all(len(burst) == 1 for burst in bursts.values())
+    assert Counter(partition for burst in bursts.values() for partition in burst) == {0: 2, 1: 2, 2: 2}
+
+
 async def test_the_key_chooses_the_partition_as_with_other_clients(kafka_url: str, subject: str) -> None:
     server = kafka_url.removeprefix("kafka://")
     producer = AIOKafkaProducer(bootstrap_servers=server)
@@ -930,6 +960,8 @@ async def make_topic(url: str, name: str, config: dict[str, str] | None = None) 
     admin = AIOKafkaAdminClient(bootstrap_servers=url.removeprefix("kafka://"))
     await admin.start()
     await admin.create_topics([NewTopic(name, 3, 1, topic_configs=config)])
+    while (await admin.describe_topics([name]))[0]["error_code"]:  # it takes the broker a moment
+        await asyncio.sleep(0.01)
     await admin.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from eventmicro_kafka import KafkaSettings, producer
+from eventmicro_kafka import KafkaSettings, batches, producer
 from eventmicro_kafka.batches import Batches
 from eventmicro_kafka.link import Link
 from eventmicro_kafka.producer import Producer
@@ -138,7 +138,9 @@ async def test_a_producer_that_is_made_during_a_close_that_is_cancelled_is_ended
     assert stopped == [inner]
 
 
-async def test_many_messages_go_on_where_their_producer_is_retired_between_two_batches() -> None:
+async def test_many_messages_go_on_where_their_producer_is_retired_between_two_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """`producer.inner` is None meanwhile."""
     sent: list[int] = []
 
@@ -148,23 +150,21 @@ async def test_many_messages_go_on_where_their_producer_is_retired_between_two_b
 
         def close(self) -> None: ...
 
-    class Inner:
-        create_batch = Builder
-
-        async def send_batch(self, batch: Builder, *_: object, **__: object) -> asyncio.Future[None]:
-            sent.append(len(batch))
-            producing.inner = None
-            stored = asyncio.get_running_loop().create_future()
-            stored.set_result(None)
-            return stored
+    async def send(_: object, builder: Builder, __: object) -> asyncio.Future[None]:
+        sent.append(len(builder))
+        producing.inner = None
+        stored = asyncio.get_running_loop().create_future()
+        stored.set_result(None)
+        return stored
 
     async def ready(_: str) -> None:
-        producing.inner = Inner()
+        producing.inner = SimpleNamespace(create_batch=Builder)
 
     def place(*_: object) -> object:
         return TopicPartition("t", 0) if producing.inner else None
 
-    producing: Any = SimpleNamespace(inner=None, ready=ready, place=place)
+    monkeypatch.setattr(batches, "send_batch", send)
+    producing: Any = SimpleNamespace(inner=None, ready=ready, place=place, next_place=place)
     for key in (None, "key"):
         many = Batches(producing, [Message("t", b"x", key=key) for _ in range(3)], 1000, 5.0)
         await many.publish()

@@ -17,6 +17,7 @@ from eventmicro_kafka.errors import not_published
 from eventmicro_kafka.lane import KafkaDelivery, Lane
 from eventmicro_kafka.noise import quieten
 from eventmicro_kafka.parking import Parking
+from eventmicro_kafka.partitions import Partitions
 from eventmicro_kafka.progress import LONGEST, read_progress, write_progress
 from eventmicro_kafka.records import delivery_headers, to_record
 from eventmicro_kafka.retry import Waiting, read_copy, retry_copy
@@ -273,18 +274,41 @@ def test_names_that_it_may_not_have(name: str) -> None:
         check_topic(name)
 
 
-async def test_many_deadlines_are_kept_by_one_timer() -> None:
+async def test_the_messages_of_a_batch_are_confirmed_together_each_within_its_own_time() -> None:
     confirming, loop = Confirming(), asyncio.get_running_loop()
-    late = [loop.create_future() for _ in range(10)]
-    good = [loop.create_future() for _ in range(10)]
-    waits = [asyncio.ensure_future(confirming.wait(future, 0.1)) for future in late]
-    waits += [asyncio.ensure_future(confirming.wait(future, 10.0)) for future in good]
-    await asyncio.sleep(0)
-    for future in good:
-        future.set_result(None)
-    outcomes = await asyncio.gather(*waits, return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [TimeoutError] * 10 + [type(None)] * 10
+    stored, failed, never = (loop.create_future() for _ in range(3))
+    soon, far = loop.time() + 0.1, loop.time() + 60
+    good = [confirming.outcome(stored, far) for _ in range(10)]
+    bad = [confirming.outcome(failed, far) for _ in range(10)]
+    late = [confirming.outcome(never, soon) for _ in range(10)]
+    good[0].cancel()
+    stored.set_result("where it is")
+    failed.set_exception(error := errors.UnknownError())
+    assert await asyncio.gather(*good[1:]) == [None] * 9
+    assert await asyncio.gather(*bad) == [error] * 10
+    assert [type(outcome) for outcome in await asyncio.gather(*late)] == [TimeoutError] * 10
+    never.set_result("too late")
     confirming.close()
+
+
+# -- partitions ------------------------------------------------------------------------------------------------
+
+
+def test_batches_go_to_each_partition_in_its_turn() -> None:
+    partitions = Partitions("abc")
+    taken = [partitions.next(lambda _: True) for _ in range(9)]
+    assert taken[:3] == taken[3:6] == taken[6:]
+    assert set(taken) == set("abc")
+
+
+def test_a_partition_that_is_busy_is_left_out_unless_all_are() -> None:
+    partitions = Partitions("abc")
+    assert {partitions.next(lambda place: place != "b") for _ in range(9)} == {"a", "c"}
+    assert {partitions.next(lambda _: False) for _ in range(3)} == {"a", "b", "c"}
+
+
+def test_who_publishes_little_begins_with_any_partition() -> None:
+    assert {Partitions("abc").next(lambda _: True) for _ in range(200)} == {"a", "b", "c"}
 
 
 def test_known_lines_of_the_driver_are_for_debugging(caplog: pytest.LogCaptureFixture) -> None:
