@@ -20,7 +20,8 @@ class InFlight:
         self._starter = EagerStarter()
         self._tasks: set[Task] = set()
         self._left_alone: set[Task] = set()
-        self._change: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._fewer = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -35,18 +36,24 @@ class InFlight:
 
     def room(self) -> Awaitable[None] | None:
         """None while one more may be started, else what ends as soon as one may."""
-        return None if len(self._tasks) < self._limit else self._next_change()
+        if len(self._tasks) + len(self._left_alone) < self._limit:
+            return None
+        if self._room is None or self._room.done():
+            self._room = asyncio.get_running_loop().create_future()
+        return self._room
 
     def leave_alone(self, message: Context) -> None:
         """Neither wait for the handler of this message nor cancel it: it waits for the end of all others itself."""
         for task in [task for task in self._tasks if context_in(variables_of(task)) is message]:
+            self._tasks.discard(task)
             self._left_alone.add(task)
-            self._drop(task)
+            self._fewer.set()
 
     async def finish(self) -> None:
         """Wait until none is running, but those that are left alone."""
         while self._tasks:
-            await asyncio.wait([self._next_change()])
+            self._fewer.clear()
+            await self._fewer.wait()
 
     async def cut_off(self) -> int:
         """Cancel those that still run and are not left alone, and wait a little for them; how many they were."""
@@ -59,18 +66,10 @@ class InFlight:
         return len(tasks)
 
     def _ended(self, task: Task) -> None:
+        self._tasks.discard(task)
         self._left_alone.discard(task)
-        self._drop(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             report(error)
-
-    def _drop(self, task: Task) -> None:
-        self._tasks.discard(task)
-        if self._change is not None and not self._change.done():
-            self._change.set_result(None)
-
-    def _next_change(self) -> asyncio.Future[None]:
-        """What ends when there is one less."""
-        if self._change is None or self._change.done():
-            self._change = asyncio.get_running_loop().create_future()
-        return self._change
+        self._fewer.set()
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)

@@ -66,7 +66,6 @@ class KeyedSubscriber(Subscriber):
     def __init__(self, work: Work, concurrency: int, key: Pick) -> None:
         super().__init__(work, concurrency)
         self._key = key
-        self._concurrency = concurrency
         self._handled: dict[str, float | None] = {}  # what handlers are at, by id; the delay after which it is wanted
         self._lanes: dict[Hashable, Lane] = {}
         self._ready: deque[tuple[Hashable, Item]] = deque()
@@ -128,7 +127,7 @@ class KeyedSubscriber(Subscriber):
             return
         self._starting = True
         try:
-            while self._ready and len(self.inflight) < self._concurrency:
+            while self._ready and self.inflight.room() is None:
                 key, item = self._ready.popleft()
                 self._start(self._handle_keyed(key, item))
         finally:

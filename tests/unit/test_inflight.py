@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from eventmicro.context import Context, Side, enter_context
 from eventmicro.inflight import InFlight
 
 
@@ -123,6 +124,35 @@ async def test_finish_waits_for_all_also_for_what_begins_meanwhile() -> None:
     await finishing
     assert late.done == 1
     await inflight.cut_off()
+
+
+async def test_what_is_left_alone_is_not_waited_for_nor_cancelled_and_takes_its_room_until_it_ends() -> None:
+    inflight, work, other = InFlight(2), Work(), Work()
+    message = Context(Side.SUBSCRIBER)
+
+    async def with_message() -> None:
+        enter_context(message)
+        await work()
+
+    inflight.start(with_message())
+    inflight.start(other())
+    room = inflight.room()
+    finishing = asyncio.create_task(inflight.finish())
+    await asyncio.sleep(0)
+    inflight.leave_alone(Context(Side.SUBSCRIBER))
+    assert len(inflight) == 2
+    inflight.leave_alone(message)
+    assert (len(inflight), inflight.room()) == (1, room)
+    other.gate.set()
+    await finishing
+    assert await inflight.cut_off() == 0
+    assert (work.running, work.cancelled) == (1, 0)
+    work.gate.set()
+    assert room is not None
+    await room
+    await inflight.finish()
+    while not work.done:
+        await asyncio.sleep(0)
 
 
 async def test_cut_off_cancels_what_runs_waits_for_it_and_says_how_many() -> None:
