@@ -3,7 +3,7 @@
 The server sends a queue's events to the client that it has pinned, and to another when that one asks no more. But an
 event comes again behind those that are on their way already, and those that the former client had not settled come
 again only when its lease runs out. So what has arrived is kept in the order of the stream, and waits
-- after a nack: until that event has come again;
+- after a nack: until that event has come again, or is gone from the stream;
 - after another client was pinned, or the connection lost: until the server counts no event as delivered that is not
   here. What it sent to the lost connection is called back, so that it does not come only when its lease runs out.
 """
@@ -51,6 +51,7 @@ class OrderedSubscription(DurableSubscription):
         self._missing = False  # whether events are awaited that the server counts as delivered
         self._alone = False  # whether they can be nowhere but on their way here, as for this pin all were here once
         self._may_ask_for_one = False
+        self._returning_before: set[int] = set()  # what was awaited after a nack when this was last looked at
         self._looked_at_leases = self._loop.time()
         self._taking_over: asyncio.Task[None] | None = None
 
@@ -143,9 +144,10 @@ class OrderedSubscription(DurableSubscription):
     def _tick(self) -> None:
         self._let_lapse()
         super()._tick()
-        if self._driver is None or not self._driver.is_connected:
+        if self._driver is None or not self._driver.is_connected or self.ended or not self._pin:
             return
-        if self._pin and not self.ended and self._expected == 0:
+        self._look_for_returning()
+        if self._expected == 0:
             # It asks for no event, having enough of them, but an event of one byte, so that it counts as alive.
             self._send_request(self._driver, self._body(1, b',"max_bytes":1'), _SIGN_OF_LIFE)
 
@@ -182,6 +184,13 @@ class OrderedSubscription(DurableSubscription):
         for delivery in self._intake.take_back():
             DurableSubscription.settle(self, delivery, NAK)
 
+    def _look_for_returning(self) -> None:
+        """Have the server asked where one that was nacked does not come again: it may be gone from the stream."""
+        late = self._returning_before & self._intake.returning
+        self._returning_before = set(self._intake.returning)
+        if late and self._taking_over is None:
+            self._look_for_others()
+
     # -- taking over -------------------------------------------------------------------------------------------
 
     def _look_for_others(self) -> None:
@@ -204,6 +213,7 @@ class OrderedSubscription(DurableSubscription):
                 self._missing = bool(info) and self._misses_some(info)
                 if pinned and not self._missing:
                     self._alone = True
+                    self._intake.returning.clear()
                     self._intake.open_gate()
                     return
                 if pinned and self._alone and not called_back:

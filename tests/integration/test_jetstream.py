@@ -834,6 +834,26 @@ async def test_another_goes_on_in_order_when_the_one_that_is_pinned_is_cut_off(u
             await cut_off.close()
 
 
+@pytest.mark.parametrize("gone", ["deleted", "purged", "expired"])
+async def test_one_that_fails_and_is_gone_from_the_stream_holds_up_no_other(gone: str, until: Until) -> None:
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server, "ack_wait=2") as broker, administrator(server.port) as admin:
+            worker = await work(broker, "a", ordered=True, settle=False, prefetch=5)
+            await broker.publish(Message("a", b"fails"))
+            await until(lambda: worker.deliveries)
+            if gone == "deleted":
+                await admin.delete_msg("EVENTS", 1)
+            elif gone == "purged":
+                await admin.purge_stream("EVENTS")
+            else:
+                await admin.update_stream(name="EVENTS", subjects=["a"], max_age=1, duplicate_window=1)
+                while (await admin.stream_info("EVENTS")).state.messages:
+                    pass
+            await worker.deliveries[0].nack()
+            await broker.publish(Message("a", b"next"))
+            await until(lambda: worker.bodies == [b"fails", b"next"])
+
+
 async def test_several_that_fail_come_again_in_order_before_the_rest(until: Until) -> None:
     with NatsServer(jetstream=True) as server:
         async with jetstream(server) as broker:
