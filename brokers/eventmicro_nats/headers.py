@@ -13,6 +13,18 @@ MESSAGE_ID = "Nats-Msg-Id"
 PIN_ID = "Nats-Pin-Id"
 DESCRIPTION = "Description"
 
+# What they say to JetStream holds for the event that they came with; a dead letter of it would be refused under them.
+_ORDERS = (
+    MESSAGE_ID,
+    PIN_ID,
+    "Nats-TTL",
+    "Nats-Rollup",
+    "Nats-Expected-Stream",
+    "Nats-Expected-Last-Msg-Id",
+    "Nats-Expected-Last-Sequence",
+    "Nats-Expected-Last-Subject-Sequence",
+    "Nats-Expected-Last-Subject-Sequence-Subject",
+)
 _CRLF = b"\r\n"
 _PIN = b"\r\n%b:" % PIN_ID.encode()
 _ID_FIRST = b"%b\r\n%b:" % (VERSION, MESSAGE_ID.encode())
@@ -44,8 +56,8 @@ def read_event_headers(raw: bytes) -> dict[str, str] | None:
     if raw.startswith(_ID_FIRST) and raw.count(_CRLF) == (4 if _PIN in raw else 3):
         return None
     headers = read_headers(raw) or {}
-    headers.pop(MESSAGE_ID, None)
-    headers.pop(PIN_ID, None)
+    for name in _ORDERS:
+        headers.pop(name, None)
     return headers or None
 
 

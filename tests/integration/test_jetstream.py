@@ -26,7 +26,15 @@ from nats.js.errors import NotFoundError
 
 from eventmicro.broker import Durable, Subscription
 from eventmicro.client import Client
-from eventmicro.errors import Disconnected, MessageTooLarge, NotAllPublished, NotStored, Unconfirmed, UsageError
+from eventmicro.errors import (
+    Disconnected,
+    MessageTooLarge,
+    NotAllPublished,
+    NotStored,
+    Reject,
+    Unconfirmed,
+    UsageError,
+)
 from eventmicro.message import Delivery, Message
 from eventmicro.service import Service
 from tests.servers import FaultProxy, NatsServer
@@ -951,6 +959,25 @@ async def test_a_server_that_is_away_is_not_told_that_one_is_alive(until: Until)
             await asyncio.sleep(0.5)
             assert broker._driver.pending_data_size <= waiting
             server.start()
+
+
+async def test_a_dead_letter_is_stored_whatever_its_event_was_published_under(until: Until) -> None:
+    service = Service("orders")
+
+    @service.subscribe("orders.placed", dead_letter="dead")
+    async def place(number: int) -> None:
+        raise Reject("never")
+
+    with NatsServer(jetstream=True) as server:
+        await service.start(f"jetstream://127.0.0.1:{server.port}")
+        async with jetstream(server) as broker, administrator(server.port) as admin:
+            dead = await work(broker, "dead", "dead")
+            headers = {"Nats-Expected-Stream": "EVENTS", "Nats-Expected-Last-Sequence": "0", "One": "1"}
+            await admin.publish("orders.placed", b"7", headers=headers)
+            await until(lambda: dead.deliveries)
+            assert dead.deliveries[0].headers is not None
+            assert [name for name in dead.deliveries[0].headers if not name.startswith("Dead-")] == ["One"]
+        await service.stop()
 
 
 # -- the safety net --------------------------------------------------------------------------------------------------

@@ -106,6 +106,7 @@ def test_the_headers_of_an_event_are_its_publishers_alone() -> None:
     assert read_event_headers(b"NATS/1.0\r\nNats-Msg-Id: 7\r\n\r\n") is None
     assert read_event_headers(b"NATS/1.0\r\nNats-Msg-Id: 7\r\nNats-Pin-Id: x\r\n\r\n") is None
     assert read_event_headers(b"NATS/1.0\r\nNats-Msg-Id: 7\r\nOne: 1\r\n\r\n") == {"One": "1"}
+    assert read_event_headers(b"NATS/1.0\r\nNats-Expected-Last-Sequence: 0\r\n\r\n") is None
 
 
 def test_an_error_is_told_from_a_confirmation() -> None:
