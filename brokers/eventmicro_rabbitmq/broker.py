@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,15 +29,15 @@ from eventmicro_rabbitmq.frames import Properties
 from eventmicro_rabbitmq.link import Link
 from eventmicro_rabbitmq.live import LiveSubscription
 from eventmicro_rabbitmq.publisher import Confirm, Publisher
-from eventmicro_rabbitmq.retry import Retries
+from eventmicro_rabbitmq.retry import Retries, check_retry_queues
 from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url
-from eventmicro_rabbitmq.topology import binding_key, check_length, check_supported, dead_exchange
+from eventmicro_rabbitmq.topology import binding_key, check_length, check_name, check_supported, dead_exchange
 
 log = logging.getLogger(__name__)
 
 # How long `flush` and `close` wait for the server, in seconds.
 FLUSH_TIMEOUT = 5.0
-# How long `subscribe` waits for a lost connection, in seconds.
+# How long `subscribe` waits for a lost connection and for the server, in seconds.
 SUBSCRIBE_TIMEOUT = 10.0
 # Headers by which RabbitMQ would send a message to further queues.
 ROUTING_HEADERS = ("CC", "BCC")
@@ -86,6 +87,7 @@ class RabbitBroker:
         self._subscriptions: list[Subscription] = []
         self._changing = asyncio.Lock()
         self._was_online = False
+        self._refused = ""
 
     @property
     def connected(self) -> bool:
@@ -100,7 +102,9 @@ class RabbitBroker:
         async with self._changing:
             if self._publisher is not None:
                 return
-            publishing, consuming = (Link(self.settings, self._on_lost, self._on_back) for _ in range(2))
+            publishing, consuming = (
+                Link(self.settings, self._on_lost, self._on_refused, self._on_back) for _ in range(2)
+            )
             try:
                 await publishing.open()
                 await consuming.open()
@@ -119,13 +123,11 @@ class RabbitBroker:
             subscriptions, self._subscriptions = self._subscriptions, []
             if publisher is None or publishing is None or consuming is None:
                 return
-            try:
-                await self._settle_the_rest(publisher, publishing)
-                await asyncio.gather(*(subscription.close() for subscription in subscriptions))
-            finally:
-                self._publishing = self._consuming = None
-                await asyncio.gather(publishing.close(), consuming.close())
-                await publisher.close()
+            async with AsyncExitStack() as closing:  # each of them, though this is cancelled
+                closing.callback(publisher.close)
+                closing.push_async_callback(self._close_links, publishing, consuming)
+                closing.push_async_callback(_close_all, subscriptions)
+                await self._settle_the_rest(publisher)
 
     async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
         await (await self._send(message, asyncio.get_running_loop().time() + timeout))
@@ -156,17 +158,19 @@ class RabbitBroker:
     async def subscribe(
         self, subject: str, receive: Receive, *, queue: str | None = None, durable: Durable | None = None
     ) -> Subscription:
-        link = self._link()
+        link, publisher = self._link(), self._publisher
         subscription = self._subscription(link, subject, receive, queue, durable)
         try:
-            async with asyncio.timeout(SUBSCRIBE_TIMEOUT):
+            async with asyncio.timeout(SUBSCRIBE_TIMEOUT + self.settings.new_queue_wait):
                 await _open(subscription, link)
         except TimeoutError:
             raise Disconnected(f"subscription to {subject}: RabbitMQ did not answer in time") from None
         except DriverError as error:
             raise translate(error, f"subscription to {subject}") from error
-        self._subscriptions = [s for s in self._subscriptions if not s.ended or isinstance(s, DurableSubscription)]
-        self._subscriptions.append(subscription)
+        if self._publisher is not publisher:
+            await subscription.close()
+            raise Disconnected(f"subscription to {subject}: {self.url} was closed meanwhile")
+        self._subscriptions = [each for each in self._subscriptions if not each.closed] + [subscription]
         return subscription
 
     async def flush(self) -> None:
@@ -175,7 +179,7 @@ class RabbitBroker:
             async with asyncio.timeout(FLUSH_TIMEOUT):
                 await publisher.idle()
                 await close_channel(await open_channel(await link.wait()))
-                for subscription in self._subscriptions:
+                for subscription in self._subscriptions.copy():
                     await subscription.stands()
         except TimeoutError:
             raise Disconnected(f"{self.url}: the server did not answer within {FLUSH_TIMEOUT:g} s") from None
@@ -216,7 +220,11 @@ class RabbitBroker:
         if queue is None:
             raise UsageError(f"subscription to {subject}: a durable one needs a queue")
         check_supported(durable)
-        check_length(queue)
+        check_name(queue, "queue")
+        if durable.dead_letter is not None:
+            check_name(durable.dead_letter, "dead_letter")
+        if self._declarer.makes and not durable.ordered:
+            check_retry_queues(queue)
         dead = dead_exchange(self.settings.exchange)
         return DurableSubscription(subject, queue, durable, receive, link, self._declarer, dead, self._retries.postpone)
 
@@ -230,7 +238,7 @@ class RabbitBroker:
             raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
         return self._publisher
 
-    async def _settle_the_rest(self, publisher: Publisher, link: Link) -> None:
+    async def _settle_the_rest(self, publisher: Publisher) -> None:
         """Wait within bounds until the server has all that was published."""
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
@@ -238,15 +246,29 @@ class RabbitBroker:
         except TimeoutError:
             log.warning("%s: closed before %d messages were confirmed", self.url, len(publisher))
 
+    async def _close_links(self, *links: Link) -> None:
+        self._publishing = self._consuming = None
+        await asyncio.gather(*(link.close() for link in links))
+
     def _on_lost(self, reason: str) -> None:
         if self._was_online:
             self._was_online = False
             log.warning("%s: connection lost, reconnecting: %s", self.url, reason)
 
+    def _on_refused(self, reason: str) -> None:
+        if reason != self._refused:  # it will be refused many times
+            self._refused = reason
+            log.error("%s, trying on", reason)
+
     def _on_back(self) -> None:
         if self.online and not self._was_online:
-            self._was_online = True
-            log.warning("%s: connected again, %d subscriptions are taken up", self.url, len(self._subscriptions))
+            self._was_online, self._refused = True, ""
+            count = sum(not subscription.ended for subscription in self._subscriptions)
+            log.warning("%s: connected again, %d subscriptions are taken up", self.url, count)
+
+
+async def _close_all(subscriptions: list[Subscription]) -> None:
+    await asyncio.gather(*(subscription.close() for subscription in subscriptions))
 
 
 async def _open(subscription: Subscription, link: Link) -> None:
@@ -266,10 +288,11 @@ def _properties(message: Message, id: str) -> Properties:
         return Properties(delivery_mode=2, message_id=id)
     content_type = headers.get(CONTENT_TYPE)
     if content_type is not None:
+        check_length(content_type)
         headers = {name: value for name, value in headers.items() if name != CONTENT_TYPE}
     for name in headers:
         if name in ROUTING_HEADERS:
             raise UsageError(f"{message.subject}: header {name} means further queues to RabbitMQ; name it otherwise")
-        if len(name) > LONGEST_HEADER_NAME:
-            raise UsageError(f"{message.subject}: header {name[:40]}…: names have up to {LONGEST_HEADER_NAME} signs")
+        if len(name.encode()) > LONGEST_HEADER_NAME:
+            raise UsageError(f"{message.subject}: header {name[:40]}…: names have up to {LONGEST_HEADER_NAME} bytes")
     return Properties(delivery_mode=2, message_id=id, content_type=content_type, headers=headers)

@@ -6,8 +6,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from eventmicro_rabbitmq.driver import CALL_TIMEOUT, Channel, Connection, close_channel, end_task
+from pamqp.commands import Basic
+
+from eventmicro_rabbitmq.driver import CALL_TIMEOUT, Channel, Connection, close_channel, end_task, open_channel
 from eventmicro_rabbitmq.errors import DriverError, plain
+from eventmicro_rabbitmq.frames import Properties
 from eventmicro_rabbitmq.link import Link
 
 log = logging.getLogger(__name__)
@@ -25,7 +28,9 @@ class Consumer:
 
     Args:
         name: what it takes from, for the log.
-        start: opens a channel, makes what it needs there and begins to consume.
+        prefetch: how many events that are not settled it may hold.
+        prepare: makes what it needs, and says the queue.
+        take: called for each event.
         on_ended: called when a channel has ended, and all that came on it is lost here.
     """
 
@@ -33,19 +38,22 @@ class Consumer:
         self,
         link: Link,
         name: str,
-        start: Callable[[Connection], Awaitable[Channel]],
+        prefetch: int,
+        prepare: Callable[[Channel], Awaitable[str]],
+        take: Callable[[Basic.Deliver, Properties, bytes], None],
         on_ended: Callable[[], None],
     ) -> None:
         self.channel: Channel | None = None
         self._link = link
         self._name = name
-        self._start = start
+        self._prefetch = prefetch
+        self._prepare = prepare
+        self._take = take
         self._on_ended = on_ended
         self._gone = asyncio.Event()
         self._standing = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._old: Channel | None = None
-        self._left = False
 
     async def open(self, connection: Connection) -> None:
         """Begin to consume.
@@ -64,14 +72,14 @@ class Consumer:
         """Get no more events; those that came can still be settled."""
         await self._stop_keeping()
         channel = self.channel
-        if self._left or channel is None or channel.is_closed or channel.link.lost.done():
+        if channel is None:
             return
-        self._left = True
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 await channel.basic_cancel(TAG)
-        except (TimeoutError, *DriverError) as error:
+        except (TimeoutError, *DriverError) as error:  # after which aiormq closes the channel
             log.warning("%s: left without the server's answer: %s", self._name, plain(error))
+            channel.end(error)
 
     async def close(self) -> None:
         """End the channel, when the server has got all settlements."""
@@ -86,18 +94,25 @@ class Consumer:
             await end_task(self._keeper)
 
     async def _begin(self, connection: Connection) -> None:
-        self._gone.clear()
-        channel = await self._start(connection)
-        self.channel = channel
+        channel = await open_channel(connection)
+        try:
+            queue = await self._prepare(channel)
+            self._gone.clear()
+            self.channel = channel
+            channel.on_deliver = self._take
+            channel.on_ended = self._ended
+            async with asyncio.timeout(CALL_TIMEOUT):
+                await channel.basic_qos(prefetch_count=self._prefetch)
+                await channel.basic_consume(queue, _never_called, consumer_tag=TAG)
+            if channel.why_ended is not None:
+                raise channel.why_ended
+        except BaseException:
+            await close_channel(channel)
+            raise
         self._standing.set()
-        channel.on_cancelled = lambda: self._ended(channel)
-        channel.closing.add_done_callback(lambda _: self._ended(channel))
-        connection.lost.add_done_callback(lambda _: self._ended(channel))
 
-    def _ended(self, channel: Channel) -> None:
-        if channel is not self.channel:
-            return
-        self.channel, self._old = None, channel
+    def _ended(self, why: BaseException) -> None:
+        self.channel, self._old = None, self.channel
         self._standing.clear()
         self._on_ended()
         self._gone.set()
@@ -107,30 +122,24 @@ class Consumer:
             await self._gone.wait()
             old, self._old = self._old, None
             if old is not None and not old.link.lost.done():
-                why = plain(old.why_closed) if old.is_closed else "the queue was deleted, or has moved"
+                why = plain(old.why_ended or ConnectionError("closed"))
                 log.warning("%s: RabbitMQ has ended the consumer, taking it up again: %s", self._name, why)
                 await close_channel(old)
             await self._begin_again()
 
     async def _begin_again(self) -> None:
-        wait = FIRST_WAIT
+        wait, said = FIRST_WAIT, ""
         while True:
             connection = await self._link.wait()
             try:
                 await self._begin(connection)
                 return
             except Exception as error:  # it may be mended yet
-                if not connection.lost.done():
-                    log.error("%s: cannot consume, trying on: %s", self._name, plain(error))
+                if not connection.lost.done() and plain(error) != said:
+                    said = plain(error)
+                    log.error("%s: cannot consume, trying on: %s", self._name, said)
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT)
-
-
-async def consume(channel: Channel, queue: str, prefetch: int) -> None:
-    """Have the server send up to `prefetch` unsettled events of a queue, from now on."""
-    async with asyncio.timeout(CALL_TIMEOUT):
-        await channel.basic_qos(prefetch_count=prefetch)
-        await channel.basic_consume(queue, _never_called, consumer_tag=TAG)
 
 
 async def _never_called(_: object) -> None:

@@ -26,6 +26,7 @@ from yarl import URL
 
 from eventmicro.errors import ConnectionFailed, UsageError
 from eventmicro_rabbitmq.errors import DriverError, is_final, plain
+from eventmicro_rabbitmq.frames import close_frame
 from eventmicro_rabbitmq.settings import RabbitSettings
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,10 @@ class Transport(aiormq.connection.TransportFactory):
 
     async def create(self, url: URL, **_: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         hostname = (self._hostname or url.host) if self._context else None
+        # How long a peer that is silent may hold up the end of TLS.
+        bound = CLOSE_TIMEOUT if self._context else None
         reader, self.writer = await asyncio.open_connection(
-            url.host, url.port, ssl=self._context, server_hostname=hostname, limit=BUFFER
+            url.host, url.port, ssl=self._context, server_hostname=hostname, ssl_shutdown_timeout=bound, limit=BUFFER
         )
         return reader, self.writer
 
@@ -82,6 +85,7 @@ class Connection(aiormq.connection.Connection):
         self.unblocked.set()
         self._transport = transport
         self._outgoing: list[bytes] = []
+        self._outgoing_size = 0
         self._numbers = count()
 
     def new_number(self) -> int:
@@ -100,14 +104,17 @@ class Connection(aiormq.connection.Connection):
             return super().create_task(coro)
 
     def send(self, frames: bytes) -> None:
-        """Send whole frames; what is sent in one turn of the event loop travels in one piece."""
+        """Send whole frames; what is sent in one turn of the event loop travels in one piece, unless it is much."""
         if not self._outgoing:
             self.loop.call_soon(self.send_now)
         self._outgoing.append(frames)
+        self._outgoing_size += len(frames)
+        if self._outgoing_size > BUFFER:  # from now on `is_full` counts it
+            self.send_now()
 
     def send_now(self) -> None:
         """Send what waits for the end of this turn."""
-        frames, self._outgoing = self._outgoing, []
+        frames, self._outgoing, self._outgoing_size = self._outgoing, [], 0
         writer = self._transport.writer
         if frames and writer is not None and not writer.is_closing():
             writer.write(b"".join(frames))
@@ -143,6 +150,11 @@ class Connection(aiormq.connection.Connection):
     def _on_reader_done(self, task: asyncio.Task[Any]) -> None:
         if not self.lost.done():
             self.lost.set_result("no heartbeat" if task.cancelled() else plain(task.exception() or EOFError("closed")))
+        self.blocked = ""
+        self.unblocked.set()  # who waits for it is to go on with the next connection
+        channels: list[Any] = list(self.channels.values())
+        for channel in channels:
+            channel.end(ConnectionError(self.lost.result()))
         super()._on_reader_done(task)
 
     async def _Connection__handle_connection_blocked(self, frame: commands.Connection.Blocked) -> None:  # noqa: N802
@@ -206,15 +218,20 @@ def _nothing(*_: Any) -> None:
 
 
 class Channel(aiormq.channel.Channel):
-    """A channel that calls back, at once and in order, for each frame that concerns messages."""
+    """A channel that calls back, at once and in order, for each frame that concerns messages, and when it has ended.
+
+    on_ended: called once, with the reason, before the server hears of the end: what is sent behind that costs the
+    connection. Nothing else is called after it.
+    """
 
     def __init__(self, connection: Connection, number: int, *, confirms: bool) -> None:
         super().__init__(connection, number, publisher_confirms=confirms, frame_buffer=FRAMES)
         self.link = connection
+        self.why_ended: BaseException | None = None
         self.on_deliver: Callable[[Basic.Deliver, Basic.Properties, bytes], None] = _nothing
         self.on_confirm: Callable[[Basic.Ack | Basic.Nack], None] = _nothing
         self.on_return: Callable[[Basic.Return, Basic.Properties], None] = _nothing
-        self.on_cancelled: Callable[[], None] = _nothing
+        self.on_ended: Callable[[BaseException], None] = _nothing
 
     def create_task(self, coro: Any) -> Any:
         with ours():
@@ -224,16 +241,36 @@ class Channel(aiormq.channel.Channel):
     def frame_max(self) -> int:
         return int(self.link.connection_tune.frame_max) or 131_072
 
-    @property
-    def why_closed(self) -> BaseException:
-        """What ended it."""
-        if self._close_exception is not None:
-            return self._close_exception
-        return ConnectionError(self.link.lost.result() if self.link.lost.done() else "the channel is closed")
+    def end(self, why: BaseException) -> None:
+        """Send what was sent on it, and call back no more."""
+        if self.why_ended is not None:
+            return
+        self.why_ended = why
+        self.link.send_now()
+        self.on_deliver = self.on_confirm = self.on_return = _nothing
+        self.on_ended(why)
+
+    def ask_to_close(self) -> None:
+        """Ask the server to close it, unless that was done: a second time would cost the connection.
+
+        aiormq would ask again where it does not get the answer in time, or is cancelled.
+        """
+        inside: Any = self
+        if not inside._Channel__close_event.is_set():
+            inside._Channel__close_event.set()
+            self.link.send(close_frame(self.number))
 
     async def rpc(self, frame: Any, timeout: float | None = None) -> Any:
         with cancelled_by_us_only():
             return await super().rpc(frame, timeout=timeout)
+
+    async def _on_close(self, exc: Any = None) -> None:
+        self.end(exc if isinstance(exc, BaseException) else ConnectionError("the channel is closed"))
+        await super()._on_close(exc)
+
+    async def _on_close_frame(self, frame: Any) -> None:
+        self.end(aiormq.channel.exception_by_code(frame))
+        await super()._on_close_frame(frame)
 
     async def _on_deliver_frame(self, frame: Basic.Deliver) -> None:
         properties, body = await self._read_message()
@@ -252,7 +289,7 @@ class Channel(aiormq.channel.Channel):
     async def _on_cancel_frame(self, frame: Basic.CancelOk | Basic.Cancel) -> None:
         await super()._on_cancel_frame(frame)
         if isinstance(frame, Basic.Cancel):
-            self.on_cancelled()
+            self.end(ConnectionError("the queue was deleted, or has moved"))
 
     async def _read_message(self) -> tuple[Basic.Properties, bytes]:
         header: Any = await self._get_frame()
@@ -298,13 +335,10 @@ async def open_channel(connection: Connection, *, confirms: bool = False) -> Cha
 
 async def close_channel(channel: Channel) -> None:
     """Close it when the server has got all that was sent on it; where it does not answer, leave it."""
-    channel.link.send_now()
-    if channel.is_closed or channel.link.lost.done():
-        return
-    with suppress(TimeoutError, *DriverError):
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            with cancelled_by_us_only():
-                await channel.close()
+    channel.end(ConnectionError("closed"))
+    if not channel.is_closed and not channel.link.lost.done():
+        channel.ask_to_close()
+        await asyncio.wait([channel.closing], timeout=CLOSE_TIMEOUT)
 
 
 @asynccontextmanager
@@ -321,17 +355,23 @@ async def borrowed_channel(connection: Connection) -> AsyncIterator[Channel]:
 async def connect(settings: RabbitSettings) -> Connection:
     """Connect to the first node that answers, within `settings.connect_timeout`, trying again where that may help.
 
+    Each node may take its share of that time, so that one which hangs leaves some to the others.
+
     Raises:
         ConnectionFailed: no node answered in time, or it refused; nothing is left open.
     """
     context = settings.ssl_context()
+    share = settings.connect_timeout / len(settings.servers)
     last: BaseException | None = None
     try:
         async with asyncio.timeout(settings.connect_timeout):
             while True:
                 for server in settings.servers:
                     try:
-                        return await _try_once(settings, server, context)
+                        async with asyncio.timeout(share):
+                            return await _try_once(settings, server, context)
+                    except TimeoutError:
+                        last = ConnectionError(f"{server} does not answer")
                     except DriverError as error:
                         last = error
                 if last is not None and is_final(last):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from pamqp.commands import Basic
 
 from eventmicro.broker import Durable, Receive
-from eventmicro_rabbitmq import frames
-from eventmicro_rabbitmq.consumer import Consumer, consume
+from eventmicro_rabbitmq.consumer import LEAVE_TIMEOUT, Consumer
 from eventmicro_rabbitmq.declare import Declarer
-from eventmicro_rabbitmq.driver import Channel, Connection, open_channel
-from eventmicro_rabbitmq.frames import Properties
+from eventmicro_rabbitmq.driver import Channel, Connection
+from eventmicro_rabbitmq.frames import Properties, ack_frame, nack_frame
 from eventmicro_rabbitmq.incoming import RabbitDelivery, read_event
 from eventmicro_rabbitmq.intake import Intake
 from eventmicro_rabbitmq.link import Link
@@ -60,18 +59,27 @@ class DurableSubscription:
         self._declarer = declarer
         self._dead_exchange = dead_exchange
         self._postpone = postpone
-        self._consumer = Consumer(link, f"queue {queue}", self._start, self._lapse)
+        self._consumer = Consumer(link, f"queue {queue}", durable.prefetch, self._prepare, self._take, self._lapse)
         self._intake: Intake[RabbitDelivery] = Intake(receive)
-        self._channel: Channel | None = None
-        self._unsettled: dict[int, RabbitDelivery] = {}
+        self._unsettled: dict[int, RabbitDelivery] = {}  # by tag, in the order in which they came
         self._acked: list[int] = []
-        self._nacked: list[int] = []
-        self._kept_back: list[int] = []
+        self._nacked: list[RabbitDelivery] = []  # to be given back, and unsettled until then
+        self._holds_nacks = False
+        self._later: dict[int, asyncio.TimerHandle] = {}
         self._order = 0
         self._returning: list[RabbitDelivery] = []
         self._returned: list[RabbitDelivery] = []
+        self._complete = asyncio.Event()  # nothing is waited for that is to come again
+        self._complete.set()
         self._no_return: asyncio.TimerHandle | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._left = asyncio.Event()
+        self._idle = asyncio.Event()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended, and nothing of it is to be settled any more."""
+        return self._ending is not None and self._ending.done()
 
     async def open(self, connection: Connection) -> None:
         await self._consumer.open(connection)
@@ -82,59 +90,41 @@ class DurableSubscription:
             await self._consumer.stands()
 
     async def drain(self) -> None:
-        if self.ended:
-            return
-        self.ended = True
-        if self._durable.ordered:  # the queue goes to the next instance when this one has settled all it works on
-            self._intake.hold()
-        else:
-            await self._consumer.leave()
-            for delivery in self._intake.take_back():
-                self._requeue(delivery)
-            self._send_nacks()
-        if self._is_idle():
-            await self.close()
+        self._end_at_last()
+        await self._left.wait()
 
     async def close(self) -> None:
         """End it; what is not settled goes back into the queue."""
-        self.ended = True
         self._intake.close()
-        self._stop_awaiting()
-        self._send_acks()
-        # With the channel's end all that is not settled goes back, and so only once; no ack of several may hold it.
-        self._kept_back, self._nacked = self._nacked, []
-        if self._durable.ordered:
-            self._requeue_in_order()
-        else:
-            await self._consumer.leave()  # which RabbitMQ answers when it has worked off what was acked
-        await self._consumer.close()
-        self._lapse()
-        if self._closing is not None and self._closing is not asyncio.current_task():
-            await asyncio.wait([self._closing])
+        self._idle.set()  # nobody is waited for
+        await asyncio.wait([self._end_at_last()])
 
     def ack(self, delivery: RabbitDelivery) -> None:
-        if self._settle(delivery):
-            if not self._acked:
-                asyncio.get_running_loop().call_soon(self._send_acks)
-            self._acked.append(delivery.tag)
-            self._end_if_idle()
+        if not self._holds(delivery):
+            return
+        del self._unsettled[delivery.tag]
+        if not self._acked:
+            asyncio.get_running_loop().call_soon(self._send_acks)
+        self._acked.append(delivery.tag)
+        self._look_whether_idle()
 
     async def nack(self, delivery: RabbitDelivery, delay: float) -> None:
         if delay <= 0:
             self._requeue(delivery)
-        elif self._durable.ordered or not self._declarer.makes:
-            self._requeue_later(delivery, delay)
-        elif await self._postpone(self.queue, delivery, delay):
-            self.ack(delivery)
-        else:
-            self._requeue_later(delivery, delay)
+            return
+        stored = False
+        try:
+            if self._declarer.makes and not self._durable.ordered:
+                stored = await self._postpone(self.queue, delivery, delay)
+        finally:  # cancelled, too
+            if stored:
+                self.ack(delivery)
+            else:
+                self._requeue_later(delivery, delay)
 
-    async def _start(self, connection: Connection) -> Channel:
-        await self._declarer.durable_queue(connection, self.subject, self.queue, self._durable)
-        self._channel = channel = await open_channel(connection)
-        channel.on_deliver = self._take
-        await consume(channel, self.queue, self._durable.prefetch)
-        return channel
+    async def _prepare(self, channel: Channel) -> str:
+        await self._declarer.durable_queue(channel.link, self.subject, self.queue, self._durable)
+        return self.queue
 
     def _take(self, frame: Basic.Deliver, properties: Properties, body: bytes) -> None:
         delivery = read_event(frame, properties, body, self, self.queue, self._dead_exchange)
@@ -145,58 +135,59 @@ class DurableSubscription:
         delivery.order = self._order
         self._intake.take(delivery)
 
-    def _settle(self, delivery: RabbitDelivery) -> bool:
-        """Whether it could still be settled, and now is."""
-        if self._unsettled.get(delivery.tag) is not delivery:
-            return False
-        del self._unsettled[delivery.tag]
-        return True
-
     def _requeue(self, delivery: RabbitDelivery) -> None:
         """Give it back to RabbitMQ, which delivers it before all that is behind it in the queue."""
-        if self._settle(delivery):
-            delivery.holder = None
-            if not self._nacked:
-                asyncio.get_running_loop().call_later(NACK_AFTER, self._send_nacks)
-            self._nacked.append(delivery.tag)
-            if self._durable.ordered and not self.ended:
-                self._await_return(delivery)
-            self._end_if_idle()
+        self._later.pop(delivery.tag, None)
+        if not self._holds(delivery):
+            return
+        delivery.holder = None
+        if not self._nacked:
+            asyncio.get_running_loop().call_later(NACK_AFTER, self._send_nacks)
+        self._nacked.append(delivery)
+        if self._durable.ordered and not self.ended:
+            self._await_return(delivery)
+        self._look_whether_idle()
+
+    def _requeue_later(self, delivery: RabbitDelivery, delay: float) -> None:
+        if self._holds(delivery):
+            self._later[delivery.tag] = asyncio.get_running_loop().call_later(delay, self._requeue, delivery)
+
+    def _holds(self, delivery: RabbitDelivery) -> bool:
+        """Whether it is still to be settled; else RabbitMQ has taken it back."""
+        return self._unsettled.get(delivery.tag) is delivery
 
     def _send_acks(self) -> None:
         """Send those of this turn of the event loop; where nothing before them is unsettled, they are one frame."""
         acked, self._acked = self._acked, []
-        channel = self._channel
+        channel = self._consumer.channel
         if channel is None or not acked:
             return
-        unsettled = min([*itertools.islice(self._unsettled, 1), *self._nacked, *self._kept_back], default=math.inf)
+        unsettled = next(iter(self._unsettled), math.inf)
         together = [tag for tag in acked if tag < unsettled]
         if together:
-            channel.link.send(frames.ack(channel.number, max(together), multiple=True))
+            channel.link.send(ack_frame(channel.number, max(together), multiple=True))
         for tag in acked:
             if tag > unsettled:
-                channel.link.send(frames.ack(channel.number, tag))
+                channel.link.send(ack_frame(channel.number, tag))
 
     def _send_nacks(self) -> None:
+        if self._holds_nacks:
+            return
         nacked, self._nacked = self._nacked, []
-        if self._channel is not None:
-            for tag in nacked:
-                self._channel.link.send(frames.nack(self._channel.number, tag))
+        for delivery in nacked:
+            del self._unsettled[delivery.tag]
+        self._send_back(nacked)
 
-    def _requeue_later(self, delivery: RabbitDelivery, delay: float) -> None:
-        asyncio.get_running_loop().call_later(delay, self._requeue, delivery)
-
-    def _requeue_in_order(self) -> None:
-        """What was nacked once is behind what came after it, when RabbitMQ takes all back by itself."""
-        in_order = sorted(self._unsettled.values(), key=lambda delivery: delivery.order)
-        if [delivery.tag for delivery in in_order] != list(self._unsettled):
-            for delivery in in_order:
-                self._requeue(delivery)
-            self._send_nacks()
+    def _send_back(self, deliveries: list[RabbitDelivery]) -> None:
+        channel = self._consumer.channel
+        if channel is not None:
+            for delivery in deliveries:
+                channel.link.send(nack_frame(channel.number, delivery.tag))
 
     def _await_return(self, delivery: RabbitDelivery) -> None:
         """Hand over nothing until this event has come again."""
         self._returning.append(delivery)
+        self._complete.clear()
         self._intake.hold()
         if self._no_return is None:
             loop = asyncio.get_running_loop()
@@ -230,15 +221,18 @@ class DurableSubscription:
     def _stop_awaiting(self) -> None:
         self._returning.clear()
         self._returned.clear()
+        self._complete.set()
         if self._no_return is not None:
             self._no_return.cancel()
             self._no_return = None
 
     def _lapse(self) -> None:
         """The channel has ended: RabbitMQ has taken back all that was not settled."""
-        self._channel = None
         self._acked.clear()
         self._nacked.clear()
+        for timer in self._later.values():
+            timer.cancel()
+        self._later.clear()
         unsettled, self._unsettled = self._unsettled, {}
         for delivery in unsettled.values():
             delivery.lapsed = True
@@ -246,12 +240,55 @@ class DurableSubscription:
         self._intake.take_back()
         if self._returning:
             self._stop_awaiting()
-            self._intake.go_on()
+            if not self.ended:
+                self._intake.go_on()
+        self._look_whether_idle()
 
-    def _is_idle(self) -> bool:
-        """Whether nobody works on an event of it."""
-        return len(self._unsettled) <= len(self._intake)
+    def _end_at_last(self) -> asyncio.Task[None]:
+        """Take no more, and end when nobody works on an event of it; it is done though nobody waits for it."""
+        if self._ending is None:
+            self.ended = self._holds_nacks = True
+            self._intake.hold()
+            self._expect_only_what_was_sent_back()
+            self._ending = asyncio.create_task(self._end(), name=f"eventmicro rabbitmq leave {self.queue}")
+        return self._ending
 
-    def _end_if_idle(self) -> None:
-        if self.ended and self._closing is None and self._is_idle():
-            self._closing = asyncio.create_task(self.close(), name=f"eventmicro rabbitmq leave {self.queue}")
+    async def _end(self) -> None:
+        self._send_acks()
+        if not self._durable.ordered:  # an ordered queue goes to the next instance when all here is settled
+            await self._consumer.leave()  # which RabbitMQ answers when it has worked off what was acked
+            for delivery in self._intake.take_back():
+                self._requeue(delivery)
+            self._holds_nacks = False
+            self._send_nacks()
+        self._look_whether_idle()
+        if not self._idle.is_set():
+            self._left.set()
+            await self._idle.wait()
+        self._send_acks()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await self._complete.wait()
+        self._stop_awaiting()
+        self._send_back_in_order()
+        await self._consumer.close()
+        self._left.set()
+
+    def _expect_only_what_was_sent_back(self) -> None:
+        """The rest of what was nacked stays here until the end."""
+        kept = {delivery.tag for delivery in self._nacked}
+        self._returning = [delivery for delivery in self._returning if delivery.tag not in kept]
+        if not self._returning:
+            self._complete.set()
+
+    def _send_back_in_order(self) -> None:
+        """With the channel's end RabbitMQ takes all back as it came, and what was nacked once came after the others."""
+        in_order = sorted(self._unsettled.values(), key=lambda delivery: delivery.order)
+        if [delivery.tag for delivery in in_order] != list(self._unsettled):
+            self._send_back(in_order)
+
+    def _look_whether_idle(self) -> None:
+        """Where it ends: is nobody at work on an event of it?"""
+        given_back = len(self._intake) + len(self._nacked) + len(self._returned)
+        if self.ended and len(self._unsettled) <= given_back:
+            self._idle.set()

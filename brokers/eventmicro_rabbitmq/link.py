@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from eventmicro.errors import ConnectionFailed, Disconnected
 from eventmicro_rabbitmq.driver import Connection, connect, end_task
+from eventmicro_rabbitmq.errors import is_final
 from eventmicro_rabbitmq.settings import RabbitSettings
 
 log = logging.getLogger(__name__)
@@ -23,13 +24,22 @@ class Link:
 
     Args:
         on_lost: called with the reason when the connection is lost.
+        on_refused: called with the reason where the server refuses another one.
         on_back: called when it stands again.
     """
 
-    def __init__(self, settings: RabbitSettings, on_lost: Callable[[str], None], on_back: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: RabbitSettings,
+        on_lost: Callable[[str], None],
+        on_refused: Callable[[str], None],
+        on_back: Callable[[], None],
+    ) -> None:
         self._settings = settings
         self._on_lost = on_lost
+        self._on_refused = on_refused
         self._on_back = on_back
+        self._closed = False
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self.connection: Connection | None = None
@@ -44,26 +54,29 @@ class Link:
         self._keeper = asyncio.create_task(self._keep(), name="eventmicro rabbitmq reconnect")
 
     async def close(self) -> None:
-        connection, self.connection = self.connection, None
-        if self._keeper is not None:
-            await end_task(self._keeper)
-        if connection is not None:
-            await connection.end()
+        """End it; who waits for the connection is told."""
+        self._closed = True
+        self._up.set()
+        try:
+            if self._keeper is not None:
+                await end_task(self._keeper)
+        finally:
+            connection, self.connection = self.connection, None
+            if connection is not None:
+                await connection.end()
 
-    async def wait(self, timeout: float | None = None) -> Connection:
+    async def wait(self) -> Connection:
         """The connection, as soon as it stands.
 
         Raises:
-            Disconnected: it did not within `timeout` seconds.
+            Disconnected: it was closed.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                while self.connection is None or self.connection.lost.done():
-                    self._up.clear()
-                    await self._up.wait()
-        except TimeoutError:
-            raise Disconnected("RabbitMQ is away; the connection is being re-made") from None
-        return self.connection
+        while (connection := self.connection) is None or connection.lost.done():
+            if self._closed:
+                raise Disconnected("the connection was closed")
+            self._up.clear()
+            await self._up.wait()
+        return connection
 
     @property
     def online(self) -> bool:
@@ -76,12 +89,11 @@ class Link:
     async def _keep(self) -> None:
         clock = asyncio.get_running_loop().time
         wait = 0.0
-        while self.connection is not None:
+        while (connection := self.connection) is not None:
             since = clock()
-            reason = await asyncio.shield(self.connection.lost)
-            self._on_lost(reason)
-            lost, self.connection = self.connection, None
-            await lost.end()
+            self._on_lost(await asyncio.shield(connection.lost))
+            self.connection = None
+            await connection.end()
             wait = self._longer(wait) if clock() - since < SHORT_LIFE else 0.0
             await asyncio.sleep(wait)
             self._stands(await self._connect_again())
@@ -92,8 +104,9 @@ class Link:
         while True:
             try:
                 return await connect(self._settings)
-            except ConnectionFailed as error:  # what is refused may be mended yet
-                log.info("%s", error)
+            except ConnectionFailed as error:
+                if error.__cause__ is not None and is_final(error.__cause__):  # it may be mended yet
+                    self._on_refused(str(error))
             except Exception:
                 log.exception("connecting to RabbitMQ again failed, trying on")
             wait = self._longer(wait)

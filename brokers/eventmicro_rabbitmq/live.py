@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+
 from pamqp.commands import Basic
 
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
-from eventmicro_rabbitmq import frames
-from eventmicro_rabbitmq.consumer import Consumer, consume
+from eventmicro_rabbitmq.consumer import Consumer
 from eventmicro_rabbitmq.declare import Declarer
-from eventmicro_rabbitmq.driver import Channel, Connection, open_channel
-from eventmicro_rabbitmq.frames import Properties
+from eventmicro_rabbitmq.driver import Channel, Connection
+from eventmicro_rabbitmq.frames import Properties, ack_frame
 from eventmicro_rabbitmq.incoming import read_headers
 from eventmicro_rabbitmq.intake import Intake
 from eventmicro_rabbitmq.link import Link
 
-# How many events wait on this side; the others wait in the server.
+log = logging.getLogger(__name__)
+
+# How many events of a connection wait on this side; the others wait in the server. As many may wait from those before.
 PREFETCH = 500
 
 
@@ -31,19 +34,19 @@ class LiveSubscription:
     """A queue that goes with its last consumer.
 
     Where it is slow its events wait in the server, up to `pending_messages` of the settings; then the server drops the
-    oldest, which it tells nobody: `dropped` stays 0.
+    oldest, which it tells nobody: `dropped` counts only what connections that were lost have left here.
     """
-
-    dropped = 0
 
     def __init__(self, subject: str, queue: str | None, receive: Receive, link: Link, declarer: Declarer) -> None:
         self.subject = subject
         self.queue = queue
+        self.dropped = 0
         self.ended = False
+        self.closed = False
         self._declarer = declarer
-        self._consumer = Consumer(link, f"subscription to {subject}", self._start, self._forget)
+        name = f"subscription to {subject}"
+        self._consumer = Consumer(link, name, PREFETCH, self._prepare, self._take, self._forget)
         self._intake: Intake[LiveDelivery] = Intake(receive, self._ack)
-        self._channel: Channel | None = None
 
     async def open(self, connection: Connection) -> None:
         await self._consumer.open(connection)
@@ -64,16 +67,14 @@ class LiveSubscription:
             await self.close()
 
     async def close(self) -> None:
+        """End it; what was not handed over is gone."""
         self.ended = True
         self._intake.close()
         await self._consumer.close()
+        self.closed = True
 
-    async def _start(self, connection: Connection) -> Channel:
-        self._channel = channel = await open_channel(connection)
-        queue = await self._declarer.live_queue(channel, self.subject, self.queue)
-        channel.on_deliver = self._take
-        await consume(channel, queue, PREFETCH)
-        return channel
+    async def _prepare(self, channel: Channel) -> str:
+        return await self._declarer.live_queue(channel, self.subject, self.queue)
 
     def _take(self, frame: Basic.Deliver, properties: Properties, body: bytes) -> None:
         delivery = LiveDelivery(frame.routing_key or "", body, read_headers(properties))
@@ -85,12 +86,18 @@ class LiveSubscription:
 
     def _ack(self, delivery: LiveDelivery) -> None:
         """Before it is handed over, so that nobody gets it twice."""
-        if delivery.tag and self._channel is not None:
-            self._channel.link.send(frames.ack(self._channel.number, delivery.tag))
+        channel = self._consumer.channel
+        if delivery.tag and channel is not None:
+            channel.link.send(ack_frame(channel.number, delivery.tag))
 
     def _forget(self) -> None:
         """The channel has ended. Events of a shared queue went back into it, the others are only here."""
-        for delivery in self._intake.take_back():
+        waiting = self._intake.take_back()
+        if self.queue is not None:
+            return
+        if (too_many := len(waiting) - PREFETCH) > 0:
+            self.dropped += too_many
+            log.warning("subscription to %s is too slow: %d events dropped", self.subject, too_many)
+        for delivery in waiting[-PREFETCH:]:
             delivery.tag = 0
-            if self.queue is None:
-                self._intake.take(delivery)
+            self._intake.take(delivery)

@@ -10,10 +10,9 @@ from itertools import count
 from pamqp.commands import Basic
 
 from eventmicro.errors import Disconnected, NotStored, TransportError, Unconfirmed
-from eventmicro_rabbitmq import frames
 from eventmicro_rabbitmq.driver import Channel, Connection, open_channel
 from eventmicro_rabbitmq.errors import DriverError, plain, translate, why_not_stored
-from eventmicro_rabbitmq.frames import Properties
+from eventmicro_rabbitmq.frames import Properties, publish_frames
 from eventmicro_rabbitmq.link import Link
 
 # How often overdue messages are looked for, in seconds.
@@ -41,6 +40,7 @@ class Confirm(asyncio.Future[None]):
             self.set_result(None)
         else:
             self.set_exception(error)
+            self.exception()  # who waits for several may be gone
 
 
 class Publisher:
@@ -80,14 +80,14 @@ class Publisher:
             deadline: until when to try, in the event loop's time.
 
         Raises:
-            Disconnected, NotStored, UsageError: it was not sent.
+            Disconnected, NotStored, MessageTooLarge, UsageError: it was not sent.
         """
         channel = self._channel
-        if channel is None or channel.link.blocked or channel.link.is_full or channel.is_closed:
+        if channel is None or channel.link.blocked or channel.link.is_full:
             channel = await self._room(key, deadline)
         confirm = Confirm(key, properties.message_id or "", deadline)
         number = channel.number
-        data = frames.publish(number, exchange, key, properties, body, mandatory, channel.frame_max)
+        data = publish_frames(number, exchange, key, properties, body, mandatory, channel.frame_max)
         self._tag += 1
         self._waiting[self._tag] = confirm
         channel.link.send(data)
@@ -96,11 +96,11 @@ class Publisher:
         return confirm
 
     async def idle(self) -> None:
-        """Return when nothing is on its way any more."""
-        while self._waiting:
+        """Return when nothing is on its way any more of what is now."""
+        if self._waiting:
             await asyncio.wait(list(self._waiting.values()))
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Let go of what is still on its way."""
         if self._sweep is not None:
             self._sweep.cancel()
@@ -115,7 +115,7 @@ class Publisher:
                 while True:
                     connection = await link.wait()
                     channel = self._channel
-                    if channel is None or channel.is_closed or channel.link is not connection:
+                    if channel is None:
                         await self._open(connection)
                     elif connection.blocked:
                         await connection.unblocked.wait()
@@ -135,8 +135,7 @@ class Publisher:
     async def _open(self, connection: Connection) -> None:
         """Open the channel, unless another one does just now."""
         async with self._opening:
-            channel = self._channel
-            if channel is not None and not channel.is_closed and channel.link is connection:
+            if self._channel is not None:
                 return
             try:
                 await self._prepare(connection)
@@ -148,16 +147,15 @@ class Publisher:
             self._use(channel)
 
     def _use(self, channel: Channel) -> None:
-        channel.on_confirm = self._on_confirm
-        channel.on_return = self._on_return
-        channel.closing.add_done_callback(lambda _: self._on_closed(channel))
-        channel.link.lost.add_done_callback(lambda _: self._on_closed(channel))
-        self._channel, self._tag = channel, 0
+        if channel.why_ended is None:
+            channel.on_confirm = self._on_confirm
+            channel.on_return = self._on_return
+            channel.on_ended = self._on_ended
+            self._channel, self._tag = channel, 0
 
-    def _on_closed(self, channel: Channel) -> None:
-        if channel is self._channel:
-            self._channel = None
-            self._fail_all(channel.why_closed)
+    def _on_ended(self, why: BaseException) -> None:
+        self._channel = None
+        self._fail_all(why)
 
     def _fail_all(self, error: BaseException) -> None:
         waiting, self._waiting = self._waiting, {}

@@ -9,12 +9,13 @@ import asyncio
 import logging
 import math
 
+from eventmicro.errors import UsageError
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import plain
 from eventmicro_rabbitmq.incoming import RabbitDelivery, for_retry
 from eventmicro_rabbitmq.link import Link
 from eventmicro_rabbitmq.publisher import Publisher, Unroutable
-from eventmicro_rabbitmq.topology import check_length
+from eventmicro_rabbitmq.topology import retry_queue
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,18 @@ def rung(delay: float) -> int:
     return min(round(SHORTEST * STEP**step), LONGEST)
 
 
-def retry_queue(queue: str, milliseconds: int) -> str:
-    """The name of the queue in which the events of `queue` wait so long."""
-    return check_length(f"{queue}.retry.{milliseconds}")
+def check_retry_queues(queue: str) -> None:
+    """Refuse a queue whose waiting queues could not be named.
+
+    Raises:
+        UsageError: its name is too long.
+    """
+    try:
+        retry_queue(queue, LONGEST)
+    except UsageError as error:
+        raise UsageError(
+            f"{error}, also those of the queues in which its events wait: {queue}.retry.{LONGEST}"
+        ) from None
 
 
 class Retries:

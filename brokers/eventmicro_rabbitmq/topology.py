@@ -7,6 +7,7 @@ exchange.dead (direct) --queue's name-> dead_letter                 what RabbitM
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from eventmicro.broker import Durable
@@ -19,6 +20,8 @@ Arguments = dict[str, Any]
 DELIVERY_LIMIT = 1_000_000
 # The longest routing key or name, in bytes.
 LONGEST_NAME = 255
+# What the names of queues and exchanges are made of; RabbitMQ would take more, but pamqp does not.
+NAME = re.compile(r"[a-zA-Z0-9_.:@#,/+ -]+")
 
 
 def dead_exchange(exchange: str) -> str:
@@ -48,6 +51,26 @@ def check_length(name: str) -> str:
     if len(name) > LONGEST_NAME // 4 and len(name.encode()) > LONGEST_NAME:
         raise UsageError(f"{name[:60]!r}…: RabbitMQ takes names and subjects of up to {LONGEST_NAME} bytes")
     return name
+
+
+def check_name(name: str, what: str) -> str:
+    """Return the name of a queue or an exchange, if it can be one.
+
+    Raises:
+        UsageError: it is too long, or has other signs.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{what} {name!r}: write letters, digits, spaces and _ - . : @ # , / + only")
+    return check_length(name)
+
+
+def retry_queue(queue: str, milliseconds: int) -> str:
+    """The name of the queue in which the events of `queue` wait so long.
+
+    Raises:
+        UsageError: it is too long.
+    """
+    return check_length(f"{queue}.retry.{milliseconds}")
 
 
 def queue_arguments(exchange: str, queue: str, *, ordered: bool = False) -> Arguments:
@@ -89,8 +112,12 @@ def live_arguments(pending_messages: int) -> Arguments:
 
 
 def live_queue(exchange: str, queue: str, subject: str) -> str:
-    """The name of the queue that members of a group share that keeps nothing."""
-    return check_length(f"{exchange}.live.{queue}.{subject}")
+    """The name of the queue that members of a group share that keeps nothing.
+
+    Raises:
+        UsageError: it is too long.
+    """
+    return check_length(f"{exchange}.live.{_as_name(queue)}.{_as_name(subject)}")
 
 
 def check_supported(durable: Durable) -> None:
@@ -101,3 +128,11 @@ def check_supported(durable: Durable) -> None:
         )
     if durable.dedupe is not None:
         raise Unsupported("dedupe: RabbitMQ does not recognise an event that is published again; jetstream:// does")
+
+
+def _as_name(text: str) -> str:
+    """Any text, such as a subject with wildcards, as part of a name; different texts remain different."""
+    return "".join(
+        sign if sign != "@" and NAME.fullmatch(sign) else "".join(f"@{byte:02x}" for byte in sign.encode())
+        for sign in text
+    )

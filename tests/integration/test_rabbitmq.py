@@ -57,6 +57,16 @@ async def raw_channel(url: str) -> AsyncIterator[AbstractChannel]:
         await connection.close()
 
 
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[int]:
+    """The port of a server that takes connections and says nothing."""
+    writers: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+        for writer in writers:
+            writer.transport.abort()
+
+
 def through(proxy: FaultProxy, url: str) -> str:
     return url.replace(f":{urlsplit(url).port}", f":{proxy.port}")
 
@@ -92,12 +102,7 @@ async def test_nobody_there_is_said_within_the_timeout() -> None:
 
 
 async def test_a_server_that_says_nothing_is_given_up() -> None:
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with silent_server() as port:
         with pytest.raises(ConnectionFailed, match=r"no answer within 0.2 s"):
             await RabbitBroker(f"amqp://127.0.0.1:{port}?connect_timeout=0.2").connect()
 
@@ -106,6 +111,16 @@ async def test_another_node_is_tried(rabbitmq_url: str) -> None:
     parts = urlsplit(rabbitmq_url)
     async with RabbitBroker(f"amqp://guest:guest@127.0.0.1:1,127.0.0.1:{parts.port}/") as broker:
         assert broker.online
+
+
+async def test_a_node_that_hangs_leaves_time_for_the_others(rabbitmq_url: str) -> None:
+    works = urlsplit(rabbitmq_url).port
+    async with silent_server() as hangs:
+        url = f"amqp://guest:guest@127.0.0.1:{hangs},127.0.0.1:{works}/?connect_timeout=2"
+        async with RabbitBroker(url) as broker:
+            assert broker.online
+        with pytest.raises(ConnectionFailed, match=rf"127.0.0.1:{hangs} does not answer"):
+            await RabbitBroker(f"amqp://127.0.0.1:1,127.0.0.1:{hangs}/?connect_timeout=0.4").connect()
 
 
 async def test_two_closes_at_once_and_one_more(url: str, subject: str) -> None:
@@ -164,10 +179,35 @@ async def test_a_body_of_many_frames_arrives_whole(url: str, subject: str) -> No
     assert arrived == bodies
 
 
-async def test_headers_that_would_route_are_refused(url: str, subject: str) -> None:
+@pytest.mark.parametrize(
+    ("headers", "error", "says"),
+    [
+        ({"CC": "elsewhere"}, UsageError, "CC"),
+        ({"ä" * 65: ""}, UsageError, "128 bytes"),
+        ({"Content-Type": "x" * 256}, UsageError, "255 bytes"),
+        ({"Long": "x" * 131_072}, MessageTooLarge, "131072 of RabbitMQ's frame_max"),
+    ],
+    ids=["routing", "name", "content type", "size"],
+)
+async def test_headers_that_cannot_be_sent_are_refused(
+    url: str,
+    subject: str,
+    headers: dict[str, str],
+    error: type[Exception],
+    says: str,
+    until: Until,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    got: list[Delivery] = []
     async with RabbitBroker(url) as broker:
-        with pytest.raises(UsageError, match="CC"):
-            await broker.publish(Message(subject, headers={"CC": "elsewhere"}))
+        await broker.subscribe(subject, got.append)
+        with pytest.raises(error, match=says):
+            await broker.publish(Message(subject, headers=headers))
+        fit = {"ä" * 64: "", "Content-Type": "x" * 255, "Long": "x" * 130_000}
+        await broker.publish(Message(subject, headers=fit))
+        await until(lambda: got)
+    assert got[0].headers == fit
+    assert "connection lost" not in caplog.text
 
 
 async def test_a_subject_that_is_too_long_is_refused(url: str) -> None:
@@ -298,6 +338,24 @@ async def test_what_rabbitmq_gives_up_becomes_a_dead_letter(url: str, subject: s
         "Dead-Letter-Subject": subject,
         "Dead-Letter-Queue": subject,
     }
+
+
+async def test_names_that_rabbitmq_cannot_take_are_refused_before_anything_is_made(url: str, subject: str) -> None:
+    longest = subject + "x" * (238 - len(subject))
+    async with RabbitBroker(url) as broker:
+        for queue, dead, says in (
+            ("ä", None, "queue 'ä': write letters"),
+            (subject, "dead.ä", "dead_letter 'dead.ä': write letters"),
+            (subject, "x" * 256, "255 bytes"),
+            (f"{longest}x", None, r"255 bytes.*in which its events wait"),
+        ):
+            with pytest.raises(UsageError, match=says):
+                await broker.subscribe(subject, lambda _: None, queue=queue, durable=Durable(dead_letter=dead))
+        await broker.subscribe(subject, lambda _: None, queue=longest, durable=Durable())
+        await broker.subscribe(subject, lambda _: None, queue=f"{longest}{'x' * 17}", durable=Durable(ordered=True))
+    async with raw_channel(url) as channel:
+        with pytest.raises(aiormq.exceptions.ChannelNotFoundEntity):
+            await channel.queue_declare(subject, passive=True)
 
 
 async def test_what_rabbitmq_cannot_do_is_refused(url: str, subject: str) -> None:

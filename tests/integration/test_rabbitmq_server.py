@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from eventmicro.errors import (
 )
 from eventmicro.message import Delivery, Message
 from tests.certificates import Certificates, make_certificates
-from tests.servers import RabbitServer
+from tests.servers import FaultProxy, RabbitServer
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -93,6 +94,27 @@ async def test_tls_to_a_port_without_it_is_refused(server: RabbitServer) -> None
         await RabbitBroker(server.url.replace("amqp:", "amqps:") + "?connect_timeout=1").connect()
 
 
+async def test_a_server_that_says_nothing_in_tls_is_given_up(certificates: Certificates) -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        transport = writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        writers.append(writer)
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.certificate, certificates.key)
+    async with await asyncio.start_server(hang, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        broker = RabbitBroker(f"amqps://localhost:{port}?tls_ca={certificates.authority}&connect_timeout=0.5")
+        async with asyncio.timeout(15):  # TLS itself would wait for longer
+            with pytest.raises(ConnectionFailed, match="no answer"):
+                await broker.connect()
+        for writer in writers:
+            writer.transport.abort()
+
+
 async def test_virtual_hosts_are_apart(server: RabbitServer, subject: str, until: Until) -> None:
     await asyncio.to_thread(server.ctl, "add_vhost", "a/b")
     await asyncio.to_thread(server.ctl, "set_permissions", "-p", "a/b", "guest", ".*", ".*", ".*")
@@ -133,6 +155,26 @@ async def test_a_message_over_the_servers_own_limit(server: RabbitServer, subjec
         with pytest.raises(MessageTooLarge, match="larger than configured max size"):
             await broker.publish(Message(subject, b"x" * 100_001))
         await broker.publish(Message(subject, b"x" * 100_000))
+
+
+async def test_a_message_that_is_refused_costs_no_connection(
+    server: RabbitServer, subject: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RabbitMQ ends its channel, on which others are just being published."""
+    errors: list[Exception] = []
+    async with RabbitBroker(url(server)) as broker:
+
+        async def publish(number: int) -> None:
+            for turn in range(50):
+                body = bytes(100_001 if turn % 10 == number else 10)
+                try:
+                    await broker.publish(Message(subject, body))
+                except (MessageTooLarge, Unconfirmed) as error:
+                    errors.append(error)
+
+        await asyncio.gather(*(publish(number) for number in range(10)))
+        assert len(errors) >= 50
+    assert "connection lost" not in caplog.text
 
 
 async def test_what_is_handled_for_too_long_comes_again(
@@ -184,6 +226,31 @@ async def test_a_server_short_of_disk_takes_no_events_and_settles_on(
         await until(lambda: len(got) == 3)
     assert [d.body for d in got] == [b"before", b"sent", b"patient"]
     assert {d.attempt for d in got} == {1}
+
+
+async def test_who_waits_for_a_server_short_of_disk_goes_on_with_the_next_connection(
+    server: RabbitServer, subject: str, until: Until
+) -> None:
+    async with FaultProxy(server.port) as proxy:
+        through = url(server).replace(f":{server.port}", f":{proxy.port}")
+        async with RabbitBroker(through) as broker:
+
+            async def publish() -> None:
+                while True:
+                    await broker.publish(Message(subject), timeout=1)
+
+            await asyncio.to_thread(server.ctl, "set_disk_free_limit", "1000000GB")
+            try:
+                with pytest.raises((Unconfirmed, NotStored)):
+                    await publish()
+                waiting = asyncio.ensure_future(broker.publish(Message(subject), timeout=15))
+                await asyncio.sleep(0)
+                proxy.blackhole = True  # so that it is not told of the end
+            finally:
+                await asyncio.to_thread(server.ctl, "set_disk_free_limit", "50MB")
+            proxy.cut()
+            proxy.blackhole = False
+            await waiting
 
 
 # -- a server that hangs or dies -----------------------------------------------------------------------------------
@@ -287,7 +354,7 @@ async def test_what_waits_for_its_next_attempt_survives_a_kill(
 
     async def settle(delivery: Delivery) -> None:
         if delivery.attempt == 1:
-            await delivery.nack(0.01 if delivery.body == b"first" else 2)
+            await delivery.nack(2)
             postponed.append(delivery.body)
         else:
             got.append((delivery.body, delivery.attempt))
@@ -298,25 +365,27 @@ async def test_what_waits_for_its_next_attempt_survives_a_kill(
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
+    sent = [b"%d" % number for number in range(201)]
     async with RabbitBroker(server.url) as broker:
         await broker.subscribe(subject, receive, queue=subject, durable=Durable())
-        await broker.publish(Message(subject, b"0"))  # makes the waiting queue
+        await broker.publish(Message(subject, sent[0]))  # makes the waiting queue
         while not got:
             await asyncio.sleep(0.01)
-        sent = [b"%d" % number for number in range(1, 201)]
-        await broker.publish_many([Message(subject, body) for body in sent])
-        while len(postponed) < 201:
+        await broker.publish_many([Message(subject, body) for body in sent[1:]])
+        while len(postponed) < len(sent):
             await asyncio.sleep(0.001)
-        await asyncio.to_thread(server.kill)
-        await asyncio.sleep(2)
-        await start_again(server, starter)
-        while len(got) < 201:
+    await asyncio.to_thread(server.kill)  # a close that has returned, so that RabbitMQ has got all that was settled
+    await asyncio.sleep(2)
+    await start_again(server, starter)
+    async with RabbitBroker(server.url) as broker:
+        await broker.subscribe(subject, receive, queue=subject, durable=Durable())
+        while len(got) < len(sent):
             await asyncio.sleep(0.01)
         while tasks:
             await asyncio.sleep(0.01)
         async with asyncio.timeout(5):
             await broker.flush()
-    assert sorted(got) == sorted((body, 2) for body in (b"0", *sent))
+    assert sorted(got) == sorted((body, 2) for body in sent)
 
 
 async def test_a_waiting_queue_holds_the_copy(server: RabbitServer, subject: str, until: Until) -> None:

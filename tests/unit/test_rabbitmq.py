@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import suppress
 
 import pytest
-from eventmicro_rabbitmq import RabbitBroker, RabbitSettings
-from eventmicro_rabbitmq import frames as our_frames
+from eventmicro_rabbitmq import RabbitBroker, RabbitSettings, link
+from eventmicro_rabbitmq.frames import ack_frame, nack_frame, publish_frames
 from eventmicro_rabbitmq.incoming import RabbitDelivery, for_retry, read_event, read_headers
 from eventmicro_rabbitmq.intake import Intake
-from eventmicro_rabbitmq.retry import SHORTEST, retry_queue, rung
+from eventmicro_rabbitmq.retry import SHORTEST, rung
 from eventmicro_rabbitmq.settings import read_url
-from eventmicro_rabbitmq.topology import binding_key, queue_arguments
+from eventmicro_rabbitmq.topology import binding_key, live_queue, queue_arguments, retry_queue
 from pamqp import commands, frame
 from pamqp.commands import Basic
 
@@ -117,18 +118,27 @@ def test_a_delay_has_bounds_and_few_steps() -> None:
     assert retry_queue("orders.bill", 1000) == "orders.bill.retry.1000"
 
 
+def test_names_of_shared_queues_are_names_and_each_another_one() -> None:
+    pairs = [("q", "a.*"), ("q", "a.>"), ("q", "a.@2a"), ("q", "a.ä"), ("ä", "a"), ("q*", "a"), ("q", "a.b")]
+    names = [live_queue("events", *pair) for pair in pairs]
+    assert len(set(names)) == len(pairs)
+    assert names[-1] == "events.live.q.a.b"
+    for name in names:
+        commands.Queue.Declare(queue=name)  # raises where it cannot be one
+
+
 # -- frames ------------------------------------------------------------------------------------------------------------
 
 
 def test_frames_are_those_of_pamqp() -> None:
-    assert our_frames.ack(3, 7) == frame.marshal(commands.Basic.Ack(7), 3)
-    assert our_frames.ack(3, 7, multiple=True) == frame.marshal(commands.Basic.Ack(7, multiple=True), 3)
-    assert our_frames.nack(3, 7) == frame.marshal(commands.Basic.Nack(7, requeue=True), 3)
+    assert ack_frame(3, 7) == frame.marshal(commands.Basic.Ack(7), 3)
+    assert ack_frame(3, 7, multiple=True) == frame.marshal(commands.Basic.Ack(7, multiple=True), 3)
+    assert nack_frame(3, 7) == frame.marshal(commands.Basic.Nack(7, requeue=True), 3)
 
 
 @pytest.mark.parametrize("size", [0, 1, 91, 92, 93, 1000])
 def test_a_body_is_cut_into_frames_that_fit(size: int) -> None:
-    data = our_frames.publish(1, "x", "k", Properties(), b"b" * size, False, 100)
+    data = publish_frames(1, "x", "k", Properties(), b"b" * size, False, 100)
     body = b""
     while data:
         used, _, part = frame.unmarshal(data)
@@ -184,7 +194,7 @@ def test_a_copy_carries_all_that_the_event_had() -> None:
     assert (copy.content_type, copy.message_id, copy.priority, copy.delivery_mode) == ("x/y", "1", 3, 2)
     assert copy.expiration is None
     assert copy.user_id in (None, "")
-    our_frames.publish(1, "", "q", copy, b"", True, 4096)
+    publish_frames(1, "", "q", copy, b"", True, 4096)
 
 
 def test_ids_made_up_are_the_same_each_time_and_differ_by_event() -> None:
@@ -248,3 +258,53 @@ async def test_a_consumer_that_raises_does_not_stop_the_intake() -> None:
     intake.take(Delivery("a", b"1"))
     intake.take(Delivery("a", b"2"))
     assert got == [b"1", b"2"]
+
+
+async def test_a_wait_for_room_that_fails_does_not_stop_the_intake() -> None:
+    got: list[bytes] = []
+
+    async def fail() -> None:
+        raise ValueError
+
+    def receive(delivery: Delivery) -> Awaitable[None]:
+        got.append(delivery.body)
+        return fail()
+
+    intake: Intake[Delivery] = Intake(receive)
+    for body in (b"1", b"2", b"3"):
+        intake.take(Delivery("a", body))
+    await intake.join()
+    assert got == [b"1", b"2", b"3"]
+
+
+# -- link --------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_link_closes_a_connection_that_is_made_while_it_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As aiormq may, it gives its answer together with a cancellation."""
+    made: list[FakeConnection] = []
+
+    class FakeConnection:
+        def __init__(self) -> None:
+            self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            self.ended = False
+            made.append(self)
+
+        async def end(self) -> None:
+            self.ended = True
+
+    async def connect(_: RabbitSettings) -> FakeConnection:
+        if made:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        return FakeConnection()
+
+    monkeypatch.setattr(link, "connect", connect)
+    settings = RabbitSettings(reconnect_wait=0)
+    opened = link.Link(settings, lambda _: None, lambda _: None, lambda: None)
+    await opened.open()
+    made[0].lost.set_result("cut")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await opened.close()
+    assert [connection.ended for connection in made] == [True, True]

@@ -1,0 +1,482 @@
+"""RabbitMQ, real server: what ends in between, and what is cancelled: channels, drains, closes, nacks, publishes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Self
+from urllib.parse import urlsplit
+
+import pytest
+from eventmicro_rabbitmq import RabbitBroker, consumer, driver, durable, live
+from pamqp import commands
+from pamqp.base import Frame
+from pamqp.commands import Basic
+
+from eventmicro.broker import Durable
+from eventmicro.errors import Disconnected, NotAllPublished
+from eventmicro.message import Delivery, Message
+from tests.servers import FaultProxy
+
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture
+def subject() -> str:
+    """Of this test alone."""
+    return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def url(rabbitmq_url: str) -> str:
+    return f"{rabbitmq_url}?new_queue_wait=0"
+
+
+class FrameProxy:
+    """A proxy that can hold back what the server answers, one kind of frame; an async context manager.
+
+    Attributes:
+        holds: the methods that are held back, such as `Basic.ConsumeOk`.
+        held: how many are, at this moment.
+        stalled: take no more from the client.
+
+    Args:
+        url: where the server is.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._upstream = urlsplit(url).port
+        self._url = url
+        self._port = 0
+        self._held: list[tuple[asyncio.StreamWriter, bytes]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.holds: set[type[Frame]] = set()
+        self.stalled = False
+
+    @property
+    def url(self) -> str:
+        return self._url.replace(f":{self._upstream}", f":{self._port}")
+
+    @property
+    def held(self) -> int:
+        return len(self._held)
+
+    def let_go(self) -> None:
+        """Pass on what was held back, and hold no more."""
+        self.holds = set()
+        held, self._held = self._held, []
+        for writer, frame in held:
+            writer.write(frame)
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, HOST, 0)
+        self._port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._join(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            answers, upstream = await asyncio.open_connection(HOST, self._upstream)
+        except BaseException:
+            writer.transport.abort()
+            raise
+        there = asyncio.ensure_future(self._pass_on(reader, upstream))
+        try:
+            while True:
+                head = await answers.readexactly(7)
+                rest = await answers.readexactly(int.from_bytes(head[3:], "big") + 1)
+                if any(head[0] == 1 and rest[:4] == kind.index.to_bytes(4, "big") for kind in self.holds):
+                    self._held.append((writer, head + rest))
+                else:
+                    writer.write(head + rest)
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            there.cancel()
+            await asyncio.gather(there, return_exceptions=True)
+            upstream.transport.abort()
+            writer.transport.abort()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            upstream.write(data)
+            while self.stalled:
+                await asyncio.sleep(0.01)
+        upstream.write_eof()
+
+
+@asynccontextmanager
+async def kept_events(url: str, subject: str, count: int = 1, *, ordered: bool = False) -> AsyncIterator[RabbitBroker]:
+    """Another connection, which has made the queue of a subject and published so many events: 0, 1, 2 and so on."""
+    async with RabbitBroker(url) as broker:
+        made = await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable(ordered=ordered))
+        await made.drain()
+        await broker.publish_many([Message(subject, b"%d" % number) for number in range(count)])
+        yield broker
+
+
+class Slow:
+    """A consumer with room for one event at a time."""
+
+    def __init__(self) -> None:
+        self.got: list[Delivery] = []
+        self.rooms: list[asyncio.Future[None]] = []
+
+    def __call__(self, delivery: Delivery) -> Awaitable[None]:
+        self.got.append(delivery)
+        self.rooms.append(asyncio.get_running_loop().create_future())
+        return self.rooms[-1]
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [delivery.body for delivery in self.got]
+
+
+def lost_connections(caplog: pytest.LogCaptureFixture) -> int:
+    return sum("connection lost" in record.getMessage() for record in caplog.records)
+
+
+# -- channels --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_subscription_that_could_not_begin_gives_back_what_came(
+    url: str, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server sends events before it answers, and the answer does not come."""
+    monkeypatch.setattr(consumer, "CALL_TIMEOUT", 0.3)
+    got: list[Delivery] = []
+    async with kept_events(url, subject), FrameProxy(url) as proxy, RabbitBroker(proxy.url) as broker:
+        proxy.holds = {Basic.ConsumeOk}
+        with pytest.raises(Disconnected):
+            await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        assert [delivery.lapsed for delivery in got] == [True]
+        proxy.let_go()
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await until(lambda: len(got) == 2)
+        await got[0].ack()
+        assert (got[1].attempt, got[1].lapsed) == (2, False)
+
+
+async def test_a_channel_whose_end_is_answered_late_costs_no_connection(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(driver, "CLOSE_TIMEOUT", 0.1)
+    async with FrameProxy(url) as proxy, RabbitBroker(proxy.url) as broker:
+        proxy.holds = {commands.Channel.CloseOk}
+        for _ in range(2):
+            await broker.flush()
+        assert proxy.held == 2
+        proxy.let_go()
+        await broker.flush()
+        assert not lost_connections(caplog)
+
+
+async def test_what_cannot_be_sent_waits_with_its_publisher(url: str, subject: str) -> None:
+    """Not in memory: what was not sent is said to be so."""
+    async with FrameProxy(url) as proxy, RabbitBroker(proxy.url) as broker:
+        await broker.publish(Message(subject))
+        proxy.stalled = True
+        with pytest.raises(NotAllPublished) as caught:
+            await broker.publish_many([Message(subject, bytes(100_000))] * 300, timeout=1)
+        kinds = [type(error) for error in caught.value.failed.values()]
+        assert kinds.count(Disconnected) > 100
+        proxy.stalled = False
+
+
+async def test_a_batch_that_is_cancelled_leaves_no_noise(
+    url: str, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with FrameProxy(url) as proxy, RabbitBroker(proxy.url) as broker:
+        await broker.publish(Message(subject))
+        proxy.holds = {Basic.Ack}
+        publishing = asyncio.ensure_future(broker.publish_many([Message(subject)] * 3, timeout=0.2))
+        await until(lambda: proxy.held)
+        publishing.cancel()
+        await asyncio.wait([publishing])
+        del publishing
+        await until(lambda: broker._publisher is not None and not len(broker._publisher))
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+async def test_flush_waits_for_what_was_published_and_not_for_what_comes_later(
+    url: str, subject: str, until: Until
+) -> None:
+    async with FrameProxy(url) as proxy, RabbitBroker(proxy.url) as broker:
+        await broker.publish(Message(subject))
+        proxy.holds = {Basic.Ack}
+        before = asyncio.ensure_future(broker.publish(Message(subject)))
+        await until(lambda: proxy.held)
+        flushing = asyncio.ensure_future(broker.flush())
+        await asyncio.sleep(0.01)
+        assert not flushing.done()
+        later = asyncio.ensure_future(broker.publish(Message(subject)))
+        await asyncio.sleep(0)
+        proxy.let_go()
+        proxy.holds = {Basic.Ack}
+        await flushing
+        assert (before.done(), later.done()) == (True, False)
+        proxy.let_go()
+        await later
+
+
+# -- drains ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_drain_that_is_cancelled_gives_back_all_the_same(url: str, subject: str, until: Until) -> None:
+    slow, others = Slow(), Slow()
+    async with kept_events(url, subject, 3) as other, RabbitBroker(url) as broker:
+        subscription = await broker.subscribe(subject, slow, queue=subject, durable=Durable())
+        await until(lambda: slow.got)
+        draining = asyncio.ensure_future(subscription.drain())
+        await asyncio.sleep(0)
+        draining.cancel()
+        await asyncio.wait([draining])
+        await other.subscribe(subject, others.got.append, queue=subject, durable=Durable())
+        await until(lambda: len(others.got) == 2)
+        assert others.bodies == [b"1", b"2"]
+        slow.rooms[0].set_result(None)
+        await slow.got[0].ack()
+        await subscription.drain()
+        assert (len(slow.got), slow.got[0].lapsed) == (1, False)
+
+
+async def test_nothing_is_handed_over_while_a_subscription_leaves(url: str, subject: str, until: Until) -> None:
+    slow = Slow()
+    async with kept_events(url, subject, 2), FrameProxy(url) as proxy, RabbitBroker(proxy.url) as broker:
+        subscription = await broker.subscribe(subject, slow, queue=subject, durable=Durable())
+        await until(lambda: slow.got)
+        proxy.holds = {Basic.CancelOk}
+        draining = asyncio.ensure_future(subscription.drain())
+        await until(lambda: proxy.held)
+        slow.rooms[0].set_result(None)
+        await asyncio.sleep(0.01)
+        assert slow.bodies == [b"0"]
+        proxy.let_go()
+        await draining
+        assert slow.bodies == [b"0"]
+
+
+async def test_an_ordered_queue_is_left_though_the_connection_is_lost_meanwhile(
+    url: str, subject: str, until: Until
+) -> None:
+    got: list[Delivery] = []
+    others: list[Delivery] = []
+    async with (
+        kept_events(url, subject, 2, ordered=True) as other,
+        FaultProxy(urlsplit(url).port or 0) as proxy,
+        RabbitBroker(url.replace(f":{urlsplit(url).port}", f":{proxy.port}")) as broker,
+    ):
+        subscription = await broker.subscribe(subject, got.append, queue=subject, durable=Durable(ordered=True))
+        await until(lambda: len(got) == 2)
+        await subscription.drain()
+        proxy.cut()
+        await until(lambda: got[0].lapsed)
+        await until(lambda: broker.online)
+        for _ in range(30):  # time enough to take it up again, which it shall not
+            await broker.flush()
+        await other.subscribe(subject, others.append, queue=subject, durable=Durable(ordered=True))
+        await until(lambda: len(others) == 2)
+
+
+async def test_what_is_nacked_while_an_ordered_queue_is_left_comes_in_order(
+    url: str, subject: str, until: Until
+) -> None:
+    got: list[Delivery] = []
+    others: list[bytes] = []
+    async with kept_events(url, subject, 4, ordered=True) as other, RabbitBroker(url) as broker:
+        subscription = await broker.subscribe(subject, got.append, queue=subject, durable=Durable(ordered=True))
+        await until(lambda: len(got) == 4)
+        await subscription.drain()
+        await got[2].nack()
+        await asyncio.sleep(3 * durable.NACK_AFTER)
+        await got[1].nack()
+        await got[0].ack()
+        assert len(got) == 4
+        await other.subscribe(subject, lambda d: others.append(d.body), queue=subject, durable=Durable(ordered=True))
+        await got[3].nack()
+        await until(lambda: len(others) == 3)
+    assert others == [b"1", b"2", b"3"]
+
+
+async def test_an_event_that_is_on_its_way_back_keeps_its_place_when_its_queue_is_left(
+    url: str, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "NACK_AFTER", 0)
+    slow = Slow()
+    others: list[bytes] = []
+    async with kept_events(url, subject, 4, ordered=True) as other, FrameProxy(url) as proxy:
+        async with RabbitBroker(proxy.url) as broker:
+            await broker.subscribe(subject, slow, queue=subject, durable=Durable(ordered=True))
+            await until(lambda: slow.got)
+            await broker.flush()  # the others have come by now
+            await slow.got[0].nack()
+            await asyncio.sleep(0.001)  # it is sent, and not answered yet
+        await other.subscribe(subject, lambda d: others.append(d.body), queue=subject, durable=Durable(ordered=True))
+        await until(lambda: len(others) == 4)
+    assert others == [b"0", b"1", b"2", b"3"]
+
+
+# -- closes ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_close_that_is_cancelled_leaves_nothing(url: str, subject: str, until: Until) -> None:
+    async with FrameProxy(url) as proxy:
+        broker = RabbitBroker(proxy.url)
+        await broker.connect()
+        await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+        await broker.subscribe(subject, lambda _: None)
+        proxy.holds = {Basic.Ack}
+        publishing = asyncio.ensure_future(broker.publish(Message(subject)))
+        await until(lambda: proxy.held)
+        closing = asyncio.ensure_future(broker.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing, publishing])
+        assert not broker.connected
+        # who runs the tests sees that no task is left
+
+
+async def test_a_subscription_that_begins_while_its_broker_closes_is_ended(
+    url: str, subject: str, until: Until
+) -> None:
+    async with kept_events(url, subject), FrameProxy(url) as proxy:
+        broker = RabbitBroker(proxy.url)
+        await broker.connect()
+        await broker.publish(Message(f"{subject}.other"))
+        proxy.holds = {Basic.ConsumeOk}
+        subscribing = asyncio.ensure_future(broker.subscribe(subject, lambda _: None))
+        await until(lambda: proxy.held)
+        proxy.holds = {Basic.ConsumeOk, Basic.Ack}
+        publishing = asyncio.ensure_future(broker.publish(Message(f"{subject}.other")))
+        await until(lambda: proxy.held == 2)
+        closing = asyncio.ensure_future(broker.close())
+        await asyncio.sleep(0)
+        proxy.let_go()
+        with pytest.raises(Disconnected, match="closed"):
+            await subscribing
+        await asyncio.wait([publishing, closing])
+
+
+async def test_who_waits_for_a_connection_is_told_that_it_is_closed(url: str, subject: str, until: Until) -> None:
+    async with FaultProxy(urlsplit(url).port or 0) as proxy:
+        broker = RabbitBroker(url.replace(f":{urlsplit(url).port}", f":{proxy.port}"))
+        await broker.connect()
+        proxy.refuse = True
+        proxy.cut()
+        await until(lambda: not broker.online)
+        waiting = (
+            asyncio.ensure_future(broker.publish(Message(subject), timeout=60)),
+            asyncio.ensure_future(broker.subscribe(subject, lambda _: None)),
+        )
+        await asyncio.sleep(0)
+        await broker.close()
+        async with asyncio.timeout(5):  # each of them would wait for longer
+            for told in waiting:
+                with pytest.raises(Disconnected, match="closed"):
+                    await told
+
+
+# -- nacks -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_nack_that_is_cancelled_gives_the_event_back(url: str, subject: str, until: Until) -> None:
+    """Its copy may be stored or not; the event itself must not be held for ever, and with it the only place."""
+    got: list[Delivery] = []
+    async with kept_events(url, subject), FrameProxy(url) as proxy, RabbitBroker(proxy.url) as broker:
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable(prefetch=1))
+        await until(lambda: got)
+        proxy.holds = {Basic.Ack}
+        nacking = asyncio.ensure_future(got[0].nack(0.05))
+        await until(lambda: proxy.held)
+        nacking.cancel()
+        await asyncio.wait([nacking])
+        await until(lambda: len(got) == 2)
+
+
+# -- subscriptions that are not durable ------------------------------------------------------------------------------
+
+
+async def test_what_a_slow_subscription_holds_over_lost_connections_is_bounded(
+    url: str, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "PREFETCH", 3)
+    slow = Slow()
+    port = urlsplit(url).port or 0
+    async with (
+        FaultProxy(port) as proxy,
+        RabbitBroker(url) as publisher,
+        RabbitBroker(url.replace(f":{port}", f":{proxy.port}")) as broker,
+    ):
+        subscription = await broker.subscribe(subject, slow)
+        for number in range(3):
+            await publisher.publish_many([Message(subject, b"%d.%d" % (number, place)) for place in range(4)])
+            await broker.flush()
+            proxy.cut()
+            await until(lambda: not broker.online)
+            await until(lambda: broker.online)
+            await broker.flush()
+        assert (slow.bodies, subscription.dropped) == ([b"0.0"], 3 + 3)
+        for count in range(1, 4):
+            slow.rooms[-1].set_result(None)
+            await until(lambda: len(slow.got) == count + 1)  # noqa: B023
+        slow.rooms[-1].set_result(None)
+        await subscription.drain()
+    assert slow.bodies == [b"0.0", b"2.0", b"2.1", b"2.2"]
+
+
+async def test_members_share_what_a_wildcard_brings(url: str, subject: str, until: Until) -> None:
+    got: list[str] = []
+    async with RabbitBroker(url) as broker:
+        for _ in range(2):
+            await broker.subscribe(f"{subject}.>", lambda d: got.append(f"> {d.subject}"), queue=f"{subject}-ä")
+            await broker.subscribe(f"{subject}.*", lambda d: got.append(f"* {d.subject}"), queue=f"{subject}-ä")
+        await broker.publish_many([Message(f"{subject}.a"), Message(f"{subject}.a.b")])
+        await until(lambda: len(got) == 3)
+        await broker.flush()
+    assert sorted(got) == [f"* {subject}.a", f"> {subject}.a", f"> {subject}.a.b"]
+
+
+# -- the log ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_log_has_a_line_when_the_broker_goes_and_one_when_it_is_back(
+    url: str, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    port = urlsplit(url).port or 0
+    async with FaultProxy(port) as proxy:
+        through = url.replace(f":{port}", f":{proxy.port}")
+        async with RabbitBroker(f"{through}&connect_timeout=0.1&reconnect_wait=0.02") as broker:
+            await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+            await (await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())).drain()
+            await broker.subscribe(subject, lambda _: None)
+            proxy.refuse = True
+            proxy.cut()
+            await until(lambda: not broker.online)
+            with pytest.raises(Disconnected):
+                await broker.publish(Message(subject), timeout=1)
+            proxy.refuse = False
+            await until(lambda: broker.online)
+            await broker.flush()
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith(("eventmicro", "aiormq"))]
+    assert [line.split(": ", 1)[1].partition(":")[0] for line in lines] == [
+        "connection lost, reconnecting",
+        "connected again, 2 subscriptions are taken up",
+    ]
