@@ -90,18 +90,16 @@ class Queues:
             return Queue(stream, consumer, self._settings.ack_wait)
         if durable.dedupe is not None:
             await self._streams.remember_ids(stream, durable.dedupe, deadline)
-        while True:
-            info = await self._info(stream, consumer, deadline)
-            if info is not None:
-                config = info["config"]
-                _check(f"queue {queue} (consumer {consumer} of stream {stream})", config, subject, durable)
-                ack_wait = min(config.get("backoff") or [config["ack_wait"]]) / NANO
-                return Queue(stream, consumer, ack_wait, first_unsettled(info))
+        while (info := await self._info(stream, consumer, deadline)) is None:
             if self._settings.declare == "check":
                 raise UsageError(f"there is no queue {queue}: {_how_to_make(stream, consumer, subject)}")
             await self._make(stream, consumer, subject, await self._start(stream, durable, first, deadline), deadline)
             if first is not None:
                 log.warning("queue %s was gone and is made anew; events may come twice", queue)
+        config = info["config"]
+        _check(f"queue {queue} (consumer {consumer} of stream {stream})", config, subject, durable)
+        ack_wait = min(config.get("backoff") or [config["ack_wait"]]) / NANO
+        return Queue(stream, consumer, ack_wait, first_unsettled(info))
 
     async def _info(self, stream: str, consumer: str, deadline: float) -> dict[str, Any] | None:
         try:

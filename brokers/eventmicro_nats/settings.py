@@ -43,7 +43,8 @@ class NatsSettings:
     inbox_prefix: str = "_INBOX"
     """What reply subjects begin with; for accounts whose permissions allow another one only."""
     connect_timeout: float = 5.0
-    """How long `connect` tries. Once connected, a lost connection is re-made for as long as it takes."""
+    """How long `connect` tries, each server for its share of it. Once connected, a lost connection is re-made for as
+    long as it takes."""
     reconnect_wait: float = 0.5
     """How long to wait between two tries for the same server."""
     ping_interval: float = 2.0
