@@ -190,6 +190,14 @@ class Streams:
     async def _update(self, config: dict[str, Any], deadline: float) -> None:
         await self._api.call(f"STREAM.UPDATE.{config['name']}", config, deadline=deadline)
 
+    async def _delete(self, stream: str, deadline: float) -> None:
+        """It may be gone: somebody else has deleted it, or we have, and the answer was lost."""
+        try:
+            await self._api.call(f"STREAM.DELETE.{stream}", deadline=deadline)
+        except ApiError as error:
+            if error.number != STREAM_NOT_FOUND:
+                raise
+
     def _config(self, subjects: Sequence[str]) -> dict[str, Any]:
         return _config(self._settings, subjects)
 
@@ -215,7 +223,7 @@ class Streams:
         try:
             yield
         finally:
-            await self._api.call(f"STREAM.DELETE.{name}", deadline=deadline + 1)
+            await self._delete(name, deadline + 1)
 
     async def _take_lock(self, config: dict[str, Any], deadline: float) -> bool:
         name = config["name"]
@@ -228,7 +236,7 @@ class Streams:
         try:
             other = await self._api.call(f"STREAM.INFO.{name}", deadline=deadline)
             if read_time(other["ts"]) - read_time(other["created"]) > LOCK_LIFETIME:
-                await self._api.call(f"STREAM.DELETE.{name}", deadline=deadline)
+                await self._delete(name, deadline)
         except ApiError as error:
             if error.number != STREAM_NOT_FOUND:
                 raise

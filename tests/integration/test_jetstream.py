@@ -17,6 +17,7 @@ import nats
 import pytest
 from eventmicro_nats import JetStreamBroker
 from eventmicro_nats.advisories import SafetyNet
+from eventmicro_nats.api import Api
 from eventmicro_nats.driver import Driver
 from eventmicro_nats.durable import DurableSubscription
 from eventmicro_nats.embedded import EmbeddedServer
@@ -521,6 +522,20 @@ async def test_the_lock_of_a_process_that_died_is_taken_away(monkeypatch: pytest
             await broker.publish(Message("a"))
             with pytest.raises(NotFoundError):
                 await admin.stream_info("EVENTS-declaring")
+
+
+async def test_a_lock_that_is_given_back_twice_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Api.call
+
+    async def call_twice(self: Api, what: str, arguments: Any = None, *, deadline: float) -> dict[str, Any]:
+        if what.startswith("STREAM.DELETE"):
+            await call(self, what, arguments, deadline=deadline)  # of which the answer was lost
+        return await call(self, what, arguments, deadline=deadline)
+
+    monkeypatch.setattr(Api, "call", call_twice)
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker:
+            await broker.publish(Message("a"))
 
 
 @asynccontextmanager
