@@ -9,7 +9,7 @@ from typing import Any
 
 from eventmicro.errors import EventMicroError
 from eventmicro.message import Message
-from eventmicro_kafka.driver import send_batch
+from eventmicro_kafka.accumulator import send_batch
 from eventmicro_kafka.errors import KafkaError, late, not_published, producer_is_dead
 from eventmicro_kafka.producer import Producer
 from eventmicro_kafka.records import to_record

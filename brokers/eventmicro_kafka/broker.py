@@ -124,6 +124,8 @@ class KafkaBroker:
             subscription = await self._live(connection, subject, receive, queue)
         try:
             await subscription.open()
+            if self._connection is not connection:
+                raise Disconnected(f"{self.url} was closed meanwhile")
         except BaseException:
             await subscription.close()
             raise

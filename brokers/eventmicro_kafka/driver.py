@@ -1,11 +1,13 @@
-"""aiokafka: how its objects are made and ended. All that is touched of its inside is here, and in `noise`."""
+"""aiokafka's objects as they are made, and a consumer's commits.
+
+What else is touched of its inside is in `accumulator`, `ending` and `noise`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
-from itertools import chain
 from typing import Any
 
 from aiokafka import (  # type: ignore[import-untyped]
@@ -16,8 +18,7 @@ from aiokafka import (  # type: ignore[import-untyped]
     TopicPartition,
 )
 from aiokafka.conn import create_conn  # type: ignore[import-untyped]
-from aiokafka.errors import IllegalGenerationError, KafkaConnectionError, ProducerClosed  # type: ignore[import-untyped]
-from aiokafka.partitioner import murmur2  # type: ignore[import-untyped]
+from aiokafka.errors import IllegalGenerationError, KafkaConnectionError  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 from aiokafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 
@@ -28,22 +29,14 @@ __all__ = ["RebalanceListener", "TopicPartition"]
 
 RebalanceListener: Any = ConsumerRebalanceListener
 
-# How long ending a consumer or a producer in order may take, in seconds; with a hung broker it never ends by itself.
-STOP_TIMEOUT = 3.0
-# How often a task of aiokafka is cancelled within that time until it ends.
-CANCELS = 10
 # How long a group waits for a member that is to join again, on top of what its running work may take, in seconds.
 REJOIN_TIME = 10.0
 # Milliseconds after which aiokafka takes a consumer for stuck that does not poll: never, for its loop is ours and its
 # heartbeats run beside it.
 NEVER = 2**31 - 1
 
-# What the cluster says is the leader of a partition that has none.
-NO_LEADER = -1
 # How long aiokafka waits before it tries again what failed, in milliseconds.
 TRY_INTERVAL = 200
-
-Headers = list[tuple[str, bytes]]
 
 
 def make_client(settings: KafkaSettings) -> Any:
@@ -84,94 +77,6 @@ def make_consumer(settings: KafkaSettings, group: str | None) -> Any:
         max_poll_interval_ms=NEVER,
     )
     return _with_own_bootstrap(consumer, consumer._client, settings)
-
-
-def append(producer: Any, place: Any, key: bytes | None, body: bytes, headers: Headers) -> asyncio.Future[Any] | None:
-    """As `producer.send`, without its waits, and with one future for a batch, which is not to be cancelled therefore.
-
-    None: the batch that waits for this partition is full.
-    """
-    batches = producer._message_accumulator
-    if batches._exception is not None:
-        return None
-    pending = batches._batches.get(place)
-    batch = pending[-1] if pending else _start_batch(batches, batches.create_builder(), place)
-    if batch._builder.append(timestamp=None, key=key, value=body, headers=headers) is None:
-        return None
-    future: asyncio.Future[Any] = batch.future
-    return future
-
-
-async def send_batch(producer: Any, builder: Any, place: Any) -> asyncio.Future[Any]:
-    """As `producer.send_batch`, for as long as it takes; its future, which is not to be cancelled.
-
-    Raises:
-        KafkaError: the producer is of no use any more.
-    """
-    batches = producer._message_accumulator
-    while batches._exception is None:
-        if not batches._batches.get(place):
-            future: asyncio.Future[Any] = _start_batch(batches, builder, place).future
-            return future
-        await has_room(producer, place)
-    raise ProducerClosed
-
-
-async def has_room(producer: Any, place: Any) -> None:
-    """Return when the batch that waits for a partition is on its way, or has failed."""
-    batches = producer._message_accumulator
-    pending = batches._batches.get(place)
-    if pending:
-        if not batches._waiter_future.done():
-            batches._waiter_future.set_result(None)  # it is to be sent now
-        await asyncio.wait([pending[-1]._drain_waiter])
-
-
-def is_filling(producer: Any, place: Any) -> bool:
-    """Whether a batch for a partition waits to be sent that is not full."""
-    pending = producer._message_accumulator._batches.get(place)
-    return bool(pending) and not pending[-1]._builder._closed
-
-
-def is_idle(producer: Any, place: Any) -> bool:
-    """Whether a partition can be written to, and nothing is on its way there or waits for it."""
-    leader = producer.client.cluster.leader_for_partition(place)
-    busy = place in producer._sender._muted_partitions or producer._message_accumulator._batches.get(place)
-    return leader not in (None, NO_LEADER) and not busy
-
-
-def _start_batch(batches: Any, builder: Any, place: Any) -> Any:
-    batch = batches._append_batch(builder, place)
-    batch.future.add_done_callback(_look_at)
-    return batch
-
-
-def _look_at(future: asyncio.Future[Any]) -> None:
-    """Nobody else may: who waits for it may have been cancelled."""
-    if not future.cancelled():
-        future.exception()
-
-
-def partitions_known(producer: Any, topic: str) -> list[Any]:
-    """The partitions of a topic in their order, as far as the producer knows by now."""
-    numbers = producer.client.cluster.partitions_for_topic(topic) or ()
-    return [TopicPartition(topic, number) for number in sorted(numbers)]
-
-
-def on_new_metadata(producer: Any, callback: Callable[[Any], None]) -> None:
-    """Call this each time the producer hears how the cluster is."""
-    producer.client.cluster.add_listener(callback)
-
-
-def is_dead(producer: Any) -> bool:
-    """Whether it will send nothing any more."""
-    task = producer._sender.sender_task
-    return producer._message_accumulator._exception is not None or (task is not None and task.done())
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """Where the events of a key go; the same as with Kafka's own clients."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 async def committed(consumer: Any, partitions: Iterable[Any]) -> dict[Any, tuple[int, str]]:
@@ -219,89 +124,6 @@ async def commit_patiently(consumer: Any, offsets: Mapping[Any, tuple[int, str]]
         await asyncio.sleep(TRY_INTERVAL / 1000)
 
 
-async def stop_consumer(consumer: Any) -> None:
-    """End a consumer, in order where the broker lets it."""
-    stopping = asyncio.create_task(consumer.stop())  # it may end as cancelled though nobody cancelled it
-    try:
-        await asyncio.wait([stopping], timeout=STOP_TIMEOUT)
-    finally:
-        await _abandon(consumer._client, [stopping, *_tasks_of_consumer(consumer)])
-
-
-async def stop_producer(producer: Any, timeout: float) -> None:
-    """End a producer when all that it has is stored, or after `timeout` seconds: what is not by then fails."""
-    try:
-        async with asyncio.timeout(timeout):
-            await producer.flush()
-    except TimeoutError:
-        pass
-    finally:
-        batches = producer._message_accumulator
-        batches.fail_all(KafkaError("closed before it was confirmed"))
-        for batch in chain.from_iterable(batches._batches.values()):
-            batch._drain_waiter.exception()  # nobody else asks for it
-        task = producer._sender.sender_task
-        producer._closed = True
-        await _abandon(producer.client, [] if task is None else [task])
-
-
-async def stop_client(client: Any) -> None:
-    """End a client, whether the broker listens or not."""
-    await _abandon(client, [])
-
-
-async def _abandon(client: Any, tasks: list[asyncio.Task[Any]]) -> None:
-    """End the tasks and connections of an object of aiokafka, whatever they wait for."""
-    client._get_conn = _no_connection  # for what is left of its requests
-    client._conns = _Cut(client._conns)
-    if client._sync_task is not None:
-        tasks = [*tasks, client._sync_task]
-        client._sync_task = None
-    left = set(tasks)
-    for _ in range(CANCELS):
-        for connection in client._conns.values():
-            _cut(connection)
-        if not left:
-            break
-        for task in left:
-            task.cancel()  # some go on waiting for others of theirs, which the next one reaches
-        _, left = await asyncio.wait(left, timeout=STOP_TIMEOUT / CANCELS)
-    for task in tasks:
-        if task.done() and not task.cancelled():
-            task.exception()  # nobody else asks for it
-
-
-class _Cut(dict[Any, Any]):
-    """The connections of an abandoned client: one that somebody is about to make is cut when it is there."""
-
-    def __setitem__(self, key: Any, connection: Any) -> None:
-        super().__setitem__(key, connection)
-        _cut(connection)
-
-
-def _cut(connection: Any) -> None:
-    writer = connection._writer
-    connection._on_close_cb = None
-    connection.close()
-    if writer is not None:
-        writer.transport.abort()
-
-
-async def _no_connection(*_: object, **__: object) -> None:
-    """What an abandoned client gets when it wants to connect."""
-
-
-def _tasks_of_consumer(consumer: Any) -> list[asyncio.Task[Any]]:
-    consumer._closed = True
-    coordinator, fetcher = consumer._coordinator, consumer._fetcher
-    names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
-    tasks = [getattr(coordinator, name, None) for name in names]
-    if fetcher is not None:
-        fetcher._closed = True
-        tasks += [fetcher._fetch_task, *fetcher._pending_tasks]
-    return [task for task in tasks if task is not None]
-
-
 def _with_own_bootstrap(owner: Any, client: Any, settings: KafkaSettings) -> Any:
     client.bootstrap = partial(_bootstrap, client, settings)
     return owner
@@ -332,7 +154,7 @@ async def _ask_server(host: str, port: int, settings: KafkaSettings) -> Any:
     limit = _ms(settings.request_timeout)
     connection = await create_conn(host, port, request_timeout_ms=limit, **_connection(settings))
     try:
-        answer = await connection.send(MetadataRequest([]))
+        answer: Any = await connection.send(MetadataRequest([]))
     finally:
         connection.close()
     if not answer.brokers:  # it has just started; aiokafka would fail at the first use

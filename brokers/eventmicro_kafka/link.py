@@ -10,7 +10,8 @@ from typing import Any
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
 from eventmicro.errors import ConnectionFailed, Disconnected
-from eventmicro_kafka.driver import make_client, stop_client
+from eventmicro_kafka.driver import make_client
+from eventmicro_kafka.ending import drop_if_silent, stop_client
 from eventmicro_kafka.errors import KafkaError, is_final, plain, why_not_connected
 from eventmicro_kafka.settings import KafkaSettings
 
@@ -90,7 +91,7 @@ class Link:
         try:
             async with asyncio.timeout(self._settings.request_timeout):
                 await self.wait_online()
-                return await self._client.send(self._controller(), request)
+                return await self._send(self._client, self._controller(), request)
         except (KafkaError, OSError, TimeoutError) as error:
             raise Disconnected(f"{self._url}: {plain(error)}") from error
 
@@ -98,7 +99,7 @@ class Link:
         """Return when a broker has answered.
 
         Raises:
-            Disconnected: none did, for so many seconds.
+            Disconnected: none did, for so many seconds; or the connection was closed.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -138,15 +139,26 @@ class Link:
                 self._back.clear()
 
     async def _is_there(self) -> bool:
-        nodes = [broker.nodeId for broker in self._client.cluster.brokers()]
+        client = self._client
+        if client is None:
+            raise Disconnected(f"{self._url} is closed")
+        nodes = [broker.nodeId for broker in client.cluster.brokers()]
         for node in nodes:
             with suppress(KafkaError, OSError):  # TimeoutError is an OSError
                 async with asyncio.timeout(self._settings.ping_interval / len(nodes)):
-                    await self._client.send(node, MetadataRequest([], False))
+                    await self._send(client, node, MetadataRequest([], False))
                 return True
         if nodes:
-            self._client.force_metadata_update()
+            client.force_metadata_update()
         return False
+
+    async def _send(self, client: Any, node: Any, request: Any) -> Any:
+        """The answer of a node. Who waits no longer has a connection that has fallen silent made anew."""
+        try:
+            return await client.send(node, request)
+        except asyncio.CancelledError:
+            drop_if_silent(client, node, self._settings.request_timeout)
+            raise
 
     def _set_online(self) -> None:
         self.online = True

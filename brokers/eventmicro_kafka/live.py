@@ -12,7 +12,8 @@ from typing import Any
 from eventmicro.broker import Receive
 from eventmicro.errors import Disconnected
 from eventmicro.message import Delivery
-from eventmicro_kafka.driver import TopicPartition, make_consumer, stop_consumer
+from eventmicro_kafka.driver import TopicPartition, make_consumer
+from eventmicro_kafka.ending import stop_consumer
 from eventmicro_kafka.errors import KafkaError, plain
 from eventmicro_kafka.lane import Committed, Lane
 from eventmicro_kafka.link import Link

@@ -20,8 +20,8 @@ from eventmicro_kafka.driver import (
     make_consumer,
     membership,
     raise_trouble,
-    stop_consumer,
 )
+from eventmicro_kafka.ending import stop_consumer
 from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
 from eventmicro_kafka.lane import Committed, Lane
 from eventmicro_kafka.settings import KafkaSettings

@@ -8,7 +8,8 @@ from typing import Any
 
 from eventmicro.broker import Start
 from eventmicro.errors import Disconnected, UsageError
-from eventmicro_kafka.driver import TopicPartition, commit_patiently, committed, make_consumer, stop_consumer
+from eventmicro_kafka.driver import TopicPartition, commit_patiently, committed, make_consumer
+from eventmicro_kafka.ending import stop_consumer
 from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
 from eventmicro_kafka.settings import KafkaSettings
 

@@ -7,15 +7,9 @@ from functools import partial
 from typing import Any
 
 from eventmicro.errors import Disconnected, NotStored
-from eventmicro_kafka.driver import (
-    is_dead,
-    is_filling,
-    is_idle,
-    make_producer,
-    on_new_metadata,
-    partitions_known,
-    stop_producer,
-)
+from eventmicro_kafka.accumulator import is_dead, is_filling, is_idle, on_new_metadata, partitions_known
+from eventmicro_kafka.driver import make_producer
+from eventmicro_kafka.ending import stop_producer
 from eventmicro_kafka.errors import KafkaError, is_refusal, plain
 from eventmicro_kafka.link import Link
 from eventmicro_kafka.partitions import Partitions

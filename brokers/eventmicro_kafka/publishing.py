@@ -8,13 +8,13 @@ from typing import Any
 
 from eventmicro.errors import Disconnected, NotAllPublished
 from eventmicro.message import Message
+from eventmicro_kafka.accumulator import append, has_room
 from eventmicro_kafka.batches import Batches
 from eventmicro_kafka.confirming import Confirming, Outcome
-from eventmicro_kafka.driver import Headers, append, has_room
 from eventmicro_kafka.errors import late, not_published, producer_is_dead
 from eventmicro_kafka.link import Link
 from eventmicro_kafka.producer import Producer
-from eventmicro_kafka.records import to_record
+from eventmicro_kafka.records import Headers, to_record
 
 
 class Publisher:

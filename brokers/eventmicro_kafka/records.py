@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from eventmicro.errors import MessageTooLarge, Unsupported
 from eventmicro.message import Message
-from eventmicro_kafka.driver import Headers
 
 # The header that bears `Message.id`, where one was given.
 ID = "Message-Id"
@@ -12,7 +11,8 @@ ID = "Message-Id"
 OVERHEAD = 70
 HEADER_OVERHEAD = 10
 
-NONE: list[tuple[str, bytes]] = []
+Headers = list[tuple[str, bytes]]
+NONE: Headers = []
 
 Record = tuple[bytes | None, Headers]
 """What a message has beside its topic and body: key and headers."""

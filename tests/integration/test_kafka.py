@@ -11,12 +11,15 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
-from eventmicro_kafka import KafkaBroker, driver, member
+from eventmicro_kafka import KafkaBroker, driver, ending, member
+from eventmicro_kafka.live import Broadcast, Shared
+from eventmicro_kafka.subscription import KafkaSubscription
 
 from eventmicro.broker import Durable
 from eventmicro.errors import (
@@ -213,6 +216,46 @@ async def test_many_batches_wait_for_a_broker_that_hangs_for_longer_than_a_reque
             server.resume()
             await publishing
         assert (await read_topic(server.url, subject))[1:] == numbered(1000)
+
+
+async def test_a_connection_on_which_nothing_comes_any_more_is_made_anew(kafka_url: str, until: Until) -> None:
+    """As where a firewall has forgotten it: it is not closed, and stays silent though the broker is there."""
+    async with KafkaBroker(f"{kafka_url}?ping_interval=0.2&request_timeout=0.5") as broker:
+        await broker.flush()
+        (silent,) = broker._connection.link._client._conns.values()  # type: ignore[union-attr]
+        silent._writer.transport.pause_reading()
+        await until(lambda: not broker.online)
+        await until(lambda: broker.online)
+        assert not silent.connected()
+
+
+async def test_a_subscription_that_is_made_while_its_broker_closes_is_closed_with_it(
+    kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind, durable in ((KafkaSubscription, Durable()), (Shared, None), (Broadcast, None)):
+        opening = kind.open
+
+        async def open_and_close(subscription: Any, opening: Any = opening) -> None:
+            await opening(subscription)
+            await broker.close()
+
+        monkeypatch.setattr(kind, "open", open_and_close)
+        async with KafkaBroker(kafka_url) as broker:
+            with pytest.raises(Disconnected):
+                await broker.subscribe(
+                    subject, lambda _: None, queue=None if kind is Broadcast else "q" + subject, durable=durable
+                )
+    # the runner of the tests sees that no task is left
+
+
+async def test_a_flush_that_a_close_overtakes_says_so(kafka_url: str) -> None:
+    broker = KafkaBroker(kafka_url)
+    await broker.connect()
+    flushing = asyncio.create_task(broker.flush())
+    await asyncio.sleep(0)
+    await broker.close()
+    with pytest.raises(Disconnected):
+        await flushing
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
@@ -447,7 +490,7 @@ async def test_a_member_that_dies_before_its_first_commit_keeps_the_place_of_its
     async with KafkaBroker(kafka_url) as broker:
         await broker.publish(Message(subject, b"before"))
         subscription = await broker.subscribe(subject, lambda _: None, queue=f"{subject}.q", durable=Durable())
-        await driver._abandon(subscription._member._consumer._client, [])  # type: ignore[union-attr]  as if it had died
+        await ending._abandon(subscription._member._consumer._client, [])  # type: ignore[union-attr]  as if it had died
         async with KafkaBroker(kafka_url) as publisher:
             await publisher.publish(Message(subject, b"after"))
     worker = Worker(kafka_url, subject)

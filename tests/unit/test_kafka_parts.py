@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition, errors
 from eventmicro_kafka.confirming import Confirming
-from eventmicro_kafka.driver import partition_of
 from eventmicro_kafka.errors import not_published
 from eventmicro_kafka.lane import KafkaDelivery, Lane
 from eventmicro_kafka.noise import quieten
 from eventmicro_kafka.parking import Parking
-from eventmicro_kafka.partitions import Partitions
+from eventmicro_kafka.partitions import Partitions, partition_of
 from eventmicro_kafka.progress import LONGEST, read_progress, write_progress
 from eventmicro_kafka.records import delivery_headers, to_record
 from eventmicro_kafka.retry import Waiting, read_copy, retry_copy

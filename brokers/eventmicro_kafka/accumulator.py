@@ -1,0 +1,98 @@
+"""aiokafka's producer from inside: the batches that wait to be sent, and what it knows of the partitions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from aiokafka import TopicPartition  # type: ignore[import-untyped]
+from aiokafka.errors import ProducerClosed  # type: ignore[import-untyped]
+
+from eventmicro_kafka.records import Headers
+
+# What the cluster says is the leader of a partition that has none.
+NO_LEADER = -1
+
+
+def append(producer: Any, place: Any, key: bytes | None, body: bytes, headers: Headers) -> asyncio.Future[Any] | None:
+    """As `producer.send`, without its waits, and with one future for a batch, which is not to be cancelled therefore.
+
+    None: the batch that waits for this partition is full.
+    """
+    batches = producer._message_accumulator
+    if batches._exception is not None:
+        return None
+    pending = batches._batches.get(place)
+    batch = pending[-1] if pending else _start_batch(batches, batches.create_builder(), place)
+    if batch._builder.append(timestamp=None, key=key, value=body, headers=headers) is None:
+        return None
+    future: asyncio.Future[Any] = batch.future
+    return future
+
+
+async def send_batch(producer: Any, builder: Any, place: Any) -> asyncio.Future[Any]:
+    """As `producer.send_batch`, for as long as it takes; its future, which is not to be cancelled.
+
+    Raises:
+        KafkaError: the producer is of no use any more.
+    """
+    batches = producer._message_accumulator
+    while batches._exception is None:
+        if not batches._batches.get(place):
+            future: asyncio.Future[Any] = _start_batch(batches, builder, place).future
+            return future
+        await has_room(producer, place)
+    raise ProducerClosed
+
+
+async def has_room(producer: Any, place: Any) -> None:
+    """Return when the batch that waits for a partition is on its way, or has failed."""
+    batches = producer._message_accumulator
+    pending = batches._batches.get(place)
+    if pending:
+        if not batches._waiter_future.done():
+            batches._waiter_future.set_result(None)  # it is to be sent now
+        await asyncio.wait([pending[-1]._drain_waiter])
+
+
+def is_filling(producer: Any, place: Any) -> bool:
+    """Whether a batch for a partition waits to be sent that is not full."""
+    pending = producer._message_accumulator._batches.get(place)
+    return bool(pending) and not pending[-1]._builder._closed
+
+
+def is_idle(producer: Any, place: Any) -> bool:
+    """Whether a partition can be written to, and nothing is on its way there or waits for it."""
+    leader = producer.client.cluster.leader_for_partition(place)
+    busy = place in producer._sender._muted_partitions or producer._message_accumulator._batches.get(place)
+    return leader not in (None, NO_LEADER) and not busy
+
+
+def partitions_known(producer: Any, topic: str) -> list[Any]:
+    """The partitions of a topic in their order, as far as the producer knows by now."""
+    numbers = producer.client.cluster.partitions_for_topic(topic) or ()
+    return [TopicPartition(topic, number) for number in sorted(numbers)]
+
+
+def on_new_metadata(producer: Any, callback: Callable[[Any], None]) -> None:
+    """Call this each time the producer hears how the cluster is."""
+    producer.client.cluster.add_listener(callback)
+
+
+def is_dead(producer: Any) -> bool:
+    """Whether it will send nothing any more."""
+    task = producer._sender.sender_task
+    return producer._message_accumulator._exception is not None or (task is not None and task.done())
+
+
+def _start_batch(batches: Any, builder: Any, place: Any) -> Any:
+    batch = batches._append_batch(builder, place)
+    batch.future.add_done_callback(_look_at)
+    return batch
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Nobody else may: who waits for it may have been cancelled."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,110 @@
+"""Ending aiokafka's objects and connections, whatever the broker does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import chain
+from typing import Any
+
+from aiokafka.client import ConnectionGroup  # type: ignore[import-untyped]
+
+from eventmicro_kafka.errors import KafkaError
+
+# How long ending a consumer or a producer in order may take, in seconds; with a hung broker it never ends by itself.
+STOP_TIMEOUT = 3.0
+# How often a task of aiokafka is cancelled within that time until it ends.
+CANCELS = 10
+
+
+async def stop_consumer(consumer: Any) -> None:
+    """End a consumer, in order where the broker lets it."""
+    stopping = asyncio.create_task(consumer.stop())  # it may end as cancelled though nobody cancelled it
+    try:
+        await asyncio.wait([stopping], timeout=STOP_TIMEOUT)
+    finally:
+        await _abandon(consumer._client, [stopping, *_tasks_of_consumer(consumer)])
+
+
+async def stop_producer(producer: Any, timeout: float) -> None:
+    """End a producer when all that it has is stored, or after `timeout` seconds: what is not by then fails."""
+    try:
+        async with asyncio.timeout(timeout):
+            await producer.flush()
+    except TimeoutError:
+        pass
+    finally:
+        batches = producer._message_accumulator
+        batches.fail_all(KafkaError("closed before it was confirmed"))
+        for batch in chain.from_iterable(batches._batches.values()):
+            batch._drain_waiter.exception()  # nobody else asks for it
+        task = producer._sender.sender_task
+        producer._closed = True
+        await _abandon(producer.client, [] if task is None else [task])
+
+
+async def stop_client(client: Any) -> None:
+    """End a client, whether the broker listens or not."""
+    await _abandon(client, [])
+
+
+def drop_if_silent(client: Any, node: Any, limit: float) -> None:
+    """End the connection to a node on which nothing has come for so many seconds: the next request makes it anew.
+
+    aiokafka does so only where a request is waited for until its own timeout.
+    """
+    connection = client._conns.get((node, ConnectionGroup.DEFAULT))
+    if connection is not None and time.monotonic() - connection._last_action > limit:
+        _cut(connection)
+
+
+async def _abandon(client: Any, tasks: list[asyncio.Task[Any]]) -> None:
+    """End the tasks and connections of an object of aiokafka, whatever they wait for."""
+    client._get_conn = _no_connection  # for what is left of its requests
+    client._conns = _Cut(client._conns)
+    if client._sync_task is not None:
+        tasks = [*tasks, client._sync_task]
+        client._sync_task = None
+    left = set(tasks)
+    for _ in range(CANCELS):
+        for connection in client._conns.values():
+            _cut(connection)
+        if not left:
+            break
+        for task in left:
+            task.cancel()  # some go on waiting for others of theirs, which the next one reaches
+        _, left = await asyncio.wait(left, timeout=STOP_TIMEOUT / CANCELS)
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.exception()  # nobody else asks for it
+
+
+class _Cut(dict[Any, Any]):
+    """The connections of an abandoned client: one that somebody is about to make is cut when it is there."""
+
+    def __setitem__(self, key: Any, connection: Any) -> None:
+        super().__setitem__(key, connection)
+        _cut(connection)
+
+
+def _cut(connection: Any) -> None:
+    writer = connection._writer
+    connection._on_close_cb = None
+    connection.close()
+    if writer is not None:
+        writer.transport.abort()
+
+
+async def _no_connection(*_: object, **__: object) -> None:
+    """What an abandoned client gets when it wants to connect."""
+
+
+def _tasks_of_consumer(consumer: Any) -> list[asyncio.Task[Any]]:
+    consumer._closed = True
+    coordinator, fetcher = consumer._coordinator, consumer._fetcher
+    names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
+    tasks = [getattr(coordinator, name, None) for name in names]
+    if fetcher is not None:
+        fetcher._closed = True
+        tasks += [fetcher._fetch_task, *fetcher._pending_tasks]
+    return [task for task in tasks if task is not None]
