@@ -87,8 +87,12 @@ class BatchSubscriber(Subscriber):
             self._timer = None
 
     async def _handle_batch(self, items: list[Item]) -> None:
-        if self.settles is not None:
+        try:
             items = [item for item in items if await self.may_start(item[0])]
+        except asyncio.CancelledError:  # by a stop, while one of them was acknowledged before
+            for delivery, _ in items:
+                await delivery.nack()
+            return
         if not items:
             return
         deliveries = [delivery for delivery, _ in items]

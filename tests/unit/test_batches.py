@@ -10,8 +10,23 @@ from typing import Any
 
 import pytest
 
-from eventmicro import Ack, Batch, Context, MemoryBroker, Nack, Reject, Retry, Service
+from eventmicro import (
+    Ack,
+    Batch,
+    Context,
+    DeliveryOptions,
+    MemoryBroker,
+    Nack,
+    Reject,
+    Retry,
+    Service,
+    current_context,
+)
+from eventmicro.batches import BatchSubscriber
+from eventmicro.codecs import Codecs
 from eventmicro.message import Delivery, Message
+from eventmicro.settling import Kept
+from eventmicro.subscriber import Work
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -243,3 +258,153 @@ async def test_a_batch_has_a_timeout(until: Until) -> None:
         await seen.publish(*range(10))
         await until(lambda: len(seen.events) == 20)
     assert sorted(seen.batches[1:]) == [[number] for number in range(10)]
+
+
+# -- handed over by hand ---------------------------------------------------------------------------------------
+
+
+class Given(Delivery):
+    """A delivery that notes how it was settled."""
+
+    __slots__ = ("log",)
+
+    def __init__(self, number: int, log: list[str], *, attempt: int = 1) -> None:
+        super().__init__("numbers", b"%d" % number, {"Number": f"{number}"}, attempt=attempt, id=f"{number}")
+        self.log = log
+
+    async def ack(self) -> None:
+        self.log.append(f"ack {self.id}")
+
+    async def nack(self, delay: float = 0.0) -> None:
+        self.log.append(f"nack {self.id}")
+
+
+@asynccontextmanager
+async def given(handle: Handle, batch: Batch, **words: Any) -> AsyncIterator[BatchSubscriber]:
+    """A subscriber that is handed its events by the test."""
+    options = DeliveryOptions(queue="see", batch=batch, **words)
+    settling = Kept("numbers.see", MemoryBroker(), options)
+    work = Work("numbers", "see", handle, Codecs().body(int), None, None, settling)
+    subscriber = BatchSubscriber(work, options.concurrency, batch)
+    yield subscriber
+    await subscriber.cut_off()
+
+
+async def test_what_has_lapsed_is_left_out_of_its_batch_and_a_batch_of_nothing_else_is_none() -> None:
+    batches: list[list[int]] = []
+
+    async def see(events: list[int], context: Context) -> None:
+        batches.append(events)
+
+    log: list[str] = []
+    async with given(see, Batch(3, 1000)) as subscriber:
+        for numbers, lapsed in (([0, 1, 2], [1]), ([3, 4, 5], [3, 4, 5])):
+            deliveries = [Given(number, log) for number in numbers]
+            for delivery in deliveries:
+                delivery.lapsed = int(delivery.id) in lapsed
+                subscriber.receive(delivery)
+    assert batches == [[0, 2]]
+    assert log == ["ack 0", "ack 2"]
+
+
+async def test_a_batch_that_is_acknowledged_before_is_so_when_its_handler_begins() -> None:
+    async def see(events: list[int], context: Context) -> None:
+        log.append("begun")
+
+    log: list[str] = []
+    async with given(see, Batch(2, 1000), ack="before") as subscriber:
+        for number in range(2):
+            subscriber.receive(Given(number, log))
+    assert log == ["ack 0", "ack 1", "begun"]
+
+
+async def test_a_stop_while_a_batch_is_acknowledged_before_gives_the_rest_back() -> None:
+    class Slow(Given):
+        __slots__ = ()
+
+        async def ack(self) -> None:
+            await asyncio.Event().wait()
+
+    async def see(events: list[int], context: Context) -> None:
+        log.append("begun")
+
+    log: list[str] = []
+    async with given(see, Batch(3, 1000), ack="before") as subscriber:
+        for delivery in (Given(0, log), Slow(1, log), Given(2, log)):
+            subscriber.receive(delivery)
+    assert log == ["ack 0", "nack 0", "nack 1", "nack 2"]  # of each the first counts
+
+
+async def test_a_handler_and_what_is_below_it_finds_the_context_of_the_batch_and_of_an_event_that_comes_alone() -> None:
+    contexts: list[Context] = []
+
+    async def see(events: list[int], context: Context) -> None:
+        assert current_context() is context
+        contexts.append(context)
+
+    async with given(see, Batch(2, 1000)) as subscriber:
+        alone = Given(2, [], attempt=3)
+        for delivery in (Given(0, []), Given(1, []), alone):
+            subscriber.receive(delivery)
+    together, single = contexts
+    assert [delivery.id for delivery in together.delivery] == ["0", "1"]
+    assert (single.delivery, single.attempt, single.metadata) == (alone, 3, {"Number": "2"})
+
+
+async def test_a_batch_whose_time_comes_while_an_event_that_comes_alone_is_handled_waits_for_its_turn(
+    until: Until,
+) -> None:
+    gate = asyncio.Event()
+    batches: list[list[int]] = []
+
+    async def see(events: list[int], context: Context) -> None:
+        batches.append(events)
+        await gate.wait()
+
+    async with given(see, Batch(10, 0)) as subscriber:
+        subscriber.receive(Given(0, [], attempt=2))
+        subscriber.receive(Given(1, []))
+        while subscriber._timer is not None:  # its time
+            await asyncio.sleep(0)
+        assert batches == [[0]]
+        gate.set()
+        await until(lambda: batches == [[0], [1]])
+
+
+async def test_a_stop_handles_what_was_collected_behind_a_batch_that_runs() -> None:
+    gate = asyncio.Event()
+    batches: list[list[int]] = []
+
+    async def see(events: list[int], context: Context) -> None:
+        batches.append(events)
+        await gate.wait()
+
+    log: list[str] = []
+    async with given(see, Batch(10, 1000)) as subscriber:
+        subscriber.receive(Given(0, log, attempt=2))
+        subscriber.receive(Given(1, log))
+        finishing = asyncio.create_task(subscriber.finish())
+        await asyncio.sleep(0)
+        gate.set()
+        await finishing
+    assert batches == [[0], [1]]
+    assert log == ["ack 0", "ack 1"]
+
+
+async def test_a_batch_has_one_timer_which_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    timers: list[asyncio.TimerHandle] = []
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def noted(*arguments: Any, **words: Any) -> asyncio.TimerHandle:
+        timers.append(call_later(*arguments, **words))
+        return timers[-1]
+
+    async def see(events: list[int], context: Context) -> None: ...
+
+    monkeypatch.setattr(loop, "call_later", noted)
+    async with given(see, Batch(3, 1000)) as subscriber:
+        for number in range(5):
+            subscriber.receive(Given(number, []))
+        assert [timer.cancelled() for timer in timers] == [True, False]
+    assert [timer.cancelled() for timer in timers] == [True, True]

@@ -11,7 +11,7 @@ import pytest
 from eventmicro import Ack, Context, DeliveryOptions, MemoryBroker, Nack, Reject, Retry, Service
 from eventmicro.errors import Disconnected, MessageTooLarge, TransportError
 from eventmicro.message import Delivery, Message
-from eventmicro.settling import LONGEST_DELAY, Kept, Live
+from eventmicro.settling import LONGEST_DELAY, Kept, Live, why_unreadable
 from eventmicro.subscriber import Subscriber, Work
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -79,6 +79,7 @@ OUTCOMES: list[tuple[BaseException, int, float | None]] = [
     (TimeoutError(), 1, 2),
     (Mute(), 1, 2),
     (asyncio.CancelledError(), 9, 0),
+    (asyncio.CancelledError(), 10, 0),
 ]
 
 
@@ -99,6 +100,7 @@ GIVEN_UP: list[tuple[BaseException, int, str]] = [
     (ExceptionGroup("", [ExceptionGroup("", [Reject("in a task")])]), 1, "rejected: in a task"),
     (SystemExit(3), 1, "failed 1 times, the last time by SystemExit: 3"),
     (Mute(), 3, "failed 3 times, the last time by Mute"),
+    (asyncio.CancelledError(), 11, "cancelled, after 11 deliveries"),
     (ValueError("Zürich\r\n" + "x" * 999), 3, "failed 3 times, the last time by ValueError: Z?rich"),
 ]
 
@@ -133,6 +135,7 @@ async def test_an_error_that_is_not_worth_a_retry_gives_up_at_once() -> None:
     settling = kept(letters, retry=Retry(on=OSError))
     assert await settling.failed(Sent(), OSError()) is not None
     assert await settling.failed(Sent(), ExceptionGroup("", [OSError()])) is not None
+    assert await settling.failed(Sent(), Nack(5)) == 5
     assert await settling.failed(Sent(), ValueError()) is None
     assert len(letters.letters) == 1
 
@@ -250,6 +253,30 @@ async def test_a_dead_letter_that_is_published_again_becomes_one_again() -> None
     wild = Kept("numbers.see", letters, DeliveryOptions(queue="see"), wildcards=True)
     assert await wild.failed(again, Reject("x")) is None
     assert len(letters.letters) == 1
+
+
+# -- what no queue keeps ---------------------------------------------------------------------------------------
+
+GONE: list[tuple[BaseException, str]] = [
+    (Ack(), ""),
+    (Nack(), "numbers.see: event on numbers is gone: Nack; this queue is not durable"),
+    (Reject("no such order"), "is gone: Reject: no such order; this queue is not durable"),
+    (ValueError("x"), "numbers.see: event on numbers failed"),
+    (asyncio.CancelledError(), "numbers.see: event on numbers cut off"),
+]
+
+
+@pytest.mark.parametrize(("error", "said"), GONE, ids=[repr(error) for error, _ in GONE])
+async def test_an_event_that_no_queue_keeps_is_gone_and_that_is_said(
+    error: BaseException, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await Live("numbers.see").failed(Sent(), error) is None
+    assert said in caplog.text
+    assert len(caplog.records) == bool(said)
+
+
+def test_an_error_that_a_codec_should_not_raise_is_a_reason_too() -> None:
+    assert why_unreadable(KeyError("secret")) == "it could not be decoded: KeyError"
 
 
 # -- from within a handler -------------------------------------------------------------------------------------
