@@ -41,8 +41,9 @@ def is_about_keys(error: Exception) -> bool:
 
 def is_final(error: Exception) -> bool:
     """Whether trying again to connect is of no use: credentials or certificates are wrong."""
-    if is_about_keys(error) or isinstance(
-        error, ssl.SSLError | errors.AuthorizationError | errors.SecureConnWantedError
-    ):
+    if isinstance(error, ssl.SSLError):
+        return not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)  # a server that went away meanwhile
+    if is_about_keys(error) or isinstance(error, errors.AuthorizationError | errors.SecureConnWantedError):
         return True
-    return "authorization violation" in str(error).lower() or "authentication" in str(error).lower()
+    text = str(error).lower()
+    return "authorization violation" in text or ("authentication" in text and "timeout" not in text)
