@@ -154,11 +154,12 @@ async def test_events_that_no_queue_keeps_come_in_batches_too(until: Until) -> N
     ("retry", "attempts"), [(AT_ONCE, 3), (Retry(attempts=1, backoff=0), 2), (Retry(backoff=0, on=OSError), 2)]
 )
 async def test_where_a_batch_fails_its_events_come_again_alone_and_only_the_poison_is_given_up(
-    retry: Retry, attempts: int, until: Until
+    retry: Retry, attempts: int, until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(fail_at_poison, retry=retry) as seen:
         await seen.publish(*range(10, 20))
         await until(lambda: seen.letters and len(seen.events) == 10 + 9 + attempts - 1)
+    assert caplog.text.count("numbers.see: a batch of 10 events failed") == 1
     assert seen.given_up == [POISON]
     assert (seen.letters[0].headers or {})["Dead-Letter-Attempts"] == str(attempts)
     assert sorted(seen.batches[1:]) == sorted([[n] for n in range(10, 20)] + [[POISON]] * (attempts - 2))
@@ -290,7 +291,9 @@ async def given(handle: Handle, batch: Batch, **words: Any) -> AsyncIterator[Bat
     await subscriber.cut_off()
 
 
-async def test_what_has_lapsed_is_left_out_of_its_batch_and_a_batch_of_nothing_else_is_none() -> None:
+async def test_what_has_lapsed_is_left_out_of_its_batch_and_a_batch_of_nothing_else_is_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     batches: list[list[int]] = []
 
     async def see(events: list[int], context: Context) -> None:
@@ -305,6 +308,7 @@ async def test_what_has_lapsed_is_left_out_of_its_batch_and_a_batch_of_nothing_e
                 subscriber.receive(delivery)
     assert batches == [[0, 2]]
     assert log == ["ack 0", "ack 2"]
+    assert caplog.records == []
 
 
 async def test_a_batch_that_is_acknowledged_before_is_so_when_its_handler_begins() -> None:
@@ -378,6 +382,7 @@ async def test_a_stop_handles_what_was_collected_behind_a_batch_that_runs() -> N
     async def see(events: list[int], context: Context) -> None:
         batches.append(events)
         await gate.wait()
+        await asyncio.sleep(0)
 
     log: list[str] = []
     async with given(see, Batch(10, 1000)) as subscriber:
@@ -387,8 +392,30 @@ async def test_a_stop_handles_what_was_collected_behind_a_batch_that_runs() -> N
         await asyncio.sleep(0)
         gate.set()
         await finishing
-    assert batches == [[0], [1]]
-    assert log == ["ack 0", "ack 1"]
+        assert batches == [[0], [1]]
+        assert log == ["ack 0", "ack 1"]
+
+
+async def test_what_was_collected_and_not_begun_when_the_time_of_a_stop_is_up_is_given_back() -> None:
+    async def see(events: list[int], context: Context) -> None:
+        raise AssertionError("it is too late to begin")
+
+    log: list[str] = []
+    async with given(see, Batch(10, 1000)) as subscriber:
+        for number in range(2):
+            subscriber.receive(Given(number, log))
+    assert log == ["nack 0", "nack 1"]
+
+
+async def test_what_a_handler_has_settled_is_settled_by_nobody_else() -> None:
+    async def see(events: list[int], context: Context) -> None:
+        await context.nack(0)
+
+    log: list[str] = []
+    async with given(see, Batch(2, 1000)) as subscriber:
+        for number in range(2):
+            subscriber.receive(Given(number, log))
+    assert log == ["nack 0", "nack 1"]
 
 
 async def test_a_batch_has_one_timer_which_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

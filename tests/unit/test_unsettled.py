@@ -55,12 +55,13 @@ async def test_an_event_that_is_not_settled_is_named_once_a_subscriber(
     assert f"event {delivery.id} on numbers" in caplog.text
 
 
+@pytest.mark.parametrize("words", [{}, {"batch": Batch(1)}], ids=["alone", "batch"])
 @pytest.mark.parametrize("ack", ["after_success", "before"])
 async def test_nothing_is_said_where_the_subscriber_settles(
-    ack: str, until: Until, caplog: pytest.LogCaptureFixture
+    ack: str, words: dict[str, Any], until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[Context] = []
-    async with running(seen, ack=ack) as client:
+    async with running(seen, ack=ack, **words) as client:
         for number in range(3):
             await client.publish("numbers", number)
             await until(lambda: len(seen) == number + 1)  # noqa: B023
