@@ -12,7 +12,14 @@ from typing import ClassVar, Self
 from nats.errors import Error, StaleConnectionError, UnexpectedEOF
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, Subscription
-from eventmicro.errors import Disconnected, MessageTooLarge, NotAllPublished, TransportError, Unsupported
+from eventmicro.errors import (
+    Disconnected,
+    EventMicroError,
+    MessageTooLarge,
+    NotAllPublished,
+    TransportError,
+    Unsupported,
+)
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
 from eventmicro_nats.connecting import connect
@@ -120,7 +127,7 @@ class NatsBroker:
         for number, message in enumerate(messages):
             try:
                 await self.publish(message, timeout=end - time.monotonic())
-            except TransportError as error:
+            except EventMicroError as error:
                 failed[number] = error
         if failed:
             raise NotAllPublished(failed=failed, confirmed=len(messages) - len(failed))

@@ -534,6 +534,16 @@ async def test_headers_count_against_the_servers_limit() -> None:
             assert len(inbox.deliveries) == 1
 
 
+async def test_of_a_batch_only_what_cannot_be_sent_fails(nats_url: str) -> None:
+    async with NatsBroker(nats_url) as broker:
+        inbox, _ = await listen(broker, "batch")
+        with pytest.raises(NotAllPublished, match="1 of 3") as caught:
+            await broker.publish_many([Message("batch", b"1"), Message("no subject"), Message("batch", b"3")])
+        assert list(caught.value.failed) == [1]
+        await inbox.wait_for(2)
+        assert inbox.bodies == [b"1", b"3"]
+
+
 async def test_cancelling_calls_leaves_nothing_behind(nats_url: str) -> None:
     async with NatsBroker(nats_url) as server, NatsBroker(nats_url) as broker:
         await server.subscribe("silent.endpoint", Inbox(), queue="q")
