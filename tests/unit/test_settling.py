@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from eventmicro import Ack, Context, DeliveryOptions, MemoryBroker, Nack, Reject, Retry, Service
+from eventmicro.codecs import Codecs
 from eventmicro.errors import Disconnected, MessageTooLarge, TransportError
 from eventmicro.message import Delivery, Message
 from eventmicro.settling import LONGEST_DELAY, Kept, Live, why_unreadable
@@ -253,6 +254,41 @@ async def test_a_dead_letter_that_is_published_again_becomes_one_again() -> None
     wild = Kept("numbers.see", letters, DeliveryOptions(queue="see"), wildcards=True)
     assert await wild.failed(again, Reject("x")) is None
     assert len(letters.letters) == 1
+
+
+async def test_what_cannot_be_read_is_settled_once() -> None:
+    async def see(event: int, context: Context) -> None:
+        raise AssertionError("there is nothing to handle")
+
+    letters, delivery = Letters(), Sent()
+    subscriber = Subscriber(Work("numbers", "see", see, Codecs().body(int), None, None, kept(letters)), 1)
+    subscriber.receive(delivery)
+    assert (delivery.log, len(letters.letters)) == (["ack"], 1)
+    await subscriber.cut_off()
+
+
+async def test_what_the_broker_has_taken_back_is_not_begun_with() -> None:
+    async def see(event: None, context: Context) -> None:
+        raise AssertionError("it is delivered again")
+
+    letters, delivery = Letters(), Sent()
+    delivery.lapsed = True
+    subscriber = Subscriber(Work("numbers", "see", see, None, None, None, kept(letters)), 1)
+    subscriber.receive(delivery)
+    assert (delivery.log, letters.letters) == ([], [])
+    await subscriber.cut_off()
+
+
+async def test_a_timeout_of_the_handlers_own_is_told_as_its_own() -> None:
+    async def see(event: None, context: Context) -> None:
+        raise TimeoutError("the bank does not answer")
+
+    letters = Letters()
+    subscriber = Subscriber(Work("numbers", "see", see, None, 60.0, None, kept(letters)), 1)
+    subscriber.receive(Sent(attempt=3))
+    (letter,) = letters.letters
+    assert (letter.headers or {})["Dead-Letter-Reason"].endswith("by TimeoutError: the bank does not answer")
+    await subscriber.cut_off()
 
 
 # -- what no queue keeps ---------------------------------------------------------------------------------------
