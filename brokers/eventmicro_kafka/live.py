@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from eventmicro.broker import Receive
@@ -84,9 +83,10 @@ class Broadcast:
             return
         self.ended = True
         try:
-            async with asyncio.timeout(DRAIN_TIMEOUT if self._link.online else 0):
-                self._until = await self._consumer.end_offsets(list(self._next))
-                await asyncio.wait([self._task])
+            if self._consumer is not None:  # else it is about to be made anew
+                async with asyncio.timeout(DRAIN_TIMEOUT if self._link.online else 0):
+                    self._until = await self._consumer.end_offsets(list(self._next))
+                    await asyncio.wait([self._task])
         except (KafkaError, TimeoutError) as error:
             log.warning("%s: left before all was read: %s", self._subject, plain(error))
         finally:
@@ -110,11 +110,19 @@ class Broadcast:
                 return
             except Exception as error:  # aiokafka's own failures among them
                 log.warning("%s: its consumer is made anew: %s", self._subject, plain(error))
+            await self._revive()
+
+    async def _revive(self) -> None:
+        while True:
             await self._stop()
             await asyncio.sleep(REVIVE_INTERVAL)
-            with suppress(KafkaError, OSError, TimeoutError):
+            try:
                 async with asyncio.timeout(START_TIMEOUT):
-                    await self._start()
+                    return await self._start()
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.debug("%s: its consumer cannot be made: %s", self._subject, plain(error))
+            except Exception:
+                log.exception("%s: its consumer cannot be made, which is tried again", self._subject)
 
     async def _read(self) -> None:
         self._follow(len(self._consumer.partitions_for_topic(self._subject) or ()))

@@ -215,6 +215,8 @@ class Member(RebalanceListener):  # type: ignore[misc]
                 return
             except (Disconnected, UsageError) as error:
                 log.debug("%s", error)
+            except Exception:  # aiokafka's own failures among them
+                log.exception("queue %r: its consumer cannot be made, which is tried again", self._group)
 
     def _progress(self, lane: Lane) -> Committed:
         offset, more = lane.progress()

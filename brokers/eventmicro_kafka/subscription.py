@@ -301,7 +301,8 @@ class KafkaSubscription:
 
     def _wait(self, due: float, delivery: KafkaDelivery) -> None:
         self._waiting.add(due, delivery)
-        self._set_alarm()
+        if self._waiting.next_due == due:
+            self._set_alarm()
 
     def _set_alarm(self) -> None:
         if self._alarm is not None:

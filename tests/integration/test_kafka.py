@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from eventmicro_kafka import KafkaBroker, driver, ending, member
 from eventmicro_kafka.live import Broadcast, Shared
+from eventmicro_kafka.member import Member
 from eventmicro_kafka.subscription import KafkaSubscription
 
 from eventmicro.broker import Durable
@@ -227,6 +228,45 @@ async def test_a_connection_on_which_nothing_comes_any_more_is_made_anew(kafka_u
         await until(lambda: not broker.online)
         await until(lambda: broker.online)
         assert not silent.connected()
+
+
+@pytest.mark.parametrize("kind", [Member, Broadcast])
+async def test_a_consumer_is_made_anew_whatever_fails_at_that(
+    kind: Any, kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    got: list[Delivery] = []
+    name = "open" if kind is Member else "_start"
+    opening, failed = getattr(kind, name), asyncio.Event()
+
+    async def fail_first(self: object) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise AssertionError("as aiokafka's own")
+        await opening(self)
+
+    def fail(*_: object, **__: object) -> None:
+        monkeypatch.undo()
+        monkeypatch.setattr(kind, name, fail_first)
+        raise AssertionError("as aiokafka's own")
+
+    async with KafkaBroker(kafka_url) as broker:
+        durable = Durable() if kind is Member else None
+        await broker.subscribe(subject, got.append, queue="q" + subject if durable else None, durable=durable)
+        monkeypatch.setattr(AIOKafkaConsumer, "getmany", fail)
+        await failed.wait()
+        await broker.publish(Message(subject, b"one"))
+        await until(lambda: got)
+
+
+async def test_a_live_subscription_drains_while_its_consumer_is_made_anew(
+    kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    async with KafkaBroker(kafka_url) as broker:
+        subscription = await broker.subscribe(subject, lambda _: None)
+        monkeypatch.setattr(AIOKafkaConsumer, "getmany", None)
+        await until(lambda: subscription._consumer is None)
+        await subscription.drain()
+        assert subscription.closed
 
 
 async def test_a_subscription_that_is_made_while_its_broker_closes_is_closed_with_it(
