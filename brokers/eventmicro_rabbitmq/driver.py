@@ -18,7 +18,7 @@ from typing import Any
 
 import aiormq.channel
 import aiormq.connection
-from aiormq.exceptions import ConnectionNotAllowed
+from aiormq.exceptions import AMQPConnectionError, ConnectionNotAllowed
 from pamqp import commands
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
@@ -26,7 +26,7 @@ from yarl import URL
 
 from eventmicro.errors import ConnectionFailed, UsageError
 from eventmicro_rabbitmq.errors import DriverError, is_final, plain
-from eventmicro_rabbitmq.frames import close_frame
+from eventmicro_rabbitmq.frames import close_frame, read_frame
 from eventmicro_rabbitmq.settings import RabbitSettings
 
 log = logging.getLogger(__name__)
@@ -157,6 +157,10 @@ class Connection(aiormq.connection.Connection):
             channel.end(ConnectionError(self.lost.result()))
         super()._on_reader_done(task)
 
+    async def _Connection__reader(self, frames: aiormq.connection.FrameReceiver) -> None:  # noqa: N802
+        inside: Any = super()
+        await inside._Connection__reader(_Frames(frames.reader))
+
     async def _Connection__handle_connection_blocked(self, frame: commands.Connection.Blocked) -> None:  # noqa: N802
         self.blocked = str(frame.reason)
         self.unblocked.clear()
@@ -175,6 +179,19 @@ class Connection(aiormq.connection.Connection):
         # aiormq would say that it got an unexpected frame where the virtual host is refused.
         receiver: Any = _Refusable(frame_receiver)
         return await aiormq.connection.Connection._rpc(request, writer, receiver, wait_response)
+
+
+class _Frames(aiormq.connection.FrameReceiver):
+    """Reads frames, also of an event that pamqp cannot read, which aiormq would end the connection for."""
+
+    async def get_frame(self) -> Any:
+        try:
+            head = await self.reader.readexactly(7)
+            return read_frame(head + await self.reader.readexactly(int.from_bytes(head[3:]) + 1))
+        except asyncio.IncompleteReadError:
+            raise AMQPConnectionError("the server has ended it") from None
+        except OSError as error:
+            raise AMQPConnectionError(plain(error)) from error
 
 
 class _Refusable:

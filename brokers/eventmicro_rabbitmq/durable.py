@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 # How long an ordered queue waits for an event that was nacked to come again, in seconds. It does at once, unless
 # somebody has taken it out of the queue.
 RETURN_TIMEOUT = 30.0
+# AMQP counts the events that a consumer may hold in two bytes.
+LARGEST_PREFETCH = 65_535
 # How long a nack waits before it is sent, in seconds: RabbitMQ delivers again at once, also to an instance that is
 # just being closed, and counts that.
 NACK_AFTER = 0.01
@@ -59,7 +61,8 @@ class DurableSubscription:
         self._declarer = declarer
         self._dead_exchange = dead_exchange
         self._postpone = postpone
-        self._consumer = Consumer(link, f"queue {queue}", durable.prefetch, self._prepare, self._take, self._lapse)
+        prefetch = min(durable.prefetch, LARGEST_PREFETCH)
+        self._consumer = Consumer(link, f"queue {queue}", prefetch, self._prepare, self._take, self._lapse)
         self._intake: Intake[RabbitDelivery] = Intake(receive)
         self._unsettled: dict[int, RabbitDelivery] = {}  # by tag, in the order in which they came
         self._acked: list[int] = []

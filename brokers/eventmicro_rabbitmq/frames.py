@@ -1,8 +1,10 @@
-"""Frames of AMQP 0-9-1 as bytes: those that are sent once a message."""
+"""Frames of AMQP 0-9-1 as bytes: those that are sent once a message, and those that come."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from struct import Struct
+from typing import Any
 
 from pamqp import commands, frame, header
 
@@ -10,11 +12,12 @@ from eventmicro.errors import MessageTooLarge
 
 Properties = commands.Basic.Properties
 
-_METHOD, _BODY, _END = 1, 3, 0xCE
+_METHOD, _HEADER, _BODY, _END = 1, 2, 3, 0xCE
 _FRAME = Struct(">BHI")
 _SETTLE = Struct(">BHIHHQBB")
 _BASIC, _ACK, _NACK = 60, 80, 120
 _MULTIPLE, _REQUEUE = 1, 2
+_DELIVER = commands.Basic.Deliver.index.to_bytes(4, "big")
 
 
 def publish_frames(
@@ -50,3 +53,24 @@ def nack_frame(channel: int, tag: int) -> bytes:
 def close_frame(channel: int) -> bytes:
     """Nothing more comes on this channel."""
     return frame.marshal(commands.Channel.Close(reply_code=200, reply_text="", class_id=0, method_id=0), channel)
+
+
+def read_frame(data: bytes) -> tuple[int, int, Any]:
+    """A whole frame: how long it is, its channel, and what it says.
+
+    pamqp raises where a property of an event has a time far in the future, or is not UTF-8. That would end the
+    connection, again each time the event is delivered: it is taken with what can be read of it.
+    """
+    try:
+        return frame.unmarshal(data)
+    except Exception:
+        kind, channel, size = _FRAME.unpack_from(data)
+        payload = data[_FRAME.size : _FRAME.size + size]
+        event: Any = commands.Basic.Deliver() if kind == _METHOD else header.ContentHeader()
+        if kind == _METHOD and payload.startswith(_DELIVER):
+            payload = payload[len(_DELIVER) :]
+        elif kind != _HEADER:
+            raise
+        with suppress(Exception):  # what comes before it has been read by then
+            event.unmarshal(payload)
+        return len(data), channel, event

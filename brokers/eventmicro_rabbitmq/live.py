@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp.commands import Basic
 
 from eventmicro.broker import Receive
@@ -49,7 +50,10 @@ class LiveSubscription:
         self._intake: Intake[LiveDelivery] = Intake(receive, self._ack)
 
     async def open(self, connection: Connection) -> None:
-        await self._consumer.open(connection)
+        try:
+            await self._consumer.open(connection)
+        except ChannelNotFoundEntity:  # the last member has just left the queue, which went with it
+            await self._consumer.open(connection)
 
     async def stands(self) -> None:
         """Return when it takes events, again where the connection was lost."""

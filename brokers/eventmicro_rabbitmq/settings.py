@@ -8,9 +8,14 @@ from typing import Literal
 
 from eventmicro.errors import UsageError
 from eventmicro.settings import check_settings, split_url, tls_context
+from eventmicro_rabbitmq.topology import check_name
 
 PORTS = {"amqp": 5672, "amqps": 5671}
 DECLARE = ("true", "check", "false")
+# The longest name of an exchange or a virtual host that pamqp takes; of the exchange another one is made, `.dead`.
+LONGEST_NAME = 120
+# Less would keep the processor busy while the broker is away, in seconds.
+SHORTEST_WAIT = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,15 @@ class RabbitSettings:
             raise UsageError("tls_ca, tls_cert, tls_key and tls_hostname are for amqps://")
         if self.declare not in DECLARE:
             raise UsageError(f"declare={self.declare!r}: write one of {', '.join(DECLARE)}")
-        if not self.exchange or self.exchange.startswith("amq."):
+        if check_name(self.exchange, "exchange").startswith("amq."):
             raise UsageError(f"exchange={self.exchange!r}: write a name of your own, not of those kept for RabbitMQ")
+        for name in ("exchange", "vhost"):
+            if len(getattr(self, name)) > LONGEST_NAME:
+                raise UsageError(f"{name}: RabbitMQ's client takes names of up to {LONGEST_NAME} signs")
+        if self.reconnect_wait < SHORTEST_WAIT:
+            raise UsageError(
+                f"reconnect_wait={self.reconnect_wait:g}: at least {SHORTEST_WAIT:g} s, or it is all it does"
+            )
         if self.heartbeat > 65535:
             raise UsageError(f"heartbeat={self.heartbeat}: write whole seconds, 65535 at most, or 0 for none")
 

@@ -10,12 +10,14 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import aiormq
 import pytest
-from aiormq.abc import AbstractChannel
+from aiormq.abc import AbstractChannel, ChannelFrame
 from eventmicro_rabbitmq import RabbitBroker
+from eventmicro_rabbitmq.frames import publish_frames
 from pamqp.commands import Basic
 
 from eventmicro.broker import Durable
@@ -255,6 +257,27 @@ async def test_what_others_send_is_understood(url: str, subject: str, until: Unt
         assert got[2].id == got[0].id != got[1].id
 
 
+async def test_an_event_whose_properties_cannot_be_read_stops_nothing(
+    url: str, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as a time in nanoseconds, which is in the year 52 million."""
+    got: list[Delivery] = []
+    now = datetime(2020, 1, 1, tzinfo=UTC)
+    seconds, nanoseconds = (int(now.timestamp() * unit).to_bytes(8, "big") for unit in (1, 10**9))
+    properties = Properties(headers={"a": "b"}, message_id="1", timestamp=now)
+    async with raw_channel(url) as channel, RabbitBroker(url) as broker:
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        data = publish_frames(channel.number, "events", subject, properties, b"odd", False, 131_072)
+        await channel.connection.write_queue.put(ChannelFrame(data.replace(seconds, nanoseconds), False))
+        await until(lambda: got)
+        await got[0].nack()
+        await until(lambda: len(got) == 2)
+        await got[1].nack(0.05)
+        await until(lambda: len(got) == 3)
+    assert [(d.body, d.headers, d.id, d.attempt) for d in got] == [(b"odd", {"a": "b"}, "1", n) for n in (1, 2, 3)]
+    assert "connection lost" not in caplog.text
+
+
 # -- queues --------------------------------------------------------------------------------------------------------
 
 
@@ -351,7 +374,7 @@ async def test_names_that_rabbitmq_cannot_take_are_refused_before_anything_is_ma
         ):
             with pytest.raises(UsageError, match=says):
                 await broker.subscribe(subject, lambda _: None, queue=queue, durable=Durable(dead_letter=dead))
-        await broker.subscribe(subject, lambda _: None, queue=longest, durable=Durable())
+        await broker.subscribe(subject, lambda _: None, queue=longest, durable=Durable(prefetch=100_000))
         await broker.subscribe(subject, lambda _: None, queue=f"{longest}{'x' * 17}", durable=Durable(ordered=True))
     async with raw_channel(url) as channel:
         with pytest.raises(aiormq.exceptions.ChannelNotFoundEntity):

@@ -15,7 +15,7 @@ import pytest
 from eventmicro_rabbitmq import RabbitBroker, consumer, driver, durable, live
 from pamqp import commands
 from pamqp.base import Frame
-from pamqp.commands import Basic
+from pamqp.commands import Basic, Queue
 
 from eventmicro.broker import Durable
 from eventmicro.errors import Disconnected, NotAllPublished
@@ -451,6 +451,20 @@ async def test_members_share_what_a_wildcard_brings(url: str, subject: str, unti
         await until(lambda: len(got) == 3)
         await broker.flush()
     assert sorted(got) == [f"* {subject}.a", f"> {subject}.a", f"> {subject}.a.b"]
+
+
+async def test_a_queue_that_its_last_member_has_just_left_is_made_again(url: str, subject: str, until: Until) -> None:
+    got: list[Delivery] = []
+    async with RabbitBroker(url) as one, FrameProxy(url) as proxy, RabbitBroker(proxy.url) as two:
+        leaving = await one.subscribe(subject, lambda _: None, queue="q")
+        proxy.holds = {Queue.BindOk}
+        joining = asyncio.ensure_future(two.subscribe(subject, got.append, queue="q"))
+        await until(lambda: proxy.held)
+        await leaving.drain()
+        proxy.let_go()
+        await joining
+        await one.publish(Message(subject))
+        await until(lambda: got)
 
 
 # -- the log ---------------------------------------------------------------------------------------------------------

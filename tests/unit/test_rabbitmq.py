@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 from eventmicro_rabbitmq import RabbitBroker, RabbitSettings, link
-from eventmicro_rabbitmq.frames import ack_frame, nack_frame, publish_frames
+from eventmicro_rabbitmq.frames import ack_frame, nack_frame, publish_frames, read_frame
 from eventmicro_rabbitmq.incoming import RabbitDelivery, for_retry, read_event, read_headers
 from eventmicro_rabbitmq.intake import Intake
 from eventmicro_rabbitmq.retry import SHORTEST, rung
 from eventmicro_rabbitmq.settings import read_url
 from eventmicro_rabbitmq.topology import binding_key, live_queue, queue_arguments, retry_queue
-from pamqp import commands, frame
+from pamqp import commands, frame, header
 from pamqp.commands import Basic
+from pamqp.exceptions import PAMQPException
 
 from eventmicro.errors import Disconnected, UsageError
 from eventmicro.message import Delivery, Message
@@ -61,6 +63,11 @@ def test_an_address_of_version_6() -> None:
         ("amqp://h?heartbeat=65536", "whole seconds"),
         ("amqp://h?declare=maybe", "true, check, false"),
         ("amqp://h?exchange=amq.topic", "a name of your own"),
+        ("amqp://h?exchange=", "exchange '': write letters"),
+        ("amqp://h?exchange=%C3%A4", "exchange 'ä': write letters"),
+        (f"amqp://h?exchange={'x' * 121}", "exchange: .* up to 120 signs"),
+        (f"amqp://h/{'x' * 121}", "vhost: .* up to 120 signs"),
+        ("amqp://h?reconnect_wait=0", "at least 0.01 s"),
         ("amqp://h?tls_ca=x", "amqps://"),
         ("amqps://h?tls_cert=x", "belong together"),
     ],
@@ -146,6 +153,42 @@ def test_a_body_is_cut_into_frames_that_fit(size: int) -> None:
         body += getattr(part, "value", b"") or b""
         data = data[used:]
     assert body == b"b" * size
+
+
+def header_frame(properties: Properties, *changes: tuple[bytes, bytes]) -> bytes:
+    """As a publisher sends it that is not pamqp."""
+    data = frame.marshal(header.ContentHeader(0, 5, properties), 3)
+    for ours, theirs in changes:
+        assert ours in data
+        data = data.replace(ours, theirs)
+    return data
+
+
+def test_an_event_with_a_property_that_pamqp_cannot_read_has_those_before_it() -> None:
+    now = datetime(2020, 1, 1, tzinfo=UTC)
+    seconds, nanoseconds = (int(now.timestamp() * unit).to_bytes(8, "big") for unit in (1, 10**9))
+    properties = Properties(content_type="x/y", headers={"a": "b"}, message_id="name", timestamp=now, app_id="app")
+    for change in ((seconds, nanoseconds), (b"app", b"\xff\xff\xff")):
+        data = header_frame(properties, change)
+        used, channel, found = read_frame(data)
+        assert (used, channel, found.body_size) == (len(data), 3, 5)
+        assert (found.properties.content_type, found.properties.headers) == ("x/y", {"a": "b"})
+        assert found.properties.message_id == "name"
+    assert read_frame(header_frame(properties, (b"x/y", b"\xff\xff\xff")))[2].properties.message_id is None
+    assert read_frame(header_frame(properties))[2].properties.app_id == "app"
+
+
+def test_an_event_of_a_subject_that_is_no_text_is_read() -> None:
+    data = frame.marshal(Basic.Deliver("tag", 7, True, "events", "key"), 3).replace(b"key", b"\xff\xff\xff")
+    used, channel, found = read_frame(data)
+    assert (used, channel, found.delivery_tag, found.redelivered) == (len(data), 3, 7, True)
+    assert read(Properties(), key=found.routing_key).subject == ""
+
+
+def test_other_frames_that_cannot_be_read_are_errors() -> None:
+    refused = frame.marshal(commands.Connection.Close(320, "why", 0, 0), 0)
+    with pytest.raises(PAMQPException):
+        read_frame(refused.replace(b"why", b"\xff\xff\xff"))
 
 
 # -- what comes in -----------------------------------------------------------------------------------------------------
@@ -293,18 +336,20 @@ async def test_a_link_closes_a_connection_that_is_made_while_it_closes(monkeypat
         async def end(self) -> None:
             self.ended = True
 
+    again = asyncio.Event()
+
     async def connect(_: RabbitSettings) -> FakeConnection:
         if made:
+            again.set()
             with suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
         return FakeConnection()
 
     monkeypatch.setattr(link, "connect", connect)
-    settings = RabbitSettings(reconnect_wait=0)
+    settings = RabbitSettings(reconnect_wait=0.01)
     opened = link.Link(settings, lambda _: None, lambda _: None, lambda: None)
     await opened.open()
     made[0].lost.set_result("cut")
-    for _ in range(10):
-        await asyncio.sleep(0)
+    await again.wait()
     await opened.close()
     assert [connection.ended for connection in made] == [True, True]
