@@ -161,15 +161,12 @@ class RabbitBroker:
         link, publisher = self._link(), self._publisher
         subscription = self._subscription(link, subject, receive, queue, durable)
         try:
-            async with asyncio.timeout(SUBSCRIBE_TIMEOUT + self.settings.new_queue_wait):
-                await _open(subscription, link)
-        except TimeoutError:
-            raise Disconnected(f"subscription to {subject}: RabbitMQ did not answer in time") from None
-        except DriverError as error:
-            raise translate(error, f"subscription to {subject}") from error
-        if self._publisher is not publisher:
+            await self._open(subscription, link)
+            if self._publisher is not publisher:
+                raise Disconnected(f"subscription to {subject}: {self.url} was closed meanwhile")
+        except BaseException:
             await subscription.close()
-            raise Disconnected(f"subscription to {subject}: {self.url} was closed meanwhile")
+            raise
         self._subscriptions = [each for each in self._subscriptions if not each.closed] + [subscription]
         return subscription
 
@@ -228,6 +225,22 @@ class RabbitBroker:
         dead = dead_exchange(self.settings.exchange)
         return DurableSubscription(subject, queue, durable, receive, link, self._declarer, dead, self._retries.postpone)
 
+    async def _open(self, subscription: Subscription, link: Link) -> None:
+        """Begin a subscription, again where the connection is lost meanwhile."""
+        try:
+            async with asyncio.timeout(SUBSCRIBE_TIMEOUT + self.settings.new_queue_wait):
+                while True:
+                    connection = await link.wait()
+                    try:
+                        return await subscription.open(connection)
+                    except DriverError:
+                        if not connection.lost.done():
+                            raise
+        except TimeoutError:
+            raise Disconnected(f"subscription to {subscription.subject}: RabbitMQ did not answer in time") from None
+        except DriverError as error:
+            raise translate(error, f"subscription to {subscription.subject}") from error
+
     def _link(self) -> Link:
         self._connected_publisher()
         assert self._consuming is not None
@@ -269,17 +282,6 @@ class RabbitBroker:
 
 async def _close_all(subscriptions: list[Subscription]) -> None:
     await asyncio.gather(*(subscription.close() for subscription in subscriptions))
-
-
-async def _open(subscription: Subscription, link: Link) -> None:
-    """Begin a subscription, again where the connection is lost meanwhile."""
-    while True:
-        connection = await link.wait()
-        try:
-            return await subscription.open(connection)
-        except DriverError:
-            if not connection.lost.done():
-                raise
 
 
 def _properties(message: Message, id: str) -> Properties:

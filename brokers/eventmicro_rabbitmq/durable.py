@@ -93,14 +93,14 @@ class DurableSubscription:
             await self._consumer.stands()
 
     async def drain(self) -> None:
-        self._end_at_last()
+        self._wind_up()
         await self._left.wait()
 
     async def close(self) -> None:
         """End it; what is not settled goes back into the queue."""
         self._intake.close()
         self._idle.set()  # nobody is waited for
-        await asyncio.wait([self._end_at_last()])
+        await asyncio.wait([self._wind_up()])
 
     def ack(self, delivery: RabbitDelivery) -> None:
         if not self._holds(delivery):
@@ -247,7 +247,7 @@ class DurableSubscription:
                 self._intake.go_on()
         self._look_whether_idle()
 
-    def _end_at_last(self) -> asyncio.Task[None]:
+    def _wind_up(self) -> asyncio.Task[None]:
         """Take no more, and end when nobody works on an event of it; it is done though nobody waits for it."""
         if self._ending is None:
             self.ended = self._holds_nacks = True

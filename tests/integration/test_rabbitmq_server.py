@@ -115,6 +115,23 @@ async def test_a_server_that_says_nothing_in_tls_is_given_up(certificates: Certi
             writer.transport.abort()
 
 
+async def test_a_password_that_was_changed_meanwhile_is_said_once(
+    server: RabbitServer, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    await asyncio.to_thread(server.ctl, "add_user", "changing", "guest")
+    await asyncio.to_thread(server.ctl, "set_permissions", "changing", ".*", ".*", ".*")
+    async with FaultProxy(server.port) as proxy:
+        through = url(server, "changing", reconnect_wait=0.05).replace(f":{server.port}", f":{proxy.port}")
+        async with RabbitBroker(through) as broker:
+            await asyncio.to_thread(server.ctl, "change_password", "changing", "other")
+            proxy.cut()
+            await until(lambda: "refused" in caplog.text)
+            await asyncio.to_thread(server.ctl, "change_password", "changing", "guest")
+            await until(lambda: broker.online)
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("eventmicro")]
+    assert ["lost" in line or "refused" in line or "again" in line for line in lines] == [True] * 3
+
+
 async def test_virtual_hosts_are_apart(server: RabbitServer, subject: str, until: Until) -> None:
     await asyncio.to_thread(server.ctl, "add_vhost", "a/b")
     await asyncio.to_thread(server.ctl, "set_permissions", "-p", "a/b", "guest", ".*", ".*", ".*")
