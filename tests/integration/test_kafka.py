@@ -926,6 +926,21 @@ async def test_what_has_no_key_goes_to_all_partitions_a_burst_to_one(kafka_url: 
     assert Counter(partition for burst in bursts.values() for partition in burst) == {0: 2, 1: 2, 2: 2}
 
 
+async def test_what_has_no_key_leaves_out_a_partition_to_which_something_is_still_on_its_way(
+    kafka_url: str, subject: str
+) -> None:
+    async with KafkaBroker(f"{kafka_url}?partitions=3") as broker:
+        await broker.publish(Message(subject, b"first"))
+        inner = broker._connection.publisher._producer.inner  # type: ignore[union-attr]
+        inner._sender._muted_partitions.add(TopicPartition(subject, 1))
+        for body in numbered(10):
+            await broker.publish(Message(subject, body))
+        await broker.publish_many([Message(subject, body) for body in numbered(10)])
+        inner._sender._muted_partitions.clear()
+    partitions = [record.partition async for record in records_of(kafka_url, subject) if record.value != b"first"]
+    assert set(partitions) == {0, 2}
+
+
 async def test_the_key_chooses_the_partition_as_with_other_clients(kafka_url: str, subject: str) -> None:
     server = kafka_url.removeprefix("kafka://")
     producer = AIOKafkaProducer(bootstrap_servers=server)
