@@ -105,6 +105,21 @@ async def test_what_the_broker_has_taken_back_is_not_said(caplog: pytest.LogCapt
     looks.unsettled.close()
 
 
+async def test_a_stop_ends_the_watch(caplog: pytest.LogCaptureFixture) -> None:
+    async def see(event: None, context: Context) -> None: ...
+
+    settling = Kept("numbers.see", MemoryBroker(), DeliveryOptions(queue="see", ack="manual"))
+    by_hand = Subscriber(Work("numbers", "see", see, None, None, None, settling), 1)
+    by_hand.receive(Delivery("numbers", id="7"))
+    timer = by_hand.unsettled._timer
+    assert timer is not None
+    await by_hand.cut_off()
+    assert timer.cancelled()
+    by_hand.unsettled.add(Delivery("numbers", id="8"))  # by a handler that does not let itself be cancelled
+    by_hand.unsettled._look()
+    assert SAID not in caplog.text
+
+
 @pytest.mark.parametrize("how", ["ack", "nack", "reject"])
 async def test_what_is_settled_by_hand_after_its_handler_has_returned_is_not_said(
     how: str, caplog: pytest.LogCaptureFixture
