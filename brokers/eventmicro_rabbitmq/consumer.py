@@ -97,6 +97,7 @@ class Consumer:
         channel = await open_channel(connection)
         try:
             queue = await self._prepare(channel)
+            channel.check()
             self._gone.clear()
             self.channel = channel
             channel.on_deliver = self._take
@@ -104,8 +105,7 @@ class Consumer:
             async with asyncio.timeout(CALL_TIMEOUT):
                 await channel.basic_qos(prefetch_count=self._prefetch)
                 await channel.basic_consume(queue, _never_called, consumer_tag=TAG)
-            if channel.why_ended is not None:
-                raise channel.why_ended
+            channel.check()
         except BaseException:
             await close_channel(channel)
             raise

@@ -267,6 +267,11 @@ class Channel(aiormq.channel.Channel):
         self.on_deliver = self.on_confirm = self.on_return = _nothing
         self.on_ended(why)
 
+    def check(self) -> None:
+        """Raise why it has ended, if it has."""
+        if self.why_ended is not None:
+            raise self.why_ended
+
     def ask_to_close(self) -> None:
         """Ask the server to close it, unless that was done: a second time would cost the connection.
 
