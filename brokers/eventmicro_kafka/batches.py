@@ -56,43 +56,50 @@ class Batches:
         self._open, self._keyless, self._sent = {}, {}, []
         try:
             async with asyncio.timeout_at(self._deadline):
-                for position in wanted:
-                    await self._add(position)
+                await self._fill(wanted)
                 for batch in list(self._open.values()):
                     await self._send(batch)
         except TimeoutError:
             self._fail_unsent(wanted)
         return sorted(await self._confirm())
 
-    async def _add(self, position: int) -> None:
-        message = self._messages[position]
-        try:
-            key, headers = to_record(message, self._limit)
-            while True:
-                batch = self._batch(message.subject, key)
-                if batch is None:
-                    await self._producer.ready(message.subject)
-                elif batch.builder.append(timestamp=None, key=key, value=message.body, headers=headers) is None:
-                    await self._send(batch)  # it is full
-                else:
-                    batch.positions.append(position)
-                    return
-        except EventMicroError as error:
-            self.failed[position] = error
+    async def _fill(self, wanted: Sequence[int]) -> None:
+        """Put the messages at these positions into batches, and send those that are full."""
+        messages, limit = self._messages, self._limit
+        for position in wanted:
+            message = messages[position]
+            try:
+                key, headers = to_record(message, limit)
+                while True:
+                    batch = self._batch(message.subject, key)
+                    if batch is None:
+                        await self._producer.ready(message.subject)
+                    elif batch.builder.append(timestamp=None, key=key, value=message.body, headers=headers) is None:
+                        await self._send(batch)
+                    else:
+                        batch.positions.append(position)
+                        break
+            except EventMicroError as error:
+                self.failed[position] = error
 
     def _batch(self, topic: str, key: bytes | None) -> _Batch | None:
         """The batch for a message; None: the producer is to be asked whether it is ready."""
-        if key is None and topic in self._keyless:
-            return self._keyless[topic]
-        place = self._producer.next_place(topic) if key is None else self._producer.place(topic, key)
+        if key is None:
+            batch = self._keyless.get(topic)
+            if batch is None:
+                batch = self._open_at(self._producer.next_place(topic))
+                if batch is not None:
+                    self._keyless[topic] = batch
+            return batch
+        return self._open_at(self._producer.place(topic, key))
+
+    def _open_at(self, place: Any) -> _Batch | None:
         if place is None:
             return None
         batch = self._open.get(place)
         if batch is None:
             inner = self._producer.inner
             batch = self._open[place] = _Batch(inner, place, inner.create_batch())
-        if key is None:
-            self._keyless[topic] = batch
         return batch
 
     async def _send(self, batch: _Batch) -> None:
