@@ -76,6 +76,7 @@ class Batches:
                         await self._producer.ready(message.subject)
                     elif batch.builder.append(timestamp=None, key=key, value=message.body, headers=headers) is None:
                         await self._send(batch)
+                        await asyncio.sleep(0)  # many messages are not to hold up all else
                     else:
                         batch.positions.append(position)
                         break
