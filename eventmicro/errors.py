@@ -125,11 +125,12 @@ class Settlement(EventMicroError):
     """Raised in a subscriber's handler to say what becomes of its event.
 
     Args:
-        message: why, for the log and the dead letter; default: nothing is said.
+        message: why, for the log and the dead letter; it is kept as `reason`, which is empty without one.
     """
 
-    def __init__(self, message: str = "") -> None:
+    def __init__(self, message: str | None = None) -> None:
         super().__init__(message)
+        self.reason = message or ""
 
 
 class Ack(Settlement):
@@ -146,7 +147,7 @@ class Nack(Settlement):
         message: why, for the log and the dead letter.
     """
 
-    def __init__(self, delay: float | None = None, message: str = "") -> None:
+    def __init__(self, delay: float | None = None, message: str | None = None) -> None:
         super().__init__(message)
         self.delay = delay
 

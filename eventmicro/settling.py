@@ -120,7 +120,7 @@ class Kept:
             await delivery.ack()
             return None
         if isinstance(error, Reject):
-            return await self.give_up(delivery, rejected(str(error)))
+            return await self.give_up(delivery, rejected(error.reason))
         if isinstance(error, asyncio.CancelledError):
             if delivery.attempt > self._bearable:
                 return await self.give_up(delivery, f"cancelled, after {delivery.attempt} deliveries")
@@ -264,7 +264,7 @@ def _unwrapped(error: BaseException) -> BaseException:
 def describe(error: BaseException) -> str:
     """An error in a line, for whoever looks through the dead letters."""
     try:
-        text = str(error).partition("\n")[0]
+        text = (error.reason if isinstance(error, Settlement) else str(error)).partition("\n")[0]
     except Exception:  # it is the user's, and may have no words for itself
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
