@@ -98,10 +98,11 @@ def for_retry(delivery: RabbitDelivery) -> Properties:
     raw: dict[str, Any] = theirs.headers or {}
     headers = {name: _encodable(value) for name, value in raw.items() if not name.startswith(_INTERNAL)}
     headers |= {ATTEMPTS: delivery.attempt, SUBJECT: delivery.subject}
-    # user_id must be our own user's name, expiration would end the wait, and what is kept is always persistent
-    other = {"headers", "delivery_mode", "expiration", "user_id"}
+    # user_id must be our own user's name, expiration would end the wait, and what is kept is always persistent; by its
+    # id the copy is known where RabbitMQ returns it because its queue is gone
+    other = {"headers", "delivery_mode", "expiration", "user_id", "message_id"}
     kept = {name: getattr(theirs, name) for name in theirs.__slots__ if name not in other}
-    return Properties(headers=headers, delivery_mode=2, **kept)
+    return Properties(headers=headers, delivery_mode=2, message_id=delivery.id, **kept)
 
 
 def _about_death(headers: dict[str, Any]) -> dict[str, str]:

@@ -59,6 +59,14 @@ async def raw_channel(url: str) -> AsyncIterator[AbstractChannel]:
         await connection.close()
 
 
+async def publish_raw(
+    channel: AbstractChannel, subject: str, properties: Properties, change: tuple[bytes, bytes] = (b"", b"")
+) -> None:
+    """Publish b"1" with these properties alone, to which aiormq would add an id; change some bytes on their way."""
+    data = publish_frames(channel.number, "events", subject, properties, b"1", False, 131_072)
+    await channel.connection.write_queue.put(ChannelFrame(data.replace(*change) if change[0] else data, False))
+
+
 @asynccontextmanager
 async def silent_server() -> AsyncIterator[int]:
     """The port of a server that takes connections and says nothing."""
@@ -267,14 +275,13 @@ async def test_an_event_whose_properties_cannot_be_read_stops_nothing(
     properties = Properties(headers={"a": "b"}, message_id="1", timestamp=now)
     async with raw_channel(url) as channel, RabbitBroker(url) as broker:
         await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
-        data = publish_frames(channel.number, "events", subject, properties, b"odd", False, 131_072)
-        await channel.connection.write_queue.put(ChannelFrame(data.replace(seconds, nanoseconds), False))
+        await publish_raw(channel, subject, properties, (seconds, nanoseconds))
         await until(lambda: got)
         await got[0].nack()
         await until(lambda: len(got) == 2)
         await got[1].nack(0.05)
         await until(lambda: len(got) == 3)
-    assert [(d.body, d.headers, d.id, d.attempt) for d in got] == [(b"odd", {"a": "b"}, "1", n) for n in (1, 2, 3)]
+    assert [(d.body, d.headers, d.id, d.attempt) for d in got] == [(b"1", {"a": "b"}, "1", n) for n in (1, 2, 3)]
     assert "connection lost" not in caplog.text
 
 
@@ -419,11 +426,15 @@ async def test_delayed_events_come_again_in_the_order_of_their_delays(url: str, 
     assert [body for body, attempt in again if attempt == 3] == [b"b", b"c", b"a"]
 
 
-async def test_a_waiting_queue_that_was_deleted_is_made_again(url: str, subject: str, until: Until) -> None:
+@pytest.mark.parametrize("id", ["1", None])
+async def test_a_waiting_queue_that_was_deleted_is_made_again(
+    url: str, subject: str, id: str | None, until: Until
+) -> None:
+    """Also for an event of which its publisher has said no id."""
     got: list[Delivery] = []
     async with raw_channel(url) as channel, RabbitBroker(url) as broker:
         await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
-        await broker.publish(Message(subject, b"1"))
+        await publish_raw(channel, subject, Properties(message_id=id))
         for attempt in (1, 2, 3):
             await until(lambda: len(got) == attempt)  # noqa: B023
             assert got[-1].attempt == attempt

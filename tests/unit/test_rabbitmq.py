@@ -240,6 +240,12 @@ def test_a_copy_carries_all_that_the_event_had() -> None:
     publish_frames(1, "", "q", copy, b"", True, 4096)
 
 
+def test_a_copy_of_an_event_without_an_id_has_the_one_that_was_made_up() -> None:
+    event = read(Properties())
+    copy = for_retry(event)
+    assert copy.message_id == event.id == read(copy, exchange="", key="queue").id != ""
+
+
 def test_ids_made_up_are_the_same_each_time_and_differ_by_event() -> None:
     one, again, other = read(Properties(), body=b"1"), read(Properties(), body=b"1"), read(Properties(), body=b"2")
     assert one.id == again.id != other.id != ""
