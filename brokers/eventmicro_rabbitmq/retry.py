@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 
-from eventmicro.errors import UsageError
+from eventmicro.errors import MessageTooLarge, UsageError
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import plain
 from eventmicro_rabbitmq.incoming import RabbitDelivery, for_retry
@@ -73,6 +73,9 @@ class Retries:
         try:
             async with asyncio.timeout(COPY_TIMEOUT):
                 return await self._store(name, queue, milliseconds, delivery)
+        except (MessageTooLarge, TypeError, ValueError) as error:  # it is this event's, and not the queue's
+            log.warning("queue %s: no copy can be made of an event, so that it waits here: %s", queue, plain(error))
+            return False
         except Exception as error:  # a nack never fails
             if self._link.online:
                 self._failed[name] = now + COPY_TIMEOUT + TRY_AGAIN

@@ -443,6 +443,22 @@ async def test_a_waiting_queue_that_was_deleted_is_made_again(
         await until(lambda: len(got) == 4)
 
 
+async def test_an_event_that_cannot_be_copied_waits_here_and_alone(
+    url: str, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its headers only just fit, and a copy has some more."""
+    got: list[Delivery] = []
+    async with RabbitBroker(url) as broker:
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await broker.publish(Message(subject, b"full", {"Long": "x" * 131_000}))
+        await until(lambda: got)
+        await got[0].nack(0.05)
+        await until(lambda: len(got) == 2)
+        assert (got[1].body, got[1].attempt, got[1].headers) == (b"full", 2, got[0].headers)
+    assert "no copy can be made" in caplog.text
+    assert "takes no events" not in caplog.text
+
+
 async def test_a_delay_survives_the_instance_that_asked_for_it(url: str, subject: str, until: Until) -> None:
     got: list[Delivery] = []
     async with RabbitBroker(url) as broker:
