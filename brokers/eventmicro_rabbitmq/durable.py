@@ -18,12 +18,10 @@ from eventmicro_rabbitmq.frames import Properties, ack_frame, nack_frame
 from eventmicro_rabbitmq.incoming import RabbitDelivery, read_event
 from eventmicro_rabbitmq.intake import Intake
 from eventmicro_rabbitmq.link import Link
+from eventmicro_rabbitmq.returns import Returns
 
 log = logging.getLogger(__name__)
 
-# How long an ordered queue waits for an event that was nacked to come again, in seconds. It does at once, unless
-# somebody has taken it out of the queue.
-RETURN_TIMEOUT = 30.0
 # AMQP counts the events that a consumer may hold in two bytes.
 LARGEST_PREFETCH = 65_535
 # How long a nack waits before it is sent, in seconds: RabbitMQ delivers again at once, also to an instance that is
@@ -70,11 +68,7 @@ class DurableSubscription:
         self._holds_nacks = False
         self._later: dict[int, asyncio.TimerHandle] = {}
         self._order = 0
-        self._returning: list[RabbitDelivery] = []
-        self._returned: list[RabbitDelivery] = []
-        self._complete = asyncio.Event()  # nothing is waited for that is to come again
-        self._complete.set()
-        self._no_return: asyncio.TimerHandle | None = None
+        self._returns = Returns(queue, self._go_on)
         self._ending: asyncio.Task[None] | None = None
         self._left = asyncio.Event()
         self._idle = asyncio.Event()
@@ -132,7 +126,7 @@ class DurableSubscription:
     def _take(self, frame: Basic.Deliver, properties: Properties, body: bytes) -> None:
         delivery = read_event(frame, properties, body, self, self.queue, self._dead_exchange)
         self._unsettled[delivery.tag] = delivery
-        if self._returning and self._has_returned(delivery):
+        if self._durable.ordered and self._returns.takes(delivery):
             return
         self._order += 1
         delivery.order = self._order
@@ -148,7 +142,8 @@ class DurableSubscription:
             asyncio.get_running_loop().call_later(NACK_AFTER, self._send_nacks)
         self._nacked.append(delivery)
         if self._durable.ordered and not self.ended:
-            self._await_return(delivery)
+            self._intake.hold()  # until it has come again
+            self._returns.expect(delivery)
         self._look_whether_idle()
 
     def _requeue_later(self, delivery: RabbitDelivery, delay: float) -> None:
@@ -187,47 +182,12 @@ class DurableSubscription:
             for delivery in deliveries:
                 channel.link.send(nack_frame(channel.number, delivery.tag))
 
-    def _await_return(self, delivery: RabbitDelivery) -> None:
-        """Hand over nothing until this event has come again."""
-        self._returning.append(delivery)
-        self._complete.clear()
-        self._intake.hold()
-        if self._no_return is None:
-            loop = asyncio.get_running_loop()
-            self._no_return = loop.call_later(RETURN_TIMEOUT, self._go_on_without)
-
-    def _has_returned(self, delivery: RabbitDelivery) -> bool:
-        """Whether this is an event that was waited for."""
-        same = next((nacked for nacked in self._returning if nacked.id == delivery.id), None)
-        if same is None:
-            return False
-        delivery.order = same.order
-        self._returning.remove(same)
-        self._returned.append(delivery)
-        if not self._returning:
-            self._go_on()
-        return True
-
-    def _go_on(self) -> None:
-        """Hand over what has come again, in its order, then the rest."""
-        returned = sorted(self._returned, key=lambda delivery: delivery.order, reverse=True)
-        self._stop_awaiting()
-        for delivery in returned:
+    def _go_on(self, returned: list[RabbitDelivery]) -> None:
+        """Hand over what has come again, then the rest."""
+        for delivery in reversed(returned):
             self._intake.put_first(delivery)
         if not self.ended:
             self._intake.go_on()
-
-    def _go_on_without(self) -> None:
-        log.warning("queue %s: events that were to come again did not; going on", self.queue)
-        self._go_on()
-
-    def _stop_awaiting(self) -> None:
-        self._returning.clear()
-        self._returned.clear()
-        self._complete.set()
-        if self._no_return is not None:
-            self._no_return.cancel()
-            self._no_return = None
 
     def _lapse(self) -> None:
         """The channel has ended: RabbitMQ has taken back all that was not settled."""
@@ -241,10 +201,8 @@ class DurableSubscription:
             delivery.lapsed = True
             delivery.holder = None
         self._intake.take_back()
-        if self._returning:
-            self._stop_awaiting()
-            if not self.ended:
-                self._intake.go_on()
+        if self._returns.forget() and not self.ended:
+            self._intake.go_on()
         self._look_whether_idle()
 
     def _wind_up(self) -> asyncio.Task[None]:
@@ -252,7 +210,7 @@ class DurableSubscription:
         if self._ending is None:
             self.ended = self._holds_nacks = True
             self._intake.hold()
-            self._expect_only_what_was_sent_back()
+            self._returns.keep(self._nacked)
             self._ending = asyncio.create_task(self._end(), name=f"eventmicro rabbitmq leave {self.queue}")
         return self._ending
 
@@ -271,18 +229,11 @@ class DurableSubscription:
         self._send_acks()
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_TIMEOUT):
-                await self._complete.wait()
-        self._stop_awaiting()
+                await self._returns.wait()
+        self._returns.forget()
         self._send_back_in_order()
         await self._consumer.close()
         self._left.set()
-
-    def _expect_only_what_was_sent_back(self) -> None:
-        """The rest of what was nacked stays here until the end."""
-        kept = {delivery.tag for delivery in self._nacked}
-        self._returning = [delivery for delivery in self._returning if delivery.tag not in kept]
-        if not self._returning:
-            self._complete.set()
 
     def _send_back_in_order(self) -> None:
         """With the channel's end RabbitMQ takes all back as it came, and what was nacked once came after the others."""
@@ -292,6 +243,6 @@ class DurableSubscription:
 
     def _look_whether_idle(self) -> None:
         """Where it ends: is nobody at work on an event of it?"""
-        given_back = len(self._intake) + len(self._nacked) + len(self._returned)
+        given_back = len(self._intake) + len(self._nacked) + len(self._returns)
         if self.ended and len(self._unsettled) <= given_back:
             self._idle.set()
