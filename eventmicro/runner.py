@@ -167,10 +167,16 @@ def describe(service: Runnable) -> list[Line]:
     return [Line(service.name, service.version, *rest) for rest in endpoints + subscribers]
 
 
+def place(service: Runnable) -> str:
+    """The broker that a service is on, and the one for its calls where that is another one."""
+    events, calls = service.client.broker, service.client.rpc_broker
+    return events.url if calls is events else f"{events.url}, calls on {calls.url}"
+
+
 def log_lines(services: Sequence[Runnable]) -> None:
     """Say in the log what has started, and on which broker."""
     for service in services:
-        log.info("%s %s is running on %s", service.name, service.version, service.client.broker.url)
+        log.info("%s %s is running on %s", service.name, service.version, place(service))
         for line in describe(service):
             log.info("  %s %s: %s, queue %s, %s", line.kind, line.name, line.subject, line.queue, line.types)
 

@@ -147,8 +147,9 @@ class Kept:
             try:
                 await self._publish_dead_letter(self._dead_letter, delivery, reason)
             except EventMicroError as error:
-                log.error("%s: event on %s is kept, its dead letter: %s", self._name, delivery.subject, error)
-                return self._retry.longest
+                what_now = "gone" if self.ack == "before" else "kept"
+                log.error("%s: event on %s is %s, its dead letter: %s", self._name, delivery.subject, what_now, error)
+                return None if self.ack == "before" else self._retry.longest
             log.warning("%s: event on %s went to %s: %s", self._name, delivery.subject, self._dead_letter, reason)
         await delivery.ack()
         return None

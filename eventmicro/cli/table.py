@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventmicro.runner import Runnable, describe
+from eventmicro.runner import Runnable, describe, place
 
 COLUMNS = ("SERVICE", "VERSION", "KIND", "NAME", "SUBJECT", "QUEUE", "TYPES")
 # How wide the table may be where it does not go to a terminal, in characters: nothing is cut off.
@@ -22,9 +22,9 @@ def print_table(services: Sequence[Runnable]) -> None:
     if not console.is_terminal:
         console = Console(stderr=True, highlight=False, width=FILE_WIDTH)
     console.print()
-    for url in dict.fromkeys(service.client.broker.url for service in services):
-        names = ", ".join(service.name for service in services if service.client.broker.url == url)
-        console.print(Text(f"{names} on {url}", style="bold"), soft_wrap=True)
+    for where in dict.fromkeys(map(place, services)):
+        names = ", ".join(service.name for service in services if place(service) == where)
+        console.print(Text(f"{names} on {where}", style="bold"), soft_wrap=True)
     console.print(_table(services))
     console.print()
 

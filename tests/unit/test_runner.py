@@ -175,6 +175,19 @@ def test_a_broker_object_that_services_share_is_closed_behind_the_last_of_them(w
     assert not words[word].connected
 
 
+def test_where_a_service_is_names_a_second_broker_for_its_calls() -> None:
+    places: list[str] = []
+
+    def see(services: Sequence[runner.Runnable]) -> None:
+        places.extend(map(runner.place, services))
+        stop()
+
+    one = Service("one", broker="memory://")
+    two = Service("two", broker="memory://events", rpc_broker="memory://calls")
+    assert runner.serve([one, two], announce=see)
+    assert places == ["memory://", "memory://events, calls on memory://calls"]
+
+
 def test_an_embedded_broker_is_for_services_for_which_nobody_named_one(monkeypatch: pytest.MonkeyPatch) -> None:
     own, other = Service("own", broker="memory://"), Service("other")
     assert not runner.needs_broker([own], None)

@@ -192,6 +192,14 @@ async def test_an_event_whose_dead_letter_cannot_be_published_is_kept(caplog: py
     assert "numbers.see: event on numbers is kept, its dead letter: away" in caplog.text
 
 
+async def test_an_event_that_was_acknowledged_before_is_gone_with_its_dead_letter(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    away = Letters(Disconnected("away"))
+    assert await kept(away, ack="before", retry=None).failed(Sent(), Reject("x")) is None
+    assert "numbers.see: event on numbers is gone, its dead letter: away" in caplog.text
+
+
 async def test_an_event_that_just_fitted_becomes_a_dead_letter_without_its_own_headers() -> None:
     letters = Letters(MessageTooLarge("1048700 bytes"))
     assert await kept(letters).failed(Sent(headers={"X-Trace": "1"}), Reject("x")) is None
