@@ -55,8 +55,9 @@ class JetStreamBroker(NatsBroker):
         order="that of the stream; an event that comes again comes behind others, unless the queue is ordered",
         delay="at least as long, and some milliseconds more",
         attempts="deliveries by the server, also those to a process that died or gave the event back",
-        twice="events whose settlement was lost with the connection, or that were with a process that died, stood "
-        "still, or was cut off for longer than ack_wait",
+        twice="events whose settlement was lost with the connection, or with a server that was killed (it notes them "
+        "every tenth of a second), or that were with a process that died, stood still, or was cut off for longer than "
+        "ack_wait",
         stored="in the stream: on disk, or in memory if set so, and on most of its replicas",
     )
     _settings_kind = JetStreamSettings
