@@ -21,8 +21,8 @@ from eventmicro.errors import (
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
 from eventmicro.wire import CONTENT_TYPE
+from eventmicro_rabbitmq.channel import close_channel, open_channel
 from eventmicro_rabbitmq.declare import Declarer
-from eventmicro_rabbitmq.driver import close_channel, open_channel
 from eventmicro_rabbitmq.durable import DurableSubscription
 from eventmicro_rabbitmq.errors import DriverError, translate
 from eventmicro_rabbitmq.frames import Properties

@@ -12,7 +12,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import pytest
-from eventmicro_rabbitmq import RabbitBroker, consumer, driver, durable, live
+from eventmicro_rabbitmq import RabbitBroker, channel, consumer, durable, live
 from pamqp import commands
 from pamqp.base import Frame
 from pamqp.commands import Basic, Queue
@@ -177,7 +177,7 @@ async def test_a_subscription_that_could_not_begin_gives_back_what_came(
 async def test_a_channel_whose_end_is_answered_late_costs_no_connection(
     url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(driver, "CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr(channel, "CLOSE_TIMEOUT", 0.1)
     async with FrameProxy(url) as proxy, RabbitBroker(proxy.url) as broker:
         proxy.holds = {commands.Channel.CloseOk}
         for _ in range(2):
