@@ -426,9 +426,10 @@ async def test_what_a_slow_subscription_holds_over_lost_connections_is_bounded(
         RabbitBroker(url.replace(f":{port}", f":{proxy.port}")) as broker,
     ):
         subscription = await broker.subscribe(subject, slow)
-        for number in range(3):
+        assert isinstance(subscription, live.LiveSubscription)
+        for number, waiting in enumerate((3, 3 + 3, 3 + 3)):
             await publisher.publish_many([Message(subject, b"%d.%d" % (number, place)) for place in range(4)])
-            await broker.flush()
+            await until(lambda: len(subscription._intake) == waiting)  # noqa: B023
             proxy.cut()
             await until(lambda: not broker.online)
             await until(lambda: broker.online)
