@@ -33,7 +33,7 @@ bench: servers             ## beside hand-written clients and FastStream, in one
 servers: .venv/kafka       ## what tests start; where one cannot be had, they say so and are skipped
 	@tests/servers/install-rabbitmq || echo "RabbitMQ could not be installed: its tests are skipped"
 
-docs: .venv/dev           ## the generated part of docs/brokers.md
+docs: .venv/dev           ## what docs/ takes from the code: brokers.md, settings.md
 	$(BIN)/python docs/update.py
 
 clean:

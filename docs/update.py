@@ -1,26 +1,97 @@
-"""Writes the generated part of brokers.md: python docs/update.py [--check]"""
+"""Writes what the docs take from the code: part of brokers.md, all of settings.md. python docs/update.py [--check]"""
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from eventmicro.cli.brokers import one_a_kind, to_markdown
+from eventmicro_kafka import KafkaSettings
+from eventmicro_nats import JetStreamSettings, NatsSettings
+from eventmicro_rabbitmq import RabbitSettings
+
+from eventmicro import Batch, Publishing, Retry
+from eventmicro.broker import Capabilities
+from eventmicro.cli.brokers import FLAGS, one_a_kind, to_markdown
 from eventmicro.plugins import installed_brokers
 
-FILE = Path(__file__).with_name("brokers.md")
+BROKERS = Path(__file__).with_name("brokers.md")
+SETTINGS = Path(__file__).with_name("settings.md")
 BEGIN, END = "<!-- generated: begin -->\n", "<!-- generated: end -->"
 
+INTRODUCTION = """\
+# Settings
 
-def updated(text: str) -> str:
-    """The text with the generated part as it should be."""
-    before, _, rest = text.partition(BEGIN)
+Times are seconds, sizes bytes. Written by `make docs` after the docstrings.
+
+What is set for a **subscriber** is in [delivery.md](delivery.md). In a **URL** settings follow behind `?`, `&` between
+them: `jetstream://a:4222,b:4222?replicas=3&tls_ca=ca.pem`. In code they are an object:
+`NatsBroker(settings=NatsSettings(...))`.
+"""
+SECTIONS: dict[str, type] = {
+    "`Retry`, for `subscribe(retry=...)`": Retry,
+    "`Batch`, for `subscribe(batch=...)`": Batch,
+    "`Publishing`, for `Service(publishing=...)` and `Client(publishing=...)`": Publishing,
+    "`nats://`, `tls://`: `eventmicro_nats.NatsSettings`": NatsSettings,
+    "`jetstream://`: `eventmicro_nats.JetStreamSettings`, all of `nats://` and these": JetStreamSettings,
+    "`amqp://`, `amqps://`: `eventmicro_rabbitmq.RabbitSettings`": RabbitSettings,
+    "`kafka://`, `kafkas://` (or `kafka+ssl://`): `eventmicro_kafka.KafkaSettings`": KafkaSettings,
+}
+
+
+def brokers() -> str:
+    """brokers.md with its generated part as it should be."""
+    before, _, rest = BROKERS.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{to_markdown(one_a_kind(installed_brokers()))}\n{END}{after}"
+    says = dict(meanings(Capabilities))
+    words = [f"- `{flag}`: {says[flag]}" for flag in FLAGS]
+    generated = [to_markdown(one_a_kind(installed_brokers())), "", "**What the words mean**", "", *words, ""]
+    return before + BEGIN + "\n".join(generated) + END + after
+
+
+def settings() -> str:
+    """All of settings.md."""
+    return INTRODUCTION + "".join(f"\n## {title}\n\n{table(kind)}" for title, kind in SECTIONS.items())
+
+
+def table(kind: type) -> str:
+    """A line for each field that a dataclass adds to those that it inherits."""
+    defaults = {field.name: field.default for field in fields(kind)}
+    rows = [f"| `{name}` | {shown(defaults[name])} | {text} |\n" for name, text in meanings(kind)]
+    return "| name | default | meaning |\n| --- | --- | --- |\n" + "".join(rows)
+
+
+def meanings(kind: type) -> Iterator[tuple[str, str]]:
+    """The fields of a class and the docstrings behind them."""
+    (definition,) = ast.parse(inspect.cleandoc(inspect.getsource(kind))).body
+    assert isinstance(definition, ast.ClassDef)
+    for field, doc in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            assert isinstance(doc, ast.Expr), f"{kind.__name__}.{field.target.id} has no docstring"
+            yield field.target.id, " ".join(ast.literal_eval(doc.value).split())
+
+
+def shown(default: Any) -> str:
+    """A default as it is written in a URL."""
+    if default is None:
+        return "none"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, tuple):
+        return f"`{','.join(default)}`"
+    if isinstance(default, type):
+        return f"`{default.__name__}`"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
 if __name__ == "__main__":
-    text = FILE.read_text()
+    wanted = {BROKERS: brokers(), SETTINGS: settings()}
     if "--check" in sys.argv:
-        sys.exit(0 if updated(text) == text else "docs/brokers.md is not what the adapters declare: run `make docs`")
-    FILE.write_text(updated(text))
+        stale = [file.name for file, text in wanted.items() if not file.exists() or file.read_text() != text]
+        sys.exit(f"{', '.join(stale)}: not what the code says; run `make docs`" if stale else 0)
+    for file, text in wanted.items():
+        file.write_text(text)

@@ -28,7 +28,9 @@ class Batch:
     """Events are handled together: `size` of them, or those that came within `within` seconds after the first."""
 
     size: int = 100
+    """How many events make a full batch."""
     within: float = 1.0
+    """How long its first event waits for others at most, in seconds."""
 
     def __post_init__(self) -> None:
         check_count("Batch: size", self.size)

@@ -22,7 +22,7 @@ class Retry:
     backoff: float = 1.0
     """How long to wait before the second attempt, in seconds."""
     factor: float = 2.0
-    """What each further wait is longer by."""
+    """How many times as long as the one before each further wait is."""
     longest: float = 60.0
     """No wait is longer than this, apart from its jitter, in seconds."""
     jitter: float = 0.1

@@ -15,7 +15,7 @@ from eventmicro.options import DeliveryOptions
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_table_of_brokers_is_what_the_adapters_declare() -> None:
+def test_what_the_docs_take_from_the_code_is_up_to_date() -> None:
     done = subprocess.run([sys.executable, DOCS / "update.py", "--check"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 

@@ -26,8 +26,9 @@ class KafkaSettings:
     servers: tuple[str, ...] = ("127.0.0.1:9092",)
     """Servers of one cluster, `host:port`, tried in turn; the others are learnt from them."""
     user: str | None = None
-    """Who to log in as, by SASL."""
+    """Who to log in as, by SASL; in a URL `user:password@` before the first host."""
     password: str | None = field(default=None, repr=False)
+    """The password of `user`."""
     sasl: Mechanism = "SCRAM-SHA-256"
     """How to log in: `SCRAM-SHA-256`, `SCRAM-SHA-512`, or `PLAIN`, which shows the password to whoever listens where
     there is no TLS."""
@@ -38,10 +39,12 @@ class KafkaSettings:
     tls_cert: str | None = None
     """The path of the certificate to show to the server, with `tls_key`."""
     tls_key: str | None = None
+    """The path of the key of `tls_cert`."""
     name: str = "eventmicro"
     """The connection's name in the brokers' logs and quotas."""
     declare: Declare = "true"
-    """Topics that are missing are made (`true`), are an error (`check`), or nobody's business here (`false`)."""
+    """Topics that are missing are made (`true`), are an error (`check`), or are left to the cluster (`false`), which makes
+    them by its own settings unless `auto.create.topics.enable` is off."""
     partitions: int = -1
     """How many partitions a topic gets that is made here; -1: as many as the broker gives by itself."""
     replication: int = -1

@@ -21,8 +21,11 @@ class NatsSettings:
     servers: tuple[str, ...] = ("nats://127.0.0.1:4222",)
     """The servers of one cluster, tried in turn."""
     user: str | None = None
+    """Who to log in as; in a URL `user:password@` before the first host."""
     password: str | None = field(default=None, repr=False)
+    """The password of `user`."""
     token: str | None = field(default=None, repr=False)
+    """A token to log in with; in a URL `token@` before the first host."""
     nkey_seed: str | None = None
     """The path of a file with an nkey seed."""
     creds: str | None = None
@@ -34,6 +37,7 @@ class NatsSettings:
     tls_cert: str | None = None
     """The path of the certificate to show to the server, with `tls_key`."""
     tls_key: str | None = None
+    """The path of the key of `tls_cert`."""
     tls_hostname: str | None = None
     """The name that the server's certificate must bear; default: that of the URL."""
     tls_first: bool = False

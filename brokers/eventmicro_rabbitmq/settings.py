@@ -28,8 +28,11 @@ class RabbitSettings:
     servers: tuple[str, ...] = ("127.0.0.1:5672",)
     """The nodes of one cluster, `host:port`, tried in turn."""
     vhost: str = "/"
+    """The virtual host; in a URL behind the hosts."""
     user: str = "guest"
+    """Who to log in as; in a URL `user:password@` before the first host."""
     password: str = field(default="guest", repr=False)
+    """The password of `user`."""
     tls: bool = False
     """Connect by TLS, as the scheme `amqps://` says. The server is always verified."""
     tls_ca: str | None = None
@@ -37,6 +40,7 @@ class RabbitSettings:
     tls_cert: str | None = None
     """The path of the certificate to show to the server, with `tls_key`."""
     tls_key: str | None = None
+    """The path of the key of `tls_cert`."""
     tls_hostname: str | None = None
     """The name that the server's certificate must bear; default: that of the URL."""
     name: str | None = None

@@ -20,7 +20,7 @@ WORDS = [f.name for f in fields(Capabilities) if f.default == ""]
 
 
 def brokers(
-    markdown: Annotated[bool, typer.Option("--markdown", help="As it stands in docs/brokers.md.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the table of docs/brokers.md.")] = False,
 ) -> None:
     """Show what the installed brokers can do; a service that asks for more does not start."""
     found = one_a_kind(installed_brokers())

@@ -24,7 +24,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
-RUN, CALL, PUBLISH, SUBSCRIBE = COMMANDS[:4]
+RUN, CALL, PUBLISH, SUBSCRIBE, RUN_JETSTREAM, RUN_KAFKA = COMMANDS[:6]
 
 
 def test_there_is_no_command_that_no_test_runs() -> None:
@@ -33,13 +33,15 @@ def test_there_is_no_command_that_no_test_runs() -> None:
         ["eventmicro", "call"],
         ["eventmicro", "publish"],
         ["eventmicro", "subscribe"],
+        ["eventmicro", "run"],
+        ["eventmicro", "run"],
         ["make", "demo"],  # run by CI, as a user does
         ["make", "test"],  # this
     ]
 
 
 def test_the_make_targets_exist() -> None:
-    for command in COMMANDS[4:]:
+    for command in COMMANDS[6:]:
         subprocess.run([*shlex.split(command), "-n"], cwd=ROOT, check=True, capture_output=True)
 
 
@@ -121,11 +123,17 @@ async def use_client(shell: Shell) -> None:
 
 
 @pytest.mark.timeout_seconds(60)
-async def test_the_subscriber_that_loses_nothing_runs_as_it_says(tmp_path: Path, jetstream_url: str) -> None:
+@pytest.mark.parametrize("broker", ["jetstream", "kafka"])
+async def test_the_subscriber_that_loses_nothing_runs_as_it_says(
+    broker: str, tmp_path: Path, jetstream_url: str, request: pytest.FixtureRequest
+) -> None:
     shell = Shell(tmp_path)
     (tmp_path / "billing.py").write_text(PYTHON[2])
-    command, _, _ = PYTHON[2].splitlines()[0].partition(": ")[2].partition(" --broker")
-    shell.environment["EVENTMICRO_BROKER"] = jetstream_url
+    url = request.getfixturevalue(f"{broker}_url")
+    command = {"jetstream": RUN_JETSTREAM, "kafka": RUN_KAFKA}[broker]
+    command = re.sub(r"--broker \S+", f"--broker {url}", command)
+    command = re.sub(r"--rpc-broker \S+", f"--rpc-broker {jetstream_url.replace('jetstream', 'nats')}", command)
+    shell.environment["EVENTMICRO_BROKER"] = url
     async with shell.start(command) as run:
         await line_with(run.stderr, "shop.bill")  # the last line of the table
         await shell.output(PUBLISH)
