@@ -164,9 +164,13 @@ class Messaging:
         client = self.client
         if timeout is not None:
             check_seconds("timeout", timeout)
-        context = client._outgoing(topic, event, address(topic, event, key, id), metadata)
-        context.timeout = timeout
-        await client._publish(event, context)
+        message = address(topic, event, key, id)
+        if client._has_middleware:
+            context = client._outgoing(topic, event, message, metadata)
+            context.timeout = timeout
+            await client._publish(event, context)
+        else:
+            await client.outgoing.publish(client._pack(topic, event, message, metadata), timeout)
 
     @overload
     async def publish_many(
@@ -220,10 +224,10 @@ class Messaging:
         if timeout is not None:
             check_seconds("timeout", timeout)
         ready = addressed(topic, events, key, id)
-        if client._publish == client._send:  # no middleware is to see each of them
-            messages = [client._pack(topic, event, message, metadata) for event, message in ready]
-        else:
+        if client._has_middleware:
             messages = await client._collect(topic, ready, metadata)
+        else:
+            messages = [client._pack(topic, event, message, metadata) for event, message in ready]
         await client.outgoing.publish_many(messages, timeout)
 
     def publisher(self, topic: Topic[T]) -> Publisher[T]:
@@ -274,6 +278,7 @@ class Client(Messaging):
         self.timeout = timeout
         self._codecs = Codecs(codecs)
         middleware = list(middleware)
+        self._has_middleware = bool(middleware)
         self._call = compose(middleware, Side.CLIENT, self._request)
         self._publish = compose(middleware, Side.PUBLISHER, self._send)
         self._caller: Caller | None = None

@@ -46,11 +46,15 @@ def address(topic: Topic[Any] | str, event: Any, key: Hashable = None, id: Hasha
     Raises:
         UsageError: the topic is none, or has wildcards, or says of a key or an id what this event has not.
     """
+    name = id
     if isinstance(topic, Topic):
-        key, name = _pick(topic.pick_key, event, key, topic, "key"), _pick(topic.pick_id, event, id, topic, "id")
         subject = topic.name
+        if key is None and topic.pick_key is not None:
+            key = _pick(topic.pick_key, event, topic, "key")
+        if name is None and topic.pick_id is not None:
+            name = _pick(topic.pick_id, event, topic, "id")
     elif isinstance(topic, str):
-        subject, name = topic, id
+        subject = topic
     else:
         raise UsageError(f"publish to a Topic or a subject, not to a {type(topic).__name__}")
     message = Message(_check_subject(subject))
@@ -93,10 +97,8 @@ def encode(body: Body, value: Any, headers: dict[str, str]) -> bytes:
     return encode(value)
 
 
-def _pick(pick: Pick | None, event: Any, given: Hashable, topic: Topic[Any], what: str) -> Hashable:
-    """An event's key or id: what was given, or else what its topic takes out of it."""
-    if given is not None or pick is None:
-        return given
+def _pick(pick: Pick, event: Any, topic: Topic[Any], what: str) -> Hashable:
+    """An event's key or id, as its topic takes it out of it."""
     try:
         return pick(event)
     except (AttributeError, KeyError, TypeError) as error:
