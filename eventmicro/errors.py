@@ -29,6 +29,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from math import inf
 from typing import Any
 
 
@@ -145,10 +146,16 @@ class Nack(Settlement):
     Args:
         delay: when, in seconds; default: as `retry` says.
         message: why, for the log and the dead letter.
+
+    Raises:
+        UsageError: the delay is no number of seconds, 0 or more.
     """
 
     def __init__(self, delay: float | None = None, message: str | None = None) -> None:
         super().__init__(message)
+        is_number = isinstance(delay, int | float) and not isinstance(delay, bool)
+        if delay is not None and not (is_number and 0 <= delay < inf):
+            raise UsageError(f"delay={delay!r}: write seconds, 0 or more; a reason is message=...")
         self.delay = delay
 
 

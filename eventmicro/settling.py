@@ -130,12 +130,13 @@ class Kept:
             log.error("%s: event on %s failed and is gone", self._name, delivery.subject, exc_info=shown)
             return None
         if not alone and not isinstance(error, Settlement):
-            return self._retry.delay(delivery.attempt)
+            return self._delay(delivery.attempt)
         shown = None if isinstance(error, Settlement) else raised
         if self._again(error, delivery.attempt):
             return self._say_again(delivery, error, shown)
         self._say_failed(delivery, error, shown)
-        return await self.give_up(delivery, f"failed {delivery.attempt} times, the last time by {describe(error)}")
+        times = "once," if delivery.attempt == 1 else f"{delivery.attempt} times, the last time"
+        return await self.give_up(delivery, f"failed {times} by {describe(error)}")
 
     async def give_up(self, delivery: Delivery, reason: str) -> float | None:
         """Make it a dead letter, then acknowledge it; where that cannot be published it is to come again."""
@@ -166,11 +167,14 @@ class Kept:
         return self._retry.again(error, attempt)
 
     def _say_again(self, delivery: Delivery, error: BaseException, shown: BaseException | None) -> float:
-        asked = error.delay if isinstance(error, Nack) else None
-        delay = self._retry.delay(delivery.attempt) if asked is None else max(0.0, asked)
-        delay = min(delay, LONGEST_DELAY)
+        delay = self._delay(delivery.attempt, error.delay if isinstance(error, Nack) else None)
         self._say_failed(delivery, error, shown, f", comes again in {delay:.3g} s")
         return delay
+
+    def _delay(self, attempt: int, asked: float | None = None) -> float:
+        """In how many seconds it comes again; a Retry of the user's own may say anything, and fails here if at all."""
+        delay = self._retry.delay(attempt) if asked is None else asked
+        return min(max(0.0, delay), LONGEST_DELAY)
 
     def _say_failed(
         self, delivery: Delivery, error: BaseException, shown: BaseException | None, what_now: str = ""

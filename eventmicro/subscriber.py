@@ -129,12 +129,14 @@ class Subscriber:
     async def settle(self, delivery: Delivery, settling: Awaitable[float | None]) -> float | None:
         """How a settlement ends; where it cannot be brought to its end the event is to come again."""
         try:
-            return await settling
-        except asyncio.CancelledError as error:
-            return await self.settling.failed(delivery, error)
+            try:
+                return await settling
+            except asyncio.CancelledError as error:
+                return await self.settling.failed(delivery, error)
         except Exception:
-            log.exception("%s: event on %s could not be settled, it comes again", self.name, delivery.subject)
-            return UNSETTLED_PAUSE
+            where, pause = delivery.subject, UNSETTLED_PAUSE
+            log.exception("%s: event on %s could not be settled, comes again in %g s", self.name, where, pause)
+            return pause
 
     async def may_start(self, delivery: Delivery) -> bool:
         """Whether an event of a durable queue is to be handled; where not, it is settled."""

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from eventmicro import errors
-from eventmicro.errors import CallTimeout, DecodeError, EventMicroError, NotFound, ServiceError, TooManyRequests
+from eventmicro.errors import (
+    CallTimeout,
+    DecodeError,
+    EventMicroError,
+    Nack,
+    NotFound,
+    ServiceError,
+    TooManyRequests,
+    UsageError,
+)
 
 STATUS_CODES = [
     (400, "BadRequest", False),
@@ -23,6 +32,17 @@ STATUS_CODES = [
     (500, "InternalError", False),
     (503, "Unavailable", True),
 ]
+
+
+@pytest.mark.parametrize("delay", ["5", -1, float("nan"), float("inf"), True, b"5"], ids=repr)
+def test_a_nack_refuses_a_delay_that_is_none(delay: Any) -> None:
+    with pytest.raises(UsageError, match=r"^delay=.+: write seconds, 0 or more; a reason is message=\.\.\.$"):
+        Nack(delay)
+
+
+def test_a_nack_keeps_its_delay_and_its_reason() -> None:
+    assert [Nack().delay, Nack(0).delay, Nack(2.5).delay] == [None, 0, 2.5]
+    assert Nack(message="not today").reason == "not today"
 
 
 def every_class() -> list[type[EventMicroError]]:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from eventmicro import Batch, Client, Context, MemoryBroker, Reject, Retry, Service, Topic, subscriber
+from eventmicro import Batch, Client, Context, MemoryBroker, Nack, Reject, Retry, Service, Topic, subscriber
 from eventmicro.errors import NotFound, UsageError
 from eventmicro.message import Delivery, Message
+from eventmicro.settling import Live
+from eventmicro.subscriber import Subscriber, Work
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -325,7 +327,72 @@ async def test_an_event_whose_settlement_fails_comes_again(
         for _ in range(2):
             await broker.publish(Message("numbers.seen", b"{}"))
         await until(lambda: len(letters) == 2)
-    assert caplog.text.count("event on numbers.seen could not be settled, it comes again") == 2
+    assert caplog.text.count("event on numbers.seen could not be settled, comes again in 0 s") == 2
+
+
+class Wordy(Retry):
+    """A user's own, that says a wait in no number."""
+
+    def delay(self, attempt: int) -> float:
+        return "5"  # type: ignore[return-value]
+
+
+@BY_WORDS
+async def test_an_event_comes_again_though_the_delay_that_retry_says_is_none(
+    words: dict[str, Any], until: Until, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(subscriber, "UNSETTLED_PAUSE", 0)
+    letters: list[Delivery] = []
+    async with failing(ValueError("no"), {**words, "retry": Wordy(attempts=2)}), MemoryBroker() as broker:
+        await broker.subscribe("dead.numbers.see", letters.append)
+        for _ in range(2):
+            await broker.publish(Message("numbers.seen", b"{}"))
+        await until(lambda: len(letters) == 2)
+    assert caplog.text.count("event on numbers.seen could not be settled, comes again in 0 s") == 2
+
+
+async def test_an_event_whose_cut_off_cannot_be_settled_comes_again(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Live):
+        async def failed(self, delivery: Delivery, error: BaseException, *, alone: bool = True) -> float | None:
+            raise asyncio.CancelledError if isinstance(error, ValueError) else TypeError("a bug")
+
+    async def see(event: None, context: Context) -> None: ...
+
+    works = Subscriber(Work("numbers", "see", see, None, None, None, Failing("numbers.see")), 1)
+    delivery = Delivery("numbers.seen")
+    assert await works.settle(delivery, works.settling.failed(delivery, ValueError())) == subscriber.UNSETTLED_PAUSE
+    assert "event on numbers.seen could not be settled, comes again in 60 s" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["raise", "context"])
+@BY_WORDS
+async def test_a_nack_with_a_delay_that_is_none_is_a_failed_attempt(
+    words: dict[str, Any], how: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def see(event: Any, context: Context) -> None:
+        if how == "raise":
+            raise Nack("5")  # type: ignore[arg-type]
+        await context.nack("5")  # type: ignore[arg-type]
+
+    async def one(event: Number, context: Context) -> None:
+        await see(event, context)
+
+    async def many(events: list[Number], context: Context) -> None:
+        await see(events, context)
+
+    letters: list[Delivery] = []
+    service = Service("numbers", broker="memory://")
+    retry = Retry(attempts=2, backoff=0)
+    service.subscribe(TOPIC, name="see", retry=retry, **words)(many if "batch" in words else one)
+    async with service, MemoryBroker() as broker:
+        await broker.subscribe("dead.numbers.see", letters.append)
+        for _ in range(2):
+            await broker.publish(Message("numbers.seen", b"{}"))
+        await until(lambda: len(letters) == 2)
+    reasons = {(letter.headers or {})["Dead-Letter-Reason"] for letter in letters}
+    said = "UsageError: delay='5': write seconds, 0 or more; a reason is message=..."
+    assert reasons == {f"failed 2 times, the last time by {said}"}
+    assert "could not be settled" not in caplog.text
 
 
 @pytest.mark.parametrize("how", ["before", "context.ack"])
