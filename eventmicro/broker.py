@@ -67,6 +67,8 @@ class Capabilities:
     """What may be delivered twice, and when."""
     stored: str = ""
     """What a return of `publish` means."""
+    more: str = ""
+    """How more is to be had of the same server; a service that asks for more is told so."""
 
     def missing(self, needed: Capabilities) -> list[str]:
         """The names of what is needed and not here."""

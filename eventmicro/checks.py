@@ -1,7 +1,9 @@
-"""The numbers that options are made of, checked: seconds and counts."""
+"""What options are made of, checked: seconds, counts and other numbers, and kinds of values."""
 
 from __future__ import annotations
 
+from math import inf
+from types import UnionType
 from typing import Any
 
 from eventmicro.errors import UsageError
@@ -30,3 +32,24 @@ def check_count(name: str, count: Any) -> None:
     """
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise UsageError(f"{name}={count!r}: write a whole number, 1 or more")
+
+
+def check_number(name: str, number: Any, least: float) -> None:
+    """Refuse what is no number, or one below the least.
+
+    Raises:
+        UsageError: it is.
+    """
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    if not is_number or not least <= number < inf:
+        raise UsageError(f"{name}={number!r}: write a number, {least:g} or more")
+
+
+def check_kind(name: str, value: Any, kind: type | UnionType, example: str) -> None:
+    """Refuse a value of another kind; `example` is what to write in its place.
+
+    Raises:
+        UsageError: it is of another kind.
+    """
+    if not isinstance(value, kind):
+        raise UsageError(f"{name}={value!r}: write {example}")

@@ -21,8 +21,8 @@ from eventmicro.embedded import find as find_embedded
 from eventmicro.errors import CallTimeout, ServiceError, Unsupported, UsageError
 from eventmicro.message import Message
 from eventmicro.middleware import Middleware, compose
-from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE, brokers_with, open_broker
-from eventmicro.publishing import Outgoing, Publishing
+from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE, brokers_with, check_broker, open_broker
+from eventmicro.publishing import Outgoing, Publishing, check_publishing
 from eventmicro.replies import decode_reply, read_reply
 from eventmicro.sending import OutgoingCall, OutgoingEvent, address, addressed, body_of, encode
 from eventmicro.topic import Topic
@@ -269,6 +269,9 @@ class Client(Messaging):
         timeout: float = DEFAULT_TIMEOUT,
         publishing: Publishing | None = None,
     ) -> None:
+        check_broker("broker", broker)
+        check_broker("rpc_broker", rpc_broker)
+        check_publishing(publishing)
         broker = broker or os.environ.get(BROKER_VARIABLE) or find_embedded()
         rpc_broker = rpc_broker or os.environ.get(RPC_BROKER_VARIABLE) or broker
         self.broker = open_broker(broker)

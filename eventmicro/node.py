@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
@@ -19,7 +19,7 @@ from eventmicro.depends import Overrides
 from eventmicro.errors import Unsupported, UsageError
 from eventmicro.lanes import KeyedSubscriber
 from eventmicro.middleware import Middleware, compose
-from eventmicro.plugins import brokers_with
+from eventmicro.plugins import RPC_BROKER_VARIABLE, brokers_with
 from eventmicro.server import Endpoint, RunningCalls
 from eventmicro.settling import Kept, Live
 from eventmicro.signature import MISSING, Signature
@@ -137,7 +137,7 @@ class Node:
         for endpoint in endpoints:
             self._check(endpoint.name, self._rpc_broker, Capabilities(request_reply=True, queue_groups=True))
         for subscriber in subscribers:
-            self._check(subscriber.name, self._broker, subscriber.needs())
+            self._check(subscriber.name, self._broker, subscriber.needs(), subscriber.options.durable_words())
         self._check_queues(subscribers)
 
     def _check_queues(self, subscribers: list[SubscriberDeclaration]) -> None:
@@ -154,16 +154,23 @@ class Node:
                     f"{subscriber.queue!r}: each event would go to one of the two; leave queue= out, or write two names"
                 )
 
-    def _check(self, name: str, broker: Broker, needed: Capabilities) -> None:
+    def _check(self, name: str, broker: Broker, needed: Capabilities, durable_words: Sequence[str] = ()) -> None:
         missing = broker.capabilities.missing(needed)
         if not missing:
             return
         what = f"{self._service}.{name} needs {', '.join(missing)}, which {broker.url} lacks; able are "
         what += ", ".join(brokers_with(needed)) or "none of the brokers that are installed"
+        if "durable" in missing and durable_words:
+            what += f"; a durable queue is asked for by {', '.join(durable_words)}"
+        if broker.capabilities.more:
+            what += f"; {broker.capabilities.more}"
         if missing == ["ordered"] and broker.capabilities.ordered_keys:
             what += "; or order by the key under which events are published, the same in both: Topic(..., key=...)"
         if needed.request_reply:
-            what += f"; for calls a service may name a second broker: Service({self._service!r}, rpc_broker=...)"
+            what += (
+                f"; for calls a service may name a second broker, by Service({self._service!r}, rpc_broker=...), "
+                f"--rpc-broker or {RPC_BROKER_VARIABLE}"
+            )
         raise Unsupported(what)
 
     async def _start_endpoint(self, declared: EndpointDeclaration) -> None:

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypedDict
 
 from eventmicro.broker import PREFETCH, Capabilities, Durable, Start
-from eventmicro.checks import check_count, check_seconds
+from eventmicro.checks import check_count, check_kind, check_seconds
 from eventmicro.errors import UsageError
 from eventmicro.retry import Retry
+from eventmicro.topic import check_pick
 from eventmicro.wire import check_subject
 
 AckMode = Literal["after_success", "before", "manual"]
@@ -44,7 +45,7 @@ class DeliveryWords(TypedDict, total=False):
     durable: bool | None
     ack: AckMode
     retry: Retry | None
-    dead_letter: str | bool | None
+    dead_letter: str | Literal[False] | None
     concurrency: int
     order_by: OrderBy | None
     prefetch: int | None
@@ -76,9 +77,9 @@ class DeliveryOptions:
     settled is held until the connection closes, and a warning names it."""
     retry: Retry | None = None
     """What is tried again, and when. None: as `Retry()` says, where the queue is durable."""
-    dead_letter: str | bool | None = None
-    """The subject to which an event goes that is given up, with the reason in its headers. True: `dead.<queue>`; None:
-    the same, where the queue is durable; False: nowhere, it is logged and gone."""
+    dead_letter: str | Literal[False] | None = None
+    """The subject to which an event goes that is given up, with the reason in its headers. None: `dead.<queue>`, where
+    the queue is durable; False: nowhere, it is logged and gone."""
     concurrency: int = 1
     """How many events may wait for something at the same time; with 1 they are handled one after the other, in
     order."""
@@ -119,7 +120,7 @@ class DeliveryOptions:
             queue_groups=self.queue is not None,
             broadcast=self.queue is None,
             wildcards=wildcards,
-            durable=bool(self.durable or self._durable_words()),
+            durable=bool(self.durable or self.durable_words()),
             ordered=self.order_by is not None and not by_key,
             ordered_keys=self.order_by is not None and by_key,
             replay=self.start != "new",
@@ -155,14 +156,14 @@ class DeliveryOptions:
         return self.concurrency * (1 if self.batch is None else self.batch.size)
 
     def _check_kinds(self) -> None:
-        if not isinstance(self.retry, Retry | None):
-            raise UsageError(f"retry={self.retry!r}: write Retry(attempts=...)")
-        if not isinstance(self.batch, Batch | None):
-            raise UsageError(f"batch={self.batch!r}: write Batch(size=...)")
-        if not isinstance(self.dead_letter, str | bool | None):
-            raise UsageError(f"dead_letter={self.dead_letter!r}: write a subject, such as TOPIC.name, True or False")
-        if not (self.order_by is None or isinstance(self.order_by, str) or callable(self.order_by)):
-            raise UsageError(f"order_by={self.order_by!r}: write the name of a field, or a function of the event")
+        check_kind("queue", self.queue, str | None, "a name, or None for every instance to get every event")
+        check_kind("durable", self.durable, bool | None, "True, False, or None for what the broker can")
+        check_kind("retry", self.retry, Retry | None, "Retry(attempts=...)")
+        check_kind("batch", self.batch, Batch | None, "Batch(size=...)")
+        if self.dead_letter is not False:
+            letters = "a subject, such as TOPIC.name, or False for nowhere; without it they go to 'dead.<queue>'"
+            check_kind("dead_letter", self.dead_letter, str | None, letters)
+        check_pick(self.order_by, "order_by")
 
     def _check_ranges(self) -> None:
         check_count("concurrency", self.concurrency)
@@ -188,19 +189,19 @@ class DeliveryOptions:
 
     def _check_names(self) -> None:
         if self.queue:
-            check_subject(self.queue)
+            check_subject(self.queue, option="queue")
         if isinstance(self.dead_letter, str):
-            check_subject(self.dead_letter)
+            check_subject(self.dead_letter, option="dead_letter")
 
     def _check_nothing_durable(self) -> None:
-        words = self._durable_words()
+        words = self.durable_words()
         if self.queue is None and self.durable:
             words = ["durable", *words]
         if words:
             why = "queue=None has no queue" if self.queue is None else "durable=False keeps nothing"
             raise UsageError(f"{', '.join(words)}: only a durable queue can do that, and {why}")
 
-    def _durable_words(self) -> list[str]:
+    def durable_words(self) -> list[str]:
         """The options that were set and only a durable queue can keep."""
         asked = {
             "ack='manual'": self.ack == "manual",

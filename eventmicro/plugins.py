@@ -24,6 +24,18 @@ BROKER_VARIABLE = "EVENTMICRO_BROKER"
 RPC_BROKER_VARIABLE = "EVENTMICRO_RPC_BROKER"
 
 
+def check_broker(name: str, broker: Any) -> None:
+    """Refuse what is neither a URL nor a Broker, nor None; `name` is the option whose value it is.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    methods = ("connect", "publish", "subscribe", "close")
+    is_broker = not isinstance(broker, type) and all(hasattr(broker, method) for method in methods)
+    if not (is_broker or isinstance(broker, str | None)):
+        raise UsageError(f"{name}={broker!r}: write a URL such as 'nats://127.0.0.1:4222', or a Broker")
+
+
 def open_broker(broker: str | Broker | None) -> Broker:
     """The broker for a URL, not yet connected; a Broker is returned as it is.
 

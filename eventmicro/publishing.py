@@ -8,10 +8,10 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Broker
-from eventmicro.checks import check_count, check_seconds
+from eventmicro.checks import check_count, check_kind, check_seconds
 from eventmicro.errors import (
     Disconnected,
     EventMicroError,
@@ -50,6 +50,15 @@ class Publishing:
         check_seconds("timeout", self.timeout)
         check_count("buffer", self.buffer)
         check_count("buffer_bytes", self.buffer_bytes)
+
+
+def check_publishing(publishing: Any) -> None:
+    """Refuse what is neither Publishing nor None.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    check_kind("publishing", publishing, Publishing | None, "Publishing(timeout=...)")
 
 
 class Outgoing:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from math import inf
 
-from eventmicro.checks import check_count, check_seconds
+from eventmicro.checks import check_count, check_number, check_seconds
 from eventmicro.errors import UsageError
 
 
@@ -35,8 +34,8 @@ class Retry:
         check_count("Retry: attempts", self.attempts)  # the first one counts
         check_seconds("Retry: backoff", self.backoff, or_none_at_all=True)
         check_seconds("Retry: longest", self.longest, or_none_at_all=True)
-        if not (0 <= self.jitter < inf and 1 <= self.factor < inf):
-            raise UsageError(f"{self}: jitter is 0 or more, factor is 1 or more")
+        check_number("Retry: factor", self.factor, 1)
+        check_number("Retry: jitter", self.jitter, 0)
         kinds = self.on if isinstance(self.on, tuple) else (self.on,)
         if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
             raise UsageError(f"Retry(on={self.on!r}): write an exception class, or a tuple of them")

@@ -21,7 +21,7 @@ from eventmicro.declare import EndpointDeclaration, SubscriberDeclaration
 from eventmicro.embedded import running as running_embedded
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.logs import set_up_by_environment
-from eventmicro.plugins import BROKER_VARIABLE
+from eventmicro.plugins import BROKER_VARIABLE, check_broker
 from eventmicro.signature import MISSING
 from eventmicro.wire import ENDPOINT_QUEUE, endpoint_subject
 
@@ -109,8 +109,10 @@ def serve(
 
     Raises:
         EventMicroError: a service could not start; those that had started are stopped again.
-        UsageError: this is not the main thread, which alone gets signals; or two of the services have the same name.
+        UsageError: this is not the main thread, which alone gets signals; or two of the services have the same name;
+            or the broker is none.
     """
+    check_broker("broker", broker)
     _check_names(services)
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("run services on the main thread, or use `async with service` in an event loop of your own")

@@ -59,9 +59,9 @@ def address(topic: Topic[Any] | str, event: Any, key: Hashable = None, id: Hasha
         raise UsageError(f"publish to a Topic or a subject, not to a {type(topic).__name__}")
     message = Message(_check_subject(subject))
     if key is not None:
-        message.key = str(key)
+        message.key = key if type(key) is str else _as_text(key, "key")
     if name is not None:
-        message.id = str(name)
+        message.id = name if type(name) is str else _as_text(name, "id")
     return message
 
 
@@ -95,6 +95,19 @@ def encode(body: Body, value: Any, headers: dict[str, str]) -> bytes:
     if encode is None:
         raise UsageError(f"a value of type {type(value).__name__} cannot travel as {named}; leave Content-Type out")
     return encode(value)
+
+
+def _as_text(value: Hashable, what: str) -> str:
+    """A key or id of another kind, such as a number or a UUID.
+
+    Raises:
+        UsageError: it is one that may change, such as a list.
+    """
+    try:
+        hash(value)
+    except TypeError:
+        raise UsageError(f"{what}={value!r}: write a string, a number or another value that is hashable") from None
+    return str(value)
 
 
 def _pick(pick: Pick, event: Any, topic: Topic[Any], what: str) -> Hashable:

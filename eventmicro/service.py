@@ -27,7 +27,8 @@ from eventmicro.errors import UsageError
 from eventmicro.middleware import Middleware
 from eventmicro.node import Hook, Node
 from eventmicro.options import DeliveryWords
-from eventmicro.publishing import Publishing
+from eventmicro.plugins import check_broker
+from eventmicro.publishing import Publishing, check_publishing
 from eventmicro.signature import MISSING
 from eventmicro.topic import Topic
 from eventmicro.wire import check_name
@@ -75,6 +76,9 @@ class Service(Messaging):
         publishing: Publishing | None = None,
         stop_timeout: float = 10.0,
     ) -> None:
+        check_broker("broker", broker)
+        check_broker("rpc_broker", rpc_broker)
+        check_publishing(publishing)
         check_seconds("timeout", timeout)
         check_seconds("stop_timeout", stop_timeout, or_none_at_all=True)
         self.name = check_name(name, "service")

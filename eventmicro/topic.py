@@ -31,7 +31,7 @@ class Topic(Generic[T]):
             `duplicate_window` of its stream.
 
     Raises:
-        UsageError: the name is no subject, or the events have no such field.
+        UsageError: the name is no subject, the type is none, or the events have no such field.
     """
 
     __slots__ = ("id", "key", "name", "pick_id", "pick_key", "type")
@@ -59,8 +59,8 @@ class Topic(Generic[T]):
         self: Topic[Any], name: str, type: Any, *, key: str | None = None, id: str | None = None
     ) -> None: ...  # no function here: a checker could not tell a wrong one of a class from one of this
     def __init__(self, name: str, type: Any, *, key: Any = None, id: Any = None) -> None:
-        self.name = check_subject(name, wildcards=True)
-        self.type = type
+        self.name = _check_name(name)
+        self.type = _check_type(type)
         self.key = key
         self.id = id
         check_field(type, key, "key")
@@ -76,13 +76,39 @@ def check_field(kind: Any, what: object, word: str) -> None:
     """See that a type has the field that a setting names, where the type says which it has.
 
     Raises:
-        UsageError: it has none of this name.
+        UsageError: it has none of this name, or what is set is neither a name nor a function.
     """
+    check_pick(what, word)
     known = getattr(kind, "model_fields", None) or getattr(kind, "__dataclass_fields__", None)
     if not isinstance(what, str) or not known or what in known or hasattr(kind, what):
         return
     if getattr(kind, "model_config", {}).get("extra") != "allow":
         raise UsageError(f"{word}={what!r}: {kind.__name__} has no such field; there are {', '.join(known)}")
+
+
+def check_pick(what: object, word: str) -> None:
+    """See that what a setting takes out of an event is a field's name, or a function, or nothing.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not (what is None or isinstance(what, str) or callable(what)):
+        raise UsageError(f"{word}={what!r}: write the name of a field, or a function of the event")
+
+
+def _check_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise UsageError(f"name={name!r}: write the subject first, as Topic('orders.placed', OrderPlaced)")
+    return check_subject(name, wildcards=True)
+
+
+def _check_type(kind: Any) -> Any:
+    """Refuse what is data; which types can travel is for the codecs to say."""
+    if isinstance(kind, str):
+        raise UsageError(f"type={kind!r}: write the type itself, {kind}, not its name")
+    if isinstance(kind, bytes | int | float | list | tuple | dict | set):
+        raise UsageError(f"type={kind!r}: write the type of the events, such as OrderPlaced")
+    return kind
 
 
 @overload

@@ -45,27 +45,34 @@ def check_name(name: str, what: str) -> str:
     Raises:
         UsageError: it is empty or has other signs than letters, digits, `_` and `-`.
     """
-    if not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UsageError(f"{what} name {name!r}: write letters, digits, '_' and '-' only, without dots or spaces")
     return name
 
 
-def check_subject(subject: str, *, wildcards: bool = False) -> str:
+def check_subject(subject: str, *, wildcards: bool = False, option: str = "") -> str:
     """Return `subject` if it is one: tokens with dots between; with `wildcards` also `*` and a last `>`.
+
+    Args:
+        subject: what to check.
+        wildcards: whether it may have some.
+        option: the option whose value it is, for errors; default: none, it is a subject as such.
 
     Raises:
         UsageError: a token is empty, has a space or a control sign, or a wildcard stands where none may.
     """
-    tokens = subject.split(".")
+    what = f"{option}={subject!r}" if option else f"subject {subject!r}"
+    tokens = subject.split(".") if isinstance(subject, str) else [""]
     for position, token in enumerate(tokens):
         if not token or " " in token or _CONTROL.search(token):
-            raise UsageError(f"subject {subject!r}: write tokens with dots between, such as 'orders.placed'")
+            raise UsageError(f"{what}: write tokens with dots between, such as 'orders.placed'")
         if "*" in token or ">" in token:
             whole = token == "*" or (token == ">" and position == len(tokens) - 1)
             if not wildcards:
-                raise UsageError(f"subject {subject!r}: wildcards are for subscribing; publish to one exact subject")
+                exact = "write an exact one" if option else "publish to one exact subject"
+                raise UsageError(f"{what}: wildcards are for subscribing; {exact}")
             if not whole:
-                raise UsageError(f"subject {subject!r}: '*' stands for one whole token, '>' for the rest, at the end")
+                raise UsageError(f"{what}: '*' stands for one whole token, '>' for the rest, at the end")
     return subject
 
 

@@ -98,7 +98,7 @@ class Hub:
             self._queues[name] = queue
             self.add(queue)
         elif difference := queue.difference(subject, durable):
-            raise UsageError(f"queue {name!r} exists {difference}")
+            raise UsageError(f"queue {name!r} exists {difference}: ask for it as it is, or name another queue")
         return queue
 
     def _find_route(self, subject: str) -> Route:

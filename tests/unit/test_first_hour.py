@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from eventmicro.client import Client
 from eventmicro.context import Context
 from eventmicro.errors import BadRequest, DecodeError, InternalError, NotFound, SignatureError, Unavailable, UsageError
+from eventmicro.memory import MemoryBroker
 from eventmicro.service import Service
 from eventmicro.topic import Topic
 
@@ -42,6 +43,56 @@ async def test_a_model_with_aliases_travels_by_them() -> None:
         await service.publish(topic, Camel(orderId=4))
         assert await seen.get() == Camel(orderId=4)
         assert await raw.get() == b'{"orderId":4}'
+
+
+@pytest.mark.parametrize("made", [Service, Client], ids=["service", "client"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"broker": 5}, "^broker=5: write a URL such as 'nats://127.0.0.1:4222', or a Broker$"),
+        ({"broker": MemoryBroker}, "^broker=<class .*>: write a URL"),
+        ({"broker": URL, "rpc_broker": 5}, "^rpc_broker=5: write a URL"),
+        ({"broker": URL, "publishing": 5}, r"^publishing=5: write Publishing\(timeout=\.\.\.\)$"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_refused_by_its_name_when_it_is_given(
+    made: Any, words: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        made("shop", **words) if made is Service else made(**words)
+
+
+async def test_a_broker_that_is_none_is_refused_where_the_service_is_started_or_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    service: Any = Service("shop")
+    with pytest.raises(UsageError, match=r"^broker=5: write a URL"):
+        await service.start(5)
+    with pytest.raises(SystemExit):
+        service.run(5)
+    assert "eventmicro: broker=5: write a URL" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_string_is_refused() -> None:
+    with pytest.raises(UsageError, match="service name 5: write letters"):
+        Service(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("word", ["key", "id"])
+async def test_a_key_or_an_id_is_what_does_not_change(word: str) -> None:
+    topic: Topic[Any] = Topic("shop.seen", dict[str, Any], **{word: "value"})
+    seen: asyncio.Queue[Any] = asyncio.Queue()
+    service = Service("shop", broker=URL)
+    service.subscribe(topic)(seen.put)
+    async with service:
+        words: dict[str, Any] = {word: [1]}
+        with pytest.raises(UsageError, match=rf"^{word}=\[1\]: write a string, a number"):
+            await service.publish("shop.seen", {}, **words)
+        with pytest.raises(UsageError, match=rf"^{word}=\{{\}}: write a string, a number"):
+            await service.publish(topic, {"value": {}})
+        await service.publish(topic, {"value": 5})
+        assert await seen.get() == {"value": 5}
+    assert seen.empty()
 
 
 async def test_what_a_nested_call_answers_is_not_our_answer_unless_the_handler_says_so(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel
@@ -34,6 +35,31 @@ def test_a_topic_is_a_name_and_a_type() -> None:
 def test_a_topic_refuses_a_name_that_is_no_subject(name: str) -> None:
     with pytest.raises(UsageError, match="subject"):
         Topic(name, OrderPlaced)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "said"),
+    [
+        ((OrderPlaced, "orders.placed"), {}, r"^name=<class .*>: write the subject first, as Topic\("),
+        ((7, OrderPlaced), {}, "^name=7: write the subject first"),
+        (("orders.placed", "OrderPlaced"), {}, "^type='OrderPlaced': write the type itself, OrderPlaced, not its name"),
+        (("orders.placed", 3), {}, "^type=3: write the type of the events"),
+        (("orders.placed", [OrderPlaced]), {}, r"^type=\[.*\]: write the type of the events"),
+        (("orders.placed", OrderPlaced), {"id": 5}, "^id=5: write the name of a field, or a function of the event"),
+        (("orders.placed", OrderPlaced), {"key": 5}, "^key=5: write the name of a field, or a function of the event"),
+        (("orders.placed", dict), {"key": 5}, "^key=5: write the name of a field"),
+    ],
+)
+def test_a_topic_says_which_argument_cannot_be(arguments: Any, words: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Topic(*arguments, **words)
+
+
+@pytest.mark.parametrize(
+    "kind", [OrderPlaced, bytes, None, int | None, list[OrderPlaced], Any, Annotated[int, "of eggs"], Literal["a"]]
+)
+def test_any_type_may_be_the_type_of_a_topic(kind: Any) -> None:
+    assert Topic("orders.placed", kind).type == kind
 
 
 def test_a_topic_to_subscribe_to_may_hold_wildcards() -> None:

@@ -82,7 +82,6 @@ NEEDED: list[tuple[dict[str, Any], set[str]]] = [
     ({"ack": "manual"}, {"queue_groups", "durable"}),
     ({"retry": Retry()}, {"queue_groups", "durable"}),
     ({"dead_letter": "lost.numbers"}, {"queue_groups", "durable"}),
-    ({"dead_letter": True}, {"queue_groups", "durable"}),
     ({"dead_letter": False}, {"queue_groups"}),
     ({"concurrency": 5, "timeout": 1.0}, {"queue_groups"}),
     ({"batch": Batch()}, {"queue_groups"}),
@@ -111,7 +110,7 @@ def test_order_by_what_events_are_published_under_needs_order_within_a_key_only(
 
 def test_what_a_durable_queue_is_asked_for() -> None:
     assert durable() == Durable(prefetch=100, dead_letter="dead.q")
-    assert durable(dead_letter=True).dead_letter == "dead.q"
+    assert durable(dead_letter=None).dead_letter == "dead.q"
     assert durable(dead_letter="lost").dead_letter == "lost"
     assert durable(dead_letter=False).dead_letter is None
     assert durable(order_by="value").ordered
@@ -160,10 +159,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"start": "tomorrow"}, "start='tomorrow'"),
     ({"start": datetime(2026, 1, 1)}, "time zone"),
     ({"start": datetime(9999, 1, 1, tzinfo=UTC)}, "still to come: write 'new'"),
-    ({"queue": "a b"}, "subject 'a b'"),
-    ({"queue": "a.*"}, "wildcards"),
-    ({"dead_letter": "a..b"}, "subject 'a..b'"),
-    ({"dead_letter": ""}, "subject ''"),
+    ({"queue": "a b"}, "queue='a b': write tokens"),
+    ({"queue": "a.*"}, r"queue='a\.\*': wildcards are for subscribing; write an exact one"),
+    ({"queue": 3}, "queue=3: write a name, or None"),
+    ({"queue": False}, "queue=False: write a name, or None"),
+    ({"durable": "yes"}, "durable='yes': write True, False, or None"),
+    ({"dead_letter": "a..b"}, r"dead_letter='a\.\.b': write tokens"),
+    ({"dead_letter": "dead.*"}, r"dead_letter='dead\.\*': wildcards are for subscribing; write an exact one"),
+    ({"dead_letter": ""}, "dead_letter='': write tokens"),
+    ({"dead_letter": True}, "dead_letter=True: write a subject, such as TOPIC.name, or False for nowhere; without it"),
     ({"order_by": "value", "batch": Batch()}, "batch and order_by"),
     ({"ack": "before", "retry": Retry()}, "ack='before' and retry do not go together"),
     ({"ack": "manual", "order_by": "value"}, "ack='manual' and order_by do not go together"),
@@ -180,7 +184,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"queue": None, "durable": True}, "durable: only a durable queue can do that, and queue=None has no queue"),
     ({"queue": None, "ack": "manual"}, "ack='manual': only a durable"),
     ({"queue": None, "retry": Retry()}, "retry: only a durable"),
-    ({"queue": None, "dead_letter": True}, "dead_letter: only a durable"),
+    ({"queue": None, "dead_letter": "lost"}, "dead_letter: only a durable"),
     ({"queue": None, "order_by": "value"}, "order_by: only a durable"),
     ({"queue": None, "prefetch": 5}, "prefetch: only a durable"),
     ({"queue": None, "start": "all"}, "start: only a durable"),
@@ -304,6 +308,32 @@ async def test_all_that_is_missing_is_said_at_once() -> None:
         await service.start()
 
 
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ({"retry": Retry()}, "retry"),
+        ({"ack": "manual"}, "ack='manual'"),
+        ({"dead_letter": "lost", "dedupe": 5.0}, "dead_letter, dedupe"),
+    ],
+)
+async def test_a_refusal_of_a_durable_queue_names_the_option_that_asks_for_it(
+    words: dict[str, Any], asked: str
+) -> None:
+    service = Service("numbers", broker=Unable("durable"))
+    service.subscribe(TOPIC, **words)(_see_one)
+    with pytest.raises(Unsupported, match=f"; a durable queue is asked for by {asked}$"):
+        await service.start()
+
+
+async def test_a_refusal_says_how_more_is_to_be_had_of_the_same_server() -> None:
+    broker = Unable("durable")
+    broker.capabilities = replace(broker.capabilities, more="where it can more, write more://")
+    service = Service("numbers", broker=broker)
+    service.subscribe(TOPIC, durable=True)(_see_one)
+    with pytest.raises(Unsupported, match=r"; able are .*; where it can more, write more://$"):
+        await service.start()
+
+
 async def test_calls_are_refused_on_a_broker_that_carries_none_and_a_second_broker_is_named() -> None:
     service = Service("numbers", broker=Unable("request_reply"))
 
@@ -311,7 +341,8 @@ async def test_calls_are_refused_on_a_broker_that_carries_none_and_a_second_brok
     async def double(request: int) -> int:
         return 2 * request
 
-    with pytest.raises(Unsupported, match=r"numbers.double needs request_reply, .*able are .*nats.*rpc_broker=\.\.\."):
+    ways = r"rpc_broker=\.\.\.\), --rpc-broker or EVENTMICRO_RPC_BROKER$"
+    with pytest.raises(Unsupported, match=r"numbers.double needs request_reply, .*able are .*nats.*" + ways):
         await service.start()
 
 

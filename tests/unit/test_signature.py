@@ -230,7 +230,7 @@ def test_the_queue_of_a_subscriber_is_its_own_unless_it_says_otherwise(queue: st
 
 @pytest.mark.parametrize("queue", ["a b", "a.*", "."])
 def test_a_queue_that_cannot_be_one_is_refused(queue: str) -> None:
-    with pytest.raises(UsageError, match="subject"):
+    with pytest.raises(UsageError, match="queue="):
         declare_subscriber("orders", "orders.placed", bill, queue=queue)
 
 
