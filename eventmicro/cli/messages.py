@@ -15,6 +15,7 @@ import typer
 from eventmicro.cli.show import as_json_line, as_line, examples, show_error, show_reply
 from eventmicro.client import DEFAULT_TIMEOUT, Client
 from eventmicro.errors import ServiceError, UsageError
+from eventmicro.memory.broker import MemoryBroker
 from eventmicro.message import Delivery
 from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE
 from eventmicro.wire import JSON, check_subject, content_type
@@ -79,7 +80,7 @@ def call(
     over = rpc_broker or broker  # events go nowhere, so the other one need not be there
 
     async def send() -> bytes:
-        async with Client(over, rpc_broker=over) as client:
+        async with _client(over, rpc_broker=over) as client:
             return await client.call(endpoint, request, bytes, timeout=timeout, metadata=headers)
 
     try:
@@ -111,7 +112,7 @@ def publish(
     event = _read_body(body, headers)
 
     async def send() -> None:
-        async with Client(broker) as client:
+        async with _client(broker) as client:
             await client.publish(subject, event, key=key, id=id, metadata=headers)
             await client.flush()
 
@@ -147,13 +148,28 @@ def subscribe(
 
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, done.set)
-        async with Client(broker) as client:
+        async with _client(broker) as client:
             await client.broker.subscribe(subject, receive)
             await client.flush()
             typer.echo(f"listening to {subject} on {client.broker.url}, Ctrl-C ends it", err=True)
             await done.wait()
 
     asyncio.run(watch())
+
+
+def _client(broker: str | None, rpc_broker: str | None = None) -> Client:
+    """A client on a broker over which others can be reached.
+
+    Raises:
+        UsageError: it is one within this process, or there is none.
+    """
+    client = Client(broker, rpc_broker=rpc_broker)
+    if isinstance(client.broker, MemoryBroker):
+        raise UsageError(
+            f"{client.broker.url} lives within one process: from here nobody is reached over it; name the broker "
+            f"that the services are on, by --broker or {BROKER_VARIABLE}"
+        )
+    return client
 
 
 def _read_headers(pairs: list[str] | None) -> dict[str, str]:

@@ -20,6 +20,7 @@ from eventmicro.cli.target import BrokenModule, load_services
 from eventmicro.cli.worker import Command
 from eventmicro.errors import UsageError
 from eventmicro.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up
+from eventmicro.memory.broker import MemoryBroker
 from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE
 from eventmicro.runner import Runnable, log_lines, needs_broker, serve
 
@@ -104,14 +105,14 @@ def run(
     link = Link.from_environment()
     flag = broker if _is_flag(context, "broker") else None
     if link is not None:
-        sys.exit(_run_here(targets, flag, log_format, link))
-    command = Command(tuple(targets), flag, log_level.value, log_format.value)
+        sys.exit(_run_here(targets, flag, log_format, link, workers))
+    command = Command(tuple(targets), flag, log_level.value, log_format.value, workers)
     if reload:
         if workers > 1:
             raise UsageError("--reload runs one worker: leave out --workers, or --reload")
         sys.exit(run_reloading(command))
     if workers > 1:
-        sys.exit(run_workers(command, workers))
+        sys.exit(run_workers(command))
     sys.exit(_run_here(targets, flag, log_format, None))
 
 
@@ -121,13 +122,16 @@ def _is_flag(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _run_here(targets: list[str], broker: str | None, log_format: Format, link: Link | None) -> int:
-    """Run the services in this process; the exit code. With a link, for the process that started this one."""
+def _run_here(targets: list[str], broker: str | None, log_format: Format, link: Link | None, workers: int = 1) -> int:
+    """Run the services in this process, one of so many; the exit code. With a link, for the process that started it."""
     try:
         services = load_services(targets)
     except BrokenModule as broken:
         log.error("cannot import %s", ", ".join(targets), exc_info=broken.__cause__)
         return 1
+
+    if workers > 1:
+        _check_shared(services, broker)
 
     def announce(services: Sequence[Runnable]) -> None:
         if link is None or link.is_first:
@@ -141,3 +145,19 @@ def _run_here(targets: list[str], broker: str | None, log_format: Format, link: 
         broker = link.ask_broker()
     stopped_well = serve(services, broker, announce=announce, signals=(signal.SIGTERM,), lifeline=link.fileno())
     return 0 if stopped_well else 1
+
+
+def _check_shared(services: Sequence[Runnable], broker: str | None) -> None:
+    """Refuse brokers that no two processes share.
+
+    Raises:
+        UsageError: a service is on such a one.
+    """
+    for service in services:
+        events = service.broker or broker or os.environ.get(BROKER_VARIABLE)
+        for used in (events, service.rpc_broker or os.environ.get(RPC_BROKER_VARIABLE)):
+            if isinstance(used, MemoryBroker) or (isinstance(used, str) and used.startswith("memory://")):
+                raise UsageError(
+                    f"{service.name} is on memory://, which lives within one process: workers would share nothing; "
+                    f"leave out --workers, or name another broker"
+                )

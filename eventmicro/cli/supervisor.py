@@ -29,12 +29,12 @@ RELOAD_LIMIT = 30.0
 STOPPED = (0, -signal.SIGTERM)
 
 
-def run_workers(command: Command, count: int) -> int:
-    """Run `count` workers until a signal; the exit code. One that ends is started again.
+def run_workers(command: Command) -> int:
+    """Run as many workers as the command says until a signal; the exit code. One that ends is started again.
 
     The first one starts alone: when it cannot start, none can, and its exit code is the result.
     """
-    return asyncio.run(_run_workers(command, count))
+    return asyncio.run(_run_workers(command))
 
 
 def run_reloading(command: Command) -> int:
@@ -94,7 +94,7 @@ class Supervisor:
         return self._url
 
 
-async def _run_workers(command: Command, count: int) -> int:
+async def _run_workers(command: Command) -> int:
     supervisor = Supervisor(command)
     try:
         with stop_on_signals(supervisor.stop, at_once=lambda: supervisor.stop(signal.SIGKILL)):
@@ -102,8 +102,8 @@ async def _run_workers(command: Command, count: int) -> int:
             await _first_of(first.ended, first.ready.wait())
             if first.ended.done():
                 return 0 if supervisor.stopping.is_set() else max(1, first.ended.result())
-            others = range(FIRST + 1, FIRST + count)
-            log.info("%d workers", count)
+            others = range(FIRST + 1, FIRST + command.workers)
+            log.info("%d workers", command.workers)
             kept = [supervisor.keep(FIRST, first), *(supervisor.keep(number) for number in others)]
             return 0 if all(await asyncio.gather(*kept)) else 1
     finally:

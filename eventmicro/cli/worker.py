@@ -29,12 +29,14 @@ class Command:
     broker: str | None
     log_level: str
     log_format: str
+    workers: int = 1
 
     def line(self, number: int) -> list[str]:
         """The command line of a worker; only the first one is told about a flag that may be worth a warning."""
         logs = ["--log-level", self.log_level, "--log-format", self.log_format]
         broker = ["--broker", self.broker] if self.broker is not None and number == FIRST else []
-        return [sys.executable, "-m", "eventmicro", "run", *logs, *broker, "--", *self.targets]
+        workers = ["--workers", str(self.workers)]
+        return [sys.executable, "-m", "eventmicro", "run", *logs, *workers, *broker, "--", *self.targets]
 
     def environment(self, number: int, link: int) -> dict[str, str]:
         """The environment of a worker."""

@@ -170,3 +170,18 @@ def test_publishing_to_a_wildcard_is_refused(folder: Path) -> None:
     done = eventmicro(folder, "publish", "orders.*", "{}")
     assert done.returncode == 2
     assert "wildcards are for subscribing" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("publish", "orders.placed", "{}"), ("subscribe", "orders.>"), ("call", "orders.ping")],
+    ids=lambda w: w[0],
+)
+@pytest.mark.parametrize("said_by", ["flag", "environment"])
+def test_a_broker_within_one_process_is_refused(tmp_path: Path, words: tuple[str, ...], said_by: str) -> None:
+    flag, env = ("--broker", "memory://"), {"EVENTMICRO_BROKER": "memory://"}
+    by_flag = said_by == "flag"
+    done = eventmicro(tmp_path, *words, *(flag if by_flag else ()), env={} if by_flag else env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("eventmicro: memory:// lives within one process: from here nobody is reached")
+    assert done.stderr.count("\n") == 1

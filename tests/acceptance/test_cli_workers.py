@@ -85,6 +85,33 @@ def test_what_can_never_start_is_said_once_and_not_tried_again(
     assert done.stderr.count(words) == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "options", "env"),
+    [
+        ("", ["--broker", "memory://"], {}),
+        ("", [], {"EVENTMICRO_BROKER": "memory://"}),
+        ("broker='memory://shop'", ["--broker", "nats://127.0.0.1:1"], {}),
+        ("broker='nats://127.0.0.1:1', rpc_broker=MemoryBroker()", [], {}),
+        ("", ["--broker", "nats://127.0.0.1:1", "--rpc-broker", "memory://"], {}),
+    ],
+)
+def test_workers_on_a_broker_within_one_process_are_refused(
+    tmp_path: Path, code: str, options: list[str], env: dict[str, str]
+) -> None:
+    source = f"from eventmicro import MemoryBroker, Service\nservice = Service('own', {code})\n"
+    (tmp_path / "own.py").write_text(source)
+    done = eventmicro(tmp_path, "run", "own", "--workers", "2", *options, env=env)
+    assert done.returncode == 2
+    assert done.stderr.count("own is on memory://, which lives within one process") == 1
+
+
+def test_workers_run_where_the_code_names_a_broker_that_they_share(tmp_path: Path, nats_url: str) -> None:
+    (tmp_path / "own.py").write_text(f"from eventmicro import Service\nservice = Service('own', broker='{nats_url}')\n")
+    with Program(tmp_path, "run", "own", "--workers", "2", env={"EVENTMICRO_BROKER": "memory://"}) as program:
+        program.line_with("2 workers")
+        assert program.end() == 0
+
+
 def test_reload_starts_anew_after_a_change_and_waits_where_the_code_is_wrong(folder: Path) -> None:
     with Program(folder, "run", "app.py", "--reload") as program:
         program.line_with("who.pid")

@@ -112,9 +112,7 @@ async def test_a_queue_is_used_as_it_was_made() -> None:
         await work(broker)
         with pytest.raises(UsageError, match="queue 'q' exists with ordered False, not True; with dedupe None, not 60"):
             await work(broker, ordered=True, dedupe=60)
-        with pytest.raises(
-            UsageError, match="on subject 'a', not 'b': ask for it as it is, or name another queue"
-        ):
+        with pytest.raises(UsageError, match="on subject 'a', not 'b': ask for it as it is, or name another queue"):
             await broker.subscribe("b", Worker(), queue="q", durable=Durable())
 
 
