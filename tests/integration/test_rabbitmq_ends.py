@@ -89,6 +89,7 @@ class FrameProxy:
         task = asyncio.get_running_loop().create_task(self._join(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.close())  # also of one that is cancelled before it has begun
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -108,10 +109,10 @@ class FrameProxy:
         except (asyncio.IncompleteReadError, OSError):
             pass
         finally:
-            there.cancel()
-            await asyncio.gather(there, return_exceptions=True)
             upstream.transport.abort()
             writer.transport.abort()
+            there.cancel()
+            await asyncio.gather(there, return_exceptions=True)
 
     async def _pass_on(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
