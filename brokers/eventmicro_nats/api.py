@@ -40,6 +40,10 @@ class NotAllowed(UsageError):
     """This user may not do on JetStream what is needed."""
 
 
+class Silent(Disconnected):
+    """JetStream did not answer in time."""
+
+
 class NoJetStream(UsageError):
     """The server does not answer for JetStream."""
 
@@ -73,7 +77,8 @@ class Api:
             ApiError: the server refuses.
             NotAllowed: this user may not call it.
             NoJetStream: the server, or this account, has no JetStream.
-            Disconnected: no answer came in time.
+            Silent: no answer came in time.
+            Disconnected: the connection was closed on this side.
         """
         subject, body = PREFIX + what, json.dumps(arguments or {}).encode()
         loop = asyncio.get_running_loop()
@@ -95,5 +100,5 @@ class Api:
             elif answer is NoAnswer.NOBODY and "cluster" not in driver.info:
                 raise NoJetStream("the server has no JetStream, or not for this account: start it with --jetstream")
             elif loop.time() + PAUSE > deadline:
-                raise Disconnected(f"{subject}: JetStream did not answer in time")
+                raise Silent(f"{subject}: JetStream did not answer in time")
             await asyncio.sleep(PAUSE)

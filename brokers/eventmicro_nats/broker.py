@@ -54,6 +54,7 @@ class NatsBroker:
         attempts="nothing: it is always 1",
         twice="nothing",
         stored="handed to the connection; who is not there does not get it",
+        more="where the server has JetStream, write jetstream:// in place of nats:// to have events kept",
     )
     _settings_kind: ClassVar[type[NatsSettings]] = NatsSettings
     _read_headers = staticmethod(read_headers)
@@ -111,9 +112,14 @@ class NatsBroker:
                 if driver.is_connected:
                     await driver.flush(FLUSH_TIMEOUT)
         except (Error, TimeoutError) as error:
-            log.warning(
-                "%s: closed before all was sent, %d bytes: %s", self.url, driver.pending_data_size, plain(error)
-            )
+            if not isinstance(error, TimeoutError):
+                why = plain(error)
+            elif driver.is_connected:
+                why = f"the server did not answer within {FLUSH_TIMEOUT} s"
+            else:
+                why = f"the server was away for {FLUSH_TIMEOUT} s"
+            unsent = driver.pending_data_size
+            log.warning("%s: closed; what was sent last may be lost, %d bytes have not left: %s", self.url, unsent, why)
 
     async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
         driver = self._driver or self._connected_driver()
@@ -236,7 +242,7 @@ class NatsBroker:
         """End all that lives as long as this broker is connected."""
 
     async def _connect(self) -> Driver:
-        driver = await connect(self.settings)
+        driver = await connect(self.settings, self.url)
         driver.reconnect(self._on_error, self._on_lost, self._on_back, self._on_closed)
         return driver
 

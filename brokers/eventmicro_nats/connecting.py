@@ -14,8 +14,8 @@ from eventmicro_nats.errors import is_about_keys, is_final, plain
 from eventmicro_nats.settings import NatsSettings
 
 
-async def connect(settings: NatsSettings) -> Driver:
-    """Connect within `settings.connect_timeout`, trying again where that may help.
+async def connect(settings: NatsSettings, where: str) -> Driver:
+    """Connect within `settings.connect_timeout`, trying again where that may help; `where` is the URL, for errors.
 
     Raises:
         ConnectionFailed: no server answered in time, or it refused; nothing is left open.
@@ -38,7 +38,7 @@ async def connect(settings: NatsSettings) -> Driver:
     except TimeoutError:
         pass
     cause = max(failed.values(), key=is_final, default=None)
-    raise ConnectionFailed(_why(settings, cause)) from cause
+    raise ConnectionFailed(_why(settings, where, cause)) from cause
 
 
 async def _try_once(settings: NatsSettings, options: dict[str, Any], server: str) -> Driver:
@@ -81,13 +81,12 @@ def _options(settings: NatsSettings) -> dict[str, Any]:
     }
 
 
-def _why(settings: NatsSettings, error: Exception | None) -> str:
+def _why(settings: NatsSettings, where: str, error: Exception | None) -> str:
     """What to tell a person who could not connect."""
-    where = ", ".join(settings.servers)
     if error is None or isinstance(error, TimeoutError):
         return f"cannot connect to NATS at {where}: no answer within {settings.connect_timeout:g} s"
     if isinstance(error, errors.SecureConnWantedError):
-        return f"cannot connect to NATS at {where}: the server offers no TLS; write nats:// if that is right"
+        return f"cannot connect to NATS at {where}: the server offers no TLS; ask for none if that is right"
     if is_about_keys(error):
         return f"cannot connect to NATS at {where}: nkey_seed or creds cannot be used: {plain(error)}"
     if is_final(error):

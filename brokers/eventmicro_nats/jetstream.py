@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -26,6 +27,8 @@ from eventmicro_nats.queues import Place, Queue, Queues, check_order
 from eventmicro_nats.replies import Replies
 from eventmicro_nats.settings import JetStreamSettings
 from eventmicro_nats.streams import Streams
+
+log = logging.getLogger(__name__)
 
 # How long `subscribe` tries to have its stream and queue, in seconds: a cluster may be without a leader for eight.
 DECLARE_TIMEOUT = 12.0
@@ -59,6 +62,7 @@ class JetStreamBroker(NatsBroker):
         "every tenth of a second), or that were with a process that died, stood still, or was cut off for longer than "
         "ack_wait",
         stored="in the stream: on disk, or in memory if set so, and on most of its replicas",
+        more="",
     )
     _settings_kind = JetStreamSettings
     _read_headers = staticmethod(read_event_headers)
@@ -89,6 +93,8 @@ class JetStreamBroker(NatsBroker):
         self._forget_ended()
         try:
             found = await parts.have(subject, queue, durable)
+            if durable.start != "new" and not found.is_new:
+                log.info("queue %s exists: start=%s is for a queue that is made", queue, durable.start)
             subscription = parts.subscription(found, subject, queue, receive, durable)
             net = parts.safety_net(found, queue, durable.dead_letter) if durable.dead_letter is not None else None
             await self._open_durable(subscription, net)

@@ -187,6 +187,8 @@ class Publisher:
             await self._streams.of(subject, deadline)
         except (NotAllowed, NoJetStream, ApiError) as error:
             raise NotStored(f"{subject}: {error}") from error
+        except Disconnected as error:
+            raise Disconnected(f"{error}; it was not sent") from error
 
     def _pack(self, message: Message) -> Packet:
         if message.id is None:

@@ -33,12 +33,14 @@ class Queue:
     Attributes:
         ack_wait: how long its lease on a delivery is, in seconds.
         begin: with what it begins if somebody deletes it and it is made anew; None: it is not made from here.
+        is_new: whether it was made just now.
     """
 
     stream: str
     consumer: str
     ack_wait: float
     begin: Place | None = None
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +92,18 @@ class Queues:
             return Queue(stream, consumer, self._settings.ack_wait)
         if durable.dedupe is not None:
             await self._streams.remember_ids(stream, durable.dedupe, deadline)
+        is_new = False
         while (info := await self._info(stream, consumer, deadline)) is None:
             if self._settings.declare == "check":
                 raise UsageError(f"there is no queue {queue}: {_how_to_make(stream, consumer, subject)}")
             await self._make(stream, consumer, subject, await self._start(stream, durable, first, deadline), deadline)
+            is_new = True
             if first is not None:
                 log.warning("queue %s was gone and is made anew; events may come twice", queue)
         config = info["config"]
         _check(f"queue {queue} (consumer {consumer} of stream {stream})", config, subject, durable)
         ack_wait = min(config.get("backoff") or [config["ack_wait"]]) / NANO
-        return Queue(stream, consumer, ack_wait, first_unsettled(info))
+        return Queue(stream, consumer, ack_wait, first_unsettled(info), is_new)
 
     async def _info(self, stream: str, consumer: str, deadline: float) -> dict[str, Any] | None:
         try:

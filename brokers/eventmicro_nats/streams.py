@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from eventmicro.errors import Disconnected, UsageError
-from eventmicro_nats.api import STREAM_EXISTS, STREAM_NOT_FOUND, SUBJECTS_OVERLAP, Api, ApiError
+from eventmicro_nats.api import STREAM_EXISTS, STREAM_NOT_FOUND, SUBJECTS_OVERLAP, Api, ApiError, Silent
 from eventmicro_nats.settings import JetStreamSettings
 
 NANO = 1_000_000_000
@@ -249,8 +249,10 @@ async def _bounded(what: str, deadline: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout_at(deadline):
             yield
-    except TimeoutError:
-        raise Disconnected(f"{what}: its stream could not be looked up or changed in time") from None
+    except (TimeoutError, Silent):
+        raise Disconnected(
+            f"{what}: JetStream is away or busy, its stream could not be looked up or changed in time"
+        ) from None
 
 
 def covers(wide: str, narrow: str) -> bool:

@@ -28,6 +28,7 @@ from nats.js.errors import NotFoundError
 from eventmicro.broker import Durable, Subscription
 from eventmicro.client import Client
 from eventmicro.errors import (
+    ConnectionFailed,
     Disconnected,
     MessageTooLarge,
     NotAllPublished,
@@ -192,6 +193,43 @@ async def test_a_hung_server_is_waited_for(until: Until) -> None:
             with pytest.raises(Unconfirmed, match="whether it is stored is not known"):
                 await broker.publish(Message("orders.placed"), timeout=0.3)
             server.resume()
+
+
+@pytest.mark.parametrize("end", ["kill", "pause"])
+async def test_an_event_of_a_new_subject_is_named_where_the_server_is_away(end: str) -> None:
+    with NatsServer(jetstream=True) as server:
+        broker = jetstream(server)
+        await broker.connect()
+        getattr(server, end)()
+        said = r"^orders\.placed: JetStream is away or busy, its stream could not be looked up .*; it was not sent$"
+        with pytest.raises(Disconnected, match=said):
+            await broker.publish(Message("orders.placed"), timeout=0.2)
+        with pytest.raises(NotAllPublished, match=r"orders\.placed: JetStream is away or busy, .*; it was not sent$"):
+            await broker.publish_many([Message("orders.placed")], timeout=0.2)
+        publishing = asyncio.create_task(broker.publish(Message("orders.placed")))
+        await asyncio.sleep(0)
+        await broker.close()
+        with pytest.raises(Disconnected, match="is not connected"):
+            await publishing
+
+
+async def test_a_connection_that_cannot_be_made_is_named_by_its_own_url() -> None:
+    with NatsServer() as server:
+        port = server.port
+    with pytest.raises(ConnectionFailed, match=rf"^cannot connect to NATS at jetstream://127\.0\.0\.1:{port} within"):
+        await JetStreamBroker(f"jetstream://127.0.0.1:{port}?connect_timeout=0.2").connect()
+
+
+async def test_a_start_that_changes_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker:
+            await work(broker, "a", start="all", dead_letter="dead")
+            assert "exists" not in caplog.text
+            await work(broker, "a", dead_letter="dead")
+            assert "exists" not in caplog.text
+            await work(broker, "a", start="all", dead_letter="dead")
+            assert caplog.text.count("queue q exists: start=all is for a queue that is made\n") == 1
 
 
 async def test_what_a_consumer_holds_it_can_settle_after_a_restart(until: Until) -> None:

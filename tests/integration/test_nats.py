@@ -219,6 +219,24 @@ async def test_stop_ends_in_time_though_the_server_is_gone() -> None:
             await service.stop()
 
 
+@pytest.mark.parametrize("end", ["kill", "pause"])
+async def test_a_close_says_in_words_what_may_be_lost(
+    end: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("eventmicro_nats.broker.FLUSH_TIMEOUT", 0.2)
+    with NatsServer() as server:
+        broker = NatsBroker(f"{server.url}?ping_interval=60")
+        await broker.connect()
+        getattr(server, end)()
+        if end == "kill":
+            await until(lambda: not broker.online)
+        await broker.send(Message("a", b"1"))
+        await broker.close()
+    why = "was away for 0.2 s" if end == "kill" else "did not answer within 0.2 s"
+    assert f"{broker.url}: closed; what was sent last may be lost, " in caplog.text
+    assert f"bytes have not left: the server {why}\n" in caplog.text
+
+
 async def test_a_subject_that_is_not_utf_8_harms_nobody(nats_url: str) -> None:
     async with NatsBroker(nats_url) as broker:
         inbox, _ = await listen(broker, "odd.>")

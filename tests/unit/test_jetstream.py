@@ -13,7 +13,9 @@ from eventmicro_nats.headers import read_event_headers, read_headers, write_head
 from eventmicro_nats.queues import consumer_name
 from eventmicro_nats.streams import covers
 
-from eventmicro.errors import UsageError
+from eventmicro.errors import Unsupported, UsageError
+from eventmicro.retry import Retry
+from eventmicro.service import Service
 
 
 def test_a_url_says_the_settings_of_nats_and_of_jetstream() -> None:
@@ -115,3 +117,15 @@ def test_an_error_is_told_from_a_confirmation() -> None:
     error = read_error(b'{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"E"}')
     assert error is not None
     assert (error.number, str(error)) == (10077, "maximum bytes exceeded (JetStream error 10077)")
+
+
+async def test_what_core_nats_does_not_keep_is_refused_with_the_scheme_that_does() -> None:
+    service = Service("shop", broker="nats://127.0.0.1:4222")
+
+    @service.subscribe("orders.placed", retry=Retry(attempts=2))
+    async def bill(event: int) -> None: ...
+
+    said = "; a durable queue is asked for by retry; where the server has JetStream, write jetstream:// in place"
+    with pytest.raises(Unsupported, match=f"^shop.bill needs durable, which nats://127.0.0.1:4222 lacks; .*{said}"):
+        await service.start()
+    assert JetStreamBroker.capabilities.more == ""
