@@ -66,7 +66,7 @@ class KeyedSubscriber(Subscriber):
     def __init__(self, work: Work, concurrency: int, key: Pick) -> None:
         super().__init__(work, concurrency)
         self._key = key
-        self._handled: dict[str, float | None] = {}  # what handlers are at, by id; the delay after which it is wanted
+        self._handled: dict[int, float | None] = {}  # what handlers are at, by identity; in how long it is wanted again
         self._lanes: dict[Hashable, Lane] = {}
         self._ready: deque[tuple[Hashable, Item]] = deque()
         self._held = InFlight(concurrency)
@@ -95,8 +95,8 @@ class KeyedSubscriber(Subscriber):
         return None
 
     async def again(self, delivery: Delivery, delay: float) -> None:
-        if delivery.id in self._handled:  # its lane sees to it
-            self._handled[delivery.id] = delay
+        if id(delivery) in self._handled:  # its lane sees to it
+            self._handled[id(delivery)] = delay
         else:
             self._held.start(_nack_after(delivery, delay))
 
@@ -135,9 +135,9 @@ class KeyedSubscriber(Subscriber):
 
     async def _handle_keyed(self, key: Hashable, item: Item) -> None:
         delivery, event = item
-        self._handled[delivery.id] = None
+        self._handled[id(delivery)] = None
         delay = await self.attempt(delivery, event)
-        asked = self._handled.pop(delivery.id)
+        asked = self._handled.pop(id(delivery))
         delay = asked if delay is None else delay
         if delay is None or delivery.lapsed:  # what has lapsed comes again by itself, and before what is behind it
             self._go_on(key)

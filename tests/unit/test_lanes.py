@@ -456,3 +456,22 @@ async def test_copies_that_have_lapsed_do_not_pile_up_behind_an_event_that_takes
         await until(lambda: seen.count == 5)
     assert seen.done["a"] == [0, 0, 1, 2, 3]
     assert log == ["ack 1", *["ack 5"] * 4]
+
+
+async def test_an_id_that_events_of_two_keys_share_holds_up_none_of_them(until: Until) -> None:
+    gate = asyncio.Event()
+
+    async def wait(step: Step, context: Context) -> None:
+        await gate.wait()
+
+    log: list[str] = []
+    async with given(wait) as (seen, receive):
+        for number in range(2):
+            for key in ("a", "b"):
+                delivery = Given(Step(key=key, number=number), log)
+                delivery.id = "the same"  # though the port forbids it: a publisher's word, taken for the broker's
+                receive(delivery)
+        await until(lambda: seen.now == 2)
+        gate.set()
+        await until(lambda: seen.count == 4)
+    assert seen.done == {"a": [0, 1], "b": [0, 1]}
