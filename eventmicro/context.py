@@ -98,7 +98,7 @@ class Context:
     async def nack(self, delay: float | None = None) -> None:
         """Settle the event: deliver it again, in `delay` seconds; default: as the subscriber's `retry` says.
 
-        After the last attempt that `retry` allows it is given up. Raises as `ack`.
+        After the last attempt that `retry` allows it is given up. Raises as `ack`, and where the delay is none.
         """
         await self._settle(lambda settles: settles.nack(self.delivery, delay))
 

@@ -71,6 +71,10 @@ async def with_options(request: Order, number: Annotated[int, Depends(one)]) -> 
 async def bill(event: Order) -> None: ...
 
 
+@service.subscribe(ORDERS, name="again", dead_letter=False)
+async def bill_again(event: Order) -> None: ...
+
+
 @service.subscribe("orders.>", queue=None)
 async def watch(event: Any) -> None: ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from eventmicro import Client, Context, Service, Topic, sides
+from eventmicro import Client, Context, Nack, Service, Topic, sides
 
 
 class Order(BaseModel):
@@ -23,6 +23,9 @@ Topic("orders.placed", Order, key=lambda order: order.nothing)  # WRONG an order
 Service("orders", broker=7)  # WRONG neither a URL nor a broker
 Service("orders", brokers="memory://")  # WRONG no such option
 Client(7)  # WRONG neither a URL nor a broker
+Nack("5")  # WRONG seconds are a number
+service.subscribe(ORDERS, dead_letter=True)  # WRONG a subject, or False for nowhere
+service.subscribe(ORDERS, durable="yes")  # WRONG it is or it is not
 
 
 @service.rpc
