@@ -122,7 +122,8 @@ class BatchSubscriber(Subscriber):
         if not alone and not isinstance(error, Settlement | asyncio.CancelledError):
             log.error("%s: a batch of %d events failed", self.name, len(deliveries), exc_info=error)
         for delivery in deliveries:
-            delay = await self.settle(delivery, self.settling.failed(delivery, error, alone=alone))
+            failing = self.settling.failed(delivery, error, alone=alone)
+            delay = await self.settle(delivery, failing, is_acked=self.settling.ack == "before")
             if delay is not None:
                 await self.again(delivery, delay)
             if _is_cancelled():  # meanwhile, by a stop

@@ -63,7 +63,7 @@ class Settling(Protocol):
         ...
 
     async def give_up(self, delivery: Delivery, reason: str) -> float | None:
-        """Settle it as one that is not to be handled any more; returns as `failed`."""
+        """Settle one that is not to be handled: its handler has not begun with it. Returns as `failed`."""
         ...
 
 
@@ -120,10 +120,11 @@ class Kept:
             await delivery.ack()
             return None
         if isinstance(error, Reject):
-            return await self.give_up(delivery, rejected(error.reason))
+            return await self._give_up(delivery, rejected(error.reason), is_acked=self.ack == "before")
         if isinstance(error, asyncio.CancelledError):
             if delivery.attempt > self._bearable:
-                return await self.give_up(delivery, f"cancelled, after {delivery.attempt} deliveries")
+                why = f"cancelled, after {delivery.attempt} deliveries"
+                return await self._give_up(delivery, why, is_acked=self.ack == "before")
             return self._cut_off(delivery)
         if self.ack == "before":
             shown = raised if alone else None
@@ -139,7 +140,10 @@ class Kept:
         return await self.give_up(delivery, f"failed {times} by {describe(error)}")
 
     async def give_up(self, delivery: Delivery, reason: str) -> float | None:
-        """Make it a dead letter, then acknowledge it; where that cannot be published it is to come again."""
+        return await self._give_up(delivery, reason, is_acked=False)
+
+    async def _give_up(self, delivery: Delivery, reason: str, *, is_acked: bool) -> float | None:
+        """Make it a dead letter, then acknowledge it; where that cannot be published it comes again, unless it was."""
         if self._dead_letter is None:
             log.error("%s: event on %s is given up: %s", self._name, delivery.subject, reason)
         elif self._is_letter(delivery):
@@ -148,9 +152,9 @@ class Kept:
             try:
                 await self._publish_dead_letter(self._dead_letter, delivery, reason)
             except EventMicroError as error:
-                what_now = "gone" if self.ack == "before" else "kept"
+                what_now = "gone" if is_acked else "kept"
                 log.error("%s: event on %s is %s, its dead letter: %s", self._name, delivery.subject, what_now, error)
-                return None if self.ack == "before" else self._retry.longest
+                return None if is_acked else self._retry.longest
             log.warning("%s: event on %s went to %s: %s", self._name, delivery.subject, self._dead_letter, reason)
         await delivery.ack()
         return None
@@ -237,7 +241,7 @@ class ByHandler:
         await self._finish(event, await self._settling.failed(event, Nack(delay)))
 
     async def reject(self, event: Delivery, reason: str) -> None:
-        await self._finish(event, await self._settling.give_up(event, rejected(reason)))
+        await self._finish(event, await self._settling.failed(event, Reject(reason)))
 
     async def _finish(self, event: Delivery, delay: float | None) -> None:
         if delay is not None:

@@ -121,22 +121,28 @@ class Subscriber:
     async def failed(self, context: Context, delivery: Delivery, error: BaseException) -> float | None:
         """Settle an event whose handler raised, unless that one has settled it itself; returns as `attempt`."""
         if not context.settled:
-            return await self.settle(delivery, self.settling.failed(delivery, error))
+            is_acked = self.settling.ack == "before"
+            return await self.settle(delivery, self.settling.failed(delivery, error), is_acked=is_acked)
         if not isinstance(error, asyncio.CancelledError):
             log.error("%s: event on %s failed when it was settled", self.name, delivery.subject, exc_info=error)
         return None
 
-    async def settle(self, delivery: Delivery, settling: Awaitable[float | None]) -> float | None:
-        """How a settlement ends; where it cannot be brought to its end the event is to come again."""
+    async def settle(
+        self, delivery: Delivery, settling: Awaitable[float | None], *, is_acked: bool = False
+    ) -> float | None:
+        """How a settlement ends; where it cannot be brought to its end the event is to come again, unless it is acked.
+
+        Returns as `attempt`.
+        """
         try:
             try:
                 return await settling
             except asyncio.CancelledError as error:
                 return await self.settling.failed(delivery, error)
         except Exception:
-            where, pause = delivery.subject, UNSETTLED_PAUSE
-            log.exception("%s: event on %s could not be settled, comes again in %g s", self.name, where, pause)
-            return pause
+            what_now = "and is gone" if is_acked else f"comes again in {UNSETTLED_PAUSE:g} s"
+            log.exception("%s: event on %s could not be settled, %s", self.name, delivery.subject, what_now)
+            return None if is_acked else UNSETTLED_PAUSE
 
     async def may_start(self, delivery: Delivery) -> bool:
         """Whether an event of a durable queue is to be handled; where not, it is settled."""

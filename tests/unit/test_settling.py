@@ -10,7 +10,7 @@ import pytest
 
 from eventmicro import Ack, Context, DeliveryOptions, MemoryBroker, Nack, Reject, Retry, Service
 from eventmicro.codecs import Codecs
-from eventmicro.errors import Disconnected, MessageTooLarge, TransportError
+from eventmicro.errors import Disconnected, MessageTooLarge
 from eventmicro.message import Delivery, Message
 from eventmicro.settling import LONGEST_DELAY, Kept, Live, why_unreadable
 from eventmicro.subscriber import Subscriber, Work
@@ -39,7 +39,7 @@ class Sent(Delivery):
 class Letters(MemoryBroker):
     """A broker that keeps what is published, or fails once."""
 
-    def __init__(self, error: TransportError | None = None) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         super().__init__()
         self.error = error
         self.letters: list[Message] = []
@@ -55,6 +55,10 @@ def kept(broker: MemoryBroker | None = None, **words: Any) -> Kept:
     retry = Retry(attempts=3, backoff=2, jitter=0)
     options = DeliveryOptions(**{"queue": "see", "retry": retry, **words})
     return Kept("numbers.see", broker or Letters(), options)
+
+
+async def _never(event: Any, context: Context) -> None:
+    raise AssertionError("it is not to be handled")
 
 
 class Mute(Exception):
@@ -196,6 +200,43 @@ async def test_an_event_that_was_acknowledged_before_is_gone_with_its_dead_lette
     away = Letters(Disconnected("away"))
     assert await kept(away, ack="before", retry=None).failed(Sent(), Reject("x")) is None
     assert "numbers.see: event on numbers is gone, its dead letter: away" in caplog.text
+
+
+async def test_an_event_that_was_to_be_acknowledged_before_and_was_not_begun_with_is_kept(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It could not be read, so its handler did not start: it is not acknowledged yet."""
+    away, delivery = Letters(Disconnected("away")), Sent()
+    work = Work("numbers", "see", _never, Codecs().body(int), None, None, kept(away, ack="before", retry=None))
+    subscriber = Subscriber(work, 1)
+    subscriber.receive(delivery)
+    assert delivery.log == ["nack 60"]
+    assert "numbers.see: event on numbers is kept, its dead letter: away" in caplog.text
+    again = Sent(attempt=2)
+    subscriber.receive(again)
+    assert again.log == ["ack"]
+    assert [letter.subject for letter in away.letters] == ["dead.see"]
+    await subscriber.cut_off()
+
+
+@pytest.mark.parametrize("how", ["raise", "context"])
+async def test_an_event_that_was_acknowledged_before_is_said_to_be_gone_where_its_settling_raises(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, delivery = Letters(TypeError("a bug")), Sent()
+
+    async def see(event: None, context: Context) -> None:
+        if how == "raise":
+            raise Reject("x")
+        broken.error = Disconnected("away")
+        await context.reject("x")
+
+    subscriber = Subscriber(Work("numbers", "see", see, None, None, None, kept(broken, ack="before", retry=None)), 1)
+    subscriber.receive(delivery)
+    assert delivery.log == ["ack"]
+    said = "could not be settled, and is gone" if how == "raise" else "is gone, its dead letter: away"
+    assert f"numbers.see: event on numbers {said}" in caplog.text
+    await subscriber.cut_off()
 
 
 async def test_an_event_that_just_fitted_becomes_a_dead_letter_without_its_own_headers() -> None:
