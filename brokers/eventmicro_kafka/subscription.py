@@ -232,7 +232,9 @@ class KafkaSubscription:
             self.held += 1
             room = self._offer(delivery)
             if room is not None:
-                await room
+                await self._wait_for(room)
+                if share != self._share:  # the rest is read again by whoever has the partition now
+                    return
                 arrived = came
         self.settled()
 
@@ -266,7 +268,7 @@ class KafkaSubscription:
         delivery.lane.hand_over(delivery)
         room = self._offer(delivery)
         if room is not None:
-            await room
+            await self._wait_for(room)
 
     def _offer(self, delivery: KafkaDelivery) -> Awaitable[None] | None:
         try:
@@ -275,6 +277,12 @@ class KafkaSubscription:
             log.exception("a consumer of %s raised", delivery.subject)
             delivery.lane.fail(delivery, AFTER_FAILURE)
             return None
+
+    async def _wait_for(self, room: Awaitable[None]) -> None:
+        try:
+            await room
+        except Exception:  # it never should
+            log.exception("a consumer of %s raised when it had room again", self._subject)
 
     async def _changed(self) -> None:
         self._change.clear()

@@ -1,0 +1,127 @@
+"""A durable subscription of Kafka: its partitions are shared anew, and what never should raise does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from eventmicro_kafka.settings import KafkaSettings
+from eventmicro_kafka.subscription import KafkaSubscription
+
+from eventmicro.broker import Durable, Receive
+from eventmicro.message import Delivery
+
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+
+PLACE = TopicPartition("t", 0)
+
+
+def records(offsets: range) -> list[Any]:
+    return [SimpleNamespace(offset=offset, key=b"k", value=b"", headers=()) for offset in offsets]
+
+
+def make_subscription(receive: Receive, prefetch: int = 8) -> KafkaSubscription:
+    durable, settings = Durable(prefetch=prefetch), KafkaSettings(rebalance_wait=0.01)
+    publisher: Any = SimpleNamespace()
+    return KafkaSubscription("t", "q", receive, durable, settings, publisher, {})
+
+
+@asynccontextmanager
+async def pumping(subscription: KafkaSubscription) -> AsyncIterator[None]:
+    """What has been taken is handed over meanwhile."""
+    pump = asyncio.create_task(subscription._pump())
+    try:
+        yield
+    finally:
+        pump.cancel()
+        await asyncio.wait([pump])
+
+
+class Busy:
+    """A consumer that has no room after its first event until it says so."""
+
+    def __init__(self) -> None:
+        self.room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.got: list[Delivery] = []
+
+    def receive(self, delivery: Delivery) -> asyncio.Future[None] | None:
+        self.got.append(delivery)
+        return None if self.room.done() else self.room
+
+    @property
+    def offsets(self) -> list[int]:
+        return [delivery.offset for delivery in self.got]  # type: ignore[attr-defined]
+
+
+# -- partitions that are shared anew while the consumer has no room ---------------------------------------------
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["a rebalance", "a consumer that is made anew"])
+async def test_the_rest_of_a_batch_is_not_handed_over_when_its_partition_has_gone(waits: bool, until: Until) -> None:
+    busy = Busy()
+    subscription = make_subscription(busy.receive)
+    subscription.share({PLACE: (0, "")})
+    async with pumping(subscription):
+        subscription.take(subscription.lanes[PLACE], records(range(5)))
+        await until(lambda: busy.got)
+        if waits:
+            await subscription.pause()
+        subscription.share({PLACE: (0, "of another")})
+        subscription.take(subscription.lanes[PLACE], records(range(5, 6)))
+        busy.room.set_result(None)
+        await until(lambda: 5 in busy.offsets)
+    assert busy.offsets == [0, 5]
+    assert [delivery.lapsed for delivery in busy.got] == [True, False]
+
+
+async def test_the_rest_of_a_batch_comes_once_when_its_partition_stays_and_all_of_the_prefetch_is_free_again(
+    until: Until,
+) -> None:
+    busy = Busy()
+    subscription = make_subscription(busy.receive)
+    subscription.share({PLACE: (0, "")})
+    async with pumping(subscription):
+        lane = subscription.lanes[PLACE]
+        subscription.take(lane, records(range(5)))
+        await until(lambda: busy.got)
+        await subscription.pause()
+        subscription.share({PLACE: (0, "")})
+        assert subscription.lanes[PLACE] is lane
+        subscription.take(lane, records(range(lane.next, 5)))  # from where it was, as the member seeks it
+        busy.room.set_result(None)
+        await until(lambda: 4 in busy.offsets and not subscription._taken)
+        for delivery in busy.got:
+            await delivery.ack()
+    assert busy.offsets == [0, 1, 2, 3, 4]
+    assert (subscription.held, lane.progress()) == (0, (5, ""))
+
+
+# -- what never should raise ------------------------------------------------------------------------------------
+
+
+async def test_a_consumer_that_raises_when_it_has_room_again_gets_the_next_event(
+    caplog: pytest.LogCaptureFixture, until: Until
+) -> None:
+    got: list[Any] = []
+
+    async def room() -> None:
+        raise ValueError("no room after all")
+
+    def receive(delivery: Delivery) -> Awaitable[None]:
+        got.append(delivery)
+        return room()
+
+    subscription = make_subscription(receive)
+    subscription.share({PLACE: (0, "")})
+    async with pumping(subscription):
+        subscription.take(subscription.lanes[PLACE], records(range(3)))
+        await until(lambda: len(got) == 3)
+        await got[2].nack()  # what comes again is waited for elsewhere
+        await until(lambda: len(got) == 4)
+        await until(lambda: caplog.text.count("ValueError: no room after all") == 4)
+    assert [delivery.offset for delivery in got] == [0, 1, 2, 2]
