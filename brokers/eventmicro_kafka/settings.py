@@ -43,8 +43,8 @@ class KafkaSettings:
     name: str = "eventmicro"
     """The connection's name in the brokers' logs and quotas."""
     declare: Declare = "true"
-    """Topics that are missing are made (`true`), are an error (`check`), or are left to the cluster (`false`), which makes
-    them by its own settings unless `auto.create.topics.enable` is off."""
+    """Topics that are missing are made (`true`), are an error (`check`), or are left to the cluster (`false`), which
+    makes them by its own settings unless `auto.create.topics.enable` is off."""
     partitions: int = -1
     """How many partitions a topic gets that is made here; -1: as many as the broker gives by itself."""
     replication: int = -1
