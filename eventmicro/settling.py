@@ -21,6 +21,7 @@ from eventmicro.errors import (
     Reject,
     Settlement,
     UnsupportedMediaType,
+    UsageError,
     describe_fields,
 )
 from eventmicro.message import Delivery, Message
@@ -214,6 +215,8 @@ class Kept:
             await self._broker.publish(Message(subject, delivery.body, {**(delivery.headers or {}), **about}, id=name))
         except MessageTooLarge:  # by its headers: with them it just fitted
             await self._broker.publish(Message(subject, delivery.body, about, id=name))
+        except UsageError:  # another client's header, or id, which cannot be sent from here
+            await self._broker.publish(Message(subject, delivery.body, about))
 
 
 class ByHandler:

@@ -10,7 +10,7 @@ import pytest
 
 from eventmicro import Ack, Context, DeliveryOptions, MemoryBroker, Nack, Reject, Retry, Service
 from eventmicro.codecs import Codecs
-from eventmicro.errors import Disconnected, MessageTooLarge
+from eventmicro.errors import Disconnected, MessageTooLarge, UsageError
 from eventmicro.message import Delivery, Message
 from eventmicro.settling import LONGEST_DELAY, Kept, Live, why_unreadable
 from eventmicro.subscriber import Subscriber, Work
@@ -237,6 +237,15 @@ async def test_an_event_that_was_acknowledged_before_is_said_to_be_gone_where_it
     said = "could not be settled, and is gone" if how == "raise" else "is gone, its dead letter: away"
     assert f"numbers.see: event on numbers {said}" in caplog.text
     await subscriber.cut_off()
+
+
+async def test_an_event_whose_headers_cannot_be_sent_from_here_becomes_a_dead_letter_without_them() -> None:
+    letters = Letters(UsageError("no such header may be sent"))
+    assert await kept(letters).failed(Sent(headers={"CC": "all"}), Reject("x")) is None
+    (letter,) = letters.letters
+    assert letter.headers is not None
+    assert letter.headers["Dead-Letter-Reason"] == "rejected: x"
+    assert "CC" not in letter.headers
 
 
 async def test_an_event_that_just_fitted_becomes_a_dead_letter_without_its_own_headers() -> None:
