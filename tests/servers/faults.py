@@ -48,6 +48,8 @@ class FaultProxy:
         server, self._server = self._server, None
         if server is not None:
             server.close()
+            for _ in range(5):  # what the system has let in by now is on its way to `_accept`
+                await asyncio.sleep(0)
         self.cut()
         tasks = list(self._tasks)
         for task in tasks:
