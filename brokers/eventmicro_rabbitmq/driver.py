@@ -56,6 +56,7 @@ class Transport(aiormq.connection.TransportFactory):
         reader, self.writer = await asyncio.open_connection(
             url.host, url.port, ssl=self._context, server_hostname=hostname, ssl_shutdown_timeout=bound, limit=BUFFER
         )
+        self.writer.transport.set_write_buffer_limits(high=BUFFER)  # TLS lets twice as much wait before it says so
         return reader, self.writer
 
     def abort(self) -> None:
@@ -119,7 +120,8 @@ class Connection(aiormq.connection.Connection):
         return writer is not None and writer.transport.get_write_buffer_size() > BUFFER
 
     async def room(self) -> None:
-        """Return when less waits to be sent, or the connection is lost."""
+        """Return when less waits to be sent, or the connection is lost; not before others have run."""
+        await asyncio.sleep(0)  # `drain` alone returns at once where the transport does not say that it is full
         if self._transport.writer is not None:
             with suppress(OSError):
                 await self._transport.writer.drain()

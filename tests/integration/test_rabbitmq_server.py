@@ -20,6 +20,7 @@ from eventmicro.errors import (
     ConnectionFailed,
     Disconnected,
     MessageTooLarge,
+    NotAllPublished,
     NotStored,
     Unconfirmed,
     UsageError,
@@ -72,6 +73,23 @@ def url(server: RabbitServer, user: str = "guest", vhost: str = "", **settings: 
 async def test_tls_with_the_right_authority(server: RabbitServer, certificates: Certificates, subject: str) -> None:
     async with RabbitBroker(f"{server.tls_url}?tls_ca={certificates.authority}") as broker:
         await broker.publish(Message(subject))
+
+
+async def test_over_tls_too_what_cannot_be_sent_waits_with_its_publisher(
+    server: RabbitServer, certificates: Certificates, subject: str
+) -> None:
+    """And lets others run meanwhile: asyncio's TLS takes twice as much as its TCP before it says that it is full."""
+    async with FaultProxy(server.tls_port) as proxy:
+        by_proxy = server.tls_url.replace(f":{server.tls_port}", f":{proxy.port}")
+        async with RabbitBroker(f"{by_proxy}?tls_ca={certificates.authority}") as broker:
+            await broker.publish(Message(subject))
+            await broker.publish_many([Message(subject, bytes(100_000))] * 100)
+            proxy.blackhole = True
+            with pytest.raises(NotAllPublished) as caught:
+                await broker.publish_many([Message(subject, bytes(100_000))] * 500, timeout=1)
+            kinds = [type(error) for error in caught.value.failed.values()]
+            assert kinds.count(Disconnected) > 100
+            proxy.blackhole = False
 
 
 async def test_an_authority_that_is_not_trusted_is_refused_at_once(server: RabbitServer, tmp_path: Path) -> None:
