@@ -16,7 +16,7 @@ from eventmicro_kafka.ending import stop_consumer
 from eventmicro_kafka.errors import KafkaError, plain
 from eventmicro_kafka.lane import Committed, Lane
 from eventmicro_kafka.link import Link
-from eventmicro_kafka.member import POLL_RECORDS, POLL_TIME, REVIVE_INTERVAL, Member
+from eventmicro_kafka.member import COMMIT_INTERVAL, POLL_RECORDS, POLL_TIME, REVIVE_INTERVAL, Member
 from eventmicro_kafka.records import delivery_headers
 from eventmicro_kafka.settings import KafkaSettings
 
@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 # How long starting one may take, in seconds, and reading what was published before it was drained.
 START_TIMEOUT = 10.0
 DRAIN_TIMEOUT = 5.0
-# How long to wait before a commit that failed is tried again, in seconds.
-COMMIT_INTERVAL = 0.1
 
 
 def live_group(queue: str, subject: str) -> str:
@@ -37,14 +35,13 @@ def live_group(queue: str, subject: str) -> str:
 async def hand_over(receive: Receive, records: list[Any]) -> None:
     """Hand records over, each when there is room for it."""
     for record in records:
-        headers = delivery_headers(record.headers) if record.headers else None
         try:
+            headers = delivery_headers(record.headers) if record.headers else None
             room = receive(Delivery(record.topic, record.value or b"", headers))
+            if room is not None:
+                await room
         except Exception:  # it never should
-            log.exception("a consumer of %s raised", record.topic)
-            continue
-        if room is not None:
-            await room
+            log.exception("an event on %s was not taken", record.topic)
 
 
 class Broadcast:

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # How long a commit may take before it counts as failed, in seconds; the next one says the same.
 COMMIT_TIMEOUT = 3.0
+# How long to wait before a commit that failed is tried again, in seconds.
+COMMIT_INTERVAL = 0.1
 # How long a member may wait for its share, in seconds: the group waits for others, as its broker is set, and for what
 # they are at work on. Nothing is lost meanwhile, where the group's place is fixed.
 JOIN_TIME = 1.0
@@ -125,16 +127,12 @@ class Member(RebalanceListener):  # type: ignore[misc]
     async def commit(self) -> bool:
         """Commit what is finished; whether that is done. Where it fails it is said again by the next commit."""
         async with self._committing:
-            consumer = self._consumer
-            if consumer is None:
+            try:
+                consumer = self._consumer
+                return consumer is not None and await self._commit(consumer, self._to_commit(consumer))
+            except Exception:  # aiokafka's own failures among them
+                log.exception("queue %r: commit failed, to be repeated", self._group)
                 return False
-            mine = consumer.assignment()
-            wanted = {
-                place: progress
-                for place, lane in self._owner.lanes.items()
-                if place in mine and (progress := self._progress(lane)) != lane.committed
-            }
-            return not wanted or await self._commit(consumer, wanted)
 
     async def close(self) -> None:
         """Leave the group, within bounds."""
@@ -143,6 +141,15 @@ class Member(RebalanceListener):  # type: ignore[misc]
         self._failed = False
         if consumer is not None:
             await stop_consumer(consumer)
+
+    def renew(self) -> None:
+        """Have the consumer made anew: what is not committed is read again."""
+        self._shared.clear()
+        self._failed = self._consumer is not None
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has, as far as is known; else 0."""
+        return len(self._consumer.partitions_for_topic(topic) or ())
 
     def hold(self, topic: str, hold: bool) -> None:
         """Take nothing in of this topic, until it is no longer held."""
@@ -218,11 +225,21 @@ class Member(RebalanceListener):  # type: ignore[misc]
             except Exception:  # aiokafka's own failures among them
                 log.exception("queue %r: its consumer cannot be made, which is tried again", self._group)
 
+    def _to_commit(self, consumer: Any) -> dict[Any, Committed]:
+        mine = consumer.assignment()
+        return {
+            place: progress
+            for place, lane in self._owner.lanes.items()
+            if place in mine and (progress := self._progress(lane)) != lane.committed
+        }
+
     def _progress(self, lane: Lane) -> Committed:
         offset, more = lane.progress()
         return offset, "" if self._bare else more
 
     async def _commit(self, consumer: Any, wanted: dict[Any, Committed]) -> bool:
+        if not wanted:
+            return True
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT):
                 await commit(consumer, wanted, self._shared_as)

@@ -28,6 +28,8 @@ AGAIN_INTERVAL = 1.0
 # What keeps a copy from being stored only for now.
 MAY_PASS = (Disconnected, Unconfirmed)
 
+REFUSED = "queue %r: %s: %d events wait on this side for their next attempt: %s"
+
 _Parked = tuple[KafkaDelivery, float]
 """An event, and when it is due, in seconds of `time.time()`."""
 
@@ -97,6 +99,9 @@ class Parking:
         except NotAllPublished as error:
             failed = {id(copied[position][0]): met for position, met in error.failed.items()}
             self._warn(error.failed.values())
+        except Exception as error:  # it never should
+            failed = dict.fromkeys((id(delivery) for delivery, _ in copied), error)
+            log.exception(REFUSED, self._queue, self.topic, len(copied), "they cannot be copied")
         return [(delivery, due) for delivery, due in batch if not self._settle(delivery, due, failed.get(id(delivery)))]
 
     def _settle(self, delivery: KafkaDelivery, due: float, error: Exception | None) -> bool:
@@ -109,5 +114,4 @@ class Parking:
     def _warn(self, failed: Iterable[Exception]) -> None:
         refused = [error for error in failed if not isinstance(error, MAY_PASS)]
         if refused:
-            text = "queue %r: %s: %d events wait on this side for their next attempt: %s"
-            log.warning(text, self._queue, self.topic, len(refused), refused[0])
+            log.warning(REFUSED, self._queue, self.topic, len(refused), refused[0])

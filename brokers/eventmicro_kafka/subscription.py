@@ -12,7 +12,7 @@ from typing import Any
 
 from eventmicro.broker import Durable, Receive
 from eventmicro_kafka.lane import Committed, KafkaDelivery, Lane
-from eventmicro_kafka.member import Member
+from eventmicro_kafka.member import COMMIT_INTERVAL, Member
 from eventmicro_kafka.parking import Parking
 from eventmicro_kafka.publishing import Publisher
 from eventmicro_kafka.records import delivery_headers
@@ -21,7 +21,8 @@ from eventmicro_kafka.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
 
-# After how many seconds an event comes again whose consumer raised, which it never should.
+# How long to wait after what never should happen, in seconds: a consumer that raised gets its event again, handing over
+# that failed goes on.
 AFTER_FAILURE = 1.0
 
 
@@ -182,7 +183,7 @@ class KafkaSubscription:
 
     def take(self, lane: Lane, records: list[Any]) -> None:
         if self._keys_expected and any(record.key is None for record in records):
-            self._say_keyless()
+            self._see_keyless()
         if lane.place.topic == self._retry_topic and not self._durable.ordered:
             self._take_copies(lane, records)
         else:
@@ -190,7 +191,9 @@ class KafkaSubscription:
             self._wanted.clear()
         self._change.set()
 
-    def _say_keyless(self) -> None:
+    def _see_keyless(self) -> None:
+        if self._member.partitions(self._subject) == 1:  # it has its place there, too
+            return
         self._keys_expected = False  # once is enough
         log.warning(
             "%s: an event on %s has no key, so it has no place in the order that order_by asks for: publish all "
@@ -206,13 +209,22 @@ class KafkaSubscription:
 
     async def _pump(self) -> None:
         while True:
-            if not self._taken:
-                self._wanted.set()
-            while not (self._taken or self._urgent):
-                await self._changed()
-            if await self._may_go_on(self._share) and self._taken:
-                await self._hand_over(*self._taken.popleft())
-            await asyncio.sleep(0)
+            try:
+                await self._hand_over_next()
+                await asyncio.sleep(0)
+            except Exception:  # it never should; all that is not finished is read again
+                log.exception("queue %r: handing over failed, its consumer is made anew", self._queue)
+                self.share({})
+                self._member.renew()
+                await asyncio.sleep(AFTER_FAILURE)
+
+    async def _hand_over_next(self) -> None:
+        if not self._taken:
+            self._wanted.set()
+        while not (self._taken or self._urgent):
+            await self._changed()
+        if await self._may_go_on(self._share) and self._taken:
+            await self._hand_over(*self._taken.popleft())
 
     async def _hand_over(self, lane: Lane, records: list[Any]) -> None:
         """Hand a partition's records over, as far as the partition stays with this side."""
@@ -334,6 +346,7 @@ class KafkaSubscription:
             self._uncommitted.clear()
             if not await self._member.commit():
                 self._uncommitted.set()  # to be said again, also where nothing comes any more
+                await asyncio.sleep(COMMIT_INTERVAL)
 
     def _give_back(self) -> None:
         """Forget what has not been handed over; nobody has committed it."""

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
-from eventmicro_kafka import KafkaBroker, driver, ending, member
+from eventmicro_kafka import KafkaBroker, driver, ending, member, subscription
 from eventmicro_kafka.live import Broadcast, Shared
 from eventmicro_kafka.member import Member
 from eventmicro_kafka.subscription import KafkaSubscription
@@ -258,6 +258,29 @@ async def test_a_consumer_is_made_anew_whatever_fails_at_that(
         await until(lambda: got)
 
 
+async def test_events_whose_handing_over_fails_are_read_again(
+    kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, until: Until
+) -> None:
+    read, headers_read = subscription.delivery_headers, 0
+
+    def fail_at_third(headers: Any) -> dict[str, str] | None:
+        nonlocal headers_read
+        headers_read += 1
+        if headers_read == 3:
+            raise AssertionError("which never should")
+        return read(headers)
+
+    worker = Worker(f"{kafka_url}?partitions=1", subject)
+    async with workers(worker):
+        await worker.start()
+        monkeypatch.setattr(subscription, "delivery_headers", fail_at_third)
+        await worker.broker.publish_many([Message(subject, body, {"A": "a"}) for body in numbered(5)])
+        await until(lambda: len(worker.deliveries) == 5)
+        assert worker.bodies == numbered(5), "those before it lapsed before they were handled"
+        assert worker.subscription.held == 0
+    assert caplog.text.count("AssertionError: which never should") == 1
+
+
 async def test_a_live_subscription_drains_while_its_consumer_is_made_anew(
     kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
@@ -332,15 +355,16 @@ async def test_a_close_that_is_cancelled_leaves_nothing(kafka_url: str, subject:
     # the runner of the tests sees that no task is left
 
 
+@pytest.mark.parametrize("error", [errors.RequestTimedOutError, AssertionError])
 async def test_a_commit_that_failed_is_said_again_though_nothing_comes_any_more(
-    kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch, until: Until
+    error: type[Exception], kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
     commit, tried = member.commit, []
 
     async def fail_first(*what: object) -> None:
         tried.append("")
         if len(tried) == 1:
-            raise errors.RequestTimedOutError
+            raise error
         await commit(*what)
         tried[-1] = "done"
 
@@ -585,6 +609,17 @@ async def test_only_what_was_not_settled_comes_again_though_later_ones_were(
         await until(lambda: b"next" in second.bodies)
         assert second.bodies == [b"0", b"17", b"50", b"next"]
         assert [d.id for d in second.deliveries[:3]] == [first.deliveries[number].id for number in (0, 17, 50)]
+
+
+async def test_where_a_topic_has_one_partition_events_without_a_key_have_their_order(
+    kafka_url: str, subject: str, caplog: pytest.LogCaptureFixture, until: Until
+) -> None:
+    worker = Worker(f"{kafka_url}?partitions=1", subject)
+    async with workers(worker):
+        await worker.start(durable=Durable(ordered=True))
+        await worker.broker.publish(Message(subject, b"x"))
+        await until(lambda: worker.deliveries)
+    assert "has no key" not in caplog.text
 
 
 async def test_events_that_move_to_another_member_are_lapsed_here(kafka_url: str, subject: str, until: Until) -> None:

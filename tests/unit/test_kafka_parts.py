@@ -6,14 +6,17 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Awaitable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition, errors
+from eventmicro_kafka import parking
 from eventmicro_kafka.confirming import Confirming
 from eventmicro_kafka.errors import not_published
 from eventmicro_kafka.lane import KafkaDelivery, Lane
+from eventmicro_kafka.live import hand_over
 from eventmicro_kafka.noise import quieten
 from eventmicro_kafka.parking import Parking
 from eventmicro_kafka.partitions import Partitions, partition_of
@@ -23,7 +26,7 @@ from eventmicro_kafka.retry import Waiting, read_copy, retry_copy
 from eventmicro_kafka.topics import check_topic
 
 from eventmicro.errors import MessageTooLarge, NotStored, Unconfirmed, Unsupported, UsageError
-from eventmicro.message import Message
+from eventmicro.message import Delivery, Message
 
 
 class Holder:
@@ -173,13 +176,41 @@ async def test_a_copy_is_given_to_the_producer_once_however_long_the_broker_is_a
         timeouts.append(timeout)
 
     owner: Any = SimpleNamespace(parked=lambda _: done.set())
-    parking = Parking(SimpleNamespace(publish_many=publish_many), "t.retry", "q", owner)  # type: ignore[arg-type]
-    running = asyncio.create_task(parking.run())
-    parking.put(take(make_lane(), 0), time.time())
+    subject = Parking(SimpleNamespace(publish_many=publish_many), "t.retry", "q", owner)  # type: ignore[arg-type]
+    running = asyncio.create_task(subject.run())
+    subject.put(take(make_lane(), 0), time.time())
     await done.wait()
-    await parking.finish()
+    await subject.finish()
     running.cancel()
     assert timeouts[0] > 3600
+
+
+async def test_copies_that_cannot_be_made_wait_on_this_side(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it is that fails, and those go on that come later."""
+    waiting: list[int] = []
+    rooms = iter([False, True, True])
+
+    async def publish_many(*_: object) -> None:
+        raise AssertionError("which never should")
+
+    def not_parked(delivery: KafkaDelivery, _: float) -> bool:
+        room = next(rooms)
+        if room:
+            waiting.append(delivery.offset)
+        return room
+
+    monkeypatch.setattr(parking, "AGAIN_INTERVAL", 0.0)
+    owner: Any = SimpleNamespace(not_parked=not_parked)
+    subject = Parking(SimpleNamespace(publish_many=publish_many), "t.retry", "q", owner)  # type: ignore[arg-type]
+    running = asyncio.create_task(subject.run())
+    for offset in range(2):
+        subject.put(take(make_lane(), offset), time.time())
+        await subject.finish()
+    running.cancel()
+    assert waiting == [0, 1]
+    assert caplog.text.count("AssertionError: which never should") == 3
 
 
 def test_what_waits_comes_in_the_order_of_its_times() -> None:
@@ -209,6 +240,23 @@ def test_what_waits_is_bounded_in_number_and_size() -> None:
 
 
 # -- records, errors, names ------------------------------------------------------------------------------------
+
+
+async def test_a_live_consumer_that_raises_gets_what_comes_next(caplog: pytest.LogCaptureFixture) -> None:
+    got: list[bytes] = []
+
+    async def room() -> None:
+        raise ValueError("no room after all")
+
+    def receive(delivery: Delivery) -> Awaitable[None]:
+        got.append(delivery.body)
+        if delivery.body == b"1":
+            raise ValueError("not this one")
+        return room()
+
+    await hand_over(receive, [SimpleNamespace(topic="t", value=body, headers=()) for body in (b"1", b"2", b"3")])
+    assert got == [b"1", b"2", b"3"]
+    assert (caplog.text.count("Error: not this one"), caplog.text.count("Error: no room after all")) == (1, 2)
 
 
 def test_headers_are_text_whatever_comes() -> None:

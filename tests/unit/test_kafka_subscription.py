@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from eventmicro_kafka.lane import KafkaDelivery
+from eventmicro_kafka.records import to_record
+from eventmicro_kafka.retry import retry_copy
 from eventmicro_kafka.settings import KafkaSettings
 from eventmicro_kafka.subscription import KafkaSubscription
 
@@ -23,6 +27,13 @@ PLACE = TopicPartition("t", 0)
 
 def records(offsets: range) -> list[Any]:
     return [SimpleNamespace(offset=offset, key=b"k", value=b"", headers=()) for offset in offsets]
+
+
+def copy_due(due: float) -> Any:
+    """The record of a copy in the retry topic."""
+    lane: Any = SimpleNamespace(name="t-0")
+    copy = retry_copy(KafkaDelivery("t", b"", None, 1, None, lane, 0), "q.t.retry", "q", due)
+    return SimpleNamespace(offset=0, key=None, value=copy.body, headers=tuple(to_record(copy, 10_000)[1]))
 
 
 def make_subscription(receive: Receive, prefetch: int = 8) -> KafkaSubscription:
@@ -99,6 +110,16 @@ async def test_the_rest_of_a_batch_comes_once_when_its_partition_stays_and_all_o
             await delivery.ack()
     assert busy.offsets == [0, 1, 2, 3, 4]
     assert (subscription.held, lane.progress()) == (0, (5, ""))
+
+
+async def test_copies_that_wait_of_a_partition_that_has_gone_take_no_room_from_others() -> None:
+    retry = TopicPartition("q.t.retry", 0)
+    subscription = make_subscription(lambda _: None)
+    subscription.share({retry: (0, "")})
+    subscription.take(subscription.lanes[retry], [copy_due(time.time() + 60)])
+    assert subscription._waiting.next_due is not None
+    subscription.share({})
+    assert subscription._waiting.next_due is None
 
 
 # -- what never should raise ------------------------------------------------------------------------------------
