@@ -31,7 +31,16 @@ from eventmicro_rabbitmq.live import LiveSubscription
 from eventmicro_rabbitmq.publisher import Confirm, Publisher
 from eventmicro_rabbitmq.retry import Retries, check_retry_queues
 from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url
-from eventmicro_rabbitmq.topology import binding_key, check_length, check_name, check_supported, dead_exchange
+from eventmicro_rabbitmq.topology import (
+    LONGEST_HEADER_NAME,
+    ROUTING_HEADERS,
+    binding_key,
+    check_length,
+    check_name,
+    check_supported,
+    dead_exchange,
+    message_id,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +48,6 @@ log = logging.getLogger(__name__)
 FLUSH_TIMEOUT = 5.0
 # How long `subscribe` waits for a lost connection and for the server, in seconds.
 SUBSCRIBE_TIMEOUT = 10.0
-# Headers by which RabbitMQ would send a message to further queues.
-ROUTING_HEADERS = ("CC", "BCC")
-# The longest name of a header that AMQP takes, in bytes.
-LONGEST_HEADER_NAME = 128
 
 Subscription = DurableSubscription | LiveSubscription
 
@@ -198,7 +203,7 @@ class RabbitBroker:
             raise MessageTooLarge(
                 f"{message.subject}: {len(message.body)} bytes, over the {self.settings.max_payload} of max_payload"
             )
-        properties = _properties(message, check_length(message.id) if message.id else publisher.new_id())
+        properties = _properties(message, message_id(message.id) if message.id else publisher.new_id())
         return await publisher.send(
             self.settings.exchange,
             check_length(message.subject),

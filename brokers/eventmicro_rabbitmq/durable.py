@@ -127,7 +127,8 @@ class DurableSubscription:
     def _take(self, frame: Basic.Deliver, properties: Properties, body: bytes) -> None:
         delivery = read_event(frame, properties, body, self, self.queue, self._dead_exchange)
         self._unsettled[delivery.tag] = delivery
-        if self._durable.ordered and self._returns.takes(delivery):
+        # another event of the same id, which its publisher has sent twice, may come before the one that was given back
+        if self._durable.ordered and frame.redelivered and self._returns.takes(delivery):
             return
         self._order += 1
         delivery.order = self._order

@@ -10,6 +10,7 @@ from pamqp.commands import Basic
 from eventmicro.message import Delivery
 from eventmicro.wire import CONTENT_TYPE, DEAD_ATTEMPTS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT
 from eventmicro_rabbitmq.frames import Properties
+from eventmicro_rabbitmq.topology import LONGEST_HEADER_NAME, ROUTING_HEADERS
 
 # What an event carries while it waits for its next attempt: how often it was delivered, and its subject.
 ATTEMPTS = "x-eventmicro-attempts"
@@ -65,28 +66,30 @@ def read_event(
     """
     subject = frame.routing_key or ""
     delivery = RabbitDelivery(subject, body, properties, frame.delivery_tag or 0, holder)
-    delivery.id = properties.message_id or _made_up_id(subject, properties, body)
+    if not properties.message_id:  # also for a copy, which is then known by the same
+        properties.message_id = _made_up_id(subject, properties, body)
     delivery.headers = read_headers(properties)
     headers: dict[str, Any] | None = properties.headers
     if headers:
         delivery.attempt = 1 + _number(headers.get(DELIVERY_COUNT))
-        if (
-            not frame.exchange
-        ):  # it was sent to the queue itself, as from a retry queue; others may write what they like
+        if not frame.exchange:  # sent to the queue itself, as from a retry queue; others may write what they like
             delivery.attempt += _number(headers.get(ATTEMPTS))
-            delivery.subject = _text(headers.get(SUBJECT, subject))
+            delivery.subject = subject = _text(headers.get(SUBJECT, subject))
         elif frame.exchange == dead:
             delivery.subject = queue
-            delivery.headers = _about_death(headers) | (delivery.headers or {})
+            about = _about_death(headers)
+            subject = about[DEAD_SUBJECT]
+            delivery.headers = about | (delivery.headers or {})
+    delivery.id = f"{subject} {properties.message_id}"  # publishers name events within a subject
     return delivery
 
 
 def read_headers(properties: Properties) -> dict[str, str] | None:
-    """The headers as text, without those that RabbitMQ and we add; None where there are none."""
+    """The headers as text, of those that can be published again; None where there are none."""
     raw: dict[str, Any] | None = properties.headers
     headers = {}
     if raw:
-        headers = {name: _text(value) for name, value in raw.items() if not name.startswith(_INTERNAL)}
+        headers = {name: _text(value) for name, value in raw.items() if _is_theirs(name)}
     if properties.content_type:
         headers[CONTENT_TYPE] = properties.content_type
     return headers or None
@@ -96,13 +99,12 @@ def for_retry(delivery: RabbitDelivery) -> Properties:
     """The properties of the copy of an event that waits for its next attempt."""
     theirs = delivery.properties
     raw: dict[str, Any] = theirs.headers or {}
-    headers = {name: _encodable(value) for name, value in raw.items() if not name.startswith(_INTERNAL)}
+    headers = {name: _encodable(value) for name, value in raw.items() if _is_theirs(name)}
     headers |= {ATTEMPTS: delivery.attempt, SUBJECT: delivery.subject}
-    # user_id must be our own user's name, expiration would end the wait, and what is kept is always persistent; by its
-    # id the copy is known where RabbitMQ returns it because its queue is gone
-    other = {"headers", "delivery_mode", "expiration", "user_id", "message_id"}
+    # user_id must be our own user's name, expiration would end the wait, and what is kept is always persistent
+    other = {"headers", "delivery_mode", "expiration", "user_id"}
     kept = {name: getattr(theirs, name) for name in theirs.__slots__ if name not in other}
-    return Properties(headers=headers, delivery_mode=2, message_id=delivery.id, **kept)
+    return Properties(headers=headers, delivery_mode=2, **kept)
 
 
 def _about_death(headers: dict[str, Any]) -> dict[str, str]:
@@ -117,6 +119,14 @@ def _about_death(headers: dict[str, Any]) -> dict[str, str]:
         DEAD_SUBJECT: _text(headers.get(SUBJECT, subject)),
         DEAD_QUEUE: _text(last.get("queue", "")),
     }
+
+
+def _is_theirs(name: str) -> bool:
+    """Whether it is a header of the publisher's: not one that RabbitMQ or we add, or that sends it to further queues.
+
+    Names that AMQP does not allow are none, though RabbitMQ passes them on.
+    """
+    return not name.startswith(_INTERNAL) and name not in ROUTING_HEADERS and len(name.encode()) <= LONGEST_HEADER_NAME
 
 
 def _text(value: Any) -> str:

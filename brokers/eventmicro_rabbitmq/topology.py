@@ -8,6 +8,7 @@ exchange.dead (direct) --queue's name-> dead_letter                 what RabbitM
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import Any
 
 from eventmicro.broker import Durable
@@ -20,6 +21,10 @@ Arguments = dict[str, Any]
 DELIVERY_LIMIT = 1_000_000
 # The longest routing key or name, in bytes.
 LONGEST_NAME = 255
+# Headers by which RabbitMQ sends a message to further queues.
+ROUTING_HEADERS = ("CC", "BCC")
+# The longest name of a header that AMQP takes, in bytes.
+LONGEST_HEADER_NAME = 128
 # What the names of queues and exchanges are made of; RabbitMQ would take more, but pamqp does not.
 NAME = re.compile(r"[a-zA-Z0-9_.:@#,/+ -]+")
 
@@ -51,6 +56,13 @@ def check_length(name: str) -> str:
     if len(name) > LONGEST_NAME // 4 and len(name.encode()) > LONGEST_NAME:
         raise UsageError(f"{name[:60]!r}…: RabbitMQ takes names and subjects of up to {LONGEST_NAME} bytes")
     return name
+
+
+def message_id(id: str) -> str:
+    """An event's id as RabbitMQ takes it: a hash of one that is too long, by which the event is known just as well."""
+    if len(id) > LONGEST_NAME // 4 and len(id.encode()) > LONGEST_NAME:
+        return sha256(id.encode()).hexdigest()
+    return id
 
 
 def check_name(name: str, what: str) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import aiormq
 import pytest
 from aiormq.abc import AbstractChannel, ChannelFrame
-from eventmicro_rabbitmq import RabbitBroker
+from eventmicro_rabbitmq import RabbitBroker, durable
 from eventmicro_rabbitmq.frames import publish_frames
 from pamqp.commands import Basic
 
@@ -281,8 +281,50 @@ async def test_an_event_whose_properties_cannot_be_read_stops_nothing(
         await until(lambda: len(got) == 2)
         await got[1].nack(0.05)
         await until(lambda: len(got) == 3)
-    assert [(d.body, d.headers, d.id, d.attempt) for d in got] == [(b"1", {"a": "b"}, "1", n) for n in (1, 2, 3)]
+    assert [(d.body, d.headers, d.id, d.attempt) for d in got] == [
+        (b"1", {"a": "b"}, f"{subject} 1", n) for n in (1, 2, 3)
+    ]
     assert "connection lost" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        Properties(message_id="1", headers={"CC": ["nowhere"]}),
+        Properties(message_id="1" * 250),
+        Properties(message_id="1", content_type="x" * 255),
+    ],
+    ids=["copies", "id", "type"],
+)
+async def test_whatever_others_publish_can_be_published_again(
+    url: str, subject: str, until: Until, properties: Properties
+) -> None:
+    """As its dead letter is, which it would else remain without for ever."""
+    got: list[Delivery] = []
+    async with raw_channel(url) as channel, RabbitBroker(url) as broker:
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await publish_raw(channel, subject, properties)
+        await until(lambda: got)
+        await broker.publish(Message(subject, b"letter", got[0].headers, id=f"{subject}.{got[0].id}"))
+        await until(lambda: len(got) == 2)
+    assert got[1].headers == got[0].headers
+
+
+async def test_the_next_attempt_of_an_event_is_not_for_those_to_whom_it_was_copied(
+    url: str, subject: str, until: Until
+) -> None:
+    got: list[Delivery] = []
+    copies: list[Delivery] = []
+    async with raw_channel(url) as channel, RabbitBroker(url) as broker:
+        await broker.subscribe(f"{subject}.cc", copies.append, queue=f"{subject}.cc", durable=Durable())
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await publish_raw(channel, subject, Properties(message_id="1", headers={"CC": [f"{subject}.cc"]}))
+        await until(lambda: got and copies)
+        await got[0].nack(0.05)
+        await until(lambda: len(got) == 2)
+        await broker.publish(Message(f"{subject}.cc", b"last"))
+        await until(lambda: copies[-1].body == b"last")
+    assert [(d.body, d.attempt) for d in copies] == [(b"1", 1), (b"last", 1)]
 
 
 # -- queues --------------------------------------------------------------------------------------------------------
@@ -474,7 +516,7 @@ async def test_a_delay_survives_the_instance_that_asked_for_it(url: str, subject
 
 KILLED = """
 import asyncio, sys
-from eventmicro_rabbitmq import RabbitBroker
+from eventmicro_rabbitmq import RabbitBroker, durable
 from eventmicro.broker import Durable
 
 async def main(url, queue):
@@ -550,6 +592,26 @@ async def test_an_event_nacked_comes_before_those_that_wait_on_this_side(url: st
             await held[-1].ack()
             room[-1].set_result(None)
     assert handed == [(b"0", 1), (b"0", 2), (b"1", 1), (b"2", 1), (b"3", 1)]
+
+
+@pytest.mark.parametrize("other", ["a", "b"])
+async def test_an_event_of_the_same_id_does_not_take_the_place_of_one_nacked(
+    url: str, subject: str, other: str, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of another subject, or one that was published twice; it comes while the first is on its way back."""
+    monkeypatch.setattr(durable, "NACK_AFTER", 0.2)
+    got: list[Delivery] = []
+    async with RabbitBroker(url) as broker:
+        await broker.subscribe(f"{subject}.*", got.append, queue=subject, durable=Durable(ordered=True, prefetch=10))
+        await broker.publish(Message(f"{subject}.a", b"1", id="7"))
+        await until(lambda: got)
+        await got[0].nack()
+        await broker.publish(Message(f"{subject}.{other}", b"2", id="7"))
+        await until(lambda: len(got) == 3)
+        for delivery in got[1:]:
+            await delivery.ack()
+        await broker.flush()
+    assert [(d.body, d.attempt) for d in got] == [(b"1", 1), (b"1", 2), (b"2", 1)]
 
 
 # -- a bad network -----------------------------------------------------------------------------------------------------

@@ -13,10 +13,12 @@ from eventmicro_rabbitmq.frames import ack_frame, nack_frame, publish_frames, re
 from eventmicro_rabbitmq.incoming import RabbitDelivery, for_retry, read_event, read_headers
 from eventmicro_rabbitmq.intake import Intake
 from eventmicro_rabbitmq.retry import SHORTEST, rung
+from eventmicro_rabbitmq.returns import Returns
 from eventmicro_rabbitmq.settings import read_url
-from eventmicro_rabbitmq.topology import binding_key, live_queue, queue_arguments, retry_queue
+from eventmicro_rabbitmq.topology import binding_key, live_queue, message_id, queue_arguments, retry_queue
 from pamqp import commands, frame, header
 from pamqp.commands import Basic
+from pamqp.common import FieldTable
 from pamqp.exceptions import PAMQPException
 
 from eventmicro.errors import Disconnected, UsageError
@@ -207,7 +209,7 @@ def read(properties: Properties, exchange: str = "events", key: str = "a.b", bod
 
 def test_an_event_without_headers() -> None:
     delivery = read(Properties(message_id="1"))
-    assert (delivery.subject, delivery.headers, delivery.attempt, delivery.id) == ("a.b", None, 1, "1")
+    assert (delivery.subject, delivery.headers, delivery.attempt, delivery.id) == ("a.b", None, 1, "a.b 1")
 
 
 def test_the_server_counts_deliveries_and_the_header_those_before_a_delay() -> None:
@@ -240,10 +242,39 @@ def test_a_copy_carries_all_that_the_event_had() -> None:
     publish_frames(1, "", "q", copy, b"", True, 4096)
 
 
-def test_a_copy_of_an_event_without_an_id_has_the_one_that_was_made_up() -> None:
-    event = read(Properties())
-    copy = for_retry(event)
-    assert copy.message_id == event.id == read(copy, exchange="", key="queue").id != ""
+@pytest.mark.parametrize("id", ["7", None])
+def test_an_id_is_of_its_subject_also_when_it_comes_from_elsewhere(id: str | None) -> None:
+    event, other = read(Properties(message_id="7")), read(Properties(message_id="7"), key="a.c")
+    assert event.id != other.id
+    event = read(Properties(message_id=id))
+    assert read(for_retry(event), exchange="", key="queue").id == event.id != ""
+    deaths: list[FieldTable] = [{"routing-keys": ["a.b"], "queue": "queue"}]
+    given_up = for_retry(event)
+    given_up.headers = {"x-death": deaths}
+    assert read(given_up, exchange="events.dead", key="queue").id == event.id
+
+
+def test_an_id_that_is_too_long_is_sent_as_a_hash_of_it() -> None:
+    assert [message_id(name) for name in ("1", "x" * 255)] == ["1", "x" * 255]
+    one, other = message_id("ä" * 128), message_id("ä" * 129)
+    assert one == message_id("ä" * 128) != other
+    assert len(one) == 64
+
+
+def test_headers_that_could_not_be_published_again_are_none() -> None:
+    foreign = Properties(headers={"CC": ["x"], "BCC": ["x"], "ä" * 65: "too long", "Cc": "y"}, message_id="1")
+    assert read_headers(foreign) == {"Cc": "y"}
+    assert set(for_retry(read(foreign)).headers or {}) == {"Cc", "x-eventmicro-attempts", "x-eventmicro-subject"}
+
+
+async def test_only_the_event_that_was_given_back_is_taken_for_it() -> None:
+    came: list[RabbitDelivery] = []
+    awaited = Returns("queue", came.extend)
+    event, other, twice = (read(Properties(message_id="7"), key=key) for key in ("a.b", "a.c", "a.b"))
+    awaited.expect(event)
+    assert not awaited.takes(other)
+    assert awaited.takes(twice)
+    assert came == [twice]
 
 
 def test_ids_made_up_are_the_same_each_time_and_differ_by_event() -> None:
