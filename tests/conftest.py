@@ -26,6 +26,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "timeout_seconds(seconds): how long this async test may take; default 30")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means: more than there are cores, since most tests wait for a server, which has memory to spare."""
+    return min(8, (os.cpu_count() or 2) * 3 // 2)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The table of what was broken, what was lost and what came twice."""
     lines = [
