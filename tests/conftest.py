@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` means: more than there are cores, since most tests wait for a server, which has memory to spare."""
+    """What `-n auto` means: more than there are cores, since most tests wait for a server."""
     return min(8, (os.cpu_count() or 2) * 3 // 2)
 
 
