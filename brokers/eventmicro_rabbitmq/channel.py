@@ -13,6 +13,7 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from eventmicro_rabbitmq.driver import CLOSE_TIMEOUT, FRAMES, Connection, cancelled_by_us_only, ours
+from eventmicro_rabbitmq.errors import plain
 from eventmicro_rabbitmq.frames import close_frame
 
 log = logging.getLogger(__name__)
@@ -89,8 +90,9 @@ class Channel(aiormq.channel.Channel):
         properties, body = await self._read_message()
         try:
             self.on_deliver(frame, properties, body)
-        except Exception:  # it never should; the channel must not die of it
+        except Exception as error:  # it never should; an ack of those after it would settle this one, too
             log.exception("an event on %s could not be handed over", frame.routing_key)
+            self.end(ConnectionError(f"an event could not be handed over: {plain(error)}"))
 
     async def _on_return_frame(self, frame: Basic.Return) -> None:
         properties, _ = await self._read_message()

@@ -254,6 +254,8 @@ async def connect(settings: RabbitSettings) -> Connection:
                         last = ConnectionError(f"{server} does not answer")
                     except DriverError as error:
                         last = error
+                    except ValueError as error:  # no host can be called so; the others may answer
+                        last = ConnectionError(f"{server}: {plain(error)}")
                 if last is not None and is_final(last):
                     break
                 await asyncio.sleep(settings.reconnect_wait)

@@ -193,7 +193,7 @@ class DurableSubscription:
 
     def _lapse(self) -> None:
         """The channel has ended: RabbitMQ has taken back all that was not settled."""
-        self._acked.clear()
+        self._acked.clear()  # on the next channel their tags are other events
         self._nacked.clear()
         for timer in self._later.values():
             timer.cancel()
@@ -214,10 +214,16 @@ class DurableSubscription:
             self._intake.hold()
             self._returns.keep(self._nacked)
             self._ending = asyncio.create_task(self._end(), name=f"eventmicro rabbitmq leave {self.queue}")
+            self._ending.add_done_callback(lambda _: self._left.set())  # also where it fails
         return self._ending
 
     async def _end(self) -> None:
-        self._send_acks()
+        try:
+            await self._leave()
+        finally:
+            await self._consumer.close()
+
+    async def _leave(self) -> None:
         if not self._durable.ordered:  # an ordered queue goes to the next instance when all here is settled
             await self._consumer.leave()  # which RabbitMQ answers when it has worked off what was acked
             for delivery in self._intake.take_back():
@@ -228,14 +234,12 @@ class DurableSubscription:
         if not self._idle.is_set():
             self._left.set()
             await self._idle.wait()
-        self._send_acks()
+        self._send_acks()  # those that came after `close`
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 await self._returns.wait()
         self._returns.forget()
         self._send_back_in_order()
-        await self._consumer.close()
-        self._left.set()
 
     def _send_back_in_order(self) -> None:
         """With the channel's end RabbitMQ takes all back as it came, and what was nacked once came after the others."""

@@ -9,9 +9,9 @@ import asyncio
 import logging
 import math
 
-from eventmicro.errors import MessageTooLarge, UsageError
+from eventmicro.errors import MessageTooLarge, TransportError, UsageError
 from eventmicro_rabbitmq.declare import Declarer
-from eventmicro_rabbitmq.errors import plain
+from eventmicro_rabbitmq.errors import DriverError, plain
 from eventmicro_rabbitmq.incoming import RabbitDelivery, for_retry
 from eventmicro_rabbitmq.link import Link
 from eventmicro_rabbitmq.publisher import Publisher, Unroutable
@@ -73,11 +73,10 @@ class Retries:
         try:
             async with asyncio.timeout(COPY_TIMEOUT):
                 return await self._store(name, queue, milliseconds, delivery)
-        except (MessageTooLarge, TypeError, ValueError) as error:  # it is this event's, and not the queue's
-            log.warning("queue %s: no copy can be made of an event, so that it waits here: %s", queue, plain(error))
-            return False
         except Exception as error:  # a nack never fails
-            if self._link.online:
+            if isinstance(error, MessageTooLarge) or not isinstance(error, (TransportError, UsageError, *DriverError)):
+                log.warning("queue %s: no copy can be made of an event, so that it waits here: %s", queue, plain(error))
+            elif self._link.online:
                 self._failed[name] = now + COPY_TIMEOUT + TRY_AGAIN
                 log.warning("queue %s takes no events, so that delayed retries wait here: %s", name, plain(error))
             return False

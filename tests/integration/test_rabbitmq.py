@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import signal
+import struct
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,8 +17,9 @@ from urllib.parse import urlsplit
 import aiormq
 import pytest
 from aiormq.abc import AbstractChannel, ChannelFrame
-from eventmicro_rabbitmq import RabbitBroker, durable
+from eventmicro_rabbitmq import RabbitBroker, durable, retry
 from eventmicro_rabbitmq.frames import publish_frames
+from eventmicro_rabbitmq.incoming import RabbitDelivery, for_retry
 from pamqp.commands import Basic
 
 from eventmicro.broker import Durable
@@ -120,6 +122,14 @@ async def test_a_server_that_says_nothing_is_given_up() -> None:
 async def test_another_node_is_tried(rabbitmq_url: str) -> None:
     parts = urlsplit(rabbitmq_url)
     async with RabbitBroker(f"amqp://guest:guest@127.0.0.1:1,127.0.0.1:{parts.port}/") as broker:
+        assert broker.online
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70, "a b"])
+async def test_a_host_that_cannot_be_is_named_and_the_others_are_tried(rabbitmq_url: str, host: str) -> None:
+    with pytest.raises(ConnectionFailed, match=rf"within 0.2 s: {host}:1: "):
+        await RabbitBroker(f"amqp://{host}:1?connect_timeout=0.2").connect()
+    async with RabbitBroker(f"amqp://guest:guest@{host}:1,127.0.0.1:{urlsplit(rabbitmq_url).port}/") as broker:
         assert broker.online
 
 
@@ -497,6 +507,27 @@ async def test_an_event_that_cannot_be_copied_waits_here_and_alone(
         await got[0].nack(0.05)
         await until(lambda: len(got) == 2)
         assert (got[1].body, got[1].attempt, got[1].headers) == (b"full", 2, got[0].headers)
+    assert "no copy can be made" in caplog.text
+    assert "takes no events" not in caplog.text
+
+
+async def test_an_event_of_which_no_copy_can_be_made_leaves_the_others_their_delays(
+    url: str, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail_for_one(delivery: RabbitDelivery) -> Properties:
+        if delivery.body == b"odd":
+            raise struct.error("whatever a driver raises that cannot encode something")
+        return for_retry(delivery)
+
+    monkeypatch.setattr(retry, "for_retry", fail_for_one)
+    got: list[Delivery] = []
+    async with RabbitBroker(url) as broker:
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await broker.publish_many([Message(subject, b"odd"), Message(subject, b"even")])
+        await until(lambda: len(got) == 2)
+        for delivery in got[:2]:
+            await delivery.nack(0.05)
+        await until(lambda: len(got) == 4)
     assert "no copy can be made" in caplog.text
     assert "takes no events" not in caplog.text
 

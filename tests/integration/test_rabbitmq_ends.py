@@ -8,11 +8,14 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import pytest
-from eventmicro_rabbitmq import RabbitBroker, channel, consumer, durable, live
+from eventmicro_rabbitmq import RabbitBroker, channel, consumer, durable, live, publisher
+from eventmicro_rabbitmq.driver import Connection
+from eventmicro_rabbitmq.frames import Properties, publish_frames
+from eventmicro_rabbitmq.incoming import RabbitDelivery, read_event
 from pamqp import commands
 from pamqp.base import Frame
 from pamqp.commands import Basic, Queue
@@ -238,6 +241,78 @@ async def test_flush_waits_for_what_was_published_and_not_for_what_comes_later(
         await later
 
 
+async def test_an_event_that_could_not_be_handed_over_comes_again(
+    url: str, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ack of one behind it settles all that nobody holds."""
+    got: list[Delivery] = []
+    failed: list[bytes] = []
+
+    def fail_once(frame: Basic.Deliver, properties: Properties, body: bytes, *rest: Any) -> RabbitDelivery:
+        if body == b"1" and not failed:
+            failed.append(body)
+            raise LookupError
+        return read_event(frame, properties, body, *rest)
+
+    monkeypatch.setattr(durable, "read_event", fail_once)
+
+    def receive(delivery: Delivery) -> Awaitable[None]:
+        got.append(delivery)
+        return delivery.ack()
+
+    async with RabbitBroker(url) as broker:
+        await broker.subscribe(subject, receive, queue=subject, durable=Durable())
+        await broker.publish_many([Message(subject, b"%d" % number) for number in range(3)])
+        await until(lambda: {delivery.body for delivery in got} == {b"0", b"1", b"2"})
+        assert failed
+
+
+async def test_a_consumer_that_ends_while_it_begins_has_not_begun(
+    url: str, subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ending(channel.Channel):
+        async def basic_consume(self, *args: Any, **options: Any) -> Any:
+            answer = await super().basic_consume(*args, **options)
+            self.end(ConnectionError("ended meanwhile"))
+            return answer
+
+    async with RabbitBroker(url) as broker:
+        with monkeypatch.context() as patch:
+            patch.setattr(channel, "Channel", Ending)
+            with pytest.raises(Disconnected, match="ended meanwhile"):
+                await broker.subscribe(subject, lambda _: None)
+
+
+async def test_a_channel_that_ends_while_it_opens_is_not_published_on(
+    url: str, subject: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened: list[channel.Channel] = []
+
+    async def open_and_close_once(connection: Connection, *, confirms: bool = False) -> channel.Channel:
+        opened.append(await channel.open_channel(connection, confirms=confirms))
+        if len(opened) == 1:
+            await channel.close_channel(opened[0])
+        return opened[-1]
+
+    monkeypatch.setattr(publisher, "open_channel", open_and_close_once)
+    async with RabbitBroker(url) as broker:
+        await broker.publish(Message(subject))
+    assert len(opened) == 2
+    assert not lost_connections(caplog)
+
+
+async def test_what_was_sent_on_a_channel_is_on_its_way_when_its_end_is_told(url: str) -> None:
+    """Behind our answer to the server's end it would cost the connection."""
+    async with RabbitBroker(url) as broker:
+        connection = await broker._link().wait()
+        opened = await channel.open_channel(connection)
+        connection.send(publish_frames(opened.number, "", "nowhere", Properties(), b"", False, opened.frame_max))
+        assert connection._outgoing
+        opened.end(ConnectionError("ended"))
+        assert not connection._outgoing
+        await channel.close_channel(opened)
+
+
 # -- drains ----------------------------------------------------------------------------------------------------------
 
 
@@ -335,6 +410,43 @@ async def test_an_event_that_is_on_its_way_back_keeps_its_place_when_its_queue_i
     assert others == [b"0", b"1", b"2", b"3"]
 
 
+async def test_a_drain_that_fails_returns_and_leaves_no_consumer(
+    url: str, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_: object) -> None:
+        raise LookupError("should never happen")
+
+    others: list[Delivery] = []
+    async with kept_events(url, subject) as other, RabbitBroker(url) as broker:
+        subscription = await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+        monkeypatch.setattr(consumer.Consumer, "leave", fail)
+        await subscription.drain()
+        monkeypatch.undo()
+        await other.subscribe(subject, others.append, queue=subject, durable=Durable())
+        await until(lambda: others)
+        del subscription
+    gc.collect()
+    assert "never retrieved" in caplog.text, "that it failed is told"
+
+
+async def test_what_is_acked_while_its_subscription_closes_is_settled(url: str, subject: str, until: Until) -> None:
+    got: list[Delivery] = []
+    others: list[Delivery] = []
+    async with kept_events(url, subject) as other, RabbitBroker(url) as broker:
+        subscription = await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        assert isinstance(subscription, durable.DurableSubscription)
+        await until(lambda: got)
+        await subscription.drain()
+        closing = asyncio.ensure_future(subscription.close())
+        await asyncio.sleep(0)
+        await got[0].ack()
+        await closing
+        await other.publish(Message(subject, b"last"))
+        await other.subscribe(subject, others.append, queue=subject, durable=Durable())
+        await until(lambda: others)
+    assert [(d.body, d.attempt) for d in others] == [(b"last", 1)]
+
+
 # -- closes ----------------------------------------------------------------------------------------------------------
 
 
@@ -376,6 +488,22 @@ async def test_a_subscription_that_begins_while_its_broker_closes_is_ended(
         await asyncio.wait([publishing, closing])
 
 
+async def test_a_consumer_that_ends_just_before_its_subscription_leaves_nothing(
+    url: str, subject: str, until: Until
+) -> None:
+    """RabbitMQ would send it events that nobody takes."""
+    others: list[Delivery] = []
+    async with kept_events(url, subject) as other, RabbitBroker(url) as broker:
+        subscription = await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+        assert isinstance(subscription, durable.DurableSubscription)
+        ending = subscription._consumer.channel
+        assert ending is not None
+        ending.end(ConnectionError("ended"))
+        await subscription.close()
+        await other.subscribe(subject, others.append, queue=subject, durable=Durable())
+        await until(lambda: others)
+
+
 async def test_who_waits_for_a_connection_is_told_that_it_is_closed(url: str, subject: str, until: Until) -> None:
     async with FaultProxy(urlsplit(url).port or 0) as proxy:
         broker = RabbitBroker(url.replace(f":{urlsplit(url).port}", f":{proxy.port}"))
@@ -410,6 +538,65 @@ async def test_a_nack_that_is_cancelled_gives_the_event_back(url: str, subject: 
         nacking.cancel()
         await asyncio.wait([nacking])
         await until(lambda: len(got) == 2)
+
+
+async def test_a_nack_whose_connection_was_lost_settles_no_other_event(url: str, subject: str, until: Until) -> None:
+    """On the next connection another event has its number, while the copy is still being stored."""
+    got: list[Delivery] = []
+    stored = asyncio.Event()
+
+    async def postpone(*_: object) -> bool:
+        return await stored.wait()
+
+    port = urlsplit(url).port or 0
+    async with (
+        kept_events(url, subject, 3),
+        FaultProxy(port) as proxy,
+        RabbitBroker(url.replace(f":{port}", f":{proxy.port}")) as broker,
+    ):
+        subscription = await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        assert isinstance(subscription, durable.DurableSubscription)
+        subscription._postpone = postpone
+        await until(lambda: len(got) == 3)
+        await got[0].ack()
+        await broker.flush()
+        nacking = asyncio.ensure_future(got[1].nack(1))
+        await asyncio.sleep(0)
+        proxy.cut()
+        await until(lambda: len(got) == 5)
+        stored.set()
+        await nacking
+        await broker.flush()
+        proxy.cut()
+        await until(lambda: len(got) == 7)
+    assert [delivery.body for delivery in got] == [b"0", b"1", b"2", b"1", b"2", b"1", b"2"]
+
+
+async def test_what_was_taken_back_is_neither_copied_nor_waited_for(url: str, subject: str, until: Until) -> None:
+    got: list[Delivery] = []
+    copied: list[object] = []
+
+    async def postpone(*about: object) -> bool:
+        copied.append(about)
+        return False
+
+    port = urlsplit(url).port or 0
+    async with (
+        kept_events(url, subject, 2),
+        FaultProxy(port) as proxy,
+        RabbitBroker(url.replace(f":{port}", f":{proxy.port}")) as broker,
+    ):
+        subscription = await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        assert isinstance(subscription, durable.DurableSubscription)
+        subscription._postpone = postpone
+        await until(lambda: len(got) == 2)
+        await got[0].nack(3600)
+        (waiting,) = subscription._later.values()
+        proxy.cut()
+        await until(lambda: len(got) == 4)
+        await got[1].nack(3600)
+        assert len(copied) == 1
+        assert waiting.cancelled()
 
 
 # -- subscriptions that are not durable ------------------------------------------------------------------------------
