@@ -12,7 +12,7 @@ import aiormq.channel
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from eventmicro_rabbitmq.driver import CLOSE_TIMEOUT, FRAMES, Connection, cancelled_by_us_only, ours
+from eventmicro_rabbitmq.connection import CLOSE_TIMEOUT, FRAMES, Connection, cancelled_by_us_only, ours
 from eventmicro_rabbitmq.errors import plain
 from eventmicro_rabbitmq.frames import close_frame
 

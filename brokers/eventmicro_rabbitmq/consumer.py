@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pamqp.commands import Basic
 
 from eventmicro_rabbitmq.channel import CALL_TIMEOUT, Channel, close_channel, open_channel
-from eventmicro_rabbitmq.driver import Connection, end_task
+from eventmicro_rabbitmq.connection import Connection, end_task
 from eventmicro_rabbitmq.errors import DriverError, plain
 from eventmicro_rabbitmq.frames import Properties
 from eventmicro_rabbitmq.link import Link

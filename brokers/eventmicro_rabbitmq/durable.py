@@ -12,9 +12,9 @@ from pamqp.commands import Basic
 
 from eventmicro.broker import Durable, Receive
 from eventmicro_rabbitmq.channel import Channel
+from eventmicro_rabbitmq.connection import Connection
 from eventmicro_rabbitmq.consumer import LEAVE_TIMEOUT, Consumer
 from eventmicro_rabbitmq.declare import Declarer
-from eventmicro_rabbitmq.driver import Connection
 from eventmicro_rabbitmq.frames import Properties, ack_frame, nack_frame
 from eventmicro_rabbitmq.incoming import RabbitDelivery, read_event
 from eventmicro_rabbitmq.intake import Intake

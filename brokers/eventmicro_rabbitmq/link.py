@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable
 
 from eventmicro.errors import ConnectionFailed, Disconnected
-from eventmicro_rabbitmq.driver import Connection, connect, end_task
+from eventmicro_rabbitmq.connecting import connect
+from eventmicro_rabbitmq.connection import Connection, end_task
 from eventmicro_rabbitmq.errors import is_final
 from eventmicro_rabbitmq.settings import RabbitSettings
 

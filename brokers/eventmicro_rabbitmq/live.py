@@ -10,9 +10,9 @@ from pamqp.commands import Basic
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
 from eventmicro_rabbitmq.channel import Channel
+from eventmicro_rabbitmq.connection import Connection
 from eventmicro_rabbitmq.consumer import Consumer
 from eventmicro_rabbitmq.declare import Declarer
-from eventmicro_rabbitmq.driver import Connection
 from eventmicro_rabbitmq.frames import Properties, ack_frame
 from eventmicro_rabbitmq.incoming import read_headers
 from eventmicro_rabbitmq.intake import Intake

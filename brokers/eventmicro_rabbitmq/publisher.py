@@ -11,7 +11,7 @@ from pamqp.commands import Basic
 
 from eventmicro.errors import Disconnected, NotStored, TransportError, Unconfirmed
 from eventmicro_rabbitmq.channel import Channel, open_channel
-from eventmicro_rabbitmq.driver import Connection
+from eventmicro_rabbitmq.connection import Connection
 from eventmicro_rabbitmq.errors import DriverError, plain, translate, why_not_stored
 from eventmicro_rabbitmq.frames import Properties, publish_frames
 from eventmicro_rabbitmq.link import Link

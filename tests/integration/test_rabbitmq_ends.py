@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from eventmicro_rabbitmq import RabbitBroker, channel, consumer, durable, live, publisher
-from eventmicro_rabbitmq.driver import Connection
+from eventmicro_rabbitmq.connection import Connection
 from eventmicro_rabbitmq.frames import Properties, publish_frames
 from eventmicro_rabbitmq.incoming import RabbitDelivery, read_event
 from pamqp import commands

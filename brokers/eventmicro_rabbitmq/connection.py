@@ -21,10 +21,9 @@ from aiormq.exceptions import AMQPConnectionError, ConnectionNotAllowed
 from pamqp import commands
 from yarl import URL
 
-from eventmicro.errors import ConnectionFailed, UsageError
-from eventmicro_rabbitmq.errors import DriverError, is_final, plain
+from eventmicro.errors import UsageError
+from eventmicro_rabbitmq.errors import DriverError, plain
 from eventmicro_rabbitmq.frames import read_frame
-from eventmicro_rabbitmq.settings import RabbitSettings
 
 # How long a connection that is closed is waited for, in seconds; then it is cut.
 CLOSE_TIMEOUT = 2.0
@@ -230,71 +229,3 @@ async def end_task(task: asyncio.Task[Any]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=0.1)
-
-
-async def connect(settings: RabbitSettings) -> Connection:
-    """Connect to the first node that answers, within `settings.connect_timeout`, trying again where that may help.
-
-    Each node may take its share of that time, so that one which hangs leaves some to the others.
-
-    Raises:
-        ConnectionFailed: no node answered in time, or it refused; nothing is left open.
-    """
-    context = settings.ssl_context()
-    share = settings.connect_timeout / len(settings.servers)
-    last: BaseException | None = None
-    try:
-        async with asyncio.timeout(settings.connect_timeout):
-            while True:
-                for server in settings.servers:
-                    try:
-                        async with asyncio.timeout(share):
-                            return await _try_once(settings, server, context)
-                    except TimeoutError:
-                        last = ConnectionError(f"{server} does not answer")
-                    except DriverError as error:
-                        last = error
-                    except ValueError as error:  # no host can be called so; the others may answer
-                        last = ConnectionError(f"{server}: {plain(error)}")
-                if last is not None and is_final(last):
-                    break
-                await asyncio.sleep(settings.reconnect_wait)
-    except TimeoutError:
-        pass
-    raise ConnectionFailed(_why(settings, last)) from last
-
-
-async def _try_once(settings: RabbitSettings, server: str, context: ssl.SSLContext | None) -> Connection:
-    transport = Transport(context, settings.tls_hostname)
-    connection = Connection(_url(settings, server), transport)
-    connection.vhost = settings.vhost
-    try:
-        with cancelled_by_us_only():
-            await connection.connect()
-    except BaseException:
-        transport.abort()
-        raise
-    return connection
-
-
-def _url(settings: RabbitSettings, server: str) -> URL:
-    host, _, port = server.rpartition(":")
-    query = {"heartbeat": str(settings.heartbeat)} | ({"name": settings.name} if settings.name else {})
-    return URL.build(
-        scheme="amqp",
-        user=settings.user,
-        password=settings.password,
-        host=host.strip("[]"),
-        port=int(port),
-        query=query,
-    )
-
-
-def _why(settings: RabbitSettings, error: BaseException | None) -> str:
-    """What to tell a person who could not connect."""
-    where = f"cannot connect to RabbitMQ at {', '.join(settings.servers)}"
-    if error is None:
-        return f"{where}: no answer within {settings.connect_timeout:g} s"
-    if is_final(error):
-        return f"{where}: refused: {plain(error)}"
-    return f"{where} within {settings.connect_timeout:g} s: {plain(error)}; is it running?"
