@@ -34,6 +34,7 @@ QUOTED = Topic("shop.quoted", Price)
 WANTED = Topic("shop.wanted", Article)
 
 service = Service("shop")
+heard = asyncio.Event()
 
 
 @service.rpc
@@ -47,6 +48,7 @@ async def quote(article: Article) -> Price:
 @service.subscribe(WANTED)
 async def wanted(article: Article) -> None:
     print("service: somebody wants", article.sku)
+    heard.set()
 
 
 async def main(url: str) -> None:
@@ -68,7 +70,7 @@ async def main(url: str) -> None:
     refused = await peer.request("shop.quote", b"{}", timeout=5)
     print("peer: refused", (refused.headers or {})["Nats-Service-Error-Code"], json.loads(refused.data)["detail"])
     await peer.publish("shop.wanted", b'{"sku": "kiwi"}')  # a publisher of its events
-    await peer.flush()
+    await heard.wait()
     await service.stop()
     await peer.close()
 
