@@ -123,6 +123,16 @@ def check_settings(settings: Any) -> None:
         raise UsageError("tls_cert and tls_key belong together: set both or none")
 
 
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is none of these.
+
+    Raises:
+        UsageError: naming the setting.
+    """
+    if value not in choices:
+        raise UsageError(f"{name}={value!r}: there are {', '.join(choices)}")
+
+
 def tls_context(authority: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext:
     """A context that verifies the server.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from eventmicro.errors import UsageError
-from eventmicro.settings import check_settings, split_url, tls_context
+from eventmicro.settings import check_choice, check_settings, split_url, tls_context
 
 Declare = Literal["true", "check", "false"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -80,10 +80,8 @@ class KafkaSettings:
             raise UsageError("user and password belong together: set both or none; in a URL user:password@")
         if any("@" in server for server in self.servers):
             raise UsageError("servers name no user or password: set user and password beside them")
-        if self.sasl not in get_args(Mechanism):
-            raise UsageError(f"sasl={self.sasl!r}: there are {', '.join(get_args(Mechanism))}")
-        if self.declare not in get_args(Declare):
-            raise UsageError(f"declare={self.declare!r}: there are {', '.join(get_args(Declare))}")
+        check_choice("sasl", self.sasl, get_args(Mechanism))
+        check_choice("declare", self.declare, get_args(Declare))
         for name in ("partitions", "replication"):
             if getattr(self, name) < 1 and getattr(self, name) != -1:
                 raise UsageError(f"{name} is 1 or more, or -1 for what the broker does by itself")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from eventmicro.errors import UsageError
-from eventmicro.settings import check_settings, split_url, tls_context
+from eventmicro.settings import check_choice, check_settings, split_url, tls_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ class JetStreamSettings(NatsSettings):
 
     def __post_init__(self) -> None:
         NatsSettings.__post_init__(self)
-        _check_choice("declare", self.declare, ("true", "check", "false"))
-        _check_choice("storage", self.storage, ("file", "memory"))
+        check_choice("declare", self.declare, ("true", "check", "false"))
+        check_choice("storage", self.storage, ("file", "memory"))
         if _match_stream(self.stream) is None:
             raise UsageError(f"stream={self.stream!r}: write letters, digits, '_' and '-' only")
         if self.ack_wait < 0.2:
@@ -116,11 +116,6 @@ class JetStreamSettings(NatsSettings):
 
 
 _match_stream = re.compile(r"[A-Za-z0-9_-]+").fullmatch
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UsageError(f"{name}={value!r}: there are {', '.join(choices)}")
 
 
 Settings = TypeVar("Settings", bound=NatsSettings)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from eventmicro.errors import UsageError
-from eventmicro.settings import check_settings, split_url, tls_context
+from eventmicro.settings import check_choice, check_settings, split_url, tls_context
 from eventmicro_rabbitmq.topology import check_name
 
 PORTS = {"amqp": 5672, "amqps": 5671}
@@ -70,8 +70,7 @@ class RabbitSettings:
         check_settings(self)
         if (self.tls_ca or self.tls_cert or self.tls_hostname) and not self.tls:
             raise UsageError("tls_ca, tls_cert, tls_key and tls_hostname are for amqps://")
-        if self.declare not in DECLARE:
-            raise UsageError(f"declare={self.declare!r}: write one of {', '.join(DECLARE)}")
+        check_choice("declare", self.declare, DECLARE)
         if check_name(self.exchange, "exchange").startswith("amq."):
             raise UsageError(f"exchange={self.exchange!r}: write a name of your own, not of those kept for RabbitMQ")
         for name in ("exchange", "vhost"):
