@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
 import sys
 import time
@@ -39,11 +38,6 @@ from tests.certificates import Certificates, make_certificates
 from tests.servers import FaultProxy, KafkaServer
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
-
-
-@pytest.fixture
-def subject() -> str:
-    return f"test-{secrets.token_hex(6)}"
 
 
 class Worker:

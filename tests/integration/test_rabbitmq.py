@@ -41,12 +41,6 @@ Properties = Basic.Properties
 
 
 @pytest.fixture
-def subject() -> str:
-    """Of this test alone."""
-    return f"test-{secrets.token_hex(6)}"
-
-
-@pytest.fixture
 def url(rabbitmq_url: str) -> str:
     return f"{rabbitmq_url}?new_queue_wait=0"
 

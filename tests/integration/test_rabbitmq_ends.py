@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -28,12 +27,6 @@ from tests.servers import FaultProxy
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
 HOST = "127.0.0.1"
-
-
-@pytest.fixture
-def subject() -> str:
-    """Of this test alone."""
-    return f"test-{secrets.token_hex(6)}"
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -54,11 +53,6 @@ def starter() -> Iterator[ThreadPoolExecutor]:
 
 async def start_again(server: RabbitServer, starter: ThreadPoolExecutor) -> None:
     await asyncio.get_running_loop().run_in_executor(starter, server.start)
-
-
-@pytest.fixture
-def subject() -> str:
-    return f"test-{secrets.token_hex(6)}"
 
 
 def url(server: RabbitServer, user: str = "guest", vhost: str = "", **settings: object) -> str:
