@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -23,7 +24,7 @@ async def stop_consumer(consumer: Any) -> None:
     try:
         await asyncio.wait([stopping], timeout=STOP_TIMEOUT)
     finally:
-        await _abandon(consumer._client, [stopping, *_tasks_of_consumer(consumer)])
+        await _abandon(consumer._client, lambda: [stopping, *_tasks_of_consumer(consumer)])
 
 
 async def stop_producer(producer: Any, timeout: float) -> None:
@@ -40,12 +41,12 @@ async def stop_producer(producer: Any, timeout: float) -> None:
             batch._drain_waiter.exception()  # nobody else asks for it
         task = producer._sender.sender_task
         producer._closed = True
-        await _abandon(producer.client, [] if task is None else [task])
+        await _abandon(producer.client, lambda: [] if task is None else [task])
 
 
 async def stop_client(client: Any) -> None:
     """End a client, whether the broker listens or not."""
-    await _abandon(client, [])
+    await _abandon(client, list)
 
 
 def drop_if_silent(client: Any, node: Any, limit: float) -> None:
@@ -58,23 +59,28 @@ def drop_if_silent(client: Any, node: Any, limit: float) -> None:
         _cut(connection)
 
 
-async def _abandon(client: Any, tasks: list[asyncio.Task[Any]]) -> None:
-    """End the tasks and connections of an object of aiokafka, whatever they wait for."""
+async def _abandon(client: Any, tasks: Callable[[], list[asyncio.Task[Any]]]) -> None:
+    """End the tasks and connections of an object of aiokafka, whatever they wait for.
+
+    Args:
+        tasks: its tasks: asked again each time, as one that has not ended yet may have begun others.
+    """
     client._get_conn = _no_connection  # for what is left of its requests
     client._conns = _Cut(client._conns)
-    if client._sync_task is not None:
-        tasks = [*tasks, client._sync_task]
-        client._sync_task = None
-    left = set(tasks)
+    own = [] if client._sync_task is None else [client._sync_task]
+    client._sync_task = None
+    seen: set[asyncio.Task[Any]] = set()
     for _ in range(CANCELS):
         for connection in client._conns.values():
             _cut(connection)
+        left = {task for task in (*own, *tasks()) if not task.done()}
         if not left:
             break
+        seen |= left
         for task in left:
             task.cancel()  # some go on waiting for others of theirs, which the next one reaches
-        _, left = await asyncio.wait(left, timeout=STOP_TIMEOUT / CANCELS)
-    for task in tasks:
+        await asyncio.wait(left, timeout=STOP_TIMEOUT / CANCELS)
+    for task in seen.union(own, tasks()):
         if task.done() and not task.cancelled():
             task.exception()  # nobody else asks for it
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import product
 from typing import Any
 from urllib.parse import quote
 
@@ -286,6 +287,33 @@ async def test_a_live_subscription_drains_while_its_consumer_is_made_anew(
         assert subscription.closed
 
 
+async def test_a_consumer_that_is_ended_at_whatever_moment_leaves_no_task_behind(kafka_url: str, subject: str) -> None:
+    async with KafkaBroker(kafka_url) as broker:
+        await (await broker.subscribe(subject, lambda _: None)).close()
+        places = [TopicPartition(subject, 0)]
+        for moment, cancelled in product(range(8), (1, 2, 3, 5, 8)):
+            before = asyncio.all_tasks()
+            consumer = driver.make_consumer(broker.settings, None)
+            await consumer.start()
+            consumer.assign(places)
+            await consumer.end_offsets(places)
+            consumer.assign(places)  # its fetcher lets go of what it did for the first
+            consumer.seek(places[0], 0)
+            await turns(moment)
+            stopping = asyncio.create_task(ending.stop_consumer(consumer))
+            await turns(cancelled)
+            stopping.cancel()
+            await asyncio.wait([stopping])
+            await turns(10)
+            assert asyncio.all_tasks() <= before
+
+
+async def turns(count: int) -> None:
+    """Let the event loop run so many times."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 async def test_a_subscription_that_is_made_while_its_broker_closes_is_closed_with_it(
     kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -548,7 +576,7 @@ async def test_a_member_that_dies_before_its_first_commit_keeps_the_place_of_its
     async with KafkaBroker(kafka_url) as broker:
         await broker.publish(Message(subject, b"before"))
         subscription = await broker.subscribe(subject, lambda _: None, queue=f"{subject}.q", durable=Durable())
-        await ending._abandon(subscription._member._consumer._client, [])  # type: ignore[union-attr]  as if it had died
+        await ending._abandon(subscription._member._consumer._client, list)  # type: ignore[union-attr]  as if it had died
         async with KafkaBroker(kafka_url) as publisher:
             await publisher.publish(Message(subject, b"after"))
     worker = Worker(kafka_url, subject)
