@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from nats import errors
@@ -72,6 +73,13 @@ class Driver(Client):
         queue = self._flush_queue
         if queue is not None and queue.empty() and self.is_connected:
             queue.put_nowait(asyncio.Future())
+
+    def send_now(self) -> None:
+        """Let go out at once what would at the end of this turn of the loop, in which there may be much to do yet."""
+        if self._pending_data_size and self._transport is not None and self.is_connected:
+            with suppress(OSError, RuntimeError):  # of a connection that is lost, which the read loop finds, too
+                self._transport.writelines(self._pending)
+                self._pending, self._pending_data_size = [], 0
 
     def withdraw(self, subscription: Subscription) -> None:
         """Unsubscribe; what the server has sent before still arrives."""

@@ -88,7 +88,6 @@ class DurableSubscription:
         self._floor_asked = 0.0
         self._was_lost = False
         self._too_late: list[JetStreamDelivery] = []
-        self._asking: asyncio.Handle | None = None
         self._gathering: asyncio.TimerHandle | None = None
         self._ticking: asyncio.TimerHandle | None = None
 
@@ -172,9 +171,8 @@ class DurableSubscription:
         if self._driver is not None and self._inner is not None:
             self._driver.leave(self._inner)
             self._inner = None
-        for handle in (self._asking, self._gathering):
-            if handle is not None:
-                handle.cancel()
+        if self._gathering is not None:
+            self._gathering.cancel()
         if self.mending is not None:
             self.mending.cancel()
 
@@ -182,7 +180,6 @@ class DurableSubscription:
 
     def _ask(self) -> None:
         """Ask for as many as there is room for, unless enough are on their way."""
-        self._asking = None
         room = self._room()
         if self.ended or self._driver is None or not self._driver.is_connected or room <= 0:
             return
@@ -201,14 +198,17 @@ class DurableSubscription:
         driver.push(Perishable(b"PUB %b %b.%b %d\r\n%b\r\n" % (subject, self._inbox, token, len(body), body)))
 
     def _ask_soon(self) -> None:
-        """Ask once for all that is settled in this turn of the loop, or, where that is little, a little later."""
+        """Ask for what there is room for: at once where that is half of all, so that the server sends while the other
+        half is handled; else, unless there are some on their way, a little later, for more together.
+        """
         room = self._room()
-        if room <= 0 or (self._expected and 2 * room < self._prefetch):
+        if room <= 0:
             return
-        if 4 * room >= self._prefetch:
-            if self._asking is None:
-                self._asking = self._loop.call_soon(self._ask)
-        elif self._gathering is None:
+        if 2 * room >= self._prefetch:
+            self._ask()
+            if self._driver is not None:
+                self._driver.send_now()
+        elif self._expected == 0 and self._gathering is None:
             self._gathering = self._loop.call_later(GATHER, self._ask_gathered)
 
     def _ask_gathered(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import sys
 import time
 from collections import Counter
@@ -942,6 +943,30 @@ async def test_many_that_are_settled_as_they_are_handed_over_come_in_order(until
             await broker.flush()
             async with administrator(server.port) as admin:
                 assert (await admin.consumer_info("EVENTS", "q")).num_ack_pending == 0
+
+
+async def test_the_server_sends_further_events_while_those_before_are_handled(until: Until) -> None:
+    came: list[bytes] = []
+
+    def handle(delivery: Delivery) -> None:
+        at_once(delivery.ack())
+        if delivery.body == b"9":  # the last of those that were asked for at first
+            came.append(next_in(connection, 6))
+
+    with NatsServer(jetstream=True) as server:
+        async with JetStreamBroker(server.jetstream_url) as broker:
+            await broker.publish_many([Message("a", b"%d" % number) for number in range(20)])
+            connection = broker._driver._transport._io_writer.get_extra_info("socket")  # type: ignore[union-attr]
+            await broker.subscribe("a", handle, queue="q", durable=Durable(prefetch=10, start="all"))
+            await until(lambda: came)
+    assert came == [b"HMSG a"]  # and no heartbeat, which comes to an inbox
+
+
+def next_in(connection: Any, size: int) -> bytes:
+    """What is to be read next from a connection, once it is there; it can be read after that as before."""
+    with socket.fromfd(connection.fileno(), connection.family, connection.type) as same:
+        same.settimeout(5)
+        return same.recv(size, socket.MSG_PEEK)
 
 
 async def test_what_was_sent_to_a_lost_connection_is_not_waited_for_until_its_lease_ends(until: Until) -> None:
