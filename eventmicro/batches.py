@@ -38,6 +38,7 @@ class BatchSubscriber(Subscriber):
         self._together = None if self.settles is None else _Together(self.settles)
         self._collected: list[Item] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._awaits_room = False
 
     def receive(self, delivery: Delivery) -> Awaitable[None] | None:
         """What the broker hands the events to."""
@@ -75,11 +76,17 @@ class BatchSubscriber(Subscriber):
         """Handle what was collected; where too much runs already, when there is room."""
         self._stop_waiting()
         room = self.inflight.room()
-        if room is not None:
-            asyncio.ensure_future(room).add_done_callback(lambda _: self._hand_over())
-        elif self._collected:
-            collected, self._collected = self._collected, []
-            self.inflight.start(self._handle_batch(collected))
+        if room is None:
+            if self._collected:
+                collected, self._collected = self._collected, []
+                self.inflight.start(self._handle_batch(collected))
+        elif not self._awaits_room:
+            self._awaits_room = True
+            asyncio.ensure_future(room).add_done_callback(self._room_came)
+
+    def _room_came(self, _: object) -> None:
+        self._awaits_room = False
+        self._hand_over()
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:

@@ -11,7 +11,7 @@ from eventmicro.context import Context
 from eventmicro.errors import UsageError
 from eventmicro.message import Message
 from eventmicro.topic import Pick, Topic
-from eventmicro.wire import CONTENT_TYPE, check_subject, content_type
+from eventmicro.wire import CONTENT_TYPE, check_subject, check_text, content_type
 
 
 class OutgoingCall(Context):
@@ -44,7 +44,8 @@ def address(topic: Topic[Any] | str, event: Any, key: Hashable = None, id: Hasha
     """The message of an event, addressed and not yet encoded.
 
     Raises:
-        UsageError: the topic is none, or has wildcards, or says of a key or an id what this event has not.
+        UsageError: the topic is none, or has wildcards, or says of a key or an id what this event has not; or one of
+            these is no text that can travel.
     """
     name = id
     if isinstance(topic, Topic):
@@ -59,9 +60,9 @@ def address(topic: Topic[Any] | str, event: Any, key: Hashable = None, id: Hasha
         raise UsageError(f"publish to a Topic or a subject, not to a {type(topic).__name__}")
     message = Message(_check_subject(subject))
     if key is not None:
-        message.key = key if type(key) is str else _as_text(key, "key")
+        message.key = check_text(key if type(key) is str else _as_text(key, "key"), "key")
     if name is not None:
-        message.id = name if type(name) is str else _as_text(name, "id")
+        message.id = check_text(name if type(name) is str else _as_text(name, "id"), "id")
     return message
 
 

@@ -37,6 +37,7 @@ MAX_REASON = 500
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def check_name(name: str, what: str) -> str:
@@ -59,9 +60,12 @@ def check_subject(subject: str, *, wildcards: bool = False, option: str = "") ->
         option: the option whose value it is, for errors; default: none, it is a subject as such.
 
     Raises:
-        UsageError: a token is empty, has a space or a control sign, or a wildcard stands where none may.
+        UsageError: a token is empty, has a space, a control sign or half a surrogate pair, or a wildcard stands where
+            none may.
     """
     what = f"{option}={subject!r}" if option else f"subject {subject!r}"
+    if isinstance(subject, str):
+        check_text(subject, what)
     tokens = subject.split(".") if isinstance(subject, str) else [""]
     for position, token in enumerate(tokens):
         if not token or " " in token or _CONTROL.search(token):
@@ -103,7 +107,8 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """A copy of `headers`, for sending.
 
     Raises:
-        UsageError: a name is not a token of printable ASCII, a value is no string or has a line break.
+        UsageError: a name is not a token of printable ASCII, a value is no string, or has a line break or half a
+            surrogate pair.
     """
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
@@ -112,7 +117,20 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
             raise UsageError(f"metadata {name!r} is a {type(value).__name__}: values are strings")
         if "\n" in value or "\r" in value:
             raise UsageError(f"metadata {name!r} has a line break: values are single lines")
+        if not value.isascii():
+            check_text(value, f"metadata {name!r}")
     return dict(headers)
+
+
+def check_text(text: str, what: str) -> str:
+    """Return `text` if it can travel.
+
+    Raises:
+        UsageError: it has half of a surrogate pair, as text has that was read with `errors="surrogateescape"`.
+    """
+    if not text.isascii() and _SURROGATE.search(text) is not None:
+        raise UsageError(f"{what}: half of a surrogate pair cannot be sent: encode the text otherwise first")
+    return text
 
 
 def header(headers: Mapping[str, str] | None, name: str) -> str | None:

@@ -396,6 +396,50 @@ async def test_a_stop_handles_what_was_collected_behind_a_batch_that_runs() -> N
         assert log == ["ack 0", "ack 1"]
 
 
+async def test_a_stop_that_ends_a_batch_and_hands_over_what_waited_behind_it_at_once_leaves_nothing() -> None:
+    gate = asyncio.Event()
+    batches: list[list[int]] = []
+
+    async def see(events: list[int], context: Context) -> None:
+        batches.append(events)
+        await gate.wait()
+
+    log: list[str] = []
+    async with given(see, Batch(2, 1000)) as subscriber:
+        for number in range(4):  # the second batch is full, and waits for room
+            subscriber.receive(Given(number, log))
+        finishing = asyncio.create_task(subscriber.finish())
+        await asyncio.sleep(0)
+        gate.set()
+        await finishing
+        assert batches == [[0, 1], [2, 3]]
+        assert log == ["ack 0", "ack 1", "ack 2", "ack 3"]
+
+
+async def test_events_that_come_while_a_full_batch_waits_for_room_do_not_each_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = asyncio.Event()
+    tried: list[int] = []
+    hand_over = BatchSubscriber._hand_over
+
+    def noted(subscriber: BatchSubscriber) -> None:
+        tried.append(len(subscriber._collected))
+        hand_over(subscriber)
+
+    async def see(events: list[int], context: Context) -> None:
+        await gate.wait()
+
+    async with given(see, Batch(2, 1000)) as subscriber:
+        for number in range(50):
+            subscriber.receive(Given(number, []))
+        monkeypatch.setattr(BatchSubscriber, "_hand_over", noted)
+        gate.set()
+        await subscriber.inflight.finish()
+        await asyncio.sleep(0)
+    assert tried == [48]
+
+
 async def test_what_was_collected_and_not_begun_when_the_time_of_a_stop_is_up_is_given_back() -> None:
     async def see(events: list[int], context: Context) -> None:
         raise AssertionError("it is too late to begin")

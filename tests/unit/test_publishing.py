@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -320,6 +321,15 @@ async def test_a_time_to_wait_that_is_none_is_refused_and_nothing_is_sent(timeou
 
 async def _passes_on(event: Any, context: Any, call_next: Any) -> None:
     await call_next(event, context)
+
+
+@pytest.mark.parametrize("word", ["key", "id"])
+async def test_a_key_or_an_id_that_is_no_text_to_send_is_refused_before_it_reaches_a_broker(word: str) -> None:
+    async with Client("memory://") as client:
+        await client.publish("numbers", 7, **{word: "größe"})
+        with pytest.raises(UsageError, match=f"{word}: half of a surrogate pair"):
+            await client.publish("numbers", 7, **{word: os.fsdecode(b"caf\xe9")})
+        assert client.outgoing.confirmed == 1
 
 
 @pytest.mark.parametrize("middleware", [(), (_passes_on,)], ids=["plain", "middleware"])

@@ -54,6 +54,8 @@ SUBJECTS = [
     ("orders.pl*", False, False),  # a wildcard is a whole token
     ("orders.>>", False, False),
     ("orders.**", False, False),
+    ("orders.größe", True, True),
+    ("orders.\udcff", False, False),  # half of a surrogate pair, which no encoding has
 ]
 
 
@@ -108,6 +110,7 @@ METADATA: list[tuple[dict[Any, Any], str]] = [
     ({"a": None}, "'a' is a NoneType"),
     ({"a": "x\nEvil: y"}, "'a' has a line break"),
     ({"a": "x\r"}, "'a' has a line break"),
+    ({"a": "größe \ud83d"}, "'a': half of a surrogate pair"),
 ]
 
 
