@@ -47,11 +47,7 @@ class Intake:
         if self._pump is not None or self._closed:
             self._keep(delivery)
             return
-        try:
-            room = self._receive(delivery)
-        except Exception:  # it never should; the connection must not die of it
-            log.exception("a consumer of %s raised", delivery.subject)
-            return
+        room = self._hand_over(delivery)
         if room is not None:
             self._pump = asyncio.ensure_future(self._hand_over_waiting(room))
 
@@ -89,21 +85,27 @@ class Intake:
         self._waiting_bytes += size
         self._waiting.append((delivery, size))
 
+    def _hand_over(self, delivery: Delivery) -> Awaitable[None] | None:
+        try:
+            return self._receive(delivery)
+        except Exception:  # it never should; the connection must not die of it
+            log.exception("a consumer of %s raised", delivery.subject)
+            return None
+
     async def _hand_over_waiting(self, room: Awaitable[None] | None) -> None:
         try:
             for number in count(1):
                 if room is not None:
-                    await room
-                    room = None
+                    try:
+                        await room
+                    except Exception:  # it never should; those that wait must not wait for ever
+                        log.exception("a consumer raised when it had room again")
                 elif number % BURST == 0:
                     await asyncio.sleep(0)
                 if not self._waiting:
                     return
                 delivery, size = self._waiting.popleft()
                 self._waiting_bytes -= size
-                try:
-                    room = self._receive(delivery)
-                except Exception:
-                    log.exception("a consumer of %s raised", delivery.subject)
+                room = self._hand_over(delivery)
         finally:
             self._pump = None

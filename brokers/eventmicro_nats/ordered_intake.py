@@ -99,7 +99,10 @@ class OrderedIntake:
         try:
             for number in count(1):
                 if room is not None:
-                    await room
+                    try:
+                        await room
+                    except Exception:  # it never should; those that wait must not wait for ever
+                        log.exception("a consumer raised when it had room again")
                 elif number % BURST == 0:
                     await asyncio.sleep(0)
                 if not self._has_next():
