@@ -73,6 +73,8 @@ class Outgoing:
         self.failed = 0
         self._broker = broker
         self._options = options
+        self._timeout = options.timeout
+        self._waits = options.while_away == "wait"
         self._buffer: deque[Message] = deque()
         self._buffered_bytes = 0
         self._sending: asyncio.Task[None] | None = None
@@ -84,10 +86,10 @@ class Outgoing:
 
     async def publish(self, message: Message, timeout: float | None) -> None:
         """Publish an event; see `Broker.publish` for the errors."""
-        error: Exception | None = self._away()
+        error: Exception | None = None if self._waits else self._away()
         if error is None:
             try:
-                await self._broker.publish(message, timeout=self._options.timeout if timeout is None else timeout)
+                await self._broker.publish(message, timeout=self._timeout if timeout is None else timeout)
                 self.confirmed += 1
                 return
             except TransportError as raised:
@@ -141,7 +143,7 @@ class Outgoing:
 
     def _away(self) -> Disconnected | None:
         """Why an event is not to be sent now."""
-        if self._options.while_away == "wait" or (self._broker.online and not self._buffer):
+        if self._waits or (self._broker.online and not self._buffer):
             return None
         return Disconnected(f"{self._broker.url} is away")
 

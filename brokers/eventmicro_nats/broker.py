@@ -15,13 +15,13 @@ from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, S
 from eventmicro.errors import (
     Disconnected,
     EventMicroError,
-    MessageTooLarge,
     NotAllPublished,
     TransportError,
     Unsupported,
 )
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
+from eventmicro_nats.commands import publish_command
 from eventmicro_nats.connecting import connect
 from eventmicro_nats.driver import Driver
 from eventmicro_nats.errors import plain, translate
@@ -124,8 +124,8 @@ class NatsBroker:
     async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
         driver = self._driver or self._connected_driver()
         if not driver.is_connected or driver.pending_data_size > self.settings.outgoing_bytes:
-            await self._ready_driver(message.subject, timeout)
-        await self.send(message)
+            driver = await self._ready_driver(message.subject, timeout)
+        driver.push(publish_command(message, driver.max_payload))
 
     async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
         end = time.monotonic() + timeout
@@ -140,16 +140,19 @@ class NatsBroker:
 
     async def send(self, message: Message) -> None:
         driver = self._driver or self._connected_driver()
-        if driver.pending_data_size > self.settings.outgoing_bytes and driver.is_connected:
+        command = publish_command(message, driver.max_payload)
+        if not driver.is_connected:
+            self._check_waits(driver, message.subject, len(command))
+        elif driver.pending_data_size > self.settings.outgoing_bytes:
             driver = await self._ready_driver(message.subject, FLUSH_TIMEOUT)
-        headers = message.headers
-        if headers is not None:
-            self._check_size(driver, message, headers)
-        try:
-            await driver.publish(message.subject, message.body, message.reply, headers)
-        except Error as error:
-            about = f"{message.subject}, {len(message.body)} bytes, max_payload {driver.max_payload}"
-            raise translate(error, about) from error
+        driver.push(command)
+
+    def _check_waits(self, driver: Driver, subject: str, size: int) -> None:
+        """Refuse what is sent while the server is away, unless it can wait until that is back."""
+        if driver.is_closed:
+            raise Disconnected(f"{subject}: {self.url} has closed the connection, which is being made anew")
+        if driver.pending_data_size + size > self.settings.outgoing_bytes:
+            raise Disconnected(f"{subject}: {self.url} is away and the outgoing buffer is full")
 
     async def subscribe(
         self, subject: str, receive: Receive, *, queue: str | None = None, durable: Durable | None = None
@@ -225,14 +228,6 @@ class NatsBroker:
         if self._changed.is_set():
             self._changed = asyncio.Event()
         await self._changed.wait()
-
-    def _check_size(self, driver: Driver, message: Message, headers: dict[str, str]) -> None:
-        """nats-py counts the body only, and a server that gets too much closes the connection."""
-        size = len(message.body) + 12 + sum(len(k) + len(v.encode()) + 4 for k, v in headers.items())
-        if size > driver.max_payload:
-            raise MessageTooLarge(
-                f"{message.subject}, {size} bytes with headers: over the server's max_payload of {driver.max_payload}"
-            )
 
     async def _open(self) -> Driver:
         """Make the first connection, with all that lives as long as this broker is connected."""

@@ -6,18 +6,15 @@ import ssl
 
 from nats import errors
 
-from eventmicro.errors import Disconnected, MessageTooLarge, TransportError, UsageError
+from eventmicro.errors import Disconnected, TransportError, UsageError
 
 _TABLE: tuple[tuple[type[Exception], type[Exception], str], ...] = (
-    (errors.MaxPayloadError, MessageTooLarge, "the message is over the server's max_payload"),
-    (errors.OutboundBufferLimitError, Disconnected, "the server is away and the outgoing buffer is full"),
     (errors.ConnectionClosedError, Disconnected, "the connection is closed"),
     (errors.ConnectionDrainingError, Disconnected, "the connection is closing"),
     (errors.ConnectionReconnectingError, Disconnected, "the connection is being re-made"),
     (errors.FlushTimeoutError, Disconnected, "the server did not answer in time"),
     (errors.TimeoutError, Disconnected, "the server did not answer in time"),
     (errors.BadSubjectError, UsageError, "NATS does not take this subject"),
-    (errors.BadHeaderError, UsageError, "NATS does not take this header"),
 )
 
 

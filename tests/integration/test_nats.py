@@ -199,6 +199,9 @@ async def test_a_connection_that_the_server_ends_for_good_is_made_anew(caplog: p
             inbox, _ = await listen(broker, "a")
             server.reload(config.format("new"))  # the server throws the client out, and its next tries
             await until(lambda: "uthori" in caplog.text or "uthent" in caplog.text)
+            await until(lambda: broker._driver is not None and broker._driver.is_closed)
+            with pytest.raises(Disconnected, match="being made anew"):
+                await broker.send(Message("a", b"nowhere"))
             server.reload(config.format("old"))
             await until(lambda: "connected again" in caplog.text)
             await send(broker, "a", 1)
