@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import inf
 from types import UnionType
 from typing import Any
@@ -43,6 +44,17 @@ def check_number(name: str, number: Any, least: float) -> None:
     is_number = isinstance(number, int | float) and not isinstance(number, bool)
     if not is_number or not least <= number < inf:
         raise UsageError(f"{name}={number!r}: write a number, {least:g} or more")
+
+
+def check_several(name: str, values: Any, example: str) -> tuple[Any, ...]:
+    """Return the values of an option that takes several; `example` is one of them.
+
+    Raises:
+        UsageError: it is no list, nor anything else to go through.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise UsageError(f"{name}={values!r}: write a list, {name}=[{example}]")
+    return tuple(values)
 
 
 def check_kind(name: str, value: Any, kind: type | UnionType, example: str) -> None:

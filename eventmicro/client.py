@@ -20,7 +20,7 @@ from eventmicro.context import Context, Side, find_context
 from eventmicro.embedded import find as find_embedded
 from eventmicro.errors import CallTimeout, ServiceError, Unsupported, UsageError
 from eventmicro.message import Message
-from eventmicro.middleware import Middleware, compose
+from eventmicro.middleware import Middleware, check_middleware, compose
 from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE, brokers_with, check_broker, open_broker
 from eventmicro.publishing import Outgoing, Publishing, check_publishing
 from eventmicro.replies import decode_reply, read_reply
@@ -280,7 +280,7 @@ class Client(Messaging):
         check_seconds("timeout", timeout)
         self.timeout = timeout
         self._codecs = Codecs(codecs)
-        middleware = list(middleware)
+        middleware = check_middleware(middleware)
         self._has_middleware = bool(middleware)
         self._call = compose(middleware, Side.CLIENT, self._request)
         self._publish = compose(middleware, Side.PUBLISHER, self._send)

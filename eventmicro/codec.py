@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Encoder = Callable[[Any], bytes]
 """Turns a value into a body. Raises EncodeError where the value is not of the type the encoder was made for."""
@@ -12,6 +12,7 @@ Decoder = Callable[[bytes], Any]
 """Turns a body into a value. Raises DecodeError where it is not one of the type the decoder was made for."""
 
 
+@runtime_checkable
 class Codec(Protocol):
     """One content type. Has no state: one object serves everybody."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, Unpack, get_args, get_origin, overload
 
@@ -11,7 +11,7 @@ from eventmicro.broker import Capabilities
 from eventmicro.checks import check_count, check_seconds
 from eventmicro.depends import name_of
 from eventmicro.errors import SignatureError, UsageError
-from eventmicro.middleware import Middleware
+from eventmicro.middleware import Middleware, check_middleware
 from eventmicro.options import OWN_QUEUE, DeliveryOptions, DeliveryWords, OrderBy
 from eventmicro.signature import MISSING, Signature, read_signature
 from eventmicro.topic import Topic, check_field
@@ -77,7 +77,7 @@ def declare_endpoint(
     name: str | None = None,
     timeout: float | None = None,
     concurrency: int = ENDPOINT_CONCURRENCY,
-    middleware: tuple[Middleware, ...] = (),
+    middleware: Iterable[Middleware] = (),
 ) -> EndpointDeclaration:
     """Check an endpoint's handler and options.
 
@@ -92,7 +92,7 @@ def declare_endpoint(
     if timeout is not None:
         check_seconds("timeout", timeout)
     return EndpointDeclaration(
-        check_name(name or _name(function), "endpoint"), signature, timeout, concurrency, tuple(middleware)
+        check_name(name or _name(function), "endpoint"), signature, timeout, concurrency, check_middleware(middleware)
     )
 
 
@@ -101,7 +101,7 @@ def declare_subscriber(
     topic: Topic[Any] | str,
     function: Callable[..., Any],
     name: str | None = None,
-    middleware: tuple[Middleware, ...] = (),
+    middleware: Iterable[Middleware] = (),
     **words: Unpack[DeliveryWords],
 ) -> SubscriberDeclaration:
     """Check a subscriber's handler and options.
@@ -131,7 +131,7 @@ def declare_subscriber(
     subject = topic.name if isinstance(topic, Topic) else check_subject(topic, wildcards=True)
     if options.dead_letter == subject:
         raise UsageError(f"dead_letter={subject!r} is the subscriber's own subject; write another one")
-    return SubscriberDeclaration(own_name, subject, event, by_key, signature, options, tuple(middleware))
+    return SubscriberDeclaration(own_name, subject, event, by_key, signature, options, check_middleware(middleware))
 
 
 def _options(words: DeliveryWords) -> DeliveryOptions:
@@ -195,7 +195,7 @@ def rpc(
     name: str | None = None,
     timeout: float | None = None,
     concurrency: int = ENDPOINT_CONCURRENCY,
-    middleware: tuple[Middleware, ...] = (),
+    middleware: Iterable[Middleware] = (),
 ) -> Callable[[F], F]: ...
 def rpc(function: F | None = None, **options: Any) -> F | Callable[[F], F]:
     """Mark a method as an endpoint of the service that its object is added to; options as in `Service.rpc`."""
@@ -207,7 +207,7 @@ def subscribe(
     topic: Topic[Any] | str,
     *,
     name: str | None = None,
-    middleware: tuple[Middleware, ...] = (),
+    middleware: Iterable[Middleware] = (),
     **options: Unpack[DeliveryWords],
 ) -> Callable[[F], F]:
     """Mark a method as a subscriber of the service that its object is added to; options as in `Service.subscribe`."""

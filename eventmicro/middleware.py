@@ -17,6 +17,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
+from eventmicro.checks import check_several
 from eventmicro.context import Context, Side
 from eventmicro.errors import UsageError
 
@@ -46,25 +47,28 @@ def sides(*wanted: Side | str) -> Callable[[M], M]:
     return mark
 
 
-def compose(middleware: Iterable[Middleware], side: Side, handler: Handler) -> Handler:
-    """Wrap `handler` into those of the middleware that run on this side. Without any it is the handler itself.
+def check_middleware(middleware: Iterable[Middleware]) -> tuple[Middleware, ...]:
+    """Return the middleware of an option, the outermost first.
 
     Raises:
-        UsageError: one of them does not take message, context and call_next.
+        UsageError: it is no list, or one of them does not take message, context and call_next.
     """
+    several = check_several("middleware", middleware, "log_calls")
+    for one in several:
+        try:
+            inspect.signature(one).bind(None, None, None)
+        except (TypeError, ValueError):
+            name = getattr(one, "__qualname__", repr(one))
+            raise UsageError(f"middleware {name}: write `async def {name}(message, context, call_next)`") from None
+    return several
+
+
+def compose(middleware: Iterable[Middleware], side: Side, handler: Handler) -> Handler:
+    """Wrap `handler` into those of the middleware that run on this side. Without any it is the handler itself."""
     for outer in reversed(list(middleware)):
-        _check(outer)
         if side in getattr(outer, "__eventmicro_sides__", Side):
             handler = _wrap(outer, handler)
     return handler
-
-
-def _check(middleware: Any) -> None:
-    try:
-        inspect.signature(middleware).bind(None, None, None)
-    except (TypeError, ValueError):
-        name = getattr(middleware, "__qualname__", repr(middleware))
-        raise UsageError(f"middleware {name}: write `async def {name}(message, context, call_next)`") from None
 
 
 def _wrap(outer: Middleware, inner: Handler) -> Handler:

@@ -23,8 +23,9 @@ from eventmicro.declare import (
     declare_subscriber,
     marked_methods,
 )
+from eventmicro.depends import name_of
 from eventmicro.errors import UsageError
-from eventmicro.middleware import Middleware
+from eventmicro.middleware import Middleware, check_middleware
 from eventmicro.node import Hook, Node
 from eventmicro.options import DeliveryWords
 from eventmicro.plugins import check_broker
@@ -87,9 +88,8 @@ class Service(Messaging):
         self.rpc_broker = rpc_broker
         self.endpoints: dict[str, EndpointDeclaration] = {}
         self.subscribers: dict[str, SubscriberDeclaration] = {}
-        self._middleware = tuple(middleware)
-        self._own_codecs = tuple(codecs)
-        self._codecs = Codecs(self._own_codecs)
+        self._middleware = check_middleware(middleware)
+        self._codecs = Codecs(codecs)
         self._lifespan = _as_context_manager(lifespan)
         self._timeout = timeout
         self._publishing = publishing
@@ -169,7 +169,7 @@ class Service(Messaging):
             raise UsageError("a subscriber names its topic: write @service.subscribe(TOPIC) or ('orders.placed')")
 
         def declare(function: F) -> F:
-            subscriber = declare_subscriber(self.name, topic, function, name, tuple(middleware), **options)
+            subscriber = declare_subscriber(self.name, topic, function, name, middleware, **options)
             self._check_new(subscriber.name)
             self._check_type(subscriber.event, f"subscriber {subscriber.name}")
             self.subscribers[subscriber.name] = subscriber
@@ -249,7 +249,7 @@ class Service(Messaging):
                 self.broker or broker,
                 rpc_broker=self.rpc_broker,
                 middleware=self._middleware,
-                codecs=self._own_codecs,
+                codecs=self._codecs.own,
                 timeout=self._timeout,
                 publishing=self._publishing,
             )
@@ -347,5 +347,13 @@ class Service(Messaging):
 
 
 def _as_context_manager(lifespan: Lifespan | None) -> Any:
-    """The lifespan, with the `@asynccontextmanager` that its author may have left out."""
-    return asynccontextmanager(lifespan) if inspect.isasyncgenfunction(lifespan) else lifespan
+    """The lifespan, with the `@asynccontextmanager` that its author may have left out.
+
+    Raises:
+        UsageError: it is no function, or one that does not yield.
+    """
+    if inspect.isasyncgenfunction(lifespan):
+        return asynccontextmanager(lifespan)
+    if lifespan is not None and (not callable(lifespan) or inspect.iscoroutinefunction(lifespan)):
+        raise UsageError(f"lifespan={name_of(lifespan)}: write an `async def` that yields once, between start and stop")
+    return lifespan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from eventmicro.checks import check_several
 from eventmicro.codec import Codec, Decoder, Encoder
 from eventmicro.codecs.json import JsonCodec
 from eventmicro.codecs.protobuf import ProtobufCodec, ProtobufJsonCodec
@@ -64,10 +65,21 @@ class Body:
 
 
 class Codecs:
-    """The codecs of one service or client: the first that handles a type gives it its own content type."""
+    """The codecs of one service or client: the first that handles a type gives it its own content type.
+
+    Args:
+        own: codecs that are asked before the ready-made ones.
+
+    Raises:
+        UsageError: that is no list, or one of them is none.
+    """
 
     def __init__(self, own: Iterable[Codec] = ()) -> None:
-        self._codecs = (*own, *READY_MADE)
+        self.own: tuple[Codec, ...] = check_several("codecs", own, "YamlCodec()")
+        for codec in self.own:
+            if not isinstance(codec, Codec) or isinstance(codec, type):
+                raise UsageError(f"{codec!r} is no codec: write an object with content_type, handles, encoder, decoder")
+        self._codecs = (*self.own, *READY_MADE)
         self._bodies: dict[Any, Body] = {}
 
     def body(self, kind: Any) -> Body:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from eventmicro import Batch, Client, Context, Depends, MemoryBroker, Service, Topic, rpc, subscribe
 from eventmicro.broker import Capabilities
+from eventmicro.codecs.json import JsonCodec
 from eventmicro.errors import Disconnected, SignatureError, Unavailable, Unsupported, UsageError
 from eventmicro.message import Message
 
@@ -360,6 +361,53 @@ async def test_before_the_start_there_is_nothing_to_publish_or_call_over() -> No
     for use in uses:
         with pytest.raises(UsageError, match="service 'numbers' is not started, so it has no connection"):
             await use()
+
+
+async def no_lifespan() -> None: ...
+
+
+async def no_middleware(message: Any) -> None: ...
+
+
+class NoCodec:
+    content_type = "x/y"
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "words"),
+    [
+        ("middleware", 5, r"middleware=5: write a list, middleware=\[log_calls\]"),
+        ("middleware", no_middleware, r"middleware=<function no_middleware .*: write a list"),
+        (
+            "middleware",
+            [no_middleware],
+            r"middleware no_middleware: write `async def no_middleware\(",
+        ),
+        ("middleware", [5], r"middleware 5: write `async def"),
+        ("codecs", 5, r"codecs=5: write a list, codecs=\[YamlCodec\(\)\]"),
+        ("codecs", [NoCodec()], r"NoCodec.* is no codec: write an object with content_type, handles, encoder, decoder"),
+        ("codecs", [JsonCodec], r"JsonCodec'> is no codec: write an object"),
+        ("lifespan", 5, "lifespan=5: write an `async def` that yields once"),
+        ("lifespan", no_lifespan, "lifespan=no_lifespan: write an `async def` that yields once"),
+    ],
+)
+def test_what_a_service_cannot_be_made_of_is_refused_when_it_is_made(word: str, value: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Service("numbers", **{word: value})
+    if word != "lifespan":
+        with pytest.raises(UsageError, match=words):
+            Client("memory://", **{word: value})
+
+
+def test_the_middleware_of_a_handler_is_refused_when_it_is_declared() -> None:
+    service = Service("numbers")
+
+    async def handle(number: int) -> None: ...
+
+    with pytest.raises(UsageError, match="middleware=5: write a list"):
+        service.subscribe("numbers", middleware=5)(handle)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="middleware no_middleware: write"):
+        service.rpc(middleware=[no_middleware])(handle)  # type: ignore[list-item]
 
 
 async def test_hooks_and_the_lifespan_may_publish_and_call() -> None:
