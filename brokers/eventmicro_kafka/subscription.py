@@ -94,9 +94,11 @@ class KafkaSubscription:
         member, pump, *_ = self._tasks
         for task in (member, pump):
             task.cancel()
-        await asyncio.wait([member, pump])
-        if self._tasks:  # else it was closed meanwhile
-            self._leaving = asyncio.create_task(self._leave(), name=f"eventmicro kafka {self._queue} leave")
+        try:
+            await asyncio.wait([member, pump])
+        finally:  # also where this is cancelled: a member that stays has partitions that nobody reads
+            if self._tasks:  # else it was closed meanwhile
+                self._leaving = asyncio.create_task(self._leave(), name=f"eventmicro kafka {self._queue} leave")
 
     async def close(self) -> None:
         """Commit what is finished and leave the group, within bounds; the rest is delivered again elsewhere."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from eventmicro.conformance.bench import Bench, raises, stuck, until
+from eventmicro.conformance.bench import Bench, numbered, raises, stuck, until
 from eventmicro.conformance.case import case
 from eventmicro.errors import Disconnected
 from eventmicro.message import Delivery, Message
@@ -125,4 +125,24 @@ async def a_drain_that_is_cancelled_leaves_the_broker_usable(bench: Bench) -> No
     assert subscription.ended
     await bench.publish([b"after"])
     await until(lambda: b"after" in other.bodies)
+    assert len(taken) == 1
+
+
+@case("durable")
+async def a_durable_drain_that_is_cancelled_leaves_its_events_to_the_others(bench: Bench) -> None:
+    """It is cancelled as soon as it has begun, as by a service that gives its stop no time at all."""
+    taken: list[Delivery] = []
+    leaving = await bench.work(receive=stuck(taken))
+    sent = numbered(20)
+    # many keys: where partitions are given to instances, some are with the one that leaves
+    await (await bench.publisher()).publish_many([Message(bench.subject, body, key=body.decode()) for body in sent])
+    await until(lambda: taken)
+    draining = bench.start(leaving.subscription.drain())
+    await asyncio.sleep(0)
+    draining.cancel()
+    await asyncio.wait([draining])
+    assert leaving.subscription.ended
+    await taken[0].ack()
+    others = await bench.work()
+    await bench.all_arrive([body for body in sent if body != taken[0].body], others)
     assert len(taken) == 1
