@@ -141,7 +141,7 @@ class SafetyNet:
             DEAD_QUEUE: self._name,
         }
         body = base64.b64decode(stored.get("data") or "")
-        name = f"{self._queue.consumer}-{event.sequence}"
+        name = f"{self._queue.consumer}-{event.sequence}-{stored['time']}"  # as another stream may have this sequence
         await self._publish(Message(self._dead_letter, body, headers, id=name))
         log.warning("queue %s: event %d went to %s: %s", self._name, event.sequence, self._dead_letter, event.reason)
 

@@ -220,7 +220,7 @@ class NatsBroker:
             if driver.is_connected:
                 why = f"{self.url} takes nothing and the outgoing buffer is full"
             else:
-                why = f"{self.url} was away for {max(timeout, 0):g} s"
+                why = f"{self.url} was away for {max(timeout, 0):.3g} s"
             raise Disconnected(f"{subject}: {why}") from None
 
     async def _change(self) -> None:

@@ -41,7 +41,7 @@ class JetStreamDelivery(Delivery):
         headers: dict[str, str] | None,
         attempt: int,
     ) -> None:
-        Delivery.__init__(self, subject, body, headers, "", attempt, None, str(sequence))
+        Delivery.__init__(self, subject, body, headers, "", attempt, None, f"{sequence}-{stored.decode()}")
         self.sequence = sequence
         self.stored = stored
         self.settle_at = settle_at

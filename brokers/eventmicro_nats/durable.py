@@ -108,7 +108,8 @@ class DurableSubscription:
         """Ask for events on a new inbox, so that nothing of an earlier request comes any more."""
         if self._driver is driver and self._inner is not None:
             driver.leave(self._inner)
-        self._driver, self._expected, self._heard = driver, 0, self._loop.time()
+        self._driver, self._expected = driver, 0
+        self._heard = self._floor_asked = self._loop.time()
         self._say_acks_again(driver)
         self._extend_leases(driver, 0.0)
         if self.ended:
@@ -179,13 +180,16 @@ class DurableSubscription:
     # -- asking ------------------------------------------------------------------------------------------------
 
     def _ask(self) -> None:
-        """Ask for as many as there is room for, unless enough are on their way."""
+        """Ask for as many as there is room for, unless enough are on their way; at once, though there is much to do
+        yet in this turn of the loop.
+        """
         room = self._room()
         if self.ended or self._driver is None or not self._driver.is_connected or room <= 0:
             return
         if self._expected == 0 or 2 * room >= self._prefetch:
             self._expected += room
             self._request(self._driver, room)
+            self._driver.send_now()
 
     def _room(self) -> int:
         return self._prefetch - len(self.unsettled) - self._expected
@@ -206,8 +210,6 @@ class DurableSubscription:
             return
         if 2 * room >= self._prefetch:
             self._ask()
-            if self._driver is not None:
-                self._driver.send_now()
         elif self._expected == 0 and self._gathering is None:
             self._gathering = self._loop.call_later(GATHER, self._ask_gathered)
 

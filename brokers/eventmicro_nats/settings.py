@@ -94,7 +94,7 @@ class JetStreamSettings(NatsSettings):
     storage: str = "file"
     """Where that stream keeps its events, if it is made from here: `file` or `memory`."""
     replicas: int = 1
-    """On how many servers of a cluster it keeps them: 1, 3 or 5."""
+    """On how many servers of a cluster it keeps them, 1 to 5: with 3 one may fail, with 5 two."""
     max_age: float = 0.0
     """For how long it keeps an event, settled or not; 0: for ever."""
     max_bytes: int = -1
@@ -109,6 +109,8 @@ class JetStreamSettings(NatsSettings):
         NatsSettings.__post_init__(self)
         check_choice("declare", self.declare, ("true", "check", "false"))
         check_choice("storage", self.storage, ("file", "memory"))
+        if not 1 <= self.replicas <= 5:
+            raise UsageError(f"replicas={self.replicas}: write 1 to 5, which are servers of one cluster")
         if _match_stream(self.stream) is None:
             raise UsageError(f"stream={self.stream!r}: write letters, digits, '_' and '-' only")
         if self.ack_wait < 0.2:

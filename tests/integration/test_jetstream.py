@@ -945,6 +945,69 @@ async def test_many_that_are_settled_as_they_are_handed_over_come_in_order(until
                 assert (await admin.consumer_info("EVENTS", "q")).num_ack_pending == 0
 
 
+async def test_what_comes_while_a_subscription_drains_goes_to_others_at_once(until: Until) -> None:
+    count = 3000
+    got: set[bytes] = set()
+
+    def take(delivery: Delivery) -> None:
+        got.add(delivery.body)
+        at_once(delivery.ack())
+
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as one, jetstream(server) as other:
+            await one.publish_many([Message("a", b"%d" % number) for number in range(count)])
+            for _ in range(10):
+                subscription = await one.subscribe("a", take, queue="q", durable=Durable(start="all", prefetch=200))
+                await subscription.drain()
+            assert len(got) < count
+            await other.subscribe("a", take, queue="q", durable=Durable(prefetch=200))
+            await until(lambda: len(got) == count)
+
+
+async def test_a_request_for_events_that_is_lost_is_made_again(monkeypatch: pytest.MonkeyPatch, until: Until) -> None:
+    monkeypatch.setattr("eventmicro_nats.durable.HEARTBEAT", 0.05)
+    monkeypatch.setattr("eventmicro_nats.durable.SILENCE", 0.1)
+    lost: list[bytes] = []
+    push = Driver.push
+
+    def lose_first(driver: Driver, command: bytes) -> None:
+        if b".MSG.NEXT." in command and not lost:
+            lost.append(command)
+        else:
+            push(driver, command)
+
+    monkeypatch.setattr(Driver, "push", lose_first)
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker:
+            worker = await work(broker, "a")
+            await broker.publish(Message("a", b"1"))
+            await until(lambda: worker.bodies == [b"1"])
+    assert lost
+
+
+async def test_what_is_held_is_kept_before_more_is_asked_for_on_a_new_connection(
+    monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    pushed: list[bytes] = []
+    push = Driver.push
+
+    def note(driver: Driver, command: bytes) -> None:
+        pushed.append(command)
+        push(driver, command)
+
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker:
+            worker = await work(broker, "a", settle=False)
+            await broker.publish(Message("a", b"1"))
+            await until(lambda: worker.deliveries)
+            monkeypatch.setattr(Driver, "push", note)
+            server.kill()
+            await until(lambda: not broker.online)
+            server.start()
+            await until(lambda: any(b".MSG.NEXT." in command for command in pushed))
+            assert b"+WPI" in pushed[0]
+
+
 async def test_the_server_sends_further_events_while_those_before_are_handled(until: Until) -> None:
     came: list[bytes] = []
 
@@ -1037,6 +1100,43 @@ async def test_a_server_that_is_away_is_not_told_that_one_is_alive(until: Until)
             await asyncio.sleep(0.5)
             assert broker._driver.pending_data_size <= waiting
             server.start()
+
+
+async def test_events_of_two_streams_are_two_dead_letters_though_their_sequences_are_equal(until: Until) -> None:
+    letters = Worker()
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker, administrator(server.port) as admin:
+            for kind in ("orders", "users"):
+                await admin.add_stream(name=kind, subjects=[f"{kind}.*"])
+            await broker.subscribe("dead.audit", letters, queue="letters", durable=Durable())
+            services = [Service("orders", broker=broker), Service("users", broker=broker)]
+            for service in services:
+                service.subscribe(f"{service.name}.made", queue="audit", durable=True)(reject)
+                await service.start()
+            for service in services:
+                await broker.publish(Message(f"{service.name}.made", b"1"))
+            await until(lambda: len(letters.deliveries) == 2)
+            for service in services:
+                await service.stop()
+
+
+async def test_events_of_a_stream_that_was_made_anew_are_dead_letters_of_their_own(until: Until) -> None:
+    letters = Worker()
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker, administrator(server.port) as admin:
+            await broker.subscribe("dead.audit", letters, queue="letters", durable=Durable())
+            for turn in (1, 2):
+                await admin.add_stream(name="orders", subjects=["orders.*"])
+                service = Service("orders", broker=broker)
+                service.subscribe("orders.made", queue="audit", durable=True)(reject)
+                async with service:
+                    await broker.publish(Message("orders.made", b"1"))
+                    await until(lambda turn=turn: len(letters.deliveries) == turn)
+                await admin.delete_stream("orders")
+
+
+async def reject(number: int) -> None:
+    raise Reject("never")
 
 
 async def test_a_dead_letter_is_stored_whatever_its_event_was_published_under(until: Until) -> None:

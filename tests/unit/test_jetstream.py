@@ -37,6 +37,8 @@ def test_a_url_says_the_settings_of_nats_and_of_jetstream() -> None:
     [
         ("declare=maybe", "declare='maybe': there are true, check, false"),
         ("storage=tape", "storage='tape': there are file, memory"),
+        ("replicas=0", "replicas=0: write 1 to 5"),
+        ("replicas=7", "replicas=7: write 1 to 5"),
         ("stream=a.b", "stream='a.b': write letters"),
         ("ack_wait=0", "ack_wait=0: at least 0.2 s"),
         ("replica=3", "nothing is called 'replica'; there are .*replicas"),
