@@ -124,7 +124,12 @@ class Subscriber:
             is_acked = self.settling.ack == "before"
             return await self.settle(delivery, self.settling.failed(delivery, error), is_acked=is_acked)
         if not isinstance(error, asyncio.CancelledError):
-            log.error("%s: event on %s failed when it was settled", self.name, delivery.subject, exc_info=error)
+            log.error(
+                "%s: event on %s failed after its handler had settled it, which stands",
+                self.name,
+                delivery.subject,
+                exc_info=error,
+            )
         return None
 
     async def settle(

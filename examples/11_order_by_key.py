@@ -17,7 +17,7 @@ class Step(BaseModel):
     what: str
 
 
-STEPS = Topic("orders.steps", Step, key="order")  # the key: Kafka keeps the events of one order in one partition
+STEPS = Topic("tracker.steps", Step, key="order")  # the key: Kafka keeps the events of one order in one partition
 
 service = Service("tracker", broker=BROKER)
 seen: dict[str, list[str]] = {}

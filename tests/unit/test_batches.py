@@ -221,7 +221,7 @@ async def test_an_error_after_a_batch_was_settled_is_said(
 
     async with running(settle) as seen:
         await seen.publish(*range(count))
-        await until(lambda: "failed when it was settled" in caplog.text)
+        await until(lambda: "failed after its handler had settled it" in caplog.text)
     assert seen.batches == [list(range(count))]
     assert "after it was settled" in caplog.text
 

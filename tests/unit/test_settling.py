@@ -411,7 +411,7 @@ async def test_what_a_handler_settles_itself_is_settled_once_and_an_error_after_
 
     async with service, MemoryBroker() as broker:
         await broker.publish(Message("numbers", b"1"))
-        await until(lambda: "failed when it was settled" in caplog.text)
+        await until(lambda: "failed after its handler had settled it" in caplog.text)
         await broker.publish(Message("numbers", b"2"))
         await until(lambda: attempts.count(1) == 2 and (first != "nack" or attempts.count(2) == 2))
     assert attempts.count(2) == (2 if first == "nack" else 0)
