@@ -36,7 +36,8 @@ class LiveSubscription:
     """A queue that goes with its last consumer.
 
     Where it is slow its events wait in the server, up to `pending_messages` of the settings; then the server drops the
-    oldest, which it tells nobody: `dropped` counts only what connections that were lost have left here.
+    oldest, which it tells nobody: `dropped` counts only those that had come here. What was on its way here when the
+    connection was lost is gone, too.
     """
 
     def __init__(self, subject: str, queue: str | None, receive: Receive, link: Link, declarer: Declarer) -> None:
@@ -74,8 +75,14 @@ class LiveSubscription:
     async def close(self) -> None:
         """End it; what was not handed over is gone."""
         self.ended = True
-        self._intake.close()
-        await self._consumer.close()
+        self._intake.hold()
+        try:
+            await self._consumer.close()
+        finally:
+            if left := len(self._intake.take_back()):
+                self.dropped += left
+                log.warning("subscription to %s is closed: %d events still waited and are dropped", self.subject, left)
+            self._intake.close()
         self.closed = True
 
     async def _prepare(self, channel: Channel) -> str:
@@ -84,7 +91,7 @@ class LiveSubscription:
     def _take(self, frame: Basic.Deliver, properties: Properties, body: bytes) -> None:
         delivery = LiveDelivery(frame.routing_key or "", body, read_headers(properties))
         delivery.tag = frame.delivery_tag or 0
-        if frame.redelivered:  # another member may have begun with it
+        if frame.redelivered:  # a member, maybe this one, has begun with it or keeps it
             self._ack(delivery)
         else:
             self._intake.take(delivery)
@@ -96,10 +103,10 @@ class LiveSubscription:
             channel.link.send(ack_frame(channel.number, delivery.tag))
 
     def _forget(self) -> None:
-        """The channel has ended. Events of a shared queue went back into it, the others are only here."""
+        """The channel has ended. What waits is to be handed over here or nowhere: a shared queue has it back, but
+        there it counts as delivered, so that no member takes it.
+        """
         waiting = self._intake.take_back()
-        if self.queue is not None:
-            return
         if (too_many := len(waiting) - PREFETCH) > 0:
             self.dropped += too_many
             log.warning("subscription to %s is too slow: %d events dropped", self.subject, too_many)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from eventmicro_rabbitmq import RabbitBroker, channel, consumer, durable, live, publisher
 from eventmicro_rabbitmq.connection import Connection
-from eventmicro_rabbitmq.frames import Properties, publish_frames
+from eventmicro_rabbitmq.frames import Properties, ack_frame, publish_frames
 from eventmicro_rabbitmq.incoming import RabbitDelivery, read_event
 from pamqp import commands
 from pamqp.base import Frame
@@ -598,7 +598,14 @@ async def test_what_was_taken_back_is_neither_copied_nor_waited_for(url: str, su
 async def test_what_a_slow_subscription_holds_over_lost_connections_is_bounded(
     url: str, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    acked: list[int] = []
+
+    def ack(channel: int, tag: int) -> bytes:
+        acked.append(tag)
+        return ack_frame(channel, tag)
+
     monkeypatch.setattr(live, "PREFETCH", 3)
+    monkeypatch.setattr(live, "ack_frame", ack)
     slow = Slow()
     port = urlsplit(url).port or 0
     async with (
@@ -622,6 +629,65 @@ async def test_what_a_slow_subscription_holds_over_lost_connections_is_bounded(
         slow.rooms[-1].set_result(None)
         await subscription.drain()
     assert slow.bodies == [b"0.0", b"2.0", b"2.1", b"2.2"]
+    assert len(acked) == 1, "the others are not known by their numbers any more"
+
+
+async def test_what_waits_in_a_member_that_loses_its_connection_is_handed_over_once(
+    url: str, subject: str, until: Until
+) -> None:
+    """The queue has it back, but no other member can tell whether it was begun."""
+    slow, other = Slow(), Slow()
+    port = urlsplit(url).port or 0
+    async with (
+        FaultProxy(port) as proxy,
+        RabbitBroker(url) as publisher,
+        RabbitBroker(url.replace(f":{port}", f":{proxy.port}")) as broker,
+    ):
+        subscription = await broker.subscribe(subject, slow, queue="q")
+        assert isinstance(subscription, live.LiveSubscription)
+        await publisher.publish_many([Message(subject, b"%d" % number) for number in range(4)])
+        await until(lambda: len(subscription._intake) == 3)
+        await publisher.subscribe(subject, other, queue="q")
+        proxy.cut()
+        await until(lambda: not broker.online)
+        await until(lambda: broker.online)
+        await broker.flush()
+        await publisher.flush()
+        for count in range(1, 4):
+            slow.rooms[-1].set_result(None)
+            await until(lambda: len(slow.got) == count + 1)  # noqa: B023
+        slow.rooms[-1].set_result(None)
+        assert (slow.bodies, other.bodies) == ([b"0", b"1", b"2", b"3"], [])
+        assert subscription.dropped == 0
+
+
+@pytest.mark.parametrize("queue", [None, "q"])
+async def test_what_waits_when_a_subscription_is_closed_is_counted_and_said(
+    url: str,
+    subject: str,
+    queue: str | None,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    slow = Slow()
+    async with RabbitBroker(url) as broker:
+        subscription = await broker.subscribe(subject, slow, queue=queue)
+        assert isinstance(subscription, live.LiveSubscription)
+        await broker.publish_many([Message(subject)] * 3)
+        await until(lambda: len(subscription._intake) == 2)
+        end_consumer = subscription._consumer.close
+
+        async def end_consumer_when_another_came() -> None:
+            await broker.publish(Message(subject))
+            await until(lambda: len(subscription._intake) == 3)
+            await end_consumer()
+
+        monkeypatch.setattr(subscription._consumer, "close", end_consumer_when_another_came)
+        await subscription.close()
+        monkeypatch.undo()
+    assert (len(slow.got), subscription.dropped) == (1, 3)
+    assert caplog.text.count("3 events still waited") == caplog.text.count("dropped") == 1
 
 
 async def test_members_share_what_a_wildcard_brings(url: str, subject: str, until: Until) -> None:
