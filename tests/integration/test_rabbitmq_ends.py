@@ -20,7 +20,7 @@ from pamqp.base import Frame
 from pamqp.commands import Basic, Queue
 
 from eventmicro.broker import Durable
-from eventmicro.errors import Disconnected, NotAllPublished
+from eventmicro.errors import Disconnected, NotAllPublished, Unconfirmed
 from eventmicro.message import Delivery, Message
 from tests.servers import FaultProxy
 
@@ -304,6 +304,29 @@ async def test_what_was_sent_on_a_channel_is_on_its_way_when_its_end_is_told(url
         opened.end(ConnectionError("ended"))
         assert not connection._outgoing
         await channel.close_channel(opened)
+
+
+async def test_what_was_on_its_way_when_its_channel_ended_is_said_to_be_unconfirmed(
+    url: str, subject: str, until: Until
+) -> None:
+    """On the next channel another message has its number, whose confirm is not its own."""
+    async with FrameProxy(url) as proxy, RabbitBroker(proxy.url) as broker:
+        await broker.publish(Message(subject))
+        proxy.holds = {Basic.Ack}
+        earlier = [asyncio.ensure_future(broker.publish(Message(subject))) for _ in range(2)]
+        await until(lambda: proxy.held)
+        publishing = broker._connected_publisher()
+        ending = publishing._channel
+        assert ending is not None
+        assert len(publishing) == 2
+        ending.end(ConnectionError("ended"))
+        assert len(publishing) == 0
+        proxy.let_go()
+        await broker.publish(Message(subject))
+        assert [message.done() for message in earlier] == [True, True]
+        for message in earlier:
+            with pytest.raises(Unconfirmed, match="ended"):
+                await message
 
 
 # -- drains ----------------------------------------------------------------------------------------------------------
@@ -592,6 +615,27 @@ async def test_what_was_taken_back_is_neither_copied_nor_waited_for(url: str, su
         assert waiting.cancelled()
 
 
+async def test_what_was_to_be_settled_on_a_channel_that_has_ended_settles_nothing_on_the_next(
+    url: str, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There other events have the numbers."""
+    monkeypatch.setattr(durable, "NACK_AFTER", 3600)  # the nacks are sent by hand, below
+    got: list[Delivery] = []
+    async with kept_events(url, subject, 2), RabbitBroker(url) as broker:
+        subscription = await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        assert isinstance(subscription, durable.DurableSubscription)
+        await until(lambda: len(got) == 2)
+        await got[0].ack()
+        await got[1].nack()
+        ending = subscription._consumer.channel
+        assert ending is not None
+        ending.end(ConnectionError("ended"))
+        assert not subscription._acked
+        await until(lambda: len(got) == 4)
+        subscription._send_nacks()
+        assert list(subscription._unsettled.values()) == got[2:]
+
+
 # -- subscriptions that are not durable ------------------------------------------------------------------------------
 
 
@@ -688,6 +732,25 @@ async def test_what_waits_when_a_subscription_is_closed_is_counted_and_said(
         monkeypatch.undo()
     assert (len(slow.got), subscription.dropped) == (1, 3)
     assert caplog.text.count("3 events still waited") == caplog.text.count("dropped") == 1
+
+
+async def test_a_member_that_closes_when_its_consumer_has_just_ended_takes_no_more_of_the_others(
+    url: str, subject: str, until: Until
+) -> None:
+    """RabbitMQ would go on to send it every other event."""
+    got: list[bytes] = []
+    async with RabbitBroker(url) as other, RabbitBroker(url) as broker:
+        subscription = await broker.subscribe(subject, lambda _: None, queue="q")
+        assert isinstance(subscription, live.LiveSubscription)
+        await other.subscribe(subject, lambda d: got.append(d.body), queue="q")
+        ending = subscription._consumer.channel
+        assert ending is not None
+        ending.end(ConnectionError("ended"))
+        await subscription.close()
+        bodies = [b"%d" % number for number in range(4)]
+        await other.publish_many([Message(subject, body) for body in bodies])
+        await until(lambda: len(got) == 4)
+    assert got == bodies
 
 
 async def test_members_share_what_a_wildcard_brings(url: str, subject: str, until: Until) -> None:
