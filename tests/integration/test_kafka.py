@@ -970,6 +970,25 @@ async def test_a_message_over_the_topics_own_limit_fails_alone(kafka_url: str, s
     assert stored[10] == sum(outcome is None for outcome in outcomes)
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["publish", "publish_many"])
+async def test_what_comes_after_a_message_that_the_broker_has_refused_is_stored(
+    many: bool, kafka_url: str, subject: str
+) -> None:
+    """By a new producer: the one before has counted the message, and the broker has not."""
+    await make_topic(kafka_url, subject, {"max.message.bytes": "1000"})
+    async with KafkaBroker(kafka_url) as broker:
+
+        async def publish(body: bytes) -> None:
+            message = Message(subject, body, key="key")  # all to one partition, as each counts by itself
+            await (broker.publish_many([message]) if many else broker.publish(message))
+
+        await publish(b"before")
+        with pytest.raises(NotAllPublished if many else MessageTooLarge):
+            await publish(b"x" * 5000)
+        await publish(b"after")
+    assert await read_topic(kafka_url, subject) == [b"before", b"after"]
+
+
 async def test_what_has_no_key_goes_to_all_partitions_a_burst_to_one(kafka_url: str, subject: str) -> None:
     async with KafkaBroker(f"{kafka_url}?partitions=3") as broker:
         await broker.publish(Message(subject, b"first"))

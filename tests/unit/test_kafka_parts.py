@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +25,15 @@ from eventmicro_kafka.records import delivery_headers, to_record
 from eventmicro_kafka.retry import Waiting, read_copy, retry_copy
 from eventmicro_kafka.topics import check_topic
 
-from eventmicro.errors import MessageTooLarge, NotStored, Unconfirmed, Unsupported, UsageError
+from eventmicro.errors import (
+    Disconnected,
+    MessageTooLarge,
+    NotAllPublished,
+    NotStored,
+    Unconfirmed,
+    Unsupported,
+    UsageError,
+)
 from eventmicro.message import Delivery, Message
 
 
@@ -111,6 +119,21 @@ async def test_only_the_first_settlement_counts() -> None:
     assert holder.held == 0
 
 
+async def test_a_late_settlement_of_a_delivery_that_has_come_again_does_nothing() -> None:
+    holder = Holder()
+    lane = make_lane(holder)
+    first = take(lane, 0)
+    await first.nack()
+    second = first.repeated()
+    lane.hand_over(second)
+    await first.ack()
+    await first.nack(1.0)
+    assert (holder.held, holder.repeated) == (1, [(first, 0.0)])
+    assert lane.progress() == (0, "em1:1:0"), "nobody has finished it"
+    await second.ack()
+    assert (holder.held, lane.progress()) == (0, (1, ""))
+
+
 async def test_what_was_settled_by_chance_in_any_order_is_not_repeated_and_the_rest_is() -> None:
     chance = random.Random(7)
     lane = make_lane()
@@ -183,6 +206,34 @@ async def test_a_copy_is_given_to_the_producer_once_however_long_the_broker_is_a
     await subject.finish()
     running.cancel()
     assert timeouts[0] > 3600
+
+
+@pytest.mark.parametrize("passes", [Disconnected("away"), Unconfirmed("late")])
+async def test_copies_that_fail_only_for_now_are_made_again_and_take_no_room_on_this_side(
+    passes: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, parked, kept = 0, [], []
+
+    async def publish_many(copies: Sequence[Message], _: float) -> None:
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            raise NotAllPublished(failed=dict.fromkeys(range(len(copies)), passes), confirmed=0)
+
+    def not_parked(delivery: KafkaDelivery, _: float) -> bool:
+        kept.append(delivery)
+        return True
+
+    monkeypatch.setattr(parking, "AGAIN_INTERVAL", 0.0)
+    owner: Any = SimpleNamespace(parked=parked.append, not_parked=not_parked)
+    subject = Parking(SimpleNamespace(publish_many=publish_many), "t.retry", "q", owner)  # type: ignore[arg-type]
+    deliveries = [take(make_lane(), offset) for offset in range(2)]
+    for delivery in deliveries:
+        subject.put(delivery, time.time())
+    running = asyncio.create_task(subject.run())
+    await subject.finish()
+    running.cancel()
+    assert (tried, parked, kept) == (2, deliveries, [])
 
 
 async def test_copies_that_cannot_be_made_wait_on_this_side(

@@ -29,11 +29,11 @@ def records(offsets: range) -> list[Any]:
     return [SimpleNamespace(offset=offset, key=b"k", value=b"", headers=()) for offset in offsets]
 
 
-def copy_due(due: float) -> Any:
+def copy_due(due: float, offset: int = 0) -> Any:
     """The record of a copy in the retry topic."""
     lane: Any = SimpleNamespace(name="t-0")
     copy = retry_copy(KafkaDelivery("t", b"", None, 1, None, lane, 0), "q.t.retry", "q", due)
-    return SimpleNamespace(offset=0, key=None, value=copy.body, headers=tuple(to_record(copy, 10_000)[1]))
+    return SimpleNamespace(offset=offset, key=None, value=copy.body, headers=tuple(to_record(copy, 10_000)[1]))
 
 
 def make_subscription(receive: Receive, prefetch: int = 8) -> KafkaSubscription:
@@ -122,6 +122,16 @@ async def test_copies_that_wait_of_a_partition_that_has_gone_take_no_room_from_o
     assert subscription._waiting.next_due is None
 
 
+async def test_a_copy_that_another_member_has_finished_is_not_handed_over_again(until: Until) -> None:
+    retry, got = TopicPartition("q.t.retry", 0), []
+    subscription = make_subscription(got.append)
+    subscription.share({retry: (0, "em1:3:0,2")})  # of three, the one in the middle is finished
+    async with pumping(subscription):
+        subscription.take(subscription.lanes[retry], [copy_due(offset, offset) for offset in range(4)])
+        await until(lambda: len(got) >= 3 and subscription._waiting.next_due is None)
+    assert [delivery.offset for delivery in got] == [0, 2, 3]
+
+
 # -- what never should raise ------------------------------------------------------------------------------------
 
 
@@ -146,3 +156,21 @@ async def test_a_consumer_that_raises_when_it_has_room_again_gets_the_next_event
         await until(lambda: len(got) == 4)
         await until(lambda: caplog.text.count("ValueError: no room after all") == 4)
     assert [delivery.offset for delivery in got] == [0, 1, 2, 2]
+
+
+async def test_what_comes_while_its_consumer_is_about_to_be_made_anew_is_read_again_by_the_next_one() -> None:
+    """It was asked for before handing over failed."""
+    subscription = make_subscription(lambda _: None)
+    member = subscription._member
+    subscription.share({PLACE: (0, "")})
+    subscription._wanted.set()
+
+    async def getmany(**_: object) -> dict[Any, list[Any]]:
+        subscription.share({})
+        member.renew()
+        return {PLACE: records(range(3))}
+
+    member._consumer = SimpleNamespace(getmany=getmany)
+    member._shared.set()
+    await member._poll()
+    assert not subscription._taken
