@@ -179,7 +179,6 @@ class KafkaSubscription:
         for lane in old.values():
             lane.drop()
         self._waiting.drop_gone()
-        self._again = deque(delivery for delivery in self._again if not delivery.lane.gone)
         self._limit = self._durable.prefetch
         self._change.set()
 
@@ -277,7 +276,7 @@ class KafkaSubscription:
             delivery = due
             if self._holding and not self._waiting.crowded:
                 self._hold_copies(False)
-        if delivery.lane.gone:
+        if delivery.lane.gone:  # whoever has the partition now reads it
             return
         delivery.lane.hand_over(delivery)
         room = self._offer(delivery)

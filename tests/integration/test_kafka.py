@@ -663,6 +663,25 @@ async def test_events_that_move_to_another_member_are_lapsed_here(kafka_url: str
             await delivery.ack()
 
 
+async def test_what_is_finished_when_partitions_move_is_committed_before_and_does_not_come_again(
+    kafka_url: str, subject: str, until: Until
+) -> None:
+    url = f"{kafka_url}?partitions=2&commit_interval=60"
+    first, second = Worker(url, subject), Worker(url, subject)
+    async with workers(first, second):
+        await first.start()
+        sent = numbered(20)
+        await first.broker.publish_many([Message(subject, body, key=body.decode()) for body in sent])
+        await until(lambda: len(first.deliveries) == 20)
+        await second.start()
+        await until(lambda: any(place.topic == subject for place in second.subscription.lanes))
+        later = {b"later " + body for body in sent}
+        await first.broker.publish_many([Message(subject, body, key=body.decode()[6:]) for body in later])
+        await until(lambda: later <= {*first.bodies, *second.bodies})
+        assert second.deliveries
+        assert set(second.bodies) <= later
+
+
 async def test_what_is_handled_when_a_subscription_drains_is_finished_and_does_not_come_again(
     kafka_url: str, subject: str, until: Until
 ) -> None:

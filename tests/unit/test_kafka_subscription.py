@@ -112,6 +112,20 @@ async def test_the_rest_of_a_batch_comes_once_when_its_partition_stays_and_all_o
     assert (subscription.held, lane.progress()) == (0, (5, ""))
 
 
+async def test_what_was_nacked_is_not_handed_over_again_when_its_partition_has_gone(until: Until) -> None:
+    got: list[Any] = []
+    subscription = make_subscription(got.append)
+    subscription.share({PLACE: (0, "")})
+    async with pumping(subscription):
+        subscription.take(subscription.lanes[PLACE], records(range(1)))
+        await until(lambda: got)
+        await got[0].nack()
+        subscription.share({PLACE: (0, "of another")})
+        subscription.take(subscription.lanes[PLACE], records(range(1, 2)))
+        await until(lambda: got[-1].offset == 1)
+    assert [delivery.offset for delivery in got] == [0, 1]
+
+
 async def test_copies_that_wait_of_a_partition_that_has_gone_take_no_room_from_others() -> None:
     retry = TopicPartition("q.t.retry", 0)
     subscription = make_subscription(lambda _: None)
