@@ -26,7 +26,7 @@ from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.durable import DurableSubscription
 from eventmicro_rabbitmq.errors import DriverError, translate
 from eventmicro_rabbitmq.frames import Properties
-from eventmicro_rabbitmq.link import Link
+from eventmicro_rabbitmq.link import Link, open_together
 from eventmicro_rabbitmq.live import LiveSubscription
 from eventmicro_rabbitmq.publisher import Confirm, Publisher
 from eventmicro_rabbitmq.retry import Retries, check_retry_queues
@@ -110,12 +110,7 @@ class RabbitBroker:
             publishing, consuming = (
                 Link(self.settings, self._on_lost, self._on_refused, self._on_back) for _ in range(2)
             )
-            try:
-                await publishing.open()
-                await consuming.open()
-            except BaseException:
-                await publishing.close()
-                raise
+            await open_together(publishing, consuming)
             self._publishing, self._consuming, self._was_online = publishing, consuming, True
             self._declarer = Declarer(self.settings)
             self._publisher = Publisher(publishing, self._declarer.exchange)

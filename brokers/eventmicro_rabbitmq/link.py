@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from eventmicro.errors import ConnectionFailed, Disconnected
 from eventmicro_rabbitmq.connecting import connect
@@ -117,3 +118,20 @@ class Link:
         """How long to wait the next time."""
         shortest = self._settings.reconnect_wait
         return min(max(wait * 2, shortest), shortest * LONGEST_WAIT)
+
+
+async def open_together(*links: Link) -> None:
+    """Open links at once, so that all take no longer than one may; where one cannot be opened none is left open.
+
+    Raises:
+        ConnectionFailed: no server answered in time, or it refused.
+    """
+    opening = [asyncio.create_task(link.open(), name="eventmicro rabbitmq connect") for link in links]
+    try:
+        await asyncio.gather(*opening)
+    except BaseException:  # cancelled, too
+        async with AsyncExitStack() as closing:
+            for link, task in zip(links, opening, strict=True):
+                closing.push_async_callback(link.close)
+                closing.push_async_callback(end_task, task)  # before its link is closed
+        raise

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 
 import pytest
 from eventmicro_rabbitmq import RabbitBroker, RabbitSettings, link
@@ -21,7 +22,7 @@ from pamqp.commands import Basic
 from pamqp.common import FieldTable
 from pamqp.exceptions import PAMQPException
 
-from eventmicro.errors import Disconnected, UsageError
+from eventmicro.errors import ConnectionFailed, Disconnected, UsageError
 from eventmicro.message import Delivery, Message
 
 Properties = Basic.Properties
@@ -360,19 +361,18 @@ async def test_a_wait_for_room_that_fails_does_not_stop_the_intake() -> None:
 # -- link --------------------------------------------------------------------------------------------------------------
 
 
+class FakeConnection:
+    def __init__(self) -> None:
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.ended = False
+
+    async def end(self) -> None:
+        self.ended = True
+
+
 async def test_a_link_closes_a_connection_that_is_made_while_it_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As aiormq may, it gives its answer together with a cancellation."""
     made: list[FakeConnection] = []
-
-    class FakeConnection:
-        def __init__(self) -> None:
-            self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            self.ended = False
-            made.append(self)
-
-        async def end(self) -> None:
-            self.ended = True
-
     again = asyncio.Event()
 
     async def connect(_: RabbitSettings) -> FakeConnection:
@@ -380,7 +380,8 @@ async def test_a_link_closes_a_connection_that_is_made_while_it_closes(monkeypat
             again.set()
             with suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
-        return FakeConnection()
+        made.append(FakeConnection())
+        return made[-1]
 
     monkeypatch.setattr(link, "connect", connect)
     settings = RabbitSettings(reconnect_wait=0.01)
@@ -390,3 +391,69 @@ async def test_a_link_closes_a_connection_that_is_made_while_it_closes(monkeypat
     await again.wait()
     await opened.close()
     assert [connection.ended for connection in made] == [True, True]
+
+
+async def test_a_broker_makes_its_connections_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other they might take twice as long as `connect_timeout`."""
+    both = asyncio.Barrier(2)
+
+    async def connect(_: RabbitSettings) -> FakeConnection:
+        await both.wait()
+        return FakeConnection()
+
+    monkeypatch.setattr(link, "connect", connect)
+    async with asyncio.timeout(5), RabbitBroker() as broker:
+        assert broker.online
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+@pytest.mark.parametrize("other", ["made before", "made meanwhile", "not made"])
+async def test_a_broker_that_gets_one_of_its_connections_leaves_none_open(
+    refused: int, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = count()
+    made: list[FakeConnection] = []
+    is_asked = asyncio.Event()
+
+    async def connect(_: RabbitSettings) -> FakeConnection:
+        if next(numbers) == refused:
+            await is_asked.wait()
+            await asyncio.sleep(0)
+            raise ConnectionFailed("refused")
+        is_asked.set()
+        if other != "made before":
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        if other == "not made":
+            raise asyncio.CancelledError
+        made.append(FakeConnection())
+        return made[-1]
+
+    monkeypatch.setattr(link, "connect", connect)
+    broker = RabbitBroker()
+    with pytest.raises(ConnectionFailed, match="refused"):
+        async with asyncio.timeout(5):
+            await broker.connect()
+    assert not broker.connected
+    assert [connection.ended for connection in made] == ([] if other == "not made" else [True])
+
+
+async def test_a_connect_that_is_cancelled_leaves_no_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[FakeConnection] = []
+    is_asked = asyncio.Event()
+
+    async def connect(_: RabbitSettings) -> FakeConnection:
+        if made:
+            is_asked.set()
+            await asyncio.Event().wait()
+        made.append(FakeConnection())
+        return made[-1]
+
+    monkeypatch.setattr(link, "connect", connect)
+    connecting = asyncio.ensure_future(RabbitBroker().connect())
+    async with asyncio.timeout(5):
+        await is_asked.wait()
+    connecting.cancel()
+    await asyncio.wait([connecting])
+    assert connecting.cancelled()
+    assert [connection.ended for connection in made] == [True]
