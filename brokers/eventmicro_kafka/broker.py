@@ -36,7 +36,7 @@ class _Connection:
     def __init__(self, settings: KafkaSettings, url: str) -> None:
         self.link = Link(settings, url)
         self.topics = Topics(settings, self.link)
-        self.publisher = Publisher(Producer(settings, self.link, self.topics), self.link, settings.max_message)
+        self.publisher = Publisher(Producer(settings, self.link, self.topics), settings.max_message)
         self.subscriptions: list[AnySubscription] = []
 
     async def close(self) -> None:
@@ -68,7 +68,8 @@ class KafkaBroker:
         order="by key, which is by partition; without a key over all partitions, in no order",
         delay="to some milliseconds; later where more than `retry_messages` wait in one instance",
         attempts="what was nacked; a process that died repeats its events with the same number",
-        twice="what was not yet committed when a process died or was cut off, by default 0.2 s of work",
+        twice="what was not yet committed when a process died or was cut off, by default 0.2 s of work; a publish that "
+        "was tried again after Unconfirmed",
         stored="all replicas in sync have it",
     )
 

@@ -40,6 +40,8 @@ async def stop_producer(producer: Any, timeout: float) -> None:
         for batch in chain.from_iterable(batches._batches.values()):
             batch._drain_waiter.exception()  # nobody else asks for it
         task = producer._sender.sender_task
+        if task is not None:  # else its failure would end in an AttributeError that the loop reports
+            task.remove_done_callback(producer._sender._fail_all)
         producer._closed = True
         await _abandon(producer.client, lambda: [] if task is None else [task])
 

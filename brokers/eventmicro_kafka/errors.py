@@ -69,7 +69,7 @@ def not_published(error: BaseException, about: str) -> TransportError:
 def late(about: str, timeout: float, sent: bool) -> TransportError:
     """The error for a message that was not confirmed in time; `sent`: whether the broker may have it."""
     if sent:
-        return Unconfirmed(f"{about}: sent, and not confirmed within {timeout:g} s")
+        return Unconfirmed(f"{about}: handed over, and not confirmed within {timeout:g} s; it may be stored yet")
     return Disconnected(f"{about}: not sent within {timeout:g} s; the cluster is away or takes nothing")
 
 

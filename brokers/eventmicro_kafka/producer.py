@@ -40,7 +40,7 @@ class Producer:
     def place(self, topic: str, key: bytes | None) -> Any:
         """The partition for a message; None: ask `ready` first."""
         partitions = self._partitions.get(topic)
-        if partitions is None:
+        if partitions is None or not self._link.online:
             return None
         if key is not None:
             return partitions.of_key(key)
@@ -51,7 +51,9 @@ class Producer:
     def next_place(self, topic: str) -> Any:
         """The partition for a whole batch without keys; None: ask `ready` first."""
         partitions = self._partitions.get(topic)
-        return None if partitions is None else partitions.next(partial(is_idle, self.inner))
+        if partitions is None or not self._link.online:
+            return None
+        return partitions.next(partial(is_idle, self.inner))
 
     async def ready(self, topic: str) -> Any:
         """Return aiokafka's producer when it can take messages for this topic.

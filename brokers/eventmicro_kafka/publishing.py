@@ -12,7 +12,6 @@ from eventmicro_kafka.accumulator import append, has_room
 from eventmicro_kafka.batches import Batches
 from eventmicro_kafka.confirming import Confirming, Outcome
 from eventmicro_kafka.errors import late, not_published, producer_is_dead
-from eventmicro_kafka.link import Link
 from eventmicro_kafka.producer import Producer
 from eventmicro_kafka.records import Headers, to_record
 
@@ -22,13 +21,11 @@ class Publisher:
 
     Args:
         producer: what sends it.
-        link: says whether the cluster is there.
         limit: how large a message may be, in bytes.
     """
 
-    def __init__(self, producer: Producer, link: Link, limit: int) -> None:
+    def __init__(self, producer: Producer, limit: int) -> None:
         self._producer = producer
-        self._link = link
         self._limit = limit
         self._confirming = Confirming()
         self._loop = asyncio.get_running_loop()
@@ -38,7 +35,7 @@ class Publisher:
         deadline = self._loop.time() + timeout
         key, headers = to_record(message, self._limit)
         place = self._producer.place(message.subject, key)
-        if place is not None and self._link.online:
+        if place is not None:
             inner = self._producer.inner
             batch = append(inner, place, key, message.body, headers)
             if batch is not None:

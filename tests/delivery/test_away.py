@@ -38,6 +38,9 @@ async def test_a_publish_waits_for_the_broker_to_come_back(
             await client.publish(own_bench.topic, Number(value=-1), timeout=0.1)
         with pytest.raises(Disconnected):
             await client.publish(own_bench.topic, Number(value=-1), timeout=0.1)
+        with pytest.raises(NotAllPublished) as refused:
+            await client.publish_many(own_bench.topic, [Number(value=-1)], timeout=0.1)
+        assert type(refused.value.failed[0]) is Disconnected  # and not one that may be sent yet
         waiting = [client.publish(own_bench.topic, Number(value=n), timeout=60) for n in range(1, 10)]
         publishing = asyncio.gather(*waiting, client.publish_many(own_bench.topic, numbers(30)[10:], timeout=60))
         await asyncio.sleep(0.1)

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.producer.sender import Sender
 from eventmicro_kafka import KafkaBroker, driver, ending, member, subscription
 from eventmicro_kafka.live import Broadcast, Shared
 from eventmicro_kafka.member import Member
@@ -306,6 +307,26 @@ async def test_a_consumer_that_is_ended_at_whatever_moment_leaves_no_task_behind
             await asyncio.wait([stopping])
             await turns(10)
             assert asyncio.all_tasks() <= before
+
+
+async def test_a_producer_that_fails_while_it_is_ended_is_not_reported_by_the_loop(
+    kafka_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail_at_the_end(sender: Sender) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise errors.KafkaError("too late") from None
+
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    monkeypatch.setattr(Sender, "_sender_routine", fail_at_the_end)
+    producer = driver.make_producer(KafkaBroker(kafka_url).settings)
+    await producer.start()
+    await asyncio.sleep(0)
+    await ending.stop_producer(producer, 0)
+    await turns(10)
+    assert not reported
 
 
 async def turns(count: int) -> None:
