@@ -76,6 +76,11 @@ def _why(settings: RabbitSettings, error: BaseException | None) -> str:
     where = f"cannot connect to RabbitMQ at {', '.join(settings.servers)}"
     if error is None:
         return f"{where}: no answer within {settings.connect_timeout:g} s"
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLCertVerificationError):
+        return f"{where}: no TLS is spoken there ({error.reason}); write amqp:// if that is right"
     if is_final(error):
         return f"{where}: refused: {plain(error)}"
-    return f"{where} within {settings.connect_timeout:g} s: {plain(error)}; is it running?"
+    why = f"{where} within {settings.connect_timeout:g} s: {plain(error)}"
+    if "bytes expected" in plain(error):
+        return f"{why}: what answers there speaks no AMQP, or wants TLS (amqps://)"
+    return f"{why}; is it running?"

@@ -107,6 +107,26 @@ async def test_nobody_there_is_said_within_the_timeout() -> None:
         await RabbitBroker("amqp://127.0.0.1:1?connect_timeout=0.2").connect()
 
 
+@pytest.mark.parametrize(
+    ("scheme", "answer", "words"),
+    [
+        ("amqp", b"INFO {}\r\n", r"speaks no AMQP, or wants TLS \(amqps://\)"),
+        ("amqp", b"\x15\x03\x01\x00\x02\x02\x46", r"speaks no AMQP, or wants TLS \(amqps://\)"),  # an alert of TLS
+        ("amqps", b"AMQP\x00\x00\x09\x01", r"no TLS is spoken there \(WRONG_VERSION_NUMBER\); write amqp://"),
+    ],
+)
+async def test_what_speaks_something_else_is_told_apart(scheme: str, answer: bytes, words: str) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(8)
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionFailed, match=words):
+            await RabbitBroker(f"{scheme}://127.0.0.1:{port}?connect_timeout=0.5").connect()
+
+
 async def test_a_server_that_says_nothing_is_given_up() -> None:
     async with silent_server() as port:
         with pytest.raises(ConnectionFailed, match=r"no answer within 0.2 s"):
