@@ -39,6 +39,7 @@ async def test_rabbitmq_keeps_messages_vhosts_and_ports_over_a_crash(tmp_path: P
             await channel.declare_queue("kept", durable=True)
             kept = aio_pika.Message(b"kept", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
             await channel.default_exchange.publish(kept, "kept")
+        server.ctl("eval", "mnesia:sync_log().")  # that there is such a queue is not on disk yet
         server.kill()
         server.start()
         async with await aio_pika.connect(server.tls_url, ssl_context=trusted) as connection:
