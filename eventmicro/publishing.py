@@ -73,7 +73,6 @@ class Outgoing:
         self.failed = 0
         self._broker = broker
         self._options = options
-        self._timeout = options.timeout
         self._waits = options.while_away == "wait"
         self._buffer: deque[Message] = deque()
         self._buffered_bytes = 0
@@ -89,7 +88,7 @@ class Outgoing:
         error: Exception | None = None if self._waits else self._away()
         if error is None:
             try:
-                await self._broker.publish(message, timeout=self._timeout if timeout is None else timeout)
+                await self._broker.publish(message, timeout=self._options.timeout if timeout is None else timeout)
                 self.confirmed += 1
                 return
             except TransportError as raised:

@@ -23,12 +23,12 @@ def publish_command(message: Message, max_payload: int) -> bytes:
     subject, reply = _one_word(message.subject), _one_word(message.reply) if message.reply else b""
     if not message.headers:
         if size > max_payload:
-            raise _too_large(message, size, max_payload)
+            raise too_large(message.subject, f"{size} bytes", max_payload)
         return b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, size, body)
     headers = b"%b\r\n%b\r\n" % (VERSION, write_headers(message.headers))
     size += len(headers)
     if size > max_payload:
-        raise _too_large(message, size, max_payload)
+        raise too_large(message.subject, f"{size} bytes with headers", max_payload)
     return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject, reply, len(headers), size, headers, body)
 
 
@@ -41,6 +41,6 @@ def _one_word(subject: str) -> bytes:
     return word
 
 
-def _too_large(message: Message, size: int, max_payload: int) -> MessageTooLarge:
-    what = "bytes with headers" if message.headers else "bytes"
-    return MessageTooLarge(f"{message.subject}, {size} {what}: over the server's max_payload of {max_payload}")
+def too_large(subject: str, size: str, max_payload: int) -> MessageTooLarge:
+    """The error for a message that the server would not take."""
+    return MessageTooLarge(f"{subject}, {size}: over the server's max_payload of {max_payload}")

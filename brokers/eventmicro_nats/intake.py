@@ -96,10 +96,7 @@ class Intake:
         try:
             for number in count(1):
                 if room is not None:
-                    try:
-                        await room
-                    except Exception:  # it never should; those that wait must not wait for ever
-                        log.exception("a consumer raised when it had room again")
+                    await wait_for(room)
                 elif number % BURST == 0:
                     await asyncio.sleep(0)
                 if not self._waiting:
@@ -109,3 +106,11 @@ class Intake:
                 room = self._hand_over(delivery)
         finally:
             self._pump = None
+
+
+async def wait_for(room: Awaitable[None]) -> None:
+    """Return when a consumer has room again, or fails at that: those that wait here must not wait for ever."""
+    try:
+        await room
+    except Exception:  # it never should
+        log.exception("a consumer raised when it had room again")

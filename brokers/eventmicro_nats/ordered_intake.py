@@ -11,7 +11,7 @@ from math import inf
 
 from eventmicro.broker import Receive
 from eventmicro_nats.deliveries import JetStreamDelivery
-from eventmicro_nats.intake import BURST
+from eventmicro_nats.intake import BURST, wait_for
 
 log = logging.getLogger(__name__)
 
@@ -99,10 +99,7 @@ class OrderedIntake:
         try:
             for number in count(1):
                 if room is not None:
-                    try:
-                        await room
-                    except Exception:  # it never should; those that wait must not wait for ever
-                        log.exception("a consumer raised when it had room again")
+                    await wait_for(room)
                 elif number % BURST == 0:
                     await asyncio.sleep(0)
                 if not self._has_next():

@@ -11,7 +11,6 @@ from math import inf
 from eventmicro.errors import (
     Disconnected,
     EventMicroError,
-    MessageTooLarge,
     NotAllPublished,
     NotStored,
     TransportError,
@@ -21,6 +20,7 @@ from eventmicro.errors import (
 from eventmicro.message import Message
 from eventmicro.wire import check_subject
 from eventmicro_nats.api import IN_PROCESS, TEMPORARY, ApiError, NoJetStream, NotAllowed, read_error
+from eventmicro_nats.commands import too_large
 from eventmicro_nats.driver import Driver, Perishable
 from eventmicro_nats.headers import MESSAGE_ID, VERSION, write_headers
 from eventmicro_nats.replies import Answer, NoAnswer, Refused, Replies
@@ -131,10 +131,7 @@ class Publisher:
         except Disconnected as error:
             raise packet.not_taken(error) from error
         if packet.size > driver.max_payload:
-            limit = driver.max_payload
-            raise MessageTooLarge(
-                f"{packet.subject}, {packet.size} bytes with headers: over the server's max_payload of {limit}"
-            )
+            raise too_large(packet.subject, f"{packet.size} bytes with headers", driver.max_payload)
         reply, answer = self._replies.expect(packet.subject, min(deadline, self._loop.time() + ATTEMPT_TIMEOUT))
         packet.sent = min(packet.sent, self._loop.time())
         driver.push(packet.command(reply))
