@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 ANSWER_TIMEOUT = 5.0
 # How long a reconnect that is given up by a close may take to end, in seconds.
 CLOSE_TIMEOUT = 1.0
+# How often it is cancelled within that time until it ends.
+CANCELS = 10
 
 ErrorCallback = Callable[[Exception], Awaitable[None]]
 Callback = Callable[[], Awaitable[None]]
@@ -147,8 +149,11 @@ class Driver(Client):
         await super()._close(status, do_cbs)
         reconnecting = self._reconnection_task
         if reconnecting is not None and reconnecting is not asyncio.current_task():
-            reconnecting.cancel()
-            await asyncio.wait([reconnecting], timeout=CLOSE_TIMEOUT)
+            for _ in range(CANCELS):  # one is lost where a try to connect ends just then: the next try would go on
+                reconnecting.cancel()
+                await asyncio.wait([reconnecting], timeout=CLOSE_TIMEOUT / CANCELS)
+                if reconnecting.done():
+                    break
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
         # nats-py would let the ping overtake what was published and subscribed before it, so that its answer says

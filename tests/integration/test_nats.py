@@ -208,6 +208,19 @@ async def test_a_connection_that_the_server_ends_for_good_is_made_anew(caplog: p
             await inbox.wait_for(1)
 
 
+async def test_a_close_ends_a_reconnect_that_has_lost_its_first_cancellations(nats_url: str) -> None:
+    async def reconnect() -> None:
+        for _ in range(3):
+            with suppress(asyncio.CancelledError):  # as asyncio.wait_for may where a connection is made just then
+                await asyncio.Event().wait()
+
+    async with NatsBroker(nats_url) as broker:
+        assert broker._driver is not None
+        reconnecting = broker._driver._reconnection_task = asyncio.create_task(reconnect())
+        await asyncio.sleep(0)
+    assert reconnecting.done()
+
+
 async def test_stop_ends_in_time_though_the_server_is_gone() -> None:
     service = Service("orders", stop_timeout=1.0)
 
