@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AsyncExitStack
 from functools import lru_cache
+from itertools import islice
 from types import TracebackType, UnionType
 from typing import Any, Generic, Self, TypeVar, overload
 
@@ -24,7 +25,8 @@ from eventmicro.middleware import Middleware, check_middleware, compose
 from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE, brokers_with, check_broker, open_broker
 from eventmicro.publishing import Outgoing, Publishing, check_publishing
 from eventmicro.replies import decode_reply, read_reply
-from eventmicro.sending import OutgoingCall, OutgoingEvent, address, addressed, body_of, encode
+from eventmicro.routes import Route, Routes, check_picks
+from eventmicro.sending import OutgoingCall, OutgoingEvent, encode
 from eventmicro.topic import Topic
 from eventmicro.wire import CONTENT_TYPE, check_headers, check_subject
 
@@ -32,6 +34,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 CLIENT, PUBLISHER = Side.CLIENT, Side.PUBLISHER
+# How many events are encoded before others have their turn.
+AT_ONCE = 256
 # How long a call waits for its reply where nothing else is said, in seconds.
 DEFAULT_TIMEOUT = 5.0
 
@@ -164,13 +168,14 @@ class Messaging:
         client = self.client
         if timeout is not None:
             check_seconds("timeout", timeout)
-        message = address(topic, event, key, id)
+        route = client._routes.find(topic)
+        message = route.address(event, key, id)
         if client._has_middleware:
-            context = client._outgoing(topic, event, message, metadata)
+            context = client._outgoing(route, event, message, metadata)
             context.timeout = timeout
             await client._publish(event, context)
         else:
-            await client.outgoing.publish(client._pack(topic, event, message, metadata), timeout)
+            await client.outgoing.publish(route.pack(message, event, metadata), timeout)
 
     @overload
     async def publish_many(
@@ -223,11 +228,16 @@ class Messaging:
         client = self.client
         if timeout is not None:
             check_seconds("timeout", timeout)
-        ready = addressed(topic, events, key, id)
+        check_picks(key=key, id=id)
+        route = client._routes.find(topic)
+        ready = ((event, route.address(event, key and key(event), id and id(event))) for event in events)
         if client._has_middleware:
-            messages = await client._collect(topic, ready, metadata)
+            messages = await client._collect(route, ready, metadata)
         else:
-            messages = [client._pack(topic, event, message, metadata) for event, message in ready]
+            messages = []
+            while some := [route.pack(message, event, metadata) for event, message in islice(ready, AT_ONCE)]:
+                messages += some
+                await asyncio.sleep(0)
         await client.outgoing.publish_many(messages, timeout)
 
     def publisher(self, topic: Topic[T]) -> Publisher[T]:
@@ -280,6 +290,7 @@ class Client(Messaging):
         check_seconds("timeout", timeout)
         self.timeout = timeout
         self._codecs = Codecs(codecs)
+        self._routes = Routes(self._codecs)
         middleware = check_middleware(middleware)
         self._has_middleware = bool(middleware)
         self._call = compose(middleware, Side.CLIENT, self._request)
@@ -328,31 +339,22 @@ class Client(Messaging):
     ) -> None:
         await self.close()
 
-    def _outgoing(
-        self, topic: Topic[Any] | str, event: Any, message: Message, metadata: dict[str, str] | None
-    ) -> OutgoingEvent:
+    def _outgoing(self, route: Route, event: Any, message: Message, metadata: dict[str, str] | None) -> OutgoingEvent:
         """The context of publishing an event."""
         headers = check_headers(metadata) if metadata else None
         context = OutgoingEvent(PUBLISHER, topic=message.subject, metadata=headers)
-        context.body = body_of(self._codecs, topic, event)
+        context.body = route.body(event)
         context.message = message
         context.timeout = context.together = None
         return context
 
-    def _pack(self, topic: Topic[Any] | str, event: Any, message: Message, metadata: dict[str, str] | None) -> Message:
-        """The message of an event, ready to be sent."""
-        headers = check_headers(metadata) if metadata else {}
-        message.body = encode(body_of(self._codecs, topic, event), event, headers)
-        message.headers = headers or None
-        return message
-
     async def _collect(
-        self, topic: Topic[Any] | str, ready: Iterable[tuple[Any, Message]], metadata: dict[str, str] | None
+        self, route: Route, ready: Iterable[tuple[Any, Message]], metadata: dict[str, str] | None
     ) -> list[Message]:
         """The messages of several events, each of which has gone through the middleware."""
         messages: list[Message] = []
         for event, message in ready:
-            context = self._outgoing(topic, event, message, metadata)
+            context = self._outgoing(route, event, message, metadata)
             context.together = messages
             await self._publish(event, context)
         return messages

@@ -16,8 +16,8 @@ ADAPTERS = sorted(path for path in (ROOT / "brokers").iterdir() if (path / "__in
 LAYERS = {
     "words": "errors checks wire message topic context retry settings",
     "ports": "broker codec middleware",
-    "parts": "codecs memory plugins depends signature eager inflight embedded logs options settling publishing sending "
-    "replies unsettled",
+    "parts": "codecs memory plugins depends signature eager inflight embedded logs options settling publishing "
+    "routes sending replies unsettled",
     "patterns": "caller client server subscriber lanes batches declare",
     "assembly": "node service runner conformance testing",
     "cli": "cli __main__",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from eventmicro import Client, MemoryBroker, Publishing, Service, Topic
+from eventmicro.client import AT_ONCE
 from eventmicro.errors import (
     Disconnected,
     MessageTooLarge,
@@ -123,6 +124,23 @@ async def test_many_are_published_in_order_and_counted() -> None:
         await publisher.publish_many("numbers", [])
         assert broker.taken == [b"%d" % n for n in range(100)]
         assert counts(publisher) == (100, 0, 0)
+
+
+async def test_others_have_their_turn_while_many_are_encoded() -> None:
+    turns, ended = 0, False
+
+    async def count() -> None:
+        nonlocal turns
+        while not ended:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with client(Moody()) as publisher:
+        counting = asyncio.create_task(count())
+        await publisher.publish_many("numbers", (b"%d" % n for n in range(10 * AT_ONCE)))
+        ended = True
+        await counting
+    assert turns >= 10
 
 
 async def test_of_many_it_is_said_which_were_not_taken_and_why() -> None:
