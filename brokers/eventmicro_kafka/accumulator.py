@@ -69,6 +69,11 @@ def is_idle(producer: Any, place: Any) -> bool:
     return leader not in (None, NO_LEADER) and not busy
 
 
+def is_busy(producer: Any, place: Any) -> bool:
+    """Whether a partition's leader has been sent something that it has not answered; one at a time is sent to each."""
+    return producer.client.cluster.leader_for_partition(place) in producer._sender._in_flight
+
+
 def partitions_known(producer: Any, topic: str) -> list[Any]:
     """The partitions of a topic in their order, as far as the producer knows by now."""
     numbers = producer.client.cluster.partitions_for_topic(topic) or ()

@@ -9,10 +9,15 @@ from typing import Any
 
 from eventmicro.errors import EventMicroError
 from eventmicro.message import Message
-from eventmicro_kafka.accumulator import send_batch
+from eventmicro_kafka.accumulator import is_busy, send_batch
 from eventmicro_kafka.errors import KafkaError, late, not_published, producer_is_dead
 from eventmicro_kafka.producer import Producer
 from eventmicro_kafka.records import to_record
+
+# After how many messages it is looked whether a broker has nothing to do.
+PART = 500
+# After how many turns of the loop aiokafka has written what can be sent.
+TURNS = 5
 
 
 @dataclass(slots=True)
@@ -66,7 +71,7 @@ class Batches:
     async def _fill(self, wanted: Sequence[int]) -> None:
         """Put the messages at these positions into batches, and send those that are full."""
         messages, limit = self._messages, self._limit
-        for position in wanted:
+        for count, position in enumerate(wanted, 1):
             message = messages[position]
             try:
                 key, headers = to_record(message, limit)
@@ -76,12 +81,23 @@ class Batches:
                         await self._producer.ready(message.subject)
                     elif batch.builder.append(timestamp=None, key=key, value=message.body, headers=headers) is None:
                         await self._send(batch)
-                        await asyncio.sleep(0)  # many messages are not to hold up all else
                     else:
                         batch.positions.append(position)
                         break
             except EventMicroError as error:
                 self.failed[position] = error
+            if count % PART == 0:
+                await self._occupy()
+
+    async def _occupy(self) -> None:
+        """Let others have their turn, and send to the brokers that have nothing to do what is there for them by now."""
+        await asyncio.sleep(0)
+        idle = [batch for batch in self._open.values() if not is_busy(batch.inner, batch.place)]
+        for batch in idle:
+            await self._send(batch)
+        if idle:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
 
     def _batch(self, topic: str, key: bytes | None) -> _Batch | None:
         """The batch for a message; None: the producer is to be asked whether it is ready."""

@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.producer.sender import Sender
 from eventmicro_kafka import KafkaBroker, driver, ending, member, subscription
+from eventmicro_kafka.batches import PART
 from eventmicro_kafka.live import Broadcast, Shared
 from eventmicro_kafka.member import Member
 from eventmicro_kafka.subscription import KafkaSubscription
@@ -196,6 +197,16 @@ async def test_a_connection_that_is_cut_comes_back(subject: str, until: Until) -
                     while not set(sent) <= set(worker.bodies):
                         await asyncio.sleep(0.02)
                 assert publisher.online
+
+
+async def test_a_broker_with_nothing_to_do_is_sent_the_first_of_many_at_once(kafka_url: str, subject: str) -> None:
+    """It works on them while the others are put together."""
+    async with KafkaBroker(f"{kafka_url}?partitions=3") as broker:
+        await broker.publish_many([Message(subject, body) for body in numbered(2 * PART)])
+    parts: dict[int, list[bytes]] = {}
+    async for record in records_of(kafka_url, subject):
+        parts.setdefault(record.partition, []).append(record.value)
+    assert sorted(parts.values()) == [numbered(2 * PART)[:PART], numbered(2 * PART)[PART:]]
 
 
 async def test_many_batches_wait_for_a_broker_that_hangs_for_longer_than_a_request_may_take(
@@ -1179,7 +1190,7 @@ async def make_topic(url: str, name: str, config: dict[str, str] | None = None) 
     await admin.close()
 
 
-async def records_of(url: str, topic: str) -> AsyncIterator[object]:
+async def records_of(url: str, topic: str) -> AsyncIterator[Any]:
     """All that is in a topic."""
     consumer = AIOKafkaConsumer(bootstrap_servers=url.removeprefix("kafka://"), auto_offset_reset="earliest")
     await consumer.start()
