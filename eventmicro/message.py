@@ -44,6 +44,11 @@ class Delivery:
     """Set by the adapter when the broker has taken it back, as after a lost connection: it is delivered again. A
     subscriber begins with it no more; a handler that has begun goes on, and its settlement does nothing."""
 
+    @property
+    def key(self) -> str | None:
+        """What the event belongs to, on a broker that keeps this beside it; a dead letter gets it too."""
+        return None
+
     async def ack(self) -> None:
         """It is dealt with: never deliver it to this queue again."""
 

@@ -211,12 +211,13 @@ class Kept:
             DEAD_QUEUE: self._queue,
         }
         name = f"{self._queue}.{delivery.id}" if delivery.id else None
+        headers, key = {**(delivery.headers or {}), **about}, delivery.key
         try:
-            await self._broker.publish(Message(subject, delivery.body, {**(delivery.headers or {}), **about}, id=name))
+            await self._broker.publish(Message(subject, delivery.body, headers, key=key, id=name))
         except MessageTooLarge:  # by its headers: with them it just fitted
-            await self._broker.publish(Message(subject, delivery.body, about, id=name))
+            await self._broker.publish(Message(subject, delivery.body, about, key=key, id=name))
         except UsageError:  # another client's header, or id, which cannot be sent from here
-            await self._broker.publish(Message(subject, delivery.body, about))
+            await self._broker.publish(Message(subject, delivery.body, about, key=key))
 
 
 class ByHandler:

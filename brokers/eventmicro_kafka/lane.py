@@ -29,7 +29,7 @@ class Holder(Protocol):
 class KafkaDelivery(Delivery):
     """An event of a durable subscription."""
 
-    __slots__ = ("_name", "lane", "offset")
+    __slots__ = ("_key", "_name", "lane", "offset")
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class KafkaDelivery(Delivery):
         arrived: float | None,
         lane: Lane,
         offset: int,
+        key: bytes | None = None,
         name: str = "",
     ) -> None:
         self.subject = subject
@@ -51,6 +52,7 @@ class KafkaDelivery(Delivery):
         self.lapsed = False
         self.lane = lane
         self.offset = offset
+        self._key = key
         self._name = name
 
     @property
@@ -58,11 +60,17 @@ class KafkaDelivery(Delivery):
         """Where the event was first stored: topic, partition and offset."""
         return self._name or f"{self.lane.name}-{self.offset}"
 
+    @property
+    def key(self) -> str | None:
+        """The record's key; one that is no text travels on unchanged."""
+        return None if self._key is None else self._key.decode("utf-8", "surrogateescape")
+
     def repeated(self) -> KafkaDelivery:
         """The same event, delivered once more."""
         lane = self.lane
+        attempt = self.attempt + 1
         return KafkaDelivery(
-            self.subject, self.body, self.headers, self.attempt + 1, None, lane, self.offset, self._name
+            self.subject, self.body, self.headers, attempt, None, lane, self.offset, self._key, self._name
         )
 
     async def ack(self) -> None:

@@ -28,7 +28,7 @@ def to_record(message: Message, limit: int) -> Record:
     if message.reply:
         raise Unsupported("Kafka carries no calls; call over nats:// or memory://")
     headers = _headers(message) if message.headers or message.id is not None else NONE
-    key = None if message.key is None else message.key.encode()
+    key = None if message.key is None else message.key.encode("utf-8", "surrogateescape")
     _check_size(message, key, headers, limit)
     return key, headers
 

@@ -38,7 +38,7 @@ def retry_copy(delivery: KafkaDelivery, topic: str, queue: str, due: float) -> M
         QUEUE: queue,
         SUBJECT: delivery.subject,
     }
-    return Message(topic, delivery.body, headers)
+    return Message(topic, delivery.body, headers, key=delivery.key)
 
 
 def read_copy(record: Any, lane: Lane, queue: str, subject: str) -> tuple[float, KafkaDelivery] | None:
@@ -52,7 +52,7 @@ def read_copy(record: Any, lane: Lane, queue: str, subject: str) -> tuple[float,
     except ValueError:
         return None
     body = record.value or b""
-    return due, KafkaDelivery(subject, body, headers or None, number, None, lane, record.offset, name)
+    return due, KafkaDelivery(subject, body, headers or None, number, None, lane, record.offset, record.key, name)
 
 
 @dataclass(order=True, slots=True)

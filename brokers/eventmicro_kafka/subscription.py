@@ -240,7 +240,8 @@ class KafkaSubscription:
                 continue
             headers = delivery_headers(record.headers) if record.headers else None
             attempt = 1 + repeats.get(offset, 0) if repeats else 1
-            delivery = KafkaDelivery(subject, record.value or b"", headers, attempt, arrived, lane, offset)
+            body = record.value or b""
+            delivery = KafkaDelivery(subject, body, headers, attempt, arrived, lane, offset, record.key)
             pending[offset] = delivery
             self.held += 1
             room = self._offer(delivery)

@@ -11,6 +11,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import NamedTuple
 
 from nats.aio.subscription import Subscription
@@ -36,6 +37,12 @@ PAUSE = 1.0
 MOST_WAITING = 100_000
 
 Publish = Callable[[Message], Awaitable[None]]
+
+
+def nanoseconds(time: str) -> int:
+    """A moment as the server writes it in JSON, such as `2025-01-01T12:00:00.5Z`, as it writes it in a subject."""
+    whole, _, part = time.removesuffix("Z").partition(".")
+    return int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * 10**9 + int(part.ljust(9, "0"))
 
 
 class GivenUp(NamedTuple):
@@ -141,7 +148,7 @@ class SafetyNet:
             DEAD_QUEUE: self._name,
         }
         body = base64.b64decode(stored.get("data") or "")
-        name = f"{self._queue.consumer}-{event.sequence}-{stored['time']}"  # as another stream may have this sequence
+        name = f"{self._name}.{event.sequence}-{nanoseconds(stored['time'])}"  # as the subscriber's own dead letter has
         await self._publish(Message(self._dead_letter, body, headers, id=name))
         log.warning("queue %s: event %d went to %s: %s", self._name, event.sequence, self._dead_letter, event.reason)
 

@@ -64,14 +64,15 @@ async def test_after_the_last_attempt_it_becomes_a_dead_letter_once_as_it_was_an
         raise ValueError("unlucky")
 
     async with bench.run(fail, retry=SOON) as client, bench.letters() as letters:
-        await client.publish(bench.topic, Number(value=1), metadata={"X-Trace": "äöü"})
+        await client.publish(bench.topic, Number(value=1, key="ä-1"), metadata={"X-Trace": "äöü"})
         await until(lambda: letters)
         await client.publish(bench.topic, Number(value=2))
         await until(lambda: len(letters) >= 2)
     assert attempts == {1: 3, 2: 3}
     assert values(letters) == [1, 2]
     (letter,) = (letter for letter in letters if b'"value":1' in letter.body)
-    assert Number.model_validate_json(letter.body) == Number(value=1)
+    assert Number.model_validate_json(letter.body) == Number(value=1, key="ä-1")
+    assert letter.key == ("ä-1" if bench.url.startswith("kafka") else None), "what keeps keys keeps them here, too"
     assert letter.headers == {
         "X-Trace": "äöü",
         "Dead-Letter-Reason": "failed 3 times, the last time by ValueError: unlucky",

@@ -1180,8 +1180,10 @@ async def test_what_the_server_gives_up_goes_to_the_dead_letter_once(until: Unti
             await broker.publish(Message("orders.placed", b"poison", {"One": "1"}))
             for _ in range(2):
                 await until(lambda: held)
-                await held.pop().nack()
+                given_up = held.pop()
+                await given_up.nack()
             await until(lambda: dead.deliveries)
+            await broker.publish(Message("dead", b"poison", id=f"bill.{given_up.id}"))  # as a subscriber gives it up
             await broker.publish(Message("dead", b"marker"))
             await until(lambda: b"marker" in dead.bodies)
             letter, _ = dead.deliveries

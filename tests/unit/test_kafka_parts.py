@@ -167,18 +167,20 @@ async def test_repeats_outlive_the_lane() -> None:
 
 def copied(delivery: KafkaDelivery, due: float, *, queue: str = "q") -> SimpleNamespace:
     message = retry_copy(delivery, "q.t.retry", queue, due)
-    _, headers = to_record(message, 10_000)
-    return SimpleNamespace(topic=message.subject, value=message.body, headers=tuple(headers), offset=0)
+    key, headers = to_record(message, 10_000)
+    return SimpleNamespace(topic=message.subject, key=key, value=message.body, headers=tuple(headers), offset=0)
 
 
 def test_a_copy_is_the_event_once_more() -> None:
-    delivery = KafkaDelivery("t", b"body", {"A": "ä"}, 2, None, make_lane(), 17)
+    delivery = KafkaDelivery("t", b"body", {"A": "ä"}, 2, None, make_lane(), 17, b"\xff no text")
     read = read_copy(copied(delivery, 123.456), make_lane(), "q", "t")
     assert read is not None
     due, again = read
     assert due == 123.456
     assert (again.subject, again.body, again.headers) == ("t", b"body", {"A": "ä"})
     assert (again.id, again.attempt) == ("t-0-17", 3)
+    assert to_record(Message("t", key=again.key), 10_000)[0] == b"\xff no text"
+    assert again.repeated().key == again.key
 
 
 def test_the_copies_of_others_are_not_ours() -> None:
