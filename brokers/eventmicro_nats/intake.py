@@ -56,22 +56,13 @@ class Intake:
         while self._pump is not None:
             await asyncio.wait([self._pump])
 
-    def close(self) -> None:
-        """Drop what waits, and what still comes."""
-        if self._waiting:
-            log.warning(
-                "%d messages on %s still waited and are dropped", len(self._waiting), self._waiting[0][0].subject
-            )
-        self._closed = True
-        self._waiting.clear()
-        if self._pump is not None:
-            self._pump.cancel()
-
     def give_back(self) -> list[Delivery]:
-        """Hand over no more; return what waits."""
+        """Hand over no more; return what waits. What still comes is dropped."""
         waiting = [delivery for delivery, _ in self._waiting]
         self._waiting.clear()
-        self.close()
+        self._closed = True
+        if self._pump is not None:
+            self._pump.cancel()
         return waiting
 
     def _keep(self, delivery: Delivery) -> None:

@@ -69,12 +69,15 @@ class NatsSubscription:
     def end(self) -> None:
         """Drop what waits for room, and report what was dropped and not yet said."""
         self.ended = True
-        self._intake.close()
+        left = len(self._intake.give_back())
         if self._driver is not None and self._inner is not None:
             self._driver.forget(self._inner)
         if self._report is not None:
             self._report.cancel()
             self._say_dropped()
+        if left:
+            self.dropped += left
+            log.warning("subscription to %s is closed: %d messages still waited and are dropped", self.subject, left)
 
     def _count_drop(self) -> None:
         """One message was dropped because the consumer is too slow; said at once, then once a second, by count."""

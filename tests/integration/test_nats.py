@@ -536,6 +536,24 @@ async def test_a_slow_consumer_is_reported_by_count_and_goes_on(
         assert "raise concurrency" in caplog.text
 
 
+async def test_what_waits_when_a_connection_is_closed_is_dropped_and_counted(
+    nats_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken: list[Delivery] = []
+
+    def receive(delivery: Delivery) -> asyncio.Future[None]:
+        taken.append(delivery)
+        return asyncio.get_running_loop().create_future()
+
+    async with NatsBroker(nats_url) as broker:
+        subscription = await broker.subscribe("closing", receive)
+        await send(broker, "closing", 5)
+        await broker.flush()
+        await until(lambda: taken)
+    assert (len(taken), subscription.dropped) == (1, 4)
+    assert caplog.text.count("4 messages still waited and are dropped") == 1
+
+
 async def test_a_burst_to_a_slow_subscriber_arrives_whole(nats_url: str) -> None:
     service = Service("burst")
     received = 0
