@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -22,6 +23,8 @@ from eventmicro_kafka.retry import retry_topic
 from eventmicro_kafka.settings import KafkaSettings, read_url
 from eventmicro_kafka.subscription import KafkaSubscription
 from eventmicro_kafka.topics import Topics, check_topic
+
+log = logging.getLogger(__name__)
 
 # How long `flush` waits for the cluster, in seconds.
 FLUSH_TIMEOUT = 5.0
@@ -170,8 +173,10 @@ class KafkaBroker:
             starts[retry] = "all"
         if durable.dead_letter is not None:
             await self._keep(topics, durable.dead_letter)
-        first = await fix_positions(self.settings, queue, counts, starts)
-        return KafkaSubscription(subject, queue, receive, durable, self.settings, connection.publisher, first)
+        fixed = await fix_positions(self.settings, queue, counts, starts)
+        if durable.start != "new" and subject not in fixed.new:
+            log.info("queue %s exists: start=%s is for a queue that is made", queue, durable.start)
+        return KafkaSubscription(subject, queue, receive, durable, self.settings, connection.publisher, fixed.first)
 
     async def _live(
         self, connection: _Connection, subject: str, receive: Receive, queue: str | None
@@ -180,8 +185,8 @@ class KafkaBroker:
         if queue is None:
             return Broadcast(subject, count, receive, self.settings, connection.link)
         group, counts = live_group(queue, subject), {subject: count}
-        first = await fix_positions(self.settings, group, counts, {subject: "new"}, anew=True)
-        return Shared(subject, queue, receive, self.settings, first)
+        fixed = await fix_positions(self.settings, group, counts, {subject: "new"}, anew=True)
+        return Shared(subject, queue, receive, self.settings, fixed.first)
 
     async def _keep(self, topics: Topics, subject: str) -> None:
         """See to it that all that is published to a subject is kept for the queue of the same name."""

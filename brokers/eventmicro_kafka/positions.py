@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from eventmicro.broker import Start
 from eventmicro.errors import Disconnected, UsageError
@@ -17,13 +17,23 @@ from eventmicro_kafka.settings import KafkaSettings
 TIMEOUT = 15.0
 
 
+class Fixed(NamedTuple):
+    """What came of it.
+
+    new: the topics of which a partition had no position.
+    first: the positions that Kafka did not take, for this side to begin with when it is a member and finds none.
+    """
+
+    new: set[str]
+    first: dict[Any, int]
+
+
 async def fix_positions(
     settings: KafkaSettings, group: str, topics: Mapping[str, int], starts: Mapping[str, Start], *, anew: bool = False
-) -> dict[Any, int]:
+) -> Fixed:
     """Commit where a group begins in those partitions where it has no position yet; `anew`: in all.
 
-    `topics` says how many partitions each has. Kafka takes such a commit while the group has no members. Where it has,
-    the positions are returned, for this side to begin with when it is a member and finds none.
+    `topics` says how many partitions each has. Kafka takes such a commit while the group has no members.
 
     Raises:
         Disconnected: the cluster does not answer.
@@ -42,21 +52,23 @@ async def fix_positions(
         await stop_consumer(consumer)
 
 
-async def _fix(consumer: Any, topics: Mapping[str, int], starts: Mapping[str, Start], anew: bool) -> dict[Any, int]:
+async def _fix(consumer: Any, topics: Mapping[str, int], starts: Mapping[str, Start], anew: bool) -> Fixed:
     places = {TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)}
     consumer.assign(list(places))
     known = {} if anew else await committed(consumer, places)
-    if not places - known.keys():
-        return {}
-    wanted = await _offsets(consumer, places - known.keys(), starts)
+    left = places - known.keys()
+    new = {place.topic for place in left}
+    if not left:
+        return Fixed(new, {})
+    wanted = await _offsets(consumer, left, starts)
     known = {} if anew else await committed(consumer, places)  # another one may have been quicker
     wanted = {place: offset for place, offset in wanted.items() if place not in known}
     if wanted:
         try:
             await commit_patiently(consumer, {place: (offset, "") for place, offset in wanted.items()})
         except NOT_A_MEMBER:
-            return wanted
-    return {}
+            return Fixed(new, wanted)
+    return Fixed(new, {})
 
 
 async def _offsets(consumer: Any, places: set[Any], starts: Mapping[str, Start]) -> dict[Any, int]:

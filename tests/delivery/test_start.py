@@ -46,6 +46,25 @@ async def test_a_new_queue_may_begin_with_all_that_is_kept(bench: Bench, until: 
 
 
 @pytest.mark.needs("replay")
+async def test_a_queue_that_exists_goes_on_where_it_was_and_that_is_said(
+    bench: Bench, caplog: pytest.LogCaptureFixture, until: Until
+) -> None:
+    caplog.set_level("INFO")
+    seen, said = Seen(), f"queue {bench.name}.see exists: start=all is for a queue that is made\n"
+    async with bench.run(seen.handle, start="all") as client:
+        await client.publish(bench.topic, Number(value=1))
+        await until(lambda: seen[1])
+        assert said not in caplog.text
+    async with bench.run(seen.handle):
+        assert said not in caplog.text
+    async with bench.run(seen.handle, start="all") as client:
+        await client.publish(bench.topic, Number(value=2))
+        await until(lambda: seen[2])
+    assert caplog.text.count(said) == 1
+    assert seen == {1: 1, 2: 1}
+
+
+@pytest.mark.needs("replay")
 async def test_a_new_queue_may_begin_at_a_time(bench: Bench, until: Until) -> None:
     first, replayed = Seen(), Seen()
     async with bench.run(first.handle) as client:

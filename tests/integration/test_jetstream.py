@@ -221,18 +221,6 @@ async def test_a_connection_that_cannot_be_made_is_named_by_its_own_url() -> Non
         await JetStreamBroker(f"jetstream://127.0.0.1:{port}?connect_timeout=0.2").connect()
 
 
-async def test_a_start_that_changes_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-    with NatsServer(jetstream=True) as server:
-        async with jetstream(server) as broker:
-            await work(broker, "a", start="all", dead_letter="dead")
-            assert "exists" not in caplog.text
-            await work(broker, "a", dead_letter="dead")
-            assert "exists" not in caplog.text
-            await work(broker, "a", start="all", dead_letter="dead")
-            assert caplog.text.count("queue q exists: start=all is for a queue that is made\n") == 1
-
-
 async def test_what_a_consumer_holds_it_can_settle_after_a_restart(until: Until) -> None:
     with NatsServer(jetstream=True) as server:
         async with jetstream(server, "ack_wait=1") as broker, jetstream(server) as other:
