@@ -60,7 +60,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 async def run_bounded(test: Callable[..., Awaitable[Any]], arguments: dict[str, Any], seconds: float) -> None:
-    """Await a test; fail where it takes too long, or leaves a task behind that was not there before."""
+    """Await a test; fail where it takes too long, or leaves a task or a connection behind."""
     before = asyncio.all_tasks()
     bound = asyncio.timeout(seconds)
     try:
@@ -71,6 +71,7 @@ async def run_bounded(test: Callable[..., Awaitable[Any]], arguments: dict[str, 
             pytest.fail(f"the test was not done within {seconds:g} s", pytrace=False)
         raise
     await check_no_task_left(before)
+    await check_no_connection_left()
 
 
 async def check_no_task_left(before: set[asyncio.Task[Any]]) -> None:
@@ -81,6 +82,24 @@ async def check_no_task_left(before: set[asyncio.Task[Any]]) -> None:
         await asyncio.sleep(0)
     left = "\n  ".join(repr(task) for task in asyncio.all_tasks() - before)
     pytest.fail(f"the test left tasks behind:\n  {left}", pytrace=False)
+
+
+async def check_no_connection_left() -> None:
+    """Let what is closing close, then fail if a connection is left: the garbage collector would tell of it anywhere."""
+    left: list[Any] = []
+    for _ in range(10):
+        left = [each for each in open_transports() if each._sock is not None]
+        if not left:
+            return
+        await asyncio.sleep(0)
+    names = "\n  ".join(f"{each!r}: {each._sock!r}" for each in left)
+    pytest.fail(f"the test left connections behind:\n  {names}", pytrace=False)
+
+
+def open_transports() -> list[Any]:
+    """The connections of the running event loop; asyncio tells nobody of them."""
+    transports: Any = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]
+    return list(transports.values())
 
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]

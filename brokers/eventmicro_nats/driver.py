@@ -154,6 +154,7 @@ class Driver(Client):
                 await asyncio.wait([reconnecting], timeout=CLOSE_TIMEOUT / CANCELS)
                 if reconnecting.done():
                     break
+            self.let_go()  # it may have made a connection just before it ended
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
         # nats-py would let the ping overtake what was published and subscribed before it, so that its answer says

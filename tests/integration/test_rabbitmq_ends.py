@@ -7,7 +7,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -34,8 +34,8 @@ def url(rabbitmq_url: str) -> str:
     return f"{rabbitmq_url}?new_queue_wait=0"
 
 
-class FrameProxy:
-    """A proxy that can hold back what the server answers, one kind of frame; an async context manager.
+class FrameProxy(FaultProxy):
+    """A proxy that can hold back what the server answers, one kind of frame.
 
     Attributes:
         holds: the methods that are held back, such as `Basic.ConsumeOk`.
@@ -47,17 +47,15 @@ class FrameProxy:
     """
 
     def __init__(self, url: str) -> None:
-        self._upstream = urlsplit(url).port
+        super().__init__(urlsplit(url).port or 0)
         self._url = url
-        self._port = 0
         self._held: list[tuple[asyncio.StreamWriter, bytes]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
         self.holds: set[type[Frame]] = set()
         self.stalled = False
 
     @property
     def url(self) -> str:
-        return self._url.replace(f":{self._upstream}", f":{self._port}")
+        return self._url.replace(f":{self._upstream}", f":{self.port}")
 
     @property
     def held(self) -> int:
@@ -70,29 +68,8 @@ class FrameProxy:
         for writer, frame in held:
             writer.write(frame)
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, HOST, 0)
-        self._port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._join(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: writer.close())  # also of one that is cancelled before it has begun
-
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            answers, upstream = await asyncio.open_connection(HOST, self._upstream)
-        except BaseException:
-            writer.transport.abort()
-            raise
+    async def _join(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        (reader, upstream), (answers, writer) = ways
         there = asyncio.ensure_future(self._pass_on(reader, upstream))
         try:
             while True:

@@ -127,6 +127,7 @@ async def test_a_server_that_says_nothing_in_tls_is_given_up(certificates: Certi
             writer.transport.abort()
 
 
+@pytest.mark.timeout_seconds(60)
 async def test_a_password_that_was_changed_meanwhile_is_said_once(
     server: RabbitServer, until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -257,6 +258,7 @@ async def test_a_server_short_of_disk_takes_no_events_and_settles_on(
     assert {d.attempt for d in got} == {1}
 
 
+@pytest.mark.timeout_seconds(60)
 async def test_who_waits_for_a_server_short_of_disk_goes_on_with_the_next_connection(
     server: RabbitServer, subject: str, until: Until
 ) -> None:
@@ -272,7 +274,7 @@ async def test_who_waits_for_a_server_short_of_disk_goes_on_with_the_next_connec
             try:
                 with pytest.raises((Unconfirmed, NotStored)):
                     await publish()
-                waiting = asyncio.ensure_future(broker.publish(Message(subject), timeout=15))
+                waiting = asyncio.ensure_future(broker.publish(Message(subject), timeout=45))
                 await asyncio.sleep(0)
                 proxy.blackhole = True  # so that it is not told of the end
             finally:

@@ -78,7 +78,7 @@ class FaultProxy:
         task = asyncio.get_running_loop().create_task(self._connect(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: writer.close())  # also of one that is cancelled before it has begun
+        task.add_done_callback(lambda _: writer.transport.abort())  # also of one that is cancelled before it has begun
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -97,13 +97,15 @@ class FaultProxy:
                     line: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(256)
                     tasks.create_task(self._receive(source, line))
                     tasks.create_task(self._send(line, target))
-        except* OSError:
             for writer in writers:
-                writer.transport.abort()
+                writer.close()
+            await asyncio.gather(*(writer.wait_closed() for writer in writers))
+        except* OSError:
+            pass
         finally:
             self._writers -= writers
             for writer in writers:
-                writer.close()
+                writer.transport.abort()  # else one whose peer does not read would stay
 
     async def _receive(self, source: asyncio.StreamReader, line: asyncio.Queue[tuple[float, bytes]]) -> None:
         now = asyncio.get_running_loop().time
