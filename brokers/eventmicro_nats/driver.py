@@ -140,6 +140,9 @@ class Driver(Client):
         # nats-py would forget, still open, the connection of a try that came as far as a wrong password.
         self.let_go()
         await super()._connect_to_server(s)
+        transport: Any = self._transport
+        # asyncio's writelines, from Python 3.12 on, tells nobody to wait: what a hung server does not take would grow.
+        transport.writelines = lambda commands: transport.write(b"".join(commands))
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         # nats-py would write what is unsent, and leave its tasks running where the connection is lost just then.
