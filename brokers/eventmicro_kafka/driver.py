@@ -17,7 +17,7 @@ from aiokafka import (  # type: ignore[import-untyped]
     ConsumerRebalanceListener,
     TopicPartition,
 )
-from aiokafka.conn import create_conn  # type: ignore[import-untyped]
+from aiokafka.conn import AIOKafkaConnection  # type: ignore[import-untyped]
 from aiokafka.errors import IllegalGenerationError, KafkaConnectionError  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 from aiokafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
@@ -150,9 +150,21 @@ async def _bootstrap(client: Any, settings: KafkaSettings) -> None:
     raise trouble if isinstance(trouble, KafkaError) else KafkaConnectionError(str(trouble)) from trouble
 
 
+class _Brief(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
+    """A connection for one question. Closed it ends at once, where TLS would wait for the server's goodbye."""
+
+    def close(self, reason: Any = None, exc: Any = None) -> Any:
+        writer = self._writer
+        closed = super().close(reason, exc)
+        if writer is not None:
+            writer.transport.abort()
+        return closed
+
+
 async def _ask_server(host: str, port: int, settings: KafkaSettings) -> Any:
     limit = _ms(settings.request_timeout)
-    connection = await create_conn(host, port, request_timeout_ms=limit, **_connection(settings))
+    connection = _Brief(host, port, request_timeout_ms=limit, **_connection(settings))
+    await connection.connect()
     try:
         answer: Any = await connection.send(MetadataRequest([]))
     finally:

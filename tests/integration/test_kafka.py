@@ -38,6 +38,7 @@ from eventmicro.errors import (
 )
 from eventmicro.message import Delivery, Message
 from tests.certificates import Certificates, make_certificates
+from tests.conftest import open_transports
 from tests.servers import FaultProxy, KafkaServer
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -1163,6 +1164,26 @@ async def test_who_may_not_is_told_why(
     assert "wrong@" not in str(error.value)
     assert not broker.connected
     await broker.close()
+
+
+async def test_a_server_that_refuses_a_login_is_not_waited_for_until_it_says_goodbye(
+    secured: KafkaServer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = secured_url(secured, "SASL_SSL", "kafka+ssl", "bob:wrong@", f"tls_ca={certificates.authority}")
+    port = secured.addresses["SASL_SSL"].rpartition(":")[2]
+    close = driver._Brief.close
+    async with FaultProxy(int(port)) as proxy:
+
+        def close_behind_a_wall(self: Any, reason: object = None, exc: object = None) -> object:
+            proxy.blackhole = True
+            return close(self, reason, exc)
+
+        monkeypatch.setattr(driver._Brief, "close", close_behind_a_wall)
+        with pytest.raises(ConnectionFailed, match="wrong user or password"):
+            await KafkaBroker(url.replace(f":{port}", f":{proxy.port}")).connect()
+        await asyncio.sleep(0)
+        here = [each for each in open_transports() if (each.get_extra_info("peername") or ())[-1:] == (proxy.port,)]
+        assert not any(each._sock for each in here)
 
 
 async def test_nobody_there_is_told_within_the_timeout() -> None:
