@@ -69,9 +69,10 @@ def is_idle(producer: Any, place: Any) -> bool:
     return leader not in (None, NO_LEADER) and not busy
 
 
-def is_busy(producer: Any, place: Any) -> bool:
-    """Whether a partition's leader has been sent something that it has not answered; one at a time is sent to each."""
-    return producer.client.cluster.leader_for_partition(place) in producer._sender._in_flight
+def sends_at_once(producer: Any, place: Any) -> bool:
+    """Whether what a partition is given now goes out now: its leader is there and owes no answer, as each owes one."""
+    leader = producer.client.cluster.leader_for_partition(place)
+    return is_idle(producer, place) and leader not in producer._sender._in_flight
 
 
 def partitions_known(producer: Any, topic: str) -> list[Any]:

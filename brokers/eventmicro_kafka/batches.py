@@ -9,7 +9,7 @@ from typing import Any
 
 from eventmicro.errors import EventMicroError
 from eventmicro.message import Message
-from eventmicro_kafka.accumulator import is_busy, send_batch
+from eventmicro_kafka.accumulator import send_batch, sends_at_once
 from eventmicro_kafka.errors import KafkaError, late, not_published, producer_is_dead
 from eventmicro_kafka.producer import Producer
 from eventmicro_kafka.records import to_record
@@ -48,6 +48,8 @@ class Batches:
         self._open: dict[Any, _Batch] = {}
         self._keyless: dict[str, _Batch] = {}
         self._sent: list[tuple[_Batch, asyncio.Future[Any]]] = []
+        self._again: list[int] = []
+        self._inner: Any = None
         self.failed: dict[int, Exception] = {}
 
     async def publish(self) -> None:
@@ -56,20 +58,28 @@ class Batches:
         while left:
             left = await self._publish(left)
 
-    async def _publish(self, wanted: Sequence[int]) -> list[int]:
-        """Publish the messages at these positions; which of them are to be published again, by a new producer."""
-        self._open, self._keyless, self._sent = {}, {}, []
+    async def _publish(self, wanted: Sequence[int]) -> Sequence[int]:
+        """Publish the messages at these positions by one producer; which of them are left to the next one.
+
+        That one begins when this one has said what became of all that it was given: so they stay in their order.
+        """
+        self._open, self._keyless, self._sent, self._again, self._inner = {}, {}, [], [], None
+        left: Sequence[int] = ()
         try:
             async with asyncio.timeout_at(self._deadline):
-                await self._fill(wanted)
+                left = await self._fill(wanted)
                 for batch in list(self._open.values()):
                     await self._send(batch)
         except TimeoutError:
+            left, self._again = (), []
             self._fail_unsent(wanted)
-        return sorted(await self._confirm())
+        await self._confirm()
+        return [*sorted(self._again), *left]
 
-    async def _fill(self, wanted: Sequence[int]) -> None:
-        """Put the messages at these positions into batches, and send those that are full."""
+    async def _fill(self, wanted: Sequence[int]) -> Sequence[int]:
+        """Put the messages at these positions into batches, and send those that are full, or have a broker waiting;
+        which are left, as there is another producer.
+        """
         messages, limit = self._messages, self._limit
         for count, position in enumerate(wanted, 1):
             message = messages[position]
@@ -77,6 +87,8 @@ class Batches:
                 key, headers = to_record(message, limit)
                 while True:
                     batch = self._batch(message.subject, key)
+                    if batch is None and self._is_other_producer():
+                        return wanted[count - 1 :]
                     if batch is None:
                         await self._producer.ready(message.subject)
                     elif batch.builder.append(timestamp=None, key=key, value=message.body, headers=headers) is None:
@@ -88,11 +100,12 @@ class Batches:
                 self.failed[position] = error
             if count % PART == 0:
                 await self._occupy()
+        return ()
 
     async def _occupy(self) -> None:
         """Let others have their turn, and send to the brokers that have nothing to do what is there for them by now."""
         await asyncio.sleep(0)
-        idle = [batch for batch in self._open.values() if not is_busy(batch.inner, batch.place)]
+        idle = [batch for batch in self._open.values() if sends_at_once(batch.inner, batch.place)]
         for batch in idle:
             await self._send(batch)
         if idle:
@@ -100,7 +113,7 @@ class Batches:
                 await asyncio.sleep(0)
 
     def _batch(self, topic: str, key: bytes | None) -> _Batch | None:
-        """The batch for a message; None: the producer is to be asked whether it is ready."""
+        """The batch for a message; None: there is another producer, or it is to be asked whether it is ready."""
         if key is None:
             batch = self._keyless.get(topic)
             if batch is None:
@@ -114,15 +127,21 @@ class Batches:
         if place is None:
             return None
         batch = self._open.get(place)
-        if batch is None:
-            inner = self._producer.inner
-            batch = self._open[place] = _Batch(inner, place, inner.create_batch())
+        if batch is None and not self._is_other_producer():
+            self._inner = self._producer.inner
+            batch = self._open[place] = _Batch(self._inner, place, self._inner.create_batch())
         return batch
+
+    def _is_other_producer(self) -> bool:
+        return self._inner is not None and self._inner is not self._producer.inner
 
     async def _send(self, batch: _Batch) -> None:
         del self._open[batch.place]
         if self._keyless.get(batch.place.topic) is batch:
             del self._keyless[batch.place.topic]  # the next one goes to another partition
+        if self._is_other_producer():
+            self._again += batch.positions
+            return
         batch.builder.close()
         try:
             stored = await send_batch(batch.inner, batch.builder, batch.place)
@@ -131,17 +150,15 @@ class Batches:
             stored.set_exception(error)
         self._sent.append((batch, stored))
 
-    async def _confirm(self) -> list[int]:
-        """Wait for the broker to have all that was sent; which messages are to be published again."""
-        again: list[int] = []
+    async def _confirm(self) -> None:
+        """Wait for the broker to have all that was sent."""
         if self._sent:
             left = self._deadline - asyncio.get_running_loop().time()
             await asyncio.wait([stored for _, stored in self._sent], timeout=max(0.0, left))
         for batch, stored in self._sent:
             error = stored.exception() if stored.done() else TimeoutError()
             if error is not None and not self._fail(error, batch):
-                again += batch.positions
-        return again
+                self._again += batch.positions
 
     def _fail(self, error: BaseException, batch: _Batch) -> bool:
         """Note why the messages of a batch were not confirmed; False: a new producer may send them."""

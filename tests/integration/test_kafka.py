@@ -17,11 +17,15 @@ from urllib.parse import quote
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.producer.sender import Sender
-from eventmicro_kafka import KafkaBroker, driver, ending, member, subscription
-from eventmicro_kafka.batches import PART
+from eventmicro_kafka import KafkaBroker, batches, driver, ending, member, subscription
+from eventmicro_kafka.batches import PART, Batches
 from eventmicro_kafka.live import Broadcast, Shared
 from eventmicro_kafka.member import Member
+from eventmicro_kafka.partitions import partition_of
+from eventmicro_kafka.records import to_record
 from eventmicro_kafka.subscription import KafkaSubscription
 
 from eventmicro.broker import Durable
@@ -208,6 +212,78 @@ async def test_a_broker_with_nothing_to_do_is_sent_the_first_of_many_at_once(kaf
     async for record in records_of(kafka_url, subject):
         parts.setdefault(record.partition, []).append(record.value)
     assert sorted(parts.values()) == [numbered(2 * PART)[:PART], numbered(2 * PART)[PART:]]
+
+
+async def test_many_are_put_together_while_a_broker_has_the_first_of_them(
+    kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, sent, all_put = 0, [], asyncio.Event()
+    send = AIOKafkaConnection.send
+
+    def count(message: Message, limit: int) -> object:
+        nonlocal put
+        put += 1
+        if put == 4 * PART:
+            all_put.set()
+        return to_record(message, limit)
+
+    async def hold(answer: Awaitable[object]) -> object:
+        await all_put.wait()
+        return await answer
+
+    def note(self: Any, request: object, *what: Any, **more: Any) -> object:
+        answer = send(self, request, *what, **more)
+        if "Produce" not in type(request).__name__ or not put:
+            return answer
+        sent.append(put)
+        return asyncio.ensure_future(hold(answer))
+
+    async with KafkaBroker(f"{kafka_url}?partitions=3") as broker:
+        await broker.publish(Message(subject))
+        monkeypatch.setattr(AIOKafkaConnection, "send", note)
+        monkeypatch.setattr(batches, "to_record", count)
+        await broker.publish_many([Message(subject, body) for body in numbered(4 * PART)])
+    assert sent == [PART, 4 * PART]
+
+
+async def test_many_of_one_key_stay_in_order_though_their_producer_dies_in_between(
+    kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died = False
+
+    async def send_and_die(self: Batches) -> None:
+        nonlocal died
+        inner = self._producer.inner
+        for batch in list(self._open.values()):
+            await self._send(batch)
+        if not died:
+            died = True
+            inner._message_accumulator.fail_all(errors.ProducerClosed())
+            self._producer.retire(inner)
+            await self._producer.ready(subject)
+
+    monkeypatch.setattr(Batches, "_occupy", send_and_die)
+    async with KafkaBroker(f"{kafka_url}?partitions=1") as broker:
+        await broker.publish_many([Message(subject, body, key="k") for body in numbered(3 * PART + 7)])
+    assert died
+    assert await read_topic(kafka_url, subject) == numbered(3 * PART + 7)
+
+
+async def test_a_partition_without_a_leader_holds_up_no_other(
+    kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = ClusterMetadata.leader_for_partition
+    sent = [Message(subject, key=f"k{number}") for number in range(6 * PART)]
+    without = [number for number, message in enumerate(sent) if partition_of((message.key or "").encode(), 3) == 1]
+    async with KafkaBroker(f"{kafka_url}?partitions=3") as broker:
+        await broker.publish(Message(subject))
+        monkeypatch.setattr(
+            ClusterMetadata, "leader_for_partition", lambda self, place: -1 if place[1] == 1 else leader(self, place)
+        )
+        with pytest.raises(NotAllPublished) as raised:
+            await broker.publish_many(sent, timeout=1)
+        monkeypatch.undo()
+    assert sorted(raised.value.failed) == without
 
 
 async def test_many_batches_wait_for_a_broker_that_hangs_for_longer_than_a_request_may_take(
