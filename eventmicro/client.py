@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from contextlib import AsyncExitStack
 from functools import lru_cache
 from itertools import islice
@@ -211,7 +211,9 @@ class Messaging:
     ) -> None:
         """Publish several events to one topic, in order, waiting once for all of them.
 
-        Middleware runs around each, and returns from its `call_next` before the event is sent.
+        Middleware runs around each, and returns from its `call_next` before the event is sent. Others have their turn
+        while many are encoded: what they publish may come first. Where it is cancelled, some may be published, as it is
+        not taken back.
 
         Args:
             topic: as in `publish`.
@@ -230,14 +232,18 @@ class Messaging:
             check_seconds("timeout", timeout)
         check_picks(key=key, id=id)
         route = client._routes.find(topic)
+        if isinstance(events, Collection):
+            events = list(events)  # others, who have their turn meanwhile, may change it
         ready = ((event, route.address(event, key and key(event), id and id(event))) for event in events)
-        if client._has_middleware:
-            messages = await client._collect(route, ready, metadata)
-        else:
-            messages = []
-            while some := [route.pack(message, event, metadata) for event, message in islice(ready, AT_ONCE)]:
-                messages += some
-                await asyncio.sleep(0)
+        messages: list[Message] = []
+        while some := list(islice(ready, AT_ONCE)):
+            if client._has_middleware:
+                messages += await client._collect(route, some, metadata)
+            else:
+                messages += [route.pack(message, event, metadata) for event, message in some]
+            if len(some) < AT_ONCE:
+                break
+            await asyncio.sleep(0)
         await client.outgoing.publish_many(messages, timeout)
 
     def publisher(self, topic: Topic[T]) -> Publisher[T]:

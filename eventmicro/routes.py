@@ -91,8 +91,8 @@ class Routes:
         """The route of a topic or subject; errors as of `Route`."""
         try:
             known = self._known.get(topic)
-        except TypeError:  # what cannot be hashed is neither
-            known = None
+        except TypeError:  # it cannot be hashed: it is neither, or of a class of somebody's own
+            return Route(topic, self._codecs)
         return known or self._make(topic)
 
     def _make(self, topic: Topic[Any] | str) -> Route:

@@ -214,8 +214,8 @@ class Kept:
         headers, key = {**(delivery.headers or {}), **about}, delivery.key
         try:
             await self._broker.publish(Message(subject, delivery.body, headers, key=key, id=name))
-        except MessageTooLarge:  # by its headers: with them it just fitted
-            await self._broker.publish(Message(subject, delivery.body, about, key=key, id=name))
+        except MessageTooLarge:  # by its headers: with its own, and its key, it just fitted
+            await self._broker.publish(Message(subject, delivery.body, about, id=name))
         except UsageError:  # another client's header, or id, which cannot be sent from here
             await self._broker.publish(Message(subject, delivery.body, about, key=key))
 

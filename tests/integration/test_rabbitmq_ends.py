@@ -35,7 +35,7 @@ def url(rabbitmq_url: str) -> str:
 
 
 class FrameProxy(FaultProxy):
-    """A proxy that can hold back what the server answers, one kind of frame.
+    """A proxy that can hold back what the server answers, one kind of frame; of the other faults it knows `cut`.
 
     Attributes:
         holds: the methods that are held back, such as `Basic.ConsumeOk`.
@@ -70,6 +70,7 @@ class FrameProxy(FaultProxy):
 
     async def _join(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
         (reader, upstream), (answers, writer) = ways
+        self._writers |= {upstream, writer}
         there = asyncio.ensure_future(self._pass_on(reader, upstream))
         try:
             while True:
@@ -82,6 +83,7 @@ class FrameProxy(FaultProxy):
         except (asyncio.IncompleteReadError, OSError):
             pass
         finally:
+            self._writers -= {upstream, writer}
             upstream.transport.abort()
             writer.transport.abort()
             there.cancel()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from eventmicro import Client, MemoryBroker, Publishing, Service, Topic
+from eventmicro import Client, Context, MemoryBroker, Publishing, Service, Topic
 from eventmicro.client import AT_ONCE
 from eventmicro.errors import (
     Disconnected,
@@ -21,6 +21,7 @@ from eventmicro.errors import (
     UsageError,
 )
 from eventmicro.message import Message
+from eventmicro.middleware import Handler, Middleware
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -126,7 +127,12 @@ async def test_many_are_published_in_order_and_counted() -> None:
         assert counts(publisher) == (100, 0, 0)
 
 
-async def test_others_have_their_turn_while_many_are_encoded() -> None:
+async def pass_on(event: Any, context: Context, call_next: Handler) -> Any:
+    return await call_next(event, context)
+
+
+@pytest.mark.parametrize("middleware", [[], [pass_on]])
+async def test_others_have_their_turn_while_many_are_encoded(middleware: list[Middleware]) -> None:
     turns, ended = 0, False
 
     async def count() -> None:
@@ -135,12 +141,37 @@ async def test_others_have_their_turn_while_many_are_encoded() -> None:
             turns += 1
             await asyncio.sleep(0)
 
-    async with client(Moody()) as publisher:
+    async with Client(Moody(), middleware=middleware) as publisher:
         counting = asyncio.create_task(count())
         await publisher.publish_many("numbers", (b"%d" % n for n in range(10 * AT_ONCE)))
         ended = True
         await counting
     assert turns >= 10
+
+
+async def test_a_list_that_is_changed_while_it_is_published_is_published_as_it_was() -> None:
+    broker, events = Moody(), [b"%d" % n for n in range(2 * AT_ONCE)]
+    async with client(broker) as publisher:
+        publishing = asyncio.create_task(publisher.publish_many("numbers", events))
+        await asyncio.sleep(0)
+        events.clear()
+        await publishing
+    assert broker.taken == [b"%d" % n for n in range(2 * AT_ONCE)]
+
+
+async def test_few_that_are_published_first_come_first_though_nobody_waits_for_them() -> None:
+    taken: list[bytes] = []
+
+    class Noting(MemoryBroker):
+        async def publish(self, message: Message, *, timeout: float = 10.0) -> None:
+            taken.append(message.body)
+
+        async def publish_many(self, messages: Sequence[Message], *, timeout: float = 10.0) -> None:
+            taken.extend(message.body for message in messages)
+
+    async with Client(Noting()) as publisher:
+        await asyncio.gather(publisher.publish_many("numbers", [b"1", b"2"]), publisher.publish("numbers", b"3"))
+    assert taken == [b"1", b"2", b"3"]
 
 
 async def test_of_many_it_is_said_which_were_not_taken_and_why() -> None:

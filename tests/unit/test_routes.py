@@ -34,6 +34,15 @@ def test_on_a_plain_subject_each_event_travels_as_its_own_type_does() -> None:
     ]
 
 
+def test_a_subject_of_a_class_that_cannot_be_hashed_is_one() -> None:
+    class Name(str):
+        def __eq__(self, other: object) -> bool:
+            return str.__eq__(self, other)
+
+    routes = Routes(Codecs())
+    assert routes.find(Name("orders")).address(b"").subject == "orders"
+
+
 def test_messages_do_not_share_their_headers() -> None:
     route = Routes(Codecs()).find("values")
     metadata = {"A": "a"}

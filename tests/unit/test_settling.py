@@ -29,6 +29,10 @@ class Sent(Delivery):
         super().__init__(subject, b"body", headers, attempt=attempt, id=id)
         self.log: list[str] = []
 
+    @property
+    def key(self) -> str:
+        return "k"
+
     async def ack(self) -> None:
         self.log.append("ack")
 
@@ -128,6 +132,7 @@ async def test_what_is_given_up_becomes_a_dead_letter_and_is_then_acknowledged(
                 "Dead-Letter-Subject": "numbers",
                 "Dead-Letter-Queue": "see",
             },
+            key="k",
             id="see.7",
         )
     ]
@@ -246,14 +251,16 @@ async def test_an_event_whose_headers_cannot_be_sent_from_here_becomes_a_dead_le
     assert letter.headers is not None
     assert letter.headers["Dead-Letter-Reason"] == "rejected: x"
     assert "CC" not in letter.headers
+    assert letter.key == "k"
 
 
-async def test_an_event_that_just_fitted_becomes_a_dead_letter_without_its_own_headers() -> None:
+async def test_an_event_that_just_fitted_becomes_a_dead_letter_without_its_own_headers_and_key() -> None:
     letters = Letters(MessageTooLarge("1048700 bytes"))
     assert await kept(letters).failed(Sent(headers={"X-Trace": "1"}), Reject("x")) is None
     (letter,) = letters.letters
     assert letter.headers is not None
     assert "X-Trace" not in letter.headers
+    assert letter.key is None
     assert letter.headers["Dead-Letter-Reason"] == "rejected: x"
 
 
