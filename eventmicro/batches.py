@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from eventmicro.context import Context, enter_context
-from eventmicro.errors import Settlement
+from eventmicro.errors import Reject, Settlement
 from eventmicro.message import Delivery
 from eventmicro.options import Batch
 from eventmicro.settling import ByHandler
@@ -126,7 +126,9 @@ class BatchSubscriber(Subscriber):
             await self.failed(context, deliveries[0], error)
             return
         alone = len(deliveries) == 1
-        if not alone and not isinstance(error, Settlement | asyncio.CancelledError):
+        if not alone and isinstance(error, Reject):
+            log.info("%s: a batch of %d events was rejected: %s", self.name, len(deliveries), error.reason)
+        elif not alone and not isinstance(error, Settlement | asyncio.CancelledError):
             log.error("%s: a batch of %d events failed", self.name, len(deliveries), exc_info=error)
         for delivery in deliveries:
             failing = self.settling.failed(delivery, error, alone=alone)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AsyncExitStack
 from functools import lru_cache
 from itertools import islice
@@ -25,7 +25,7 @@ from eventmicro.middleware import Middleware, check_middleware, compose
 from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE, brokers_with, check_broker, open_broker
 from eventmicro.publishing import Outgoing, Publishing, check_publishing
 from eventmicro.replies import decode_reply, read_reply
-from eventmicro.routes import Route, Routes, check_picks
+from eventmicro.routes import Route, Routes, check_events, check_picks
 from eventmicro.sending import OutgoingCall, OutgoingEvent, encode
 from eventmicro.topic import Topic
 from eventmicro.wire import CONTENT_TYPE, check_headers, check_subject
@@ -232,9 +232,8 @@ class Messaging:
             check_seconds("timeout", timeout)
         check_picks(key=key, id=id)
         route = client._routes.find(topic)
-        if isinstance(events, Collection):
-            events = list(events)  # others, who have their turn meanwhile, may change it
-        ready = ((event, route.address(event, key and key(event), id and id(event))) for event in events)
+        several = check_events(events)
+        ready = ((event, route.address(event, key and key(event), id and id(event))) for event in several)
         messages: list[Message] = []
         while some := list(islice(ready, AT_ONCE)):
             if client._has_middleware:

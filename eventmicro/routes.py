@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import AsyncIterable, Collection, Hashable, Iterable, Mapping
 from typing import Any
 
 from eventmicro.codecs import Body, Codecs
@@ -48,6 +48,7 @@ class Route:
         """The message of an event, addressed and not yet encoded.
 
         Raises:
+            EncodeError: this is no event of the topic.
             UsageError: the topic says of a key or an id what this event has not, or one of these is no text that can
                 travel.
         """
@@ -77,6 +78,7 @@ class Route:
         try:
             return pick(event)
         except (AttributeError, KeyError, TypeError) as error:
+            self.body(event).encode(event)  # raises where it is no event of this topic at all
             raise UsageError(f"{self._topic!r}: this event has no {what} as the topic says: {error!r}") from None
 
 
@@ -117,12 +119,30 @@ def check_picks(**picks: Pick | None) -> None:
             )
 
 
+def check_events(events: Iterable[Any]) -> Iterable[Any]:
+    """Several events, as they are now: others may change a list while it is published.
+
+    Raises:
+        UsageError: these are not several.
+    """
+    is_one = isinstance(events, str | bytes | Mapping) or hasattr(events, "model_fields_set")
+    if is_one or not isinstance(events, Iterable):
+        mend = ": write [event async for event in ...]" if isinstance(events, AsyncIterable) else ""
+        raise UsageError(f"publish_many takes a list or a generator of events, not a {type(events).__name__}{mend}")
+    return list(events) if isinstance(events, Collection) else events
+
+
 def _as_text(value: Hashable, what: str) -> str:
     """A key or id of another kind, such as a number or a UUID.
 
     Raises:
-        UsageError: it is one that may change, such as a list.
+        UsageError: it is a function of the event, or one that may change, such as a list.
     """
+    if callable(value):
+        raise UsageError(
+            f"{what}={value!r}: for one event write the value itself; functions are for publish_many, or "
+            f"Topic(..., {what}=...)"
+        )
     try:
         hash(value)
     except TypeError:

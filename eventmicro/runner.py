@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from contextvars import ContextVar
@@ -28,6 +29,8 @@ from eventmicro.wire import ENDPOINT_QUEUE, endpoint_subject
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# For how long after a signal the same one again is only its echo, in seconds.
+ECHO = 0.5
 IMPORTING = ContextVar("eventmicro_importing", default=False)
 """True while the command line imports a module to find its services."""
 
@@ -272,16 +275,23 @@ def stop_on_signals(
     signals: Iterable[signal.Signals] = SIGNALS,
     at_once: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """Call `ask` at the first signal; at the second, even if the event loop is blocked by then, `at_once` and exit."""
+    """Call `ask` at the first signal; at the second, even if the event loop is blocked by then, `at_once` and exit.
+
+    The same signal at nearly the same time is the first one yet: who runs this program may have been sent it, too, and
+    have passed it on.
+    """
     loop = asyncio.get_running_loop()
-    asked = False
+    asked: int | None = None
+    since = 0.0
 
     def receive(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal asked, since
+        if asked is not None:
+            if number == asked and time.monotonic() - since < ECHO:
+                return
             at_once()
             _exit_at_once(number)
-        asked = True
+        asked, since = number, time.monotonic()
         loop.call_soon_threadsafe(
             log.info, "stopping; a second signal exits at once" if len(before) > 1 else "stopping"
         )

@@ -120,7 +120,7 @@ class Kept:
         if isinstance(error, Ack):
             await delivery.ack()
             return None
-        if isinstance(error, Reject):
+        if isinstance(error, Reject) and (alone or self.ack == "before"):
             return await self._give_up(delivery, rejected(error.reason), is_acked=self.ack == "before")
         if isinstance(error, asyncio.CancelledError):
             if delivery.attempt > self._bearable:
@@ -131,7 +131,7 @@ class Kept:
             shown = raised if alone else None
             log.error("%s: event on %s failed and is gone", self._name, delivery.subject, exc_info=shown)
             return None
-        if not alone and not isinstance(error, Settlement):
+        if not alone and not isinstance(error, Nack):
             return self._delay(delivery.attempt)
         shown = None if isinstance(error, Settlement) else raised
         if self._again(error, delivery.attempt):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable
 
@@ -23,6 +24,8 @@ from eventmicro_rabbitmq.topology import (
     queue_arguments,
     retry_arguments,
 )
+
+log = logging.getLogger(__name__)
 
 _INEQUIVALENT = re.compile(r"inequivalent arg '([^']+)' for (\w+) '([^']+)'.*?: received (.*?) but current is (.*)")
 
@@ -62,7 +65,10 @@ class Declarer:
             if durable.dead_letter is not None:
                 await self._dead_letters(connection, durable.dead_letter, queue)
         safe = max(self._safe.get(name, 0.0) for name in (queue, durable.dead_letter or queue))
-        await asyncio.sleep(max(0.0, safe - asyncio.get_running_loop().time()))
+        wait = safe - asyncio.get_running_loop().time()
+        if wait > 0:
+            log.info("queue %s is new, %.1f s until a kill of RabbitMQ does it no harm (new_queue_wait)", queue, wait)
+            await asyncio.sleep(wait)
 
     async def retry_queue(self, connection: Connection, name: str, queue: str, milliseconds: int) -> float:
         """A queue in which events wait for their next attempt; in how many seconds a kill will do it no harm.

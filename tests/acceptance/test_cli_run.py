@@ -181,6 +181,16 @@ def test_a_second_signal_exits_at_once_even_if_a_handler_blocks_everything(folde
     assert "exiting at once" in program.output
 
 
+def test_a_signal_that_comes_twice_at_once_is_one(folder: Path) -> None:
+    """Who runs the program passes on what the terminal has sent it already."""
+    with Program(folder, "run", "app") as program:
+        program.line_with("bill")
+        program.process.send_signal(signal.SIGINT)
+        program.process.send_signal(signal.SIGINT)
+        assert program.wait() == 0
+    assert "exiting at once" not in program.output
+
+
 def test_a_second_run_joins_the_first_and_leaves_its_server_alone(folder: Path) -> None:
     with Program(folder, "run", "app") as first:
         url = url_of(first.line_with("started an embedded server"))

@@ -82,6 +82,33 @@ async def test_after_the_last_attempt_it_becomes_a_dead_letter_once_as_it_was_an
     }
 
 
+async def test_a_dead_letter_that_is_published_again_under_a_new_id_is_handled(bench: Bench, until: Until) -> None:
+    mended, seen = False, list[str]()
+
+    async def see(event: Number, context: Context) -> None:
+        if not mended:
+            raise Reject("not mended yet")
+        seen.append(context.metadata.get("Dead-Letter-Reason", "none"))
+
+    tool = Service(f"{bench.name}-tool", broker=bench.url)
+
+    @tool.subscribe(f"dead.{bench.name}.see", queue=f"dead.{bench.name}.see", durable=True)
+    async def publish_again(event: Number, context: Context) -> None:
+        await tool.publish(bench.topic, event, id=f"{event.id}-again")
+
+    async with bench.run(see) as client:
+        await client.publish(bench.topic, Number(value=1, id="one"))
+        async with bench.letters() as letters:
+            await until(lambda: letters)
+        mended = True
+        await client.publish(bench.topic, Number(value=2, id="two"))
+        async with bench.broker() as broker:
+            await broker.publish(Message(f"dead.{bench.name}.see", letters[0].body))  # the bench has taken it
+        async with tool:
+            await until(lambda: len(seen) == 2)
+    assert seen == ["none", "none"]
+
+
 async def test_poison_among_two_hundred_good_events_stops_none_of_them(bench: Bench, until: Until) -> None:
     handled: Counter[int] = Counter()
 

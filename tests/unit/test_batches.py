@@ -195,20 +195,33 @@ async def test_a_handler_may_settle_its_batch_itself(how: str, given_up: int, ha
 
 
 @pytest.mark.parametrize(
-    ("error", "given_up", "handled"), [(Ack(), 0, 10), (Nack(0), 0, 20), (Reject("no"), 10, 10)], ids=repr
+    ("error", "given_up", "handled"), [(Ack(), 0, 10), (Nack(0), 0, 20), (Reject("no"), 1, 20)], ids=repr
 )
-async def test_a_batch_is_settled_together_by_what_its_handler_raises_and_that_is_no_error(
+async def test_a_batch_is_settled_by_what_its_handler_raises_and_that_is_no_error(
     error: Exception, given_up: int, handled: int, until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A Reject may be of any of its events: only the one of which it is raised alone, too, is given up."""
+
     async def settle(events: list[int], context: Context) -> None:
-        if len(events) > 1:
+        if len(events) > 1 or (isinstance(error, Reject) and events == [7]):
             raise error
 
     async with running(settle) as seen:
         await seen.publish(*range(10))
         await until(lambda: len(seen.events) == handled and len(seen.letters) == given_up)
-    assert "a batch of" not in caplog.text
+    assert "a batch of 10 events failed" not in caplog.text
     assert "Traceback" not in caplog.text
+    assert [letter.body for letter in seen.letters] == [b"7"] * given_up
+
+
+async def test_what_was_acknowledged_before_is_given_up_together_as_it_does_not_come_again(until: Until) -> None:
+    async def reject(events: list[int], context: Context) -> None:
+        raise Reject("no")
+
+    async with running(reject, ack="before", retry=None) as seen:
+        await seen.publish(*range(10))
+        await until(lambda: len(seen.letters) == 10)
+    assert seen.batches == [list(range(10))]
 
 
 @pytest.mark.parametrize("count", [1, 10])

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from eventmicro import Client, Context, MemoryBroker, Publishing, Service, Topic
 from eventmicro.client import AT_ONCE
 from eventmicro.errors import (
     Disconnected,
+    EncodeError,
     MessageTooLarge,
     NotAllPublished,
     NotStored,
@@ -172,6 +174,47 @@ async def test_few_that_are_published_first_come_first_though_nobody_waits_for_t
     async with Client(Noting()) as publisher:
         await asyncio.gather(publisher.publish_many("numbers", [b"1", b"2"]), publisher.publish("numbers", b"3"))
     assert taken == [b"1", b"2", b"3"]
+
+
+class Reading(BaseModel):
+    sensor: str
+
+
+async def of_a_cursor() -> AsyncIterator[Reading]:
+    yield Reading(sensor="a")
+
+
+@pytest.mark.parametrize(
+    ("events", "kind"),
+    [
+        (Reading(sensor="a"), "Reading"),
+        ({"sensor": "a"}, "dict"),
+        ("abc", "str"),
+        (None, "NoneType"),
+        (of_a_cursor(), r"async_generator: write \[event async for event in \.\.\.\]"),
+    ],
+)
+async def test_what_is_not_several_is_refused(events: Any, kind: str) -> None:
+    broker = Moody()
+    async with client(broker) as publisher:
+        with pytest.raises(UsageError, match=f"publish_many takes a list or a generator of events, not a {kind}"):
+            await publisher.publish_many(Topic("readings", Reading), events)
+    assert broker.taken == []
+
+
+@pytest.mark.parametrize("word", ["key", "id"])
+async def test_a_function_is_no_key_or_id_of_one_event(word: str) -> None:
+    async with client(Moody()) as publisher:
+        with pytest.raises(UsageError, match=rf"^{word}=<function .*: for one event write the value itself"):
+            await publisher.publish("numbers", b"1", **{word: lambda event: event})  # type: ignore[arg-type]
+
+
+async def test_an_event_of_another_type_is_no_event_of_the_topic_though_that_has_a_key() -> None:
+    async with client(Moody()) as publisher:
+        with pytest.raises(EncodeError, match="Reading"):
+            await publisher.publish(Topic("readings", Reading, key="sensor"), {"a": 1})  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="no key as the topic says"):
+            await publisher.publish(Topic("readings", dict[str, int], key="sensor"), {"a": 1})
 
 
 async def test_of_many_it_is_said_which_were_not_taken_and_why() -> None:
