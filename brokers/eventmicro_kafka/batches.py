@@ -15,7 +15,7 @@ from eventmicro_kafka.producer import Producer
 from eventmicro_kafka.records import to_record
 
 # After how many messages it is looked whether a broker has nothing to do.
-PART = 500
+PART = 350
 # After how many turns of the loop aiokafka has written what can be sent.
 TURNS = 5
 
