@@ -569,17 +569,26 @@ async def test_nothing_is_committed_under_a_membership_that_has_no_share_yet(
 async def test_a_shared_subscription_drains_though_the_broker_is_away(subject: str, until: Until) -> None:
     with KafkaServer() as server:
         async with KafkaBroker(f"{server.url}?partitions=3") as broker:
-            room, got = asyncio.Event(), []
+            rooms, got = [asyncio.Event(), asyncio.Event(), asyncio.Event()], []
+            parts: list[list[Message]] = [[], [], []]
+            for body in numbered(100):
+                parts[partition_of(body, 3)].append(Message(subject, body, key=body.decode()))
 
             def receive(delivery: Delivery) -> asyncio.Future[bool]:
                 got.append(delivery)
-                return asyncio.ensure_future(room.wait())
+                return asyncio.ensure_future(rooms[partition_of(delivery.body, 3)].wait())
 
             subscription = await broker.subscribe(subject, receive, queue="q")
-            await broker.publish_many([Message(subject, body, key=body.decode()) for body in numbered(100)])
-            await until(lambda: got and subscription._taken)
+            fetched = subscription._member._consumer._fetcher._records
+            await broker.publish_many(parts[0])
+            await until(lambda: got)
+            await broker.publish_many(parts[1] + parts[2])
+            await until(lambda: len(fetched) == 2)
+            rooms[0].set()
+            await until(lambda: subscription._taken)  # the one, while the other is being handed over
             server.kill()
-            room.set()
+            rooms[1].set()
+            rooms[2].set()
             await subscription.drain()
 
 
