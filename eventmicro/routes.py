@@ -64,7 +64,7 @@ class Route:
 
     def pack(self, message: Message, event: Any, metadata: dict[str, str] | None) -> Message:
         """The message of an event, ready to be sent."""
-        body = self._body or self._codecs.body(type(event))
+        body = self.body(event)
         if metadata or body.announced:
             headers = check_headers(metadata) if metadata else {}
             message.body = encode(body, event, headers)
