@@ -18,7 +18,14 @@ from aiokafka import (  # type: ignore[import-untyped]
     TopicPartition,
 )
 from aiokafka.conn import AIOKafkaConnection  # type: ignore[import-untyped]
-from aiokafka.errors import IllegalGenerationError, KafkaConnectionError  # type: ignore[import-untyped]
+from aiokafka.errors import (  # type: ignore[import-untyped]
+    GroupCoordinatorNotAvailableError,
+    IllegalGenerationError,
+    KafkaConnectionError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
+from aiokafka.protocol.commit import OffsetFetchRequest  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 from aiokafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 
@@ -80,9 +87,25 @@ def make_consumer(settings: KafkaSettings, group: str | None) -> Any:
 
 
 async def committed(consumer: Any, partitions: Iterable[Any]) -> dict[Any, tuple[int, str]]:
-    """What is committed, offset and metadata; `consumer.committed` keeps the metadata for itself."""
-    found: dict[Any, OffsetAndMetadata] = await consumer._coordinator.fetch_committed_offsets(list(partitions))
-    return {partition: (entry.offset, entry.metadata or "") for partition, entry in found.items() if entry.offset >= 0}
+    """What is committed, offset and metadata, of those partitions for which something is.
+
+    `consumer.committed` keeps the metadata for itself, and takes an answer that is an error as a whole for one that
+    nothing is committed: a coordinator that still loads what is, after its broker has died, answers so.
+
+    Raises:
+        KafkaError: the broker does not say it, and will not.
+    """
+    coordinator = consumer._coordinator
+    while True:
+        await coordinator.ensure_coordinator_known()
+        try:
+            return await _ask_committed(coordinator, partitions)
+        except KafkaError as error:
+            if isinstance(error, NotCoordinatorForGroupError | GroupCoordinatorNotAvailableError):
+                coordinator.coordinator_dead()  # so that the new one is looked for
+            if not error.retriable:
+                raise
+        await asyncio.sleep(TRY_INTERVAL / 1000)
 
 
 def raise_trouble(consumer: Any) -> None:
@@ -122,6 +145,26 @@ async def commit_patiently(consumer: Any, offsets: Mapping[Any, tuple[int, str]]
             if not error.retriable:
                 raise
         await asyncio.sleep(TRY_INTERVAL / 1000)
+
+
+async def _ask_committed(coordinator: Any, partitions: Iterable[Any]) -> dict[Any, tuple[int, str]]:
+    asked: dict[str, list[int]] = {}
+    for place in partitions:
+        asked.setdefault(place.topic, []).append(place.partition)
+    answer = await coordinator._send_req(OffsetFetchRequest(coordinator.group_id, list(asked.items())))
+    _raise_for(answer.error_code)
+    found: dict[Any, tuple[int, str]] = {}
+    for topic, entries in answer.topics:
+        for number, offset, metadata, code in entries:
+            _raise_for(code)
+            if offset >= 0:
+                found[TopicPartition(topic, number)] = (offset, metadata or "")
+    return found
+
+
+def _raise_for(code: int) -> None:
+    if code:
+        raise for_code(code)
 
 
 def _with_own_bootstrap(owner: Any, client: Any, settings: KafkaSettings) -> Any:

@@ -17,9 +17,11 @@ from urllib.parse import quote
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.producer.sender import Sender
+from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
 from eventmicro_kafka import KafkaBroker, batches, driver, ending, member, subscription
 from eventmicro_kafka.batches import PART, Batches
 from eventmicro_kafka.live import Broadcast, Shared
@@ -704,6 +706,34 @@ async def test_a_member_that_dies_before_its_first_commit_keeps_the_place_of_its
             while not worker.deliveries:
                 await asyncio.sleep(0.01)
         assert worker.bodies == [b"after"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [errors.GroupLoadInProgressError, errors.GroupCoordinatorNotAvailableError, errors.NotCoordinatorForGroupError],
+)
+async def test_a_coordinator_that_does_not_know_yet_what_is_committed_is_asked_again(
+    kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch, until: Until, code: type[errors.BrokerResponseError]
+) -> None:
+    """As after the death of its broker: the answer as a whole is an error, and names no partition."""
+    send, refused = AIOKafkaClient.send, 0
+
+    async def refuse_twice_each(client: AIOKafkaClient, node: int, request: Any, **how: Any) -> Any:
+        nonlocal refused
+        if isinstance(request, OffsetFetchRequest) and (refused := refused + 1) % 3:
+            return OffsetFetchResponse_v3(0, [], code.errno)
+        return await send(client, node, request, **how)
+
+    worker = await Worker(kafka_url, subject).start()
+    await worker.close()
+    async with KafkaBroker(kafka_url) as publisher:
+        await publisher.publish_many([Message(subject, body) for body in numbered(10)])
+    monkeypatch.setattr(AIOKafkaClient, "send", refuse_twice_each)
+    worker = Worker(kafka_url, subject)
+    async with workers(worker):
+        await worker.start()
+        await until(lambda: len(worker.deliveries) == 10)
+    assert refused >= 6  # by the one who fixes where the queue begins, and by the member
 
 
 async def test_commits_that_fail_do_no_harm(
