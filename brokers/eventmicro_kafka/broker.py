@@ -13,6 +13,7 @@ from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, S
 from eventmicro.errors import Disconnected, Unsupported, UsageError
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
+from eventmicro_kafka.keeping import Keeper
 from eventmicro_kafka.link import Link
 from eventmicro_kafka.live import Broadcast, Shared, live_group
 from eventmicro_kafka.noise import quieten
@@ -39,6 +40,7 @@ class _Connection:
     def __init__(self, settings: KafkaSettings, url: str) -> None:
         self.link = Link(settings, url)
         self.topics = Topics(settings, self.link)
+        self.keeper = Keeper(settings, self.topics)
         self.publisher = Publisher(Producer(settings, self.link, self.topics), settings.max_message)
         self.subscriptions: list[AnySubscription] = []
 
@@ -46,6 +48,7 @@ class _Connection:
         async with AsyncExitStack() as stack:  # each is closed, also where this is cancelled
             stack.push_async_callback(self.link.close)
             stack.push_async_callback(self.publisher.close)
+            stack.push_async_callback(self.keeper.close)
             for subscription in self.subscriptions:  # again, as what is cancelled at once has not begun
                 stack.push_async_callback(subscription.close)
             await asyncio.gather(*(subscription.close() for subscription in self.subscriptions))
@@ -172,7 +175,7 @@ class KafkaBroker:
             counts[retry] = await topics.partitions(retry, counts[subject])
             starts[retry] = "all"
         if durable.dead_letter is not None:
-            await self._keep(topics, durable.dead_letter)
+            await connection.keeper.keep(durable.dead_letter)
         fixed = await fix_positions(self.settings, queue, counts, starts)
         if durable.start != "new" and subject not in fixed.new:
             log.info("queue %s exists: start=%s is for a queue that is made", queue, durable.start)
@@ -187,9 +190,3 @@ class KafkaBroker:
         group, counts = live_group(queue, subject), {subject: count}
         fixed = await fix_positions(self.settings, group, counts, {subject: "new"}, anew=True)
         return Shared(subject, queue, receive, self.settings, fixed.first)
-
-    async def _keep(self, topics: Topics, subject: str) -> None:
-        """See to it that all that is published to a subject is kept for the queue of the same name."""
-        check_topic(subject, "dead letter subject")
-        counts = {subject: await topics.partitions(subject)}
-        await fix_positions(self.settings, subject, counts, {subject: "all"})

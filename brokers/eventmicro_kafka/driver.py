@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,10 @@ REJOIN_TIME = 10.0
 # Milliseconds after which aiokafka takes a consumer for stuck that does not poll: never, for its loop is ours and its
 # heartbeats run beside it.
 NEVER = 2**31 - 1
+
+# After how long is looked anew which topics and partitions there are, in seconds: what was added, or deleted and made
+# again, is read from then on.
+METADATA_AGE = 30.0
 
 # How long aiokafka waits before it tries again what failed, in milliseconds.
 TRY_INTERVAL = 200
@@ -109,8 +114,11 @@ async def committed(consumer: Any, partitions: Iterable[Any]) -> dict[Any, tuple
 
 
 def raise_trouble(consumer: Any) -> None:
-    """Raise what keeps a consumer from its group, if anything does."""
+    """Raise what keeps a consumer from its group or from its records, if anything does."""
     consumer._coordinator.check_errors()
+    fetching = consumer._fetcher.error_future
+    if fetching.done():  # which `getmany` does not look at
+        raise KafkaError("it fetches no more") from (None if fetching.cancelled() else fetching.exception())
 
 
 def membership(consumer: Any) -> tuple[int, str]:
@@ -169,6 +177,7 @@ def _raise_for(code: int) -> None:
 
 def _with_own_bootstrap(owner: Any, client: Any, settings: KafkaSettings) -> Any:
     client.bootstrap = partial(_bootstrap, client, settings)
+    client._metadata_update = partial(_update_metadata, client, settings, client._metadata_update)
     return owner
 
 
@@ -184,13 +193,28 @@ async def _bootstrap(client: Any, settings: KafkaSettings) -> None:
     for host, port, _ in client.hosts:
         try:
             async with asyncio.timeout(settings.connect_timeout / len(settings.servers)):
-                client.cluster.update_metadata(await _ask_server(host, port, settings))
+                client.cluster.update_metadata(await _ask_server(host, port, settings, []))
         except (KafkaError, OSError, EOFError) as error:  # TimeoutError is an OSError
             trouble = error
         else:
             client._sync_task = asyncio.create_task(client._md_synchronizer())
             return
     raise trouble if isinstance(trouble, KafkaError) else KafkaConnectionError(str(trouble)) from trouble
+
+
+async def _update_metadata(client: Any, settings: KafkaSettings, update: Any, cluster: Any, topics: Any) -> bool:
+    """As aiokafka's own, which asks the brokers that it knows, and after that the servers of the URL.
+
+    Brokers may have come back under other addresses, all of them, while nobody was connected to one.
+    """
+    if await update(cluster, topics):
+        return True
+    for host, port, _ in client.hosts:
+        with suppress(KafkaError, OSError, EOFError):  # TimeoutError is an OSError
+            async with asyncio.timeout(settings.connect_timeout / len(settings.servers)):
+                cluster.update_metadata(await _ask_server(host, port, settings, list(topics or ()) or None))
+                return True
+    return False
 
 
 class _Brief(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
@@ -204,12 +228,13 @@ class _Brief(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
         return closed
 
 
-async def _ask_server(host: str, port: int, settings: KafkaSettings) -> Any:
+async def _ask_server(host: str, port: int, settings: KafkaSettings, topics: list[str] | None) -> Any:
+    """What a server knows of the brokers and of these topics; None: of all."""
     limit = _ms(settings.request_timeout)
     connection = _Brief(host, port, request_timeout_ms=limit, **_connection(settings))
     await connection.connect()
     try:
-        answer: Any = await connection.send(MetadataRequest([]))
+        answer: Any = await connection.send(MetadataRequest(topics))
     finally:
         connection.close()
     if not answer.brokers:  # it has just started; aiokafka would fail at the first use
@@ -219,7 +244,8 @@ async def _ask_server(host: str, port: int, settings: KafkaSettings) -> Any:
 
 def _client(settings: KafkaSettings) -> dict[str, Any]:
     servers = list(settings.servers)
-    return {"bootstrap_servers": servers, "retry_backoff_ms": TRY_INTERVAL, **_connection(settings)}
+    timing = {"retry_backoff_ms": TRY_INTERVAL, "metadata_max_age_ms": _ms(METADATA_AGE)}
+    return {"bootstrap_servers": servers, **timing, **_connection(settings)}
 
 
 def _connection(settings: KafkaSettings) -> dict[str, Any]:

@@ -126,10 +126,12 @@ class Link:
         """Ping for ever, and say when the cluster goes and comes."""
         while True:
             await asyncio.sleep(self._settings.ping_interval if self.online else TRY_INTERVAL)
-            there = False
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(self._settings.ping_interval):
                     there = await self._is_there()
+            except Exception as error:  # aiokafka's own failures among them
+                log.debug("%s: %s", self._url, plain(error))
+                there = False
             if there and not self.online:
                 log.warning("%s: connected again", self._url)
                 self._set_online()

@@ -11,7 +11,7 @@ from typing import Any
 from eventmicro.broker import Receive
 from eventmicro.errors import Disconnected
 from eventmicro.message import Delivery
-from eventmicro_kafka.driver import TopicPartition, make_consumer
+from eventmicro_kafka.driver import TopicPartition, make_consumer, raise_trouble
 from eventmicro_kafka.ending import stop_consumer
 from eventmicro_kafka.errors import KafkaError, plain
 from eventmicro_kafka.lane import Committed, Lane
@@ -122,6 +122,7 @@ class Broadcast:
                 log.exception("%s: its consumer cannot be made, which is tried again", self._subject)
 
     async def _read(self) -> None:
+        raise_trouble(self._consumer)
         self._follow(len(self._consumer.partitions_for_topic(self._subject) or ()))
         batches = await self._consumer.getmany(timeout_ms=POLL_TIME, max_records=POLL_RECORDS)
         for place in self._next:  # which the ends of transactions move, too
@@ -248,7 +249,8 @@ class Shared:
         """Whether the records up to `end` are this side's for good."""
         lane.next = end
         while not lane.gone:
-            if await self._member.commit():
+            # What is not this side's at the moment is left out by a commit.
+            if await self._member.commit() and lane.committed[0] >= end:
                 return True
             if self.ended:  # others get them
                 self._taken.clear()

@@ -23,7 +23,7 @@ from eventmicro_kafka.driver import (
 )
 from eventmicro_kafka.ending import stop_consumer
 from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
-from eventmicro_kafka.lane import Committed, Lane
+from eventmicro_kafka.lane import Committed, Holder, Lane
 from eventmicro_kafka.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -41,11 +41,13 @@ LOOK_INTERVAL = 0.05
 # How many records are taken at a time, and how long is waited for them, in milliseconds.
 POLL_RECORDS = 500
 POLL_TIME = 1000
+# How often is looked for trouble while no records are wanted, in seconds.
+LOOK_TIME = 1.0
 # How long to wait before a consumer that failed is made anew, in seconds.
 REVIVE_INTERVAL = 1.0
 
 
-class Owner(Protocol):
+class Owner(Holder, Protocol):
     """Whoever works with the partitions."""
 
     lanes: dict[Any, Lane]
@@ -208,11 +210,31 @@ class Member(RebalanceListener):  # type: ignore[misc]
     async def _poll(self) -> None:
         consumer = self._consumer
         while not self._failed:
-            await self._owner.hungry()
+            raise_trouble(consumer)  # which aiokafka waits to be asked for, also while nobody is hungry
+            try:
+                async with asyncio.timeout(LOOK_TIME):
+                    await self._owner.hungry()
+            except TimeoutError:
+                continue
             batches = await consumer.getmany(timeout_ms=POLL_TIME, max_records=POLL_RECORDS)
             if self._shared.is_set():  # else they are read again from where the share begins
                 for place, records in batches.items():
-                    self._owner.take(self._owner.lanes[place], records)
+                    self._owner.take(self._lane(place, records[0].offset), records)
+
+    def _lane(self, place: Any, offset: int) -> Lane:
+        """The lane of records that begin at this offset."""
+        lane = self._owner.lanes[place]
+        if offset < lane.next:
+            log.warning(
+                "queue %r: the log of %s ends before the place of the queue, so the broker has lost events; it is "
+                "read again from %s",
+                self._group,
+                lane.name,
+                offset,
+            )
+            lane.drop()
+            lane = self._owner.lanes[place] = Lane(place, (offset, ""), self._owner)
+        return lane
 
     async def _revive(self) -> None:
         while True:

@@ -20,7 +20,7 @@ TIMEOUT = 15.0
 class Fixed(NamedTuple):
     """What came of it.
 
-    new: the topics of which a partition had no position.
+    new: the topics of which no partition had a position.
     first: the positions that Kafka did not take, for this side to begin with when it is a member and finds none.
     """
 
@@ -29,11 +29,24 @@ class Fixed(NamedTuple):
 
 
 async def fix_positions(
-    settings: KafkaSettings, group: str, topics: Mapping[str, int], starts: Mapping[str, Start], *, anew: bool = False
+    settings: KafkaSettings,
+    group: str,
+    topics: Mapping[str, int],
+    starts: Mapping[str, Start],
+    *,
+    anew: bool = False,
+    renew: bool = False,
 ) -> Fixed:
-    """Commit where a group begins in those partitions where it has no position yet; `anew`: in all.
+    """Commit where a group begins in those partitions where it has no position yet.
 
-    `topics` says how many partitions each has. Kafka takes such a commit while the group has no members.
+    Kafka takes such a commit while the group has no members. A partition that was added to a topic which the group
+    has read before is begun at its beginning.
+
+    Args:
+        topics: how many partitions each has.
+        starts: where to begin in each.
+        anew: forget the positions that it has, if it has no members.
+        renew: commit these once more, so that they do not expire.
 
     Raises:
         Disconnected: the cluster does not answer.
@@ -43,7 +56,7 @@ async def fix_positions(
     try:
         async with asyncio.timeout(TIMEOUT):
             await consumer.start()
-            return await _fix(consumer, topics, starts, anew)
+            return await _fix(consumer, topics, starts, anew, renew)
     except (KafkaError, OSError, TimeoutError) as error:
         if is_refusal(error):
             raise UsageError(f"queue {group!r} may not be used from here: {plain(error)}") from error
@@ -52,22 +65,23 @@ async def fix_positions(
         await stop_consumer(consumer)
 
 
-async def _fix(consumer: Any, topics: Mapping[str, int], starts: Mapping[str, Start], anew: bool) -> Fixed:
+async def _fix(consumer: Any, topics: Mapping[str, int], starts: Mapping[str, Start], anew: bool, renew: bool) -> Fixed:
     places = {TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)}
     consumer.assign(list(places))
     known = {} if anew else await committed(consumer, places)
-    left = places - known.keys()
-    new = {place.topic for place in left}
-    if not left:
-        return Fixed(new, {})
-    wanted = await _offsets(consumer, left, starts)
-    known = {} if anew else await committed(consumer, places)  # another one may have been quicker
-    wanted = {place: offset for place, offset in wanted.items() if place not in known}
+    new = topics.keys() - {place.topic for place in known}
+    wanted = dict(known) if renew else {}
+    if left := places - known.keys():
+        offsets = await _offsets(consumer, left, {t: starts[t] if t in new else "all" for t in topics})
+        known = {} if anew else await committed(consumer, places)  # another one may have been quicker
+        wanted |= {place: (offset, "") for place, offset in offsets.items() if place not in known}
     if wanted:
         try:
-            await commit_patiently(consumer, {place: (offset, "") for place, offset in wanted.items()})
+            await commit_patiently(consumer, wanted)
         except NOT_A_MEMBER:
-            return Fixed(new, wanted)
+            if anew:  # so its members' positions hold
+                return await _fix(consumer, topics, starts, False, renew)
+            return Fixed(new, {place: offset for place, (offset, _) in wanted.items()})
     return Fixed(new, {})
 
 

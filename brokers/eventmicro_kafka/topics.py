@@ -59,7 +59,7 @@ class Topics:
         check_topic(name)
         async with self._making:  # one after the other: many who publish at once make a topic once
             if name not in self._known:
-                self._known[name] = await self._find(name) or await self._make(name, partitions)
+                self._known[name] = len(await self._leaders(name)) or await self._make(name, partitions)
         return self._known[name]
 
     async def partitions(self, name: str, partitions: int | None = None) -> int:
@@ -69,7 +69,7 @@ class Topics:
             UsageError: it is not there, and nothing is to be made.
         """
         self.forget(name)  # there may be more of them by now
-        count = await self.ensure(name, partitions) or await self._find(name)
+        count = await self.ensure(name, partitions) or len(await self._leaders(name))
         if not count:
             raise UsageError(f"there is no topic {name!r}: make it, or let it be made with declare=true")
         return count
@@ -78,11 +78,10 @@ class Topics:
         """Look again the next time: it seems to be gone."""
         self._known.pop(name, None)
 
-    async def _find(self, name: str) -> int:
-        """How many partitions it has; 0: there is no such topic. Asking does not make it."""
+    async def _leaders(self, name: str) -> list[int]:
+        """The node that leads each partition, -1: none does now; empty: there is no such topic. Asking makes none."""
         answer = await self._link.request(MetadataRequest([name], False))
-        partitions = [partition for topic in answer.topics for partition in topic[-1]]
-        return len(partitions) if all(partition[2] >= 0 for partition in partitions) else 0
+        return [partition[2] for topic in answer.topics for partition in topic[-1]]
 
     async def _make(self, name: str, partitions: int | None) -> int:
         if self._settings.declare == "check":
@@ -97,13 +96,14 @@ class Topics:
             self._check_made(name, for_code(code), text)
         try:
             async with asyncio.timeout(MAKE_TIMEOUT):
-                while not (found := await self._find(name)):  # noqa: ASYNC110  it is asked for
+                while not (leaders := await self._leaders(name)) or min(leaders) < 0:  # noqa: ASYNC110  it is asked for
                     await asyncio.sleep(LOOK_INTERVAL)
         except TimeoutError:
             raise TransportError(f"topic {name!r} was made and is not to be found") from None
-        return found
+        return len(leaders)
 
     def _check_made(self, name: str, kind: Any, text: list[str | None]) -> None:
         if kind.errno and kind is not TopicAlreadyExistsError:
             said = next((t for t in text if t), None)
-            raise UsageError(f"topic {name!r} is not there and cannot be made: {said or plain(kind())}")
+            refusal = TransportError if kind.retriable else UsageError
+            raise refusal(f"topic {name!r} is not there and cannot be made: {said or plain(kind())}")

@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from itertools import product
 from typing import Any
 from urllib.parse import quote
@@ -17,11 +16,9 @@ from urllib.parse import quote
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
-from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.producer.sender import Sender
-from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
 from eventmicro_kafka import KafkaBroker, batches, driver, ending, member, subscription
 from eventmicro_kafka.batches import PART, Batches
 from eventmicro_kafka.live import Broadcast, Shared
@@ -45,73 +42,10 @@ from eventmicro.errors import (
 from eventmicro.message import Delivery, Message
 from tests.certificates import Certificates, make_certificates
 from tests.conftest import open_transports
+from tests.integration.kafka_workers import Worker, hear_of_partitions, numbered, workers
 from tests.servers import FaultProxy, KafkaServer
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
-
-
-class Worker:
-    """A consumer on a connection of its own that settles what it gets, and keeps it."""
-
-    def __init__(self, url: str, subject: str, *, work: float = 0.0, hold: bool = False) -> None:
-        self.broker = KafkaBroker(url)
-        self.subject = subject
-        self.deliveries: list[Delivery] = []
-        self._work = work
-        self._hold = hold
-        self._room = asyncio.Semaphore(1)
-        self._running: set[asyncio.Task[None]] = set()
-
-    async def start(self, queue: str = "", durable: Durable | None = None) -> Worker:
-        await self.broker.connect()
-        self.subscription = await self.broker.subscribe(
-            self.subject, self._receive, queue=queue or f"{self.subject}.q", durable=durable or Durable()
-        )
-        return self
-
-    async def close(self) -> None:
-        await self.broker.close()
-        for task in self._running:
-            task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
-
-    @property
-    def bodies(self) -> list[bytes]:
-        return [delivery.body for delivery in self.deliveries]
-
-    def _receive(self, delivery: Delivery) -> None:
-        if self._hold:
-            self.deliveries.append(delivery)
-            return
-        task = asyncio.ensure_future(self._handle(delivery))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    async def _handle(self, delivery: Delivery) -> None:
-        async with self._room:  # one at a time
-            await asyncio.sleep(self._work)
-        if not delivery.lapsed:
-            self.deliveries.append(delivery)
-            await delivery.ack()
-
-
-@asynccontextmanager
-async def workers(*working: Worker) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        await asyncio.gather(*(worker.close() for worker in working))
-
-
-def numbered(count: int) -> list[bytes]:
-    return [b"%d" % number for number in range(count)]
-
-
-async def hear_of_partitions(producer: AIOKafkaProducer, topic: str, count: int) -> None:
-    """Wait until aiokafka's producer knows so many of a topic; the cluster takes its time to say it."""
-    while len(await producer.partitions_for(topic)) < count:
-        await producer.client.force_metadata_update()
 
 
 async def publish_all(broker: KafkaBroker, subject: str, bodies: list[bytes], *, tasks: int = 32) -> int:
@@ -708,34 +642,6 @@ async def test_a_member_that_dies_before_its_first_commit_keeps_the_place_of_its
         assert worker.bodies == [b"after"]
 
 
-@pytest.mark.parametrize(
-    "code",
-    [errors.GroupLoadInProgressError, errors.GroupCoordinatorNotAvailableError, errors.NotCoordinatorForGroupError],
-)
-async def test_a_coordinator_that_does_not_know_yet_what_is_committed_is_asked_again(
-    kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch, until: Until, code: type[errors.BrokerResponseError]
-) -> None:
-    """As after the death of its broker: the answer as a whole is an error, and names no partition."""
-    send, refused = AIOKafkaClient.send, 0
-
-    async def refuse_twice_each(client: AIOKafkaClient, node: int, request: Any, **how: Any) -> Any:
-        nonlocal refused
-        if isinstance(request, OffsetFetchRequest) and (refused := refused + 1) % 3:
-            return OffsetFetchResponse_v3(0, [], code.errno)
-        return await send(client, node, request, **how)
-
-    worker = await Worker(kafka_url, subject).start()
-    await worker.close()
-    async with KafkaBroker(kafka_url) as publisher:
-        await publisher.publish_many([Message(subject, body) for body in numbered(10)])
-    monkeypatch.setattr(AIOKafkaClient, "send", refuse_twice_each)
-    worker = Worker(kafka_url, subject)
-    async with workers(worker):
-        await worker.start()
-        await until(lambda: len(worker.deliveries) == 10)
-    assert refused >= 6  # by the one who fixes where the queue begins, and by the member
-
-
 async def test_commits_that_fail_do_no_harm(
     kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
@@ -853,8 +759,7 @@ async def test_what_is_handled_when_a_subscription_drains_is_finished_and_does_n
 async def test_partitions_that_are_added_are_read_from_their_beginning(
     kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = driver._client
-    monkeypatch.setattr(driver, "_client", lambda settings: make(settings) | {"metadata_max_age_ms": 200})
+    monkeypatch.setattr(driver, "METADATA_AGE", 0.2)
     url, live = f"{kafka_url}?partitions=1", []
     worker = Worker(url, subject)
     async with workers(worker):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from eventmicro_kafka.lane import KafkaDelivery
+from eventmicro_kafka.live import Shared
 from eventmicro_kafka.records import to_record
 from eventmicro_kafka.retry import retry_copy
 from eventmicro_kafka.settings import KafkaSettings
@@ -184,7 +185,29 @@ async def test_what_comes_while_its_consumer_is_about_to_be_made_anew_is_read_ag
         member.renew()
         return {PLACE: records(range(3))}
 
-    member._consumer = SimpleNamespace(getmany=getmany)
+    healthy = SimpleNamespace(check_errors=lambda: None, error_future=asyncio.Future[None]())
+    member._consumer = SimpleNamespace(getmany=getmany, _coordinator=healthy, _fetcher=healthy)
     member._shared.set()
     await member._poll()
     assert not subscription._taken
+
+
+async def test_a_shared_subscription_hands_over_only_what_was_committed_in_its_own_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While its partitions move there is nothing that a commit may say, so that it succeeds and says nothing."""
+    got: list[Delivery] = []
+    shared, commits = Shared("t", "q", got.append, KafkaSettings(), {}), 0
+    shared.share({PLACE: (0, "")})
+    lane = shared.lanes[PLACE]
+
+    async def commit() -> bool:
+        nonlocal commits
+        commits += 1
+        if commits == 2:
+            shared.share({})
+        return True
+
+    monkeypatch.setattr(shared._member, "commit", commit)
+    assert not await shared._commit(lane, 5)
+    assert commits == 2
