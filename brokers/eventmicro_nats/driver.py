@@ -127,7 +127,12 @@ class Driver(Client):
     def _connect_command(self) -> bytes:
         if self.wants_tls and not self._server_info.get("tls_required"):
             raise errors.SecureConnWantedError
-        return super()._connect_command()
+        try:
+            return super()._connect_command()
+        except Exception as error:  # e.g. of a key that is just being written
+            if isinstance(error, OSError | errors.Error) or not self.options["allow_reconnect"]:
+                raise
+            raise errors.Error(plain(error)) from error  # any other would end nats-py's reconnecting without a word
 
     async def _process_op_err(self, e: Exception) -> None:
         # nats-py would first wait until all that is unsent has gone out, which to a hung server takes for ever.

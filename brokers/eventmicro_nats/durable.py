@@ -34,6 +34,8 @@ GATHER = 0.002
 # How long to wait before a broken request is made again: at first, and at most, in seconds.
 PAUSE = 0.1
 LONGEST_PAUSE = 5.0
+# How many requests in a row that are refused are worth a line in the log.
+TELLING = 4
 # How often the server is asked for the ack floor, in seconds: what was settled since then comes again if the queue is
 # deleted.
 FLOOR_INTERVAL = 5.0
@@ -83,6 +85,7 @@ class DurableSubscription:
         self._inbox = b""
         self._expected = 0  # how many events are asked for and not here
         self._heard = 0.0
+        self._refused = 0  # how many requests in a row were
         self._acks: deque[bytes] = deque(maxlen=2 * prefetch)  # the last ones: who knows whether the server has them
         self._acked: set[tuple[int, bytes]] = set()  # what those were for that a queue which is gone has taken with it
         self._floor_asked = 0.0
@@ -158,7 +161,8 @@ class DurableSubscription:
         given_back, self.unsettled = self.unsettled, {}
         if self._driver is not None and self._driver.is_connected:
             for delivery in given_back.values():
-                self._driver.push(delivery.command(NAK))
+                if delivery.attempt != self._queue.max_deliver:  # else it is given up, and nobody here hears of it
+                    self._driver.push(delivery.command(NAK))
         for delivery in given_back.values():
             delivery.lapsed = True
         self._hand_on()
@@ -224,6 +228,7 @@ class DurableSubscription:
             self._take_word(subject, data, headers)
             return
         now = self._heard = self._loop.time()
+        self._refused = 0
         if self._expected > 0:
             self._expected -= 1
         attempt, sequence, stored = read_settle_subject(reply)
@@ -253,7 +258,9 @@ class DurableSubscription:
             self._take_info(data)
             return
         self._heard = self._loop.time()
-        if not headers.startswith(_HEARTBEAT):
+        if headers.startswith(_HEARTBEAT):
+            self._refused = 0
+        else:
             self._take_status(subject, read_headers(headers) or {})
 
     def _take_info(self, data: bytes) -> None:
@@ -327,11 +334,15 @@ class DurableSubscription:
     def _mend(self, why: str) -> None:
         """A request is gone: look whether its queue is still there, then ask anew."""
         if self.mending is None and not self.ended:
-            log.debug("%s: request for events ended: %s", self, why)
+            self._refused += 1
+            if self._refused >= TELLING:
+                log.warning("%s gives no events: %s", self, why)
+            else:
+                log.debug("%s: request for events ended: %s", self, why)
             self.mending = asyncio.create_task(self._ask_anew(why), name=f"eventmicro {self}")
 
     async def _ask_anew(self, why: str) -> None:
-        pause = PAUSE
+        pause = min(PAUSE * 2 ** min(self._refused - 1, 10), LONGEST_PAUSE)
         try:
             while True:
                 await asyncio.sleep(pause)

@@ -144,7 +144,10 @@ class OrderedSubscription(DurableSubscription):
     def _tick(self) -> None:
         self._let_lapse()
         super()._tick()
-        if self._driver is None or not self._driver.is_connected or self.ended or not self._pin:
+        if self._driver is None or not self._driver.is_connected or self.ended:
+            return
+        if not self._pin:
+            self._ask_soon()  # what has lapsed has made room
             return
         self._look_for_returning()
         if self._expected == 0:
@@ -211,8 +214,8 @@ class OrderedSubscription(DurableSubscription):
                     self._be_unpinned()
                     return
                 self._missing = bool(info) and self._misses_some(info)
-                if pinned and not self._missing:
-                    self._alone = True
+                if info and not self._missing:  # also where nobody is pinned: whoever will be waits for what is here
+                    self._alone = bool(pinned)
                     self._intake.returning.clear()
                     self._intake.open_gate()
                     return
@@ -238,7 +241,8 @@ class OrderedSubscription(DurableSubscription):
         try:
             return await self._api.call(what, deadline=self._loop.time() + LOOK_TIMEOUT)
         except Exception as error:  # whatever it is, the queue has events yet
-            log.warning("%s waits, for it cannot see whether another client has its events: %s", self, plain(error))
+            if not self.ended:
+                log.warning("%s waits, for it cannot see whether another client has its events: %s", self, plain(error))
             return {}
 
     def _call_back(self, first: int, delivered: dict[str, int]) -> None:

@@ -34,6 +34,7 @@ class Queue:
         ack_wait: how long its lease on a delivery is, in seconds.
         begin: with what it begins if somebody deletes it and it is made anew; None: it is not made from here.
         is_new: whether it was made just now.
+        max_deliver: after how many deliveries it gives an event up; -1: it does not.
     """
 
     stream: str
@@ -41,6 +42,7 @@ class Queue:
     ack_wait: float
     begin: Place | None = None
     is_new: bool = False
+    max_deliver: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,18 @@ class Queues:
             is_new = True
             if first is not None:
                 log.warning("queue %s was gone and is made anew; events may come twice", queue)
-        config = info["config"]
-        _check(f"queue {queue} (consumer {consumer} of stream {stream})", config, subject, durable)
+        config, what = info["config"], f"queue {queue} (consumer {consumer} of stream {stream})"
+        _check(what, config, subject, durable)
+        max_deliver = config.get("max_deliver", -1)
+        if max_deliver > 0:
+            log.warning(
+                "%s gives an event up after max_deliver=%d; where no instance runs just then it is no dead letter: "
+                "set it to -1",
+                what,
+                max_deliver,
+            )
         ack_wait = min(config.get("backoff") or [config["ack_wait"]]) / NANO
-        return Queue(stream, consumer, ack_wait, first_unsettled(info), is_new)
+        return Queue(stream, consumer, ack_wait, first_unsettled(info), is_new, max_deliver)
 
     async def _info(self, stream: str, consumer: str, deadline: float) -> dict[str, Any] | None:
         try:

@@ -20,7 +20,7 @@ from eventmicro.errors import (
 )
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
-from eventmicro.wire import CONTENT_TYPE
+from eventmicro.wire import CONTENT_TYPE, DEAD_QUEUE
 from eventmicro_rabbitmq.channel import close_channel, open_channel
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.durable import DurableSubscription
@@ -204,7 +204,7 @@ class RabbitBroker:
             check_length(message.subject),
             properties,
             message.body,
-            mandatory=self.settings.mandatory,
+            mandatory=self.settings.mandatory or DEAD_QUEUE in (message.headers or ()),  # it must be kept somewhere
             deadline=deadline,
         )
 

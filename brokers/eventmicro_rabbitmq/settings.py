@@ -52,9 +52,10 @@ class RabbitSettings:
     and fit. `false`: all is left alone. Where nothing is made, delayed retries wait on this side."""
     new_queue_wait: float = 1.1
     """How long `subscribe` waits when it has made a queue: a node notes new quorum queues on disk within a second, and
-    one that is killed before would lose the queue with its events. 0 for clusters, where the others know of it."""
+    one that is killed before would lose the queue with its events. 0 for clusters, where the others know of it. An
+    instance that starts meanwhile finds the queue, and does not wait."""
     mandatory: bool = False
-    """Refuse to publish what no queue takes."""
+    """Refuse to publish what no queue takes; a dead letter is refused then in any case, and its event stays."""
     max_payload: int = 16 * 1024 * 1024
     """The largest body; what RabbitMQ 4 takes by itself, 3 takes 128 MiB."""
     pending_messages: int = 65_536

@@ -1074,6 +1074,40 @@ async def test_what_was_not_begun_before_this_process_stood_still_comes_again(un
             assert b"1" in worker.bodies[10:]
 
 
+async def test_an_instance_that_is_not_pinned_asks_again_when_what_it_held_has_lapsed(until: Until) -> None:
+    with NatsServer(jetstream=True) as server:
+        other = jetstream(server, "ack_wait=1")
+        async with jetstream(server, "ack_wait=1") as broker, administrator(server.port) as admin, other:
+            first = await work(broker, "a", ordered=True, settle=False, prefetch=1)
+            await broker.publish(Message("a", b"held"))
+            await until(lambda: first.deliveries)
+            await work(other, "a", ordered=True, prefetch=1)
+            await broker.publish(Message("a", b"for the other"))
+            await admin._nc.request("$JS.API.CONSUMER.UNPIN.EVENTS.q", b'{"group":"one"}')
+            subscription: Any = first.subscription
+            await until(lambda: not subscription._pin)
+            time.sleep(1)  # this process stands still
+            await other.close()
+            await until(lambda: first.bodies == [b"held", b"held"])
+            assert first.deliveries[0].lapsed
+
+
+async def test_what_waits_here_goes_on_though_nobody_is_pinned_any_more(until: Until) -> None:
+    """As by another client that leaves, and does not know yet that it is not the one that is pinned."""
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker, administrator(server.port) as admin:
+            worker = await work(broker, "a", ordered=True, settle=False, prefetch=2)
+            await broker.publish(Message("a", b"held"))
+            await until(lambda: worker.deliveries)
+            subscription: Any = worker.subscription
+            subscription._intake.close_gate()
+            await broker.publish(Message("a", b"waits"))
+            await until(lambda: len(subscription.unsettled) == 2)
+            await admin._nc.request("$JS.API.CONSUMER.UNPIN.EVENTS.q", b'{"group":"one"}')
+            subscription._look_for_others()
+            await until(lambda: worker.bodies == [b"held", b"waits"])
+
+
 async def test_a_server_that_is_away_is_not_told_that_one_is_alive(until: Until) -> None:
     with NatsServer(jetstream=True) as server:
         async with jetstream(server, "ack_wait=0.2") as broker:
@@ -1183,6 +1217,51 @@ async def test_what_the_server_gives_up_goes_to_the_dead_letter_once(until: Unti
                 "Dead-Letter-Subject": "orders.placed",
                 "Dead-Letter-Queue": "bill",
             }
+
+
+async def test_what_is_held_at_a_close_on_its_last_delivery_is_given_up_when_somebody_hears_of_it(until: Until) -> None:
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker, administrator(server.port) as admin:
+            await admin.add_stream(name="EVENTS", subjects=["a"])
+            await admin.add_consumer(
+                "EVENTS",
+                durable_name="q",
+                filter_subject="a",
+                max_deliver=1,
+                ack_wait=3,
+                ack_policy="explicit",  # type: ignore[arg-type]
+            )
+            async with jetstream(server) as leaving:
+                held = await work(leaving, "a", settle=False, dead_letter="dead")
+                await broker.publish_many([Message("a", b"%d" % number) for number in range(3)])
+                await until(lambda: len(held.deliveries) == 3)
+            dead = await work(broker, "dead", "dead")
+            await work(broker, "a", dead_letter="dead")
+            await until(lambda: sorted(dead.bodies) == [b"0", b"1", b"2"])
+
+
+async def test_a_queue_that_may_end_deliveries_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker, administrator(server.port) as admin:
+            await admin.add_stream(name="EVENTS", subjects=["a"])
+            consumer = {"durable_name": "q", "filter_subject": "a", "max_deliver": 5, "ack_policy": "explicit"}
+            await admin.add_consumer("EVENTS", **consumer)  # type: ignore[arg-type]
+            await work(broker, "a", dead_letter="dead")
+    assert "max_deliver=5; where no instance runs just then it is no dead letter: set it to -1" in caplog.text
+
+
+async def test_a_queue_that_gives_no_events_is_told_of_where_nothing_is_declared(
+    until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server, "declare=false") as broker, administrator(server.port) as admin:
+            await admin.add_stream(name="EVENTS", subjects=["a"])
+            worker = await work(broker, "a", "missing")
+            await until(lambda: "queue missing of stream EVENTS gives no events: 503" in caplog.text)
+            consumer = {"durable_name": "missing", "filter_subject": "a", "ack_policy": "explicit"}
+            await admin.add_consumer("EVENTS", **consumer)  # type: ignore[arg-type]
+            await broker.publish(Message("a"))
+            await until(lambda: worker.deliveries)
 
 
 async def test_a_queue_that_is_left_is_watched_no_more(until: Until) -> None:

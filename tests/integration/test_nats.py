@@ -444,6 +444,24 @@ async def test_connecting_twice_at_once_makes_one_connection(nats_url: str) -> N
     assert asyncio.all_tasks() == tasks
 
 
+async def test_a_key_that_is_just_being_written_does_not_end_reconnecting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nkeys = pytest.importorskip("nkeys")
+    seed = b"SUAMLK2ZNL35WSMW37E7UD4VZ7ELPKW7DHC3BWBSD2GCZ7IUQQXZIORRBU"
+    key = nkeys.from_seed(bytearray(seed)).public_key.decode()
+    file = tmp_path / "seed"
+    file.write_bytes(seed)
+    with NatsServer(f"authorization {{ users = [ {{ nkey: {key} }} ] }}") as server:
+        async with NatsBroker(f"{server.url}?nkey_seed={file}") as broker:
+            file.write_bytes(seed[:30])
+            server.stop()
+            server.start()
+            await until(lambda: "seed" in caplog.text)
+            file.write_bytes(seed)
+            await until(lambda: broker.online)
+
+
 async def test_nkeys(tmp_path: Path) -> None:
     nkeys = pytest.importorskip("nkeys")
     seed = b"SUAMLK2ZNL35WSMW37E7UD4VZ7ELPKW7DHC3BWBSD2GCZ7IUQQXZIORRBU"

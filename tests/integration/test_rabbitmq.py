@@ -23,17 +23,21 @@ from eventmicro_rabbitmq.incoming import RabbitDelivery, for_retry
 from pamqp.commands import Basic
 
 from eventmicro.broker import Durable
+from eventmicro.context import Context
 from eventmicro.errors import (
     ConnectionFailed,
     Disconnected,
     MessageTooLarge,
     NotAllPublished,
     NotStored,
+    Reject,
     Unconfirmed,
     Unsupported,
     UsageError,
 )
 from eventmicro.message import Delivery, Message
+from eventmicro.retry import Retry
+from eventmicro.service import Service
 from tests.servers import FaultProxy
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -413,6 +417,27 @@ async def test_a_consumer_that_the_server_ends_is_taken_up_again(
         await broker.publish(Message(subject, b"after"))
         await until(lambda: [d.body for d in got] == [b"before", b"after"])
     assert "RabbitMQ has ended the consumer" in caplog.text
+
+
+async def test_an_event_stays_where_no_queue_takes_its_dead_letter(
+    url: str, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    service, attempts = Service(subject), list[int]()
+
+    @service.subscribe(
+        subject, queue=f"{subject}.q", dead_letter=f"{subject}.dead", retry=Retry(backoff=0.1, longest=0.1)
+    )
+    async def refuse(event: int, context: Context) -> None:
+        attempts.append(context.attempt)
+        raise Reject("not for me")
+
+    async with raw_channel(url) as channel:
+        await service.start(url)
+        await channel.queue_delete(f"{subject}.dead")
+        await service.publish(subject, 1)
+        await until(lambda: len(attempts) > 1)
+        await service.stop()
+    assert "no queue takes it" in caplog.text
 
 
 async def test_what_rabbitmq_gives_up_becomes_a_dead_letter(url: str, subject: str, until: Until) -> None:
