@@ -26,6 +26,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
     NotCoordinatorForGroupError,
     for_code,
 )
+from aiokafka.protocol.admin import DescribeGroupsRequest  # type: ignore[import-untyped]
 from aiokafka.protocol.commit import OffsetFetchRequest  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 from aiokafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
@@ -62,6 +63,7 @@ def make_producer(settings: KafkaSettings) -> Any:
     producer = AIOKafkaProducer(
         **_client(settings),
         request_timeout_ms=_ms(settings.request_timeout),
+        metadata_max_age_ms=_ms(METADATA_AGE),
         enable_idempotence=True,
         acks="all",
         linger_ms=0,
@@ -78,6 +80,7 @@ def make_consumer(settings: KafkaSettings, group: str | None) -> Any:
         **_client(settings),
         # A join is answered when all members have joined, or their time is over.
         request_timeout_ms=_ms(max(settings.request_timeout, rejoin + 5)),
+        metadata_max_age_ms=_ms(METADATA_AGE),
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -119,6 +122,15 @@ def raise_trouble(consumer: Any) -> None:
     fetching = consumer._fetcher.error_future
     if fetching.done():  # which `getmany` does not look at
         raise KafkaError("it fetches no more") from (None if fetching.cancelled() else fetching.exception())
+
+
+async def has_no_member(consumer: Any) -> bool:
+    """Whether the group of a consumer that has not joined it is there, and empty."""
+    coordinator = consumer._coordinator
+    await coordinator.ensure_coordinator_known()
+    ((code, _, state, *_),) = (await coordinator._send_req(DescribeGroupsRequest([coordinator.group_id]))).groups
+    _raise_for(code)
+    return bool(state == "Empty")
 
 
 def membership(consumer: Any) -> tuple[int, str]:
@@ -210,7 +222,7 @@ async def _update_metadata(client: Any, settings: KafkaSettings, update: Any, cl
     if await update(cluster, topics):
         return True
     for host, port, _ in client.hosts:
-        with suppress(KafkaError, OSError, EOFError):  # TimeoutError is an OSError
+        with suppress(Exception):  # whatever it is, it would end aiokafka's task that looks for the brokers
             async with asyncio.timeout(settings.connect_timeout / len(settings.servers)):
                 cluster.update_metadata(await _ask_server(host, port, settings, list(topics or ()) or None))
                 return True
@@ -244,8 +256,7 @@ async def _ask_server(host: str, port: int, settings: KafkaSettings, topics: lis
 
 def _client(settings: KafkaSettings) -> dict[str, Any]:
     servers = list(settings.servers)
-    timing = {"retry_backoff_ms": TRY_INTERVAL, "metadata_max_age_ms": _ms(METADATA_AGE)}
-    return {"bootstrap_servers": servers, **timing, **_connection(settings)}
+    return {"bootstrap_servers": servers, "retry_backoff_ms": TRY_INTERVAL, **_connection(settings)}
 
 
 def _connection(settings: KafkaSettings) -> dict[str, Any]:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 
-from eventmicro.errors import TransportError, UsageError
-from eventmicro_kafka.positions import fix_positions
+from eventmicro.errors import TransportError
+from eventmicro_kafka.driver import has_no_member, make_consumer, raise_trouble
+from eventmicro_kafka.ending import stop_consumer
+from eventmicro_kafka.errors import KafkaError, plain
+from eventmicro_kafka.positions import TIMEOUT, fix_positions
 from eventmicro_kafka.settings import KafkaSettings
 from eventmicro_kafka.topics import Topics, check_topic
 
 log = logging.getLogger(__name__)
 
-# How often a place is committed again, in seconds: Kafka forgets one of a group without members a week after it was
-# committed (offsets.retention.minutes), and what has come since would be skipped.
+# How often a place is renewed, in seconds: Kafka forgets one a week after the last member has left its group
+# (offsets.retention.minutes), and what has come since would be skipped.
 RENEW_INTERVAL = 3600.0
+# How often is looked whether the group has let this side in, in seconds.
+LOOK_INTERVAL = 0.05
 
 
 class Keeper:
@@ -38,7 +44,7 @@ class Keeper:
         await self._fix(subject)
         self._subjects.add(subject)
         if self._renewing is None and not self._closed:
-            self._renewing = asyncio.create_task(self._renew(), name="eventmicro kafka places of dead letters")
+            self._renewing = asyncio.create_task(self._renew_all(), name="eventmicro kafka places of dead letters")
 
     async def close(self) -> None:
         """Renew no more."""
@@ -47,17 +53,34 @@ class Keeper:
             self._renewing.cancel()
             await asyncio.wait([self._renewing])
 
-    async def _renew(self) -> None:
+    async def _renew_all(self) -> None:
+        spread = random.random()  # noqa: S311  instances that begin together do not renew together
+        await asyncio.sleep(RENEW_INTERVAL * spread)
         while True:
-            await asyncio.sleep(RENEW_INTERVAL)
             for subject in list(self._subjects):
                 try:
                     await self._fix(subject)
-                except (TransportError, UsageError) as error:
-                    log.debug("%s", error)
+                    await self._renew(subject)
+                except (TransportError, KafkaError, OSError) as error:  # TimeoutError is an OSError
+                    log.debug("queue %r: its place is renewed later: %s", subject, plain(error))
                 except Exception:  # aiokafka's own failures among them
-                    log.exception("the place of queue %r was not committed again, which is tried later", subject)
+                    log.exception("the place of queue %r is not renewed, which is tried again", subject)
+            await asyncio.sleep(RENEW_INTERVAL)
 
     async def _fix(self, subject: str) -> None:
         counts = {subject: await self._topics.partitions(subject)}
-        await fix_positions(self._settings, subject, counts, {subject: "all"}, renew=True)
+        await fix_positions(self._settings, subject, counts, {subject: "all"})
+
+    async def _renew(self, subject: str) -> None:
+        """Be the group's member for a moment, where it has none. A commit alone renews nothing once it has had one."""
+        consumer = make_consumer(self._settings, subject)
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await consumer.start()
+                if await has_no_member(consumer):
+                    consumer.subscribe([subject])
+                    while not consumer.assignment():
+                        raise_trouble(consumer)
+                        await asyncio.sleep(LOOK_INTERVAL)
+        finally:
+            await stop_consumer(consumer)

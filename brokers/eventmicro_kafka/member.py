@@ -234,6 +234,8 @@ class Member(RebalanceListener):  # type: ignore[misc]
             )
             lane.drop()
             lane = self._owner.lanes[place] = Lane(place, (offset, ""), self._owner)
+            lane.committed = (-1, "")  # it is to be committed at once: the place that is would skip what comes
+            self._owner.settled()
         return lane
 
     async def _revive(self) -> None:

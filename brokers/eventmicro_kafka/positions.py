@@ -35,7 +35,6 @@ async def fix_positions(
     starts: Mapping[str, Start],
     *,
     anew: bool = False,
-    renew: bool = False,
 ) -> Fixed:
     """Commit where a group begins in those partitions where it has no position yet.
 
@@ -46,7 +45,6 @@ async def fix_positions(
         topics: how many partitions each has.
         starts: where to begin in each.
         anew: forget the positions that it has, if it has no members.
-        renew: commit these once more, so that they do not expire.
 
     Raises:
         Disconnected: the cluster does not answer.
@@ -56,7 +54,7 @@ async def fix_positions(
     try:
         async with asyncio.timeout(TIMEOUT):
             await consumer.start()
-            return await _fix(consumer, topics, starts, anew, renew)
+            return await _fix(consumer, topics, starts, anew)
     except (KafkaError, OSError, TimeoutError) as error:
         if is_refusal(error):
             raise UsageError(f"queue {group!r} may not be used from here: {plain(error)}") from error
@@ -65,23 +63,24 @@ async def fix_positions(
         await stop_consumer(consumer)
 
 
-async def _fix(consumer: Any, topics: Mapping[str, int], starts: Mapping[str, Start], anew: bool, renew: bool) -> Fixed:
+async def _fix(consumer: Any, topics: Mapping[str, int], starts: Mapping[str, Start], anew: bool) -> Fixed:
     places = {TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)}
     consumer.assign(list(places))
     known = {} if anew else await committed(consumer, places)
     new = topics.keys() - {place.topic for place in known}
-    wanted = dict(known) if renew else {}
-    if left := places - known.keys():
-        offsets = await _offsets(consumer, left, {t: starts[t] if t in new else "all" for t in topics})
-        known = {} if anew else await committed(consumer, places)  # another one may have been quicker
-        wanted |= {place: (offset, "") for place, offset in offsets.items() if place not in known}
+    left = places - known.keys()
+    if not left:
+        return Fixed(new, {})
+    wanted = await _offsets(consumer, left, {topic: starts[topic] if topic in new else "all" for topic in topics})
+    known = {} if anew else await committed(consumer, places)  # another one may have been quicker
+    wanted = {place: offset for place, offset in wanted.items() if place not in known}
     if wanted:
         try:
-            await commit_patiently(consumer, wanted)
+            await commit_patiently(consumer, {place: (offset, "") for place, offset in wanted.items()})
         except NOT_A_MEMBER:
             if anew:  # so its members' positions hold
-                return await _fix(consumer, topics, starts, False, renew)
-            return Fixed(new, {place: offset for place, (offset, _) in wanted.items()})
+                return await _fix(consumer, topics, starts, False)
+            return Fixed(new, wanted)
     return Fixed(new, {})
 
 

@@ -161,13 +161,17 @@ class DurableSubscription:
         given_back, self.unsettled = self.unsettled, {}
         if self._driver is not None and self._driver.is_connected:
             for delivery in given_back.values():
-                if delivery.attempt != self._queue.max_deliver:  # else it is given up, and nobody here hears of it
+                if not self._is_last(delivery):
                     self._driver.push(delivery.command(NAK))
         for delivery in given_back.values():
             delivery.lapsed = True
         self._hand_on()
         if self._ticking is not None:
             self._ticking.cancel()
+
+    def _is_last(self, delivery: JetStreamDelivery) -> bool:
+        """Whether the server would give it up now, and nobody here hear of that; when its lease ends, somebody may."""
+        return self.ended and delivery.attempt == self._queue.max_deliver
 
     def _hand_on(self) -> None:
         """All that was not handed over is given back."""
@@ -288,6 +292,8 @@ class DurableSubscription:
         if self.unsettled.get(delivery.sequence) is not delivery:
             return
         del self.unsettled[delivery.sequence]
+        if word is not ACK and self._is_last(delivery):
+            return
         command = delivery.command(word)
         if word is ACK:
             self._acks.append(command)

@@ -95,6 +95,13 @@ class JetStreamBroker(NatsBroker):
             found = await parts.have(subject, queue, durable)
             if durable.start != "new" and not found.is_new:
                 log.info("queue %s exists: start=%s is for a queue that is made", queue, durable.start)
+            if found.max_deliver > 0:
+                log.warning(
+                    "queue %s gives an event up after max_deliver=%d; where no instance runs just then it is no dead "
+                    "letter: set it to -1",
+                    queue,
+                    found.max_deliver,
+                )
             subscription = parts.subscription(found, subject, queue, receive, durable)
             net = parts.safety_net(found, queue, durable.dead_letter) if durable.dead_letter is not None else None
             await self._open_durable(subscription, net)

@@ -215,7 +215,7 @@ class OrderedSubscription(DurableSubscription):
                     return
                 self._missing = bool(info) and self._misses_some(info)
                 if info and not self._missing:  # also where nobody is pinned: whoever will be waits for what is here
-                    self._alone = bool(pinned)
+                    self._alone = True
                     self._intake.returning.clear()
                     self._intake.open_gate()
                     return

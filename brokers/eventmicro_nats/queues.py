@@ -102,18 +102,10 @@ class Queues:
             is_new = True
             if first is not None:
                 log.warning("queue %s was gone and is made anew; events may come twice", queue)
-        config, what = info["config"], f"queue {queue} (consumer {consumer} of stream {stream})"
-        _check(what, config, subject, durable)
-        max_deliver = config.get("max_deliver", -1)
-        if max_deliver > 0:
-            log.warning(
-                "%s gives an event up after max_deliver=%d; where no instance runs just then it is no dead letter: "
-                "set it to -1",
-                what,
-                max_deliver,
-            )
+        config = info["config"]
+        _check(f"queue {queue} (consumer {consumer} of stream {stream})", config, subject, durable)
         ack_wait = min(config.get("backoff") or [config["ack_wait"]]) / NANO
-        return Queue(stream, consumer, ack_wait, first_unsettled(info), is_new, max_deliver)
+        return Queue(stream, consumer, ack_wait, first_unsettled(info), is_new, config.get("max_deliver", -1))
 
     async def _info(self, stream: str, consumer: str, deadline: float) -> dict[str, Any] | None:
         try:

@@ -11,6 +11,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.commit import (
     OffsetCommitRequest,
     OffsetCommitResponse_v3,
@@ -18,7 +19,7 @@ from aiokafka.protocol.commit import (
     OffsetFetchResponse_v3,
 )
 from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.protocol.group import HeartbeatRequest, HeartbeatResponse_v1
+from aiokafka.protocol.group import HeartbeatRequest, HeartbeatResponse_v1, JoinGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from eventmicro_kafka import KafkaBroker, driver, keeping, positions
 from eventmicro_kafka.live import live_group
@@ -72,26 +73,37 @@ async def add_partition_with(url: str, topic: str, bodies: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize(
-    "code",
-    [errors.GroupLoadInProgressError, errors.GroupCoordinatorNotAvailableError, errors.NotCoordinatorForGroupError],
+    ("code", "whole"),
+    [
+        (errors.GroupLoadInProgressError, True),
+        (errors.GroupLoadInProgressError, False),
+        (errors.GroupCoordinatorNotAvailableError, True),
+        (errors.NotCoordinatorForGroupError, True),
+    ],
 )
 async def test_a_coordinator_that_does_not_know_yet_what_is_committed_is_asked_again(
-    kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch, until: Until, code: type[errors.BrokerResponseError]
+    kafka_url: str,
+    subject: str,
+    monkeypatch: pytest.MonkeyPatch,
+    until: Until,
+    code: type[errors.BrokerResponseError],
+    whole: bool,
 ) -> None:
-    """As after the death of its broker: the answer as a whole is an error, and names no partition."""
-    send, refused = AIOKafkaClient.send, 0
+    """As after the death of its broker: the answer as a whole is an error, and names no partition; or each has one."""
+    refused = 0
 
-    async def refuse_twice_each(client: AIOKafkaClient, node: int, request: Any, **how: Any) -> Any:
+    def refuse_twice_each(request: Any) -> Any:
         nonlocal refused
-        if isinstance(request, OffsetFetchRequest) and (refused := refused + 1) % 3:
-            return OffsetFetchResponse_v3(0, [], code.errno)
-        return await send(client, node, request, **how)
+        if not isinstance(request, OffsetFetchRequest) or not (refused := refused + 1) % 3:
+            return None
+        each = [(topic, [(place, -1, "", code.errno) for place in places]) for topic, places in request._partitions]
+        return OffsetFetchResponse_v3(0, *([], code.errno) if whole else (each, 0))
 
     worker = await Worker(kafka_url, subject).start()
     await worker.close()
     async with KafkaBroker(kafka_url) as publisher:
         await publisher.publish_many([Message(subject, body) for body in numbered(10)])
-    monkeypatch.setattr(AIOKafkaClient, "send", refuse_twice_each)
+    answer_instead(monkeypatch, refuse_twice_each)
     worker = Worker(kafka_url, subject)
     async with workers(worker):
         await worker.start()
@@ -125,27 +137,53 @@ async def test_who_joins_others_begins_at_the_beginning_of_partitions_that_were_
     assert fixed.first == {TopicPartition(subject, 1): 0}
 
 
-async def test_the_place_of_dead_letters_is_renewed_so_that_it_does_not_expire(
+async def test_a_place_that_another_one_fixes_meanwhile_stays(
+    kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = positions.committed, 0
+
+    async def nothing_at_first(consumer: Any, places: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return {} if asked == 1 else await real(consumer, places)
+
+    async with KafkaBroker(f"{kafka_url}?partitions=1") as broker:
+        queue, topics = f"{subject}.q", {subject: 1}
+        await broker.publish(Message(subject, b"early"))
+        await fix_positions(broker.settings, queue, topics, {subject: "all"})
+        monkeypatch.setattr(positions, "committed", nothing_at_first)
+        await fix_positions(broker.settings, queue, topics, {subject: "new"})
+        monkeypatch.undo()
+        subscription = await broker.subscribe(subject, lambda _: None, queue=queue, durable=Durable())
+        assert subscription.lanes[TopicPartition(subject, 0)].next == 0
+
+
+async def test_the_place_of_dead_letters_is_renewed_while_nobody_reads_them(
     kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
-    commit, places = positions.commit_patiently, []
+    """Kafka forgets the place of a group a week after its last member has left, whatever is committed meanwhile."""
+    joined, looked, dead = 0, 0, f"dead.{subject}"
 
-    async def spy(consumer: Any, offsets: Any) -> None:
-        places.append({place.topic for place in offsets})
-        await commit(consumer, offsets)
+    def count(request: Any) -> None:
+        nonlocal joined, looked
+        joined += isinstance(request, JoinGroupRequest) and request._group == dead
+        looked += isinstance(request, DescribeGroupsRequest) and request._groups == [dead]
 
     monkeypatch.setattr(keeping, "RENEW_INTERVAL", 0.05)
-    monkeypatch.setattr(positions, "commit_patiently", spy)
-    dead = f"dead.{subject}"
     worker, reader = Worker(kafka_url, subject), Worker(kafka_url, dead)
     async with workers(worker, reader):
+        answer_instead(monkeypatch, count)
         await worker.start(durable=Durable(dead_letter=dead))
         await worker.broker.publish(Message(dead, b"letter"))
-        await until(lambda: places.count({dead}) > 2)
+        await until(lambda: joined > 2)
         await reader.start(queue=dead)
         await until(lambda: reader.deliveries)
-        before = len(places)
-        await until(lambda: len(places) > before + 1)  # which its member does not take
+        await until(lambda: reader.subscription._member._shared.is_set())  # type: ignore[union-attr]
+        looked = 0
+        await until(lambda: looked > 1)  # by now nobody joins who had looked before the reader was there
+        before, looked = joined, 0
+        await until(lambda: looked > 2)
+        assert joined == before
     assert reader.bodies == [b"letter"]
     reader = Worker(kafka_url, dead)
     async with workers(reader):

@@ -211,3 +211,20 @@ async def test_a_shared_subscription_hands_over_only_what_was_committed_in_its_o
     monkeypatch.setattr(shared._member, "commit", commit)
     assert not await shared._commit(lane, 5)
     assert commits == 2
+
+
+async def test_a_partition_whose_log_has_lost_its_end_is_begun_anew_where_its_records_are() -> None:
+    """And that is committed at once, before anything is settled: the place that is committed would skip new events."""
+    got: list[Delivery] = []
+    subscription = make_subscription(got.append)
+    member = subscription._member
+    subscription.share({PLACE: (50, "")})
+    await subscription._hand_over(subscription.lanes[PLACE], records(range(50, 52)))
+    subscription._uncommitted.clear()
+    lane = member._lane(PLACE, 0)
+    assert subscription.lanes[PLACE] is lane
+    assert lane.next == subscription.held == 0
+    assert all(delivery.lapsed for delivery in got)
+    assert subscription._uncommitted.is_set()
+    assert member._to_commit(SimpleNamespace(assignment=lambda: {PLACE})) == {PLACE: (0, "")}
+    assert member._lane(PLACE, 0) is lane
