@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 # How long a lane waits for a nacked event to come again, in seconds: longer than the lease that a broker may let run
 # out first. It does not come where another instance has got it; then that one is to get those behind it, too.
 RETURN_TIMEOUT = 120.0
+# How often is looked meanwhile whether the broker has told that it goes to another one, in seconds.
+LOOK_INTERVAL = 0.5
 
 Item = tuple[Delivery, Any]
 
@@ -39,8 +41,8 @@ class Lane:
 
     def takes(self, delivery: Delivery, event: Any) -> None:
         """Put an event where it belongs: first if it is awaited, else last. It may be a copy of one that has lapsed."""
-        while self.waiting and self.waiting[0][0].lapsed:
-            self.waiting.popleft()
+        if self.waiting and self.waiting[0][0].lapsed:
+            self.waiting = deque(item for item in self.waiting if item[0].id != delivery.id)
         if self.again is not None and self.awaited == delivery.id and not self.again.done():
             self.waiting.appendleft((delivery, event))
             self.again.set_result(None)
@@ -139,7 +141,10 @@ class KeyedSubscriber(Subscriber):
         delay = await self.attempt(delivery, event)
         asked = self._handled.pop(id(delivery))
         delay = asked if delay is None else delay
-        if delay is None or delivery.lapsed:  # what has lapsed comes again by itself, and before what is behind it
+        behind = self._lanes[key].waiting
+        if delivery.lapsed and behind and behind[0][0].id != delivery.id:
+            await self._leave(key)  # it comes again by itself, here or elsewhere, and what is behind it is to follow
+        elif delivery.lapsed or delay is None:
             self._go_on(key)
         else:
             self._held.start(self._hold(key, delivery, delay))
@@ -155,12 +160,14 @@ class KeyedSubscriber(Subscriber):
         """Keep a lane closed until its first event has come again; where it does not, give back those behind it."""
         again = self._lanes[key].awaits(delivery)
         await _nack_after(delivery, delay)
-        try:
-            async with asyncio.timeout(RETURN_TIMEOUT):
-                await again
+        end = asyncio.get_running_loop().time() + RETURN_TIMEOUT
+        while not (again.done() or delivery.lapsed) and asyncio.get_running_loop().time() < end:
+            await asyncio.wait([again], timeout=LOOK_INTERVAL)
+        if again.done():
             self._go_on(key)
-        except TimeoutError:
-            log.warning("%s: an event of key %r did not come again, those behind it are given back", self.name, key)
+        else:
+            if not delivery.lapsed:
+                log.warning("%s: an event of key %r did not come again, those behind it are given back", self.name, key)
             await self._leave(key)
         self._start_ready()
 

@@ -71,7 +71,10 @@ class OrderedSubscription(DurableSubscription):
 
     def settle(self, delivery: JetStreamDelivery, word: bytes) -> None:
         if word is not ACK and self.unsettled.get(delivery.sequence) is delivery:
-            self._intake.returning.add(delivery.sequence)
+            if self._pin:
+                self._intake.returning[delivery.sequence] = delivery
+            else:
+                delivery.lapsed = True  # it goes to whoever is pinned
         super().settle(delivery, word)
         if self._loop.time() - self._looked_at_leases > self._queue.ack_wait / 2:
             self._let_lapse()  # this process stood still
@@ -168,7 +171,7 @@ class OrderedSubscription(DurableSubscription):
     def _be_pinned(self, pin: str) -> None:
         if pin and pin != self._pin and not self.ended:
             self._pin, self._alone = pin, False
-            self._intake.returning.clear()
+            self._intake.await_none()
             self._look_for_others()
 
     def _take_status(self, subject: bytes, status: dict[str, str]) -> None:
@@ -182,14 +185,14 @@ class OrderedSubscription(DurableSubscription):
     def _be_unpinned(self) -> None:
         """Another client is pinned: what was not handed over yet goes there."""
         self._pin, self._alone = "", False
-        self._intake.returning.clear()
+        self._intake.await_none()
         self._intake.close_gate()
         for delivery in self._intake.take_back():
             DurableSubscription.settle(self, delivery, NAK)
 
     def _look_for_returning(self) -> None:
         """Have the server asked where one that was nacked does not come again: it may be gone from the stream."""
-        late = self._returning_before & self._intake.returning
+        late = self._returning_before & self._intake.returning.keys()
         self._returning_before = set(self._intake.returning)
         if late and self._taking_over is None:
             self._look_for_others()
@@ -216,7 +219,7 @@ class OrderedSubscription(DurableSubscription):
                 self._missing = bool(info) and self._misses_some(info)
                 if info and not self._missing:  # also where nobody is pinned: whoever will be waits for what is here
                     self._alone = True
-                    self._intake.returning.clear()
+                    self._intake.await_none()
                     self._intake.open_gate()
                     return
                 if pinned and self._alone and not called_back:
@@ -232,8 +235,8 @@ class OrderedSubscription(DurableSubscription):
 
     def _misses_some(self, info: dict[str, Any]) -> bool:
         """Whether the server counts events as delivered that are not here; later ones may have come since it did."""
-        last = info["delivered"]["stream_seq"]
-        return bool(info["num_ack_pending"] > sum(sequence <= last for sequence in self.unsettled))
+        floor, last = info["ack_floor"]["stream_seq"], info["delivered"]["stream_seq"]
+        return bool(info["num_ack_pending"] > sum(floor < sequence <= last for sequence in self.unsettled))
 
     async def _look(self) -> dict[str, Any]:
         """What the server says of the queue; nothing where that cannot be told now."""

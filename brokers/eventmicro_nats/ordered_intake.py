@@ -24,11 +24,11 @@ class OrderedIntake:
         has_room: whether fewer than may be are there unsettled.
 
     Attributes:
-        returning: the sequences that were given back and are awaited before any other.
+        returning: what was given back and is awaited before any other, by its sequence.
     """
 
     def __init__(self, receive: Receive, has_room: Callable[[], bool]) -> None:
-        self.returning: set[int] = set()
+        self.returning: dict[int, JetStreamDelivery] = {}
         self.is_open = False
         self._receive = receive
         self._has_room = has_room
@@ -54,6 +54,12 @@ class OrderedIntake:
 
     def close_gate(self) -> None:
         self.is_open = False
+
+    def await_none(self) -> None:
+        """What was given back may come to another client, so nobody here is to wait for it; or it is here again."""
+        for delivery in self.returning.values():
+            delivery.lapsed = True
+        self.returning.clear()
 
     def take_back(self) -> list[JetStreamDelivery]:
         """What waits, in order; it does so no more."""
@@ -85,7 +91,7 @@ class OrderedIntake:
 
     def _hand_over(self) -> Awaitable[None] | None:
         sequence, delivery = heapq.heappop(self._waiting)
-        self.returning.discard(sequence)
+        self.returning.pop(sequence, None)
         self._handing_over = True
         try:
             return self._receive(delivery)

@@ -32,6 +32,7 @@ from eventmicro.errors import (
     ConnectionFailed,
     Disconnected,
     MessageTooLarge,
+    Nack,
     NotAllPublished,
     NotStored,
     Reject,
@@ -39,6 +40,7 @@ from eventmicro.errors import (
     UsageError,
 )
 from eventmicro.message import Delivery, Message
+from eventmicro.retry import Retry
 from eventmicro.service import Service
 from tests.servers import FaultProxy, NatsServer
 from tests.servers.nats import flush
@@ -1106,6 +1108,62 @@ async def test_what_waits_here_goes_on_though_nobody_is_pinned_any_more(until: U
             await admin._nc.request("$JS.API.CONSUMER.UNPIN.EVENTS.q", b'{"group":"one"}')
             subscription._look_for_others()
             await until(lambda: worker.bodies == [b"held", b"waits"])
+
+
+async def test_what_was_given_back_has_lapsed_where_another_client_may_get_it(until: Until) -> None:
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker:
+            worker = await work(broker, "a", ordered=True, settle=False)
+            await broker.publish_many([Message("a"), Message("a")])
+            await until(lambda: len(worker.deliveries) == 2)
+            first, second = worker.deliveries
+            subscription: Any = worker.subscription
+            at_once(first.nack())
+            assert not first.lapsed
+            subscription._be_unpinned()
+            assert first.lapsed
+            at_once(second.nack())
+            assert second.lapsed
+
+
+async def test_an_event_that_the_former_client_acked_late_does_not_stand_for_one_that_it_holds_yet(
+    until: Until,
+) -> None:
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker:
+            worker = await work(broker, "a", ordered=True, settle=False)
+            await broker.publish_many([Message("a"), Message("a")])
+            await until(lambda: len(worker.deliveries) == 2)
+            subscription: Any = worker.subscription
+            here = {"ack_floor": {"stream_seq": 0}, "delivered": {"stream_seq": 2}, "num_ack_pending": 2}
+            assert not subscription._misses_some(here)
+            late = {"ack_floor": {"stream_seq": 1}, "delivered": {"stream_seq": 3}, "num_ack_pending": 2}
+            assert subscription._misses_some(late)
+
+
+async def test_events_behind_one_that_failed_follow_it_to_another_instance(until: Until) -> None:
+    """Both are handled by whoever is pinned, at once: nobody keeps the second for a lane whose first has gone."""
+    begun: list[tuple[str, int]] = []
+
+    def instance(server: NatsServer, name: str) -> Service:
+        service = Service("z", broker=f"jetstream://127.0.0.1:{server.port}?ack_wait=1")
+
+        @service.subscribe("a", name="see", queue="q", order_by=lambda event: "key", retry=Retry(backoff=0.05))
+        async def see(event: int) -> None:
+            begun.append((name, event))
+            if len(begun) == 1:
+                raise Nack(delay=0.5)
+
+        return service
+
+    with NatsServer(jetstream=True) as server:
+        both = instance(server, "one"), instance(server, "two")
+        async with both[0], both[1], jetstream(server) as broker, administrator(server.port) as admin:
+            await broker.publish_many([Message("a", b"0"), Message("a", b"1")])
+            await until(lambda: begun)
+            await admin._nc.request("$JS.API.CONSUMER.UNPIN.EVENTS.q", b'{"group":"one"}')
+            await until(lambda: len(begun) == 3)
+    assert [event for _, event in begun] == [0, 0, 1]
 
 
 async def test_a_server_that_is_away_is_not_told_that_one_is_alive(until: Until) -> None:

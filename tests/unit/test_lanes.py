@@ -344,6 +344,47 @@ async def test_an_event_that_lapses_and_comes_again_while_it_is_handled_is_not_a
     assert log == ["ack 2", "ack 2"]
 
 
+async def test_what_is_behind_an_event_that_has_lapsed_follows_it(until: Until) -> None:
+    """As after a standstill: the lease of one has run out, and that of the next, which came later, has not."""
+    gate = asyncio.Event()
+
+    async def wait_for_gate(step: Step, context: Context) -> None:
+        await gate.wait()
+
+    log: list[str] = []
+    async with given(wait_for_gate) as (seen, receive):
+        held = [Given(Step(key="a", number=number), log) for number in range(3)]
+        for delivery in held:
+            receive(delivery)
+        await until(lambda: seen.now)
+        held[1].lapsed = True
+        gate.set()
+        await until(lambda: log == ["ack 1", "nack 0"])
+        assert seen.begun["a"] == [0]
+        for number in (1, 2):
+            receive(Given(Step(key="a", number=number), log, attempt=2))
+        await until(lambda: seen.done["a"] == [0, 1, 2])
+
+
+async def test_what_is_behind_an_event_that_goes_to_another_instance_goes_there_too(
+    until: Until, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(step: Step, context: Context) -> None:
+        raise ValueError("x")
+
+    monkeypatch.setattr(lanes, "LOOK_INTERVAL", 0.01)
+    log: list[str] = []
+    async with given(fail, retry=Retry(backoff=0)) as (seen, receive):
+        first, second = (Given(Step(key="a", number=number), log) for number in range(2))
+        receive(first)
+        receive(second)
+        await until(lambda: log == ["nack 0"])
+        first.lapsed = True
+        await until(lambda: log == ["nack 0", "nack 0"])
+    assert seen.begun["a"] == [0]
+    assert "did not come again" not in caplog.text
+
+
 @pytest.mark.parametrize("what", [Step(key="a"), b"no step"], ids=["worn out", "unreadable"])
 async def test_an_event_whose_dead_letter_is_not_taken_keeps_its_place_and_is_nacked_without_a_delay(
     what: Step | bytes, until: Until
