@@ -135,7 +135,7 @@ class DurableSubscription:
         self._intake.take(delivery)
 
     def _requeue(self, delivery: RabbitDelivery) -> None:
-        """Give it back to RabbitMQ, which delivers it before what was never delivered, after what was given back before."""
+        """Give it back to RabbitMQ, which delivers it before what never was, and after what came back before."""
         self._later.pop(delivery.tag, None)
         if not self._holds(delivery):
             return
