@@ -6,10 +6,10 @@ What else is touched of its inside is in `accumulator`, `ending` and `noise`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import (  # type: ignore[import-untyped]
     AIOKafkaClient,
@@ -35,6 +35,8 @@ from eventmicro_kafka.errors import KafkaError
 from eventmicro_kafka.settings import KafkaSettings
 
 __all__ = ["RebalanceListener", "TopicPartition"]
+
+T = TypeVar("T")
 
 RebalanceListener: Any = ConsumerRebalanceListener
 
@@ -103,17 +105,7 @@ async def committed(consumer: Any, partitions: Iterable[Any]) -> dict[Any, tuple
     Raises:
         KafkaError: the broker does not say it, and will not.
     """
-    coordinator = consumer._coordinator
-    while True:
-        await coordinator.ensure_coordinator_known()
-        try:
-            return await _ask_committed(coordinator, partitions)
-        except KafkaError as error:
-            if isinstance(error, NotCoordinatorForGroupError | GroupCoordinatorNotAvailableError):
-                coordinator.coordinator_dead()  # so that the new one is looked for
-            if not error.retriable:
-                raise
-        await asyncio.sleep(TRY_INTERVAL / 1000)
+    return await _patiently(lambda: _ask_committed(consumer._coordinator, partitions))
 
 
 def raise_trouble(consumer: Any) -> None:
@@ -158,9 +150,14 @@ async def commit(consumer: Any, offsets: Mapping[Any, tuple[int, str]], only_as:
 
 async def commit_patiently(consumer: Any, offsets: Mapping[Any, tuple[int, str]]) -> None:
     """Commit, again where the broker says that it will be able to."""
+    await _patiently(lambda: commit(consumer, offsets))
+
+
+async def _patiently(request: Callable[[], Awaitable[T]]) -> T:
+    """Its answer, asked for again where the broker says that it will be able to give it."""
     while True:
         try:
-            return await commit(consumer, offsets)
+            return await request()
         except KafkaError as error:
             if not error.retriable:
                 raise
@@ -171,7 +168,10 @@ async def _ask_committed(coordinator: Any, partitions: Iterable[Any]) -> dict[An
     asked: dict[str, list[int]] = {}
     for place in partitions:
         asked.setdefault(place.topic, []).append(place.partition)
+    await coordinator.ensure_coordinator_known()
     answer = await coordinator._send_req(OffsetFetchRequest(coordinator.group_id, list(asked.items())))
+    if for_code(answer.error_code) in (NotCoordinatorForGroupError, GroupCoordinatorNotAvailableError):
+        coordinator.coordinator_dead()  # so that the new one is looked for
     _raise_for(answer.error_code)
     found: dict[Any, tuple[int, str]] = {}
     for topic, entries in answer.topics:
@@ -204,8 +204,7 @@ async def _bootstrap(client: Any, settings: KafkaSettings) -> None:
     trouble: Exception | None = None
     for host, port, _ in client.hosts:
         try:
-            async with asyncio.timeout(settings.connect_timeout / len(settings.servers)):
-                client.cluster.update_metadata(await _ask_server(host, port, settings, []))
+            client.cluster.update_metadata(await _ask_server(host, port, settings, []))
         except (KafkaError, OSError, EOFError) as error:  # TimeoutError is an OSError
             trouble = error
         else:
@@ -223,9 +222,8 @@ async def _update_metadata(client: Any, settings: KafkaSettings, update: Any, cl
         return True
     for host, port, _ in client.hosts:
         with suppress(Exception):  # whatever it is, it would end aiokafka's task that looks for the brokers
-            async with asyncio.timeout(settings.connect_timeout / len(settings.servers)):
-                cluster.update_metadata(await _ask_server(host, port, settings, list(topics or ()) or None))
-                return True
+            cluster.update_metadata(await _ask_server(host, port, settings, list(topics) if topics else None))
+            return True
     return False
 
 
@@ -241,14 +239,15 @@ class _Brief(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
 
 
 async def _ask_server(host: str, port: int, settings: KafkaSettings, topics: list[str] | None) -> Any:
-    """What a server knows of the brokers and of these topics; None: of all."""
+    """What a server knows of the brokers and of these topics, None: of all; in its share of `connect_timeout`."""
     limit = _ms(settings.request_timeout)
     connection = _Brief(host, port, request_timeout_ms=limit, **_connection(settings))
-    await connection.connect()
-    try:
-        answer: Any = await connection.send(MetadataRequest(topics))
-    finally:
-        connection.close()
+    async with asyncio.timeout(settings.connect_timeout / len(settings.servers)):
+        await connection.connect()
+        try:
+            answer: Any = await connection.send(MetadataRequest(topics))
+        finally:
+            connection.close()
     if not answer.brokers:  # it has just started; aiokafka would fail at the first use
         raise KafkaConnectionError(f"{host}:{port} knows of no broker yet")
     return answer
