@@ -1,9 +1,8 @@
 """eventmicro: event-driven microservices over NATS, RabbitMQ or Kafka, typed by pydantic or protobuf."""
 
-from eventmicro.client import Client, Publisher
+from eventmicro.client import Client
 from eventmicro.context import Context, Side, current_context
 from eventmicro.declare import rpc, subscribe
-from eventmicro.depends import Depends
 from eventmicro.errors import (
     Ack,
     BadRequest,
@@ -36,10 +35,12 @@ from eventmicro.errors import (
     UnsupportedMediaType,
     UsageError,
 )
+from eventmicro.events.options import Batch, DeliveryOptions
+from eventmicro.events.publisher import Publisher
+from eventmicro.events.publishing import Publishing
+from eventmicro.handlers.depends import Depends
 from eventmicro.memory import MemoryBroker
 from eventmicro.middleware import Handler, Middleware, sides
-from eventmicro.options import Batch, DeliveryOptions
-from eventmicro.publishing import Publishing
 from eventmicro.retry import Retry
 from eventmicro.service import Service
 from eventmicro.topic import Topic

@@ -1,180 +1,18 @@
-"""What a service declares: its endpoints and subscribers, checked when they are written down."""
+"""Marks on the methods of a class: which of them are endpoints, which subscribers; `Service.add` reads them."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar, Unpack, get_args, get_origin, overload
+from typing import Any, TypeVar, Unpack, overload
 
-from eventmicro.broker import Capabilities
-from eventmicro.checks import check_count, check_seconds
-from eventmicro.depends import name_of
-from eventmicro.errors import SignatureError, UsageError
-from eventmicro.middleware import Middleware, check_middleware
-from eventmicro.options import OWN_QUEUE, DeliveryOptions, DeliveryWords, OrderBy
-from eventmicro.signature import MISSING, Signature, read_signature
-from eventmicro.topic import Topic, check_field
-from eventmicro.wire import check_name, check_subject
+from eventmicro.events.options import DeliveryWords
+from eventmicro.middleware import Middleware
+from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY
+from eventmicro.topic import Topic
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-
-# How many calls of one endpoint may wait for something at the same time, where nothing else is said.
-ENDPOINT_CONCURRENCY = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointDeclaration:
-    """An endpoint of a service; see `Service.rpc` for the words."""
-
-    name: str
-    signature: Signature
-    timeout: float | None
-    concurrency: int
-    middleware: tuple[Middleware, ...]
-
-    @property
-    def request(self) -> Any:
-        """The type of its request; MISSING where the handler takes none."""
-        return self.signature.takes
-
-    @property
-    def reply(self) -> Any:
-        """The type of its reply."""
-        return self.signature.returns
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriberDeclaration:
-    """A subscriber of a service; see `Service.subscribe` for the words."""
-
-    name: str
-    subject: str
-    event: Any
-    by_key: bool
-    """Whether events are published under the key that they are to be ordered by."""
-    signature: Signature
-    options: DeliveryOptions
-    middleware: tuple[Middleware, ...]
-
-    @property
-    def queue(self) -> str | None:
-        """Who shares the events; None: every instance gets every event."""
-        return self.options.queue
-
-    @property
-    def has_wildcards(self) -> bool:
-        """Whether it takes events of several subjects."""
-        return "*" in self.subject or ">" in self.subject
-
-    def needs(self) -> Capabilities:
-        """What the broker must be able to do."""
-        return self.options.needs(by_key=self.by_key, wildcards=self.has_wildcards)
-
-
-def declare_endpoint(
-    function: Callable[..., Any],
-    name: str | None = None,
-    timeout: float | None = None,
-    concurrency: int = ENDPOINT_CONCURRENCY,
-    middleware: Iterable[Middleware] = (),
-) -> EndpointDeclaration:
-    """Check an endpoint's handler and options.
-
-    Raises:
-        SignatureError: the function cannot be an endpoint.
-        UsageError: an option is out of range.
-    """
-    signature = read_signature(function, "endpoint")
-    if signature.returns is MISSING:
-        raise SignatureError(f"endpoint {name_of(function)}: say what it returns: `-> YourModel`, or `-> None`")
-    check_count("concurrency", concurrency)
-    if timeout is not None:
-        check_seconds("timeout", timeout)
-    return EndpointDeclaration(
-        check_name(name or _name(function), "endpoint"), signature, timeout, concurrency, check_middleware(middleware)
-    )
-
-
-def declare_subscriber(
-    service: str,
-    topic: Topic[Any] | str,
-    function: Callable[..., Any],
-    name: str | None = None,
-    middleware: Iterable[Middleware] = (),
-    **words: Unpack[DeliveryWords],
-) -> SubscriberDeclaration:
-    """Check a subscriber's handler and options.
-
-    Raises:
-        SignatureError: the function cannot be a subscriber, or takes another type than the topic carries.
-        UsageError: the topic is no subject, or an option is out of range.
-    """
-    options = _options(words)
-    carried = topic.type if isinstance(topic, Topic) else MISSING
-    batched = options.batch is not None and carried is not MISSING
-    signature = read_signature(function, "subscriber", list[carried] if batched else carried)  # type: ignore[valid-type]
-    if signature.returns not in (MISSING, None, type(None)):
-        raise SignatureError(
-            f"subscriber {name_of(function)}: nobody takes what it returns; write `-> None`, and publish what should "
-            f"go on by `await service.publish(topic, event)`"
-        )
-    event = signature.takes if options.batch is None else _item_type(function, signature.takes)
-    if isinstance(topic, Topic):
-        event = _check_event(function, event, topic)
-    if options.order_by is not None:
-        _check_key(function, event, options.order_by)
-    own_name = check_name(name or _name(function), "subscriber")
-    if options.queue == OWN_QUEUE:
-        options = options.named(f"{service}.{own_name}")
-    by_key = isinstance(topic, Topic) and topic.key is not None and topic.key == options.order_by
-    subject = topic.name if isinstance(topic, Topic) else check_subject(topic, wildcards=True)
-    if options.dead_letter == subject:
-        raise UsageError(f"dead_letter={subject!r} is the subscriber's own subject; write another one")
-    return SubscriberDeclaration(own_name, subject, event, by_key, signature, options, check_middleware(middleware))
-
-
-def _options(words: DeliveryWords) -> DeliveryOptions:
-    unknown = set(words) - set(DeliveryWords.__annotations__)
-    if unknown:
-        known = ", ".join(DeliveryWords.__annotations__)
-        raise UsageError(f"subscribe() has no option {', '.join(sorted(unknown))}; there are name, middleware, {known}")
-    return DeliveryOptions(**words)
-
-
-def _item_type(function: Callable[..., Any], takes: Any) -> Any:
-    """The type of the events of which a handler takes a list."""
-    if takes is MISSING or takes is Any:
-        return takes
-    if get_origin(takes) is not list:
-        raise SignatureError(f"subscriber {name_of(function)} has batch=: write `events: list[YourModel]`")
-    return get_args(takes)[0]
-
-
-def _name(function: Any) -> str:
-    name = getattr(function, "__name__", None)
-    if not isinstance(name, str):
-        raise SignatureError(f"{name_of(function)} has no name of its own: give it one, by name=")
-    return name
-
-
-def _check_event(function: Callable[..., Any], takes: Any, topic: Topic[Any]) -> Any:
-    """The type to decode events as: the topic's, or what the handler takes where that is the same or wider."""
-    if takes in (MISSING, topic.type, Any):
-        return takes if takes is MISSING else topic.type
-    if inspect.isclass(takes) and inspect.isclass(topic.type) and issubclass(topic.type, takes):
-        return topic.type
-    raise SignatureError(
-        f"subscriber {name_of(function)} takes {name_of(takes)}, but {topic!r} carries {name_of(topic.type)}; "
-        f"write the same type in both"
-    )
-
-
-def _check_key(function: Callable[..., Any], event: Any, order_by: OrderBy) -> None:
-    if event is MISSING:
-        raise SignatureError(f"subscriber {name_of(function)} has order_by=: let it take the event that has the key")
-    check_field(event, order_by, "order_by")
-
 
 _MARKS = "__eventmicro_marks__"
 

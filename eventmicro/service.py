@@ -11,26 +11,23 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 from eventmicro.broker import Broker
 from eventmicro.checks import check_seconds
-from eventmicro.client import DEFAULT_TIMEOUT, Client, Messaging
+from eventmicro.client import Client
 from eventmicro.codec import Codec
 from eventmicro.codecs import Codecs
 from eventmicro.context import find_context
-from eventmicro.declare import (
-    ENDPOINT_CONCURRENCY,
-    EndpointDeclaration,
-    SubscriberDeclaration,
-    declare_endpoint,
-    declare_subscriber,
-    marked_methods,
-)
-from eventmicro.depends import name_of
+from eventmicro.declare import marked_methods
 from eventmicro.errors import UsageError
+from eventmicro.events.declare import SubscriberDeclaration, declare_subscriber
+from eventmicro.events.options import DeliveryWords
+from eventmicro.events.publisher import EventPublisher, PublishesEvents
+from eventmicro.events.publishing import Publishing, check_publishing
+from eventmicro.handlers.depends import name_of
+from eventmicro.handlers.signature import MISSING
 from eventmicro.middleware import Middleware, check_middleware
-from eventmicro.node import Hook, Node
-from eventmicro.options import DeliveryWords
 from eventmicro.plugins import check_broker
-from eventmicro.publishing import Publishing, check_publishing
-from eventmicro.signature import MISSING
+from eventmicro.rpc.client import DEFAULT_TIMEOUT, CallsEndpoints, RpcClient
+from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY, EndpointDeclaration, declare_endpoint
+from eventmicro.running.node import Hook, Node
 from eventmicro.topic import Topic
 from eventmicro.wire import check_name
 
@@ -43,7 +40,7 @@ HOOKS = ("before_start", "after_start", "before_stop", "after_stop")
 Lifespan = Callable[[], AbstractAsyncContextManager[Any] | AsyncIterator[Any]]
 
 
-class Service(Messaging):
+class Service(CallsEndpoints, PublishesEvents):
     """A service: its endpoints, its subscribers, and its own client. Several may live in one process.
 
     Args:
@@ -328,7 +325,7 @@ class Service(Messaging):
         Args:
             broker: the broker where the service itself names none.
         """
-        from eventmicro.runner import run
+        from eventmicro.running.runner import run
 
         run([self], broker)
 
@@ -344,6 +341,14 @@ class Service(Messaging):
         if self._client is None:
             raise UsageError(f"service {self.name!r} is not started, so it has no connection to publish or call over")
         return self._client
+
+    @property
+    def _caller(self) -> RpcClient:
+        return self.client._caller
+
+    @property
+    def _publisher(self) -> EventPublisher:
+        return self.client._publisher
 
 
 def _as_context_manager(lifespan: Lifespan | None) -> Any:

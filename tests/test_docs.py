@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eventmicro.options import DeliveryOptions
+from eventmicro.events.options import DeliveryOptions
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -16,10 +16,12 @@ ADAPTERS = sorted(path for path in (ROOT / "brokers").iterdir() if (path / "__in
 LAYERS = {
     "words": "errors checks wire message topic context retry settings",
     "ports": "broker codec middleware",
-    "parts": "codecs memory plugins depends signature eager inflight embedded logs options settling publishing "
-    "routes sending replies unsettled",
-    "patterns": "caller client server subscriber lanes batches declare",
-    "assembly": "node service runner conformance testing",
+    "parts": "plugins embedded codecs memory",
+    "functions": "handlers",
+    "patterns": "events rpc",
+    "faces": "client declare",
+    "assembly": "running conformance testing",
+    "service": "service",
     "cli": "cli __main__",
 }
 RANK = {module: rank for rank, modules in enumerate(LAYERS.values()) for module in modules.split()}
@@ -97,7 +99,7 @@ def test_the_core_names_no_adapter_and_no_driver(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
 def test_the_core_uses_pydantic_and_the_standard_library_only(path: Path) -> None:
-    allowed = CLI_USES if own_name(path) in ("cli", "__main__", "runner") else CORE_USES
+    allowed = CLI_USES if own_name(path) in ("cli", "__main__", "running") else CORE_USES
     wrong = [at(path, line, name) for line, name in imports(path) if foreign(name) - allowed - {"eventmicro"}]
     assert not wrong, "\n".join(wrong)
 
@@ -131,10 +133,21 @@ def test_the_rule_finds_an_import_under_type_checking_and_within_a_function(tmp_
     source.write_text(
         "from typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n    from eventmicro.service import Service\n"
-        "def late():\n    import eventmicro.node\n    from . import other\n"
+        "def late():\n    import eventmicro.running.node\n    from . import other\n"
     )
-    assert [name for _, name in imports(source)] == ["typing", "eventmicro.service", "eventmicro.node", "."]
+    assert [name for _, name in imports(source)] == ["typing", "eventmicro.service", "eventmicro.running.node", "."]
 
 
 def test_every_layer_that_is_written_down_has_modules() -> None:
     assert set(RANK) - {"__main__", "testing"} <= {own_name(path) for path in CORE_MODULES}
+
+
+@pytest.mark.parametrize(("room", "other"), [("events", "rpc"), ("rpc", "events")])
+def test_events_and_calls_do_not_know_each_other(room: str, other: str) -> None:
+    wrong = [
+        at(path, line, name)
+        for path in modules(CORE / room)
+        for line, name in imports(path)
+        if name.startswith("eventmicro.") and layer_of(name) == other
+    ]
+    assert not wrong, "\n".join(wrong)

@@ -43,7 +43,7 @@ def test_every_error_can_be_imported_from_the_package() -> None:
 
 
 HEAVY = ["nats", "eventmicro_nats", "typer", "rich", "click", "watchfiles", "uvloop", "google.protobuf", "grpc"]
-COMMAND_LINE = ["eventmicro.cli", "eventmicro.runner", "eventmicro.conformance"]
+COMMAND_LINE = ["eventmicro.cli", "eventmicro.running.runner", "eventmicro.conformance"]
 
 
 def loaded(statement: str) -> set[str]:

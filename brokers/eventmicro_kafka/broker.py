@@ -13,16 +13,16 @@ from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, S
 from eventmicro.errors import Disconnected, Unsupported, UsageError
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
-from eventmicro_kafka.keeping import Keeper
-from eventmicro_kafka.link import Link
-from eventmicro_kafka.live import Broadcast, Shared, live_group
-from eventmicro_kafka.noise import quieten
-from eventmicro_kafka.positions import fix_positions
-from eventmicro_kafka.producer import Producer
-from eventmicro_kafka.publishing import Publisher
-from eventmicro_kafka.retry import retry_topic
+from eventmicro_kafka.connection.link import Link
+from eventmicro_kafka.connection.noise import quieten
+from eventmicro_kafka.consuming.keeping import Keeper
+from eventmicro_kafka.consuming.live import Broadcast, Shared, live_group
+from eventmicro_kafka.consuming.positions import fix_positions
+from eventmicro_kafka.consuming.retry import retry_topic
+from eventmicro_kafka.consuming.subscription import KafkaSubscription
+from eventmicro_kafka.producing.producer import Producer
+from eventmicro_kafka.producing.publishing import Publisher
 from eventmicro_kafka.settings import KafkaSettings, read_url
-from eventmicro_kafka.subscription import KafkaSubscription
 from eventmicro_kafka.topics import Topics, check_topic
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from aiokafka.protocol.admin import CreateTopicsRequest  # type: ignore[import-u
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
 from eventmicro.errors import TransportError, Unsupported, UsageError
+from eventmicro_kafka.connection.link import Link
 from eventmicro_kafka.errors import plain
-from eventmicro_kafka.link import Link
 from eventmicro_kafka.settings import KafkaSettings
 
 LONGEST = 249

@@ -21,11 +21,11 @@ from eventmicro.errors import (
 )
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
-from eventmicro_nats.commands import publish_command
-from eventmicro_nats.connecting import connect
-from eventmicro_nats.driver import Driver
+from eventmicro_nats.connection.commands import publish_command
+from eventmicro_nats.connection.connecting import connect
+from eventmicro_nats.connection.driver import Driver
+from eventmicro_nats.connection.headers import read_headers
 from eventmicro_nats.errors import plain, translate
-from eventmicro_nats.headers import read_headers
 from eventmicro_nats.settings import NatsSettings, read_url
 from eventmicro_nats.subscription import NatsSubscription
 

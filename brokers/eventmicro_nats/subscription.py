@@ -10,8 +10,8 @@ from nats.aio.subscription import Subscription
 
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
-from eventmicro_nats.driver import Driver
-from eventmicro_nats.intake import Intake
+from eventmicro_nats.connection.driver import Driver
+from eventmicro_nats.connection.intake import Intake
 from eventmicro_nats.settings import NatsSettings
 
 log = logging.getLogger(__name__)

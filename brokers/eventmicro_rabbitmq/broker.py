@@ -21,13 +21,13 @@ from eventmicro.errors import (
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
 from eventmicro.wire import CONTENT_TYPE, DEAD_QUEUE
-from eventmicro_rabbitmq.channel import close_channel, open_channel
+from eventmicro_rabbitmq.connection.channel import close_channel, open_channel
+from eventmicro_rabbitmq.connection.frames import Properties
+from eventmicro_rabbitmq.connection.link import Link, open_together
+from eventmicro_rabbitmq.consuming.durable import DurableSubscription
+from eventmicro_rabbitmq.consuming.live import LiveSubscription
 from eventmicro_rabbitmq.declare import Declarer
-from eventmicro_rabbitmq.durable import DurableSubscription
 from eventmicro_rabbitmq.errors import DriverError, translate
-from eventmicro_rabbitmq.frames import Properties
-from eventmicro_rabbitmq.link import Link, open_together
-from eventmicro_rabbitmq.live import LiveSubscription
 from eventmicro_rabbitmq.publisher import Confirm, Publisher
 from eventmicro_rabbitmq.retry import Retries, check_retry_queues
 from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url

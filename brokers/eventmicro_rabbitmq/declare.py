@@ -11,8 +11,8 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, Chann
 
 from eventmicro.broker import Durable
 from eventmicro.errors import UsageError
-from eventmicro_rabbitmq.channel import CALL_TIMEOUT, Channel, borrowed_channel
-from eventmicro_rabbitmq.connection import Connection
+from eventmicro_rabbitmq.connection.channel import CALL_TIMEOUT, Channel, borrowed_channel
+from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.errors import plain
 from eventmicro_rabbitmq.settings import RabbitSettings
 from eventmicro_rabbitmq.topology import (

@@ -10,11 +10,11 @@ from itertools import count
 from pamqp.commands import Basic
 
 from eventmicro.errors import Disconnected, NotStored, TransportError, Unconfirmed
-from eventmicro_rabbitmq.channel import Channel, open_channel
-from eventmicro_rabbitmq.connection import Connection
+from eventmicro_rabbitmq.connection.channel import Channel, open_channel
+from eventmicro_rabbitmq.connection.connection import Connection
+from eventmicro_rabbitmq.connection.frames import Properties, publish_frames
+from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.errors import DriverError, plain, translate, why_not_stored
-from eventmicro_rabbitmq.frames import Properties, publish_frames
-from eventmicro_rabbitmq.link import Link
 
 # How often overdue messages are looked for, in seconds.
 SWEEP = 0.1

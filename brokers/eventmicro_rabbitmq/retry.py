@@ -10,10 +10,10 @@ import logging
 import math
 
 from eventmicro.errors import MessageTooLarge, TransportError, UsageError
+from eventmicro_rabbitmq.connection.link import Link
+from eventmicro_rabbitmq.consuming.incoming import RabbitDelivery, for_retry
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, plain
-from eventmicro_rabbitmq.incoming import RabbitDelivery, for_retry
-from eventmicro_rabbitmq.link import Link
 from eventmicro_rabbitmq.publisher import Publisher, Unroutable
 from eventmicro_rabbitmq.topology import retry_queue
 

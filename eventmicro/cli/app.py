@@ -13,7 +13,7 @@ from eventmicro.cli import messages, run
 from eventmicro.cli.brokers import brokers
 from eventmicro.cli.show import examples
 from eventmicro.errors import EventMicroError, UsageError
-from eventmicro.logs import JsonFormatter
+from eventmicro.running.logs import JsonFormatter
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 

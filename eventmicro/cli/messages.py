@@ -13,11 +13,12 @@ from typing import Annotated
 import typer
 
 from eventmicro.cli.show import as_json_line, as_line, examples, show_error, show_reply
-from eventmicro.client import DEFAULT_TIMEOUT, Client
+from eventmicro.client import Client
 from eventmicro.errors import ServiceError, UsageError
 from eventmicro.memory.broker import MemoryBroker
 from eventmicro.message import Delivery
 from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE
+from eventmicro.rpc.client import DEFAULT_TIMEOUT
 from eventmicro.wire import JSON, check_subject, content_type
 
 CALL_EPILOG = examples(

@@ -19,10 +19,11 @@ from eventmicro.cli.table import print_table
 from eventmicro.cli.target import BrokenModule, load_services
 from eventmicro.cli.worker import Command
 from eventmicro.errors import UsageError
-from eventmicro.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up
 from eventmicro.memory.broker import MemoryBroker
 from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE
-from eventmicro.runner import Runnable, log_lines, needs_broker, serve
+from eventmicro.running.announcing import Runnable, log_lines
+from eventmicro.running.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up
+from eventmicro.running.runner import needs_broker, serve
 
 log = logging.getLogger("eventmicro.run")
 

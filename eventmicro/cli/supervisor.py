@@ -15,7 +15,7 @@ from eventmicro.cli.link import FIRST
 from eventmicro.cli.target import folders
 from eventmicro.cli.worker import Command, Worker
 from eventmicro.embedded import running as running_embedded
-from eventmicro.runner import stop_on_signals
+from eventmicro.running.signals import stop_on_signals
 
 log = logging.getLogger(__name__)
 

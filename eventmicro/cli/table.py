@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventmicro.runner import Runnable, describe, place
+from eventmicro.running.announcing import Runnable, describe, place
 
 COLUMNS = ("SERVICE", "VERSION", "KIND", "NAME", "SUBJECT", "QUEUE", "TYPES")
 # How wide the table may be where it does not go to a terminal, in characters: nothing is cut off.

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 from eventmicro.errors import UsageError
-from eventmicro.runner import IMPORTING
+from eventmicro.running.runner import IMPORTING
 from eventmicro.service import Service
 
 

@@ -11,7 +11,8 @@ from eventmicro.codecs.json import JsonCodec
 from eventmicro.codecs.protobuf import ProtobufCodec, ProtobufJsonCodec
 from eventmicro.codecs.raw import RawCodec
 from eventmicro.errors import UnsupportedMediaType, UsageError
-from eventmicro.wire import JSON, OCTET_STREAM
+from eventmicro.wire import CONTENT_TYPE, JSON, OCTET_STREAM
+from eventmicro.wire import content_type as find_content_type
 
 READY_MADE: tuple[Codec, ...] = (RawCodec(), ProtobufCodec(), ProtobufJsonCodec(), JsonCodec())
 
@@ -62,6 +63,23 @@ class Body:
     def encoder(self, content_type: str) -> Encoder | None:
         """The encoder for a content type; None where values of this type do not travel in it."""
         return self.encode if self.content_type == OCTET_STREAM else self._encoders.get(content_type)
+
+    def pack(self, value: Any, headers: dict[str, str]) -> bytes:
+        """Encode in the content type that the headers name, else in its own, and name that where it has to be.
+
+        Raises:
+            EncodeError: the value is not of this type.
+            UsageError: values of this type do not travel in the content type that is named.
+        """
+        named = find_content_type(headers) if headers else None
+        if named is None:
+            if self.announced:
+                headers[CONTENT_TYPE] = self.content_type
+            return self.encode(value)
+        encode = self.encoder(named)
+        if encode is None:
+            raise UsageError(f"a value of type {type(value).__name__} cannot travel as {named}; leave Content-Type out")
+        return encode(value)
 
 
 class Codecs:

@@ -166,7 +166,7 @@ async def test_a_subscriber_gives_each_up_with_a_line_in_the_log_and_goes_on(
             leaking.append(text)
         return False  # kept by nobody, so that memory can be measured
 
-    log = logging.getLogger("eventmicro.settling")
+    log = logging.getLogger("eventmicro.events.settling")
     log.addFilter(count)
     try:
         async with service, MemoryBroker("memory://malformed") as broker:

@@ -1,0 +1,1 @@
+"""Requests to a Kafka cluster, and the ending of what aiokafka has opened."""

@@ -1,0 +1,1 @@
+"""What is taken from Kafka's partitions, and where each queue stands."""

@@ -1,0 +1,158 @@
+"""Lane: one partition on this side, from the event that is to be handed over next down to the oldest unfinished one."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from eventmicro.message import Delivery
+from eventmicro_kafka.consuming.progress import read_progress, write_progress
+
+Committed = tuple[int, str]
+"""What is committed for a partition: the offset of its first unfinished event, and more; see `progress`."""
+
+
+class Holder(Protocol):
+    """Whoever the lanes belong to."""
+
+    held: int
+    """How many events are handed over and not settled."""
+
+    def settled(self) -> None:
+        """An event of a lane is finished."""
+        ...
+
+    def again(self, delivery: KafkaDelivery, delay: float) -> None:
+        """An event is to be delivered again in `delay` seconds."""
+        ...
+
+
+class KafkaDelivery(Delivery):
+    """An event of a durable subscription."""
+
+    __slots__ = ("_key", "_name", "lane", "offset")
+
+    def __init__(
+        self,
+        subject: str,
+        body: bytes,
+        headers: dict[str, str] | None,
+        attempt: int,
+        arrived: float | None,
+        lane: Lane,
+        offset: int,
+        key: bytes | None = None,
+        name: str = "",
+    ) -> None:
+        self.subject = subject
+        self.body = body
+        self.headers = headers
+        self.reply = ""
+        self.attempt = attempt
+        self.arrived = arrived
+        self.lapsed = False
+        self.lane = lane
+        self.offset = offset
+        self._key = key
+        self._name = name
+
+    @property
+    def id(self) -> str:  # type: ignore[override]  # made when it is asked for
+        """Where the event was first stored: topic, partition and offset."""
+        return self._name or f"{self.lane.name}-{self.offset}"
+
+    @property
+    def key(self) -> str | None:
+        """The record's key; one that is no text travels on unchanged."""
+        return None if self._key is None else self._key.decode("utf-8", "surrogateescape")
+
+    def repeated(self) -> KafkaDelivery:
+        """The same event, delivered once more."""
+        lane = self.lane
+        attempt = self.attempt + 1
+        return KafkaDelivery(
+            self.subject, self.body, self.headers, attempt, None, lane, self.offset, self._key, self._name
+        )
+
+    async def ack(self) -> None:
+        self.lane.finish(self)
+
+    async def nack(self, delay: float = 0.0) -> None:
+        self.lane.fail(self, delay)
+
+
+class Lane:
+    """The events of one partition that this side knows of.
+
+    Args:
+        place: topic and partition.
+        committed: what was found committed.
+        holder: whoever it belongs to.
+    """
+
+    def __init__(self, place: Any, committed: Committed, holder: Holder) -> None:
+        self.place = place
+        self.name = f"{place.topic}-{place.partition}"
+        self.committed = committed
+        self.gone = False
+        """Whether the partition is somebody else's by now."""
+        self.next = committed[0]
+        """The offset from which on nothing has been taken in."""
+        self.pending: dict[int, KafkaDelivery | None] = {}
+        """What is not finished, by offset and in its order; None: it waits here to be delivered again."""
+        self.known_until, self.unfinished = read_progress(*committed)
+        self.repeats: dict[int, int] = {offset: times for offset, times in self.unfinished.items() if times}
+        self._holder = holder
+
+    def is_finished(self, offset: int) -> bool:
+        """Whether it was finished before this side got the partition."""
+        return offset < self.known_until and offset not in self.unfinished
+
+    def hand_over(self, delivery: KafkaDelivery) -> None:
+        """It is with the subscriber now."""
+        self.pending[delivery.offset] = delivery
+        self._holder.held += 1
+
+    def wait(self, offset: int) -> None:
+        """It is on this side, and not with the subscriber yet."""
+        self.pending[offset] = None
+
+    def finish(self, delivery: KafkaDelivery) -> None:
+        """It is dealt with."""
+        offset = delivery.offset
+        if self.pending.get(offset) is delivery:
+            del self.pending[offset]
+            self._holder.held -= 1
+            if self.repeats:
+                self.repeats.pop(offset, None)
+            self._holder.settled()
+
+    def fail(self, delivery: KafkaDelivery, delay: float) -> None:
+        """It is not, and shall come again."""
+        offset = delivery.offset
+        if self.pending.get(offset) is delivery:
+            self.pending[offset] = None
+            self._holder.held -= 1
+            self._holder.again(delivery, delay)
+
+    def put_aside(self, offset: int) -> None:
+        """A copy of it is kept elsewhere, so it is finished here."""
+        if self.pending.get(offset, self) is None:
+            del self.pending[offset]
+            self.repeats.pop(offset, None)
+            self._holder.settled()
+
+    def drop(self) -> None:
+        """The partition is somebody else's: what is not finished is delivered again there."""
+        self.gone = True
+        for delivery in self.pending.values():
+            if delivery is not None:
+                delivery.lapsed = True
+                self._holder.held -= 1
+        self.pending.clear()
+
+    def progress(self) -> Committed:
+        """What is to be committed."""
+        if not self.pending:
+            return self.next, ""
+        first = next(iter(self.pending))
+        return first, write_progress(first, self.next, self.pending, self.repeats)

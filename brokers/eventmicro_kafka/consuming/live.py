@@ -1,0 +1,259 @@
+"""Live subscriptions: what is published while they are there, at most once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from eventmicro.broker import Receive
+from eventmicro.errors import Disconnected
+from eventmicro.message import Delivery
+from eventmicro_kafka.connection.driver import TopicPartition, make_consumer, raise_trouble
+from eventmicro_kafka.connection.ending import stop_consumer
+from eventmicro_kafka.connection.link import Link
+from eventmicro_kafka.consuming.lane import Committed, Lane
+from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, POLL_RECORDS, POLL_TIME, REVIVE_INTERVAL, Member
+from eventmicro_kafka.errors import KafkaError, plain
+from eventmicro_kafka.records import delivery_headers
+from eventmicro_kafka.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
+
+# How long starting one may take, in seconds, and reading what was published before it was drained.
+START_TIMEOUT = 10.0
+DRAIN_TIMEOUT = 5.0
+
+
+def live_group(queue: str, subject: str) -> str:
+    """The group of those who share a queue that is not durable: apart from that of a durable one."""
+    return f"{queue}.{subject}.live"
+
+
+async def hand_over(receive: Receive, records: list[Any]) -> None:
+    """Hand records over, each when there is room for it."""
+    for record in records:
+        try:
+            headers = delivery_headers(record.headers) if record.headers else None
+            room = receive(Delivery(record.topic, record.value or b"", headers))
+            if room is not None:
+                await room
+        except Exception:  # it never should
+            log.exception("an event on %s was not taken", record.topic)
+
+
+class Broadcast:
+    """A subscription that gets everything: it reads all partitions by itself, in no group."""
+
+    dropped = 0
+
+    def __init__(self, subject: str, partitions: int, receive: Receive, settings: KafkaSettings, link: Link) -> None:
+        self.ended = False
+        self.closed = False
+        self._subject = subject
+        self._receive = receive
+        self._settings = settings
+        self._link = link
+        self._count = partitions
+        self._next: dict[Any, int] = {}
+        self._until: dict[Any, int] | None = None
+        self._consumer: Any = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Begin with what is published from now on."""
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self._stop()
+            raise Disconnected(f"{self._subject}: cannot be subscribed to: {plain(error)}") from error
+        except BaseException:
+            await self._stop()
+            raise
+        self._task = asyncio.create_task(self._run(), name=f"eventmicro kafka {self._subject}")
+
+    async def drain(self) -> None:
+        if self.ended or self._task is None:
+            return
+        self.ended = True
+        try:
+            if self._consumer is not None:  # else it is about to be made anew
+                async with asyncio.timeout(DRAIN_TIMEOUT if self._link.online else 0):
+                    self._until = await self._consumer.end_offsets(list(self._next))
+                    await asyncio.wait([self._task])
+        except (KafkaError, TimeoutError) as error:
+            log.warning("%s: left before all was read: %s", self._subject, plain(error))
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        self.ended = True
+        try:
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.wait([self._task])
+        finally:
+            await self._stop()
+            self.closed = True
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                while not self._is_done():
+                    await self._read()
+                return
+            except Exception as error:  # aiokafka's own failures among them
+                log.warning("%s: its consumer is made anew: %s", self._subject, plain(error))
+            await self._revive()
+
+    async def _revive(self) -> None:
+        while True:
+            await self._stop()
+            await asyncio.sleep(REVIVE_INTERVAL)
+            try:
+                async with asyncio.timeout(START_TIMEOUT):
+                    return await self._start()
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.debug("%s: its consumer cannot be made: %s", self._subject, plain(error))
+            except Exception:
+                log.exception("%s: its consumer cannot be made, which is tried again", self._subject)
+
+    async def _read(self) -> None:
+        raise_trouble(self._consumer)
+        self._follow(len(self._consumer.partitions_for_topic(self._subject) or ()))
+        batches = await self._consumer.getmany(timeout_ms=POLL_TIME, max_records=POLL_RECORDS)
+        for place in self._next:  # which the ends of transactions move, too
+            self._next[place] = await self._consumer.position(place)
+        for records in batches.values():
+            await hand_over(self._receive, records)
+        await asyncio.sleep(0)
+
+    def _follow(self, count: int) -> None:
+        """Read partitions that are new from their beginning, too."""
+        if count > self._count:
+            self._count = count
+            self._assign({TopicPartition(self._subject, number): 0 for number in range(count)} | self._next)
+
+    def _is_done(self) -> bool:
+        until = self._until
+        return until is not None and all(self._next[place] >= end for place, end in until.items())
+
+    async def _start(self) -> None:
+        consumer = self._consumer = make_consumer(self._settings, None)
+        await consumer.start()
+        places = [TopicPartition(self._subject, number) for number in range(self._count)]
+        consumer.assign(places)
+        self._assign(await consumer.end_offsets(places) | self._next)
+
+    def _assign(self, positions: dict[Any, int]) -> None:
+        self._consumer.assign(list(positions))
+        for place, offset in positions.items():
+            self._consumer.seek(place, offset)
+        self._next = positions
+
+    async def _stop(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await stop_consumer(consumer)
+
+
+class Shared:
+    """A subscription that shares its events with those of the same queue. What it takes is committed first."""
+
+    dropped = 0
+
+    def __init__(
+        self, subject: str, queue: str, receive: Receive, settings: KafkaSettings, first: Mapping[Any, int]
+    ) -> None:
+        self.ended = False
+        self.closed = False
+        self.lanes: dict[Any, Lane] = {}
+        self.held = 0
+        self._subject = subject
+        self._receive = receive
+        self._member = Member(settings, live_group(queue, subject), (subject,), first, self)
+        self._taken: deque[tuple[Lane, list[Any]]] = deque()
+        self._change = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Join those who share; return when this side has its part."""
+        await self._member.open()
+        jobs = (self._member.run, self._pump)
+        self._tasks = [asyncio.create_task(job(), name=f"eventmicro kafka {self._subject}") for job in jobs]
+
+    async def drain(self) -> None:
+        if self.ended or not self._tasks:
+            return
+        self.ended = True
+        member, pump = self._tasks
+        member.cancel()
+        self._change.set()
+        try:
+            await asyncio.wait([member])
+            await asyncio.wait([pump])
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        self.ended = True
+        for task in self._tasks:
+            task.cancel()
+        try:
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            await self._member.close()
+            self.closed = True
+
+    async def pause(self) -> None:
+        self._taken.clear()  # not committed, so whoever gets the partition reads it
+
+    def share(self, found: Mapping[Any, Committed]) -> None:
+        for lane in self.lanes.values():
+            lane.gone = True
+        self._taken.clear()
+        self.lanes = {place: Lane(place, committed, self) for place, committed in found.items()}
+
+    def take(self, lane: Lane, records: list[Any]) -> None:
+        self._wanted.clear()
+        self._taken.append((lane, records))
+        self._change.set()
+
+    async def hungry(self) -> None:
+        await self._wanted.wait()
+
+    def settled(self) -> None:
+        """Nothing here is settled."""
+
+    def again(self, delivery: Delivery, delay: float) -> None:
+        """Nothing here is delivered again."""
+
+    async def _pump(self) -> None:
+        while self._taken or not self.ended:
+            if not self._taken:
+                self._wanted.set()
+                self._change.clear()
+                await self._change.wait()
+                continue
+            lane, records = self._taken.popleft()
+            if await self._commit(lane, records[-1].offset + 1):
+                await hand_over(self._receive, records)
+            await asyncio.sleep(0)
+
+    async def _commit(self, lane: Lane, end: int) -> bool:
+        """Whether the records up to `end` are this side's for good."""
+        lane.next = end
+        while not lane.gone:
+            # What is not this side's at the moment is left out by a commit.
+            if await self._member.commit() and lane.committed[0] >= end:
+                return True
+            if self.ended:  # others get them
+                self._taken.clear()
+                break
+            await asyncio.sleep(COMMIT_INTERVAL)
+        return False

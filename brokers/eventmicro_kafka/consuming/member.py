@@ -1,0 +1,281 @@
+"""Member: a consumer that is one of its queue's group, its share of the partitions, and what it commits of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from aiokafka.errors import OffsetMetadataTooLargeError  # type: ignore[import-untyped]
+
+from eventmicro.errors import Disconnected, UsageError
+from eventmicro_kafka.connection.driver import (
+    RebalanceListener,
+    commit,
+    commit_patiently,
+    committed,
+    make_consumer,
+    membership,
+    raise_trouble,
+)
+from eventmicro_kafka.connection.ending import stop_consumer
+from eventmicro_kafka.consuming.lane import Committed, Holder, Lane
+from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
+from eventmicro_kafka.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
+
+# How long a commit may take before it counts as failed, in seconds; the next one says the same.
+COMMIT_TIMEOUT = 3.0
+# How long to wait before a commit that failed is tried again, in seconds.
+COMMIT_INTERVAL = 0.1
+# How long a member may wait for its share, in seconds: the group waits for others, as its broker is set, and for what
+# they are at work on. Nothing is lost meanwhile, where the group's place is fixed.
+JOIN_TIME = 1.0
+JOIN_TIMEOUT = 30.0
+# How often is looked meanwhile whether the group refuses it, in seconds.
+LOOK_INTERVAL = 0.05
+# How many records are taken at a time, and how long is waited for them, in milliseconds.
+POLL_RECORDS = 500
+POLL_TIME = 1000
+# How often is looked for trouble while no records are wanted, in seconds.
+LOOK_TIME = 1.0
+# How long to wait before a consumer that failed is made anew, in seconds.
+REVIVE_INTERVAL = 1.0
+
+
+class Owner(Holder, Protocol):
+    """Whoever works with the partitions."""
+
+    lanes: dict[Any, Lane]
+
+    async def pause(self) -> None:
+        """Hand nothing over any more; return when what is being handled is finished, within bounds."""
+        ...
+
+    def share(self, found: Mapping[Any, Committed]) -> None:
+        """These are the partitions from now on, with what is committed for each; go on."""
+        ...
+
+    def take(self, lane: Lane, records: list[Any]) -> None:
+        """Records have come."""
+        ...
+
+    async def hungry(self) -> None:
+        """Return when more records are wanted."""
+        ...
+
+
+class Member(RebalanceListener):  # type: ignore[misc]
+    """One member of a group, made anew where aiokafka's consumer has died.
+
+    Args:
+        group: its name.
+        topics: what it reads.
+        first: where to begin in partitions for which nothing is committed; in others at their beginning.
+        owner: whoever works with the partitions.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, group: str, topics: Iterable[str], first: Mapping[Any, int], owner: Owner
+    ) -> None:
+        self._settings = settings
+        self._group = group
+        self._topics = tuple(topics)
+        self._first = dict(first)
+        self._owner = owner
+        self._consumer: Any = None
+        self._shared = asyncio.Event()
+        self._shared_as = (0, "")
+        self._failed = False
+        self._bare = False  # commits say no more than their offset
+        self._committing = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Join the group; return when it has its share, or soon, where nothing depends on that.
+
+        Raises:
+            Disconnected: that took too long.
+            UsageError: the cluster refuses it.
+        """
+        consumer = self._consumer = make_consumer(self._settings, self._group)
+        try:
+            async with asyncio.timeout(JOIN_TIMEOUT):
+                await consumer.start()
+                consumer.subscribe(self._topics, listener=self)
+                await self._wait_for_share(consumer)
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self.close()
+            kind = UsageError if is_refusal(error) else Disconnected
+            raise kind(f"queue {self._group!r} cannot be joined: {plain(error)}") from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def run(self) -> None:
+        """Take records in for as long as it takes."""
+        while True:
+            try:
+                await self._poll()
+            except Exception as error:  # aiokafka's own failures among them
+                log.warning("queue %r: its consumer is made anew: %s", self._group, plain(error))
+            await self.close()
+            self._owner.share({})
+            await self._revive()
+
+    async def commit(self) -> bool:
+        """Commit what is finished; whether that is done. Where it fails it is said again by the next commit."""
+        async with self._committing:
+            try:
+                consumer = self._consumer
+                return consumer is not None and await self._commit(consumer, self._to_commit(consumer))
+            except Exception:  # aiokafka's own failures among them
+                log.exception("queue %r: commit failed, to be repeated", self._group)
+                return False
+
+    async def close(self) -> None:
+        """Leave the group, within bounds."""
+        consumer, self._consumer = self._consumer, None
+        self._shared.clear()
+        self._failed = False
+        if consumer is not None:
+            await stop_consumer(consumer)
+
+    def renew(self) -> None:
+        """Have the consumer made anew: what is not committed is read again."""
+        self._shared.clear()
+        self._failed = self._consumer is not None
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has, as far as is known; else 0."""
+        return len(self._consumer.partitions_for_topic(topic) or ())
+
+    def hold(self, topic: str, hold: bool) -> None:
+        """Take nothing in of this topic, until it is no longer held."""
+        consumer = self._consumer
+        if consumer is not None:
+            places = [place for place in consumer.assignment() if place.topic == topic]
+            (consumer.pause if hold else consumer.resume)(*places)
+
+    # -- aiokafka calls these when the group shares its partitions anew ----------------------------------------
+
+    async def on_partitions_revoked(self, revoked: set[Any]) -> None:
+        self._shared.clear()
+        if revoked:
+            await self._owner.pause()
+            await self.commit()
+
+    async def on_partitions_assigned(self, assigned: set[Any]) -> None:
+        consumer = self._consumer
+        if consumer is None:
+            return
+        try:
+            found = await committed(consumer, assigned) if assigned else {}
+            found |= await self._begin(consumer, assigned - found.keys())
+            self._owner.share(found)
+            self._shared_as = membership(consumer)
+            for place in assigned:
+                consumer.seek(place, self._owner.lanes[place].next)
+            self._shared.set()
+        except NOT_A_MEMBER:
+            log.debug("queue %r: its partitions move again", self._group)
+        except Exception as error:
+            log.warning("queue %r: taking its partitions over failed: %s", self._group, plain(error))
+            self._failed = True
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    async def _wait_for_share(self, consumer: Any) -> None:
+        began = time.monotonic()
+        while not self._shared.is_set() and (self._first or time.monotonic() < began + JOIN_TIME):
+            raise_trouble(consumer)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_INTERVAL):
+                    await self._shared.wait()
+
+    async def _begin(self, consumer: Any, places: set[Any]) -> dict[Any, Committed]:
+        """Fix where to begin in partitions that the group has not read yet."""
+        if not places:
+            return {}
+        unknown = [place for place in places if place not in self._first]
+        offsets = dict(await consumer.beginning_offsets(unknown)) if unknown else {}
+        offsets |= {place: self._first[place] for place in places if place in self._first}
+        found = {place: (offset, "") for place, offset in offsets.items()}
+        await commit_patiently(consumer, found)
+        return found
+
+    async def _poll(self) -> None:
+        consumer = self._consumer
+        while not self._failed:
+            raise_trouble(consumer)  # which aiokafka waits to be asked for, also while nobody is hungry
+            try:
+                async with asyncio.timeout(LOOK_TIME):
+                    await self._owner.hungry()
+            except TimeoutError:
+                continue
+            batches = await consumer.getmany(timeout_ms=POLL_TIME, max_records=POLL_RECORDS)
+            if self._shared.is_set():  # else they are read again from where the share begins
+                for place, records in batches.items():
+                    self._owner.take(self._lane(place, records[0].offset), records)
+
+    def _lane(self, place: Any, offset: int) -> Lane:
+        """The lane of records that begin at this offset."""
+        lane = self._owner.lanes[place]
+        if offset < lane.next:
+            log.warning(
+                "queue %r: the log of %s ends before the place of the queue, so the broker has lost events; it is "
+                "read again from %s",
+                self._group,
+                lane.name,
+                offset,
+            )
+            lane.drop()
+            lane = self._owner.lanes[place] = Lane(place, (offset, ""), self._owner)
+            lane.committed = (-1, "")  # it is to be committed at once: the place that is would skip what comes
+            self._owner.settled()
+        return lane
+
+    async def _revive(self) -> None:
+        while True:
+            await asyncio.sleep(REVIVE_INTERVAL)
+            try:
+                await self.open()
+                return
+            except (Disconnected, UsageError) as error:
+                log.debug("%s", error)
+            except Exception:  # aiokafka's own failures among them
+                log.exception("queue %r: its consumer cannot be made, which is tried again", self._group)
+
+    def _to_commit(self, consumer: Any) -> dict[Any, Committed]:
+        mine = consumer.assignment()
+        return {
+            place: progress
+            for place, lane in self._owner.lanes.items()
+            if place in mine and (progress := self._progress(lane)) != lane.committed
+        }
+
+    def _progress(self, lane: Lane) -> Committed:
+        offset, more = lane.progress()
+        return offset, "" if self._bare else more
+
+    async def _commit(self, consumer: Any, wanted: dict[Any, Committed]) -> bool:
+        if not wanted:
+            return True
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT):
+                await commit(consumer, wanted, self._shared_as)
+        except OffsetMetadataTooLargeError:
+            self._bare = True
+            log.warning("queue %r: the broker's offset.metadata.max.bytes is too low; more may come twice", self._group)
+            return False
+        except (KafkaError, TimeoutError) as error:
+            log.debug("queue %r: commit failed, to be repeated: %s", self._group, plain(error))
+            return False
+        for place, progress in wanted.items():
+            lane = self._owner.lanes.get(place)
+            if lane is not None:
+                lane.committed = progress
+        return True

@@ -1,0 +1,97 @@
+"""Positions: where a group begins, fixed before its first member joins, so that nothing published since is skipped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from eventmicro.broker import Start
+from eventmicro.errors import Disconnected, UsageError
+from eventmicro_kafka.connection.driver import TopicPartition, commit_patiently, committed, make_consumer
+from eventmicro_kafka.connection.ending import stop_consumer
+from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
+from eventmicro_kafka.settings import KafkaSettings
+
+# How long it may take, in seconds.
+TIMEOUT = 15.0
+
+
+class Fixed(NamedTuple):
+    """What came of it.
+
+    new: the topics of which no partition had a position.
+    first: the positions that Kafka did not take, for this side to begin with when it is a member and finds none.
+    """
+
+    new: set[str]
+    first: dict[Any, int]
+
+
+async def fix_positions(
+    settings: KafkaSettings,
+    group: str,
+    topics: Mapping[str, int],
+    starts: Mapping[str, Start],
+    *,
+    anew: bool = False,
+) -> Fixed:
+    """Commit where a group begins in those partitions where it has no position yet.
+
+    Kafka takes such a commit while the group has no members. A partition that was added to a topic which the group
+    has read before is begun at its beginning.
+
+    Args:
+        topics: how many partitions each has.
+        starts: where to begin in each.
+        anew: forget the positions that it has, if it has no members.
+
+    Raises:
+        Disconnected: the cluster does not answer.
+        UsageError: the cluster refuses it.
+    """
+    consumer = make_consumer(settings, group)
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            await consumer.start()
+            return await _fix(consumer, topics, starts, anew)
+    except (KafkaError, OSError, TimeoutError) as error:
+        if is_refusal(error):
+            raise UsageError(f"queue {group!r} may not be used from here: {plain(error)}") from error
+        raise Disconnected(f"queue {group!r}: its position cannot be read and set: {plain(error)}") from error
+    finally:
+        await stop_consumer(consumer)
+
+
+async def _fix(consumer: Any, topics: Mapping[str, int], starts: Mapping[str, Start], anew: bool) -> Fixed:
+    places = {TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)}
+    consumer.assign(list(places))
+    known = {} if anew else await committed(consumer, places)
+    new = topics.keys() - {place.topic for place in known}
+    left = places - known.keys()
+    if not left:
+        return Fixed(new, {})
+    wanted = await _offsets(consumer, left, {topic: starts[topic] if topic in new else "all" for topic in topics})
+    known = {} if anew else await committed(consumer, places)  # another one may have been quicker
+    wanted = {place: offset for place, offset in wanted.items() if place not in known}
+    if wanted:
+        try:
+            await commit_patiently(consumer, {place: (offset, "") for place, offset in wanted.items()})
+        except NOT_A_MEMBER:
+            if anew:  # so its members' positions hold
+                return await _fix(consumer, topics, starts, False)
+            return Fixed(new, wanted)
+    return Fixed(new, {})
+
+
+async def _offsets(consumer: Any, places: set[Any], starts: Mapping[str, Start]) -> dict[Any, int]:
+    """Where to start in each partition."""
+    wanted: dict[Any, int] = await consumer.end_offsets(list(places))
+    begin = [place for place in places if starts[place.topic] == "all"]
+    if begin:
+        wanted |= await consumer.beginning_offsets(begin)
+    times = {p: start.timestamp() for p in places if not isinstance(start := starts[p.topic], str)}
+    if times:
+        found = await consumer.offsets_for_times({place: int(time * 1000) for place, time in times.items()})
+        wanted |= {place: at.offset for place, at in found.items() if at is not None}
+    return wanted

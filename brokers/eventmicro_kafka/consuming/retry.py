@@ -1,0 +1,110 @@
+"""Retry: events that are to be delivered again later go, as copies, to a topic of their own, and wait there.
+
+The copy says in its headers when it is due, which attempt it will be, and which event it is. Kafka delivers it at once,
+so it waits on this side, within bounds, until it is due.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from eventmicro.message import Message
+from eventmicro_kafka.consuming.lane import KafkaDelivery, Lane
+from eventmicro_kafka.records import delivery_headers
+
+AT = "Retry-At"
+ATTEMPT = "Retry-Attempt"
+ID = "Retry-Id"
+QUEUE = "Retry-Queue"
+SUBJECT = "Retry-Subject"
+_OURS = (AT, ATTEMPT, ID, QUEUE, SUBJECT)
+
+
+def retry_topic(queue: str, subject: str) -> str:
+    """Where a queue's events wait to be delivered again: one topic for each subject that the queue's group reads."""
+    return f"{queue}.retry" if queue == subject else f"{queue}.{subject}.retry"
+
+
+def retry_copy(delivery: KafkaDelivery, topic: str, queue: str, due: float) -> Message:
+    """The event as it is put aside until `due`, in seconds of `time.time()`."""
+    headers = dict(delivery.headers or {})
+    headers |= {
+        AT: f"{due:.3f}",
+        ATTEMPT: str(delivery.attempt + 1),
+        ID: delivery.id,
+        QUEUE: queue,
+        SUBJECT: delivery.subject,
+    }
+    return Message(topic, delivery.body, headers, key=delivery.key)
+
+
+def read_copy(record: Any, lane: Lane, queue: str, subject: str) -> tuple[float, KafkaDelivery] | None:
+    """When an event that was put aside is due, and the event; None: it is another queue's, or none of ours."""
+    headers = delivery_headers(record.headers) or {}
+    at, attempt, name, whose, of = (headers.pop(name, "") for name in _OURS)
+    if (whose, of) != (queue, subject):
+        return None
+    try:
+        due, number = float(at), int(attempt) + lane.repeats.get(record.offset, 0)
+    except ValueError:
+        return None
+    body = record.value or b""
+    return due, KafkaDelivery(subject, body, headers or None, number, None, lane, record.offset, record.key, name)
+
+
+@dataclass(order=True, slots=True)
+class _Entry:
+    due: float
+    number: int
+    delivery: KafkaDelivery
+
+
+class Waiting:
+    """Events that are not due yet.
+
+    Args:
+        messages, size: how many may wait, and how many bytes, before `full` is true.
+    """
+
+    def __init__(self, messages: int, size: int) -> None:
+        self._messages = messages
+        self._size = size
+        self._entries: list[_Entry] = []
+        self._bytes = 0
+        self._number = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self._entries) >= self._messages or self._bytes >= self._size
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it is nearer to full than to empty."""
+        return len(self._entries) > self._messages // 2 or self._bytes > self._size // 2
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next one is due, in seconds of `time.time()`."""
+        return self._entries[0].due if self._entries else None
+
+    def add(self, due: float, delivery: KafkaDelivery) -> None:
+        self._number += 1
+        self._bytes += len(delivery.body)
+        heapq.heappush(self._entries, _Entry(due, self._number, delivery))
+
+    def take_due(self) -> KafkaDelivery | None:
+        """The next one, if it is due."""
+        if not self._entries or self._entries[0].due > time.time():
+            return None
+        delivery = heapq.heappop(self._entries).delivery
+        self._bytes -= len(delivery.body)
+        return delivery
+
+    def drop_gone(self) -> None:
+        """Forget those whose partitions are somebody else's."""
+        self._entries = [entry for entry in self._entries if not entry.delivery.lane.gone]
+        heapq.heapify(self._entries)
+        self._bytes = sum(len(entry.delivery.body) for entry in self._entries)

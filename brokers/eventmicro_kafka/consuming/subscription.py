@@ -1,0 +1,380 @@
+"""KafkaSubscription: a durable subscription, from the records of its member to the subscriber and back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from eventmicro.broker import Durable, Receive
+from eventmicro_kafka.consuming.lane import Committed, KafkaDelivery, Lane
+from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, Member
+from eventmicro_kafka.consuming.parking import Parking
+from eventmicro_kafka.consuming.retry import Waiting, read_copy, retry_topic
+from eventmicro_kafka.producing.publishing import Publisher
+from eventmicro_kafka.records import delivery_headers
+from eventmicro_kafka.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
+
+# How long to wait after what never should happen, in seconds: a consumer that raised gets its event again, handing over
+# that failed goes on.
+AFTER_FAILURE = 1.0
+
+
+class KafkaSubscription:
+    """One member's part of a queue.
+
+    Args:
+        subject: the topic.
+        queue: the group.
+        first: where to begin in partitions for which nothing is committed.
+    """
+
+    dropped = 0
+
+    def __init__(
+        self,
+        subject: str,
+        queue: str,
+        receive: Receive,
+        durable: Durable,
+        settings: KafkaSettings,
+        publisher: Publisher,
+        first: Mapping[Any, int],
+    ) -> None:
+        self.ended = False
+        self.closed = False
+        self.lanes: dict[Any, Lane] = {}
+        self.held = 0
+        self._subject = subject
+        self._queue = queue
+        self._receive = receive
+        self._durable = durable
+        self._settings = settings
+        self._retry_topic = retry_topic(queue, subject)
+        self._parking = Parking(publisher, self._retry_topic, queue, self)
+        self._waiting = Waiting(settings.retry_messages, settings.retry_bytes)
+        self._holding = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._again: deque[KafkaDelivery] = deque()
+        self._taken: deque[tuple[Lane, list[Any]]] = deque()
+        topics = (subject,) if durable.ordered else (subject, self._retry_topic)
+        self._member = Member(settings, queue, topics, first, self)
+        self._limit = durable.prefetch
+        self._keys_expected = durable.ordered
+        self._ending = False
+        self._share = 0  # counts how often the partitions were shared anew
+        self._urgent = False  # something is to be handed over before what was taken
+        self._wanted = asyncio.Event()
+        self._change = asyncio.Event()
+        self._uncommitted = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._leaving: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Join the group; return when this side has its share of it."""
+        await self._member.open()
+        jobs = {"member": self._member.run, "pump": self._pump, "commits": self._commit_behind}
+        if not self._durable.ordered:
+            jobs["parking"] = self._parking.run
+        self._tasks = [
+            asyncio.create_task(job(), name=f"eventmicro kafka {self._queue} {name}") for name, job in jobs.items()
+        ]
+
+    async def drain(self) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        self._give_back()
+        member, pump, *_ = self._tasks
+        for task in (member, pump):
+            task.cancel()
+        try:
+            await asyncio.wait([member, pump])
+        finally:  # also where this is cancelled: a member that stays has partitions that nobody reads
+            if self._tasks:  # else it was closed meanwhile
+                self._leaving = asyncio.create_task(self._leave(), name=f"eventmicro kafka {self._queue} leave")
+
+    async def close(self) -> None:
+        """Commit what is finished and leave the group, within bounds; the rest is delivered again elsewhere."""
+        self.ended = True
+        self._give_back()
+        try:
+            if self._leaving is not None:
+                if not self._ending:  # else it is about to commit
+                    self._leaving.cancel()
+                await asyncio.wait([self._leaving])
+            await self._parking.finish()
+        finally:
+            await self._end()
+
+    # -- what the lanes call -----------------------------------------------------------------------------------
+
+    def settled(self) -> None:
+        """An event is finished."""
+        if not self._uncommitted.is_set():
+            self._uncommitted.set()
+        if not self._change.is_set():
+            self._change.set()
+
+    def again(self, delivery: KafkaDelivery, delay: float) -> None:
+        """An event is to be delivered again: at once, from here; or later, by way of the retry topic."""
+        if delay > 0 and not self._durable.ordered:
+            self.held += 1  # until a copy is stored
+            self._parking.put(delivery, time.time() + delay)
+            return
+        self._count_repeat(delivery)
+        if not self.ended:
+            self._again.append(delivery.repeated())
+            self._urgent = True
+        self.settled()
+
+    def _count_repeat(self, delivery: KafkaDelivery) -> None:
+        repeats = delivery.lane.repeats
+        repeats[delivery.offset] = repeats.get(delivery.offset, 0) + 1
+
+    # -- what parking calls ------------------------------------------------------------------------------------
+
+    def parked(self, delivery: KafkaDelivery) -> None:
+        self.held -= 1
+        delivery.lane.put_aside(delivery.offset)
+        self.settled()
+
+    def not_parked(self, delivery: KafkaDelivery, due: float) -> bool:
+        if self._waiting.full:
+            return False
+        self.held -= 1
+        self._count_repeat(delivery)
+        self._wait(due, delivery.repeated())
+        self.settled()
+        return True
+
+    # -- what the member calls ---------------------------------------------------------------------------------
+
+    async def pause(self) -> None:
+        self._limit = 0
+        self._share += 1
+        self._taken.clear()
+        self._change.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.rebalance_wait):
+                while self.held > 0:
+                    await self._changed()
+
+    def share(self, found: Mapping[Any, Committed]) -> None:
+        self._share += 1
+        self._taken.clear()
+        old, self.lanes = self.lanes, {}
+        for place, committed in found.items():
+            lane = old.get(place)
+            if lane is not None and lane.committed == committed:  # nobody else had it meanwhile
+                self.lanes[place] = old.pop(place)
+            else:
+                self.lanes[place] = Lane(place, committed, self)
+        for lane in old.values():
+            lane.drop()
+        self._waiting.drop_gone()
+        self._limit = self._durable.prefetch
+        self._change.set()
+
+    def take(self, lane: Lane, records: list[Any]) -> None:
+        if self._keys_expected and any(record.key is None for record in records):
+            self._see_keyless()
+        if lane.place.topic == self._retry_topic and not self._durable.ordered:
+            self._take_copies(lane, records)
+        else:
+            self._taken.append((lane, records))
+            self._wanted.clear()
+        self._change.set()
+
+    def _see_keyless(self) -> None:
+        if self._member.partitions(self._subject) == 1:  # it has its place there, too
+            return
+        self._keys_expected = False  # once is enough
+        log.warning(
+            "%s: an event on %s has no key, so it has no place in the order that order_by asks for: publish all "
+            "of them under the key that order_by names, as by Topic(..., key=...)",
+            self._queue,
+            self._subject,
+        )
+
+    async def hungry(self) -> None:
+        await self._wanted.wait()
+
+    # -- handing over ------------------------------------------------------------------------------------------
+
+    async def _pump(self) -> None:
+        while True:
+            try:
+                await self._hand_over_next()
+                await asyncio.sleep(0)
+            except Exception:  # it never should; all that is not finished is read again
+                log.exception("queue %r: handing over failed, its consumer is made anew", self._queue)
+                self.share({})
+                self._member.renew()
+                await asyncio.sleep(AFTER_FAILURE)
+
+    async def _hand_over_next(self) -> None:
+        if not self._taken:
+            self._wanted.set()
+        while not (self._taken or self._urgent):
+            await self._changed()
+        if await self._may_go_on(self._share) and self._taken:
+            await self._hand_over(*self._taken.popleft())
+
+    async def _hand_over(self, lane: Lane, records: list[Any]) -> None:
+        """Hand a partition's records over, as far as the partition stays with this side."""
+        share, came, arrived = self._share, time.monotonic(), None
+        subject, pending, repeats = self._subject, lane.pending, lane.repeats
+        for record in records:
+            if (self._urgent or self.held >= self._limit) and not await self._may_go_on(share):
+                return
+            offset = record.offset
+            lane.next = offset + 1
+            if offset < lane.known_until and lane.is_finished(offset):
+                continue
+            headers = delivery_headers(record.headers) if record.headers else None
+            attempt = 1 + repeats.get(offset, 0) if repeats else 1
+            body = record.value or b""
+            delivery = KafkaDelivery(subject, body, headers, attempt, arrived, lane, offset, record.key)
+            pending[offset] = delivery
+            self.held += 1
+            room = self._offer(delivery)
+            if room is not None:
+                await self._wait_for(room)
+                if share != self._share:  # the rest is read again by whoever has the partition now
+                    return
+                arrived = came
+        self.settled()
+
+    async def _may_go_on(self, share: int) -> bool:
+        """Hand over what is urgent and wait for room; whether the partitions are still shared as they were."""
+        while share == self._share:
+            if self.held >= self._limit:
+                await self._changed()
+            elif self._urgent:
+                await self._hand_over_urgent()
+            else:
+                return True
+        return False
+
+    async def _hand_over_urgent(self) -> None:
+        """Hand over an event that is to be delivered again: what was nacked, in its order, then what is due."""
+        if self._again:
+            delivery = min(self._again, key=lambda d: d.offset)
+            self._again.remove(delivery)
+        else:
+            due = self._waiting.take_due()
+            if due is None:
+                self._urgent = False
+                self._set_alarm()
+                return
+            delivery = due
+            if self._holding and not self._waiting.crowded:
+                self._hold_copies(False)
+        if delivery.lane.gone:  # whoever has the partition now reads it
+            return
+        delivery.lane.hand_over(delivery)
+        room = self._offer(delivery)
+        if room is not None:
+            await self._wait_for(room)
+
+    def _offer(self, delivery: KafkaDelivery) -> Awaitable[None] | None:
+        try:
+            return self._receive(delivery)
+        except Exception:  # it never should
+            log.exception("a consumer of %s raised", delivery.subject)
+            delivery.lane.fail(delivery, AFTER_FAILURE)
+            return None
+
+    async def _wait_for(self, room: Awaitable[None]) -> None:
+        try:
+            await room
+        except Exception:  # it never should
+            log.exception("a consumer of %s raised when it had room again", self._subject)
+
+    async def _changed(self) -> None:
+        self._change.clear()
+        await self._change.wait()
+
+    # -- events that wait until they are due -------------------------------------------------------------------
+
+    def _take_copies(self, lane: Lane, records: list[Any]) -> None:
+        for record in records:
+            lane.next = record.offset + 1
+            if lane.is_finished(record.offset):
+                continue
+            copy = read_copy(record, lane, self._queue, self._subject)
+            if copy is not None:
+                lane.wait(record.offset)
+                self._wait(*copy)
+        if self._waiting.full:
+            self._hold_copies(True)
+
+    def _hold_copies(self, hold: bool) -> None:
+        """Let the broker keep them while too many wait here."""
+        self._holding = hold
+        self._member.hold(self._retry_topic, hold)
+
+    def _wait(self, due: float, delivery: KafkaDelivery) -> None:
+        self._waiting.add(due, delivery)
+        if self._waiting.next_due == due:
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        due = self._waiting.next_due
+        if due is not None and not self.ended:
+            self._alarm = asyncio.get_running_loop().call_later(max(0.0, due - time.time()), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._urgent = True
+        self._change.set()
+
+    # -- commits, and the end ----------------------------------------------------------------------------------
+
+    async def _commit_behind(self) -> None:
+        while True:
+            await self._uncommitted.wait()
+            await asyncio.sleep(self._settings.commit_interval)
+            self._uncommitted.clear()
+            if not await self._member.commit():
+                self._uncommitted.set()  # to be said again, also where nothing comes any more
+                await asyncio.sleep(COMMIT_INTERVAL)
+
+    def _give_back(self) -> None:
+        """Forget what has not been handed over; nobody has committed it."""
+        self._taken.clear()
+        self._again.clear()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    async def _leave(self) -> None:
+        """Leave the group when all that was handed over is settled, so that others get the rest."""
+        while self.held > 0:
+            await self._changed()
+        await self._end()
+
+    async def _end(self) -> None:
+        self._ending = True
+        tasks, self._tasks = self._tasks, []
+        try:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+            await self._member.commit()
+        finally:
+            for lane in self.lanes.values():
+                lane.drop()
+            await self._member.close()
+            self.closed = True

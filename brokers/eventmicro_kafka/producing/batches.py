@@ -1,0 +1,180 @@
+"""Many messages at once: each partition's in batches, confirmed by the batch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from eventmicro.errors import EventMicroError
+from eventmicro.message import Message
+from eventmicro_kafka.errors import KafkaError, late, not_published, producer_is_dead
+from eventmicro_kafka.producing.accumulator import send_batch, sends_at_once
+from eventmicro_kafka.producing.producer import Producer
+from eventmicro_kafka.records import to_record
+
+# After how many messages it is looked whether a broker has nothing to do.
+PART = 350
+# After how many turns of the loop aiokafka has written what can be sent.
+TURNS = 5
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The messages for one partition that are sent together, by their positions."""
+
+    inner: Any
+    place: Any
+    builder: Any
+    positions: list[int] = field(default_factory=list)
+
+
+class Batches:
+    """The messages of one `publish_many`.
+
+    Args:
+        producer: what sends them.
+        limit: how large a message may be, in bytes.
+        timeout: how long all of it may take, in seconds.
+    """
+
+    def __init__(self, producer: Producer, messages: Sequence[Message], limit: int, timeout: float) -> None:
+        self._producer = producer
+        self._messages = messages
+        self._limit = limit
+        self._timeout = timeout
+        self._deadline = asyncio.get_running_loop().time() + timeout
+        self._open: dict[Any, _Batch] = {}
+        self._keyless: dict[str, _Batch] = {}
+        self._sent: list[tuple[_Batch, asyncio.Future[Any]]] = []
+        self._again: list[int] = []
+        self._inner: Any = None
+        self.failed: dict[int, Exception] = {}
+
+    async def publish(self) -> None:
+        """Return when each is confirmed, or has failed."""
+        left: Sequence[int] = range(len(self._messages))
+        while left:
+            left = await self._publish(left)
+
+    async def _publish(self, wanted: Sequence[int]) -> Sequence[int]:
+        """Publish the messages at these positions by one producer; which of them are left to the next one.
+
+        That one begins when this one has said what became of all that it was given: so they stay in their order.
+        """
+        self._open, self._keyless, self._sent, self._again, self._inner = {}, {}, [], [], None
+        left: Sequence[int] = ()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                left = await self._fill(wanted)
+                for batch in list(self._open.values()):
+                    await self._send(batch)
+        except TimeoutError:
+            left, self._again = (), []
+            self._fail_unsent(wanted)
+        await self._confirm()
+        return [*sorted(self._again), *left]
+
+    async def _fill(self, wanted: Sequence[int]) -> Sequence[int]:
+        """Put the messages at these positions into batches, and send those that are full, or have a broker waiting;
+        which are left, as there is another producer.
+        """
+        messages, limit = self._messages, self._limit
+        for count, position in enumerate(wanted, 1):
+            message = messages[position]
+            try:
+                key, headers = to_record(message, limit)
+                while True:
+                    batch = self._batch(message.subject, key)
+                    if batch is None and self._is_other_producer():
+                        return wanted[count - 1 :]
+                    if batch is None:
+                        await self._producer.ready(message.subject)
+                    elif batch.builder.append(timestamp=None, key=key, value=message.body, headers=headers) is None:
+                        await self._send(batch)
+                    else:
+                        batch.positions.append(position)
+                        break
+            except EventMicroError as error:
+                self.failed[position] = error
+            if count % PART == 0:
+                await self._occupy()
+        return ()
+
+    async def _occupy(self) -> None:
+        """Let others have their turn, and send to the brokers that have nothing to do what is there for them by now."""
+        await asyncio.sleep(0)
+        idle = [batch for batch in self._open.values() if sends_at_once(batch.inner, batch.place)]
+        for batch in idle:
+            await self._send(batch)
+        if idle:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+
+    def _batch(self, topic: str, key: bytes | None) -> _Batch | None:
+        """The batch for a message; None: there is another producer, or it is to be asked whether it is ready."""
+        if key is None:
+            batch = self._keyless.get(topic)
+            if batch is None:
+                batch = self._open_at(self._producer.next_place(topic))
+                if batch is not None:
+                    self._keyless[topic] = batch
+            return batch
+        return self._open_at(self._producer.place(topic, key))
+
+    def _open_at(self, place: Any) -> _Batch | None:
+        if place is None:
+            return None
+        batch = self._open.get(place)
+        if batch is None and not self._is_other_producer():
+            self._inner = self._producer.inner
+            batch = self._open[place] = _Batch(self._inner, place, self._inner.create_batch())
+        return batch
+
+    def _is_other_producer(self) -> bool:
+        return self._inner is not None and self._inner is not self._producer.inner
+
+    async def _send(self, batch: _Batch) -> None:
+        del self._open[batch.place]
+        if self._keyless.get(batch.place.topic) is batch:
+            del self._keyless[batch.place.topic]  # the next one goes to another partition
+        if self._is_other_producer():
+            self._again += batch.positions
+            return
+        batch.builder.close()
+        try:
+            stored = await send_batch(batch.inner, batch.builder, batch.place)
+        except KafkaError as error:  # not taken
+            stored = asyncio.get_running_loop().create_future()
+            stored.set_exception(error)
+        self._sent.append((batch, stored))
+
+    async def _confirm(self) -> None:
+        """Wait for the broker to have all that was sent."""
+        if self._sent:
+            left = self._deadline - asyncio.get_running_loop().time()
+            await asyncio.wait([stored for _, stored in self._sent], timeout=max(0.0, left))
+        for batch, stored in self._sent:
+            error = stored.exception() if stored.done() else TimeoutError()
+            if error is not None and not self._fail(error, batch):
+                self._again += batch.positions
+
+    def _fail(self, error: BaseException, batch: _Batch) -> bool:
+        """Note why the messages of a batch were not confirmed; False: a new producer may send them."""
+        about = self._messages[batch.positions[0]].subject
+        if isinstance(error, TimeoutError):
+            failure = late(about, self._timeout, sent=True)
+        else:
+            self._producer.retire(batch.inner)
+            if producer_is_dead(error):
+                return False
+            failure = not_published(error, about)
+        self.failed |= dict.fromkeys(batch.positions, failure)
+        return True
+
+    def _fail_unsent(self, wanted: Sequence[int]) -> None:
+        sent = {position for batch, _ in self._sent for position in batch.positions}
+        for position in wanted:
+            if position not in sent and position not in self.failed:
+                self.failed[position] = late(self._messages[position].subject, self._timeout, sent=False)

@@ -1,0 +1,104 @@
+"""Publishing: each message confirmed by the broker, or failed by its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from eventmicro.errors import Disconnected, NotAllPublished
+from eventmicro.message import Message
+from eventmicro_kafka.errors import late, not_published, producer_is_dead
+from eventmicro_kafka.producing.accumulator import append, has_room
+from eventmicro_kafka.producing.batches import Batches
+from eventmicro_kafka.producing.confirming import Confirming, Outcome
+from eventmicro_kafka.producing.producer import Producer
+from eventmicro_kafka.records import Headers, to_record
+
+
+class Publisher:
+    """All that one connection publishes.
+
+    Args:
+        producer: what sends it.
+        limit: how large a message may be, in bytes.
+    """
+
+    def __init__(self, producer: Producer, limit: int) -> None:
+        self._producer = producer
+        self._limit = limit
+        self._confirming = Confirming()
+        self._loop = asyncio.get_running_loop()
+
+    async def publish(self, message: Message, timeout: float) -> None:
+        """See `Broker.publish`."""
+        deadline = self._loop.time() + timeout
+        key, headers = to_record(message, self._limit)
+        place = self._producer.place(message.subject, key)
+        if place is not None:
+            inner = self._producer.inner
+            batch = append(inner, place, key, message.body, headers)
+            if batch is not None:
+                error = await self._confirming.outcome(batch, deadline)
+                if error is None:
+                    return
+                self._fail(error, inner, message.subject, timeout)
+        await self._publish_slowly(message, key, headers, deadline, timeout)
+
+    async def publish_many(self, messages: Sequence[Message], timeout: float) -> None:
+        """See `Broker.publish_many`."""
+        batches = Batches(self._producer, messages, self._limit, timeout)
+        await batches.publish()
+        if batches.failed:
+            raise NotAllPublished(failed=batches.failed, confirmed=len(messages) - len(batches.failed))
+
+    async def flush(self, timeout: float) -> None:
+        """Return when all that is on its way is stored.
+
+        Raises:
+            Disconnected: it is not, after so many seconds.
+        """
+        inner = self._producer.inner
+        if inner is not None:
+            try:
+                async with asyncio.timeout(timeout):
+                    await inner.flush()
+            except TimeoutError:
+                raise Disconnected(f"what was published is not confirmed after {timeout:g} s") from None
+
+    async def close(self) -> None:
+        """Wait, within bounds, until all that is on its way is stored, and end."""
+        await self._producer.close()
+        self._confirming.close()
+
+    async def _publish_slowly(
+        self, message: Message, key: bytes | None, headers: Headers, deadline: float, timeout: float
+    ) -> None:
+        """Wait for what is missing: the cluster, the producer, the topic, or room."""
+        error: Outcome = TimeoutError()
+        while error is not None:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    inner, batch = await self._append(message, key, headers)
+            except TimeoutError:
+                raise late(message.subject, timeout, sent=False) from None
+            error = await self._confirming.outcome(batch, deadline)
+            if error is not None:
+                self._fail(error, inner, message.subject, timeout)
+
+    async def _append(self, message: Message, key: bytes | None, headers: Headers) -> tuple[Any, asyncio.Future[Any]]:
+        while True:
+            inner = await self._producer.ready(message.subject)
+            place = self._producer.place(message.subject, key)
+            batch = append(inner, place, key, message.body, headers)
+            if batch is not None:
+                return inner, batch
+            await has_room(inner, place)
+
+    def _fail(self, error: BaseException, inner: Any, about: str, timeout: float) -> None:
+        """Raise why a message was not confirmed; return where a new producer may send it."""
+        if isinstance(error, TimeoutError):
+            raise late(about, timeout, sent=True)
+        self._producer.retire(inner)  # it has counted the message, the broker has not: the next ones would fail, too
+        if not producer_is_dead(error):
+            raise not_published(error, about) from error

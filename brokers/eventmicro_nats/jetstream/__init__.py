@@ -1,0 +1,1 @@
+"""JetStream: events that are kept, on top of the same connection."""

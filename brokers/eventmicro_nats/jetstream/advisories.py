@@ -1,0 +1,156 @@
+"""The safety net for queues that somebody else has made with an end to deliveries: what they give up is published.
+
+The server only tells that it has given an event up; the event stays in its stream, from where it is fetched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import NamedTuple
+
+from nats.aio.subscription import Subscription
+
+from eventmicro.message import Message
+from eventmicro.wire import DEAD_ATTEMPTS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT
+from eventmicro_nats.connection.driver import Driver, Take
+from eventmicro_nats.connection.headers import read_event_headers
+from eventmicro_nats.errors import plain
+from eventmicro_nats.jetstream.api import MESSAGE_NOT_FOUND, Api, ApiError
+from eventmicro_nats.jetstream.queues import Queue
+
+log = logging.getLogger(__name__)
+
+REASONS = {
+    "MAX_DELIVERIES": "the server gave it up after max_deliver deliveries",
+    "MSG_TERMINATED": "it was terminated",
+}
+# How long to try for one event, in seconds, and how long to wait in between.
+TIMEOUT = 60.0
+PAUSE = 1.0
+# How many may wait to be saved; an event that is over that stays in its stream, and is named in the log.
+MOST_WAITING = 100_000
+
+Publish = Callable[[Message], Awaitable[None]]
+
+
+def nanoseconds(time: str) -> int:
+    """A moment as the server writes it in JSON, such as `2025-01-01T12:00:00.5Z`, as it writes it in a subject."""
+    whole, _, part = time.removesuffix("Z").partition(".")
+    return int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * 10**9 + int(part.ljust(9, "0"))
+
+
+class GivenUp(NamedTuple):
+    """What the server told of an event: where it is in the stream, how often it was delivered, why it is no more."""
+
+    sequence: int
+    attempts: int
+    reason: str
+
+
+class SafetyNet:
+    """Puts into the dead letter what a server gives up of one queue; of all that share the queue, one does it.
+
+    Args:
+        queue: the consumer to watch, `name` what users call it.
+        dead_letter: the subject to publish to.
+    """
+
+    def __init__(self, api: Api, publish: Publish, queue: Queue, name: str, dead_letter: str) -> None:
+        self._api = api
+        self._publish = publish
+        self._queue = queue
+        self._name = name
+        self._dead_letter = dead_letter
+        self._driver: Driver | None = None
+        self._inner: list[Subscription] = []
+        self._given_up: deque[GivenUp] = deque()
+        self._saving: asyncio.Task[None] | None = None
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What is under way; after `end` it ends."""
+        return [self._saving] if self._saving is not None else []
+
+    async def open(self, driver: Driver) -> None:
+        """Listen for what the server tells of the queue."""
+        self._driver, self._inner = driver, []
+        for kind, reason in REASONS.items():
+            subject = f"$JS.EVENT.ADVISORY.CONSUMER.{kind}.{self._queue.stream}.{self._queue.consumer}"
+            group = f"eventmicro-{self._queue.consumer}"
+            self._inner.append(await driver.subscribe_to(subject, group, self._taker(reason)))
+
+    def end(self) -> None:
+        """Listen no more, and stop what is under way."""
+        if self._driver is not None:
+            for inner in self._inner:
+                self._driver.leave(inner)
+        if self._saving is not None:
+            self._saving.cancel()
+
+    def _taker(self, reason: str) -> Take:
+        def take(subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+            told = json.loads(data)
+            self._take(GivenUp(int(told["stream_seq"]), int(told["deliveries"]), reason))
+
+        return take
+
+    def _take(self, event: GivenUp) -> None:
+        if len(self._given_up) >= MOST_WAITING:
+            self._say_not_saved(event)
+            return
+        self._given_up.append(event)
+        if self._saving is None:
+            self._saving = asyncio.create_task(self._save_all(), name=f"eventmicro dead letter {self._dead_letter}")
+
+    async def _save_all(self) -> None:
+        try:
+            while self._given_up:
+                if not await self._save(self._given_up[0]):
+                    self._say_not_saved(self._given_up[0])
+                self._given_up.popleft()
+        finally:
+            self._saving = None
+            for event in self._given_up:
+                self._say_not_saved(event)
+            self._given_up.clear()
+
+    async def _save(self, event: GivenUp) -> bool:
+        """Publish it as a dead letter; whether it is one now."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + TIMEOUT
+        while clock() < deadline:
+            try:
+                await self._move(event, deadline)
+                return True
+            except Exception as error:  # whatever it is, the others are to be saved
+                if isinstance(error, ApiError) and error.number == MESSAGE_NOT_FOUND:
+                    return False
+                log.warning(
+                    "queue %s: event %d is not in the dead letter yet: %s", self._name, event.sequence, plain(error)
+                )
+            await asyncio.sleep(PAUSE)
+        return False
+
+    async def _move(self, event: GivenUp, deadline: float) -> None:
+        what = f"STREAM.MSG.GET.{self._queue.stream}"
+        stored = (await self._api.call(what, {"seq": event.sequence}, deadline=deadline))["message"]
+        headers = read_event_headers(base64.b64decode(stored.get("hdrs") or "")) or {}
+        headers |= {
+            DEAD_REASON: event.reason,
+            DEAD_ATTEMPTS: str(event.attempts),
+            DEAD_SUBJECT: stored["subject"],
+            DEAD_QUEUE: self._name,
+        }
+        body = base64.b64decode(stored.get("data") or "")
+        name = f"{self._name}.{event.sequence}-{nanoseconds(stored['time'])}"  # as the subscriber's own dead letter has
+        await self._publish(Message(self._dead_letter, body, headers, id=name))
+        log.warning("queue %s: event %d went to %s: %s", self._name, event.sequence, self._dead_letter, event.reason)
+
+    def _say_not_saved(self, event: GivenUp) -> None:
+        log.error("queue %s: event %d was given up, and is not in %s", self._name, event.sequence, self._dead_letter)

@@ -1,0 +1,377 @@
+"""A durable subscription: events are asked for ahead on an own inbox, leased while they are here, and settled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from nats.aio.subscription import Subscription
+
+from eventmicro.broker import Receive
+from eventmicro.message import Delivery
+from eventmicro_nats.connection.driver import Driver, Perishable
+from eventmicro_nats.connection.headers import DESCRIPTION, read_event_headers, read_headers
+from eventmicro_nats.connection.intake import Intake
+from eventmicro_nats.errors import plain
+from eventmicro_nats.jetstream.api import read_error
+from eventmicro_nats.jetstream.deliveries import ACK, IN_PROGRESS, NAK, JetStreamDelivery, read_settle_subject
+from eventmicro_nats.jetstream.queues import LIFETIME, Place, Queue, first_unsettled
+from eventmicro_nats.jetstream.streams import NANO
+
+log = logging.getLogger(__name__)
+
+# How often the server says that it keeps a request for events open, in seconds.
+HEARTBEAT = 2.0
+# A request is lost when nothing is heard for so long.
+SILENCE = 2.5 * HEARTBEAT
+# How long one may wait for others before more events are asked for, where only few are settled, in seconds.
+GATHER = 0.002
+# How long to wait before a broken request is made again: at first, and at most, in seconds.
+PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+# How many requests in a row that are refused are worth a line in the log.
+TELLING = 4
+# How often the server is asked for the ack floor, in seconds: what was settled since then comes again if the queue is
+# deleted.
+FLOOR_INTERVAL = 5.0
+UNLIMITED = 2**62
+
+_SETTLE = b"$JS.ACK."
+_HEARTBEAT = b"NATS/1.0 100"
+_FLOOR = b"floor"
+_REQUEST = b'{"batch":%%d,"expires":%d,"idle_heartbeat":%d}' % (LIFETIME * NANO, HEARTBEAT * NANO)
+
+
+class HandsOver(Protocol):
+    """Hands deliveries to a consumer in their turn."""
+
+    def take(self, delivery: JetStreamDelivery) -> None: ...
+
+    def give_back(self) -> Sequence[Delivery]: ...
+
+
+FindQueue = Callable[[Place | None], Awaitable[Queue]]
+"""Finds the queue again, or makes it, beginning at this place where one is known."""
+
+
+class DurableSubscription:
+    """The events of one queue, as long as its broker is connected.
+
+    Args:
+        queue: where they come from.
+        find: finds that queue again if the server knows it no more.
+        receive: what they are handed to.
+        prefetch: how many that are not settled may be here.
+    """
+
+    dropped = 0
+
+    def __init__(self, queue: Queue, find: FindQueue, receive: Receive, prefetch: int) -> None:
+        self.ended = False
+        self.unsettled: dict[int, JetStreamDelivery] = {}
+        self.mending: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._queue = queue
+        self._find = find
+        self._prefetch = prefetch
+        self._intake = self._make_intake(receive)
+        self._driver: Driver | None = None
+        self._inner: Subscription | None = None
+        self._inbox = b""
+        self._expected = 0  # how many events are asked for and not here
+        self._heard = 0.0
+        self._refused = 0  # how many requests in a row were
+        self._acks: deque[bytes] = deque(maxlen=2 * prefetch)  # the last ones: who knows whether the server has them
+        self._acked: set[tuple[int, bytes]] = set()  # what those were for that a queue which is gone has taken with it
+        self._floor_asked = 0.0
+        self._was_lost = False
+        self._too_late: list[JetStreamDelivery] = []
+        self._gathering: asyncio.TimerHandle | None = None
+        self._ticking: asyncio.TimerHandle | None = None
+
+    def _make_intake(self, receive: Receive) -> HandsOver:
+        return Intake(receive, _never_full, UNLIMITED, UNLIMITED)
+
+    def __str__(self) -> str:
+        return f"queue {self._queue.consumer} of stream {self._queue.stream}"
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What is under way for it; after `end` it ends."""
+        return [self.mending] if self.mending is not None else []
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    async def open(self, driver: Driver) -> None:
+        """Ask for events on a new inbox, so that nothing of an earlier request comes any more."""
+        if self._driver is driver and self._inner is not None:
+            driver.leave(self._inner)
+        self._driver, self._expected = driver, 0
+        self._heard = self._floor_asked = self._loop.time()
+        self._say_acks_again(driver)
+        self._extend_leases(driver, 0.0)
+        if self.ended:
+            return
+        inbox = driver.new_inbox()
+        self._inbox = inbox.encode()
+        self._inner = await driver.subscribe_to(f"{inbox}.*", "", self._take)
+        self._ask()
+        if self._ticking is None:
+            self._tick()
+
+    def lost(self) -> None:
+        """The connection is away; what is here goes on."""
+        self._expected, self._was_lost = 0, True
+        if self._driver is not None and self._inner is not None:
+            self._driver.forget(self._inner)  # taken up again, it would get what nobody waits for there any more
+            self._inner = None
+        if self.mending is not None:
+            self.mending.cancel()
+
+    async def drain(self) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        waiting = self._intake.give_back()
+        try:
+            if self._driver is not None and self._inner is not None and self._driver.is_connected:
+                await self._driver.finish(self._inner, self)
+        finally:
+            self._stop_asking()
+            for delivery in (*waiting, *self._too_late):
+                await delivery.nack()
+            self._hand_on()
+
+    def stop(self) -> None:
+        """Take no more, and withdraw the requests; what the server has sent before still arrives, and is kept."""
+        self.ended = True
+        self._intake.give_back()
+        if self._driver is not None and self._inner is not None:
+            self._driver.withdraw(self._inner)
+
+    def end(self) -> None:
+        """Give back all that is not settled."""
+        self.stop()
+        self._stop_asking()
+        given_back, self.unsettled = self.unsettled, {}
+        if self._driver is not None and self._driver.is_connected:
+            for delivery in given_back.values():
+                if not self._is_last(delivery):
+                    self._driver.push(delivery.command(NAK))
+        for delivery in given_back.values():
+            delivery.lapsed = True
+        self._hand_on()
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    def _is_last(self, delivery: JetStreamDelivery) -> bool:
+        """Whether the server would give it up now, and nobody here hear of that; when its lease ends, somebody may."""
+        return self.ended and delivery.attempt == self._queue.max_deliver
+
+    def _hand_on(self) -> None:
+        """All that was not handed over is given back."""
+
+    def _stop_asking(self) -> None:
+        if self._driver is not None and self._inner is not None:
+            self._driver.leave(self._inner)
+            self._inner = None
+        if self._gathering is not None:
+            self._gathering.cancel()
+        if self.mending is not None:
+            self.mending.cancel()
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """Ask for as many as there is room for, unless enough are on their way; at once, though there is much to do
+        yet in this turn of the loop.
+        """
+        room = self._room()
+        if self.ended or self._driver is None or not self._driver.is_connected or room <= 0:
+            return
+        if self._expected == 0 or 2 * room >= self._prefetch:
+            self._expected += room
+            self._request(self._driver, room)
+            self._driver.send_now()
+
+    def _room(self) -> int:
+        return self._prefetch - len(self.unsettled) - self._expected
+
+    def _request(self, driver: Driver, batch: int) -> None:
+        self._send_request(driver, _REQUEST % batch)
+
+    def _send_request(self, driver: Driver, body: bytes, token: bytes = b"1", what: str = "MSG.NEXT") -> None:
+        subject = f"$JS.API.CONSUMER.{what}.{self._queue.stream}.{self._queue.consumer}".encode()
+        driver.push(Perishable(b"PUB %b %b.%b %d\r\n%b\r\n" % (subject, self._inbox, token, len(body), body)))
+
+    def _ask_soon(self) -> None:
+        """Ask for what there is room for: at once where that is half of all, so that the server sends while the other
+        half is handled; else, unless there are some on their way, a little later, for more together.
+        """
+        room = self._room()
+        if room <= 0:
+            return
+        if 2 * room >= self._prefetch:
+            self._ask()
+        elif self._expected == 0 and self._gathering is None:
+            self._gathering = self._loop.call_later(GATHER, self._ask_gathered)
+
+    def _ask_gathered(self) -> None:
+        self._gathering = None
+        self._ask()
+
+    # -- taking ------------------------------------------------------------------------------------------------
+
+    def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        if not reply.startswith(_SETTLE):
+            self._take_word(subject, data, headers)
+            return
+        now = self._heard = self._loop.time()
+        self._refused = 0
+        if self._expected > 0:
+            self._expected -= 1
+        attempt, sequence, stored = read_settle_subject(reply)
+        known = self.unsettled.get(sequence)
+        if known is not None and known.stored == stored:
+            known.settle_at, known.leased = reply, now  # its lease ran out, as the connection was away: it goes on here
+            self._ask_soon()
+            return
+        parsed = read_event_headers(headers) if headers else None
+        delivery = JetStreamDelivery(
+            self, sequence, stored, reply, now, subject.decode(errors="replace"), data, parsed, attempt
+        )
+        self.unsettled[sequence] = delivery
+        if self._acked and (sequence, stored) in self._acked:
+            self.settle(delivery, ACK)
+            return
+        if self.ended:
+            self._too_late.append(delivery)
+            return
+        self._intake.take(delivery)
+        if not self._expected:
+            self._ask_soon()
+
+    def _take_word(self, subject: bytes, data: bytes, headers: bytes) -> None:
+        """What is no event: how it is with the queue, which was asked for, or with a request."""
+        if data:
+            self._take_info(data)
+            return
+        self._heard = self._loop.time()
+        if headers.startswith(_HEARTBEAT):
+            self._refused = 0
+        else:
+            self._take_status(subject, read_headers(headers) or {})
+
+    def _take_info(self, data: bytes) -> None:
+        """Remember up to where all is settled: behind that the queue begins again if somebody deletes it."""
+        error = read_error(data)
+        if error is not None:
+            self._mend(str(error))
+            return
+        begin = first_unsettled(json.loads(data))
+        self._queue = replace(self._queue, begin=begin)
+        self._acked = {event for event in self._acked if event[0] >= begin.sequence}
+
+    def _take_status(self, subject: bytes, status: dict[str, str]) -> None:
+        """What the server says of a request: it is over, or cannot be."""
+        code, text = status.get("Status"), status.get(DESCRIPTION, "")
+        if code == "408":
+            self._expected = max(0, self._expected - int(status.get("Nats-Pending-Messages", 0)))
+            self._ask_soon()
+        else:
+            self._mend(f"{code} {text}")
+
+    # -- settling ----------------------------------------------------------------------------------------------
+
+    def settle(self, delivery: JetStreamDelivery, word: bytes) -> None:
+        if self.unsettled.get(delivery.sequence) is not delivery:
+            return
+        del self.unsettled[delivery.sequence]
+        if word is not ACK and self._is_last(delivery):
+            return
+        command = delivery.command(word)
+        if word is ACK:
+            self._acks.append(command)
+        if self._driver is not None:
+            self._driver.push(command)  # while the connection is away it waits; there are no more than `prefetch`
+        self._ask_soon()
+
+    def _say_acks_again(self, driver: Driver) -> None:
+        """After a lost connection, for what was on its way is gone; the server takes an ack twice."""
+        if self._was_lost:
+            self._was_lost = False
+            for ack in self._acks:
+                driver.push(ack)
+
+    def _extend_leases(self, driver: Driver, age: float) -> None:
+        """Extend the lease of all that have one of this age, in seconds, or more."""
+        now = self._loop.time()
+        for delivery in self.unsettled.values():
+            if now - delivery.leased >= age:
+                delivery.leased = now
+                driver.push(Perishable(delivery.command(IN_PROGRESS)))
+
+    # -- watching ----------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        """Look after the leases and the requests, as long as there are any."""
+        self._ticking = None
+        if self.ended and not self.unsettled:
+            return
+        if self._driver is not None and self._driver.is_connected:
+            self._extend_leases(self._driver, self._queue.ack_wait / 3)
+            if not self.ended:
+                self._look_after_queue(self._driver)
+        self._ticking = self._loop.call_later(min(HEARTBEAT, self._queue.ack_wait / 6), self._tick)
+
+    def _look_after_queue(self, driver: Driver) -> None:
+        now = self._loop.time()
+        if self._expected and now - self._heard > SILENCE:
+            self._mend("nothing was heard of it")
+        elif self._queue.begin is not None and now - self._floor_asked > FLOOR_INTERVAL:
+            self._floor_asked = now
+            self._send_request(driver, b"", _FLOOR, "INFO")
+
+    def _mend(self, why: str) -> None:
+        """A request is gone: look whether its queue is still there, then ask anew."""
+        if self.mending is None and not self.ended:
+            self._refused += 1
+            if self._refused >= TELLING:
+                log.warning("%s gives no events: %s", self, why)
+            else:
+                log.debug("%s: request for events ended: %s", self, why)
+            self.mending = asyncio.create_task(self._ask_anew(why), name=f"eventmicro {self}")
+
+    async def _ask_anew(self, why: str) -> None:
+        pause = min(PAUSE * 2 ** min(self._refused - 1, 10), LONGEST_PAUSE)
+        try:
+            while True:
+                await asyncio.sleep(pause)
+                if self._driver is None or not self._driver.is_connected:
+                    return  # it is opened again when the connection is back
+                try:
+                    self._queue = await self._find(self._queue.begin)
+                    self._acked |= {_event_of(ack) for ack in self._acks}
+                    self._acks.clear()
+                    await self.open(self._driver)
+                    return
+                except Exception as error:  # whatever it is, the queue has events yet
+                    pause = min(2 * pause, LONGEST_PAUSE)
+                    log.warning("%s gives no events (%s), next try in %.1f s: %s", self, why, pause, plain(error))
+        finally:
+            self.mending = None
+
+
+def _event_of(settlement: bytes) -> tuple[int, bytes]:
+    """The sequence of the event that a command settles, and when that was stored."""
+    _, sequence, stored = read_settle_subject(settlement.split(b" ", 2)[1])
+    return sequence, stored
+
+
+def _never_full() -> None:
+    """An intake that has room for all that was asked for drops nothing."""

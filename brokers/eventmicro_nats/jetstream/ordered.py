@@ -1,0 +1,260 @@
+"""An ordered subscription: the queue is pinned to one client, which hands nothing over before its turn.
+
+The server sends a queue's events to the client that it has pinned, and to another when that one asks no more. But an
+event comes again behind those that are on their way already, and those that the former client had not settled come
+again only when its lease runs out. So what has arrived is kept in the order of the stream, and waits
+- after a nack: until that event has come again, or is gone from the stream;
+- after another client was pinned, or the connection lost: until the server counts no event as delivered that is not
+  here. What it sent to the lost connection is called back, so that it does not come only when its lease runs out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from eventmicro.broker import Receive
+from eventmicro_nats.connection.driver import Driver, Perishable
+from eventmicro_nats.connection.headers import PIN_ID, read_headers
+from eventmicro_nats.errors import plain
+from eventmicro_nats.jetstream.api import Api
+from eventmicro_nats.jetstream.deliveries import ACK, NAK, JetStreamDelivery
+from eventmicro_nats.jetstream.durable import HEARTBEAT, DurableSubscription, FindQueue
+from eventmicro_nats.jetstream.ordered_intake import OrderedIntake
+from eventmicro_nats.jetstream.queues import PIN_GROUP, Queue, pin_timeout
+from eventmicro_nats.jetstream.streams import NANO
+
+log = logging.getLogger(__name__)
+
+# How often the server is asked whether the former client's events are all settled or here, in seconds.
+LOOK = 0.1
+LOOK_TIMEOUT = 5.0
+# In how long a part of the stream, in sequences, events are called back one by one.
+LONGEST_GAP = 10_000
+# After which part of its time a lease that was not extended counts as lost: it was extended on the way there.
+LAPSE = 0.75
+
+_PIN = PIN_ID.encode()
+_SIGN_OF_LIFE = b"alive"
+
+
+class OrderedSubscription(DurableSubscription):
+    """The events of one ordered queue, while it is pinned to this client."""
+
+    _intake: OrderedIntake
+
+    def __init__(self, queue: Queue, find: FindQueue, receive: Receive, prefetch: int, api: Api) -> None:
+        super().__init__(queue, find, receive, prefetch)
+        self._api = api
+        self._pin = ""
+        self._missing = False  # whether events are awaited that the server counts as delivered
+        self._alone = False  # whether they can be nowhere but on their way here, as for this pin all were here once
+        self._may_ask_for_one = False
+        self._returning_before: set[int] = set()  # what was awaited after a nack when this was last looked at
+        self._looked_at_leases = self._loop.time()
+        self._taking_over: asyncio.Task[None] | None = None
+
+    def _make_intake(self, receive: Receive) -> OrderedIntake:
+        return OrderedIntake(receive, lambda: len(self.unsettled) - len(self._intake) < self._prefetch)
+
+    async def open(self, driver: Driver) -> None:
+        await super().open(driver)
+        if self._pin and not self.ended:
+            self._look_for_others()
+
+    def lost(self) -> None:
+        super().lost()
+        self._intake.close_gate()
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+
+    def settle(self, delivery: JetStreamDelivery, word: bytes) -> None:
+        if word is not ACK and self.unsettled.get(delivery.sequence) is delivery:
+            if self._pin:
+                self._intake.returning[delivery.sequence] = delivery
+            else:
+                delivery.lapsed = True  # it goes to whoever is pinned
+        super().settle(delivery, word)
+        if self._loop.time() - self._looked_at_leases > self._queue.ack_wait / 2:
+            self._let_lapse()  # this process stood still
+        self._intake.go_on()
+
+    def _stop_asking(self) -> None:
+        super()._stop_asking()
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+
+    def _hand_on(self) -> None:
+        """Let the server pin another client at once."""
+        if self._pin and self._driver is not None and self._driver.is_connected:
+            self._pin = ""
+            body = b'{"group":"%b"}' % PIN_GROUP.encode()
+            subject = f"$JS.API.CONSUMER.UNPIN.{self._queue.stream}.{self._queue.consumer}".encode()
+            self._driver.push(b"PUB %b %d\r\n%b\r\n" % (subject, len(body), body))
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        return [*super().tasks, *([self._taking_over] if self._taking_over is not None else [])]
+
+    # -- leases ------------------------------------------------------------------------------------------------
+
+    def _extend_leases(self, driver: Driver, age: float) -> None:
+        self._let_lapse()
+        super()._extend_leases(driver, age)
+
+    def _let_lapse(self) -> None:
+        """Give up what goes to another by now, for the connection was away or this process stood still.
+
+        Whoever has begun with one of them goes on; nothing else of them is begun here.
+        """
+        now = self._looked_at_leases = self._loop.time()
+        lapsed = [d for d in self.unsettled.values() if now - d.leased > LAPSE * self._queue.ack_wait]
+        for delivery in lapsed:
+            delivery.lapsed = True
+            del self.unsettled[delivery.sequence]
+        if lapsed:
+            self._intake.drop_lapsed()
+            if self._pin and not self.ended:
+                self._look_for_others()
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    def _room(self) -> int:
+        """One at least while earlier events are awaited: no room would be left for them by what came too early.
+
+        Those that were given back come at once, but of others nobody knows when: they are asked for now and then.
+        """
+        awaited = self._intake.returning or (self._missing and self._may_ask_for_one)
+        return max(super()._room(), 1) if awaited and self._expected == 0 else super()._room()
+
+    def _request(self, driver: Driver, batch: int) -> None:
+        self._may_ask_for_one = False
+        self._send_request(driver, self._body(batch, b""))
+
+    def _body(self, batch: int, more: bytes) -> bytes:
+        lifetime = pin_timeout(self._queue.ack_wait) / 3
+        pin = b',"id":"%b"' % self._pin.encode() if self._pin else b""
+        return b'{"batch":%d,"expires":%d,"idle_heartbeat":%d,"group":"%b"%b%b}' % (
+            batch,
+            lifetime * NANO,
+            min(HEARTBEAT, lifetime / 2) * NANO,
+            PIN_GROUP.encode(),
+            pin,
+            more,
+        )
+
+    def _tick(self) -> None:
+        self._let_lapse()
+        super()._tick()
+        if self._driver is None or not self._driver.is_connected or self.ended:
+            return
+        if not self._pin:
+            self._ask_soon()  # what has lapsed has made room
+            return
+        self._look_for_returning()
+        if self._expected == 0:
+            # It asks for no event, having enough of them, but an event of one byte, so that it counts as alive.
+            self._send_request(self._driver, self._body(1, b',"max_bytes":1'), _SIGN_OF_LIFE)
+
+    # -- taking ------------------------------------------------------------------------------------------------
+
+    def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        if self._pin.encode() not in headers or not self._pin:
+            self._be_pinned((read_headers(headers) or {}).get(PIN_ID, ""))
+        waiting = self._intake.first
+        super()._take(subject, reply, data, headers)
+        if self._intake.first < waiting:  # an earlier one has come, so more of them may
+            self._may_ask_for_one = True
+            self._ask_soon()
+
+    def _be_pinned(self, pin: str) -> None:
+        if pin and pin != self._pin and not self.ended:
+            self._pin, self._alone = pin, False
+            self._intake.await_none()
+            self._look_for_others()
+
+    def _take_status(self, subject: bytes, status: dict[str, str]) -> None:
+        if status.get("Status") == "423":
+            self._be_unpinned()
+            self._expected = max(0, self._expected - int(status.get("Nats-Pending-Messages", self._expected)))
+            self._ask_soon()
+        elif not subject.endswith(_SIGN_OF_LIFE):
+            super()._take_status(subject, status)
+
+    def _be_unpinned(self) -> None:
+        """Another client is pinned: what was not handed over yet goes there."""
+        self._pin, self._alone = "", False
+        self._intake.await_none()
+        self._intake.close_gate()
+        for delivery in self._intake.take_back():
+            DurableSubscription.settle(self, delivery, NAK)
+
+    def _look_for_returning(self) -> None:
+        """Have the server asked where one that was nacked does not come again: it may be gone from the stream."""
+        late = self._returning_before & self._intake.returning.keys()
+        self._returning_before = set(self._intake.returning)
+        if late and self._taking_over is None:
+            self._look_for_others()
+
+    # -- taking over -------------------------------------------------------------------------------------------
+
+    def _look_for_others(self) -> None:
+        """Hand nothing over until what the former client has not settled is here."""
+        self._intake.close_gate()
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+        self._taking_over = asyncio.create_task(self._take_over(), name=f"eventmicro {self} takes over")
+
+    async def _take_over(self) -> None:
+        task = asyncio.current_task()
+        called_back = False
+        try:
+            while True:
+                info = await self._look()
+                pinned = (info.get("priority_groups") or [{}])[0].get("pinned_client_id")
+                if pinned and pinned != self._pin:
+                    self._be_unpinned()
+                    return
+                self._missing = bool(info) and self._misses_some(info)
+                if info and not self._missing:  # also where nobody is pinned: whoever will be waits for what is here
+                    self._alone = True
+                    self._intake.await_none()
+                    self._intake.open_gate()
+                    return
+                if pinned and self._alone and not called_back:
+                    called_back = True
+                    self._call_back(info["ack_floor"]["stream_seq"] + 1, info["delivered"])
+                self._may_ask_for_one = True
+                self._ask_soon()
+                await asyncio.sleep(LOOK)
+        finally:
+            self._missing = False
+            if self._taking_over is task:
+                self._taking_over = None
+
+    def _misses_some(self, info: dict[str, Any]) -> bool:
+        """Whether the server counts events as delivered that are not here; later ones may have come since it did."""
+        floor, last = info["ack_floor"]["stream_seq"], info["delivered"]["stream_seq"]
+        return bool(info["num_ack_pending"] > sum(floor < sequence <= last for sequence in self.unsettled))
+
+    async def _look(self) -> dict[str, Any]:
+        """What the server says of the queue; nothing where that cannot be told now."""
+        what = f"CONSUMER.INFO.{self._queue.stream}.{self._queue.consumer}"
+        try:
+            return await self._api.call(what, deadline=self._loop.time() + LOOK_TIMEOUT)
+        except Exception as error:  # whatever it is, the queue has events yet
+            if not self.ended:
+                log.warning("%s waits, for it cannot see whether another client has its events: %s", self, plain(error))
+            return {}
+
+    def _call_back(self, first: int, delivered: dict[str, int]) -> None:
+        """Have those sent again that are not here; the server passes over what is settled or of no concern."""
+        last, number = delivered["stream_seq"], delivered["consumer_seq"]
+        if self._driver is None or last - first > LONGEST_GAP:
+            return
+        subject = f"$JS.ACK.{self._queue.stream}.{self._queue.consumer}.1".encode()
+        for sequence in range(first, last + 1):
+            if sequence not in self.unsettled:
+                command = b"PUB %b.%d.%d.0.0 %d\r\n%b\r\n" % (subject, sequence, number, len(NAK), NAK)
+                self._driver.push(Perishable(command))

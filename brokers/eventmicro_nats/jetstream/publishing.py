@@ -1,0 +1,225 @@
+"""Publishing with confirmation: many on their way at once, sent again under the same id where one may be lost."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
+from math import inf
+
+from eventmicro.errors import (
+    Disconnected,
+    EventMicroError,
+    NotAllPublished,
+    NotStored,
+    TransportError,
+    Unconfirmed,
+    UsageError,
+)
+from eventmicro.message import Message
+from eventmicro.wire import check_subject
+from eventmicro_nats.connection.commands import too_large
+from eventmicro_nats.connection.driver import Driver, Perishable
+from eventmicro_nats.connection.headers import MESSAGE_ID, VERSION, write_headers
+from eventmicro_nats.jetstream.api import IN_PROCESS, TEMPORARY, ApiError, NoJetStream, NotAllowed, read_error
+from eventmicro_nats.jetstream.replies import Answer, NoAnswer, Refused, Replies
+from eventmicro_nats.jetstream.streams import Streams
+
+# How long one sending waits for its confirmation before it is sent again, in seconds.
+ATTEMPT_TIMEOUT = 2.0
+# How long to wait before it is sent again where nobody took it, or the server has too much to do, in seconds.
+PAUSE = 0.1
+# How many may wait for their confirmation at the same time in one `publish_many`; a server holds 10,000 for a stream.
+WINDOW = 4000
+
+_VERSION_LINE = VERSION + b"\r\n"
+_ID = MESSAGE_ID.encode() + b": "
+
+
+class Publisher:
+    """Publishes events of one connection to the streams of their subjects.
+
+    Args:
+        driver: gives the connection of the moment, or raises Disconnected.
+        ready_driver: gives it when it stands and can take more, for a subject and within so many seconds.
+        outgoing_bytes: how much may wait to be sent.
+        id_lifetime: for how long a stream knows an id, in seconds: what is sent again later would be stored twice.
+    """
+
+    def __init__(
+        self,
+        driver: Callable[[], Driver],
+        replies: Replies,
+        streams: Streams,
+        ready_driver: Callable[[str, float], Awaitable[Driver]],
+        outgoing_bytes: int,
+        id_lifetime: float,
+    ) -> None:
+        self._driver = driver
+        self._replies = replies
+        self._streams = streams
+        self._ready_driver = ready_driver
+        self._outgoing_bytes = outgoing_bytes
+        self._id_lifetime = id_lifetime
+        self._loop = asyncio.get_running_loop()
+        self._ids = secrets.token_urlsafe(9)
+        self._numbers = count(1)
+
+    async def publish(self, message: Message, timeout: float) -> None:
+        """Publish one; see `eventmicro.broker.Broker.publish`."""
+        deadline = self._loop.time() + timeout
+        packet = self._pack(message)
+        if message.subject not in self._streams:
+            await self._declare(message.subject, deadline)
+        answer = await (await self._send(packet, deadline))
+        while not self._is_stored(packet, answer, deadline):
+            await asyncio.sleep(PAUSE)
+            await self._prepare(packet, deadline)
+            answer = await (await self._send(packet, deadline))
+
+    async def publish_many(self, messages: Sequence[Message], timeout: float) -> None:
+        """Publish many in their order; see `eventmicro.broker.Broker.publish_many`."""
+        deadline = self._loop.time() + timeout
+        failed: dict[int, Exception] = {}
+        packets: dict[int, Packet] = {}
+        for number, message in enumerate(messages):
+            try:
+                packets[number] = self._pack(message)
+            except EventMicroError as error:
+                failed[number] = error
+        while packets:
+            packets = await self._send_all(packets, failed, deadline)
+            if packets:
+                await asyncio.sleep(PAUSE)
+        if failed:
+            raise NotAllPublished(failed=failed, confirmed=len(messages) - len(failed))
+
+    async def _send_all(
+        self, packets: dict[int, Packet], failed: dict[int, Exception], deadline: float
+    ) -> dict[int, Packet]:
+        """Send these, wait for the confirmations; return those to be sent again."""
+        answers: dict[int, asyncio.Future[Answer]] = {}
+        again: dict[int, Packet] = {}
+        losses = self._replies.losses
+        for number, packet in packets.items():
+            try:
+                if answers and (losses != self._replies.losses or not self._driver().is_connected):
+                    again[number] = packet  # not before those that may be lost
+                    continue
+                await self._prepare(packet, deadline)
+                answers[number] = await self._send(packet, deadline)
+            except EventMicroError as error:
+                failed[number] = error
+            if answers and len(answers) % WINDOW == 0:
+                await asyncio.wait([next(reversed(answers.values()))])
+        for number, answer in answers.items():
+            try:
+                if not self._is_stored(packets[number], await answer, deadline):
+                    again[number] = packets[number]
+            except EventMicroError as error:
+                failed[number] = error
+        return dict(sorted(again.items()))
+
+    async def _send(self, packet: Packet, deadline: float) -> asyncio.Future[Answer]:
+        """Put it on its way; the answer is what becomes of this sending."""
+        try:
+            driver = self._driver()
+            if not driver.is_connected or driver.pending_data_size > self._outgoing_bytes:
+                timeout = self._until(packet, deadline) - self._loop.time()
+                driver = await self._ready_driver(packet.subject, timeout)
+        except Disconnected as error:
+            raise packet.not_taken(error) from error
+        if packet.size > driver.max_payload:
+            raise too_large(packet.subject, f"{packet.size} bytes with headers", driver.max_payload)
+        reply, answer = self._replies.expect(packet.subject, min(deadline, self._loop.time() + ATTEMPT_TIMEOUT))
+        packet.sent = min(packet.sent, self._loop.time())
+        driver.push(packet.command(reply))
+        return answer
+
+    def _until(self, packet: Packet, deadline: float) -> float:
+        """Until when it may be sent."""
+        return min(deadline, packet.sent + self._id_lifetime) if packet.unknown else deadline
+
+    def _is_stored(self, packet: Packet, answer: Answer, deadline: float) -> bool:
+        """Whether that is a confirmation; False: send it again.
+
+        Raises:
+            NotStored, Unconfirmed: there is no use in it, or no time.
+        """
+        if isinstance(answer, bytes):
+            error = read_error(answer)
+            if error is None and b'"seq":' in answer:
+                return True
+            if error is not None:
+                packet.unknown |= error.number == IN_PROCESS
+                text, final = str(error), error.number not in (IN_PROCESS, *TEMPORARY)
+            else:
+                packet.unknown = True
+                text, final = "something that is not JetStream answered", False
+        elif isinstance(answer, Refused):
+            text, final = answer, True
+        elif answer is NoAnswer.NOBODY:
+            self._streams.forget(packet.subject)
+            text, final = "no stream takes it", self._streams.fixed and "cluster" not in self._driver().info
+        else:
+            packet.unknown = True
+            text, final = answer.value, False
+        if not final and self._loop.time() + PAUSE < self._until(packet, deadline):
+            return False
+        raise packet.not_taken(NotStored(f"{packet.subject}: {text}"))
+
+    async def _prepare(self, packet: Packet, deadline: float) -> None:
+        """Before it is sent again: its stream may be gone, and may be made from here."""
+        try:
+            if packet.subject not in self._streams:
+                await self._declare(packet.subject, deadline)
+        except (TransportError, UsageError) as error:
+            raise packet.not_taken(error) from error
+
+    async def _declare(self, subject: str, deadline: float) -> None:
+        """Have a stream for this subject."""
+        check_subject(subject)
+        try:
+            await self._streams.of(subject, deadline)
+        except (NotAllowed, NoJetStream, ApiError) as error:
+            raise NotStored(f"{subject}: {error}") from error
+        except Disconnected as error:
+            raise Disconnected(f"{error}; it was not sent") from error
+
+    def _pack(self, message: Message) -> Packet:
+        if message.id is None:
+            name = f"{self._ids}-{next(self._numbers)}"
+        elif message.id.isprintable():
+            # A stream knows ids whatever their subjects; to us an event of another subject is another event.
+            name = f"{message.id}/{message.subject}"
+        else:
+            raise UsageError(f"{message.subject}: the id {message.id!r} has signs that no header may have")
+        return Packet(message, name)
+
+
+class Packet:
+    """An event as it goes out, each time the same but for where it is confirmed."""
+
+    __slots__ = ("_head", "_tail", "sent", "size", "subject", "unknown")
+
+    def __init__(self, message: Message, name: str) -> None:
+        self.subject = message.subject
+        self.unknown = False
+        self.sent = inf
+        headers = b"%b%b%b\r\n\r\n" % (_VERSION_LINE, _ID, name.encode())
+        if message.headers:
+            headers = headers[:-2] + write_headers(message.headers) + b"\r\n"
+        self.size = len(headers) + len(message.body)
+        self._head = b"HPUB %b " % message.subject.encode()
+        self._tail = b" %d %d\r\n%b%b\r\n" % (len(headers), self.size, headers, message.body)
+
+    def command(self, reply: bytes) -> bytes:
+        """The command to the server."""
+        return Perishable(b"%b%b%b" % (self._head, reply, self._tail))
+
+    def not_taken(self, error: Exception) -> Exception:
+        """What to raise for a failure: it says nothing of an earlier sending, where that may have been stored."""
+        if self.unknown:
+            return Unconfirmed(f"{self.subject}: sent, but whether it is stored is not known; then: {error}")
+        return error

@@ -1,0 +1,207 @@
+"""Queues are durable pull consumers: their names, how they are made, and whether one that exists fits."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from eventmicro.broker import Durable
+from eventmicro.errors import Unsupported, UsageError
+from eventmicro_nats.jetstream.api import CONSUMER_EXISTS, CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, Api, ApiError
+from eventmicro_nats.jetstream.streams import NANO, Streams, read_time
+from eventmicro_nats.settings import JetStreamSettings
+
+log = logging.getLogger(__name__)
+
+# How long the server keeps a request for events open, in seconds.
+LIFETIME = 30.0
+# The one group of an ordered queue: the server pins it to one client, and to another if that one asks no more.
+PIN_GROUP = "one"
+# How long a client that was pinned may ask for nothing, in seconds; shorter where ack_wait is.
+PIN_TIMEOUT = 10.0
+
+_FORBIDDEN = re.compile(r"[\s*>%=/\\]|[^\x21-\x7e]")
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A consumer that is there.
+
+    Attributes:
+        ack_wait: how long its lease on a delivery is, in seconds.
+        begin: with what it begins if somebody deletes it and it is made anew; None: it is not made from here.
+        is_new: whether it was made just now.
+        max_deliver: after how many deliveries it gives an event up; -1: it does not.
+    """
+
+    stream: str
+    consumer: str
+    ack_wait: float
+    begin: Place | None = None
+    is_new: bool = False
+    max_deliver: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a queue is to go on.
+
+    Attributes:
+        sequence: the first event's.
+        seen: when the stream was there for sure, by the server's clock, in seconds: one made later is another one.
+    """
+
+    sequence: int
+    seen: float
+
+
+def first_unsettled(info: dict[str, Any]) -> Place:
+    """What follows the ack floor of a consumer, up to which all of its events are settled."""
+    return Place(info["ack_floor"]["stream_seq"] + 1, read_time(info["ts"]))
+
+
+def consumer_name(queue: str) -> str:
+    """The name of a queue's consumer, where no dot may be: `orders.bill` is `orders=bill`; other signs as in a URL."""
+    return _FORBIDDEN.sub(lambda sign: "".join(f"%{b:02X}" for b in sign[0].encode()), queue).replace(".", "=")
+
+
+class Queues:
+    """The queues of one connection's streams."""
+
+    def __init__(self, api: Api, streams: Streams, settings: JetStreamSettings) -> None:
+        self._api = api
+        self._streams = streams
+        self._settings = settings
+
+    async def have(
+        self, subject: str, queue: str, durable: Durable, deadline: float, *, first: Place | None = None
+    ) -> Queue:
+        """The queue, made where it is missing and that is allowed.
+
+        Args:
+            deadline: until when to try, in seconds of the loop's clock.
+            first: with which event to begin if it is made, in place of `durable.start`; it was there before.
+
+        Raises:
+            UsageError: it is missing and not to be made from here, or made otherwise than asked for.
+        """
+        stream = await self._streams.of(subject, deadline)
+        consumer = consumer_name(queue)
+        if self._streams.fixed:
+            return Queue(stream, consumer, self._settings.ack_wait)
+        if durable.dedupe is not None:
+            await self._streams.remember_ids(stream, durable.dedupe, deadline)
+        is_new = False
+        while (info := await self._info(stream, consumer, deadline)) is None:
+            if self._settings.declare == "check":
+                raise UsageError(f"there is no queue {queue}: {_how_to_make(stream, consumer, subject)}")
+            await self._make(stream, consumer, subject, await self._start(stream, durable, first, deadline), deadline)
+            is_new = True
+            if first is not None:
+                log.warning("queue %s was gone and is made anew; events may come twice", queue)
+        config = info["config"]
+        _check(f"queue {queue} (consumer {consumer} of stream {stream})", config, subject, durable)
+        ack_wait = min(config.get("backoff") or [config["ack_wait"]]) / NANO
+        return Queue(stream, consumer, ack_wait, first_unsettled(info), is_new, config.get("max_deliver", -1))
+
+    async def _info(self, stream: str, consumer: str, deadline: float) -> dict[str, Any] | None:
+        try:
+            return await self._api.call(f"CONSUMER.INFO.{stream}.{consumer}", deadline=deadline)
+        except ApiError as error:
+            if error.number == CONSUMER_NOT_FOUND:
+                return None
+            if error.number == STREAM_NOT_FOUND:
+                raise UsageError(f"there is no stream {stream}") from error
+            raise UsageError(f"consumer {consumer} of stream {stream}: {error}") from error
+
+    async def _start(self, stream: str, durable: Durable, first: Place | None, deadline: float) -> dict[str, Any]:
+        """How a queue that is made begins, and whether it is ordered."""
+        order = _pinned(self._settings) if durable.ordered else {}
+        if first is None:
+            return order | _start(durable)
+        info = await self._api.call(f"STREAM.INFO.{stream}", deadline=deadline)
+        if read_time(info["created"]) > first.seen:
+            return order | {"deliver_policy": "all"}  # the stream is another one, of which nothing was seen
+        return order | {"deliver_policy": "by_start_sequence", "opt_start_seq": first.sequence}
+
+    async def _make(self, stream: str, consumer: str, subject: str, more: dict[str, Any], deadline: float) -> None:
+        config = {
+            "name": consumer,
+            "durable_name": consumer,
+            "filter_subject": subject,
+            "ack_policy": "explicit",
+            "ack_wait": int(self._settings.ack_wait * NANO),
+            "max_deliver": -1,
+            "max_ack_pending": -1,
+            **more,
+        }
+        arguments = {"stream_name": stream, "action": "create", "config": config}
+        try:
+            await self._api.call(f"CONSUMER.CREATE.{stream}.{consumer}", arguments, deadline=deadline)
+        except ApiError as error:
+            if error.number != CONSUMER_EXISTS:  # which somebody else has just made
+                raise UsageError(f"consumer {consumer} of stream {stream} cannot be made: {error}") from error
+
+
+def _start(durable: Durable) -> dict[str, Any]:
+    if isinstance(durable.start, str):
+        return {"deliver_policy": durable.start}
+    since = durable.start.astimezone(UTC)
+    return {"deliver_policy": "by_start_time", "opt_start_time": since.isoformat().replace("+00:00", "Z")}
+
+
+def _pinned(settings: JetStreamSettings) -> dict[str, Any]:
+    return {
+        "priority_groups": [PIN_GROUP],
+        "priority_policy": "pinned_client",
+        "priority_timeout": int(pin_timeout(settings.ack_wait) * NANO),
+    }
+
+
+def pin_timeout(ack_wait: float) -> float:
+    """After how many seconds without a sign of the pinned client another one is."""
+    return min(ack_wait, PIN_TIMEOUT)
+
+
+def _check(what: str, config: dict[str, Any], subject: str, durable: Durable) -> None:
+    """Refuse a consumer that cannot do what is asked for."""
+    filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
+    if filters != [subject]:
+        raise UsageError(f"{what} takes {', '.join(filters)}, not {subject}: name another queue")
+    if config.get("deliver_subject") or config.get("ack_policy") != "explicit":
+        raise UsageError(f"{what} is not a pull consumer with explicit acknowledgement: make it so")
+    if config.get("headers_only"):
+        raise UsageError(f"{what} gives headers only: set headers_only to false")
+    if config.get("inactive_threshold"):
+        raise UsageError(f"{what} is deleted when nobody asks: unset inactive_threshold, for it is to keep its events")
+    if 0 < config.get("max_batch", 0) < durable.prefetch:
+        raise UsageError(f"{what} gives max_batch={config['max_batch']} at once: set prefetch to that, or raise it")
+    if 0 < config.get("max_expires", 0) < LIFETIME * NANO:
+        raise UsageError(f"{what} has max_expires={config['max_expires'] / NANO:g} s: it takes {LIFETIME:g} s")
+    if durable.ordered and (config.get("priority_policy"), config.get("priority_groups")) != (
+        "pinned_client",
+        [PIN_GROUP],
+    ):
+        raise UsageError(f"{what} was made without order: name another queue, or delete it to have it made anew")
+    if not durable.ordered and config.get("priority_groups"):
+        raise UsageError(f"{what} was made with order: ask for it, or name another queue")
+    if config.get("max_deliver", -1) > 0 and durable.dead_letter is None:
+        raise UsageError(
+            f"{what} gives an event up after max_deliver={config['max_deliver']}: set it to -1, or name a dead_letter"
+        )
+
+
+def _how_to_make(stream: str, consumer: str, subject: str) -> str:
+    return (
+        f"nats consumer add {stream} {consumer} --pull --filter {subject!r} --ack explicit --deliver new "
+        "--max-deliver -1 --max-pending -1 --wait 30s, or set declare=true"
+    )
+
+
+def check_order(info: dict[str, Any]) -> None:
+    """Refuse order on a server that cannot pin a queue to one client; `info` is what it said of itself."""
+    if int(info.get("api_lvl", 0)) < 1:
+        raise Unsupported(f"nats-server {info.get('version', '')} cannot keep a queue's order: 2.11 and later can")

@@ -1,0 +1,292 @@
+"""Which stream keeps a subject: looked up, declared or checked, as the setting `declare` says.
+
+A stream that covers a subject already, made by whoever runs the server, is used as it is. Every other subject goes into
+one stream of ours, by its exact name: a wildcard there could capture the requests of RPC, whose callers would get the
+stream's confirmation for an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from eventmicro.errors import Disconnected, UsageError
+from eventmicro_nats.jetstream.api import STREAM_EXISTS, STREAM_NOT_FOUND, SUBJECTS_OVERLAP, Api, ApiError, Silent
+from eventmicro_nats.settings import JetStreamSettings
+
+NANO = 1_000_000_000
+# After how many seconds the lock of a process that died with it is taken away; what it guards takes milliseconds.
+LOCK_LIFETIME = 5.0
+LOCK_PAUSE = 0.02
+# How many subjects are remembered, so that a lookup is not needed again.
+REMEMBERED = 10_000
+
+
+class Streams:
+    """The streams of one connection."""
+
+    def __init__(self, api: Api, settings: JetStreamSettings) -> None:
+        self._api = api
+        self._settings = settings
+        self._found: dict[str, str] = {}
+        self._wanted: set[str] = set()
+        self._adding = asyncio.Lock()
+
+    def __contains__(self, subject: str) -> bool:
+        return subject in self._found
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing is looked up or made."""
+        return self._settings.declare == "false"
+
+    def forget(self, subject: str) -> None:
+        """Look again next time: its stream may be gone."""
+        self._found.pop(subject, None)
+
+    async def of(self, subject: str, deadline: float) -> str:
+        """The name of the stream that keeps this subject, which is made to where that is allowed.
+
+        Raises:
+            UsageError: none does, and none is to be made; or it is made otherwise than set.
+        """
+        stream = self._found.get(subject)
+        if stream is None:
+            wild = "*" in subject.split(".") or subject.endswith(">")
+            find = self._find_for_wildcard if wild else self._find
+            async with _bounded(subject, deadline):
+                stream = self._settings.stream if self.fixed else await find(subject, deadline)
+            if len(self._found) >= REMEMBERED:
+                self._found.clear()
+            self._found[subject] = stream
+        return stream
+
+    async def remember_ids(self, stream: str, seconds: float, deadline: float) -> None:
+        """Make sure that this stream knows an event's id for that long.
+
+        Raises:
+            UsageError: it forgets earlier, and may not be changed from here.
+        """
+        if self.fixed:
+            return
+        config = await self._config_of(stream, deadline)
+        window, wanted = config["duplicate_window"], int(seconds * NANO)
+        if window >= wanted:
+            return
+        if stream != self._settings.stream or self._settings.declare == "check":
+            raise UsageError(
+                f"stream {stream} knows ids for {window / NANO:g} s, dedupe needs {seconds:g} s: "
+                f"nats stream edit {stream} --dupe-window {seconds:g}s"
+            )
+        if 0 < config["max_age"] < wanted:
+            raise UsageError(f"stream {stream} keeps events for max_age={config['max_age'] / NANO:g} s, dedupe asks")
+        async with _bounded(stream, deadline), self._lock(deadline):
+            config = await self._config_of(stream, deadline)  # looked at under the lock: others change it, too
+            if config["duplicate_window"] < wanted:
+                await self._update(config | {"duplicate_window": wanted}, deadline)
+
+    async def _find(self, subject: str, deadline: float) -> str:
+        names = await self._names(subject, deadline)
+        if self._settings.stream in names:
+            self._check(await self._own_config(deadline) or {})
+        if names:
+            return names[0]
+        if self._settings.declare == "check":
+            raise UsageError(f"no stream keeps {subject}: {self._how_to_make(subject)}, or set declare=true")
+        return await self._add(subject, deadline)
+
+    async def _find_for_wildcard(self, pattern: str, deadline: float) -> str:
+        """The one stream that has all that matches; ours, where no other has any of it."""
+        own = self._settings.stream
+        others = [name for name in await self._names(pattern, deadline) if name != own]
+        for name in others:
+            config = await self._config_of(name, deadline)
+            if any(covers(subject, pattern) for subject in config.get("subjects") or ()):
+                return name
+        if others:
+            raise UsageError(
+                f"what matches {pattern} is in several streams ({', '.join(others)}, and {own} for the rest): "
+                "subscribe to each subject, or let one stream keep all of it"
+            )
+        if self._settings.declare == "check":
+            if not await self._own_config(deadline):
+                raise UsageError(f"there is no stream {own}: {self._how_to_make(pattern)}, or set declare=true")
+            return own
+        return await self._add(_placeholder(own), deadline)
+
+    async def _names(self, subject: str, deadline: float) -> list[str]:
+        answer = await self._api.call("STREAM.NAMES", {"subject": subject}, deadline=deadline)
+        return answer.get("streams") or []
+
+    async def _add(self, subject: str, deadline: float) -> str:
+        """Put a subject into our stream, and with it all that others here wait to put in."""
+        own = self._settings.stream
+        self._wanted.add(subject)
+        try:
+            async with self._adding:
+                if subject in self._wanted:
+                    wanted = sorted(self._wanted)
+                    async with self._lock(deadline):
+                        while missing := await self._missing(wanted, deadline):
+                            await self._put_in(missing, deadline)
+                    self._wanted.difference_update(wanted)
+        finally:
+            self._wanted.discard(subject)
+        return own
+
+    async def _missing(self, wanted: Sequence[str], deadline: float) -> list[str]:
+        config = await self._own_config(deadline) or {}
+        there = config.get("subjects") or ()
+        return [subject for subject in wanted if not any(covers(has, subject) for has in there)]
+
+    async def _put_in(self, subjects: Sequence[str], deadline: float) -> None:
+        config = await self._own_config(deadline)
+        try:
+            if config is None:
+                await self._create(sorted({_placeholder(self._settings.stream), *subjects}), deadline)
+            else:
+                self._check(config)
+                await self._update(config | {"subjects": [*config["subjects"], *subjects]}, deadline)
+        except ApiError as error:
+            if error.number == STREAM_EXISTS:
+                return  # somebody else has just made it: look again
+            if error.number == SUBJECTS_OVERLAP:
+                raise UsageError(f"one of {', '.join(subjects)} is in another stream already: {error}") from error
+            raise UsageError(f"stream {self._settings.stream} cannot be made or changed: {error}") from error
+
+    async def _own_config(self, deadline: float) -> dict[str, Any] | None:
+        """How our stream is made; None where it is not yet."""
+        try:
+            return await self._config_of(self._settings.stream, deadline)
+        except ApiError as error:
+            if error.number == STREAM_NOT_FOUND:
+                return None
+            raise
+
+    async def _config_of(self, stream: str, deadline: float) -> dict[str, Any]:
+        return (await self._api.call(f"STREAM.INFO.{stream}", deadline=deadline))["config"]  # type: ignore[no-any-return]
+
+    def _check(self, config: dict[str, Any]) -> None:
+        """Refuse a stream of ours that is made otherwise than was set, where it was set."""
+        wanted, default = self._config([]), _config(JetStreamSettings(), [])
+        wrong = [
+            f"{key}={config.get(key)}, not {wanted[key]}"
+            for key in ("storage", "num_replicas", "max_age", "max_bytes")
+            if wanted[key] not in (default[key], config.get(key))
+        ]
+        if wrong:
+            raise UsageError(
+                f"stream {self._settings.stream} exists with {'; '.join(wrong)}: change it, or the setting"
+            )
+
+    async def _create(self, subjects: Sequence[str], deadline: float) -> None:
+        config = self._config(subjects)
+        await self._api.call(f"STREAM.CREATE.{config['name']}", config, deadline=deadline)
+
+    async def _update(self, config: dict[str, Any], deadline: float) -> None:
+        await self._api.call(f"STREAM.UPDATE.{config['name']}", config, deadline=deadline)
+
+    async def _delete(self, stream: str, deadline: float) -> None:
+        """It may be gone: somebody else has deleted it, or we have, and the answer was lost."""
+        try:
+            await self._api.call(f"STREAM.DELETE.{stream}", deadline=deadline)
+        except ApiError as error:
+            if error.number != STREAM_NOT_FOUND:
+                raise
+
+    def _config(self, subjects: Sequence[str]) -> dict[str, Any]:
+        return _config(self._settings, subjects)
+
+    def _how_to_make(self, subject: str) -> str:
+        own = self._settings.stream
+        return f"nats stream add {own} --subjects {subject} (or edit it if it is there)"
+
+    @asynccontextmanager
+    async def _lock(self, deadline: float) -> AsyncIterator[None]:
+        """Let no one else change our stream meanwhile: the server has no update that looks what it changes.
+
+        The lock is a stream of another name: to make one that exists with another owner's name in it is refused.
+        """
+        name = f"{self._settings.stream}-declaring"
+        config = {
+            "name": name,
+            "subjects": [_placeholder(name)],
+            "storage": "memory",
+            "metadata": {"owner": secrets.token_hex(8)},
+        }
+        while not await self._take_lock(config, deadline):  # noqa: ASYNC110  another process has it
+            await asyncio.sleep(LOCK_PAUSE)
+        try:
+            yield
+        finally:
+            await self._delete(name, deadline + 1)
+
+    async def _take_lock(self, config: dict[str, Any], deadline: float) -> bool:
+        name = config["name"]
+        try:
+            await self._api.call(f"STREAM.CREATE.{name}", config, deadline=deadline)
+            return True
+        except ApiError as error:
+            if error.number != STREAM_EXISTS:
+                raise UsageError(f"stream {self._settings.stream} cannot be changed: {error}") from error
+        try:
+            other = await self._api.call(f"STREAM.INFO.{name}", deadline=deadline)
+            if read_time(other["ts"]) - read_time(other["created"]) > LOCK_LIFETIME:
+                await self._delete(name, deadline)
+        except ApiError as error:
+            if error.number != STREAM_NOT_FOUND:
+                raise
+        return False
+
+
+@asynccontextmanager
+async def _bounded(what: str, deadline: float) -> AsyncIterator[None]:
+    """Give up at the deadline, also where another process holds the lock."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield
+    except (TimeoutError, Silent):
+        raise Disconnected(
+            f"{what}: JetStream is away or busy, its stream could not be looked up or changed in time"
+        ) from None
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether all that matches `narrow` matches `wide`."""
+    have, want = wide.split("."), narrow.split(".")
+    for position, token in enumerate(have):
+        if token == ">":
+            return len(want) > position
+        if position >= len(want) or want[position] == ">":
+            return False
+        if token not in ("*", want[position]):
+            return False
+    return len(have) == len(want)
+
+
+def _config(settings: JetStreamSettings, subjects: Sequence[str]) -> dict[str, Any]:
+    window = min(settings.duplicate_window, settings.max_age or settings.duplicate_window)
+    return {
+        "name": settings.stream,
+        "subjects": list(subjects),
+        "storage": settings.storage,
+        "num_replicas": settings.replicas,
+        "max_age": int(settings.max_age * NANO),
+        "max_bytes": settings.max_bytes,
+        "discard": "new",
+        "duplicate_window": int(window * NANO),
+    }
+
+
+def _placeholder(stream: str) -> str:
+    """A subject that nobody publishes: a stream has one at least."""
+    return f"$EVENTMICRO.{stream}"
+
+
+def read_time(time: str) -> float:
+    """The server's time, which has nanoseconds, in seconds."""
+    return datetime.fromisoformat(time).timestamp()

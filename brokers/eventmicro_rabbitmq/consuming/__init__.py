@@ -1,0 +1,1 @@
+"""What is taken from RabbitMQ's queues, and how it is settled."""

@@ -1,0 +1,147 @@
+"""Consumer: takes a queue's events on a channel of its own, and does so again whenever that has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from pamqp.commands import Basic
+
+from eventmicro_rabbitmq.connection.channel import CALL_TIMEOUT, Channel, close_channel, open_channel
+from eventmicro_rabbitmq.connection.connection import Connection, end_task
+from eventmicro_rabbitmq.connection.frames import Properties
+from eventmicro_rabbitmq.connection.link import Link
+from eventmicro_rabbitmq.errors import DriverError, plain
+
+log = logging.getLogger(__name__)
+
+# A channel has one consumer, so that its name need not tell it from others.
+TAG = "eventmicro"
+# How long the server may take to answer that it sends no more, in seconds.
+LEAVE_TIMEOUT = 3.0
+# How long to wait before what failed is tried again, in seconds: at first, and at most.
+FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
+
+
+class Consumer:
+    """A consumer from `open` to `close`, over all the channels that it has in this time.
+
+    Args:
+        name: what it takes from, for the log.
+        prefetch: how many events that are not settled it may hold.
+        prepare: makes what it needs, and says the queue.
+        take: called for each event.
+        on_ended: called when a channel has ended, and all that came on it is lost here.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        name: str,
+        prefetch: int,
+        prepare: Callable[[Channel], Awaitable[str]],
+        take: Callable[[Basic.Deliver, Properties, bytes], None],
+        on_ended: Callable[[], None],
+    ) -> None:
+        self.channel: Channel | None = None
+        self._link = link
+        self._name = name
+        self._prefetch = prefetch
+        self._prepare = prepare
+        self._take = take
+        self._on_ended = on_ended
+        self._gone = asyncio.Event()
+        self._standing = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._old: Channel | None = None
+
+    async def open(self, connection: Connection) -> None:
+        """Begin to consume.
+
+        Raises:
+            UsageError, TimeoutError, DriverError: it cannot.
+        """
+        await self._begin(connection)
+        self._keeper = asyncio.create_task(self._keep(), name=f"eventmicro rabbitmq {self._name}")
+
+    async def stands(self) -> None:
+        """Return when it consumes."""
+        await self._standing.wait()
+
+    async def leave(self) -> None:
+        """Get no more events; those that came can still be settled."""
+        await self._stop_keeping()
+        channel = self.channel
+        if channel is None:
+            return
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await channel.basic_cancel(TAG)
+        except (TimeoutError, *DriverError) as error:  # after which aiormq closes the channel
+            log.warning("%s: left without the server's answer: %s", self._name, plain(error))
+            channel.end(error)
+
+    async def close(self) -> None:
+        """End the channel, when the server has got all settlements."""
+        await self._stop_keeping()
+        for channel in (self.channel, self._old):
+            if channel is not None:
+                await close_channel(channel)
+
+    async def _stop_keeping(self) -> None:
+        self._standing.set()  # nobody need wait for it any more
+        if self._keeper is not None:
+            await end_task(self._keeper)
+
+    async def _begin(self, connection: Connection) -> None:
+        channel = await open_channel(connection)
+        try:
+            queue = await self._prepare(channel)
+            channel.check()
+            self._gone.clear()
+            self.channel = channel
+            channel.on_deliver = self._take
+            channel.on_ended = self._ended
+            async with asyncio.timeout(CALL_TIMEOUT):
+                await channel.basic_qos(prefetch_count=self._prefetch)
+                await channel.basic_consume(queue, _never_called, consumer_tag=TAG)
+            channel.check()
+        except BaseException:
+            await close_channel(channel)
+            raise
+        self._standing.set()
+
+    def _ended(self, why: BaseException) -> None:
+        self.channel, self._old = None, self.channel
+        self._standing.clear()
+        self._on_ended()
+        self._gone.set()
+
+    async def _keep(self) -> None:
+        while True:
+            await self._gone.wait()
+            old, self._old = self._old, None
+            if old is not None and not old.link.lost.done():
+                why = plain(old.why_ended or ConnectionError("closed"))
+                log.warning("%s: RabbitMQ has ended the consumer, taking it up again: %s", self._name, why)
+                await close_channel(old)
+            await self._begin_again()
+
+    async def _begin_again(self) -> None:
+        wait, said = FIRST_WAIT, ""
+        while True:
+            connection = await self._link.wait()
+            try:
+                await self._begin(connection)
+                return
+            except Exception as error:  # it may be mended yet
+                if not connection.lost.done() and plain(error) != said:
+                    said = plain(error)
+                    log.error("%s: cannot consume, trying on: %s", self._name, said)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT)
+
+
+async def _never_called(_: object) -> None:
+    """The channel hands events over itself."""

@@ -1,0 +1,254 @@
+"""A durable subscription: a quorum queue whose events are kept until they are settled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from pamqp.commands import Basic
+
+from eventmicro.broker import Durable, Receive
+from eventmicro_rabbitmq.connection.channel import Channel
+from eventmicro_rabbitmq.connection.connection import Connection
+from eventmicro_rabbitmq.connection.frames import Properties, ack_frame, nack_frame
+from eventmicro_rabbitmq.connection.link import Link
+from eventmicro_rabbitmq.consuming.consumer import LEAVE_TIMEOUT, Consumer
+from eventmicro_rabbitmq.consuming.incoming import RabbitDelivery, read_event
+from eventmicro_rabbitmq.consuming.intake import Intake
+from eventmicro_rabbitmq.consuming.returns import Returns
+from eventmicro_rabbitmq.declare import Declarer
+
+log = logging.getLogger(__name__)
+
+# AMQP counts the events that a consumer may hold in two bytes.
+LARGEST_PREFETCH = 65_535
+# How long a nack waits before it is sent, in seconds: RabbitMQ delivers again at once, also to an instance that is
+# just being closed, and counts that.
+NACK_AFTER = 0.01
+
+Postpone = Callable[[str, RabbitDelivery, float], Awaitable[bool]]
+"""Makes a copy of a queue's event wait for some seconds; False where that cannot be done."""
+
+
+class DurableSubscription:
+    """One instance at a queue.
+
+    Args:
+        postpone: how an event is made to wait for its next attempt.
+    """
+
+    dropped = 0
+
+    def __init__(
+        self,
+        subject: str,
+        queue: str,
+        durable: Durable,
+        receive: Receive,
+        link: Link,
+        declarer: Declarer,
+        dead_exchange: str,
+        postpone: Postpone,
+    ) -> None:
+        self.subject = subject
+        self.queue = queue
+        self.ended = False
+        self._durable = durable
+        self._declarer = declarer
+        self._dead_exchange = dead_exchange
+        self._postpone = postpone
+        prefetch = min(durable.prefetch, LARGEST_PREFETCH)
+        self._consumer = Consumer(link, f"queue {queue}", prefetch, self._prepare, self._take, self._lapse)
+        self._intake: Intake[RabbitDelivery] = Intake(receive)
+        self._unsettled: dict[int, RabbitDelivery] = {}  # by tag, in the order in which they came
+        self._acked: list[int] = []
+        self._nacked: list[RabbitDelivery] = []  # to be given back, and unsettled until then
+        self._holds_nacks = False
+        self._later: dict[int, asyncio.TimerHandle] = {}
+        self._order = 0
+        self._returns = Returns(queue, self._go_on)
+        self._ending: asyncio.Task[None] | None = None
+        self._left = asyncio.Event()
+        self._idle = asyncio.Event()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended, and nothing of it is to be settled any more."""
+        return self._ending is not None and self._ending.done()
+
+    async def open(self, connection: Connection) -> None:
+        await self._consumer.open(connection)
+
+    async def stands(self) -> None:
+        """Return when it takes events, again where the connection was lost."""
+        if not self.ended:
+            await self._consumer.stands()
+
+    async def drain(self) -> None:
+        self._wind_up()
+        await self._left.wait()
+
+    async def close(self) -> None:
+        """End it; what is not settled goes back into the queue."""
+        self._intake.close()
+        self._idle.set()  # nobody is waited for
+        await asyncio.wait([self._wind_up()])
+
+    def ack(self, delivery: RabbitDelivery) -> None:
+        if not self._holds(delivery):
+            return
+        del self._unsettled[delivery.tag]
+        if not self._acked:
+            asyncio.get_running_loop().call_soon(self._send_acks)
+        self._acked.append(delivery.tag)
+        self._look_whether_idle()
+
+    async def nack(self, delivery: RabbitDelivery, delay: float) -> None:
+        if delay <= 0:
+            self._requeue(delivery)
+            return
+        stored = False
+        try:
+            if self._declarer.makes and not self._durable.ordered:
+                stored = await self._postpone(self.queue, delivery, delay)
+        finally:  # cancelled, too
+            if stored:
+                self.ack(delivery)
+            else:
+                self._requeue_later(delivery, delay)
+
+    async def _prepare(self, channel: Channel) -> str:
+        await self._declarer.durable_queue(channel.link, self.subject, self.queue, self._durable)
+        return self.queue
+
+    def _take(self, frame: Basic.Deliver, properties: Properties, body: bytes) -> None:
+        delivery = read_event(frame, properties, body, self, self.queue, self._dead_exchange)
+        self._unsettled[delivery.tag] = delivery
+        # another event of the same id, which its publisher has sent twice, may come before the one that was given back
+        if self._durable.ordered and frame.redelivered and self._returns.takes(delivery):
+            return
+        self._order += 1
+        delivery.order = self._order
+        self._intake.take(delivery)
+
+    def _requeue(self, delivery: RabbitDelivery) -> None:
+        """Give it back to RabbitMQ, which delivers it before what never was, and after what came back before."""
+        self._later.pop(delivery.tag, None)
+        if not self._holds(delivery):
+            return
+        delivery.holder = None
+        if not self._nacked:
+            asyncio.get_running_loop().call_later(NACK_AFTER, self._send_nacks)
+        self._nacked.append(delivery)
+        if self._durable.ordered and not self.ended:
+            self._intake.hold()  # until it has come again
+            self._returns.expect(delivery)
+        self._look_whether_idle()
+
+    def _requeue_later(self, delivery: RabbitDelivery, delay: float) -> None:
+        if self._holds(delivery):
+            self._later[delivery.tag] = asyncio.get_running_loop().call_later(delay, self._requeue, delivery)
+
+    def _holds(self, delivery: RabbitDelivery) -> bool:
+        """Whether it is still to be settled; else RabbitMQ has taken it back."""
+        return self._unsettled.get(delivery.tag) is delivery
+
+    def _send_acks(self) -> None:
+        """Send those of this turn of the event loop; where nothing before them is unsettled, they are one frame."""
+        acked, self._acked = self._acked, []
+        channel = self._consumer.channel
+        if channel is None or not acked:
+            return
+        unsettled = next(iter(self._unsettled), math.inf)
+        together = [tag for tag in acked if tag < unsettled]
+        if together:
+            channel.link.send(ack_frame(channel.number, max(together), multiple=True))
+        for tag in acked:
+            if tag > unsettled:
+                channel.link.send(ack_frame(channel.number, tag))
+
+    def _send_nacks(self) -> None:
+        if self._holds_nacks:
+            return
+        nacked, self._nacked = self._nacked, []
+        for delivery in nacked:
+            del self._unsettled[delivery.tag]
+        self._send_back(nacked)
+
+    def _send_back(self, deliveries: list[RabbitDelivery]) -> None:
+        channel = self._consumer.channel
+        if channel is not None:
+            for delivery in deliveries:
+                channel.link.send(nack_frame(channel.number, delivery.tag))
+
+    def _go_on(self, returned: list[RabbitDelivery]) -> None:
+        """Hand over what has come again, then the rest."""
+        for delivery in reversed(returned):
+            self._intake.put_first(delivery)
+        if not self.ended:
+            self._intake.go_on()
+
+    def _lapse(self) -> None:
+        """The channel has ended: RabbitMQ has taken back all that was not settled."""
+        self._acked.clear()  # on the next channel their tags are other events
+        self._nacked.clear()
+        for timer in self._later.values():
+            timer.cancel()
+        self._later.clear()
+        unsettled, self._unsettled = self._unsettled, {}
+        for delivery in unsettled.values():
+            delivery.lapsed = True
+            delivery.holder = None
+        self._intake.take_back()
+        if self._returns.forget() and not self.ended:
+            self._intake.go_on()
+        self._look_whether_idle()
+
+    def _wind_up(self) -> asyncio.Task[None]:
+        """Take no more, and end when nobody works on an event of it; it is done though nobody waits for it."""
+        if self._ending is None:
+            self.ended = self._holds_nacks = True
+            self._intake.hold()
+            self._returns.keep(self._nacked)
+            self._ending = asyncio.create_task(self._end(), name=f"eventmicro rabbitmq leave {self.queue}")
+            self._ending.add_done_callback(lambda _: self._left.set())  # also where it fails
+        return self._ending
+
+    async def _end(self) -> None:
+        try:
+            await self._leave()
+        finally:
+            await self._consumer.close()
+
+    async def _leave(self) -> None:
+        if not self._durable.ordered:  # an ordered queue goes to the next instance when all here is settled
+            await self._consumer.leave()  # which RabbitMQ answers when it has worked off what was acked
+            for delivery in self._intake.take_back():
+                self._requeue(delivery)
+            self._holds_nacks = False
+            self._send_nacks()
+        self._look_whether_idle()
+        if not self._idle.is_set():
+            self._left.set()
+            await self._idle.wait()
+        self._send_acks()  # those that came after `close`
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await self._returns.wait()
+        self._returns.forget()
+        self._send_back_in_order()
+
+    def _send_back_in_order(self) -> None:
+        """With the channel's end RabbitMQ takes all back as it came, and what was nacked once came after the others."""
+        in_order = sorted(self._unsettled.values(), key=lambda delivery: delivery.order)
+        if [delivery.tag for delivery in in_order] != list(self._unsettled):
+            self._send_back(in_order)
+
+    def _look_whether_idle(self) -> None:
+        """Where it ends: is nobody at work on an event of it?"""
+        given_back = len(self._intake) + len(self._nacked) + len(self._returns)
+        if self.ended and len(self._unsettled) <= given_back:
+            self._idle.set()

@@ -1,0 +1,154 @@
+"""What comes from RabbitMQ, as a Delivery: subject, headers and attempts from where RabbitMQ and we keep them."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, Protocol
+
+from pamqp.commands import Basic
+
+from eventmicro.message import Delivery
+from eventmicro.wire import CONTENT_TYPE, DEAD_ATTEMPTS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT
+from eventmicro_rabbitmq.connection.frames import Properties
+from eventmicro_rabbitmq.topology import LONGEST_HEADER_NAME, ROUTING_HEADERS
+
+# What an event carries while it waits for its next attempt: how often it was delivered, and its subject.
+ATTEMPTS = "x-eventmicro-attempts"
+SUBJECT = "x-eventmicro-subject"
+# What RabbitMQ adds to an event that is delivered again, or comes from another queue.
+DELIVERY_COUNT = "x-delivery-count"
+_INTERNAL = (ATTEMPTS, SUBJECT, DELIVERY_COUNT, "x-acquired-count", "x-death", "x-first-death-", "x-last-death-")
+
+
+class Holder(Protocol):
+    """Who settles a delivery."""
+
+    def ack(self, delivery: RabbitDelivery) -> None: ...
+
+    async def nack(self, delivery: RabbitDelivery, delay: float) -> None: ...
+
+
+class RabbitDelivery(Delivery):
+    """An event of a durable queue.
+
+    tag: what the server knows this delivery by, on its channel.
+    order: its place among those of its subscription; an event that was nacked keeps it.
+    """
+
+    __slots__ = ("holder", "order", "properties", "tag")
+
+    def __init__(self, subject: str, body: bytes, properties: Properties, tag: int, holder: Holder) -> None:
+        super().__init__(subject, body)
+        self.properties = properties
+        self.tag = tag
+        self.order = tag
+        self.holder: Holder | None = holder
+
+    async def ack(self) -> None:
+        holder, self.holder = self.holder, None
+        if holder is not None:
+            holder.ack(self)
+
+    async def nack(self, delay: float = 0.0) -> None:
+        holder, self.holder = self.holder, None
+        if holder is not None:
+            await holder.nack(self, delay)
+
+
+def read_event(
+    frame: Basic.Deliver, properties: Properties, body: bytes, holder: Holder, queue: str, dead: str
+) -> RabbitDelivery:
+    """An event of a durable queue.
+
+    Args:
+        queue: the queue's name.
+        dead: the exchange through which comes what RabbitMQ itself has given up.
+    """
+    subject = frame.routing_key or ""
+    delivery = RabbitDelivery(subject, body, properties, frame.delivery_tag or 0, holder)
+    if not properties.message_id:  # also for a copy, which is then known by the same
+        properties.message_id = _made_up_id(subject, properties, body)
+    delivery.headers = read_headers(properties)
+    headers: dict[str, Any] | None = properties.headers
+    if headers:
+        delivery.attempt = 1 + _number(headers.get(DELIVERY_COUNT))
+        if not frame.exchange:  # sent to the queue itself, as from a retry queue; others may write what they like
+            delivery.attempt += _number(headers.get(ATTEMPTS))
+            delivery.subject = subject = _text(headers.get(SUBJECT, subject))
+        elif frame.exchange == dead:
+            delivery.subject = queue
+            about = _about_death(headers)
+            subject = about[DEAD_SUBJECT]
+            delivery.headers = about | (delivery.headers or {})
+    delivery.id = f"{subject} {properties.message_id}"  # publishers name events within a subject
+    return delivery
+
+
+def read_headers(properties: Properties) -> dict[str, str] | None:
+    """The headers as text, of those that can be published again; None where there are none."""
+    raw: dict[str, Any] | None = properties.headers
+    headers = {}
+    if raw:
+        headers = {name: _text(value) for name, value in raw.items() if _is_theirs(name)}
+    if properties.content_type:
+        headers[CONTENT_TYPE] = properties.content_type
+    return headers or None
+
+
+def for_retry(delivery: RabbitDelivery) -> Properties:
+    """The properties of the copy of an event that waits for its next attempt."""
+    theirs = delivery.properties
+    raw: dict[str, Any] = theirs.headers or {}
+    headers = {name: _encodable(value) for name, value in raw.items() if _is_theirs(name)}
+    headers |= {ATTEMPTS: delivery.attempt, SUBJECT: delivery.subject}
+    # user_id must be our own user's name, expiration would end the wait, and what is kept is always persistent
+    other = {"headers", "delivery_mode", "expiration", "user_id"}
+    kept = {name: getattr(theirs, name) for name in theirs.__slots__ if name not in other}
+    return Properties(headers=headers, delivery_mode=2, **kept)
+
+
+def _about_death(headers: dict[str, Any]) -> dict[str, str]:
+    """What RabbitMQ says of an event that it gave up, in the words of dead letters."""
+    deaths = headers.get("x-death")
+    last = deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
+    keys = last.get("routing-keys")
+    subject = keys[0] if isinstance(keys, list) and keys else ""
+    return {
+        DEAD_REASON: f"given up by RabbitMQ: {_text(last.get('reason', 'unknown'))}",
+        DEAD_ATTEMPTS: str(_number(headers.get(ATTEMPTS)) + _number(headers.get(DELIVERY_COUNT)) + 1),
+        DEAD_SUBJECT: _text(headers.get(SUBJECT, subject)),
+        DEAD_QUEUE: _text(last.get("queue", "")),
+    }
+
+
+def _is_theirs(name: str) -> bool:
+    """Whether it is a header of the publisher's: not one that RabbitMQ or we add, or that sends it to further queues.
+
+    Names that AMQP does not allow are none, though RabbitMQ passes them on.
+    """
+    return not name.startswith(_INTERNAL) and name not in ROUTING_HEADERS and len(name.encode()) <= LONGEST_HEADER_NAME
+
+
+def _text(value: Any) -> str:
+    if type(value) is str:
+        return value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
+
+
+def _encodable(value: Any) -> Any:
+    """A header's value as pamqp can encode it: what it reads as bytes, for not being UTF-8, it does not write."""
+    if isinstance(value, bytes):
+        return bytearray(value)
+    if isinstance(value, dict):
+        return {name: _encodable(inner) for name, inner in value.items()}
+    return [_encodable(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _made_up_id(subject: str, properties: Properties, body: bytes) -> str:
+    """An id for an event whose publisher gave it none: of what stays the same of it, and tells it from others."""
+    about = f"{subject} {properties.timestamp} {properties.correlation_id} ".encode()
+    return blake2b(about + body, digest_size=16).hexdigest()

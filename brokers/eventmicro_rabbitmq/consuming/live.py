@@ -1,0 +1,115 @@
+"""A subscription that is not durable: it gets what is published while it is there, at most once."""
+
+from __future__ import annotations
+
+import logging
+
+from aiormq.exceptions import ChannelNotFoundEntity
+from pamqp.commands import Basic
+
+from eventmicro.broker import Receive
+from eventmicro.message import Delivery
+from eventmicro_rabbitmq.connection.channel import Channel
+from eventmicro_rabbitmq.connection.connection import Connection
+from eventmicro_rabbitmq.connection.frames import Properties, ack_frame
+from eventmicro_rabbitmq.connection.link import Link
+from eventmicro_rabbitmq.consuming.consumer import Consumer
+from eventmicro_rabbitmq.consuming.incoming import read_headers
+from eventmicro_rabbitmq.consuming.intake import Intake
+from eventmicro_rabbitmq.declare import Declarer
+
+log = logging.getLogger(__name__)
+
+# How many events of a connection wait on this side; the others wait in the server. As many may wait from those before.
+PREFETCH = 500
+
+
+class LiveDelivery(Delivery):
+    """An event of a live subscription; `tag` is what the server knows it by, 0 when it has forgotten it."""
+
+    __slots__ = ("tag",)
+
+    tag: int
+
+
+class LiveSubscription:
+    """A queue that goes with its last consumer.
+
+    Where it is slow its events wait in the server, up to `pending_messages` of the settings; then the server drops the
+    oldest, which it tells nobody: `dropped` counts only those that had come here. What was on its way here when the
+    connection was lost is gone, too.
+    """
+
+    def __init__(self, subject: str, queue: str | None, receive: Receive, link: Link, declarer: Declarer) -> None:
+        self.subject = subject
+        self.queue = queue
+        self.dropped = 0
+        self.ended = False
+        self.closed = False
+        self._declarer = declarer
+        name = f"subscription to {subject}"
+        self._consumer = Consumer(link, name, PREFETCH, self._prepare, self._take, self._forget)
+        self._intake: Intake[LiveDelivery] = Intake(receive, self._ack)
+
+    async def open(self, connection: Connection) -> None:
+        try:
+            await self._consumer.open(connection)
+        except ChannelNotFoundEntity:  # the last member has just left the queue, which went with it
+            await self._consumer.open(connection)
+
+    async def stands(self) -> None:
+        """Return when it takes events, again where the connection was lost."""
+        if not self.ended:
+            await self._consumer.stands()
+
+    async def drain(self) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        try:
+            await self._consumer.leave()
+            await self._intake.join()
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """End it; what was not handed over is gone."""
+        self.ended = True
+        self._intake.hold()
+        try:
+            await self._consumer.close()
+        finally:
+            if left := len(self._intake.take_back()):
+                self.dropped += left
+                log.warning("subscription to %s is closed: %d events still waited and are dropped", self.subject, left)
+            self._intake.close()
+        self.closed = True
+
+    async def _prepare(self, channel: Channel) -> str:
+        return await self._declarer.live_queue(channel, self.subject, self.queue)
+
+    def _take(self, frame: Basic.Deliver, properties: Properties, body: bytes) -> None:
+        delivery = LiveDelivery(frame.routing_key or "", body, read_headers(properties))
+        delivery.tag = frame.delivery_tag or 0
+        if frame.redelivered:  # a member, maybe this one, has begun with it or keeps it
+            self._ack(delivery)
+        else:
+            self._intake.take(delivery)
+
+    def _ack(self, delivery: LiveDelivery) -> None:
+        """Before it is handed over, so that nobody gets it twice."""
+        channel = self._consumer.channel
+        if delivery.tag and channel is not None:
+            channel.link.send(ack_frame(channel.number, delivery.tag))
+
+    def _forget(self) -> None:
+        """The channel has ended. What waits is to be handed over here or nowhere: a shared queue has it back, but
+        there it counts as delivered, so that no member takes it.
+        """
+        waiting = self._intake.take_back()
+        if (too_many := len(waiting) - PREFETCH) > 0:
+            self.dropped += too_many
+            log.warning("subscription to %s is too slow: %d events dropped", self.subject, too_many)
+        for delivery in waiting[-PREFETCH:]:
+            delivery.tag = 0
+            self._intake.take(delivery)

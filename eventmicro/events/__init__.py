@@ -1,0 +1,1 @@
+"""Events: how they are published, handled and settled."""

@@ -1,0 +1,170 @@
+"""BatchSubscriber: events handled together, a list at a time.
+
+Where a batch fails its events come again one by one, whatever `retry` says of the error, so that the one which cannot
+be handled is found, and only that becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import Any
+
+from eventmicro.context import Context, enter_context
+from eventmicro.errors import Reject, Settlement
+from eventmicro.events.options import Batch
+from eventmicro.events.settling import ByHandler
+from eventmicro.events.subscriber import Subscriber, Work
+from eventmicro.message import Delivery
+
+log = logging.getLogger(__name__)
+
+Item = tuple[Delivery, Any]
+
+
+class BatchSubscriber(Subscriber):
+    """A subscriber whose handler takes lists; see Subscriber.
+
+    Args:
+        work: what it does with a list of events.
+        concurrency: how many lists may be handled at the same time.
+        batch: how long a list is, and how long it is waited for.
+    """
+
+    def __init__(self, work: Work, concurrency: int, batch: Batch) -> None:
+        super().__init__(work, concurrency)
+        self._batch = batch
+        self._together = None if self.settles is None else _Together(self.settles)
+        self._collected: list[Item] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._awaits_room = False
+
+    def receive(self, delivery: Delivery) -> Awaitable[None] | None:
+        """What the broker hands the events to."""
+        try:
+            item = delivery, self.read(delivery)
+        except Exception as error:
+            self.inflight.start(self.unreadable(delivery, error))
+            return self.inflight.room()
+        if delivery.attempt > 1:
+            self.inflight.start(self._handle_batch([item]))
+        else:
+            self._collect(item)
+        return self.inflight.room()
+
+    async def finish(self) -> None:
+        await super().finish()
+        self._hand_over()
+        await super().finish()
+
+    async def cut_off(self) -> int:
+        self._stop_waiting()
+        collected, self._collected = self._collected, []
+        for delivery, _ in collected:
+            await delivery.nack()
+        return await super().cut_off()
+
+    def _collect(self, item: Item) -> None:
+        self._collected.append(item)
+        if len(self._collected) >= self._batch.size:
+            self._hand_over()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._batch.within, self._hand_over)
+
+    def _hand_over(self) -> None:
+        """Handle what was collected; where too much runs already, when there is room."""
+        self._stop_waiting()
+        room = self.inflight.room()
+        if room is None:
+            if self._collected:
+                collected, self._collected = self._collected, []
+                self.inflight.start(self._handle_batch(collected))
+        elif not self._awaits_room:
+            self._awaits_room = True
+            asyncio.ensure_future(room).add_done_callback(self._room_came)
+
+    def _room_came(self, _: object) -> None:
+        self._awaits_room = False
+        self._hand_over()
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _handle_batch(self, items: list[Item]) -> None:
+        try:
+            items = [item for item in items if await self.may_start(item[0])]
+        except asyncio.CancelledError:  # by a stop, while one of them was acknowledged before
+            for delivery, _ in items:
+                await delivery.nack()
+            return
+        if not items:
+            return
+        deliveries = [delivery for delivery, _ in items]
+        context = self._context_of(deliveries)
+        enter_context(context)
+        try:
+            await self.run([event for _, event in items], context)
+            if not context.settled:
+                await self._handled(deliveries)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            await self._failed_together(context, deliveries, error)
+
+    async def _handled(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            if self.settling.ack == "after_success":
+                await delivery.ack()
+            elif self.settling.ack == "manual":
+                self.unsettled.add(delivery)
+
+    async def _failed_together(self, context: Context, deliveries: list[Delivery], error: BaseException) -> None:
+        if context.settled:
+            await self.failed(context, deliveries[0], error)
+            return
+        alone = len(deliveries) == 1
+        if not alone and isinstance(error, Reject):
+            log.info("%s: a batch of %d events was rejected: %s", self.name, len(deliveries), error.reason)
+        elif not alone and not isinstance(error, Settlement | asyncio.CancelledError):
+            log.error("%s: a batch of %d events failed", self.name, len(deliveries), exc_info=error)
+        for delivery in deliveries:
+            failing = self.settling.failed(delivery, error, alone=alone)
+            delay = await self.settle(delivery, failing, is_acked=self.settling.ack == "before")
+            if delay is not None:
+                await self.again(delivery, delay)
+            if _is_cancelled():  # meanwhile, by a stop
+                error = asyncio.CancelledError()
+
+    def _context_of(self, deliveries: list[Delivery]) -> Context:
+        if len(deliveries) == 1:
+            return self.context(deliveries[0])
+        context = self.context(Delivery(deliveries[0].subject))
+        context.delivery, context.settles = deliveries, self._together
+        return context
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+class _Together:
+    """Settles all events of a batch alike, by its context's `ack`, `nack` and `reject`."""
+
+    def __init__(self, each: ByHandler) -> None:
+        self._each = each
+
+    async def ack(self, event: list[Delivery]) -> None:
+        for delivery in event:
+            await self._each.ack(delivery)
+
+    async def nack(self, event: list[Delivery], delay: float | None) -> None:
+        for delivery in event:
+            await self._each.nack(delivery, delay)
+
+    async def reject(self, event: list[Delivery], reason: str) -> None:
+        for delivery in event:
+            await self._each.reject(delivery, reason)

@@ -1,0 +1,118 @@
+"""What a subscriber is declared to be, checked when it is written down."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Unpack, get_args, get_origin
+
+from eventmicro.broker import Capabilities
+from eventmicro.errors import SignatureError, UsageError
+from eventmicro.events.options import OWN_QUEUE, DeliveryOptions, DeliveryWords, OrderBy
+from eventmicro.handlers.depends import name_of
+from eventmicro.handlers.signature import MISSING, Signature, own_name, read_signature
+from eventmicro.middleware import Middleware, check_middleware
+from eventmicro.topic import Topic, check_field
+from eventmicro.wire import check_name, check_subject
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberDeclaration:
+    """A subscriber of a service; see `Service.subscribe` for the words."""
+
+    name: str
+    subject: str
+    event: Any
+    by_key: bool
+    """Whether events are published under the key that they are to be ordered by."""
+    signature: Signature
+    options: DeliveryOptions
+    middleware: tuple[Middleware, ...]
+
+    @property
+    def queue(self) -> str | None:
+        """Who shares the events; None: every instance gets every event."""
+        return self.options.queue
+
+    @property
+    def has_wildcards(self) -> bool:
+        """Whether it takes events of several subjects."""
+        return "*" in self.subject or ">" in self.subject
+
+    def needs(self) -> Capabilities:
+        """What the broker must be able to do."""
+        return self.options.needs(by_key=self.by_key, wildcards=self.has_wildcards)
+
+
+def declare_subscriber(
+    service: str,
+    topic: Topic[Any] | str,
+    function: Callable[..., Any],
+    name: str | None = None,
+    middleware: Iterable[Middleware] = (),
+    **words: Unpack[DeliveryWords],
+) -> SubscriberDeclaration:
+    """Check a subscriber's handler and options.
+
+    Raises:
+        SignatureError: the function cannot be a subscriber, or takes another type than the topic carries.
+        UsageError: the topic is no subject, or an option is out of range.
+    """
+    options = _options(words)
+    carried = topic.type if isinstance(topic, Topic) else MISSING
+    batched = options.batch is not None and carried is not MISSING
+    signature = read_signature(function, "subscriber", list[carried] if batched else carried)  # type: ignore[valid-type]
+    if signature.returns not in (MISSING, None, type(None)):
+        raise SignatureError(
+            f"subscriber {name_of(function)}: nobody takes what it returns; write `-> None`, and publish what should "
+            f"go on by `await service.publish(topic, event)`"
+        )
+    event = signature.takes if options.batch is None else _item_type(function, signature.takes)
+    if isinstance(topic, Topic):
+        event = _check_event(function, event, topic)
+    if options.order_by is not None:
+        _check_key(function, event, options.order_by)
+    name = check_name(name or own_name(function), "subscriber")
+    if options.queue == OWN_QUEUE:
+        options = options.named(f"{service}.{name}")
+    by_key = isinstance(topic, Topic) and topic.key is not None and topic.key == options.order_by
+    subject = topic.name if isinstance(topic, Topic) else check_subject(topic, wildcards=True)
+    if options.dead_letter == subject:
+        raise UsageError(f"dead_letter={subject!r} is the subscriber's own subject; write another one")
+    return SubscriberDeclaration(name, subject, event, by_key, signature, options, check_middleware(middleware))
+
+
+def _options(words: DeliveryWords) -> DeliveryOptions:
+    unknown = set(words) - set(DeliveryWords.__annotations__)
+    if unknown:
+        known = ", ".join(DeliveryWords.__annotations__)
+        raise UsageError(f"subscribe() has no option {', '.join(sorted(unknown))}; there are name, middleware, {known}")
+    return DeliveryOptions(**words)
+
+
+def _item_type(function: Callable[..., Any], takes: Any) -> Any:
+    """The type of the events of which a handler takes a list."""
+    if takes is MISSING or takes is Any:
+        return takes
+    if get_origin(takes) is not list:
+        raise SignatureError(f"subscriber {name_of(function)} has batch=: write `events: list[YourModel]`")
+    return get_args(takes)[0]
+
+
+def _check_event(function: Callable[..., Any], takes: Any, topic: Topic[Any]) -> Any:
+    """The type to decode events as: the topic's, or what the handler takes where that is the same or wider."""
+    if takes in (MISSING, topic.type, Any):
+        return takes if takes is MISSING else topic.type
+    if inspect.isclass(takes) and inspect.isclass(topic.type) and issubclass(topic.type, takes):
+        return topic.type
+    raise SignatureError(
+        f"subscriber {name_of(function)} takes {name_of(takes)}, but {topic!r} carries {name_of(topic.type)}; "
+        f"write the same type in both"
+    )
+
+
+def _check_key(function: Callable[..., Any], event: Any, order_by: OrderBy) -> None:
+    if event is MISSING:
+        raise SignatureError(f"subscriber {name_of(function)} has order_by=: let it take the event that has the key")
+    check_field(event, order_by, "order_by")

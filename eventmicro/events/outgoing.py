@@ -1,0 +1,23 @@
+"""An event on its way out: the context that middleware sees."""
+
+from __future__ import annotations
+
+from eventmicro.codecs import Body
+from eventmicro.context import Context
+from eventmicro.message import Message
+
+
+class OutgoingEvent(Context):
+    """The context of an event that is being published.
+
+    body: the body of its type.
+    message: what it becomes.
+    timeout: how long the broker is waited for, in seconds; None: as the client says.
+    together: what collects the messages of several events; None where it goes alone.
+    """
+
+    __slots__ = ("body", "message", "timeout", "together")
+    body: Body
+    message: Message
+    timeout: float | None
+    together: list[Message] | None

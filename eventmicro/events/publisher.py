@@ -1,0 +1,249 @@
+"""The publishing side: `publish` as users have it, and an event's way through middleware and codec to the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Iterable
+from itertools import islice
+from typing import Any, Generic, TypeVar, overload
+
+from eventmicro.checks import check_seconds
+from eventmicro.codecs import Codecs
+from eventmicro.context import Context, Side
+from eventmicro.events.outgoing import OutgoingEvent
+from eventmicro.events.publishing import Outgoing
+from eventmicro.events.routes import Route, Routes, check_events, check_picks
+from eventmicro.message import Message
+from eventmicro.middleware import Middleware, compose
+from eventmicro.topic import Topic
+from eventmicro.wire import check_headers
+
+T = TypeVar("T")
+
+PUBLISHER = Side.PUBLISHER
+# How many events are encoded before others have their turn.
+AT_ONCE = 256
+
+
+class PublishesEvents:
+    """Whoever publishes events: a Client, a Service."""
+
+    @property
+    def _publisher(self) -> EventPublisher:
+        """Over what it publishes."""
+        raise NotImplementedError
+
+    @overload
+    async def publish(
+        self,
+        topic: Topic[T],
+        event: T,
+        *,
+        key: Hashable = None,
+        id: Hashable = None,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None: ...
+    @overload
+    async def publish(
+        self,
+        topic: str,
+        event: Any,
+        *,
+        key: Hashable = None,
+        id: Hashable = None,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None: ...
+    async def publish(
+        self,
+        topic: Topic[Any] | str,
+        event: Any,
+        *,
+        key: Hashable = None,
+        id: Hashable = None,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Publish an event; it returns when the broker has it, stored where the broker stores events.
+
+        Args:
+            topic: a Topic; or a subject, and then the event's own type says how it travels.
+            event: the event.
+            key: what the event belongs to, in place of the topic's own `key`.
+            id: what names the event, in place of the topic's own `id`.
+            metadata: headers to send along.
+            timeout: how long to wait for the broker, in seconds; default: as `publishing` says.
+
+        Raises:
+            EncodeError: the event is not of the topic's type; nothing was sent.
+            UsageError: the topic has wildcards, so it is no place to publish to, or an argument is out of range.
+            TransportError: the broker is away, or the event is too large for it, or it refused it; it was not sent.
+            Unconfirmed: a TransportError too: it was sent, but the broker did not confirm it in time.
+        """
+        publisher = self._publisher
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        route = publisher.routes.find(topic)
+        message = route.address(event, key, id)
+        if publisher.has_middleware:
+            context = publisher.begin(route, event, message, metadata)
+            context.timeout = timeout
+            await publisher.run(event, context)
+        else:
+            await publisher.outgoing.publish(route.pack(message, event, metadata), timeout)
+
+    @overload
+    async def publish_many(
+        self,
+        topic: Topic[T],
+        events: Iterable[T],
+        *,
+        key: Callable[[T], Hashable] | None = None,
+        id: Callable[[T], Hashable] | None = None,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None: ...
+    @overload
+    async def publish_many(
+        self,
+        topic: str,
+        events: Iterable[Any],
+        *,
+        key: Callable[[Any], Hashable] | None = None,
+        id: Callable[[Any], Hashable] | None = None,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None: ...
+    async def publish_many(
+        self,
+        topic: Topic[Any] | str,
+        events: Iterable[Any],
+        *,
+        key: Callable[[Any], Hashable] | None = None,
+        id: Callable[[Any], Hashable] | None = None,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Publish several events to one topic, in order, waiting once for all of them.
+
+        Middleware runs around each, and returns from its `call_next` before the event is sent. Others have their turn
+        while many are encoded: what they publish may come first. Where it is cancelled, some may be published, as it is
+        not taken back.
+
+        Args:
+            topic: as in `publish`.
+            events: the events.
+            key: a function that takes out of each event what it belongs to, in place of the topic's own `key`.
+            id: a function that takes out of each event what names it, in place of the topic's own `id`.
+            metadata: headers to send along with each.
+            timeout: how long to wait for the broker, for all of them, in seconds; default: as `publishing` says.
+
+        Raises:
+            NotAllPublished: some were not confirmed; it says which, and why. The others are.
+            EncodeError, UsageError: as `publish`, before anything was sent.
+        """
+        publisher = self._publisher
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        check_picks(key=key, id=id)
+        route = publisher.routes.find(topic)
+        several = check_events(events)
+        ready = ((event, route.address(event, key and key(event), id and id(event))) for event in several)
+        messages: list[Message] = []
+        while some := list(islice(ready, AT_ONCE)):
+            if publisher.has_middleware:
+                messages += await publisher.collect(route, some, metadata)
+            else:
+                messages += [route.pack(message, event, metadata) for event, message in some]
+            if len(some) < AT_ONCE:
+                break
+            await asyncio.sleep(0)
+        await publisher.outgoing.publish_many(messages, timeout)
+
+    def publisher(self, topic: Topic[T]) -> Publisher[T]:
+        """A publisher bound to one topic."""
+        return Publisher(self, topic)
+
+    async def flush(self) -> None:
+        """Return when the broker has taken in all that was published so far.
+
+        Raises:
+            Disconnected: it did not answer in time.
+        """
+        await self._publisher.outgoing.flush()
+
+
+class Publisher(Generic[T]):
+    """Publishes events of one type to one topic. Lives as long as the client or service it was made by."""
+
+    __slots__ = ("_source", "topic")
+
+    def __init__(self, source: PublishesEvents, topic: Topic[T]) -> None:
+        self._source = source
+        self.topic = topic
+
+    async def publish(
+        self,
+        event: T,
+        *,
+        key: Hashable = None,
+        id: Hashable = None,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Publish one event; see `Client.publish`."""
+        await self._source.publish(self.topic, event, key=key, id=id, metadata=metadata, timeout=timeout)
+
+    async def publish_many(
+        self,
+        events: Iterable[T],
+        *,
+        key: Callable[[T], Hashable] | None = None,
+        id: Callable[[T], Hashable] | None = None,
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Publish several events; see `Client.publish_many`."""
+        await self._source.publish_many(self.topic, events, key=key, id=id, metadata=metadata, timeout=timeout)
+
+
+class EventPublisher:
+    """What one client publishes: found its way, taken through the middleware, and handed to what knows the broker."""
+
+    def __init__(self, outgoing: Outgoing, codecs: Codecs, middleware: tuple[Middleware, ...]) -> None:
+        self.outgoing = outgoing
+        self.routes = Routes(codecs)
+        self.has_middleware = bool(middleware)
+        self.run = compose(middleware, Side.PUBLISHER, self._send)
+
+    def begin(self, route: Route, event: Any, message: Message, metadata: dict[str, str] | None) -> OutgoingEvent:
+        """The context of publishing an event."""
+        headers = check_headers(metadata) if metadata else None
+        context = OutgoingEvent(PUBLISHER, topic=message.subject, metadata=headers)
+        context.body = route.body(event)
+        context.message = message
+        context.timeout = context.together = None
+        return context
+
+    async def collect(
+        self, route: Route, ready: Iterable[tuple[Any, Message]], metadata: dict[str, str] | None
+    ) -> list[Message]:
+        """The messages of several events, each of which has gone through the middleware."""
+        messages: list[Message] = []
+        for event, message in ready:
+            context = self.begin(route, event, message, metadata)
+            context.together = messages
+            await self.run(event, context)
+        return messages
+
+    async def _send(self, event: Any, context: Context) -> None:
+        assert isinstance(context, OutgoingEvent)
+        headers = context.metadata
+        message = context.message
+        message.body = context.body.pack(event, headers)
+        message.headers = headers or None
+        if context.together is None:
+            await self.outgoing.publish(message, context.timeout)
+        else:
+            context.together.append(message)

@@ -1,0 +1,182 @@
+"""Publishing events: how long the broker is waited for, what is done while it is away, and how many it has
+confirmed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from eventmicro.broker import PUBLISH_TIMEOUT, Broker
+from eventmicro.checks import check_count, check_kind, check_seconds
+from eventmicro.errors import (
+    Disconnected,
+    EventMicroError,
+    NotAllPublished,
+    TransportError,
+    Unconfirmed,
+    UsageError,
+)
+from eventmicro.message import Message
+
+log = logging.getLogger(__name__)
+
+WhileAway = Literal["wait", "fail", "buffer"]
+# How long the sender of buffered events pauses before it tries again, in seconds.
+PAUSE = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publishing:
+    """How publishing waits for the broker, and what it does while that is away."""
+
+    timeout: float = PUBLISH_TIMEOUT
+    """How long a publish waits, for a lost connection and for the confirmation together, in seconds."""
+    while_away: WhileAway = "wait"
+    """`wait` for the connection, `fail` at once, or `buffer` the event and return: it is sent when the broker is back,
+    in order, and is lost if the process ends before; `flush` says whether it was sent. One of which the broker does not
+    say whether it has it is sent again."""
+    buffer: int = 10_000
+    """How many events may be buffered; further ones are refused."""
+    buffer_bytes: int = 64 * 1024 * 1024
+    """How many bytes of them may be."""
+
+    def __post_init__(self) -> None:
+        if self.while_away not in ("wait", "fail", "buffer"):
+            raise UsageError(f"while_away={self.while_away!r}: write 'wait', 'fail' or 'buffer'")
+        check_seconds("timeout", self.timeout)
+        check_count("buffer", self.buffer)
+        check_count("buffer_bytes", self.buffer_bytes)
+
+
+def check_publishing(publishing: Any) -> None:
+    """Refuse what is neither Publishing nor None.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    check_kind("publishing", publishing, Publishing | None, "Publishing(timeout=...)")
+
+
+class Outgoing:
+    """What one client publishes on its broker. Lives as long as the client.
+
+    confirmed: how many events the broker has taken.
+    failed: how many it has not; whoever published them got an error, or for buffered ones the log did.
+    """
+
+    def __init__(self, broker: Broker, options: Publishing) -> None:
+        self.confirmed = 0
+        self.failed = 0
+        self._broker = broker
+        self._options = options
+        self._waits = options.while_away == "wait"
+        self._buffer: deque[Message] = deque()
+        self._buffered_bytes = 0
+        self._sending: asyncio.Task[None] | None = None
+
+    @property
+    def buffered(self) -> int:
+        """How many events wait in the buffer."""
+        return len(self._buffer)
+
+    async def publish(self, message: Message, timeout: float | None) -> None:
+        """Publish an event; see `Broker.publish` for the errors."""
+        error: Exception | None = None if self._waits else self._away()
+        if error is None:
+            try:
+                await self._broker.publish(message, timeout=self._options.timeout if timeout is None else timeout)
+                self.confirmed += 1
+                return
+            except TransportError as raised:
+                error = raised
+        error = self._set_aside(message, error)
+        if error is not None:
+            raise error
+
+    async def publish_many(self, messages: Sequence[Message], timeout: float | None) -> None:
+        """Publish several events, in order; see `Broker.publish_many` for the errors."""
+        away, failed = self._away(), dict[int, Exception]()
+        if away is not None:
+            failed = dict.fromkeys(range(len(messages)), away)
+        else:
+            try:
+                await self._broker.publish_many(messages, timeout=self._options.timeout if timeout is None else timeout)
+            except NotAllPublished as error:
+                failed = error.failed
+        self.confirmed += len(messages) - len(failed)
+        left = {number: self._set_aside(messages[number], failed[number]) for number in sorted(failed)}
+        refused = {number: error for number, error in left.items() if error is not None}
+        if refused:
+            raise NotAllPublished(failed=refused, confirmed=len(messages) - len(refused))
+
+    async def flush(self) -> None:
+        """Return when the broker has taken in all that was published so far, and all that was buffered.
+
+        Raises:
+            Disconnected: it has not, within the timeout.
+        """
+        if self._sending is not None:
+            await asyncio.wait([self._sending], timeout=self._options.timeout)
+        if self._buffer:
+            raise Disconnected(f"{self._broker.url} is away, {len(self._buffer)} events are still buffered")
+        await self._broker.flush()
+
+    async def close(self) -> None:
+        """Send what is buffered if the broker is there; else say how much is lost."""
+        sending, self._sending = self._sending, None
+        if sending is None:
+            return
+        if self._broker.online:
+            await asyncio.wait([sending], timeout=self._options.timeout)
+        sending.cancel()
+        await asyncio.wait([sending])
+        if self._buffer:
+            log.error("%s: %d buffered events are lost: the broker is away", self._broker.url, len(self._buffer))
+            self.failed += len(self._buffer)
+            self._buffer.clear()
+            self._buffered_bytes = 0
+
+    def _away(self) -> Disconnected | None:
+        """Why an event is not to be sent now."""
+        if self._waits or (self._broker.online and not self._buffer):
+            return None
+        return Disconnected(f"{self._broker.url} is away")
+
+    def _set_aside(self, message: Message, error: Exception) -> Exception | None:
+        """Buffer an event that was not taken; where that cannot be, the error for who published it."""
+        if self._options.while_away == "buffer" and isinstance(error, Disconnected) and self._broker.connected:
+            if self._has_room(message):
+                self._keep(message)
+                return None
+            error = Disconnected(f"{error}, and the buffer is full, {len(self._buffer)} events")
+        self.failed += 1
+        return error
+
+    def _has_room(self, message: Message) -> bool:
+        size = self._buffered_bytes + len(message.body)
+        return len(self._buffer) < self._options.buffer and size <= self._options.buffer_bytes
+
+    def _keep(self, message: Message) -> None:
+        self._buffer.append(message)
+        self._buffered_bytes += len(message.body)
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send_buffered(), name="eventmicro buffered events")
+
+    async def _send_buffered(self) -> None:
+        while self._buffer and self._broker.connected:
+            message = self._buffer[0]
+            try:
+                await self._broker.publish(message, timeout=self._options.timeout)
+                self.confirmed += 1
+            except (Disconnected, Unconfirmed):  # nobody is there to be asked, and twice is better than not at all
+                await asyncio.sleep(PAUSE)
+                continue
+            except Exception as error:  # its own fault, whatever it is: those behind it are to go on
+                self.failed += 1
+                log.error("a buffered event is lost: %s", error, exc_info=not isinstance(error, EventMicroError))
+            self._buffer.popleft()
+            self._buffered_bytes -= len(message.body)

@@ -1,0 +1,149 @@
+"""Where the events of a topic go and how they travel: found once, used for each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Collection, Hashable, Iterable, Mapping
+from typing import Any
+
+from eventmicro.codecs import Body, Codecs
+from eventmicro.errors import UsageError
+from eventmicro.message import Message
+from eventmicro.topic import Pick, Topic
+from eventmicro.wire import check_headers, check_subject, check_text
+
+# How many routes are kept: a program may make up its subjects, one for each order.
+MOST = 4_096
+
+
+class Route:
+    """The way of the events of one topic, or on one subject.
+
+    Raises:
+        UsageError: it is neither, or has wildcards, or no codec handles its type.
+    """
+
+    __slots__ = ("_body", "_codecs", "_pick_id", "_pick_key", "_subject", "_topic")
+
+    def __init__(self, topic: Topic[Any] | str, codecs: Codecs) -> None:
+        self._topic = topic
+        self._codecs = codecs
+        self._body: Body | None = None
+        self._pick_key: Pick | None = None
+        self._pick_id: Pick | None = None
+        if isinstance(topic, Topic):
+            self._subject = check_subject(topic.name)
+            self._body = codecs.body(topic.type)
+            self._pick_key, self._pick_id = topic.pick_key, topic.pick_id
+        elif isinstance(topic, str):
+            self._subject = check_subject(topic)
+        else:
+            raise UsageError(f"publish to a Topic or a subject, not to a {type(topic).__name__}")
+
+    def body(self, event: Any) -> Body:
+        """How an event travels: as its topic says, or on a plain subject as its own type does."""
+        return self._body or self._codecs.body(type(event))
+
+    def address(self, event: Any, key: Hashable = None, id: Hashable = None) -> Message:
+        """The message of an event, addressed and not yet encoded.
+
+        Raises:
+            EncodeError: this is no event of the topic.
+            UsageError: the topic says of a key or an id what this event has not, or one of these is no text that can
+                travel.
+        """
+        if key is None and self._pick_key is not None:
+            key = self._pick(self._pick_key, event, "key")
+        name = self._pick(self._pick_id, event, "id") if id is None and self._pick_id is not None else id
+        message = Message(self._subject)
+        if key is not None:
+            message.key = check_text(key if type(key) is str else _as_text(key, "key"), "key")
+        if name is not None:
+            message.id = check_text(name if type(name) is str else _as_text(name, "id"), "id")
+        return message
+
+    def pack(self, message: Message, event: Any, metadata: dict[str, str] | None) -> Message:
+        """The message of an event, ready to be sent."""
+        body = self.body(event)
+        if metadata or body.announced:
+            headers = check_headers(metadata) if metadata else {}
+            message.body = body.pack(event, headers)
+            message.headers = headers or None
+        else:
+            message.body = body.encode(event)
+        return message
+
+    def _pick(self, pick: Pick, event: Any, what: str) -> Hashable:
+        """An event's key or id, as its topic takes it out of it."""
+        try:
+            return pick(event)
+        except (AttributeError, KeyError, TypeError) as error:
+            self.body(event).encode(event)  # raises where it is no event of this topic at all
+            raise UsageError(f"{self._topic!r}: this event has no {what} as the topic says: {error!r}") from None
+
+
+class Routes:
+    """The routes that a client has used."""
+
+    def __init__(self, codecs: Codecs) -> None:
+        self._codecs = codecs
+        self._known: dict[Topic[Any] | str, Route] = {}
+
+    def find(self, topic: Topic[Any] | str) -> Route:
+        """The route of a topic or subject; errors as of `Route`."""
+        try:
+            known = self._known.get(topic)
+        except TypeError:  # it cannot be hashed: it is neither, or of a class of somebody's own
+            return Route(topic, self._codecs)
+        return known or self._make(topic)
+
+    def _make(self, topic: Topic[Any] | str) -> Route:
+        route = Route(topic, self._codecs)
+        if len(self._known) >= MOST:
+            self._known.clear()
+        self._known[topic] = route
+        return route
+
+
+def check_picks(**picks: Pick | None) -> None:
+    """See that what takes a key or an id out of each of many events is a function, or nothing.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    for word, pick in picks.items():
+        if pick is not None and not callable(pick):
+            raise UsageError(
+                f"{word}={pick!r}: each of many events has its own: write a function of the event, or "
+                f"Topic(..., {word}=...)"
+            )
+
+
+def check_events(events: Iterable[Any]) -> Iterable[Any]:
+    """Several events, as they are now: others may change a list while it is published.
+
+    Raises:
+        UsageError: these are not several.
+    """
+    is_one = isinstance(events, str | bytes | Mapping) or hasattr(events, "model_fields_set")
+    if is_one or not isinstance(events, Iterable):
+        mend = ": write [event async for event in ...]" if isinstance(events, AsyncIterable) else ""
+        raise UsageError(f"publish_many takes a list or a generator of events, not a {type(events).__name__}{mend}")
+    return list(events) if isinstance(events, Collection) else events
+
+
+def _as_text(value: Hashable, what: str) -> str:
+    """A key or id of another kind, such as a number or a UUID.
+
+    Raises:
+        UsageError: it is a function of the event, or one that may change, such as a list.
+    """
+    if callable(value):
+        raise UsageError(
+            f"{what}={value!r}: for one event write the value itself; functions are for publish_many, or "
+            f"Topic(..., {what}=...)"
+        )
+    try:
+        hash(value)
+    except TypeError:
+        raise UsageError(f"{what}={value!r}: write a string, a number or another value that is hashable") from None
+    return str(value)

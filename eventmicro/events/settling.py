@@ -1,0 +1,283 @@
+"""What becomes of an event when its handler has ended: acknowledged, tried again, or given up as a dead letter.
+
+Publishing the dead letter comes before the acknowledgement, so that an event is in one place too many for a moment
+rather than in none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from eventmicro.broker import Broker
+from eventmicro.errors import (
+    Ack,
+    DecodeError,
+    EventMicroError,
+    MessageTooLarge,
+    Nack,
+    Reject,
+    Settlement,
+    UnsupportedMediaType,
+    UsageError,
+    describe_fields,
+)
+from eventmicro.events.options import AckMode, DeliveryOptions
+from eventmicro.message import Delivery, Message
+from eventmicro.retry import Retry
+from eventmicro.wire import DEAD_ATTEMPTS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT, MAX_REASON, header, header_line
+
+log = logging.getLogger(__name__)
+
+# An event that was delivered this many times as often as `retry` allows, and was settled not once, is given up without
+# being handled: it ends the process that handles it. Only the first one in the life of a process is: those that waited
+# behind it were delivered as often and are not to blame.
+WORN_OUT = 2
+# And no sooner than after this many: what an instance held and had not begun when it ended was delivered, too.
+LEAST_WORN_OUT = 10
+
+
+# No event waits longer for its next attempt, in seconds: 30 days, which every broker can count.
+LONGEST_DELAY = 30 * 86400.0
+
+
+class Settling(Protocol):
+    """What a subscriber does with its events when they have been handled."""
+
+    @property
+    def ack(self) -> AckMode | None:
+        """When an event is acknowledged; None where there is nothing to settle."""
+        ...
+
+    def refuses(self, delivery: Delivery) -> str | None:
+        """Why an event is to be given up without being handled; None where it is to be handled."""
+        ...
+
+    async def failed(self, delivery: Delivery, error: BaseException, *, alone: bool = True) -> float | None:
+        """Its handler has raised; in how many seconds it is to be delivered again, or None: it is settled.
+
+        A CancelledError says nothing about the event: it is to be delivered again at once. Not `alone`: it was handled
+        together with others, and the error may be of any of them.
+        """
+        ...
+
+    async def give_up(self, delivery: Delivery, reason: str) -> float | None:
+        """Settle one that is not to be handled: its handler has not begun with it. Returns as `failed`."""
+        ...
+
+
+class Live:
+    """For subscriptions whose broker keeps nothing: what went wrong is a line in the log."""
+
+    ack: AckMode | None = None
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def refuses(self, delivery: Delivery) -> str | None:
+        return None
+
+    async def failed(self, delivery: Delivery, error: BaseException, *, alone: bool = True) -> float | None:
+        raised, error = error, _unwrapped(error)
+        if isinstance(error, asyncio.CancelledError):
+            log.warning("%s: event on %s cut off", self._name, delivery.subject)
+        elif isinstance(error, Nack | Reject):
+            what = describe(error)
+            log.warning("%s: event on %s is gone: %s; this queue is not durable", self._name, delivery.subject, what)
+        elif not isinstance(error, Ack):
+            log.error("%s: event on %s failed", self._name, delivery.subject, exc_info=raised if alone else None)
+        return None
+
+    async def give_up(self, delivery: Delivery, reason: str) -> float | None:
+        log.warning("%s: event on %s skipped, %s", self._name, delivery.subject, reason)
+        return None
+
+
+class Kept:
+    """For durable queues: an event is settled by what became of it, and given up only into the dead letters."""
+
+    def __init__(self, name: str, broker: Broker, options: DeliveryOptions, wildcards: bool = False) -> None:
+        self.ack: AckMode | None = options.ack
+        self._name = name
+        self._broker = broker
+        self._wildcards = wildcards
+        self._queue = options.queue or ""
+        self._retry = options.retry or Retry()
+        self._dead_letter = options.dead_letter_subject()
+        self._bearable = max(WORN_OUT * self._retry.attempts, LEAST_WORN_OUT)
+        self._worn_out = ""
+
+    def refuses(self, delivery: Delivery) -> str | None:
+        if delivery.attempt <= self._bearable or self._worn_out not in ("", delivery.id):
+            return None
+        self._worn_out = delivery.id
+        return f"delivered {delivery.attempt} times and never settled"
+
+    async def failed(self, delivery: Delivery, error: BaseException, *, alone: bool = True) -> float | None:
+        raised, error = error, _unwrapped(error)
+        if isinstance(error, Ack):
+            await delivery.ack()
+            return None
+        if isinstance(error, Reject) and (alone or self.ack == "before"):
+            return await self._give_up(delivery, rejected(error.reason), is_acked=self.ack == "before")
+        if isinstance(error, asyncio.CancelledError):
+            if delivery.attempt > self._bearable:
+                why = f"cancelled, after {delivery.attempt} deliveries"
+                return await self._give_up(delivery, why, is_acked=self.ack == "before")
+            return self._cut_off(delivery)
+        if self.ack == "before":
+            shown = raised if alone else None
+            log.error("%s: event on %s failed and is gone", self._name, delivery.subject, exc_info=shown)
+            return None
+        if not alone and not isinstance(error, Nack):
+            return self._delay(delivery.attempt)
+        shown = None if isinstance(error, Settlement) else raised
+        if self._again(error, delivery.attempt):
+            return self._say_again(delivery, error, shown)
+        self._say_failed(delivery, error, shown)
+        times = "once," if delivery.attempt == 1 else f"{delivery.attempt} times, the last time"
+        return await self.give_up(delivery, f"failed {times} by {describe(error)}")
+
+    async def give_up(self, delivery: Delivery, reason: str) -> float | None:
+        return await self._give_up(delivery, reason, is_acked=False)
+
+    async def _give_up(self, delivery: Delivery, reason: str, *, is_acked: bool) -> float | None:
+        """Make it a dead letter, then acknowledge it; where that cannot be published it comes again, unless it was."""
+        if self._dead_letter is None:
+            log.error("%s: event on %s is given up: %s", self._name, delivery.subject, reason)
+        elif self._is_letter(delivery):
+            log.warning("%s: dead letter on %s stays there: %s", self._name, delivery.subject, reason)
+        else:
+            try:
+                await self._publish_dead_letter(self._dead_letter, delivery, reason)
+            except EventMicroError as error:
+                what_now = "gone" if is_acked else "kept"
+                log.error("%s: event on %s is %s, its dead letter: %s", self._name, delivery.subject, what_now, error)
+                return None if is_acked else self._retry.longest
+            log.warning("%s: event on %s went to %s: %s", self._name, delivery.subject, self._dead_letter, reason)
+        await delivery.ack()
+        return None
+
+    def _cut_off(self, delivery: Delivery) -> float | None:
+        is_gone = self.ack == "before"
+        what_now = "and is gone" if is_gone else "it will be delivered again"
+        log.warning("%s: event on %s cut off, %s", self._name, delivery.subject, what_now)
+        return None if is_gone else 0.0
+
+    def _again(self, error: BaseException, attempt: int) -> bool:
+        if isinstance(error, Nack):
+            return attempt < self._retry.attempts
+        return self._retry.again(error, attempt)
+
+    def _say_again(self, delivery: Delivery, error: BaseException, shown: BaseException | None) -> float:
+        delay = self._delay(delivery.attempt, error.delay if isinstance(error, Nack) else None)
+        self._say_failed(delivery, error, shown, f", comes again in {delay:.3g} s")
+        return delay
+
+    def _delay(self, attempt: int, asked: float | None = None) -> float:
+        """In how many seconds it comes again; a Retry of the user's own may say anything, and fails here if at all."""
+        delay = self._retry.delay(attempt) if asked is None else asked
+        return min(max(0.0, delay), LONGEST_DELAY)
+
+    def _say_failed(
+        self, delivery: Delivery, error: BaseException, shown: BaseException | None, what_now: str = ""
+    ) -> None:
+        log.log(
+            logging.INFO if isinstance(error, Settlement) else logging.ERROR,
+            "%s: event on %s failed, attempt %d of %d%s: %s",
+            self._name,
+            delivery.subject,
+            delivery.attempt,
+            self._retry.attempts,
+            what_now,
+            describe(error),
+            exc_info=shown,
+        )
+
+    def _is_letter(self, delivery: Delivery) -> bool:
+        """Whether it is a dead letter that a wildcard brought from where it is kept, not one that was published again.
+
+        Of these new ones would be made without end.
+        """
+        return self._wildcards and header(delivery.headers, DEAD_SUBJECT) not in (None, delivery.subject)
+
+    async def _publish_dead_letter(self, subject: str, delivery: Delivery, reason: str) -> None:
+        about = {
+            DEAD_REASON: header_line(reason, MAX_REASON),
+            DEAD_ATTEMPTS: str(delivery.attempt),
+            DEAD_SUBJECT: delivery.subject,
+            DEAD_QUEUE: self._queue,
+        }
+        name = f"{self._queue}.{delivery.id}" if delivery.id else None
+        headers, key = {**(delivery.headers or {}), **about}, delivery.key
+        try:
+            await self._broker.publish(Message(subject, delivery.body, headers, key=key, id=name))
+        except MessageTooLarge:  # by its headers: with its own, and its key, it just fitted
+            await self._broker.publish(Message(subject, delivery.body, about, id=name))
+        except UsageError:  # another client's header, or id, which cannot be sent from here
+            await self._broker.publish(Message(subject, delivery.body, about, key=key))
+
+
+class ByHandler:
+    """Settles what a handler settles itself, by its context's `ack`, `nack` and `reject`.
+
+    again: has an event delivered again in so many seconds.
+    settled: is told of each event that was settled.
+    """
+
+    def __init__(
+        self,
+        settling: Settling,
+        again: Callable[[Delivery, float], Awaitable[None]],
+        settled: Callable[[Delivery], None],
+    ) -> None:
+        self._settling = settling
+        self._again = again
+        self._settled = settled
+
+    async def ack(self, event: Delivery) -> None:
+        await event.ack()
+        self._settled(event)
+
+    async def nack(self, event: Delivery, delay: float | None) -> None:
+        await self._finish(event, await self._settling.failed(event, Nack(delay)))
+
+    async def reject(self, event: Delivery, reason: str) -> None:
+        await self._finish(event, await self._settling.failed(event, Reject(reason)))
+
+    async def _finish(self, event: Delivery, delay: float | None) -> None:
+        if delay is not None:
+            await self._again(event, delay)
+        self._settled(event)
+
+
+def rejected(reason: str) -> str:
+    """Why an event was given up by its handler."""
+    return f"rejected: {reason}" if reason else "rejected"
+
+
+def why_unreadable(error: BaseException) -> str:
+    """Why an event could not be decoded, in words without its content."""
+    if isinstance(error, UnsupportedMediaType):
+        return f"it is in a form not taken here: {error.detail}"
+    if isinstance(error, DecodeError):
+        return f"it is {error}{describe_fields(error.errors)}"
+    return f"it could not be decoded: {type(error).__name__}"
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """What was raised, out of the groups that task groups put around it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def describe(error: BaseException) -> str:
+    """An error in a line, for whoever looks through the dead letters."""
+    try:
+        text = (error.reason if isinstance(error, Settlement) else str(error)).partition("\n")[0]
+    except Exception:  # it is the user's, and may have no words for itself
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

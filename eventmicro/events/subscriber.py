@@ -1,0 +1,218 @@
+"""The subscriber's side of an event: decode, run the handler, settle the event by what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any
+
+from eventmicro.codec import Decoder
+from eventmicro.codecs import Body
+from eventmicro.context import Context, Side, enter_context
+from eventmicro.errors import EventMicroError
+from eventmicro.events.settling import ByHandler, Settling, why_unreadable
+from eventmicro.events.unsettled import PATIENCE, Unsettled
+from eventmicro.handlers.inflight import InFlight
+from eventmicro.message import Delivery
+from eventmicro.middleware import Handler
+from eventmicro.wire import content_type
+
+SUBSCRIBER = Side.SUBSCRIBER
+log = logging.getLogger(__name__)
+
+# In how many seconds an event comes again whose settlement has failed.
+UNSETTLED_PAUSE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a subscriber does with an event.
+
+    service, name: its own names, `orders` and `bill`.
+    handler: the compiled handler, middleware around it.
+    body: the body of the events; None where the handler takes none.
+    timeout: how long the handler may take, in seconds; None: as long as it takes.
+    state: what the service's lifespan yielded.
+    settling: what becomes of an event that was handled.
+    """
+
+    service: str
+    name: str
+    handler: Handler
+    body: Body | None
+    timeout: float | None
+    state: Any
+    settling: Settling
+
+
+class Subscriber:
+    """One handler of events at work. Lives from the start of its service to its stop.
+
+    Args:
+        work: what it does with an event.
+        concurrency: how many events may wait for something at the same time; with 1 they are handled in order.
+    """
+
+    def __init__(self, work: Work, concurrency: int) -> None:
+        self.name = f"{work.service}.{work.name}"
+        self.inflight = InFlight(concurrency)
+        self.settling = work.settling
+        self.unsettled = Unsettled(self.name, max(PATIENCE, work.timeout or 0.0))
+        self._work = work
+        self._decode: Decoder = _ignore if work.body is None else work.body.decode
+        self.settles: ByHandler | None = None
+        if work.settling.ack is not None:
+            self.settles = ByHandler(work.settling, self.again, self.unsettled.remove)
+        self.run: Handler = work.handler if work.timeout is None else self._run_bounded
+
+    def receive(self, delivery: Delivery) -> Awaitable[None] | None:
+        """What the broker hands the events to."""
+        task = self.inflight.start(self._handle(delivery))
+        return None if task is None else self.inflight.room()
+
+    async def give_back(self) -> None:
+        """Begin with no more of what was taken and waits here."""
+
+    async def finish(self) -> None:
+        """Wait until nothing is being handled."""
+        await self.inflight.finish()
+
+    async def cut_off(self) -> int:
+        """Cancel what is still being handled; how many handlers that were."""
+        self.unsettled.close()
+        return await self.inflight.cut_off()
+
+    def __len__(self) -> int:
+        """How many handlers are running."""
+        return len(self.inflight)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        try:
+            event = self._decode(delivery.body) if delivery.headers is None else self.read(delivery)
+        except Exception as error:
+            await self.unreadable(delivery, error)
+            return
+        delay = await self.attempt(delivery, event)
+        if delay is not None:
+            await self.again(delivery, delay)
+
+    async def attempt(self, delivery: Delivery, event: Any) -> float | None:
+        """Handle an event and settle it; in how many seconds it is to be delivered again, or None: it is settled."""
+        ack = self.settling.ack
+        context = self.context(delivery)
+        enter_context(context)
+        try:
+            if ack is not None and not await self.may_start(delivery):
+                return None
+            await self.run(event, context)
+            if not context.settled:
+                if ack == "after_success":
+                    await delivery.ack()
+                elif ack == "manual":
+                    self.unsettled.add(delivery)
+            return None
+        except (KeyboardInterrupt, GeneratorExit):  # the program's end, and this coroutine's
+            raise
+        except BaseException as error:  # nothing else that a message brings about ends the service, or leaves it held
+            return await self.failed(context, delivery, error)
+
+    async def failed(self, context: Context, delivery: Delivery, error: BaseException) -> float | None:
+        """Settle an event whose handler raised, unless that one has settled it itself; returns as `attempt`."""
+        if not context.settled:
+            is_acked = self.settling.ack == "before"
+            return await self.settle(delivery, self.settling.failed(delivery, error), is_acked=is_acked)
+        if not isinstance(error, asyncio.CancelledError):
+            log.error(
+                "%s: event on %s failed after its handler had settled it, which stands",
+                self.name,
+                delivery.subject,
+                exc_info=error,
+            )
+        return None
+
+    async def settle(
+        self, delivery: Delivery, settling: Awaitable[float | None], *, is_acked: bool = False
+    ) -> float | None:
+        """How a settlement ends; where it cannot be brought to its end the event is to come again, unless it is acked.
+
+        Returns as `attempt`.
+        """
+        try:
+            try:
+                return await settling
+            except asyncio.CancelledError as error:
+                return await self.settling.failed(delivery, error)
+        except Exception:
+            what_now = "and is gone" if is_acked else f"comes again in {UNSETTLED_PAUSE:g} s"
+            log.exception("%s: event on %s could not be settled, %s", self.name, delivery.subject, what_now)
+            return None if is_acked else UNSETTLED_PAUSE
+
+    async def may_start(self, delivery: Delivery) -> bool:
+        """Whether an event of a durable queue is to be handled; where not, it is settled."""
+        if delivery.lapsed:
+            return False
+        if (reason := self.settling.refuses(delivery)) is not None:
+            await self.give_up(delivery, reason)
+            return False
+        if self.settling.ack == "before":
+            await delivery.ack()
+        return True
+
+    async def again(self, delivery: Delivery, delay: float) -> None:
+        """Have an event delivered again in so many seconds."""
+        await delivery.nack(delay)
+
+    def read(self, delivery: Delivery) -> Any:
+        """Decode an event, in the content type that one of its headers may name.
+
+        Raises:
+            DecodeError, UnsupportedMediaType: it cannot be read.
+        """
+        named = content_type(delivery.headers) if delivery.headers else None
+        if self._work.body is None or named is None:
+            return self._decode(delivery.body)
+        return self._work.body.decoder(named)(delivery.body)
+
+    async def unreadable(self, delivery: Delivery, error: Exception) -> None:
+        """Give an event up that cannot be decoded; another attempt would not help."""
+        if not isinstance(error, EventMicroError):
+            log.error("%s: event on %s could not be decoded", self.name, delivery.subject, exc_info=error)
+        await self.give_up(delivery, why_unreadable(error))
+
+    async def give_up(self, delivery: Delivery, reason: str) -> None:
+        """Settle an event that is not to be handled."""
+        delay = await self.settle(delivery, self.settling.give_up(delivery, reason))
+        if delay is not None:
+            await self.again(delivery, delay)
+
+    def context(self, delivery: Delivery) -> Context:
+        """What the handler is told of an event besides its body."""
+        work = self._work
+        return Context(
+            SUBSCRIBER,
+            work.service,
+            work.name,
+            delivery.subject,
+            delivery.headers,
+            None,
+            delivery.attempt,
+            work.state,
+            delivery,
+            self.settles,
+        )
+
+    async def _run_bounded(self, event: Any, context: Context) -> None:
+        bound = asyncio.timeout(self._work.timeout)
+        try:
+            async with bound:
+                await self._work.handler(event, context)
+        except TimeoutError:
+            if bound.expired():
+                raise TimeoutError(f"not finished within its timeout of {self._work.timeout:g} s") from None
+            raise
+
+
+def _ignore(body: bytes) -> None:
+    """The decoder for a handler that takes no message."""

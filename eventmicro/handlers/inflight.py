@@ -1,0 +1,75 @@
+"""The handlers of one subscription that are running: started eagerly, bounded in number, waited for at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from eventmicro.context import Context, context_in
+from eventmicro.handlers.eager import EagerStarter, Task, Work, report, variables_of
+
+# How long a handler that is cancelled may take to clean up, in seconds.
+GRACE = 1.0
+
+
+class InFlight:
+    """At most `limit` handlers that wait for something at the same time. Lives as long as its subscription."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._starter = EagerStarter()
+        self._tasks: set[Task] = set()
+        self._left_alone: set[Task] = set()
+        self._room: asyncio.Future[None] | None = None
+        self._fewer = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, work: Work) -> Task | None:
+        """Run a handler; the task in which it goes on where it had to wait, else None."""
+        task = self._starter.start(work)
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+        return task
+
+    def room(self) -> Awaitable[None] | None:
+        """None while one more may be started, else what ends as soon as one may."""
+        if len(self._tasks) + len(self._left_alone) < self._limit:
+            return None
+        if self._room is None or self._room.done():
+            self._room = asyncio.get_running_loop().create_future()
+        return self._room
+
+    def leave_alone(self, message: Context) -> None:
+        """Neither wait for the handler of this message nor cancel it: it waits for the end of all others itself."""
+        for task in [task for task in self._tasks if context_in(variables_of(task)) is message]:
+            self._tasks.discard(task)
+            self._left_alone.add(task)
+            self._fewer.set()
+
+    async def finish(self) -> None:
+        """Wait until none is running, but those that are left alone."""
+        while self._tasks:
+            self._fewer.clear()
+            await self._fewer.wait()
+
+    async def cut_off(self) -> int:
+        """Cancel those that still run and are not left alone, and wait a little for them; how many they were."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=GRACE)
+        self._starter.close()
+        return len(tasks)
+
+    def _ended(self, task: Task) -> None:
+        self._tasks.discard(task)
+        self._left_alone.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            report(error)
+        self._fewer.set()
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)

@@ -1,0 +1,1 @@
+"""Calls: how they are made, and how an endpoint answers them."""

@@ -1,0 +1,66 @@
+"""What an endpoint is declared to be, checked when it is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from eventmicro.checks import check_count, check_seconds
+from eventmicro.errors import SignatureError
+from eventmicro.handlers.depends import name_of
+from eventmicro.handlers.signature import MISSING, Signature, own_name, read_signature
+from eventmicro.middleware import Middleware, check_middleware
+from eventmicro.wire import check_name
+
+# How many calls of one endpoint may wait for something at the same time, where nothing else is said.
+ENDPOINT_CONCURRENCY = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointDeclaration:
+    """An endpoint of a service; see `Service.rpc` for the words."""
+
+    name: str
+    signature: Signature
+    timeout: float | None
+    concurrency: int
+    middleware: tuple[Middleware, ...]
+
+    @property
+    def request(self) -> Any:
+        """The type of its request; MISSING where the handler takes none."""
+        return self.signature.takes
+
+    @property
+    def reply(self) -> Any:
+        """The type of its reply."""
+        return self.signature.returns
+
+
+def declare_endpoint(
+    function: Callable[..., Any],
+    name: str | None = None,
+    timeout: float | None = None,
+    concurrency: int = ENDPOINT_CONCURRENCY,
+    middleware: Iterable[Middleware] = (),
+) -> EndpointDeclaration:
+    """Check an endpoint's handler and options.
+
+    Raises:
+        SignatureError: the function cannot be an endpoint.
+        UsageError: an option is out of range.
+    """
+    signature = read_signature(function, "endpoint")
+    if signature.returns is MISSING:
+        raise SignatureError(f"endpoint {name_of(function)}: say what it returns: `-> YourModel`, or `-> None`")
+    check_count("concurrency", concurrency)
+    if timeout is not None:
+        check_seconds("timeout", timeout)
+    return EndpointDeclaration(
+        check_name(name or own_name(function), "endpoint"),
+        signature,
+        timeout,
+        concurrency,
+        check_middleware(middleware),
+    )

@@ -1,0 +1,95 @@
+"""What is said of services when they have started: their brokers, endpoints and subscribers."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, get_origin
+
+from eventmicro.broker import Broker
+from eventmicro.client import Client
+from eventmicro.events.declare import SubscriberDeclaration
+from eventmicro.handlers.signature import MISSING
+from eventmicro.rpc.declare import EndpointDeclaration
+from eventmicro.wire import ENDPOINT_QUEUE, endpoint_subject
+
+log = logging.getLogger(__name__)
+
+
+class Runnable(Protocol):
+    """What is run: a Service, as far as the runner needs it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def broker(self) -> str | Broker | None: ...
+    @property
+    def rpc_broker(self) -> str | Broker | None: ...
+    @property
+    def endpoints(self) -> Mapping[str, EndpointDeclaration]: ...
+    @property
+    def subscribers(self) -> Mapping[str, SubscriberDeclaration]: ...
+    @property
+    def client(self) -> Client: ...
+    async def start(self, broker: str | Broker | None = None) -> None: ...
+    async def stop(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One endpoint or subscriber, as it is shown to a person at the start."""
+
+    service: str
+    version: str
+    kind: str
+    name: str
+    subject: str
+    queue: str
+    types: str
+
+
+def describe(service: Runnable) -> list[Line]:
+    """What a service has, a line for each endpoint and each subscriber."""
+    endpoints = [
+        (
+            "rpc",
+            e.name,
+            endpoint_subject(service.name, e.name),
+            ENDPOINT_QUEUE,
+            f"{_type(e.request)} -> {_type(e.reply)}",
+        )
+        for e in service.endpoints.values()
+    ]
+    subscribers = [
+        ("subscribe", s.name, s.subject, s.queue or "(every instance)", _type(s.event))
+        for s in service.subscribers.values()
+    ]
+    return [Line(service.name, service.version, *rest) for rest in endpoints + subscribers]
+
+
+def place(service: Runnable) -> str:
+    """The broker that a service is on, and the one for its calls where that is another one."""
+    events, calls = service.client.broker, service.client.rpc_broker
+    return events.url if calls is events else f"{events.url}, calls on {calls.url}"
+
+
+def log_lines(services: Sequence[Runnable]) -> None:
+    """Say in the log what has started, and on which broker."""
+    for service in services:
+        log.info("%s %s is running on %s", service.name, service.version, place(service))
+        for line in describe(service):
+            log.info("  %s %s: %s, queue %s, %s", line.kind, line.name, line.subject, line.queue, line.types)
+
+
+def _type(kind: Any) -> str:
+    if kind is MISSING:
+        return "-"
+    if kind in (None, type(None)):
+        return "None"
+    if isinstance(kind, type) and get_origin(kind) is None:
+        return kind.__qualname__
+    return re.sub(r"[\w.]+\.(?=\w)", "", repr(kind))  # list[shop.models.Quote] is list[Quote] to a reader

@@ -1,0 +1,272 @@
+"""Node: one running instance of a service. The order of its start, and of its stop, is here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any
+
+from eventmicro.broker import Broker, Capabilities, Subscription
+from eventmicro.client import Client
+from eventmicro.codecs import Body, Codecs
+from eventmicro.context import Context, Side
+from eventmicro.errors import Unsupported, UsageError
+from eventmicro.events.batches import BatchSubscriber
+from eventmicro.events.declare import SubscriberDeclaration
+from eventmicro.events.lanes import KeyedSubscriber
+from eventmicro.events.settling import Kept, Live
+from eventmicro.events.subscriber import Subscriber, Work
+from eventmicro.handlers.depends import Overrides
+from eventmicro.handlers.signature import MISSING, Signature
+from eventmicro.middleware import Middleware, compose
+from eventmicro.plugins import RPC_BROKER_VARIABLE, brokers_with
+from eventmicro.rpc.declare import EndpointDeclaration
+from eventmicro.rpc.endpoint import Endpoint, RunningCalls
+from eventmicro.topic import picker
+from eventmicro.wire import ENDPOINT_QUEUE, cancel_subject, endpoint_subject
+
+log = logging.getLogger(__name__)
+
+Hook = Callable[[], Any]
+
+
+class Node:
+    """Starts the endpoints and subscribers of a service on one broker, and stops them without losing a call."""
+
+    def __init__(
+        self,
+        service: str,
+        client: Client,
+        codecs: Codecs,
+        middleware: tuple[Middleware, ...],
+        overrides: Overrides,
+        stop_timeout: float,
+    ) -> None:
+        self._service = service
+        self._client = client
+        self._broker: Broker = client.broker
+        self._rpc_broker: Broker = client.rpc_broker
+        self._codecs = codecs
+        self._middleware = middleware
+        self._overrides = overrides
+        self._stop_timeout = stop_timeout
+        self._calls = RunningCalls()
+        self._handlers: list[Endpoint | Subscriber] = []
+        self._subscriptions: list[Subscription] = []
+        self._state: Any = None
+        self._undo = AsyncExitStack()
+        self._loop = asyncio.get_running_loop()
+
+    def check_loop(self) -> None:
+        """Refuse to be taken for running in another event loop than its own.
+
+        Raises:
+            UsageError: this is another one.
+        """
+        if asyncio.get_running_loop() is not self._loop:
+            raise UsageError(
+                f"service {self._service!r} was started in another event loop: stop it before that one ends"
+            )
+
+    async def start(
+        self,
+        endpoints: Iterable[EndpointDeclaration],
+        subscribers: Iterable[SubscriberDeclaration],
+        lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None,
+        before_start: Iterable[Hook],
+        after_start: Iterable[Hook],
+    ) -> None:
+        """Connect, enter the lifespan, run the hooks around subscribing. Where one fails, all before it is undone."""
+        endpoints, subscribers = list(endpoints), list(subscribers)
+        self._check_capabilities(endpoints, subscribers)
+        async with AsyncExitStack() as undo:
+            await self._client.connect()
+            undo.push_async_callback(self._client.close)
+            if lifespan is not None:
+                self._state = await undo.enter_async_context(lifespan())
+            for hook in before_start:
+                await run_hook(hook)
+            if endpoints:
+                cancels = await self._rpc_broker.subscribe(cancel_subject(self._service), self._calls.receive_cancel)
+                undo.push_async_callback(cancels.drain)
+            undo.push_async_callback(self._drain)
+            for subscriber in subscribers:
+                await self._start_subscriber(subscriber)
+            for endpoint in endpoints:
+                await self._start_endpoint(endpoint)
+            for broker in dict.fromkeys((self._broker, self._rpc_broker)):
+                await broker.flush()
+            for hook in after_start:
+                await run_hook(hook)
+            self._undo = undo.pop_all()
+
+    def leave_alone(self, message: Context) -> None:
+        """Stop without the handler of this message, which asks for the stop and waits for it."""
+        for handler in self._handlers:
+            handler.inflight.leave_alone(message)
+
+    async def stop(self, before_stop: Iterable[Hook], after_stop: Iterable[Hook]) -> None:
+        """Run the hooks around: take no more, finish what runs, leave the lifespan, flush, close.
+
+        All of it is done, whatever fails, also where this is cancelled; then the errors are raised, in a group where
+        they are several.
+        """
+        errors: list[Exception] = []
+        try:
+            for hook in before_stop:
+                await _attempt(run_hook(hook), errors)
+        finally:
+            try:
+                await _attempt(self._undo.aclose(), errors)
+            finally:
+                for hook in after_stop:
+                    await _attempt(run_hook(hook), errors)
+        self._raise(errors)
+
+    def _raise(self, errors: list[Exception]) -> None:
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise ExceptionGroup(f"service {self._service!r} stopped with errors", errors)
+
+    def _check_capabilities(
+        self, endpoints: list[EndpointDeclaration], subscribers: list[SubscriberDeclaration]
+    ) -> None:
+        for endpoint in endpoints:
+            self._check(endpoint.name, self._rpc_broker, Capabilities(request_reply=True, queue_groups=True))
+        for subscriber in subscribers:
+            self._check(subscriber.name, self._broker, subscriber.needs(), subscriber.options.durable_words())
+        self._check_queues(subscribers)
+
+    def _check_queues(self, subscribers: list[SubscriberDeclaration]) -> None:
+        """A durable queue is that of one subscriber, any other that of one on each subject."""
+        taken: dict[tuple[str, str], str] = {}
+        for subscriber in subscribers:
+            if subscriber.queue is None:
+                continue
+            is_durable = subscriber.options.is_durable(self._broker.capabilities)
+            first = taken.setdefault((subscriber.queue, "" if is_durable else subscriber.subject), subscriber.name)
+            if first != subscriber.name:
+                raise UsageError(
+                    f"{self._service}.{first} and {self._service}.{subscriber.name} name the same queue, "
+                    f"{subscriber.queue!r}: each event would go to one of the two; leave queue= out, or write two names"
+                )
+
+    def _check(self, name: str, broker: Broker, needed: Capabilities, durable_words: Sequence[str] = ()) -> None:
+        missing = broker.capabilities.missing(needed)
+        if not missing:
+            return
+        what = f"{self._service}.{name} needs {', '.join(missing)}, which {broker.url} lacks; able are "
+        what += ", ".join(brokers_with(needed)) or "none of the brokers that are installed"
+        if "durable" in missing and durable_words:
+            what += f"; a durable queue is asked for by {', '.join(durable_words)}"
+        if broker.capabilities.more:
+            what += f"; {broker.capabilities.more}"
+        if missing == ["ordered"] and broker.capabilities.ordered_keys:
+            what += "; or order by the key under which events are published, the same in both: Topic(..., key=...)"
+        if needed.request_reply:
+            what += (
+                f"; for calls a service may name a second broker, by Service({self._service!r}, rpc_broker=...), "
+                f"--rpc-broker or {RPC_BROKER_VARIABLE}"
+            )
+        raise Unsupported(what)
+
+    async def _start_endpoint(self, declared: EndpointDeclaration) -> None:
+        endpoint = Endpoint(
+            self._service,
+            declared.name,
+            self._compile(declared.signature, declared.middleware, Side.ENDPOINT),
+            self._body(declared.request),
+            self._codecs.body(declared.reply),
+            broker=self._rpc_broker,
+            calls=self._calls,
+            concurrency=declared.concurrency,
+            timeout=declared.timeout,
+            state=self._state,
+        )
+        self._handlers.append(endpoint)
+        subject = endpoint_subject(self._service, declared.name)
+        self._subscriptions.append(await self._rpc_broker.subscribe(subject, endpoint.receive, queue=ENDPOINT_QUEUE))
+
+    async def _start_subscriber(self, declared: SubscriberDeclaration) -> None:
+        options = declared.options
+        durable = options.is_durable(self._broker.capabilities)
+        subscriber = self._make_subscriber(declared, durable)
+        self._handlers.append(subscriber)
+        subscription = await self._broker.subscribe(
+            declared.subject, subscriber.receive, queue=options.queue, durable=options.to_durable() if durable else None
+        )
+        self._subscriptions.append(subscription)
+
+    def _make_subscriber(self, declared: SubscriberDeclaration, durable: bool) -> Subscriber:
+        options = declared.options
+        name = f"{self._service}.{declared.name}"
+        work = Work(
+            self._service,
+            declared.name,
+            self._compile(declared.signature, declared.middleware, Side.SUBSCRIBER),
+            self._body(declared.event),
+            options.timeout,
+            self._state,
+            Kept(name, self._broker, options, declared.has_wildcards) if durable else Live(name),
+        )
+        if options.order_by is not None:
+            return KeyedSubscriber(work, options.concurrency, picker(options.order_by))
+        if options.batch is not None:
+            return BatchSubscriber(work, options.concurrency, options.batch)
+        return Subscriber(work, options.concurrency)
+
+    def _compile(self, signature: Signature, own: tuple[Middleware, ...], side: Side) -> Any:
+        return compose((*self._middleware, *own), side, signature.compile(self._overrides))
+
+    def _body(self, kind: Any) -> Body | None:
+        return None if kind is MISSING else self._codecs.body(kind)
+
+    async def _drain(self) -> None:
+        """Take no more, let what runs finish, and cut off what is not done in time."""
+        try:
+            async with asyncio.timeout(self._stop_timeout):
+                drained = await asyncio.gather(*(s.drain() for s in self._subscriptions), return_exceptions=True)
+                await asyncio.gather(*(handler.give_back() for handler in self._handlers))
+                for handler in self._handlers:
+                    await handler.finish()
+            self._raise([error for error in drained if isinstance(error, Exception)])
+        except TimeoutError:
+            pass  # what has not been handed over by now goes with the connection
+        finally:
+            await self._cut_off()
+
+    async def _cut_off(self) -> None:
+        self._calls.stopping = True
+        await asyncio.gather(*(_end(subscription) for subscription in self._subscriptions if not subscription.ended))
+        counts = await asyncio.gather(*(handler.cut_off() for handler in self._handlers))
+        for handler, cut_off in zip(self._handlers, counts, strict=True):
+            if cut_off:
+                log.warning("%s: %d cut off after %g s", handler.name, cut_off, self._stop_timeout)
+            if len(handler):
+                log.error("%s: %d ignored being cancelled and still run", handler.name, len(handler))
+
+
+async def _end(subscription: Subscription) -> None:
+    """Take no more from it, and wait for nothing: there was no time to begin with its drain."""
+    draining = asyncio.ensure_future(subscription.drain())
+    await asyncio.sleep(0)
+    draining.cancel()
+    await asyncio.gather(draining, return_exceptions=True)
+
+
+async def run_hook(hook: Hook) -> None:
+    """Run a plain or an async hook."""
+    result = hook()
+    if inspect.isawaitable(result):
+        await result
+
+
+async def _attempt(step: Any, errors: list[Exception]) -> None:
+    try:
+        await step
+    except Exception as error:
+        errors.append(error)

