@@ -129,7 +129,7 @@ def _takes_none(adapter: TypeAdapter[Any]) -> bool:
     """Whether None is a value of the type, for which an empty body stands as well as `null`."""
     try:
         return adapter.validator.validate_python(None) is None
-    except ValueError:  # pydantic's ValidationError is one
+    except Exception:  # a ValidationError, or whatever a validator of the user's raises at None
         return False
 
 

@@ -15,7 +15,7 @@ from eventmicro.context import Context, enter_context
 from eventmicro.errors import Reject, Settlement
 from eventmicro.events.options import Batch
 from eventmicro.events.settling import ByHandler
-from eventmicro.events.subscriber import Subscriber, Work
+from eventmicro.events.subscriber import ENDS, Subscriber, Work
 from eventmicro.message import Delivery
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,9 @@ class BatchSubscriber(Subscriber):
         """What the broker hands the events to."""
         try:
             item = delivery, self.read(delivery)
-        except Exception as error:
+        except ENDS:
+            raise
+        except BaseException as error:
             self.inflight.start(self.unreadable(delivery, error))
             return self.inflight.room()
         if delivery.attempt > 1:
@@ -109,7 +111,7 @@ class BatchSubscriber(Subscriber):
             await self.run([event for _, event in items], context)
             if not context.settled:
                 await self._handled(deliveries)
-        except (KeyboardInterrupt, GeneratorExit):
+        except ENDS:
             raise
         except BaseException as error:
             await self._failed_together(context, deliveries, error)

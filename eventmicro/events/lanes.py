@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Coroutine, Hashable
 from typing import Any
 
 from eventmicro.events.settling import describe
-from eventmicro.events.subscriber import Subscriber, Work
+from eventmicro.events.subscriber import ENDS, Subscriber, Work
 from eventmicro.handlers.inflight import InFlight
 from eventmicro.message import Delivery
 from eventmicro.topic import Pick
@@ -78,13 +78,17 @@ class KeyedSubscriber(Subscriber):
         """What the broker hands the events to; there is always room, since it hands over no more than `prefetch`."""
         try:
             event = self.read(delivery)
-        except Exception as error:
+        except ENDS:
+            raise
+        except BaseException as error:
             self._start(self.unreadable(delivery, error))
             return None
         try:
             key = self._key(event)
             lane = self._lanes.get(key)
-        except Exception as error:  # there is none, or nothing that can be one
+        except ENDS:
+            raise
+        except BaseException as error:  # there is none, or nothing that can be one
             log.error("%s: event on %s has no key to order by", self.name, delivery.subject, exc_info=error)
             self._start(self.give_up(delivery, f"it has no key to order by: {describe(error)}"))
             return None

@@ -22,6 +22,8 @@ from eventmicro.wire import content_type
 SUBSCRIBER = Side.SUBSCRIBER
 log = logging.getLogger(__name__)
 
+# The ends of the program and of a coroutine. Nothing else that a message brings about ends its service or is left open.
+ENDS = (KeyboardInterrupt, GeneratorExit)
 # In how many seconds an event comes again whose settlement has failed.
 UNSETTLED_PAUSE = 60.0
 
@@ -91,7 +93,9 @@ class Subscriber:
     async def _handle(self, delivery: Delivery) -> None:
         try:
             event = self._decode(delivery.body) if delivery.headers is None else self.read(delivery)
-        except Exception as error:
+        except ENDS:
+            raise
+        except BaseException as error:
             await self.unreadable(delivery, error)
             return
         delay = await self.attempt(delivery, event)
@@ -113,9 +117,9 @@ class Subscriber:
                 elif ack == "manual":
                     self.unsettled.add(delivery)
             return None
-        except (KeyboardInterrupt, GeneratorExit):  # the program's end, and this coroutine's
+        except ENDS:
             raise
-        except BaseException as error:  # nothing else that a message brings about ends the service, or leaves it held
+        except BaseException as error:
             return await self.failed(context, delivery, error)
 
     async def failed(self, context: Context, delivery: Delivery, error: BaseException) -> float | None:
@@ -175,7 +179,7 @@ class Subscriber:
             return self._decode(delivery.body)
         return self._work.body.decoder(named)(delivery.body)
 
-    async def unreadable(self, delivery: Delivery, error: Exception) -> None:
+    async def unreadable(self, delivery: Delivery, error: BaseException) -> None:
         """Give an event up that cannot be decoded; another attempt would not help."""
         if not isinstance(error, EventMicroError):
             log.error("%s: event on %s could not be decoded", self.name, delivery.subject, exc_info=error)

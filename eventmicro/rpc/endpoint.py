@@ -213,10 +213,14 @@ class Endpoint:
             if outcome is None:
                 return
             self._write_error(reply, outcome)
-        except (Exception, SystemExit):  # nothing that a call brings about ends the service
+        except GeneratorExit:  # the end of this coroutine
+            raise
+        except BaseException as error:  # nothing that a call brings about ends the service, or is not answered
             self._write_error(reply, self._failure())
-        if delivery.reply:
-            await self._send(reply)
+            if isinstance(error, KeyboardInterrupt):  # the end of the program
+                await self._send(reply)
+                raise
+        await self._send(reply)
 
     def _read(self, body: Body, delivery: Delivery, named: str | None) -> Any:
         decode = body.decode if named is None else body.decoder(named)
@@ -247,6 +251,8 @@ class Endpoint:
             reply.body = ServiceError(error.detail, id=error.id, code=error.code).to_json(self.name)
 
     async def _send(self, reply: Message) -> None:
+        if not reply.subject:
+            return
         try:
             await self._broker.send(reply)
         except MessageTooLarge as error:

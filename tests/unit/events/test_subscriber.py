@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from eventmicro import Batch, Client, Context, MemoryBroker, Nack, Reject, Retry, Service, Topic
 from eventmicro.errors import NotFound, UsageError
@@ -283,6 +283,55 @@ async def test_an_event_whose_handler_raises_what_is_no_exception_is_given_up(
 ) -> None:
     letters: list[Delivery] = []
     async with failing(error, {**words, "retry": Retry(backoff=0)}), MemoryBroker() as broker:
+        await broker.subscribe("dead.numbers.see", letters.append)
+        for _ in range(2):
+            await broker.publish(Message("numbers.seen", b"{}"))
+        await until(lambda: len(letters) == 2)
+
+
+class Panics(BaseModel):
+    @model_validator(mode="before")
+    @classmethod
+    def panic(cls, value: Any) -> Any:
+        if value is None:
+            return value["count"]  # when it is declared, where nobody is to hear of it
+        raise OwnEnd
+
+
+@BY_WORDS
+async def test_an_event_whose_model_raises_what_is_no_exception_is_given_up(
+    words: dict[str, Any], until: Until
+) -> None:
+    letters: list[Delivery] = []
+    service = Service("numbers", broker="memory://")
+
+    async def one(event: Panics) -> None: ...
+
+    async def many(events: list[Panics]) -> None: ...
+
+    if "order_by" in words:
+        words = {"order_by": lambda event: 1}
+    service.subscribe("numbers.seen", name="see", **words)(many if "batch" in words else one)
+    async with service, MemoryBroker() as broker:
+        await broker.subscribe("dead.numbers.see", letters.append)
+        for _ in range(2):
+            await broker.publish(Message("numbers.seen", b"{}"))
+        await until(lambda: len(letters) == 2)
+    assert letters[0].headers is not None
+    assert letters[0].headers["Dead-Letter-Reason"] == "it could not be decoded: OwnEnd"
+
+
+async def test_an_event_whose_key_raises_what_is_no_exception_is_given_up(until: Until) -> None:
+    letters: list[Delivery] = []
+    service = Service("numbers", broker="memory://")
+
+    def key(event: Number) -> int:
+        raise OwnEnd
+
+    @service.subscribe(TOPIC, name="see", order_by=key)
+    async def see(event: Number) -> None: ...
+
+    async with service, MemoryBroker() as broker:
         await broker.subscribe("dead.numbers.see", letters.append)
         for _ in range(2):
             await broker.publish(Message("numbers.seen", b"{}"))

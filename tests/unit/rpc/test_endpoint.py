@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
-from eventmicro import Client, MemoryBroker, Service
+from eventmicro import Client, Depends, MemoryBroker, Service
+from eventmicro.codecs import Codecs
 from eventmicro.context import Context
 from eventmicro.errors import (
     BadRequest,
@@ -22,7 +23,7 @@ from eventmicro.errors import (
     UnsupportedMediaType,
 )
 from eventmicro.message import Delivery, Message
-from eventmicro.rpc.endpoint import REMEMBERED, RunningCalls
+from eventmicro.rpc.endpoint import REMEMBERED, Endpoint, RunningCalls
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -135,6 +136,72 @@ async def test_every_way_to_fail_is_one_typed_error_at_the_caller(
         assert (type(error), error.code, error.id, error.detail) == (kind, code, id, detail)
         assert "hunter2" not in f"{error} {error.errors} {error.__cause__} {error.__context__}"
         assert await client.call("shop.quote", Order(sku="a"), Price) == Price(total=1)
+
+
+class OwnEnd(BaseException):
+    """An error beside the tree of Exception, as Rust's panics are."""
+
+
+class Panics(BaseModel):
+    @model_validator(mode="before")
+    @classmethod
+    def panic(cls, value: Any) -> Any:
+        if value is None:
+            return value["count"]  # when it is declared, where nobody is to hear of it
+        raise OwnEnd("hunter2")
+
+
+def panic() -> int:
+    raise OwnEnd("hunter2")
+
+
+@pytest.mark.parametrize("error", [OwnEnd("hunter2"), BaseExceptionGroup("", [OwnEnd("hunter2")]), SystemExit(3)])
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "later"])
+async def test_a_handler_that_raises_what_is_no_exception_answers(error: BaseException, waits: bool) -> None:
+    odd = Service("odd", broker="memory://server")
+
+    @odd.rpc
+    async def end() -> None:
+        if waits:
+            await asyncio.sleep(0)
+        raise error
+
+    @odd.rpc
+    async def reads(request: Panics) -> None: ...
+
+    @odd.rpc
+    async def depends(number: Annotated[int, Depends(panic)]) -> None: ...
+
+    async with odd, Client("memory://server") as client:
+        for name in ("end", "reads", "depends"):
+            with pytest.raises(InternalError) as caught:
+                await client.call(f"odd.{name}", {})
+            assert caught.value.detail == "the endpoint failed; the log of its service says why"
+
+
+async def test_the_end_of_the_program_is_passed_on_when_its_call_is_answered() -> None:
+    async def interrupted(request: Any, context: Context) -> None:
+        raise KeyboardInterrupt
+
+    async with MemoryBroker("memory://server") as broker:
+        plain = Plain(broker)
+        await plain.open()
+        endpoint = Endpoint(
+            "odd",
+            "end",
+            interrupted,
+            None,
+            Codecs().body(None),
+            broker=broker,
+            calls=RunningCalls(),
+            concurrency=1,
+            timeout=None,
+            state=None,
+        )
+        with pytest.raises(KeyboardInterrupt):
+            await endpoint._serve(Delivery("odd.end", b"", None, "mine.1"), None)
+        await asyncio.sleep(0)
+        assert [(reply.headers or {})["Nats-Service-Error-Code"] for reply in plain.replies] == ["500"]
 
 
 async def test_what_made_a_handler_fail_is_in_the_log_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
