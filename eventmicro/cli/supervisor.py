@@ -32,7 +32,7 @@ STOPPED = (0, -signal.SIGTERM)
 def run_workers(command: Command) -> int:
     """Run as many workers as the command says until a signal; the exit code. One that ends is started again.
 
-    The first one starts alone: when it cannot start, none can, and its exit code is the result.
+    The first one starts alone: when it ends by itself before it is ready, none can start, and its exit code is returned.
     """
     return asyncio.run(_run_workers(command))
 
@@ -67,6 +67,19 @@ class Supervisor:
         for worker in self.workers:
             worker.stop(number)
 
+    async def begin(self) -> Worker:
+        """Start the first worker, anew where it is killed meanwhile; it is ready, or has ended, and it is said how."""
+        pause = FIRST_PAUSE
+        while True:
+            worker = await self.start(FIRST)
+            await _first_of(worker.ended, worker.ready.wait())
+            if worker.ready.is_set() or self.stopping.is_set():
+                return worker
+            if (code := worker.ended.result()) >= 0:
+                log.error("worker %d, process %d, %s before it was ready", FIRST, worker.pid, _how(code))
+                return worker
+            pause = await self._pause_after(worker, pause)
+
     async def keep(self, number: int, worker: Worker | None = None) -> bool:
         """See to it that there is a worker with this number, until the wish to stop; whether it stopped well then."""
         pause = FIRST_PAUSE
@@ -78,11 +91,17 @@ class Supervisor:
                 return code in STOPPED
             if asyncio.get_running_loop().time() - began > HEALTHY:
                 pause = FIRST_PAUSE
-            log.error("worker %d, process %d, %s; next in %g s", number, worker.pid, _how(code), pause)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), pause)
-            worker, pause = None, min(LAST_PAUSE, pause * 2)
+            pause = await self._pause_after(worker, pause)
+            worker = None
         return True
+
+    async def _pause_after(self, worker: Worker, pause: float) -> float:
+        """Say that a worker has ended, and wait before the next one; how long to wait after that one."""
+        how = _how(worker.ended.result())
+        log.error("worker %d, process %d, %s; next in %g s", worker.number, worker.pid, how, pause)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), pause)
+        return min(LAST_PAUSE, pause * 2)
 
     def close(self) -> None:
         """Stop the embedded server, if it was started here."""
@@ -98,10 +117,11 @@ async def _run_workers(command: Command) -> int:
     supervisor = Supervisor(command)
     try:
         with stop_on_signals(supervisor.stop, at_once=lambda: supervisor.stop(signal.SIGKILL)):
-            first = await supervisor.start(FIRST)
-            await _first_of(first.ended, first.ready.wait())
-            if first.ended.done():
-                return 0 if supervisor.stopping.is_set() else max(1, first.ended.result())
+            first = await supervisor.begin()
+            if supervisor.stopping.is_set():
+                return 0 if await first.ended in STOPPED else 1
+            if not first.ready.is_set():
+                return max(1, first.ended.result())
             others = range(FIRST + 1, FIRST + command.workers)
             log.info("%d workers", command.workers)
             kept = [supervisor.keep(FIRST, first), *(supervisor.keep(number) for number in others)]

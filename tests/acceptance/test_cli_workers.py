@@ -85,6 +85,32 @@ def test_what_can_never_start_is_said_once_and_not_tried_again(
     assert done.stderr.count(words) == 1
 
 
+KILLED_ONCE = """
+import os, signal
+from pathlib import Path
+
+if not Path("begun").exists():
+    Path("begun").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_first_worker_that_is_killed_while_it_starts_is_said_and_started_again(folder: Path) -> None:
+    (folder / "app.py").write_text(KILLED_ONCE + APP)
+    with Program(folder, "run", "app:service", "--workers", "2") as program:
+        assert "worker 1" in program.line_with("was killed by SIGKILL; next in")
+        program.line_with("2 workers")
+        assert program.end() == 0
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_first_worker_that_ends_without_a_word_while_it_starts_is_said(folder: Path, code: int) -> None:
+    (folder / "app.py").write_text(f"import os\nos._exit({code})\n")
+    done = eventmicro(folder, "run", "app", "--workers", "2")
+    assert done.returncode == max(1, code)
+    assert f"ended with exit code {code} before it was ready" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("code", "options", "env"),
     [
