@@ -32,7 +32,7 @@ STOPPED = (0, -signal.SIGTERM)
 def run_workers(command: Command) -> int:
     """Run as many workers as the command says until a signal; the exit code. One that ends is started again.
 
-    The first one starts alone: when it ends by itself before it is ready, none can start, and its exit code is returned.
+    The first one starts alone: when it ends by itself before it is ready none can start, and its exit code is returned.
     """
     return asyncio.run(_run_workers(command))
 

@@ -119,34 +119,16 @@ async def _serve(
 ) -> bool:
     async with AsyncExitStack() as opened:
         await _open_shared(services, broker, opened)
-        return await _serve_until_asked(services, broker, announce, signals, lifeline)
+        starting = asyncio.create_task(_start(services, broker))
+        stop = asyncio.Event()
 
+        def ask() -> None:
+            stop.set()
+            starting.cancel()
 
-async def _open_shared(services: Sequence[Runnable], broker: str | Broker | None, opened: AsyncExitStack) -> None:
-    """Broker objects may be shared by services; they are closed when the last of these has stopped."""
-    for shared in (broker, *(each for s in services for each in (s.broker, s.rpc_broker))):
-        if shared is not None and not isinstance(shared, str) and not shared.connected:
-            await shared.connect()
-            opened.push_async_callback(shared.close)
-
-
-async def _serve_until_asked(
-    services: Sequence[Runnable],
-    broker: str | Broker | None,
-    announce: Callable[[Sequence[Runnable]], None],
-    signals: Iterable[signal.Signals],
-    lifeline: int | None,
-) -> bool:
-    starting = asyncio.create_task(_start(services, broker))
-    stop = asyncio.Event()
-
-    def ask() -> None:
-        stop.set()
-        starting.cancel()
-
-    if lifeline is not None:
-        _stop_on_end(ask, lifeline)
-    with stop_on_signals(ask, signals):
+        if lifeline is not None:
+            _stop_on_end(ask, lifeline)
+        opened.enter_context(stop_on_signals(ask, signals))
         try:
             await starting
         except asyncio.CancelledError:
@@ -159,6 +141,14 @@ async def _serve_until_asked(
         finally:
             stopped_well = await _stop(services)
         return stopped_well
+
+
+async def _open_shared(services: Sequence[Runnable], broker: str | Broker | None, opened: AsyncExitStack) -> None:
+    """Broker objects may be shared by services; they are closed when the last of these has stopped."""
+    for shared in (broker, *(each for s in services for each in (s.broker, s.rpc_broker))):
+        if shared is not None and not isinstance(shared, str) and not shared.connected:
+            await shared.connect()
+            opened.push_async_callback(shared.close)
 
 
 async def _start(services: Sequence[Runnable], broker: str | Broker | None) -> None:
