@@ -220,9 +220,8 @@ class KafkaSubscription:
                 await asyncio.sleep(AFTER_FAILURE)
 
     async def _hand_over_next(self) -> None:
-        if not self._taken:
-            self._wanted.set()
         while not (self._taken or self._urgent):
+            self._wanted.set()  # each time: what came may have been taken back before this was its turn
             await self._changed()
         if await self._may_go_on(self._share) and self._taken:
             await self._hand_over(*self._taken.popleft())

@@ -147,6 +147,71 @@ async def test_a_copy_that_another_member_has_finished_is_not_handed_over_again(
     assert [delivery.offset for delivery in got] == [0, 2, 3]
 
 
+# -- a wake-up that is not to be lost ----------------------------------------------------------------------------
+
+
+async def _pause(subscription: Any) -> None:
+    await subscription.pause()
+    subscription.share({PLACE: (0, "")})
+
+
+async def _share(subscription: Any) -> None:
+    subscription.share({PLACE: (0, "")})
+
+
+async def _share_elsewhere(subscription: Any) -> None:
+    subscription.share({})
+
+
+async def _lose(subscription: Any) -> None:
+    """Its log has lost its end, so that it is begun anew."""
+    subscription._taken.clear()
+    subscription.settled()
+
+
+MOVES = [_pause, _share, _share_elsewhere, _lose]
+
+
+@pytest.mark.parametrize("move", MOVES, ids=lambda move: move.__name__)
+async def test_more_is_asked_for_when_what_came_is_taken_back_before_anybody_had_seen_it(
+    move: Callable[[Any], Awaitable[None]], until: Until
+) -> None:
+    """Both fall into one turn of the loop: a queue that did not ask would stand still for ever."""
+    subscription = make_subscription(lambda _: None)
+    subscription.share({PLACE: (0, "")})
+    async with pumping(subscription):
+        await until(subscription._wanted.is_set)
+        subscription.take(subscription.lanes[PLACE], records(range(3)))
+        await move(subscription)
+        await until(subscription._wanted.is_set)
+
+
+@pytest.mark.parametrize("move", [_pause, _share, _share_elsewhere], ids=lambda move: move.__name__)
+async def test_a_live_subscription_asks_for_more_as_well(move: Callable[[Any], Awaitable[None]], until: Until) -> None:
+    subscription = Shared("t", "q", lambda _: None, KafkaSettings(), {})
+    subscription.share({PLACE: (0, "")})
+    pump = asyncio.create_task(subscription._pump())
+    await until(subscription._wanted.is_set)
+    subscription.take(subscription.lanes[PLACE], records(range(3)))
+    await move(subscription)
+    await until(subscription._wanted.is_set)
+    pump.cancel()
+
+
+async def test_what_was_nacked_comes_again_though_its_partitions_moved_in_the_same_turn(until: Until) -> None:
+    got: list[Any] = []
+    subscription = make_subscription(got.append)
+    subscription.share({PLACE: (0, "")})
+    async with pumping(subscription):
+        subscription.take(subscription.lanes[PLACE], records(range(1)))
+        await until(lambda: got)
+        await got[0].nack()
+        subscription.take(subscription.lanes[PLACE], records(range(1, 3)))
+        subscription.share({PLACE: (0, "")})
+        await until(lambda: len(got) == 2 and subscription._wanted.is_set())
+    assert [delivery.offset for delivery in got] == [0, 0]
+
+
 # -- what never should raise ------------------------------------------------------------------------------------
 
 
