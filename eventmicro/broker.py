@@ -99,6 +99,9 @@ class Durable:
     """What the queue begins with, if this subscription makes it; a queue that exists goes on where it was."""
     dedupe: float | None = None
     """For how many seconds an event that is published again under the same id is recognised; None: not asked for."""
+    timeout: float | None = None
+    """How long a handler may take, in seconds; None: there is no bound. So long a broker waits that is to give an
+    ordered queue's events to another instance while some are being handled here."""
     dead_letter: str | None = None
     """The subject to which those events go that are given up. What is published there is kept, in a queue of the same
     name: `subscribe(dead_letter, receive, queue=dead_letter, durable=Durable())` gets it all."""

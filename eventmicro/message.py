@@ -43,6 +43,9 @@ class Delivery:
     lapsed: bool = field(default=False, compare=False)
     """Set by the adapter when the broker has taken it back, as after a lost connection: it is delivered again. A
     subscriber begins with it no more; a handler that has begun goes on, and its settlement does nothing."""
+    waiting: bool = field(default=False, compare=False)
+    """Set by a subscriber while it keeps the event in line and no handler is at it. An adapter that is about to lose
+    the event to another instance then takes it back, as `lapsed`, where it would wait for a handler to finish."""
 
     @property
     def key(self) -> str | None:

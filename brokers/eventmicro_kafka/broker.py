@@ -13,6 +13,7 @@ from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, S
 from eventmicro.errors import Disconnected, Unsupported, UsageError
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
+from eventmicro_kafka.connection.driver import check_compression
 from eventmicro_kafka.connection.link import Link
 from eventmicro_kafka.connection.noise import quieten
 from eventmicro_kafka.consuming.keeping import Keeper
@@ -97,6 +98,7 @@ class KafkaBroker:
         async with self._changing:
             if self._connection is None:
                 quieten()
+                check_compression(self.settings)
                 connection = _Connection(self.settings, self.url)
                 await connection.link.open()
                 self._connection = connection

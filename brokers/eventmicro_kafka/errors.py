@@ -11,6 +11,8 @@ from eventmicro.errors import Disconnected, MessageTooLarge, NotStored, Transpor
 
 KafkaError = errors.KafkaError
 
+INSTALL_CODECS = "cramjam is missing here, which is a part of eventmicro[kafka]: pip install cramjam, and start again"
+
 # The partitions that a commit was for are others' by now, or about to be.
 NOT_A_MEMBER = (errors.IllegalGenerationError, errors.RebalanceInProgressError, errors.UnknownMemberIdError)
 
@@ -80,6 +82,17 @@ def plain(error: BaseException) -> str:
             return f"{hint} ({type(error).__name__})"
     text = re.sub(r"^(\[Error -?\d+\] )?\w+: ", "", str(error)) or type(error).__name__
     return text.splitlines()[0]
+
+
+def why_unreadable(error: BaseException) -> str:
+    """What to tell a person whose events cannot be read, and how to mend it."""
+    codec = re.search(r"Libraries for (\w+) compression", str(error))
+    if codec is not None:
+        return f"it is compressed with {codec[1]}: {INSTALL_CODECS}"
+    return (
+        f"{type(error).__name__}: {plain(error)}; where the broker cannot mend it, delete the records up to there and "
+        "what is broken (kafka-delete-records.sh)"
+    )
 
 
 def is_final(error: BaseException) -> bool:

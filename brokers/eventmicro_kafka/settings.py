@@ -10,6 +10,7 @@ from eventmicro.errors import UsageError
 from eventmicro.settings import check_choice, check_settings, split_url, tls_context
 
 Declare = Literal["true", "check", "false"]
+Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 # The schemes under which a server without TLS is refused.
@@ -67,6 +68,8 @@ class KafkaSettings:
     """The largest message, with its key and headers; topics and brokers have limits of their own beside it."""
     batch_bytes: int = 262_144
     """How much goes to a partition in one batch."""
+    compression: Compression = "none"
+    """How what is published is compressed, by the batch: `gzip`, `snappy`, `lz4`, `zstd`. Read are all of them."""
     fetch_bytes: int = 1_048_576
     """How much of a partition is fetched in one go."""
     retry_messages: int = 10_000
@@ -81,6 +84,7 @@ class KafkaSettings:
         if any("@" in server for server in self.servers):
             raise UsageError("servers name no user or password: set user and password beside them")
         check_choice("sasl", self.sasl, get_args(Mechanism))
+        check_choice("compression", self.compression, get_args(Compression))
         check_choice("declare", self.declare, get_args(Declare))
         for name in ("partitions", "replication"):
             if getattr(self, name) < 1 and getattr(self, name) != -1:

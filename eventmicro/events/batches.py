@@ -68,6 +68,7 @@ class BatchSubscriber(Subscriber):
         return await super().cut_off()
 
     def _collect(self, item: Item) -> None:
+        item[0].waiting = True
         self._collected.append(item)
         if len(self._collected) >= self._batch.size:
             self._hand_over()
@@ -96,6 +97,8 @@ class BatchSubscriber(Subscriber):
             self._timer = None
 
     async def _handle_batch(self, items: list[Item]) -> None:
+        for delivery, _ in items:
+            delivery.waiting = False
         try:
             items = [item for item in items if await self.may_start(item[0])]
         except asyncio.CancelledError:  # by a stop, while one of them was acknowledged before

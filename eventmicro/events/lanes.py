@@ -92,6 +92,7 @@ class KeyedSubscriber(Subscriber):
             log.error("%s: event on %s has no key to order by", self.name, delivery.subject, exc_info=error)
             self._start(self.give_up(delivery, f"it has no key to order by: {describe(error)}"))
             return None
+        delivery.waiting = True
         if lane is not None:
             lane.takes(delivery, event)
         else:
@@ -141,6 +142,7 @@ class KeyedSubscriber(Subscriber):
 
     async def _handle_keyed(self, key: Hashable, item: Item) -> None:
         delivery, event = item
+        delivery.waiting = False
         self._handled[id(delivery)] = None
         delay = await self.attempt(delivery, event)
         asked = self._handled.pop(id(delivery))
@@ -162,6 +164,7 @@ class KeyedSubscriber(Subscriber):
 
     async def _hold(self, key: Hashable, delivery: Delivery, delay: float) -> None:
         """Keep a lane closed until its first event has come again; where it does not, give back those behind it."""
+        delivery.waiting = True
         again = self._lanes[key].awaits(delivery)
         await _nack_after(delivery, delay)
         end = asyncio.get_running_loop().time() + RETURN_TIMEOUT

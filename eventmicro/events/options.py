@@ -148,6 +148,7 @@ class DeliveryOptions:
             ordered=self.order_by is not None,
             start=self.start,
             dedupe=self.dedupe,
+            timeout=self.timeout,
             dead_letter=self.dead_letter_subject(),
         )
 

@@ -17,7 +17,9 @@ from aiokafka import (  # type: ignore[import-untyped]
     AIOKafkaProducer,
     ConsumerRebalanceListener,
     TopicPartition,
+    codec,
 )
+from aiokafka.client import ConnectionGroup  # type: ignore[import-untyped]
 from aiokafka.conn import AIOKafkaConnection  # type: ignore[import-untyped]
 from aiokafka.errors import (  # type: ignore[import-untyped]
     GroupCoordinatorNotAvailableError,
@@ -28,10 +30,12 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 )
 from aiokafka.protocol.admin import DescribeGroupsRequest  # type: ignore[import-untyped]
 from aiokafka.protocol.commit import OffsetFetchRequest  # type: ignore[import-untyped]
+from aiokafka.protocol.group import JoinGroupRequest  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 from aiokafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 
-from eventmicro_kafka.errors import KafkaError
+from eventmicro.errors import UsageError
+from eventmicro_kafka.errors import INSTALL_CODECS, KafkaError
 from eventmicro_kafka.settings import KafkaSettings
 
 __all__ = ["RebalanceListener", "TopicPartition"]
@@ -42,6 +46,8 @@ RebalanceListener: Any = ConsumerRebalanceListener
 
 # How long a group waits for a member that is to join again, on top of what its running work may take, in seconds.
 REJOIN_TIME = 10.0
+# What a join may take beyond that, in seconds.
+ANSWER_TIME = 5.0
 # Milliseconds after which aiokafka takes a consumer for stuck that does not poll: never, for its loop is ours and its
 # heartbeats run beside it.
 NEVER = 2**31 - 1
@@ -71,17 +77,21 @@ def make_producer(settings: KafkaSettings) -> Any:
         linger_ms=0,
         max_request_size=settings.max_message,
         max_batch_size=settings.batch_bytes,
+        compression_type=None if settings.compression == "none" else settings.compression,
     )
     return _with_own_bootstrap(producer, producer.client, settings)
 
 
-def make_consumer(settings: KafkaSettings, group: str | None) -> Any:
-    """A consumer that commits nothing by itself; not started."""
-    rejoin = settings.rebalance_wait + REJOIN_TIME
+def make_consumer(settings: KafkaSettings, group: str | None, hold: float | None = None) -> Any:
+    """A consumer that commits nothing by itself; not started.
+
+    Args:
+        hold: how long it may take to give its partitions up, in seconds; None: `rebalance_wait`.
+    """
+    rejoin = (settings.rebalance_wait if hold is None else hold) + REJOIN_TIME
     consumer = AIOKafkaConsumer(
         **_client(settings),
-        # A join is answered when all members have joined, or their time is over.
-        request_timeout_ms=_ms(max(settings.request_timeout, rejoin + 5)),
+        request_timeout_ms=_ms(settings.request_timeout),
         metadata_max_age_ms=_ms(METADATA_AGE),
         group_id=group,
         enable_auto_commit=False,
@@ -93,7 +103,19 @@ def make_consumer(settings: KafkaSettings, group: str | None) -> Any:
         rebalance_timeout_ms=_ms(rejoin),
         max_poll_interval_ms=NEVER,
     )
+    client = consumer._client
+    client.send = partial(_send_patiently, client, max(settings.request_timeout, rejoin + ANSWER_TIME))
     return _with_own_bootstrap(consumer, consumer._client, settings)
+
+
+def check_compression(settings: KafkaSettings) -> None:
+    """Whether what is published can be compressed as it is asked for.
+
+    Raises:
+        UsageError: what it needs is not installed.
+    """
+    if settings.compression != "none" and not getattr(codec, f"has_{settings.compression}")():
+        raise UsageError(f"compression={settings.compression!r}: {INSTALL_CODECS}")
 
 
 async def committed(consumer: Any, partitions: Iterable[Any]) -> dict[Any, tuple[int, str]]:
@@ -114,6 +136,38 @@ def raise_trouble(consumer: Any) -> None:
     fetching = consumer._fetcher.error_future
     if fetching.done():  # which `getmany` does not look at
         raise KafkaError("it fetches no more") from (None if fetching.cancelled() else fetching.exception())
+
+
+async def has_more(consumer: Any, topics: Iterable[str]) -> bool:
+    """Whether the broker has records that a consumer has not taken in, of partitions that are its own and not paused.
+
+    Raises:
+        KafkaError: the broker does not say it.
+    """
+    known = [TopicPartition(topic, n) for topic in topics for n in consumer.partitions_for_topic(topic) or ()]
+    ends = await consumer.end_offsets(known)  # of all: so it is seen whether there is a broker to ask
+    share: Any = share_of(consumer)
+    for place in consumer.assignment() - consumer.paused():
+        state = share.state_value(place)
+        if place in ends and (not state.has_valid_position or state.position < ends[place]):
+            return True
+    return False
+
+
+def share_of(consumer: Any) -> object:
+    """The partitions that a consumer has by now, as an object that is another one each time they are shared anew."""
+    subscription = consumer._subscription.subscription
+    return None if subscription is None else subscription.assignment
+
+
+def unreadable(consumer: Any) -> tuple[Any, int] | None:
+    """The partition, and the offset, at which `getmany` has just raised: its error does not say that."""
+    for place, fetched in consumer._fetcher._records.items():
+        records: Any = getattr(fetched, "_partition_records", None)
+        iterator = None if records is None else records._records_iterator
+        if iterator is not None and iterator.gi_frame is None:  # a generator that has raised
+            return place, records.next_fetch_offset
+    return None
 
 
 async def has_no_member(consumer: Any) -> bool:
@@ -185,6 +239,22 @@ async def _ask_committed(coordinator: Any, partitions: Iterable[Any]) -> dict[An
 def _raise_for(code: int) -> None:
     if code:
         raise for_code(code)
+
+
+async def _send_patiently(
+    client: Any, longest: float, node: Any, request: Any, *, group: Any = ConnectionGroup.DEFAULT
+) -> Any:
+    """As aiokafka's own, which has one limit for all requests: a join is answered when all members have joined, or
+    their time is over.
+    """
+    if not isinstance(request, JoinGroupRequest) or not await client.ready(node, group=group):
+        return await AIOKafkaClient.send(client, node, request, group=group)
+    connection = client._conns[node, group]
+    usual, connection._request_timeout = connection._request_timeout, longest
+    try:
+        return await AIOKafkaClient.send(client, node, request, group=group)
+    finally:
+        connection._request_timeout = usual
 
 
 def _with_own_bootstrap(owner: Any, client: Any, settings: KafkaSettings) -> Any:

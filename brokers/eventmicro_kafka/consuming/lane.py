@@ -50,6 +50,7 @@ class KafkaDelivery(Delivery):
         self.attempt = attempt
         self.arrived = arrived
         self.lapsed = False
+        self.waiting = False
         self.lane = lane
         self.offset = offset
         self._key = key
@@ -65,10 +66,10 @@ class KafkaDelivery(Delivery):
         """The record's key; one that is no text travels on unchanged."""
         return None if self._key is None else self._key.decode("utf-8", "surrogateescape")
 
-    def repeated(self) -> KafkaDelivery:
-        """The same event, delivered once more."""
+    def repeated(self, attempts: int = 1) -> KafkaDelivery:
+        """The same event, delivered once more; 0: nobody had begun with it, so it counts as the same attempt."""
         lane = self.lane
-        attempt = self.attempt + 1
+        attempt = self.attempt + attempts
         return KafkaDelivery(
             self.subject, self.body, self.headers, attempt, None, lane, self.offset, self._key, self._name
         )
@@ -140,6 +141,19 @@ class Lane:
             del self.pending[offset]
             self.repeats.pop(offset, None)
             self._holder.settled()
+
+    def take_back(self) -> list[KafkaDelivery]:
+        """Have back what the subscriber has not begun with; it is to be handed over once more."""
+        waiting = [delivery for delivery in self.pending.values() if delivery is not None and delivery.waiting]
+        for delivery in waiting:
+            delivery.lapsed = True
+            self.pending[delivery.offset] = None
+            self._holder.held -= 1
+        return [delivery.repeated(0) for delivery in waiting]
+
+    def handled(self) -> int:
+        """How many of its events are with the subscriber."""
+        return sum(delivery is not None for delivery in self.pending.values())
 
     def drop(self) -> None:
         """The partition is somebody else's: what is not finished is delivered again there."""

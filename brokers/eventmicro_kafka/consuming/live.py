@@ -15,7 +15,8 @@ from eventmicro_kafka.connection.driver import TopicPartition, make_consumer, ra
 from eventmicro_kafka.connection.ending import stop_consumer
 from eventmicro_kafka.connection.link import Link
 from eventmicro_kafka.consuming.lane import Committed, Lane
-from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, POLL_RECORDS, POLL_TIME, REVIVE_INTERVAL, Member
+from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, REVIVE_INTERVAL, Member
+from eventmicro_kafka.consuming.reading import Reading
 from eventmicro_kafka.errors import KafkaError, plain
 from eventmicro_kafka.records import delivery_headers
 from eventmicro_kafka.settings import KafkaSettings
@@ -60,6 +61,7 @@ class Broadcast:
         self._next: dict[Any, int] = {}
         self._until: dict[Any, int] | None = None
         self._consumer: Any = None
+        self._reading: Any = None
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -124,7 +126,7 @@ class Broadcast:
     async def _read(self) -> None:
         raise_trouble(self._consumer)
         self._follow(len(self._consumer.partitions_for_topic(self._subject) or ()))
-        batches = await self._consumer.getmany(timeout_ms=POLL_TIME, max_records=POLL_RECORDS)
+        batches = await self._reading.read()
         for place in self._next:  # which the ends of transactions move, too
             self._next[place] = await self._consumer.position(place)
         for records in batches.values():
@@ -143,6 +145,7 @@ class Broadcast:
 
     async def _start(self) -> None:
         consumer = self._consumer = make_consumer(self._settings, None)
+        self._reading = Reading(consumer, self._subject, lambda place: self._next.get(place))
         await consumer.start()
         places = [TopicPartition(self._subject, number) for number in range(self._count)]
         consumer.assign(places)

@@ -13,16 +13,19 @@ from aiokafka.errors import OffsetMetadataTooLargeError  # type: ignore[import-u
 
 from eventmicro.errors import Disconnected, UsageError
 from eventmicro_kafka.connection.driver import (
+    REJOIN_TIME,
     RebalanceListener,
     commit,
     commit_patiently,
     committed,
+    has_more,
     make_consumer,
     membership,
     raise_trouble,
 )
 from eventmicro_kafka.connection.ending import stop_consumer
 from eventmicro_kafka.consuming.lane import Committed, Holder, Lane
+from eventmicro_kafka.consuming.reading import Reading
 from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
 from eventmicro_kafka.settings import KafkaSettings
 
@@ -38,9 +41,8 @@ JOIN_TIME = 1.0
 JOIN_TIMEOUT = 30.0
 # How often is looked meanwhile whether the group refuses it, in seconds.
 LOOK_INTERVAL = 0.05
-# How many records are taken at a time, and how long is waited for them, in milliseconds.
-POLL_RECORDS = 500
-POLL_TIME = 1000
+# How long asking how much a broker has may take, in seconds.
+LAG_TIMEOUT = 5.0
 # How often is looked for trouble while no records are wanted, in seconds.
 LOOK_TIME = 1.0
 # How long to wait before a consumer that failed is made anew, in seconds.
@@ -77,16 +79,24 @@ class Member(RebalanceListener):  # type: ignore[misc]
         topics: what it reads.
         first: where to begin in partitions for which nothing is committed; in others at their beginning.
         owner: whoever works with the partitions.
+        hold: how long the owner may take to pause, in seconds; None: `rebalance_wait`.
     """
 
     def __init__(
-        self, settings: KafkaSettings, group: str, topics: Iterable[str], first: Mapping[Any, int], owner: Owner
+        self,
+        settings: KafkaSettings,
+        group: str,
+        topics: Iterable[str],
+        first: Mapping[Any, int],
+        owner: Owner,
+        hold: float | None = None,
     ) -> None:
         self._settings = settings
         self._group = group
         self._topics = tuple(topics)
         self._first = dict(first)
         self._owner = owner
+        self._hold = settings.rebalance_wait if hold is None else hold
         self._consumer: Any = None
         self._shared = asyncio.Event()
         self._shared_as = (0, "")
@@ -101,9 +111,9 @@ class Member(RebalanceListener):  # type: ignore[misc]
             Disconnected: that took too long.
             UsageError: the cluster refuses it.
         """
-        consumer = self._consumer = make_consumer(self._settings, self._group)
+        consumer = self._consumer = make_consumer(self._settings, self._group, self._hold)
         try:
-            async with asyncio.timeout(JOIN_TIMEOUT):
+            async with asyncio.timeout(max(JOIN_TIMEOUT, self._hold + 2 * REJOIN_TIME)):
                 await consumer.start()
                 consumer.subscribe(self._topics, listener=self)
                 await self._wait_for_share(consumer)
@@ -119,7 +129,8 @@ class Member(RebalanceListener):  # type: ignore[misc]
         """Take records in for as long as it takes."""
         while True:
             try:
-                await self._poll()
+                if self._consumer is not None:
+                    await self._poll()
             except Exception as error:  # aiokafka's own failures among them
                 log.warning("queue %r: its consumer is made anew: %s", self._group, plain(error))
             await self.close()
@@ -152,6 +163,18 @@ class Member(RebalanceListener):  # type: ignore[misc]
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has, as far as is known; else 0."""
         return len(self._consumer.partitions_for_topic(topic) or ())
+
+    async def is_behind(self) -> bool:
+        """Whether the broker has records that could be taken in, or this side has waited in vain for its share.
+
+        Raises:
+            KafkaError, TimeoutError, Disconnected: it does not say.
+        """
+        consumer = self._consumer
+        if consumer is None:
+            raise Disconnected(f"queue {self._group!r}: its consumer is about to be made anew")
+        async with asyncio.timeout(LAG_TIMEOUT):
+            return await has_more(consumer, self._topics) or not self._shared.is_set()
 
     def hold(self, topic: str, hold: bool) -> None:
         """Take nothing in of this topic, until it is no longer held."""
@@ -209,6 +232,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
 
     async def _poll(self) -> None:
         consumer = self._consumer
+        reading = Reading(consumer, f"queue {self._group!r}", self._place)
         while not self._failed:
             raise_trouble(consumer)  # which aiokafka waits to be asked for, also while nobody is hungry
             try:
@@ -216,10 +240,14 @@ class Member(RebalanceListener):  # type: ignore[misc]
                     await self._owner.hungry()
             except TimeoutError:
                 continue
-            batches = await consumer.getmany(timeout_ms=POLL_TIME, max_records=POLL_RECORDS)
+            batches = await reading.read()
             if self._shared.is_set():  # else they are read again from where the share begins
                 for place, records in batches.items():
                     self._owner.take(self._lane(place, records[0].offset), records)
+
+    def _place(self, place: Any) -> int | None:
+        lane = self._owner.lanes.get(place)
+        return None if lane is None else lane.next
 
     def _lane(self, place: Any, offset: int) -> Lane:
         """The lane of records that begin at this offset."""

@@ -7,12 +7,15 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from eventmicro.broker import Durable, Receive
+from eventmicro.watchdog import PATIENCE, Watchdog
+from eventmicro_kafka.connection.driver import REJOIN_TIME
+from eventmicro_kafka.consuming.jobs import Job, Jobs
 from eventmicro_kafka.consuming.lane import Committed, KafkaDelivery, Lane
 from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, Member
+from eventmicro_kafka.consuming.moving import time_to_finish, warn_of_handlers
 from eventmicro_kafka.consuming.parking import Parking
 from eventmicro_kafka.consuming.retry import Waiting, read_copy, retry_topic
 from eventmicro_kafka.producing.publishing import Publisher
@@ -64,7 +67,8 @@ class KafkaSubscription:
         self._again: deque[KafkaDelivery] = deque()
         self._taken: deque[tuple[Lane, list[Any]]] = deque()
         topics = (subject,) if durable.ordered else (subject, self._retry_topic)
-        self._member = Member(settings, queue, topics, first, self)
+        self._hold = time_to_finish(settings, durable)
+        self._member = Member(settings, queue, topics, first, self, self._hold)
         self._limit = durable.prefetch
         self._keys_expected = durable.ordered
         self._ending = False
@@ -73,31 +77,31 @@ class KafkaSubscription:
         self._wanted = asyncio.Event()
         self._change = asyncio.Event()
         self._uncommitted = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._crowded = False  # the subscriber has no room
+        self._urgent_done = 0  # how often something urgent was handed over
+        patience = max(PATIENCE, 2 * (self._hold + REJOIN_TIME))  # a group whose partitions move waits for its slowest
+        self._watchdog = Watchdog(self._state, self._waits, self._begin_anew, patience=patience)
+        jobs: dict[str, Job] = {"member": self._member.run, "pump": self._pump, "commits": self._commit_behind}
+        jobs["watchdog"] = self._watchdog.run
+        if not durable.ordered:
+            jobs["parking"] = self._parking.run
+        self._jobs = Jobs(queue, jobs)
         self._leaving: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Join the group; return when this side has its share of it."""
         await self._member.open()
-        jobs = {"member": self._member.run, "pump": self._pump, "commits": self._commit_behind}
-        if not self._durable.ordered:
-            jobs["parking"] = self._parking.run
-        self._tasks = [
-            asyncio.create_task(job(), name=f"eventmicro kafka {self._queue} {name}") for name, job in jobs.items()
-        ]
+        self._jobs.start()
 
     async def drain(self) -> None:
         if self.ended:
             return
         self.ended = True
         self._give_back()
-        member, pump, *_ = self._tasks
-        for task in (member, pump):
-            task.cancel()
         try:
-            await asyncio.wait([member, pump])
+            await self._jobs.stop(("watchdog", "member", "pump"))
         finally:  # also where this is cancelled: a member that stays has partitions that nobody reads
-            if self._tasks:  # else it was closed meanwhile
+            if self._jobs:  # else it was closed meanwhile
                 self._leaving = asyncio.create_task(self._leave(), name=f"eventmicro kafka {self._queue} leave")
 
     async def close(self) -> None:
@@ -160,11 +164,20 @@ class KafkaSubscription:
         self._limit = 0
         self._share += 1
         self._taken.clear()
+        for lane in self.lanes.values():
+            again = lane.take_back()
+            if not self.ended:
+                self._again.extend(again)
+                self._urgent = self._urgent or bool(again)
         self._change.set()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.rebalance_wait):
-                while self.held > 0:
+        try:
+            async with asyncio.timeout(self._hold):
+                while self.held > 0 and not self._ending:
                     await self._changed()
+        except TimeoutError:
+            warn_of_handlers(
+                self._queue, self.lanes.values(), self._hold, self._settings, ordered=self._durable.ordered
+            )
 
     def share(self, found: Mapping[Any, Committed]) -> None:
         self._share += 1
@@ -279,6 +292,7 @@ class KafkaSubscription:
         if delivery.lane.gone:  # whoever has the partition now reads it
             return
         delivery.lane.hand_over(delivery)
+        self._urgent_done += 1
         room = self._offer(delivery)
         if room is not None:
             await self._wait_for(room)
@@ -292,10 +306,13 @@ class KafkaSubscription:
             return None
 
     async def _wait_for(self, room: Awaitable[None]) -> None:
+        self._crowded = True
         try:
             await room
         except Exception:  # it never should
             log.exception("a consumer of %s raised when it had room again", self._subject)
+        finally:
+            self._crowded = False
 
     async def _changed(self) -> None:
         self._change.clear()
@@ -338,6 +355,34 @@ class KafkaSubscription:
         self._urgent = True
         self._change.set()
 
+    # -- what the watchdog asks and does -----------------------------------------------------------------------
+
+    def _state(self) -> object:
+        return self._urgent_done, {place: lane.next for place, lane in self.lanes.items()}
+
+    async def _waits(self) -> bool:
+        """Whether there are events here or at the broker that could be handed over."""
+        if self._jobs.ended():
+            return True
+        if self._crowded or self.held >= self._durable.prefetch:
+            return False
+        return bool(self._taken or self._again) or await self._member.is_behind()
+
+    async def _begin_anew(self, still: float) -> None:
+        log.warning(
+            "queue %r: events of %s wait, there is room for them, and none was handed over for %.0f s; its consumer is "
+            "made anew, and begins with what is not committed",
+            self._queue,
+            self._subject,
+            still,
+        )
+        await self.pause()
+        await self._member.commit()
+        stuck = {"member", "pump", "commits"} | self._jobs.ended()
+        await self._jobs.stop(stuck)
+        self._member.renew()
+        self._jobs.start(stuck)
+
     # -- commits, and the end ----------------------------------------------------------------------------------
 
     async def _commit_behind(self) -> None:
@@ -365,12 +410,9 @@ class KafkaSubscription:
 
     async def _end(self) -> None:
         self._ending = True
-        tasks, self._tasks = self._tasks, []
+        self._change.set()  # for a pause that waits
         try:
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(tasks)
+            await self._jobs.stop_all()
             await self._member.commit()
         finally:
             for lane in self.lanes.values():

@@ -47,6 +47,7 @@ def test_neither_url_nor_settings_show_secrets() -> None:
         ("kafka://a?tls_cert=x", "tls_key"),
         ("kafka://a?user=bob", "password"),
         ("kafka://a?heartbeat_interval=20", "session_timeout"),
+        ("kafka://a?compression=brotli", "compression='brotli': there are none, gzip, snappy, lz4, zstd"),
     ],
 )
 def test_what_cannot_be_is_refused(url: str, words: str) -> None:
