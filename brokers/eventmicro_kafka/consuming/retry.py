@@ -7,13 +7,17 @@ so it waits on this side, within bounds, until it is due.
 from __future__ import annotations
 
 import heapq
+import logging
 import time
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from eventmicro.message import Message
 from eventmicro_kafka.consuming.lane import KafkaDelivery, Lane
 from eventmicro_kafka.records import delivery_headers
+
+log = logging.getLogger(__name__)
 
 AT = "Retry-At"
 ATTEMPT = "Retry-Attempt"
@@ -21,6 +25,8 @@ ID = "Retry-Id"
 QUEUE = "Retry-Queue"
 SUBJECT = "Retry-Subject"
 _OURS = (AT, ATTEMPT, ID, QUEUE, SUBJECT)
+# What stands before the name of a header of the event's own that is called as one of these.
+_KEPT = "Retry-Kept-"
 
 
 def retry_topic(queue: str, subject: str) -> str:
@@ -30,7 +36,7 @@ def retry_topic(queue: str, subject: str) -> str:
 
 def retry_copy(delivery: KafkaDelivery, topic: str, queue: str, due: float) -> Message:
     """The event as it is put aside until `due`, in seconds of `time.time()`."""
-    headers = dict(delivery.headers or {})
+    headers = {_kept(name): value for name, value in (delivery.headers or {}).items()}
     headers |= {
         AT: f"{due:.3f}",
         ATTEMPT: str(delivery.attempt + 1),
@@ -42,17 +48,27 @@ def retry_copy(delivery: KafkaDelivery, topic: str, queue: str, due: float) -> M
 
 
 def read_copy(record: Any, lane: Lane, queue: str, subject: str) -> tuple[float, KafkaDelivery] | None:
-    """When an event that was put aside is due, and the event; None: it is another queue's, or none of ours."""
+    """When an event that was put aside is due, and the event; None: it is another queue's, or no copy at all."""
     headers = delivery_headers(record.headers) or {}
     at, attempt, name, whose, of = (headers.pop(name, "") for name in _OURS)
     if (whose, of) != (queue, subject):
         return None
     try:
-        due, number = float(at), int(attempt) + lane.repeats.get(record.offset, 0)
+        due, number = float(at), int(attempt)
+        if not isfinite(due) or number < 1:
+            raise ValueError("no time, or no attempt")
     except ValueError:
+        text = "queue %r: %s at offset %d is no copy of an event of it, and passed by: who else writes to that topic?"
+        log.warning(text, queue, lane.name, record.offset)
         return None
+    number += lane.repeats.get(record.offset, 0)
+    headers = {name.removeprefix(_KEPT): value for name, value in headers.items()}
     body = record.value or b""
     return due, KafkaDelivery(subject, body, headers or None, number, None, lane, record.offset, record.key, name)
+
+
+def _kept(name: str) -> str:
+    return _KEPT + name if name in _OURS or name.startswith(_KEPT) else name
 
 
 @dataclass(order=True, slots=True)
@@ -78,7 +94,8 @@ class Waiting:
 
     @property
     def full(self) -> bool:
-        return len(self._entries) >= self._messages or self._bytes >= self._size
+        """Whether no more may wait; never with nothing that waits, as nothing would make room then."""
+        return bool(self._entries) and (len(self._entries) >= self._messages or self._bytes >= self._size)
 
     @property
     def crowded(self) -> bool:

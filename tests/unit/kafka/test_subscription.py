@@ -293,3 +293,14 @@ async def test_a_partition_whose_log_has_lost_its_end_is_begun_anew_where_its_re
     assert subscription._uncommitted.is_set()
     assert member._to_commit(SimpleNamespace(assignment=lambda: {PLACE})) == {PLACE: (0, "")}
     assert member._lane(PLACE, 0) is lane
+
+
+async def test_copies_are_not_held_back_where_nothing_waits_that_would_make_room() -> None:
+    """As with retry_messages=0, or where all that came was another queue's: nobody would ask for them again."""
+    retry = TopicPartition("q.t.retry", 0)
+    publisher: Any = SimpleNamespace()
+    settings = KafkaSettings(retry_messages=0)
+    subscription = KafkaSubscription("t", "q", lambda _: None, Durable(), settings, publisher, {})
+    subscription.share({retry: (0, "")})
+    subscription.take(subscription.lanes[retry], records(range(3)))
+    assert not subscription._holding
