@@ -75,8 +75,9 @@ class KafkaBroker:
         order="by key, which is by partition; without a key over all partitions, in no order",
         delay="to some milliseconds; later where more than `retry_messages` wait in one instance",
         attempts="what was nacked; a process that died repeats its events with the same number",
-        twice="what was not yet committed when a process died or was cut off, by default 0.2 s of work; a publish that "
-        "was tried again after Unconfirmed",
+        twice="what was not yet committed when a process died or was cut off, by default 0.2 s of work; what a handler "
+        "was at for longer than `rebalance_wait` when partitions moved; a publish that was tried again after "
+        "Unconfirmed",
         stored="all replicas in sync have it",
     )
 

@@ -61,7 +61,8 @@ class KafkaSettings:
     heartbeat_interval: float = 0.3
     """How often a member shows that it lives, which is also how soon it learns that partitions move."""
     rebalance_wait: float = 3.0
-    """How long events that are being handled may take to finish before their partitions go to another member."""
+    """How long events that are being handled may take to finish before their partitions go to another member; with
+    `order_by` at least as long as the subscriber's `timeout`, or 30 where it has none."""
     commit_interval: float = 0.2
     """How far the commits are behind what is finished; a process that is killed repeats so much."""
     max_message: int = 1_048_576
@@ -69,7 +70,7 @@ class KafkaSettings:
     batch_bytes: int = 262_144
     """How much goes to a partition in one batch."""
     compression: Compression = "none"
-    """How what is published is compressed, by the batch: `gzip`, `snappy`, `lz4`, `zstd`. Read are all of them."""
+    """How what is published is compressed, by the batch: `gzip`, `snappy`, `lz4`, `zstd`. All of them are read."""
     fetch_bytes: int = 1_048_576
     """How much of a partition is fetched in one go."""
     retry_messages: int = 10_000

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tests.servers.process import ServerUnavailable
 
-VERSION = "4.1.1"
+# Which Kafka; another one is for seeing whether the adapter works with that, too.
+VERSION = os.environ.get("EVENTMICRO_TEST_KAFKA_VERSION") or "4.1.1"
 MINIMUM_JAVA = 17
 JARS = (
     f"org.apache.kafka:kafka_2.13:{VERSION}",
