@@ -9,10 +9,10 @@ or more. An adapter turns the subjects into its broker's own form and back.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from eventmicro.message import Delivery, Message
 
@@ -243,5 +243,21 @@ class Broker(Protocol):
 
         Raises:
             Disconnected: the broker did not answer in time; whether it took all of it is not known.
+        """
+        ...
+
+
+@runtime_checkable
+class StoresRequests(Protocol):
+    """What a broker has beside `Broker` where something in it may store a request, and confirm that to the caller.
+
+    Such a confirmation is no reply. What may be one is handed over with the headers `Status: 202` and `Description`,
+    the name of what stores it, beside what else it has; the caller asks `stores` for the request's subject whether it
+    is one, and goes on waiting for the service.
+    """
+
+    async def stores(self, subjects: Sequence[str]) -> Mapping[str, Sequence[str]] | None:
+        """The names of what stores a message that is sent to these subjects, by subject; those that nothing stores are
+        left out. None: that cannot be known here, or not within a moment. It never raises but for a cancellation.
         """
         ...

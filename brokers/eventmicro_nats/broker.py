@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -26,6 +26,7 @@ from eventmicro_nats.connection.connecting import connect
 from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.connection.headers import read_headers
 from eventmicro_nats.errors import plain, translate
+from eventmicro_nats.receipts import Storage
 from eventmicro_nats.settings import NatsSettings, read_url
 from eventmicro_nats.subscription import NatsSubscription
 
@@ -68,6 +69,7 @@ class NatsBroker:
         self._reviving: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._storage = Storage(self._connected_driver)
 
     @property
     def connected(self) -> bool:
@@ -160,7 +162,8 @@ class NatsBroker:
         if durable is not None:
             raise Unsupported(f"{self.url}: core NATS keeps no events; jetstream:// does")
         driver = self._connected_driver()
-        subscription = NatsSubscription(subject, queue, receive, self.settings, self._read_headers)
+        mark = self._storage.mark if subject.startswith(self.settings.inbox_prefix + ".") else None
+        subscription = NatsSubscription(subject, queue, receive, self.settings, self._read_headers, mark)
         try:
             await subscription.open(driver)
         except Error as error:
@@ -171,6 +174,9 @@ class NatsBroker:
 
     def inbox(self) -> str:
         return self._connected_driver().new_inbox()
+
+    async def stores(self, subjects: Sequence[str]) -> Mapping[str, Sequence[str]] | None:
+        return await self._storage.stores(subjects)
 
     async def flush(self) -> None:
         try:
@@ -245,6 +251,8 @@ class NatsBroker:
         text = plain(error)
         if isinstance(error, UnexpectedEOF | StaleConnectionError | OSError) or "expecting INFO" in text:
             log.debug("%s: %s", self.url, text)  # a lost connection, of which on_lost and on_back tell
+            return
+        if self._storage.refused(text):
             return
         if "permissions violation for subscription" in text.lower():
             self._refused.append(text)

@@ -17,16 +17,30 @@ from eventmicro_nats.settings import NatsSettings
 log = logging.getLogger(__name__)
 
 ReadHeaders = Callable[[bytes], dict[str, str] | None]
+Mark = Callable[[bytes], bytes]
+
+# What the receipt of a stream begins with; one look at a reply is enough for nearly all that are none.
+_RECEIPTS = frozenset((b'{"stream":', b'{"error":{'))
 
 # How often a subscription that drops messages says how many, in seconds.
 REPORT_INTERVAL = 1.0
 
 
 class NatsSubscription:
-    """An interest in a subject; it outlives the nats-py subscription where a connection has to be made anew."""
+    """An interest in a subject; it outlives the nats-py subscription where a connection has to be made anew.
+
+    Args:
+        mark: gives the headers for what has none and may be a receipt; None: what comes here is no reply.
+    """
 
     def __init__(
-        self, subject: str, queue: str | None, receive: Receive, settings: NatsSettings, read_headers: ReadHeaders
+        self,
+        subject: str,
+        queue: str | None,
+        receive: Receive,
+        settings: NatsSettings,
+        read_headers: ReadHeaders,
+        mark: Mark | None = None,
     ) -> None:
         self.subject = subject
         self.queue = queue
@@ -34,6 +48,7 @@ class NatsSubscription:
         self.ended = False
         self._settings = settings
         self._read_headers = read_headers
+        self._mark = mark
         self._driver: Driver | None = None
         self._inner: Subscription | None = None
         self._intake = Intake(receive, self._count_drop, settings.pending_messages, settings.pending_bytes)
@@ -57,6 +72,8 @@ class NatsSubscription:
             self.end()
 
     def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        if self._mark is not None and not headers and data[:10] in _RECEIPTS:
+            headers = self._mark(data)
         try:
             delivery = Delivery(
                 subject.decode(), data, self._read_headers(headers) if headers else None, reply.decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from eventmicro.broker import StoresRequests
 from eventmicro.conformance.bench import Bench, Consumer, numbered, raises
 from eventmicro.conformance.case import case
 from eventmicro.errors import Disconnected, MessageTooLarge
@@ -65,3 +66,19 @@ async def a_request_that_nobody_takes_is_answered_at_once(bench: Bench) -> None:
     reply = replies.deliveries[0]
     assert (reply.subject, reply.body) == (f"{inbox}.1", b"")
     assert (reply.headers or {}).get(STATUS) == NO_RESPONDERS
+
+
+@case("request_reply")
+async def a_body_like_a_confirmation_is_a_message_like_any(bench: Bench) -> None:
+    """A broker that tells who stores a request says so of what is stored only, and takes nothing away."""
+    broker = await bench.broker()
+    inbox = broker.inbox()
+    replies = await bench.listen(f"{inbox}.>", broker=broker)
+    body = b'{"stream":"ORDERS","seq":7}'
+    await broker.send(Message(f"{inbox}.1", body))
+    await replies.wait_for(1)
+    assert replies.bodies == [body]
+    if isinstance(broker, StoresRequests):
+        assert not await broker.stores([bench.subject])
+    else:
+        assert replies.deliveries[0].headers is None

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any
 
-from eventmicro.broker import Broker, Subscription
+from eventmicro.broker import Broker, StoresRequests, Subscription
 from eventmicro.errors import CallTimeout, EventMicroError
 from eventmicro.message import Delivery, Message
-from eventmicro.wire import cancel_subject, with_budget
+from eventmicro.wire import DESCRIPTION, STATUS, STORED, cancel_subject, with_budget
 
 # How late a timeout may be noticed, in seconds; with very many calls waiting it grows by a microsecond a call.
 SWEEP = 0.01
@@ -31,6 +32,8 @@ class Caller:
         self._waiting: dict[str, _Waiting] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._subscription: Subscription | None = None
+        self._storage = broker if isinstance(broker, StoresRequests) else None
+        self._looking: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Listen for replies.
@@ -55,7 +58,9 @@ class Caller:
         started = time.monotonic()
         call = with_budget(str(next(self._numbers)), deadline - started)
         message.reply = self._inbox + call
-        waiting = self._waiting[call] = _Waiting(self._loop.create_future(), deadline, asyncio.current_task())
+        waiting = self._waiting[call] = _Waiting(
+            message.subject, self._loop.create_future(), deadline, asyncio.current_task()
+        )
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         try:
@@ -65,14 +70,14 @@ class Caller:
         except asyncio.CancelledError:
             await self._give_up(service, message.reply)
             if waiting.stop_being_late():
-                raise timed_out(message.subject, time.monotonic() - started) from None
+                raise timed_out(message.subject, time.monotonic() - started, waiting.note) from None
             raise
         finally:
             self._waiting.pop(call, None)
         if delivery is not None:
             return delivery
         await self._give_up(service, message.reply)
-        raise timed_out(message.subject, time.monotonic() - started)
+        raise timed_out(message.subject, time.monotonic() - started, waiting.note)
 
     async def close(self) -> None:
         """Listen no more; whoever still waits gets a timeout at once."""
@@ -80,6 +85,10 @@ class Caller:
             self._sweeper.cancel()
         for waiting in list(self._waiting.values()):
             waiting.end(None)
+        for looking in self._looking:
+            looking.cancel()
+        if self._looking:
+            await asyncio.wait(self._looking)
         if self._subscription is not None:
             await self._subscription.drain()
 
@@ -88,7 +97,31 @@ class Caller:
 
     def _receive(self, delivery: Delivery) -> None:
         waiting = self._waiting.get(delivery.subject[len(self._inbox) :])
-        if waiting is not None:
+        if waiting is None:
+            return
+        headers = delivery.headers
+        if headers is not None and headers.get(STATUS) == STORED and self._storage is not None:
+            looking = asyncio.create_task(self._look(self._storage, waiting, delivery))
+            self._looking.add(looking)
+            looking.add_done_callback(self._looking.discard)
+        else:
+            waiting.end(delivery)
+
+    async def _look(self, storage: StoresRequests, waiting: _Waiting, delivery: Delivery) -> None:
+        """Find out whether it is a confirmation of what stores the request, or the service's reply that looks so."""
+        headers = dict(delivery.headers or {})
+        headers.pop(STATUS)
+        store, endpoint = headers.pop(DESCRIPTION, ""), waiting.endpoint
+        waiting.note = (
+            f"{store} confirmed something, perhaps that it stores {endpoint}, and that cannot be looked up here"
+        )
+        stores = await storage.stores([endpoint])
+        if stores is None:
+            return
+        if store in stores.get(endpoint, ()):
+            waiting.note = stored(store, [endpoint])
+        else:
+            delivery.headers = headers or None
             waiting.end(delivery)
 
     def _sweep(self) -> None:
@@ -107,21 +140,38 @@ class Caller:
             await self._broker.send(Message(cancel_subject(service), reply.encode()))
 
 
-def timed_out(endpoint: str, elapsed: float) -> CallTimeout:
+def stored(store: str, subjects: Sequence[str]) -> str:
+    """What is wrong where something stores calls, and how to mend it."""
+    return (
+        f"{store} stores {', '.join(subjects)} as if it were events, and no caller is told where nobody serves it; "
+        "take the subject out of it, or name the endpoint otherwise"
+    )
+
+
+def timed_out(endpoint: str, elapsed: float, note: str = "") -> CallTimeout:
     """The timeout of a call, with what a person needs to find out why."""
-    error = CallTimeout(f"no reply from {endpoint} within {elapsed:.3f} s", id=endpoint)
+    error = CallTimeout(f"no reply from {endpoint} within {elapsed:.3f} s{note and '; '}{note}", id=endpoint)
     error.elapsed = elapsed
     return error
 
 
 class _Waiting:
-    """One call under way: first its sender waits for the broker to take the request, then for the reply."""
+    """One call under way: first its sender waits for the broker to take the request, then for the reply.
 
-    __slots__ = ("_late", "deadline", "reply", "sender")
+    note: what is known of why no reply comes.
+    """
+
+    __slots__ = ("_late", "deadline", "endpoint", "note", "reply", "sender")
 
     def __init__(
-        self, reply: asyncio.Future[Delivery | None], deadline: float, sender: asyncio.Task[Any] | None
+        self,
+        endpoint: str,
+        reply: asyncio.Future[Delivery | None],
+        deadline: float,
+        sender: asyncio.Task[Any] | None,
     ) -> None:
+        self.endpoint = endpoint
+        self.note = ""
         self.reply = reply
         self.deadline = deadline
         self.sender = sender

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
-from eventmicro.broker import Broker, Capabilities, Subscription
+from eventmicro.broker import Broker, Capabilities, StoresRequests, Subscription
 from eventmicro.client import Client
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side
@@ -23,6 +23,7 @@ from eventmicro.handlers.depends import Overrides
 from eventmicro.handlers.signature import MISSING, Signature
 from eventmicro.middleware import Middleware, compose
 from eventmicro.plugins import RPC_BROKER_VARIABLE, brokers_with
+from eventmicro.rpc.caller import stored
 from eventmicro.rpc.declare import EndpointDeclaration
 from eventmicro.rpc.endpoint import Endpoint, RunningCalls
 from eventmicro.topic import picker
@@ -99,6 +100,7 @@ class Node:
                 await self._start_endpoint(endpoint)
             for broker in dict.fromkeys((self._broker, self._rpc_broker)):
                 await broker.flush()
+            await self._warn_of_stored(endpoints)
             for hook in after_start:
                 await run_hook(hook)
             self._undo = undo.pop_all()
@@ -173,6 +175,19 @@ class Node:
                 f"--rpc-broker or {RPC_BROKER_VARIABLE}"
             )
         raise Unsupported(what)
+
+    async def _warn_of_stored(self, endpoints: list[EndpointDeclaration]) -> None:
+        """Say what stores the calls of these endpoints; their callers would get its confirmation, too."""
+        if not endpoints or not isinstance(self._rpc_broker, StoresRequests):
+            return
+        subjects = [endpoint_subject(self._service, endpoint.name) for endpoint in endpoints]
+        found = await self._rpc_broker.stores(subjects) or {}
+        by_store: dict[str, list[str]] = {}
+        for subject, stores in found.items():
+            for store in stores:
+                by_store.setdefault(store, []).append(subject)
+        for store, its_subjects in by_store.items():
+            log.warning("service %r: %s", self._service, stored(store, its_subjects))
 
     async def _start_endpoint(self, declared: EndpointDeclaration) -> None:
         endpoint = Endpoint(

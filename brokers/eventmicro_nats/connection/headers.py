@@ -6,12 +6,11 @@ import re
 from collections.abc import Mapping
 
 from eventmicro.errors import UsageError
-from eventmicro.wire import STATUS
+from eventmicro.wire import DESCRIPTION, STATUS
 
 VERSION = b"NATS/1.0"
 MESSAGE_ID = "Nats-Msg-Id"
 PIN_ID = "Nats-Pin-Id"
-DESCRIPTION = "Description"
 
 # What they say to JetStream holds for the event that they came with; a dead letter of it would be refused under them.
 _ORDERS = (

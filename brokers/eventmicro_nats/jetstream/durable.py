@@ -14,8 +14,9 @@ from nats.aio.subscription import Subscription
 
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
+from eventmicro.wire import DESCRIPTION
 from eventmicro_nats.connection.driver import Driver, Perishable
-from eventmicro_nats.connection.headers import DESCRIPTION, read_event_headers, read_headers
+from eventmicro_nats.connection.headers import read_event_headers, read_headers
 from eventmicro_nats.connection.intake import Intake
 from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import read_error

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from eventmicro.errors import Disconnected, UsageError
+from eventmicro_nats.connection.subjects import covers
 from eventmicro_nats.jetstream.api import STREAM_EXISTS, STREAM_NOT_FOUND, SUBJECTS_OVERLAP, Api, ApiError, Silent
 from eventmicro_nats.settings import JetStreamSettings
 
@@ -253,19 +254,6 @@ async def _bounded(what: str, deadline: float) -> AsyncIterator[None]:
         raise Disconnected(
             f"{what}: JetStream is away or busy, its stream could not be looked up or changed in time"
         ) from None
-
-
-def covers(wide: str, narrow: str) -> bool:
-    """Whether all that matches `narrow` matches `wide`."""
-    have, want = wide.split("."), narrow.split(".")
-    for position, token in enumerate(have):
-        if token == ">":
-            return len(want) > position
-        if position >= len(want) or want[position] == ">":
-            return False
-        if token not in ("*", want[position]):
-            return False
-    return len(have) == len(want)
 
 
 def _config(settings: JetStreamSettings, subjects: Sequence[str]) -> dict[str, Any]:

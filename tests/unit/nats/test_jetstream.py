@@ -8,10 +8,10 @@ pytest.importorskip("nats")
 
 from eventmicro_nats import JetStreamBroker, JetStreamSettings
 from eventmicro_nats.connection.headers import read_event_headers, read_headers, write_headers
+from eventmicro_nats.connection.subjects import covers
 from eventmicro_nats.jetstream.api import read_error
 from eventmicro_nats.jetstream.deliveries import read_settle_subject
 from eventmicro_nats.jetstream.queues import consumer_name
-from eventmicro_nats.jetstream.streams import covers
 
 from eventmicro.errors import Unsupported, UsageError
 from eventmicro.retry import Retry
