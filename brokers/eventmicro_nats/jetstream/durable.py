@@ -21,8 +21,8 @@ from eventmicro_nats.connection.intake import Intake
 from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import read_error
 from eventmicro_nats.jetstream.deliveries import ACK, IN_PROGRESS, NAK, JetStreamDelivery, read_settle_subject
+from eventmicro_nats.jetstream.keeping import NANO
 from eventmicro_nats.jetstream.queues import LIFETIME, Place, Queue, first_unsettled
-from eventmicro_nats.jetstream.streams import NANO
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import Api
 from eventmicro_nats.jetstream.deliveries import ACK, NAK, JetStreamDelivery
 from eventmicro_nats.jetstream.durable import HEARTBEAT, DurableSubscription, FindQueue
+from eventmicro_nats.jetstream.keeping import NANO
 from eventmicro_nats.jetstream.ordered_intake import OrderedIntake
 from eventmicro_nats.jetstream.queues import PIN_GROUP, Queue, pin_timeout
-from eventmicro_nats.jetstream.streams import NANO
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from typing import Any
 from eventmicro.broker import Durable
 from eventmicro.errors import Unsupported, UsageError
 from eventmicro_nats.jetstream.api import CONSUMER_EXISTS, CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, Api, ApiError
-from eventmicro_nats.jetstream.streams import NANO, Streams, read_time
+from eventmicro_nats.jetstream.keeping import NANO
+from eventmicro_nats.jetstream.streams import Streams, read_time
 from eventmicro_nats.settings import JetStreamSettings
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,9 @@ class Queues:
             if first is not None:
                 log.warning("queue %s was gone and is made anew; events may come twice", queue)
         config = info["config"]
-        _check(f"queue {queue} (consumer {consumer} of stream {stream})", config, subject, durable)
+        _check(
+            f"queue {queue} (consumer {consumer} of stream {stream})", config, subject, durable, self._settings.storage
+        )
         ack_wait = min(config.get("backoff") or [config["ack_wait"]]) / NANO
         return Queue(stream, consumer, ack_wait, first_unsettled(info), is_new, config.get("max_deliver", -1))
 
@@ -166,7 +169,7 @@ def pin_timeout(ack_wait: float) -> float:
     return min(ack_wait, PIN_TIMEOUT)
 
 
-def _check(what: str, config: dict[str, Any], subject: str, durable: Durable) -> None:
+def _check(what: str, config: dict[str, Any], subject: str, durable: Durable, storage: str) -> None:
     """Refuse a consumer that cannot do what is asked for."""
     filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
     if filters != [subject]:
@@ -177,6 +180,8 @@ def _check(what: str, config: dict[str, Any], subject: str, durable: Durable) ->
         raise UsageError(f"{what} gives headers only: set headers_only to false")
     if config.get("inactive_threshold"):
         raise UsageError(f"{what} is deleted when nobody asks: unset inactive_threshold, for it is to keep its events")
+    if config.get("mem_storage") and storage == "file":
+        raise UsageError(f"{what} keeps in memory what was settled: set mem_storage to false, or name another queue")
     if 0 < config.get("max_batch", 0) < durable.prefetch:
         raise UsageError(f"{what} gives max_batch={config['max_batch']} at once: set prefetch to that, or raise it")
     if 0 < config.get("max_expires", 0) < LIFETIME * NANO:

@@ -8,18 +8,29 @@ stream's confirmation for an answer.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
 from eventmicro.errors import Disconnected, UsageError
 from eventmicro_nats.connection.subjects import covers
-from eventmicro_nats.jetstream.api import STREAM_EXISTS, STREAM_NOT_FOUND, SUBJECTS_OVERLAP, Api, ApiError, Silent
+from eventmicro_nats.jetstream.api import (
+    STREAM_EXISTS,
+    STREAM_NOT_FOUND,
+    SUBJECTS_OVERLAP,
+    Api,
+    ApiError,
+    NotAllowed,
+    Silent,
+)
+from eventmicro_nats.jetstream.keeping import NANO, check_other, check_own, marked, placeholder, stream_config
 from eventmicro_nats.settings import JetStreamSettings
 
-NANO = 1_000_000_000
+log = logging.getLogger(__name__)
+
 # After how many seconds the lock of a process that died with it is taken away; what it guards takes milliseconds.
 LOCK_LIFETIME = 5.0
 LOCK_PAUSE = 0.02
@@ -35,6 +46,7 @@ class Streams:
         self._settings = settings
         self._found: dict[str, str] = {}
         self._wanted: set[str] = set()
+        self._seen: set[str] = set()
         self._adding = asyncio.Lock()
 
     def __contains__(self, subject: str) -> bool:
@@ -93,7 +105,9 @@ class Streams:
     async def _find(self, subject: str, deadline: float) -> str:
         names = await self._names(subject, deadline)
         if self._settings.stream in names:
-            self._check(await self._own_config(deadline) or {})
+            await self._own_config(deadline)
+        elif names:
+            await self._look_at(names[0], deadline)
         if names:
             return names[0]
         if self._settings.declare == "check":
@@ -107,6 +121,7 @@ class Streams:
         for name in others:
             config = await self._config_of(name, deadline)
             if any(covers(subject, pattern) for subject in config.get("subjects") or ()):
+                self._check_other(config)
                 return name
         if others:
             raise UsageError(
@@ -117,7 +132,7 @@ class Streams:
             if not await self._own_config(deadline):
                 raise UsageError(f"there is no stream {own}: {self._how_to_make(pattern)}, or set declare=true")
             return own
-        return await self._add(_placeholder(own), deadline)
+        return await self._add(placeholder(own), deadline)
 
     async def _names(self, subject: str, deadline: float) -> list[str]:
         answer = await self._api.call("STREAM.NAMES", {"subject": subject}, deadline=deadline)
@@ -148,10 +163,9 @@ class Streams:
         config = await self._own_config(deadline)
         try:
             if config is None:
-                await self._create(sorted({_placeholder(self._settings.stream), *subjects}), deadline)
+                await self._create(sorted({placeholder(self._settings.stream), *subjects}), deadline)
             else:
-                self._check(config)
-                await self._update(config | {"subjects": [*config["subjects"], *subjects]}, deadline)
+                await self._update(marked(config) | {"subjects": [*config["subjects"], *subjects]}, deadline)
         except ApiError as error:
             if error.number == STREAM_EXISTS:
                 return  # somebody else has just made it: look again
@@ -160,32 +174,33 @@ class Streams:
             raise UsageError(f"stream {self._settings.stream} cannot be made or changed: {error}") from error
 
     async def _own_config(self, deadline: float) -> dict[str, Any] | None:
-        """How our stream is made; None where it is not yet."""
+        """How our stream is made, if it keeps what is promised; None where it is not there yet."""
         try:
-            return await self._config_of(self._settings.stream, deadline)
+            config = await self._config_of(self._settings.stream, deadline)
         except ApiError as error:
             if error.number == STREAM_NOT_FOUND:
                 return None
             raise
+        check_own(config, self._settings)
+        return config
+
+    async def _look_at(self, stream: str, deadline: float) -> None:
+        """Check a stream of another name once, where that may be asked."""
+        if stream not in self._seen:
+            with suppress(ApiError, NotAllowed):
+                self._check_other(await self._config_of(stream, deadline))
+
+    def _check_other(self, config: dict[str, Any]) -> None:
+        forgets = check_other(config, self._settings)
+        if forgets and config["name"] not in self._seen:
+            log.warning("stream %s does not keep all that is confirmed: %s", config["name"], forgets)
+        self._seen.add(config["name"])
 
     async def _config_of(self, stream: str, deadline: float) -> dict[str, Any]:
         return (await self._api.call(f"STREAM.INFO.{stream}", deadline=deadline))["config"]  # type: ignore[no-any-return]
 
-    def _check(self, config: dict[str, Any]) -> None:
-        """Refuse a stream of ours that is made otherwise than was set, where it was set."""
-        wanted, default = self._config([]), _config(JetStreamSettings(), [])
-        wrong = [
-            f"{key}={config.get(key)}, not {wanted[key]}"
-            for key in ("storage", "num_replicas", "max_age", "max_bytes")
-            if wanted[key] not in (default[key], config.get(key))
-        ]
-        if wrong:
-            raise UsageError(
-                f"stream {self._settings.stream} exists with {'; '.join(wrong)}: change it, or the setting"
-            )
-
-    async def _create(self, subjects: Sequence[str], deadline: float) -> None:
-        config = self._config(subjects)
+    async def _create(self, subjects: list[str], deadline: float) -> None:
+        config = stream_config(self._settings, subjects)
         await self._api.call(f"STREAM.CREATE.{config['name']}", config, deadline=deadline)
 
     async def _update(self, config: dict[str, Any], deadline: float) -> None:
@@ -198,9 +213,6 @@ class Streams:
         except ApiError as error:
             if error.number != STREAM_NOT_FOUND:
                 raise
-
-    def _config(self, subjects: Sequence[str]) -> dict[str, Any]:
-        return _config(self._settings, subjects)
 
     def _how_to_make(self, subject: str) -> str:
         own = self._settings.stream
@@ -215,7 +227,7 @@ class Streams:
         name = f"{self._settings.stream}-declaring"
         config = {
             "name": name,
-            "subjects": [_placeholder(name)],
+            "subjects": [placeholder(name)],
             "storage": "memory",
             "metadata": {"owner": secrets.token_hex(8)},
         }
@@ -254,25 +266,6 @@ async def _bounded(what: str, deadline: float) -> AsyncIterator[None]:
         raise Disconnected(
             f"{what}: JetStream is away or busy, its stream could not be looked up or changed in time"
         ) from None
-
-
-def _config(settings: JetStreamSettings, subjects: Sequence[str]) -> dict[str, Any]:
-    window = min(settings.duplicate_window, settings.max_age or settings.duplicate_window)
-    return {
-        "name": settings.stream,
-        "subjects": list(subjects),
-        "storage": settings.storage,
-        "num_replicas": settings.replicas,
-        "max_age": int(settings.max_age * NANO),
-        "max_bytes": settings.max_bytes,
-        "discard": "new",
-        "duplicate_window": int(window * NANO),
-    }
-
-
-def _placeholder(stream: str) -> str:
-    """A subject that nobody publishes: a stream has one at least."""
-    return f"$EVENTMICRO.{stream}"
 
 
 def read_time(time: str) -> float:
