@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from eventmicro.broker import Broker
@@ -18,6 +19,7 @@ from eventmicro.errors import (
     EventMicroError,
     MessageTooLarge,
     Nack,
+    NotStored,
     Reject,
     Settlement,
     UnsupportedMediaType,
@@ -27,7 +29,16 @@ from eventmicro.errors import (
 from eventmicro.events.options import AckMode, DeliveryOptions
 from eventmicro.message import Delivery, Message
 from eventmicro.retry import Retry
-from eventmicro.wire import DEAD_ATTEMPTS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT, MAX_REASON, header, header_line
+from eventmicro.wire import (
+    CONTENT_TYPE,
+    DEAD_ATTEMPTS,
+    DEAD_QUEUE,
+    DEAD_REASON,
+    DEAD_SUBJECT,
+    MAX_REASON,
+    header,
+    header_line,
+)
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +49,10 @@ WORN_OUT = 2
 # And no sooner than after this many: what an instance held and had not begun when it ended was delivered, too.
 LEAST_WORN_OUT = 10
 
-
+# How many events are remembered whose dead letter could not be published, and how soon at the earliest that is tried
+# again, in seconds.
+MAX_OWED = 10_000
+LEAST_PAUSE = 1.0
 # No event waits longer for its next attempt, in seconds: 30 days, which every broker can count.
 LONGEST_DELAY = 30 * 86400.0
 
@@ -95,6 +109,14 @@ class Live:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What a dead letter says: why its event was given up, and after how many attempts."""
+
+    reason: str
+    attempts: int
+
+
 class Kept:
     """For durable queues: an event is settled by what became of it, and given up only into the dead letters."""
 
@@ -108,8 +130,11 @@ class Kept:
         self._dead_letter = options.dead_letter_subject()
         self._bearable = max(WORN_OUT * self._retry.attempts, LEAST_WORN_OUT)
         self._worn_out = ""
+        self._owed: dict[str, Letter] = {}
 
     def refuses(self, delivery: Delivery) -> str | None:
+        if self._owed and (owed := self._owed.get(delivery.id)) is not None:
+            return owed.reason
         if delivery.attempt <= self._bearable or self._worn_out not in ("", delivery.id):
             return None
         self._worn_out = delivery.id
@@ -150,15 +175,32 @@ class Kept:
         elif self._is_letter(delivery):
             log.warning("%s: dead letter on %s stays there: %s", self._name, delivery.subject, reason)
         else:
+            letter = self._owed.get(delivery.id) or Letter(reason, delivery.attempt)
             try:
-                await self._publish_dead_letter(self._dead_letter, delivery, reason)
-            except EventMicroError as error:
-                what_now = "gone" if is_acked else "kept"
-                log.error("%s: event on %s is %s, its dead letter: %s", self._name, delivery.subject, what_now, error)
-                return None if is_acked else self._retry.longest
+                await self._publish_dead_letter(self._dead_letter, delivery, letter)
+            except Exception as error:
+                return self._owe(delivery, letter, error, is_acked=is_acked)
+            self._owed.pop(delivery.id, None)
+            reason = letter.reason
             log.warning("%s: event on %s went to %s: %s", self._name, delivery.subject, self._dead_letter, reason)
         await delivery.ack()
         return None
+
+    def _owe(self, delivery: Delivery, letter: Letter, error: Exception, *, is_acked: bool) -> float | None:
+        """Say why a dead letter could not be published; its event comes again for that, and is not handled again."""
+        if not is_acked and delivery.id:
+            self._owed[delivery.id] = letter
+            if len(self._owed) > MAX_OWED:
+                del self._owed[next(iter(self._owed))]
+        if not isinstance(error, EventMicroError):
+            raise error
+        if is_acked:
+            log.error("%s: event on %s is gone, its dead letter: %s", self._name, delivery.subject, error)
+            return None
+        pause = max(self._retry.longest, LEAST_PAUSE)
+        said = "%s: event on %s is kept, its dead letter: %s; tried again in %g s"
+        log.error(said, self._name, delivery.subject, error, pause)
+        return pause
 
     def _cut_off(self, delivery: Delivery) -> float | None:
         is_gone = self.ack == "before"
@@ -203,10 +245,10 @@ class Kept:
         """
         return self._wildcards and header(delivery.headers, DEAD_SUBJECT) not in (None, delivery.subject)
 
-    async def _publish_dead_letter(self, subject: str, delivery: Delivery, reason: str) -> None:
+    async def _publish_dead_letter(self, subject: str, delivery: Delivery, letter: Letter) -> None:
         about = {
-            DEAD_REASON: header_line(reason, MAX_REASON),
-            DEAD_ATTEMPTS: str(delivery.attempt),
+            DEAD_REASON: header_line(letter.reason, MAX_REASON),
+            DEAD_ATTEMPTS: str(letter.attempts),
             DEAD_SUBJECT: delivery.subject,
             DEAD_QUEUE: self._queue,
         }
@@ -218,6 +260,9 @@ class Kept:
             await self._broker.publish(Message(subject, delivery.body, about, id=name))
         except UsageError:  # another client's header, or id, which cannot be sent from here
             await self._broker.publish(Message(subject, delivery.body, about, key=key))
+        except NotStored:  # perhaps for one of its headers, which may be an order to a broker of another kind
+            readable = {CONTENT_TYPE: named} if (named := header(delivery.headers, CONTENT_TYPE)) else {}
+            await self._broker.publish(Message(subject, delivery.body, readable | about, key=key, id=name))
 
 
 class ByHandler:

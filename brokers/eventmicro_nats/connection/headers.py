@@ -6,23 +6,27 @@ import re
 from collections.abc import Mapping
 
 from eventmicro.errors import UsageError
-from eventmicro.wire import DESCRIPTION, STATUS
+from eventmicro.wire import DESCRIPTION, ERROR, ERROR_CODE, STATUS
 
 VERSION = b"NATS/1.0"
 MESSAGE_ID = "Nats-Msg-Id"
 PIN_ID = "Nats-Pin-Id"
 
-# What they say to JetStream holds for the event that they came with; a dead letter of it would be refused under them.
-_ORDERS = (
-    MESSAGE_ID,
-    PIN_ID,
-    "Nats-TTL",
-    "Nats-Rollup",
-    "Nats-Expected-Stream",
-    "Nats-Expected-Last-Msg-Id",
-    "Nats-Expected-Last-Sequence",
-    "Nats-Expected-Last-Subject-Sequence",
-    "Nats-Expected-Last-Subject-Sequence-Subject",
+# What begins so says something to the server, of later versions too, and holds for the event that it came with: a dead
+# letter, or whatever is published with an event's metadata, would be refused for it, or expire, or replace others.
+_ORDER = "Nats-"
+# But for what a service answers, and what the server says of where a message came from, which it never reads itself.
+_NO_ORDERS = frozenset(
+    (
+        ERROR,
+        ERROR_CODE,
+        "Nats-Request-Info",
+        "Nats-Stream",
+        "Nats-Subject",
+        "Nats-Sequence",
+        "Nats-Time-Stamp",
+        "Nats-Last-Sequence",
+    )
 )
 _CRLF = b"\r\n"
 _PIN = b"\r\n%b:" % PIN_ID.encode()
@@ -51,13 +55,11 @@ def read_headers(raw: bytes) -> dict[str, str] | None:
 
 
 def read_event_headers(raw: bytes) -> dict[str, str] | None:
-    """The same without what JetStream and its publishers need among themselves; None at once where there is no more."""
+    """The same without the publisher's orders to the server; None at once where there is no more than its id."""
     if raw.startswith(_ID_FIRST) and raw.count(_CRLF) == (4 if _PIN in raw else 3):
         return None
     headers = read_headers(raw) or {}
-    for name in _ORDERS:
-        headers.pop(name, None)
-    return headers or None
+    return {name: headers[name] for name in headers if not name.startswith(_ORDER) or name in _NO_ORDERS} or None
 
 
 def write_headers(headers: Mapping[str, str]) -> bytes:
