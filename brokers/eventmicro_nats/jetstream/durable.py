@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from nats.aio.subscription import Subscription
 
@@ -22,6 +21,7 @@ from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import read_error
 from eventmicro_nats.jetstream.deliveries import ACK, IN_PROGRESS, NAK, JetStreamDelivery, read_settle_subject
 from eventmicro_nats.jetstream.keeping import NANO
+from eventmicro_nats.jetstream.last_acks import LastAcks
 from eventmicro_nats.jetstream.queues import LIFETIME, Place, Queue, first_unsettled
 
 log = logging.getLogger(__name__)
@@ -37,14 +37,15 @@ PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 # How many requests in a row that are refused are worth a line in the log.
 TELLING = 4
-# How often the server is asked for the ack floor, in seconds: what was settled since then comes again if the queue is
-# deleted.
+# How often the server is asked for the ack floor and the leader, in seconds: what was settled since then comes again if
+# the queue is deleted.
 FLOOR_INTERVAL = 5.0
 UNLIMITED = 2**62
 
 _SETTLE = b"$JS.ACK."
 _HEARTBEAT = b"NATS/1.0 100"
-_FLOOR = b"floor"
+_DELETED = "Deleted"  # in the words of the server: the queue is, or its stream
+_INFO = b"info"
 _REQUEST = b'{"batch":%%d,"expires":%d,"idle_heartbeat":%d}' % (LIFETIME * NANO, HEARTBEAT * NANO)
 
 
@@ -87,10 +88,9 @@ class DurableSubscription:
         self._expected = 0  # how many events are asked for and not here
         self._heard = 0.0
         self._refused = 0  # how many requests in a row were
-        self._acks: deque[bytes] = deque(maxlen=2 * prefetch)  # the last ones: who knows whether the server has them
-        self._acked: set[tuple[int, bytes]] = set()  # what those were for that a queue which is gone has taken with it
+        self._acks = LastAcks(2 * prefetch)
+        self._leader = ""  # the server of a cluster that leads the queue
         self._floor_asked = 0.0
-        self._was_lost = False
         self._too_late: list[JetStreamDelivery] = []
         self._gathering: asyncio.TimerHandle | None = None
         self._ticking: asyncio.TimerHandle | None = None
@@ -113,21 +113,23 @@ class DurableSubscription:
         if self._driver is driver and self._inner is not None:
             driver.leave(self._inner)
         self._driver, self._expected = driver, 0
-        self._heard = self._floor_asked = self._loop.time()
-        self._say_acks_again(driver)
+        self._heard = self._loop.time()
+        if self._acks.in_doubt:
+            self._say_acks_again(driver)
         self._extend_leases(driver, 0.0)
         if self.ended:
             return
         inbox = driver.new_inbox()
         self._inbox = inbox.encode()
         self._inner = await driver.subscribe_to(f"{inbox}.*", "", self._take)
+        self._ask_for_info(driver)
         self._ask()
         if self._ticking is None:
             self._tick()
 
     def lost(self) -> None:
         """The connection is away; what is here goes on."""
-        self._expected, self._was_lost = 0, True
+        self._expected, self._acks.in_doubt = 0, True
         if self._driver is not None and self._inner is not None:
             self._driver.forget(self._inner)  # taken up again, it would get what nobody waits for there any more
             self._inner = None
@@ -247,7 +249,7 @@ class DurableSubscription:
             self, sequence, stored, reply, now, subject.decode(errors="replace"), data, parsed, attempt
         )
         self.unsettled[sequence] = delivery
-        if self._acked and (sequence, stored) in self._acked:
+        if (sequence, stored) in self._acks:
             self.settle(delivery, ACK)
             return
         if self.ended:
@@ -269,14 +271,25 @@ class DurableSubscription:
             self._take_status(subject, read_headers(headers) or {})
 
     def _take_info(self, data: bytes) -> None:
-        """Remember up to where all is settled: behind that the queue begins again if somebody deletes it."""
         error = read_error(data)
         if error is not None:
             self._mend(str(error))
-            return
-        begin = first_unsettled(json.loads(data))
-        self._queue = replace(self._queue, begin=begin)
-        self._acked = {event for event in self._acked if event[0] >= begin.sequence}
+        else:
+            self._learn(json.loads(data))
+
+    def _learn(self, info: dict[str, Any]) -> None:
+        """Remember up to where all is settled: behind that the queue begins again if somebody deletes it. Say acks
+        again that may be lost: the one that leads the queue has just said this, so it is there to hear them.
+        """
+        begin, leader = first_unsettled(info), (info.get("cluster") or {}).get("leader", "")
+        if info["created"] != self._queue.created:
+            self._acks.forget_commands()  # it is another queue of this name
+        if self._queue.begin is not None:
+            self._queue = replace(self._queue, begin=begin, created=info["created"])
+        self._acks.forget_before(begin.sequence)
+        if self._driver is not None and (self._acks.in_doubt or leader != self._leader):
+            self._say_acks_again(self._driver, begin.sequence)
+            self._acks.in_doubt, self._leader = False, leader
 
     def _take_status(self, subject: bytes, status: dict[str, str]) -> None:
         """What the server says of a request: it is over, or cannot be."""
@@ -297,17 +310,15 @@ class DurableSubscription:
             return
         command = delivery.command(word)
         if word is ACK:
-            self._acks.append(command)
+            self._acks.note(command)
         if self._driver is not None:
             self._driver.push(command)  # while the connection is away it waits; there are no more than `prefetch`
         self._ask_soon()
 
-    def _say_acks_again(self, driver: Driver) -> None:
-        """After a lost connection, for what was on its way is gone; the server takes an ack twice."""
-        if self._was_lost:
-            self._was_lost = False
-            for ack in self._acks:
-                driver.push(ack)
+    def _say_acks_again(self, driver: Driver, first: int = 0) -> None:
+        """For what was on its way to a connection that is lost, or to the former leader of a cluster, is gone."""
+        for command in self._acks.to_say_again(first):
+            driver.push(command)
 
     def _extend_leases(self, driver: Driver, age: float) -> None:
         """Extend the lease of all that have one of this age, in seconds, or more."""
@@ -334,14 +345,21 @@ class DurableSubscription:
         now = self._loop.time()
         if self._expected and now - self._heard > SILENCE:
             self._mend("nothing was heard of it")
-        elif self._queue.begin is not None and now - self._floor_asked > FLOOR_INTERVAL:
-            self._floor_asked = now
-            self._send_request(driver, b"", _FLOOR, "INFO")
+        elif now - self._floor_asked > FLOOR_INTERVAL:
+            self._ask_for_info(driver)
+
+    def _ask_for_info(self, driver: Driver) -> None:
+        """Ask how it is with the queue, where that is looked at at all."""
+        if self._queue.begin is not None:
+            self._floor_asked = self._loop.time()
+            self._send_request(driver, b"", _INFO, "INFO")
 
     def _mend(self, why: str) -> None:
         """A request is gone: look whether its queue is still there, then ask anew."""
         if self.mending is None and not self.ended:
             self._refused += 1
+            if _DELETED in why:
+                self._acks.forget_commands()
             if self._refused >= TELLING:
                 log.warning("%s gives no events: %s", self, why)
             else:
@@ -356,9 +374,7 @@ class DurableSubscription:
                 if self._driver is None or not self._driver.is_connected:
                     return  # it is opened again when the connection is back
                 try:
-                    self._queue = await self._find(self._queue.begin)
-                    self._acked |= {_event_of(ack) for ack in self._acks}
-                    self._acks.clear()
+                    await self._find_queue()
                     await self.open(self._driver)
                     return
                 except Exception as error:  # whatever it is, the queue has events yet
@@ -367,11 +383,13 @@ class DurableSubscription:
         finally:
             self.mending = None
 
-
-def _event_of(settlement: bytes) -> tuple[int, bytes]:
-    """The sequence of the event that a command settles, and when that was stored."""
-    _, sequence, stored = read_settle_subject(settlement.split(b" ", 2)[1])
-    return sequence, stored
+    async def _find_queue(self) -> None:
+        before, self._queue = self._queue, await self._find(self._queue.begin)
+        if self._queue.created == before.created:
+            self._acks.remember_events()
+            self._acks.in_doubt = True
+        else:
+            self._acks.forget_commands()
 
 
 def _never_full() -> None:

@@ -177,7 +177,10 @@ class OrderedSubscription(DurableSubscription):
     def _take_status(self, subject: bytes, status: dict[str, str]) -> None:
         if status.get("Status") == "423":
             self._be_unpinned()
+            self._acks.in_doubt = True  # it may be that another server leads the queue
             self._expected = max(0, self._expected - int(status.get("Nats-Pending-Messages", self._expected)))
+            if self._driver is not None:
+                self._ask_for_info(self._driver)
             self._ask_soon()
         elif not subject.endswith(_SIGN_OF_LIFE):
             super()._take_status(subject, status)
@@ -212,6 +215,8 @@ class OrderedSubscription(DurableSubscription):
         try:
             while True:
                 info = await self._look()
+                if info:
+                    self._learn(info)
                 pinned = (info.get("priority_groups") or [{}])[0].get("pinned_client_id")
                 if pinned and pinned != self._pin:
                     self._be_unpinned()

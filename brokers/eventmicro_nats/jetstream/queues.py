@@ -36,6 +36,7 @@ class Queue:
         begin: with what it begins if somebody deletes it and it is made anew; None: it is not made from here.
         is_new: whether it was made just now.
         max_deliver: after how many deliveries it gives an event up; -1: it does not.
+        created: when it was made, in the server's words: one of its name that is made later is another one.
     """
 
     stream: str
@@ -44,6 +45,7 @@ class Queue:
     begin: Place | None = None
     is_new: bool = False
     max_deliver: int = -1
+    created: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ class Queues:
             f"queue {queue} (consumer {consumer} of stream {stream})", config, subject, durable, self._settings.storage
         )
         ack_wait = min(config.get("backoff") or [config["ack_wait"]]) / NANO
-        return Queue(stream, consumer, ack_wait, first_unsettled(info), is_new, config.get("max_deliver", -1))
+        max_deliver, created = config.get("max_deliver", -1), info["created"]
+        return Queue(stream, consumer, ack_wait, first_unsettled(info), is_new, max_deliver, created)
 
     async def _info(self, stream: str, consumer: str, deadline: float) -> dict[str, Any] | None:
         try:
