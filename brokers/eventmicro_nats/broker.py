@@ -25,7 +25,9 @@ from eventmicro_nats.connection.commands import publish_command
 from eventmicro_nats.connection.connecting import connect
 from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.connection.headers import read_headers
-from eventmicro_nats.errors import plain, translate
+from eventmicro_nats.connection.refusals import TOO_MANY
+from eventmicro_nats.connection.told import Told
+from eventmicro_nats.errors import in_words, plain, translate
 from eventmicro_nats.receipts import Storage
 from eventmicro_nats.settings import NatsSettings, read_url
 from eventmicro_nats.subscription import NatsSubscription
@@ -34,6 +36,10 @@ log = logging.getLogger(__name__)
 
 # How long `flush` and `close` wait for the server, in seconds.
 FLUSH_TIMEOUT = 5
+# A connection that the server ends for good within so many seconds is made anew after a longer pause, up to the
+# longest.
+LASTING = 10.0
+LONGEST_PAUSE = 10.0
 
 
 class NatsBroker:
@@ -66,6 +72,9 @@ class NatsBroker:
         self._driver: Driver | None = None
         self._subscriptions: list[NatsSubscription] = []
         self._refused: list[str] = []
+        self._told = Told()
+        self._pause = 0.0
+        self._revived = float("-inf")
         self._reviving: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -184,6 +193,7 @@ class NatsBroker:
                 while not (driver := self._connected_driver()).is_connected:
                     await self._change()
                 await driver.flush(FLUSH_TIMEOUT)
+                await driver.sort_out_refusals()
         except TimeoutError:
             raise Disconnected(f"{self.url}: the server did not answer within {FLUSH_TIMEOUT} s") from None
         except Error as error:
@@ -254,9 +264,10 @@ class NatsBroker:
             return
         if self._storage.refused(text):
             return
-        if "permissions violation for subscription" in text.lower():
+        if "permissions violation for subscription" in text.lower() or TOO_MANY in text:
             self._refused.append(text)
-        log.error("%s: %s", self.url, text)
+        if self._told.is_new(text):
+            log.error("%s: %s", self.url, in_words(text))
 
     async def _on_lost(self) -> None:
         if self._driver is not None:
@@ -275,17 +286,29 @@ class NatsBroker:
     async def _on_closed(self) -> None:
         """The server has ended the connection for good, as it does when credentials expire; make a new one."""
         if self._driver is not None and self._reviving is None:
+            self._say_why(self._driver.last_error)
             self._reviving = asyncio.create_task(self._revive(), name="eventmicro nats revive")
 
+    def _say_why(self, error: Exception | None) -> None:
+        text = plain(error) if error is not None else "no reason given"
+        if self._told.is_new(text):
+            log.error("%s: the server has ended the connection: %s", self.url, in_words(text))
+
     async def _revive(self) -> None:
+        """Connect anew; the longer apart, the sooner the server has ended the connections before."""
+        loop = asyncio.get_running_loop()
+        self._pause = self.settings.reconnect_wait if loop.time() - self._revived > LASTING else 2 * self._pause
+        self._pause = min(self._pause, max(LONGEST_PAUSE, self.settings.reconnect_wait))
         try:
             while True:
-                await asyncio.sleep(self.settings.reconnect_wait)
+                await asyncio.sleep(self._pause)
                 try:
                     await self._reopen(await self._connect())
+                    self._revived = loop.time()
                     return
                 except Exception as error:  # wrong files, a server that refuses again: it may be mended yet
-                    log.error("%s: %s", self.url, plain(error))
+                    if self._told.is_new(plain(error)):
+                        log.error("%s: %s", self.url, plain(error))
         finally:
             self._reviving = None
 

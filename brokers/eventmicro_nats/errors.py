@@ -17,6 +17,19 @@ _TABLE: tuple[tuple[type[Exception], type[Exception], str], ...] = (
     (errors.BadSubjectError, UsageError, "NATS does not take this subject"),
 )
 
+# What a server says when it refuses a client or ends its connection, in small letters, and what mends it.
+_MENDS = {
+    "maximum connections exceeded": "raise max_connections of the server, or connect fewer clients",
+    "maximum account active connections exceeded": "raise max_connections of the account, or connect fewer clients",
+    "maximum control line exceeded": "a subject is longer than the server takes: shorten it, or raise max_control_line",
+    "maximum payload violation": "a message has more bytes than the server takes by now: raise its max_payload",
+    "authentication expired": "the credentials of this user or its account have expired: renew them",
+    "authentication revoked": "the credentials of this user or its account are revoked: issue others",
+    "authentication timeout": "the server had to wait too long for a login: raise its authorization timeout",
+    "authorization violation": "the user is unknown or the password wrong, or it was changed while the server runs",
+    "authorization failed": "the user is unknown or the password wrong, or it was changed while the server runs",
+}
+
 
 def translate(error: Exception, about: str) -> Exception:
     """The eventmicro error for one of nats-py; `about` names what was being done."""
@@ -44,3 +57,9 @@ def is_final(error: Exception) -> bool:
         return True
     text = str(error).lower()
     return "authorization violation" in text or ("authentication" in text and "timeout" not in text)
+
+
+def in_words(error: str) -> str:
+    """What the server has said, with what mends it where that is known."""
+    small = error.lower()
+    return next((f"{error}: {mend}" for said, mend in _MENDS.items() if said in small), error)

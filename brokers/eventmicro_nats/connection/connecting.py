@@ -10,7 +10,7 @@ from nats import errors
 
 from eventmicro.errors import ConnectionFailed
 from eventmicro_nats.connection.driver import Driver
-from eventmicro_nats.errors import is_about_keys, is_final, plain
+from eventmicro_nats.errors import in_words, is_about_keys, is_final, plain
 from eventmicro_nats.settings import NatsSettings
 
 
@@ -91,4 +91,5 @@ def _why(settings: NatsSettings, where: str, error: Exception | None) -> str:
         return f"cannot connect to NATS at {where}: nkey_seed or creds cannot be used: {plain(error)}"
     if is_final(error):
         return f"cannot connect to NATS at {where}: refused: {plain(error)}"
-    return f"cannot connect to NATS at {where} within {settings.connect_timeout:g} s: {plain(error)}; is it running?"
+    within, why = f"within {settings.connect_timeout:g} s", in_words(plain(error))
+    return f"cannot connect to NATS at {where} {within}: {why}{'; is it running?' if why == plain(error) else ''}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from eventmicro_nats.connection.parser import BatchParser
+from eventmicro_nats.connection.refusals import Refusals
 from eventmicro_nats.errors import plain
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,10 @@ ANSWER_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 1.0
 # How often it is cancelled within that time until it ends.
 CANCELS = 10
+
+# Of a subject that the server does not take: it goes on.
+_HARMLESS = "invalid subject"
+_match_refusal = re.compile(rb"-ERR '(.*)'\r\n").search
 
 ErrorCallback = Callable[[Exception], Awaitable[None]]
 Callback = Callable[[], Awaitable[None]]
@@ -46,6 +52,7 @@ class Driver(Client):
         super().__init__()
         self._takes: dict[int, Take] = {}
         self._ps = BatchParser(self, self._take)
+        self._refusals = Refusals(self, self._tell)
 
     async def subscribe_to(self, subject: str, queue: str, take: Take) -> Subscription:
         """Subscribe, with the messages going to `take` instead of nats-py's own queue."""
@@ -62,6 +69,19 @@ class Driver(Client):
         self.options |= {"allow_reconnect": True, "dont_randomize": False}
         self._error_cb = on_error
         self._disconnected_cb, self._reconnected_cb, self._closed_cb = on_lost, on_back, on_closed
+
+    @property
+    def subscriptions(self) -> dict[int, Subscription]:
+        """All that there are, by their number, the oldest first."""
+        return self._subs
+
+    async def ask_for(self, subscription: Subscription) -> None:
+        """Ask the server for one that it has refused or taken away."""
+        await self._send_subscribe(subscription)
+
+    async def sort_out_refusals(self) -> None:
+        """Return when each subscription that the server has refused so far is told by name."""
+        await self._refusals.sort_out()
 
     @property
     def info(self) -> dict[str, Any]:
@@ -134,12 +154,37 @@ class Driver(Client):
                 raise
             raise errors.Error(plain(error)) from error  # any other would end nats-py's reconnecting without a word
 
+    async def _process_err(self, err_msg: str) -> None:
+        if await self._refusals.take(err_msg):
+            return
+        if _HARMLESS in err_msg:  # nats-py would close the connection, over and over
+            await self._tell(errors.Error(err_msg.strip("'")))
+            return
+        await super()._process_err(err_msg)
+
+    async def _tell(self, error: Exception) -> None:
+        await self._error_cb(error)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        self._max_payload = info.get("max_payload", self._max_payload)  # it may be set anew while the server runs
+        await super()._process_info(info, initial_connection)
+
     async def _process_op_err(self, e: Exception) -> None:
         # nats-py would first wait until all that is unsent has gone out, which to a hung server takes for ever.
         self.let_go()
         self._pending = [c for c in self._pending if c != PING_PROTO and not isinstance(c, Perishable)]
         self._pending_data_size = sum(map(len, self._pending))
         await super()._process_op_err(e)
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except OSError as error:  # of a server that refuses and goes: what it said before is here, unread
+            reader = getattr(self._transport, "_io_reader", None)
+            said = _match_refusal(bytes(getattr(reader, "_buffer", b"")))
+            if said is None:
+                raise
+            raise errors.Error(said[1].decode(errors="replace")) from error
 
     async def _connect_to_server(self, s: Srv) -> None:
         # nats-py would forget, still open, the connection of a try that came as far as a wrong password.
@@ -154,6 +199,7 @@ class Driver(Client):
         # Whoever closes has flushed before.
         self._pending.clear()
         self._pending_data_size = 0
+        self._refusals.close()
         await super()._close(status, do_cbs)
         reconnecting = self._reconnection_task
         if reconnecting is not None and reconnecting is not asyncio.current_task():

@@ -191,9 +191,12 @@ class JetStreamBroker(NatsBroker):
 
     async def _on_error(self, error: Exception) -> None:
         text = plain(error)
-        told = self._parts is not None and "permissions violation" in text.lower() and self._parts.replies.refused(text)
-        if not told:
-            await super()._on_error(error)
+        if "permissions violation for publish" in text.lower():
+            for durable in self._durables:
+                durable.doubt(text)
+            if self._parts is not None and self._parts.replies.refused(text):
+                return
+        await super()._on_error(error)
 
 
 class _Parts:

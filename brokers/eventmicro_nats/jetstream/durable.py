@@ -45,7 +45,6 @@ UNLIMITED = 2**62
 _SETTLE = b"$JS.ACK."
 _HEARTBEAT = b"NATS/1.0 100"
 _DELETED = "Deleted"  # in the words of the server: the queue is, or its stream
-_INFO = b"info"
 _REQUEST = b'{"batch":%%d,"expires":%d,"idle_heartbeat":%d}' % (LIFETIME * NANO, HEARTBEAT * NANO)
 
 
@@ -262,7 +261,7 @@ class DurableSubscription:
     def _take_word(self, subject: bytes, data: bytes, headers: bytes) -> None:
         """What is no event: how it is with the queue, which was asked for, or with a request."""
         if data:
-            self._take_info(data)
+            self._take_info(float(subject.rpartition(b".")[2]) / 1000, data)
             return
         self._heard = self._loop.time()
         if headers.startswith(_HEARTBEAT):
@@ -270,16 +269,19 @@ class DurableSubscription:
         else:
             self._take_status(subject, read_headers(headers) or {})
 
-    def _take_info(self, data: bytes) -> None:
+    def _take_info(self, asked: float, data: bytes) -> None:
         error = read_error(data)
         if error is not None:
             self._mend(str(error))
         else:
-            self._learn(json.loads(data))
+            self._learn(json.loads(data), asked)
 
-    def _learn(self, info: dict[str, Any]) -> None:
+    def _learn(self, info: dict[str, Any], asked: float) -> None:
         """Remember up to where all is settled: behind that the queue begins again if somebody deletes it. Say acks
         again that may be lost: the one that leads the queue has just said this, so it is there to hear them.
+
+        Args:
+            asked: when it was asked for, in seconds of the loop's clock; so it was at that time or later.
         """
         begin, leader = first_unsettled(info), (info.get("cluster") or {}).get("leader", "")
         if info["created"] != self._queue.created:
@@ -314,6 +316,11 @@ class DurableSubscription:
         if self._driver is not None:
             self._driver.push(command)  # while the connection is away it waits; there are no more than `prefetch`
         self._ask_soon()
+
+    def doubt(self, refused: str) -> None:
+        """The server has refused to take something, in these words; if acks, they are said again until it does."""
+        subject = f"$js.ack.{self._queue.stream}.{self._queue.consumer}.".lower()
+        self._acks.in_doubt |= subject in refused.lower()
 
     def _say_acks_again(self, driver: Driver, first: int = 0) -> None:
         """For what was on its way to a connection that is lost, or to the former leader of a cluster, is gone."""
@@ -352,7 +359,7 @@ class DurableSubscription:
         """Ask how it is with the queue, where that is looked at at all."""
         if self._queue.begin is not None:
             self._floor_asked = self._loop.time()
-            self._send_request(driver, b"", _INFO, "INFO")
+            self._send_request(driver, b"", b"%d" % (self._floor_asked * 1000), "INFO")
 
     def _mend(self, why: str) -> None:
         """A request is gone: look whether its queue is still there, then ask anew."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 from typing import Any
 
 from eventmicro.broker import Receive
@@ -35,6 +36,10 @@ LONGEST_GAP = 10_000
 # After which part of its time a lease that was not extended counts as lost: it was extended on the way there.
 LAPSE = 0.75
 
+# How long a client that was not pinned lets another one that was go first, where all have to ask anew, in seconds: that
+# one knows what is missing.
+GIVE_WAY = 1.0
+
 _PIN = PIN_ID.encode()
 _SIGN_OF_LIFE = b"alive"
 
@@ -50,6 +55,8 @@ class OrderedSubscription(DurableSubscription):
         self._pin = ""
         self._missing = False  # whether events are awaited that the server counts as delivered
         self._alone = False  # whether they can be nowhere but on their way here, as for this pin all were here once
+        self._alone_at = -inf  # when that was so for sure
+        self._gives_way: asyncio.TimerHandle | None = None
         self._may_ask_for_one = False
         self._returning_before: set[int] = set()  # what was awaited after a nack when this was last looked at
         self._looked_at_leases = self._loop.time()
@@ -59,6 +66,8 @@ class OrderedSubscription(DurableSubscription):
         return OrderedIntake(receive, lambda: len(self.unsettled) - len(self._intake) < self._prefetch)
 
     async def open(self, driver: Driver) -> None:
+        if self._driver is not None and not self._pin and self._gives_way is None:
+            self._gives_way = self._loop.call_later(GIVE_WAY, self._ask_after_others)
         await super().open(driver)
         if self._pin and not self.ended:
             self._look_for_others()
@@ -79,14 +88,20 @@ class OrderedSubscription(DurableSubscription):
         if self._loop.time() - self._looked_at_leases > self._queue.ack_wait / 2:
             self._let_lapse()  # this process stood still
         self._intake.go_on()
+        if self.ended:
+            self._hand_on()
 
     def _stop_asking(self) -> None:
         super()._stop_asking()
         if self._taking_over is not None:
             self._taking_over.cancel()
+        if self._gives_way is not None:
+            self._gives_way.cancel()
 
     def _hand_on(self) -> None:
-        """Let the server pin another client at once."""
+        """Let the server pin another client at once, as soon as nothing is held here any more."""
+        if self.unsettled:
+            return
         if self._pin and self._driver is not None and self._driver.is_connected:
             self._pin = ""
             body = b'{"group":"%b"}' % PIN_GROUP.encode()
@@ -119,6 +134,14 @@ class OrderedSubscription(DurableSubscription):
                 self._look_for_others()
 
     # -- asking ------------------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        if self._gives_way is None:
+            super()._ask()
+
+    def _ask_after_others(self) -> None:
+        self._gives_way = None
+        self._ask()
 
     def _room(self) -> int:
         """One at least while earlier events are awaited: no room would be left for them by what came too early.
@@ -153,6 +176,7 @@ class OrderedSubscription(DurableSubscription):
             self._ask_soon()  # what has lapsed has made room
             return
         self._look_for_returning()
+        self._ask_for_info(self._driver)
         if self._expected == 0:
             # It asks for no event, having enough of them, but an event of one byte, so that it counts as alive.
             self._send_request(self._driver, self._body(1, b',"max_bytes":1'), _SIGN_OF_LIFE)
@@ -170,9 +194,20 @@ class OrderedSubscription(DurableSubscription):
 
     def _be_pinned(self, pin: str) -> None:
         if pin and pin != self._pin and not self.ended:
-            self._pin, self._alone = pin, False
+            self._pin, self._alone = pin, self._was_alone_until_now()
             self._intake.await_none()
             self._look_for_others()
+
+    def _was_alone_until_now(self) -> bool:
+        """Whether no other client can have got events meanwhile: it would be pinned until it has settled them, and asks
+        no more, or for the whole time after which it counts as gone. So a new leader has pinned this client again.
+        """
+        return self._loop.time() - self._alone_at < pin_timeout(self._queue.ack_wait)
+
+    def _learn(self, info: dict[str, Any], asked: float) -> None:
+        super()._learn(info, asked)
+        if self._alone and self._pin and _pinned(info) == self._pin:
+            self._alone_at = asked
 
     def _take_status(self, subject: bytes, status: dict[str, str]) -> None:
         if status.get("Status") == "423":
@@ -214,10 +249,11 @@ class OrderedSubscription(DurableSubscription):
         called_back = False
         try:
             while True:
+                asked = self._loop.time()
                 info = await self._look()
                 if info:
-                    self._learn(info)
-                pinned = (info.get("priority_groups") or [{}])[0].get("pinned_client_id")
+                    self._learn(info, asked)
+                pinned = _pinned(info)
                 if pinned and pinned != self._pin:
                     self._be_unpinned()
                     return
@@ -263,3 +299,8 @@ class OrderedSubscription(DurableSubscription):
             if sequence not in self.unsettled:
                 command = b"PUB %b.%d.%d.0.0 %d\r\n%b\r\n" % (subject, sequence, number, len(NAK), NAK)
                 self._driver.push(Perishable(command))
+
+
+def _pinned(info: dict[str, Any]) -> str:
+    """The name of the pin, as the server says of a queue; empty where nobody is pinned."""
+    return (info.get("priority_groups") or [{}])[0].get("pinned_client_id") or ""
