@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 # How long `flush` and `close` wait for the server, in seconds.
 FLUSH_TIMEOUT = 5.0
-# How long `subscribe` waits for a lost connection and for the server, in seconds.
+# How long `subscribe` waits for a lost connection, in seconds.
 SUBSCRIBE_TIMEOUT = 10.0
 
 Subscription = DurableSubscription | LiveSubscription
@@ -114,7 +114,7 @@ class RabbitBroker:
             self._publishing, self._consuming, self._was_online = publishing, consuming, True
             self._declarer = Declarer(self.settings)
             self._publisher = Publisher(publishing, self._declarer.exchange)
-            self._retries = Retries(publishing, self._publisher, Declarer(self.settings))
+            self._retries = Retries(publishing, Declarer(self.settings))
 
     async def close(self) -> None:
         async with self._changing:
@@ -125,6 +125,7 @@ class RabbitBroker:
                 return
             async with AsyncExitStack() as closing:  # each of them, though this is cancelled
                 closing.callback(publisher.close)
+                closing.callback(self._retries.close)
                 closing.push_async_callback(self._close_links, publishing, consuming)
                 closing.push_async_callback(_close_all, subscriptions)
                 await self._settle_the_rest(publisher)
@@ -223,23 +224,25 @@ class RabbitBroker:
         if self._declarer.makes and not durable.ordered:
             check_retry_queues(queue)
         dead = dead_exchange(self.settings.exchange)
-        return DurableSubscription(subject, queue, durable, receive, link, self._declarer, dead, self._retries.postpone)
+        return DurableSubscription(subject, queue, durable, receive, link, self._declarer, dead, self._retries)
 
     async def _open(self, subscription: Subscription, link: Link) -> None:
         """Begin a subscription, again where the connection is lost meanwhile."""
+        deadline = asyncio.get_running_loop().time() + SUBSCRIBE_TIMEOUT
+        about = f"subscription to {subscription.subject}"
         try:
-            async with asyncio.timeout(SUBSCRIBE_TIMEOUT + self.settings.new_queue_wait):
-                while True:
+            while True:
+                async with asyncio.timeout_at(deadline):
                     connection = await link.wait()
-                    try:
-                        return await subscription.open(connection)
-                    except DriverError:
-                        if not connection.lost.done():
-                            raise
+                try:
+                    return await subscription.open(connection)  # each of its steps within declare_timeout
+                except DriverError:
+                    if not connection.lost.done():
+                        raise
         except TimeoutError:
-            raise Disconnected(f"subscription to {subscription.subject}: RabbitMQ did not answer in time") from None
+            raise Disconnected(f"{about}: {self.url} was away for {SUBSCRIBE_TIMEOUT:g} s") from None
         except DriverError as error:
-            raise translate(error, f"subscription to {subscription.subject}") from error
+            raise translate(error, about) from error
 
     def _link(self) -> Link:
         self._connected_publisher()

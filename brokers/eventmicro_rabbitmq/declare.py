@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable
 
-from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ChannelLockedResource,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
 
 from eventmicro.broker import Durable
 from eventmicro.errors import UsageError
-from eventmicro_rabbitmq.connection.channel import CALL_TIMEOUT, Channel, borrowed_channel
+from eventmicro_rabbitmq.connection.channel import Asking, Channel, answered, borrowed_channel
 from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.errors import plain
+from eventmicro_rabbitmq.existing import INEQUIVALENT, check_existing, look_at
 from eventmicro_rabbitmq.settings import RabbitSettings
 from eventmicro_rabbitmq.topology import (
     Arguments,
@@ -27,8 +32,6 @@ from eventmicro_rabbitmq.topology import (
 
 log = logging.getLogger(__name__)
 
-_INEQUIVALENT = re.compile(r"inequivalent arg '([^']+)' for (\w+) '([^']+)'.*?: received (.*?) but current is (.*)")
-
 
 class Declarer:
     """What `declare` of the settings says is done here; each step on a channel of its own, which a failure ends."""
@@ -38,6 +41,7 @@ class Declarer:
         self._declare = settings.declare
         self._pending_messages = settings.pending_messages
         self._new_queue_wait = settings.new_queue_wait
+        self.timeout = settings.declare_timeout
         self._making = asyncio.Lock()
         self._made_on: Connection | None = None
         self._safe: dict[str, float] = {}
@@ -57,6 +61,9 @@ class Declarer:
         One after the other: who consumes from a queue that another one is just making loses the connection.
         """
         await self.exchange(connection)
+        if self._declare == "false":
+            await self._look_at(connection, queue, ordered=durable.ordered)
+            return
         arguments = queue_arguments(self._exchange, queue, ordered=durable.ordered)
         async with self._making:
             await self._one_exchange(connection, dead_exchange(self._exchange), "direct")
@@ -88,7 +95,7 @@ class Declarer:
         await self.exchange(channel.link)
         name = "" if queue is None else live_queue(self._exchange, queue, subject)
         arguments = live_arguments(self._pending_messages)
-        async with asyncio.timeout(CALL_TIMEOUT):
+        async with answered(f"subscription to {subject}", self.timeout):
             made = await channel.queue_declare(name, exclusive=queue is None, auto_delete=True, arguments=arguments)
             await channel.queue_bind(made.queue or name, self._exchange, binding_key(subject))
         return made.queue or name
@@ -103,11 +110,14 @@ class Declarer:
         if await self._queue(connection, name, arguments):
             self._safe[name] = asyncio.get_running_loop().time() + self._new_queue_wait
 
+    def _asking(self, connection: Connection) -> Asking:
+        return lambda about: borrowed_channel(connection, about, self.timeout)
+
     async def _one_exchange(self, connection: Connection, name: str, kind: str) -> None:
         if self._declare == "false":
             return
         about = f"exchange {name!r}"
-        async with borrowed_channel(connection) as channel:
+        async with self._asking(connection)(about) as channel:
             try:
                 if self._declare == "check":
                     await channel.exchange_declare(name, passive=True)
@@ -122,28 +132,39 @@ class Declarer:
 
     async def _queue(self, connection: Connection, name: str, arguments: Arguments) -> bool:
         """A queue; whether it is new."""
-        if self._declare == "false":
-            return False
-        is_new = not await _exists(connection, name)
+        about = f"queue {name!r}"
+        is_new = not await _exists(self._asking(connection), name)
         if is_new and not self.makes:
             raise UsageError(
-                f"queue {name!r} is missing and declare=check: make it, durable, with {arguments}, or set declare=true"
+                f"{about} is missing and declare=check: make it, durable, with {arguments}, or set declare=true"
             )
-        async with borrowed_channel(connection) as channel:
+        async with self._asking(connection)(about) as channel:
             try:
                 await channel.queue_declare(name, durable=True, arguments=dict(arguments))
             except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
-                raise _refused(f"queue {name!r}", error) from error
+                if not self.makes and isinstance(error, ChannelAccessRefused):  # it is there, and more is not told
+                    log.info("%s is not compared: %s", about, plain(error))
+                    return False
+                raise _refused(about, error) from error
         return is_new
+
+    async def _look_at(self, connection: Connection, queue: str, *, ordered: bool) -> None:
+        """Refuse a queue of others that cannot keep what is promised, as far as they let us know."""
+        ask = self._asking(connection)
+        if await _exists(ask, queue):
+            found = await look_at(ask, queue)
+            if found is not None:
+                check_existing(queue, found, ordered=ordered)
 
     async def _bind(self, connection: Connection, queue: str, exchange: str, key: str) -> None:
         if not self.makes:  # AMQP does not tell what is bound
             return
-        async with borrowed_channel(connection) as channel:
+        about = f"binding of queue {queue!r} to {key!r}"
+        async with self._asking(connection)(about) as channel:
             try:
                 await channel.queue_bind(queue, exchange, key)
             except ChannelAccessRefused as error:
-                raise _refused(f"binding of queue {queue!r} to {key!r}", error) from error
+                raise _refused(about, error) from error
 
     async def _once(self, connection: Connection, name: str, make: Callable[[], Awaitable[object]]) -> float:
         """Do it once a connection; from when on what it made is safe, in the event loop's time."""
@@ -157,21 +178,22 @@ class Declarer:
             return self._safe[name]
 
 
-async def _exists(connection: Connection, queue: str) -> bool:
-    async with borrowed_channel(connection) as channel:
+async def _exists(ask: Asking, queue: str) -> bool:
+    """Whether it is there, which everybody may ask."""
+    async with ask(f"queue {queue!r}") as channel:
         try:
             await channel.queue_declare(queue, passive=True)
         except ChannelNotFoundEntity:
             return False
-        except ChannelAccessRefused as error:
-            raise _refused(f"queue {queue!r}", error) from error
+        except ChannelLockedResource as error:
+            raise UsageError(f"queue {queue!r}: another connection has it for itself: {plain(error)}") from error
         return True
 
 
 def _refused(about: str, error: Exception) -> UsageError:
     """In whose power it is to mend it, and how."""
     text = plain(error)
-    difference = _INEQUIVALENT.search(text)
+    difference = INEQUIVALENT.search(text)
     if difference is not None:
         argument, kind, name, asked, found = difference.groups()
         return UsageError(

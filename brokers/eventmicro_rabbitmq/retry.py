@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Awaitable, Callable
 
 from eventmicro.errors import MessageTooLarge, TransportError, UsageError
+from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.consuming.incoming import RabbitDelivery, for_retry
 from eventmicro_rabbitmq.declare import Declarer
@@ -55,24 +57,38 @@ def check_retry_queues(queue: str) -> None:
 
 
 class Retries:
-    """Lets events wait in RabbitMQ for their next attempt."""
+    """Copies of events: such as wait in RabbitMQ for their next attempt, and such as say which it is.
 
-    def __init__(self, link: Link, publisher: Publisher, declarer: Declarer) -> None:
+    They are published on a channel of their own, so that one which RabbitMQ refuses costs no event its channel.
+    """
+
+    def __init__(self, link: Link, declarer: Declarer) -> None:
         self._link = link
-        self._publisher = publisher
+        self._publisher = Publisher(link, _prepare_nothing)
         self._declarer = declarer
         self._failed: dict[str, float] = {}
+
+    def close(self) -> None:
+        """Let go of the copies that are on their way."""
+        self._publisher.close()
 
     async def postpone(self, queue: str, delivery: RabbitDelivery, delay: float) -> bool:
         """Store a copy of an event that returns to its queue in `delay` seconds; False: that cannot be done now."""
         milliseconds = rung(delay)
         name = retry_queue(queue, milliseconds)
+        return await self._try(name, queue, lambda: self._store(name, queue, milliseconds, delivery))
+
+    async def recount(self, queue: str, delivery: RabbitDelivery) -> bool:
+        """Store a copy of an event last in its queue, which says how often it was delivered; False as in `postpone`."""
+        return await self._try(queue, queue, lambda: self._copy(queue, delivery))
+
+    async def _try(self, name: str, queue: str, store: Callable[[], Awaitable[bool]]) -> bool:
         now = asyncio.get_running_loop().time()
         if self._failed.get(name, 0.0) > now:
             return False
         try:
             async with asyncio.timeout(COPY_TIMEOUT):
-                return await self._store(name, queue, milliseconds, delivery)
+                return await store()
         except Exception as error:  # a nack never fails
             if isinstance(error, MessageTooLarge) or not isinstance(error, (TransportError, UsageError, *DriverError)):
                 log.warning("queue %s: no copy can be made of an event, so that it waits here: %s", queue, plain(error))
@@ -89,12 +105,16 @@ class Retries:
                     return False
                 await asyncio.sleep(unsafe)
             try:
-                await self._copy(name, delivery)
-                return True
+                return await self._copy(name, delivery)
             except Unroutable:
                 self._declarer.forget(name)  # somebody has deleted it
 
-    async def _copy(self, name: str, delivery: RabbitDelivery) -> None:
+    async def _copy(self, name: str, delivery: RabbitDelivery) -> bool:
         deadline = asyncio.get_running_loop().time() + COPY_TIMEOUT
         properties = for_retry(delivery)
         await (await self._publisher.send("", name, properties, delivery.body, mandatory=True, deadline=deadline))
+        return True
+
+
+async def _prepare_nothing(_: Connection) -> None:
+    """The default exchange is always there."""

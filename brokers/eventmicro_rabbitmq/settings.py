@@ -49,11 +49,15 @@ class RabbitSettings:
     """The topic exchange that events are published to and queues are bound to."""
     declare: Literal["true", "check", "false"] = "true"
     """`true`: exchange, queues and bindings are made where they are missing. `check`: exchange and queues must be there
-    and fit. `false`: all is left alone. Where nothing is made, delayed retries wait on this side."""
+    and fit; that queues fit can be checked only with the right to configure them. `false`: all is left alone, and only
+    a queue that cannot keep what is promised is refused. Where nothing is made, delayed retries wait on this side."""
     new_queue_wait: float = 1.1
     """How long `subscribe` waits when it has made a queue: a node notes new quorum queues on disk within a second, and
     one that is killed before would lose the queue with its events. 0 for clusters, where the others know of it. An
     instance that starts meanwhile finds the queue, and does not wait."""
+    declare_timeout: float = 30.0
+    """How long RabbitMQ may take to make, check or consume from one exchange, queue or binding: a cluster that is busy,
+    or in which a node is just missing, takes its time for a quorum queue."""
     mandatory: bool = False
     """Refuse to publish what no queue takes; a dead letter is refused then in any case, and its event stays."""
     max_payload: int = 16 * 1024 * 1024

@@ -23,6 +23,29 @@ DELIVERY_LIMIT = 1_000_000
 LONGEST_NAME = 255
 # Headers by which RabbitMQ sends a message to further queues.
 ROUTING_HEADERS = ("CC", "BCC")
+# Headers that say something to RabbitMQ, its plug-ins or us rather than to whoever handles the event, or that they add.
+# On a copy they would be obeyed once more: sent to further queues, delayed, taken for a duplicate, not federated.
+ORDERS = (
+    *ROUTING_HEADERS,
+    "x-delay",
+    "x-cache-ttl",
+    "x-received-from",
+    "x-eventmicro-attempts",
+    "x-eventmicro-subject",
+)
+ORDERS_BEGIN = (
+    "x-delivery-count",
+    "x-acquired-count",
+    "x-death",
+    "x-first-death-",
+    "x-last-death-",
+    "x-opt-",
+    "x-stream-",
+    "x-deduplication-",
+    "x-shovelled",
+    "x-mqtt-",
+    "x-amqp-1.0-",
+)
 # The longest name of a header that AMQP takes, in bytes.
 LONGEST_HEADER_NAME = 128
 # What the names of queues and exchanges are made of; RabbitMQ would take more, but pamqp does not.
@@ -74,6 +97,11 @@ def check_name(name: str, what: str) -> str:
     if not NAME.fullmatch(name):
         raise UsageError(f"{what} {name!r}: write letters, digits, spaces and _ - . : @ # , / + only")
     return check_length(name)
+
+
+def is_order(header: str) -> bool:
+    """Whether a header is no part of an event, so that no copy of it bears it."""
+    return header in ORDERS or header.startswith(ORDERS_BEGIN)
 
 
 def retry_queue(queue: str, milliseconds: int) -> str:

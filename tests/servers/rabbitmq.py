@@ -1,4 +1,7 @@
-"""RabbitMQ as a plain process: the Debian package's program, without its service and its user."""
+"""RabbitMQ as a plain process: the Debian package's program, without its service and its user.
+
+`EVENTMICRO_RABBITMQ_BIN` names the folder with the programs of another version.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +114,8 @@ class RabbitServer(ServerProcess):
 
 
 def _find(program: str) -> str:
-    found = shutil.which(program, path=os.pathsep.join((PROGRAMS, os.environ.get("PATH", os.defpath))))
+    folders = (os.environ.get("EVENTMICRO_RABBITMQ_BIN", PROGRAMS), os.environ.get("PATH", os.defpath))
+    found = shutil.which(program, path=os.pathsep.join(folders))
     if found is None:
         raise ServerUnavailable("rabbitmq", f"RabbitMQ is not installed: {INSTALL}")
     return found

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import aiormq.channel
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
+from eventmicro.errors import Disconnected
 from eventmicro_rabbitmq.connection.connection import CLOSE_TIMEOUT, FRAMES, Connection, cancelled_by_us_only, ours
 from eventmicro_rabbitmq.connection.frames import close_frame
 from eventmicro_rabbitmq.errors import plain
 
 log = logging.getLogger(__name__)
 
-# How long the server may take to answer a call, in seconds: a cluster takes some to make a queue.
+# How long the server may take to open a channel, in seconds.
 CALL_TIMEOUT = 10.0
 
 
@@ -149,12 +150,36 @@ async def close_channel(channel: Channel) -> None:
         await asyncio.wait([channel.closing], timeout=CLOSE_TIMEOUT)
 
 
+Asking = Callable[[str], AbstractAsyncContextManager[Channel]]
+"""A channel to ask something of the server that it may refuse, by what it is about."""
+
+
 @asynccontextmanager
-async def borrowed_channel(connection: Connection) -> AsyncIterator[Channel]:
-    """A channel for something that may fail: the server then closes it."""
-    channel = await open_channel(connection)
-    try:
-        async with asyncio.timeout(CALL_TIMEOUT):
+async def borrowed_channel(connection: Connection, about: str, timeout: float) -> AsyncIterator[Channel]:
+    """A channel for something that may fail: the server then closes it.
+
+    Raises:
+        Disconnected: the server did not answer within `timeout` seconds.
+    """
+    async with answered(about, timeout):
+        channel = await open_channel(connection)
+        try:
             yield channel
-    finally:
-        await close_channel(channel)
+        finally:
+            await close_channel(channel)
+
+
+@asynccontextmanager
+async def answered(about: str, timeout: float) -> AsyncIterator[None]:
+    """What is to be answered within `timeout` seconds: the setting declare_timeout.
+
+    Raises:
+        Disconnected: it was not; it says what it was about.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            yield
+    except TimeoutError:
+        raise Disconnected(
+            f"{about}: RabbitMQ did not answer within {timeout:g} s; where it is busy set a longer declare_timeout"
+        ) from None

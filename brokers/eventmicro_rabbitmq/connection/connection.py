@@ -81,6 +81,12 @@ class Connection(aiormq.connection.Connection):
         self._outgoing_size = 0
         self._numbers = count()
 
+    @property
+    def major(self) -> int:
+        """The first number of the server's version; 3 where it says none."""
+        number, _, _ = str(self.server_properties.get("version", "")).partition(".")
+        return int(number) if number.isdigit() else 3
+
     def new_number(self) -> int:
         """The number of a new channel, not used for long: aiormq calls one free that the server has not let go yet.
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from pamqp.commands import Basic
 
-from eventmicro_rabbitmq.connection.channel import CALL_TIMEOUT, Channel, close_channel, open_channel
+from eventmicro_rabbitmq.connection.channel import Channel, answered, close_channel, open_channel
 from eventmicro_rabbitmq.connection.connection import Connection, end_task
 from eventmicro_rabbitmq.connection.frames import Properties
 from eventmicro_rabbitmq.connection.link import Link
@@ -30,6 +30,7 @@ class Consumer:
     Args:
         name: what it takes from, for the log.
         prefetch: how many events that are not settled it may hold.
+        timeout: how long the server may take to let it consume, in seconds.
         prepare: makes what it needs, and says the queue.
         take: called for each event.
         on_ended: called when a channel has ended, and all that came on it is lost here.
@@ -40,6 +41,7 @@ class Consumer:
         link: Link,
         name: str,
         prefetch: int,
+        timeout: float,
         prepare: Callable[[Channel], Awaitable[str]],
         take: Callable[[Basic.Deliver, Properties, bytes], None],
         on_ended: Callable[[], None],
@@ -48,6 +50,7 @@ class Consumer:
         self._link = link
         self._name = name
         self._prefetch = prefetch
+        self._timeout = timeout
         self._prepare = prepare
         self._take = take
         self._on_ended = on_ended
@@ -60,7 +63,7 @@ class Consumer:
         """Begin to consume.
 
         Raises:
-            UsageError, TimeoutError, DriverError: it cannot.
+            UsageError, Disconnected, TimeoutError, DriverError: it cannot.
         """
         await self._begin(connection)
         self._keeper = asyncio.create_task(self._keep(), name=f"eventmicro rabbitmq {self._name}")
@@ -103,7 +106,7 @@ class Consumer:
             self.channel = channel
             channel.on_deliver = self._take
             channel.on_ended = self._ended
-            async with asyncio.timeout(CALL_TIMEOUT):
+            async with answered(f"consumer of {self._name}", self._timeout):
                 await channel.basic_qos(prefetch_count=self._prefetch)
                 await channel.basic_consume(queue, _never_called, consumer_tag=TAG)
             channel.check()

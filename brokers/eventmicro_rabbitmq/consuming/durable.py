@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Protocol
 
 from pamqp.commands import Basic
 
@@ -16,9 +16,10 @@ from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.frames import Properties, ack_frame, nack_frame
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.consuming.consumer import LEAVE_TIMEOUT, Consumer
-from eventmicro_rabbitmq.consuming.incoming import RabbitDelivery, read_event
+from eventmicro_rabbitmq.consuming.incoming import RabbitDelivery, is_uncounted, read_event
 from eventmicro_rabbitmq.consuming.intake import Intake
 from eventmicro_rabbitmq.consuming.returns import Returns
+from eventmicro_rabbitmq.consuming.uncounted import Uncounted
 from eventmicro_rabbitmq.declare import Declarer
 
 log = logging.getLogger(__name__)
@@ -28,16 +29,23 @@ LARGEST_PREFETCH = 65_535
 # How long a nack waits before it is sent, in seconds: RabbitMQ delivers again at once, also to an instance that is
 # just being closed, and counts that.
 NACK_AFTER = 0.01
+# RabbitMQ 4 counts the delivery after which it gave an event up as one of the queue that this then goes to.
+COUNTS_GIVEN_UP = 4
 
-Postpone = Callable[[str, RabbitDelivery, float], Awaitable[bool]]
-"""Makes a copy of a queue's event wait for some seconds; False where that cannot be done."""
+
+class Copies(Protocol):
+    """Makes copies of a queue's events; False where that cannot be done now."""
+
+    async def postpone(self, queue: str, delivery: RabbitDelivery, delay: float) -> bool: ...
+
+    async def recount(self, queue: str, delivery: RabbitDelivery) -> bool: ...
 
 
 class DurableSubscription:
     """One instance at a queue.
 
     Args:
-        postpone: how an event is made to wait for its next attempt.
+        copies: makes those that wait for their next attempt, and those that say which it is.
     """
 
     dropped = 0
@@ -51,7 +59,7 @@ class DurableSubscription:
         link: Link,
         declarer: Declarer,
         dead_exchange: str,
-        postpone: Postpone,
+        copies: Copies,
     ) -> None:
         self.subject = subject
         self.queue = queue
@@ -59,9 +67,10 @@ class DurableSubscription:
         self._durable = durable
         self._declarer = declarer
         self._dead_exchange = dead_exchange
-        self._postpone = postpone
-        prefetch = min(durable.prefetch, LARGEST_PREFETCH)
-        self._consumer = Consumer(link, f"queue {queue}", prefetch, self._prepare, self._take, self._lapse)
+        self._copies = copies
+        self._given_up = 0
+        prefetch, wait = min(durable.prefetch, LARGEST_PREFETCH), declarer.timeout
+        self._consumer = Consumer(link, f"queue {queue}", prefetch, wait, self._prepare, self._take, self._lapse)
         self._intake: Intake[RabbitDelivery] = Intake(receive)
         self._unsettled: dict[int, RabbitDelivery] = {}  # by tag, in the order in which they came
         self._acked: list[int] = []
@@ -70,6 +79,7 @@ class DurableSubscription:
         self._later: dict[int, asyncio.TimerHandle] = {}
         self._order = 0
         self._returns = Returns(queue, self._go_on)
+        self._uncounted = Uncounted(self._store_counted, self.ack, self._hand_over_late)
         self._ending: asyncio.Task[None] | None = None
         self._left = asyncio.Event()
         self._idle = asyncio.Event()
@@ -113,7 +123,7 @@ class DurableSubscription:
         stored = False
         try:
             if self._declarer.makes and not self._durable.ordered:
-                stored = await self._postpone(self.queue, delivery, delay)
+                stored = await self._copies.postpone(self.queue, delivery, delay)
         finally:  # cancelled, too
             if stored:
                 self.ack(delivery)
@@ -122,17 +132,38 @@ class DurableSubscription:
 
     async def _prepare(self, channel: Channel) -> str:
         await self._declarer.durable_queue(channel.link, self.subject, self.queue, self._durable)
+        self._given_up = int(channel.link.major >= COUNTS_GIVEN_UP)
         return self.queue
 
     def _take(self, frame: Basic.Deliver, properties: Properties, body: bytes) -> None:
-        delivery = read_event(frame, properties, body, self, self.queue, self._dead_exchange)
+        delivery = read_event(frame, properties, body, self, self.queue, self._dead_exchange, self._given_up)
         self._unsettled[delivery.tag] = delivery
-        # another event of the same id, which its publisher has sent twice, may come before the one that was given back
-        if self._durable.ordered and frame.redelivered and self._returns.takes(delivery):
-            return
+        if not frame.redelivered or self._hands_over_again(delivery):
+            self._hand_over(delivery)
+
+    def _hand_over(self, delivery: RabbitDelivery) -> None:
         self._order += 1
         delivery.order = self._order
         self._intake.take(delivery)
+
+    def _hands_over_again(self, delivery: RabbitDelivery) -> bool:
+        """Whether an event that comes again is to be handed over in the turn in which it came."""
+        if is_uncounted(delivery):
+            if not self._durable.ordered:
+                self._uncounted.replace(delivery)
+                return False
+            self._uncounted.count(delivery)
+        # another event of the same id, which its publisher has sent twice, may come before the one that was given back
+        return not (self._durable.ordered and self._returns.takes(delivery))
+
+    async def _store_counted(self, delivery: RabbitDelivery) -> bool:
+        return await self._copies.recount(self.queue, delivery)
+
+    def _hand_over_late(self, delivery: RabbitDelivery) -> None:
+        if self.ended:
+            self._requeue(delivery)
+        elif self._holds(delivery):
+            self._hand_over(delivery)
 
     def _requeue(self, delivery: RabbitDelivery) -> None:
         """Give it back to RabbitMQ, which delivers it before what never was, and after what came back before."""
@@ -203,7 +234,8 @@ class DurableSubscription:
             delivery.lapsed = True
             delivery.holder = None
         self._intake.take_back()
-        if self._returns.forget() and not self.ended:
+        self._returns.forget()
+        if not self.ended:
             self._intake.go_on()
         self._look_whether_idle()
 
@@ -221,6 +253,7 @@ class DurableSubscription:
         try:
             await self._leave()
         finally:
+            await self._uncounted.close()
             await self._consumer.close()
 
     async def _leave(self) -> None:

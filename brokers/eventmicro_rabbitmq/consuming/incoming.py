@@ -10,14 +10,16 @@ from pamqp.commands import Basic
 from eventmicro.message import Delivery
 from eventmicro.wire import CONTENT_TYPE, DEAD_ATTEMPTS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT
 from eventmicro_rabbitmq.connection.frames import Properties
-from eventmicro_rabbitmq.topology import LONGEST_HEADER_NAME, ROUTING_HEADERS
+from eventmicro_rabbitmq.topology import LONGEST_HEADER_NAME, is_order
 
 # What an event carries while it waits for its next attempt: how often it was delivered, and its subject.
 ATTEMPTS = "x-eventmicro-attempts"
 SUBJECT = "x-eventmicro-subject"
-# What RabbitMQ adds to an event that is delivered again, or comes from another queue.
+# What a quorum queue adds to an event that it delivers again; RabbitMQ 4 the second one, where it counts no failure.
 DELIVERY_COUNT = "x-delivery-count"
-_INTERNAL = (ATTEMPTS, SUBJECT, DELIVERY_COUNT, "x-acquired-count", "x-death", "x-first-death-", "x-last-death-")
+ACQUIRED_COUNT = "x-acquired-count"
+# To whom an answer goes that needs no queue; RabbitMQ takes it only from a channel that awaits one.
+DIRECT_REPLY = "amq.rabbitmq.reply-to"
 
 
 class Holder(Protocol):
@@ -56,13 +58,20 @@ class RabbitDelivery(Delivery):
 
 
 def read_event(
-    frame: Basic.Deliver, properties: Properties, body: bytes, holder: Holder, queue: str, dead: str
+    frame: Basic.Deliver,
+    properties: Properties,
+    body: bytes,
+    holder: Holder,
+    queue: str,
+    dead: str,
+    given_up: int = 0,
 ) -> RabbitDelivery:
     """An event of a durable queue.
 
     Args:
         queue: the queue's name.
         dead: the exchange through which comes what RabbitMQ itself has given up.
+        given_up: how many deliveries are counted of such an event before its first.
     """
     subject = frame.routing_key or ""
     delivery = RabbitDelivery(subject, body, properties, frame.delivery_tag or 0, holder)
@@ -71,12 +80,14 @@ def read_event(
     delivery.headers = read_headers(properties)
     headers: dict[str, Any] | None = properties.headers
     if headers:
-        delivery.attempt = 1 + _number(headers.get(DELIVERY_COUNT))
+        if frame.redelivered:  # else it is of another queue, or a publisher's
+            delivery.attempt = 1 + _number(headers.get(DELIVERY_COUNT))
         if not frame.exchange:  # sent to the queue itself, as from a retry queue; others may write what they like
             delivery.attempt += _number(headers.get(ATTEMPTS))
             delivery.subject = subject = _text(headers.get(SUBJECT, subject))
         elif frame.exchange == dead:
             delivery.subject = queue
+            delivery.attempt = max(1, delivery.attempt - given_up)
             about = _about_death(headers)
             subject = about[DEAD_SUBJECT]
             delivery.headers = about | (delivery.headers or {})
@@ -95,14 +106,22 @@ def read_headers(properties: Properties) -> dict[str, str] | None:
     return headers or None
 
 
+def is_uncounted(delivery: RabbitDelivery) -> bool:
+    """Whether an event that is delivered again comes from a queue that does not count, as a classic one."""
+    headers: dict[str, Any] = delivery.properties.headers or {}
+    return DELIVERY_COUNT not in headers and ACQUIRED_COUNT not in headers
+
+
 def for_retry(delivery: RabbitDelivery) -> Properties:
-    """The properties of the copy of an event that waits for its next attempt."""
+    """The properties of a copy of an event that comes again later, or as a counted one: what it was, and no orders."""
     theirs = delivery.properties
     raw: dict[str, Any] = theirs.headers or {}
     headers = {name: _encodable(value) for name, value in raw.items() if _is_theirs(name)}
     headers |= {ATTEMPTS: delivery.attempt, SUBJECT: delivery.subject}
     # user_id must be our own user's name, expiration would end the wait, and what is kept is always persistent
     other = {"headers", "delivery_mode", "expiration", "user_id"}
+    if theirs.reply_to == DIRECT_REPLY:
+        other.add("reply_to")
     kept = {name: getattr(theirs, name) for name in theirs.__slots__ if name not in other}
     return Properties(headers=headers, delivery_mode=2, **kept)
 
@@ -115,18 +134,17 @@ def _about_death(headers: dict[str, Any]) -> dict[str, str]:
     subject = keys[0] if isinstance(keys, list) and keys else ""
     return {
         DEAD_REASON: f"given up by RabbitMQ: {_text(last.get('reason', 'unknown'))}",
-        DEAD_ATTEMPTS: str(_number(headers.get(ATTEMPTS)) + _number(headers.get(DELIVERY_COUNT)) + 1),
+        DEAD_ATTEMPTS: str(_number(headers.get(ATTEMPTS)) + 1),  # at least: how often that queue delivered is not said
         DEAD_SUBJECT: _text(headers.get(SUBJECT, subject)),
         DEAD_QUEUE: _text(last.get("queue", "")),
     }
 
 
 def _is_theirs(name: str) -> bool:
-    """Whether it is a header of the publisher's: not one that RabbitMQ or we add, or that sends it to further queues.
-
-    Names that AMQP does not allow are none, though RabbitMQ passes them on.
+    """Whether it is a header of the publisher's that can be published again: no order, and of a length that AMQP
+    allows, though RabbitMQ passes longer ones on.
     """
-    return not name.startswith(_INTERNAL) and name not in ROUTING_HEADERS and len(name.encode()) <= LONGEST_HEADER_NAME
+    return not is_order(name) and len(name.encode()) <= LONGEST_HEADER_NAME
 
 
 def _text(value: Any) -> str:

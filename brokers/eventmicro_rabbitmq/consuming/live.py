@@ -48,7 +48,8 @@ class LiveSubscription:
         self.closed = False
         self._declarer = declarer
         name = f"subscription to {subject}"
-        self._consumer = Consumer(link, name, PREFETCH, self._prepare, self._take, self._forget)
+        wait = declarer.timeout
+        self._consumer = Consumer(link, name, PREFETCH, wait, self._prepare, self._take, self._forget)
         self._intake: Intake[LiveDelivery] = Intake(receive, self._ack)
 
     async def open(self, connection: Connection) -> None:

@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 # How long an event that was given back is waited for, in seconds. It comes at once, unless somebody has taken it out of
 # the queue.
 RETURN_TIMEOUT = 30.0
+# And one whose publisher has said when it expires: where it has not come by then, it has expired.
+EXPIRING_TIMEOUT = 2.0
 
 
 class Returns:
@@ -40,8 +42,11 @@ class Returns:
         """It is given back."""
         self._awaited.append(delivery)
         self._complete.clear()
+        loop = asyncio.get_running_loop()
+        if delivery.properties.expiration:
+            loop.call_later(EXPIRING_TIMEOUT, self._await_no_more, delivery)
         if self._too_late is None:
-            self._too_late = asyncio.get_running_loop().call_later(RETURN_TIMEOUT, self._go_on_without)
+            self._too_late = loop.call_later(RETURN_TIMEOUT, self._go_on_without)
 
     def takes(self, delivery: RabbitDelivery) -> bool:
         """Whether this is one that is awaited; it gets the place that it had."""
@@ -62,16 +67,14 @@ class Returns:
         if not self._awaited:
             self._complete.set()
 
-    def forget(self) -> bool:
-        """Await nothing any more; whether anything was."""
-        were_any = bool(self._awaited)
+    def forget(self) -> None:
+        """Await nothing any more."""
         self._awaited.clear()
         self._came.clear()
         self._complete.set()
         if self._too_late is not None:
             self._too_late.cancel()
             self._too_late = None
-        return were_any
 
     async def wait(self) -> None:
         """Return when nothing is awaited."""
@@ -81,6 +84,12 @@ class Returns:
         came = sorted(self._came, key=lambda delivery: delivery.order)
         self.forget()
         self._on_complete(came)
+
+    def _await_no_more(self, delivery: RabbitDelivery) -> None:
+        before = len(self._awaited)
+        self._awaited = [awaited for awaited in self._awaited if awaited is not delivery]
+        if before and not self._awaited:
+            self._go_on()
 
     def _go_on_without(self) -> None:
         log.warning("queue %s: events that were to come again did not; going on", self._queue)

@@ -12,7 +12,7 @@ from eventmicro_rabbitmq import RabbitBroker, publisher
 from eventmicro_rabbitmq.connection import channel
 from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.frames import Properties, publish_frames
-from eventmicro_rabbitmq.consuming import consumer, durable
+from eventmicro_rabbitmq.consuming import durable
 from eventmicro_rabbitmq.consuming.incoming import RabbitDelivery, read_event
 from pamqp import commands
 from pamqp.commands import Basic
@@ -30,15 +30,13 @@ def lost_connections(caplog: pytest.LogCaptureFixture) -> int:
 # -- channels --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_subscription_that_could_not_begin_gives_back_what_came(
-    url: str, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_subscription_that_could_not_begin_gives_back_what_came(url: str, subject: str, until: Until) -> None:
     """The server sends events before it answers, and the answer does not come."""
-    monkeypatch.setattr(consumer, "CALL_TIMEOUT", 0.3)
     slow = Slow()
-    async with kept_events(url, subject), FrameProxy(url) as proxy, RabbitBroker(proxy.url) as broker:
+    impatient = f"{url}&declare_timeout=1"
+    async with kept_events(url, subject), FrameProxy(impatient) as proxy, RabbitBroker(proxy.url) as broker:
         proxy.holds = {Basic.ConsumeOk}
-        with pytest.raises(Disconnected):
+        with pytest.raises(Disconnected, match=r"consumer of queue .* did not answer within 1 s.*declare_timeout"):
             await broker.subscribe(subject, slow, queue=subject, durable=Durable())
         assert [delivery.lapsed for delivery in slow.got] == [True]
         proxy.let_go()

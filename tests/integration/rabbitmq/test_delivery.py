@@ -136,7 +136,7 @@ async def test_a_delay_survives_the_instance_that_asked_for_it(url: str, subject
 
 KILLED = """
 import asyncio, sys
-from eventmicro_rabbitmq import RabbitBroker, durable
+from eventmicro_rabbitmq import RabbitBroker
 from eventmicro.broker import Durable
 
 async def main(url, queue):

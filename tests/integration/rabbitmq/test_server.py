@@ -437,9 +437,10 @@ async def test_a_waiting_queue_holds_the_copy(server: RabbitServer, subject: str
     await connection.close()
     assert isinstance(waiting.delivery, Basic.GetOk)
     assert waiting.body == b"1"
-    assert waiting.header.properties.headers == {
+    headers = dict(waiting.header.properties.headers or {})
+    headers.pop("x-delivery-count", None)  # 0 by RabbitMQ 3, where a queue is asked for one
+    assert headers == {
         "A": "b",
-        "x-delivery-count": 0,
         "x-eventmicro-attempts": 1,
         "x-eventmicro-subject": subject,
     }

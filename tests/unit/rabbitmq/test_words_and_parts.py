@@ -204,8 +204,10 @@ class Holder:
     async def nack(self, delivery: RabbitDelivery, delay: float) -> None: ...
 
 
-def read(properties: Properties, exchange: str = "events", key: str = "a.b", body: bytes = b"") -> RabbitDelivery:
-    deliver = Basic.Deliver("tag", 1, False, exchange, key)
+def read(
+    properties: Properties, exchange: str = "events", key: str = "a.b", body: bytes = b"", *, first: bool = False
+) -> RabbitDelivery:
+    deliver = Basic.Deliver("tag", 1, not first, exchange, key)
     return read_event(deliver, properties, body, Holder(), "queue", "events.dead")
 
 
@@ -219,6 +221,16 @@ def test_the_server_counts_deliveries_and_the_header_those_before_a_delay() -> N
     assert read(Properties(headers=counted), "", "queue").attempt == 6
     assert read(Properties(headers=counted), "", "queue").subject == "a.b"
     assert read(Properties(headers=counted)).attempt == 3, "what a publisher writes does not count"
+
+
+def test_a_first_delivery_has_no_count_of_this_queue() -> None:
+    """RabbitMQ 4 leaves that of the queue before in a dead letter, and a publisher may write one."""
+    counted: dict[str, object] = {"x-delivery-count": 2, "x-death": [{"queue": "q"}], "x-eventmicro-attempts": 3}
+    assert read(Properties(headers=counted), first=True).attempt == 1
+    assert read(Properties(headers=counted), "", "queue", first=True).attempt == 4
+    letter = read(Properties(headers=counted), "events.dead", "queue", first=True)
+    assert (letter.attempt, (letter.headers or {})["Dead-Letter-Attempts"]) == (1, "4")
+    assert read(Properties(headers=counted), "events.dead", "queue").attempt == 3
 
 
 @pytest.mark.parametrize("value", ["2", -1, None, 1.5, b"x", [1], {"a": 1}])
@@ -261,6 +273,27 @@ def test_an_id_that_is_too_long_is_sent_as_a_hash_of_it() -> None:
     one, other = message_id("ä" * 128), message_id("ä" * 129)
     assert one == message_id("ä" * 128) != other
     assert len(one) == 64
+
+
+ORDERS = [
+    *("CC", "BCC", "x-delay", "x-cache-ttl", "x-deduplication-header", "x-stream-filter-value", "x-received-from"),
+    *("x-death", "x-first-death-queue", "x-last-death-reason", "x-delivery-count", "x-acquired-count", "x-opt-deaths"),
+    *("x-shovelled", "x-mqtt-publish-qos", "x-amqp-1.0-properties"),
+]
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_no_copy_carries_an_order_to_the_server(name: str) -> None:
+    """By dead letters and copies that wait, which are published from what is read here."""
+    event = read(Properties(message_id="1", headers={name: ["x"], "x-request-id": "7", "x-delayed-by": "us"}))
+    assert event.headers == {"x-request-id": "7", "x-delayed-by": "us"}
+    assert name not in (for_retry(event).headers or {})
+
+
+def test_a_copy_asks_for_no_direct_reply() -> None:
+    """RabbitMQ would end the channel: only one that awaits such replies may."""
+    assert not for_retry(read(Properties(message_id="1", reply_to="amq.rabbitmq.reply-to"))).reply_to
+    assert for_retry(read(Properties(message_id="1", reply_to="answers"))).reply_to == "answers"
 
 
 def test_headers_that_could_not_be_published_again_are_none() -> None:

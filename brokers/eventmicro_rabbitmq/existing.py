@@ -1,0 +1,117 @@
+"""Queues that others have made: what can be known of them, and what of a durable subscription they cannot keep.
+
+AMQP does not tell how a queue is made, but what is different where it is declared again, one argument at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, ChannelPreconditionFailed
+
+from eventmicro.errors import UsageError
+from eventmicro_rabbitmq.connection.channel import Asking
+from eventmicro_rabbitmq.errors import plain
+from eventmicro_rabbitmq.topology import DELIVERY_LIMIT, Arguments
+
+log = logging.getLogger(__name__)
+
+# How RabbitMQ says what is different: "received the value '1' of type 'long' but current is none", "... is 'stream'".
+INEQUIVALENT = re.compile(r"inequivalent arg '([^']+)' for (\w+) '([^']+)'.*?: received (.*?) but current is (.*)")
+_VALUE = re.compile(r"(?:the value )?'(.*?)'(?: of type '(\w+)')?$")
+# A queue has fewer arguments than this; more is asked for of none.
+MOST_ARGUMENTS = 25
+
+GO_WITH = {
+    "auto_delete": "goes with its last consumer, and its events with it",
+    "durable": "is gone when RabbitMQ starts again",
+    "exclusive": "goes with the connection that has made it",
+    "x-expires": "is deleted with its events when nobody consumes for a while",
+}
+
+
+async def look_at(ask: Asking, queue: str) -> Arguments | None:
+    """The arguments of a queue that is there, and `durable` or `auto_delete` where these are not as they should be.
+
+    It is declared as it is, which changes nothing; None where that is not allowed, so that nothing is known of it.
+    """
+    found: Arguments = {}
+    for _ in range(MOST_ARGUMENTS):
+        async with ask(f"queue {queue!r}") as channel:
+            try:
+                await channel.queue_declare(queue, durable=True, arguments=dict(found))
+                return found
+            except ChannelAccessRefused:
+                return None
+            except ChannelLockedResource:
+                return {"exclusive": True}
+            except ChannelPreconditionFailed as error:
+                difference = INEQUIVALENT.search(plain(error))
+        if difference is None:
+            return None
+        argument, current = difference[1], difference[5]
+        if not argument.startswith("x-"):
+            return {argument: current}
+        found.pop(argument, None)
+        if current != "none":
+            found[argument] = _value(current)
+    return None
+
+
+def check_existing(queue: str, found: Arguments, *, ordered: bool) -> None:
+    """Refuse a queue that cannot keep what a durable subscription promises, and warn of what policies may yet mend.
+
+    Raises:
+        UsageError: it cannot; the text says what is to be made otherwise.
+    """
+    why = _why_not(found) or (_why_not_ordered(found) if ordered else None)
+    if why is not None:
+        raise UsageError(f"queue {queue!r} {why}; or take another queue, or have it made with declare=true")
+    for what in _what_it_loses(found) if "x-dead-letter-exchange" not in found else ():
+        log.warning("queue %s loses %s; give it a dead letter exchange, if no policy does", queue, what)
+
+
+def _why_not(found: Arguments) -> str | None:
+    for argument, why in GO_WITH.items():
+        if argument in found:
+            return f"{why}: make it durable, and without auto_delete, exclusive and x-expires"
+    if found.get("x-queue-type") == "stream":
+        return "is a stream, which gives nothing back: make it with x-queue-type=quorum"
+    return None
+
+
+def _why_not_ordered(found: Arguments) -> str | None:
+    if found.get("x-queue-type") != "quorum":
+        return (
+            "does not count deliveries, and a copy that says them would come behind: make it with x-queue-type=quorum"
+        )
+    for argument, why in (
+        ("x-single-active-consumer", "goes to several instances at a time: make it with x-single-active-consumer=true"),
+        ("x-delivery-limit", f"may put last what is given back: make it with x-delivery-limit={DELIVERY_LIMIT}"),
+    ):
+        if not found.get(argument):
+            return f"keeps no order: it {why}"
+    return None
+
+
+def _what_it_loses(found: Arguments) -> list[str]:
+    losses = []
+    if "x-message-ttl" in found:
+        losses.append(f"events that wait for longer than its x-message-ttl, {found['x-message-ttl']} ms")
+    if {"x-max-length", "x-max-length-bytes"} & found.keys() and found.get("x-overflow", "drop-head") == "drop-head":
+        losses.append("its oldest events where there are more than its x-max-length")
+    limit = found.get("x-delivery-limit", 20)  # that of RabbitMQ 4, where it has none of its own
+    if found.get("x-queue-type") == "quorum" and 0 <= limit < DELIVERY_LIMIT:
+        losses.append(f"events that are delivered more than {limit} times, its x-delivery-limit")
+    return losses
+
+
+def _value(said: str) -> object:
+    value = _VALUE.match(said)
+    if value is None:
+        return said
+    text, kind = value.groups()
+    if kind == "bool":
+        return text == "true"
+    return int(text) if kind not in (None, "longstr") and text.lstrip("-").isdigit() else text

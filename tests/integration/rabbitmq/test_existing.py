@@ -1,0 +1,146 @@
+"""RabbitMQ: queues that an administrator has made otherwise than we would, with declare=false."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from eventmicro_rabbitmq import RabbitBroker
+
+from eventmicro.broker import Durable
+from eventmicro.context import Context
+from eventmicro.errors import UsageError
+from eventmicro.message import Delivery, Message
+from eventmicro.retry import Retry
+from eventmicro.service import Service
+from tests.integration.rabbitmq.kit import Until, raw_channel
+
+CLASSIC: dict[str, Any] = {}
+QUORUM: dict[str, Any] = {"x-queue-type": "quorum"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [CLASSIC, {"x-max-priority": 5}, QUORUM, QUORUM | {"x-delivery-limit": 100}], ids=str
+)
+async def test_attempts_are_counted_on_any_queue(
+    url: str, subject: str, arguments: dict[str, Any], until: Until
+) -> None:
+    """Over two instances, of which one ends with an event in its hands."""
+    attempts: list[int] = []
+    letters: list[Delivery] = []
+    queue, dead = f"{subject}.q", f"{subject}.dead"
+
+    def service() -> Service:
+        made = Service(subject, broker=f"{url}&declare=false")
+
+        @made.subscribe(subject, queue=queue, dead_letter=dead, retry=Retry(attempts=4, backoff=0.01, longest=0.01))
+        async def fail(event: int, context: Context) -> None:
+            attempts.append(context.attempt)
+            raise ValueError("never")
+
+        return made
+
+    async with raw_channel(url) as channel, RabbitBroker(url) as broker:
+        await broker.subscribe(dead, letters.append, queue=dead, durable=Durable())
+        await channel.queue_declare(queue, durable=True, arguments=dict(arguments))
+        await channel.queue_bind(queue, "events", subject)
+        async with RabbitBroker(f"{url}&declare=false") as leaving:
+            held: list[Delivery] = []
+            await leaving.subscribe(subject, held.append, queue=queue, durable=Durable())
+            await broker.publish(Message(subject, b"1", {"A": "b"}))
+            await until(lambda: held)
+        async with service(), service():
+            await until(lambda: letters)
+        left = await channel.queue_declare(queue, passive=True)
+        await channel.queue_delete(queue)
+    assert attempts == [2, 3, 4]
+    assert left.message_count == 0
+    assert len(letters) == 1
+    headers = letters[0].headers or {}
+    assert (headers["A"], headers["Dead-Letter-Attempts"], headers["Dead-Letter-Subject"]) == ("b", "4", subject)
+
+
+async def test_attempts_are_counted_here_where_no_copy_can_be_made(
+    url: str, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr("eventmicro_rabbitmq.retry.Retries.recount", refuse)
+    got: list[Delivery] = []
+    async with raw_channel(url) as channel, RabbitBroker(f"{url}&declare=false") as broker:
+        await channel.queue_declare(subject, durable=True)
+        await channel.queue_bind(subject, "events", subject)
+        await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await broker.publish(Message(subject, b"1"))
+        for count in (1, 2, 3):
+            await until(lambda: len(got) == count)  # noqa: B023
+            await got[-1].nack()
+        await until(lambda: len(got) == 4)
+        await channel.queue_delete(subject)
+    assert [delivery.attempt for delivery in got] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ({"arguments": {"x-queue-type": "stream"}, "durable": True}, "is a stream.*x-queue-type=quorum"),
+        ({"durable": True, "auto_delete": True}, "goes with its last consumer.*without auto_delete"),
+        ({"durable": False, "exclusive": True}, "goes with the connection|has it for itself"),
+        ({"durable": True, "arguments": {"x-expires": 60_000}}, "deleted with its events.*and x-expires"),
+        ({"durable": True, "arguments": QUORUM | {"x-expires": 60_000}}, "deleted with its events"),
+    ],
+    ids=str,
+)
+async def test_a_queue_that_keeps_no_events_is_refused(url: str, subject: str, made: dict[str, Any], says: str) -> None:
+    async with raw_channel(url) as channel, RabbitBroker(f"{url}&declare=false") as broker:
+        await channel.queue_declare(subject, **made)
+        with pytest.raises(UsageError, match=says):
+            await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+        assert (await channel.queue_declare(subject, passive=True)).consumer_count == 0
+        await channel.queue_delete(subject)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (CLASSIC, "does not count deliveries.*x-queue-type=quorum"),
+        ({"x-single-active-consumer": True}, "does not count deliveries"),
+        (QUORUM, "to several instances at a time.*x-single-active-consumer=true"),
+        (QUORUM | {"x-single-active-consumer": True}, "x-delivery-limit=1000000"),
+    ],
+    ids=str,
+)
+async def test_a_queue_that_keeps_no_order_is_refused_for_ordered_events(
+    url: str, subject: str, arguments: dict[str, Any], says: str
+) -> None:
+    async with raw_channel(url) as channel, RabbitBroker(f"{url}&declare=false") as broker:
+        await channel.queue_declare(subject, durable=True, arguments=dict(arguments))
+        with pytest.raises(UsageError, match=says):
+            await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable(ordered=True))
+        await channel.queue_delete(subject)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (CLASSIC, None),
+        ({"x-message-ttl": 60_000}, "x-message-ttl, 60000 ms"),
+        ({"x-message-ttl": 60_000, "x-dead-letter-exchange": "amq.direct"}, None),
+        (QUORUM | {"x-max-length": 5, "x-delivery-limit": 2_000_000}, "oldest events.*x-max-length"),
+        (QUORUM | {"x-max-length": 5, "x-delivery-limit": 2_000_000, "x-overflow": "reject-publish"}, None),
+        (QUORUM | {"x-delivery-limit": 3}, "more than 3 times"),
+    ],
+    ids=str,
+)
+async def test_what_a_queue_may_lose_is_said(
+    url: str, subject: str, arguments: dict[str, Any], says: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with raw_channel(url) as channel, RabbitBroker(f"{url}&declare=false") as broker:
+        await channel.queue_declare(subject, durable=True, arguments=dict(arguments))
+        await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+        await channel.queue_delete(subject)
+    told = [record.getMessage() for record in caplog.records if "dead letter exchange" in record.getMessage()]
+    assert bool(told) == bool(says)
+    assert says is None or re.search(says, told[0])
