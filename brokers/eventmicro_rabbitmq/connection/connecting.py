@@ -1,9 +1,11 @@
-"""Connecting: the first node that answers, each within its share of the time."""
+"""Connecting: to the nodes in turn from any of them on, each within its share of the time."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import ssl
+from collections.abc import Sequence
 
 from yarl import URL
 
@@ -16,33 +18,47 @@ from eventmicro_rabbitmq.settings import RabbitSettings
 async def connect(settings: RabbitSettings) -> Connection:
     """Connect to the first node that answers, within `settings.connect_timeout`, trying again where that may help.
 
-    Each node may take its share of that time, so that one which hangs leaves some to the others.
+    It begins with any of them, so that clients spread over a cluster, also when they connect again. Each node may take
+    its share of the time, so that one which hangs leaves some to the others.
 
     Raises:
-        ConnectionFailed: no node answered in time, or it refused; nothing is left open.
+        ConnectionFailed: no node answered in time, or all refused; nothing is left open.
     """
     context = settings.ssl_context()
     share = settings.connect_timeout / len(settings.servers)
-    last: BaseException | None = None
+    failed: dict[str, Exception] = {}
     try:
         async with asyncio.timeout(settings.connect_timeout):
             while True:
-                for server in settings.servers:
+                for server in _in_turn(settings.servers):
                     try:
                         async with asyncio.timeout(share):
                             return await _try_once(settings, server, context)
                     except TimeoutError:
-                        last = ConnectionError(f"{server} does not answer")
+                        failed[server] = ConnectionError(f"{server} does not answer")
                     except DriverError as error:
-                        last = error
+                        failed[server] = error
                     except ValueError as error:  # no host can be called so; the others may answer
-                        last = ConnectionError(f"{server}: {plain(error)}")
-                if last is not None and is_final(last):
+                        failed[server] = ConnectionError(f"{server}: {plain(error)}")
+                if all(is_final(error) for error in failed.values()):
                     break
                 await asyncio.sleep(settings.reconnect_wait)
     except TimeoutError:
         pass
-    raise ConnectionFailed(_why(settings, last)) from last
+    why = next((error for error in failed.values() if is_final(error)), None) or _together(failed)
+    raise ConnectionFailed(_why(settings, why)) from why
+
+
+def _in_turn(servers: Sequence[str]) -> Sequence[str]:
+    first = secrets.randbelow(len(servers))
+    return [*servers[first:], *servers[:first]]
+
+
+def _together(failed: dict[str, Exception]) -> Exception | None:
+    """What each node had against it, as one error."""
+    if len(failed) < 2:
+        return next(iter(failed.values()), None)
+    return ConnectionError("; ".join(dict.fromkeys(plain(error) for error in failed.values())))
 
 
 async def _try_once(settings: RabbitSettings, server: str, context: ssl.SSLContext | None) -> Connection:

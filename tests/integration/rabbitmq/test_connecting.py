@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from eventmicro_rabbitmq import RabbitBroker
+from eventmicro_rabbitmq import RabbitBroker, RabbitSettings
 
 from eventmicro.broker import Durable
 from eventmicro.errors import (
     ConnectionFailed,
 )
+from tests.integration.rabbitmq.kit import Until
+from tests.servers import FaultProxy
 
 
 @asynccontextmanager
@@ -77,6 +79,45 @@ async def test_another_node_is_tried(rabbitmq_url: str) -> None:
     parts = urlsplit(rabbitmq_url)
     async with RabbitBroker(f"amqp://guest:guest@127.0.0.1:1,127.0.0.1:{parts.port}/") as broker:
         assert broker.online
+
+
+class Node(FaultProxy):
+    """A way to the server that counts who comes by it."""
+
+    made = 0
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.made += 1
+        super()._accept(reader, writer)
+
+
+async def test_clients_spread_over_the_nodes_also_when_they_connect_again(rabbitmq_url: str, until: Until) -> None:
+    works = urlsplit(rabbitmq_url).port or 0
+    async with Node(works) as one, Node(works) as two, Node(works) as three, AsyncExitStack() as brokers:
+        nodes = one, two, three
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+        for _ in range(15):
+            await brokers.enter_async_context(RabbitBroker(f"amqp://guest:guest@{hosts}/?reconnect_wait=0.01"))
+        assert sum(node.made for node in nodes) == 30
+        before = [node.made for node in nodes]
+        for node in nodes:
+            node.cut()
+        await until(lambda: sum(node.made for node in nodes) == 60)
+        again = [node.made - had for node, had in zip(nodes, before, strict=True)]
+    assert min(before + again) > 0, (before, again)
+
+
+async def test_a_node_that_refuses_does_not_keep_from_the_others(rabbitmq_url: str) -> None:
+    """Whichever comes first, such as one that has another virtual host's data only."""
+    port = urlsplit(rabbitmq_url).port or 0
+    async with FaultProxy(port) as away:
+        away.refuse = True
+        settings = RabbitSettings(
+            (f"127.0.0.1:{port}", f"127.0.0.1:{away.port}"), password="wrong", connect_timeout=0.5
+        )
+        for _ in range(5):
+            with pytest.raises(ConnectionFailed, match=r"refused: .*Login was refused"):
+                await RabbitBroker(settings=settings).connect()
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 70, "a b"])

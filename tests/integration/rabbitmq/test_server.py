@@ -15,6 +15,7 @@ from eventmicro_rabbitmq import RabbitBroker
 from pamqp.commands import Basic
 
 from eventmicro.broker import Durable
+from eventmicro.context import Context
 from eventmicro.errors import (
     ConnectionFailed,
     Disconnected,
@@ -25,6 +26,8 @@ from eventmicro.errors import (
     UsageError,
 )
 from eventmicro.message import Delivery, Message
+from eventmicro.retry import Retry
+from eventmicro.service import Service
 from tests.certificates import Certificates, make_certificates
 from tests.servers import FaultProxy, RabbitServer
 
@@ -175,6 +178,61 @@ async def test_a_user_who_may_only_consume(server: RabbitServer, subject: str, u
             errors = await asyncio.gather(*refused, return_exceptions=True)
             assert {type(error) for error in errors} == {NotStored}
             assert "access to exchange 'events' in vhost '/' refused for user 'reader'" in str(errors[0])
+
+
+@pytest.mark.parametrize("declare", ["check", "false"])
+async def test_a_user_who_may_make_nothing_runs_with_what_is_there(
+    server: RabbitServer, subject: str, declare: str, until: Until
+) -> None:
+    """He may publish to the exchange and consume, retries and dead letters included."""
+    await asyncio.to_thread(server.ctl, "add_user", subject, "guest")
+    await asyncio.to_thread(server.ctl, "set_permissions", subject, "^$", "^events$", f"^{subject}")
+    attempts: list[int] = []
+    letters: list[Delivery] = []
+    queue, dead = f"{subject}.q", f"{subject}.dead"
+    service = Service(subject, broker=url(server, subject, declare=declare))
+
+    @service.subscribe(subject, queue=queue, dead_letter=dead, retry=Retry(attempts=3, backoff=0.05, longest=0.05))
+    async def fail(event: int, context: Context) -> None:
+        attempts.append(context.attempt)
+        raise ValueError("never")
+
+    async with RabbitBroker(url(server)) as admin:
+        made = await admin.subscribe(subject, lambda _: None, queue=queue, durable=Durable(dead_letter=dead))
+        await made.drain()
+        async with service:
+            await service.publish(subject, 1)
+            await admin.subscribe(dead, letters.append, queue=dead, durable=Durable())
+            await until(lambda: letters)
+        with pytest.raises(UsageError, match=r"'not-there'|queue 'not-there' is missing and declare=check"):
+            async with RabbitBroker(url(server, subject, declare=declare)) as user:
+                await user.subscribe(subject, lambda _: None, queue="not-there", durable=Durable())
+    assert attempts == [1, 2, 3]
+    assert (letters[0].headers or {})["Dead-Letter-Attempts"] == "3"
+
+
+async def test_attempts_on_a_classic_queue_are_counted_for_a_user_who_may_not_copy(
+    server: RabbitServer, subject: str, until: Until
+) -> None:
+    """What is refused is the copy alone, and not what others publish at that time."""
+    await asyncio.to_thread(server.ctl, "add_user", subject, "guest")
+    await asyncio.to_thread(server.ctl, "set_permissions", subject, "^$", "^events$", f"^{subject}")
+    got: list[Delivery] = []
+    admin = await aiormq.connect(server.url)
+    channel = await admin.channel()
+    await channel.queue_declare(subject, durable=True)
+    await channel.queue_bind(subject, "events", subject)
+    async with RabbitBroker(url(server, subject, declare="false")) as user:
+        await user.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await user.publish(Message(subject, b"1"))
+        for count in (1, 2, 3):
+            await until(lambda: len(got) == count)  # noqa: B023
+            nothing = [Message(f"{subject}.other", b"%d" % number) for number in range(200)]
+            await asyncio.gather(got[-1].nack(), user.publish_many(nothing))
+        await until(lambda: len(got) == 4)
+    await channel.queue_delete(subject)
+    await admin.close()
+    assert [delivery.attempt for delivery in got] == [1, 2, 3, 4]
 
 
 # -- limits of the server ------------------------------------------------------------------------------------------
