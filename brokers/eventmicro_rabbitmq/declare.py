@@ -77,6 +77,11 @@ class Declarer:
             log.info("queue %s is new, %.1f s until a kill of RabbitMQ does it no harm (new_queue_wait)", queue, wait)
             await asyncio.sleep(wait)
 
+    async def has_events(self, connection: Connection, queue: str) -> bool:
+        """Whether a queue has events that are with nobody."""
+        async with self._asking(connection)(f"queue {queue!r}") as channel:
+            return bool((await channel.queue_declare(queue, passive=True)).message_count)
+
     async def retry_queue(self, connection: Connection, name: str, queue: str, milliseconds: int) -> float:
         """A queue in which events wait for their next attempt; in how many seconds a kill will do it no harm.
 

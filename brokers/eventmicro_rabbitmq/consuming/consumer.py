@@ -22,6 +22,12 @@ TAG = "eventmicro"
 LEAVE_TIMEOUT = 3.0
 # How long to wait before what failed is tried again, in seconds: at first, and at most.
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
+# A consumer that is ended within so many seconds is not taken up again at once: it may be ended each time.
+SHORT_LIFE = 3.0
+
+
+class StandsStill(ConnectionError):
+    """We have ended the channel."""
 
 
 class Consumer:
@@ -71,6 +77,11 @@ class Consumer:
     async def stands(self) -> None:
         """Return when it consumes."""
         await self._standing.wait()
+
+    def begin_anew(self) -> None:
+        """End the channel and take another one, as where the server has ended it."""
+        if self.channel is not None:
+            self.channel.end(StandsStill("it stands still"))
 
     async def leave(self) -> None:
         """Get no more events; those that came can still be settled."""
@@ -122,13 +133,19 @@ class Consumer:
         self._gone.set()
 
     async def _keep(self) -> None:
+        clock = asyncio.get_running_loop().time
+        wait = 0.0
         while True:
+            since = clock()
             await self._gone.wait()
+            wait = min(max(wait * 2, FIRST_WAIT), LONGEST_WAIT) if clock() - since < SHORT_LIFE else 0.0
             old, self._old = self._old, None
             if old is not None and not old.link.lost.done():
-                why = plain(old.why_ended or ConnectionError("closed"))
-                log.warning("%s: RabbitMQ has ended the consumer, taking it up again: %s", self._name, why)
+                if not isinstance(old.why_ended, StandsStill):
+                    why = plain(old.why_ended or ConnectionError("closed"))
+                    log.warning("%s: RabbitMQ has ended the consumer, taking it up again: %s", self._name, why)
                 await close_channel(old)
+                await asyncio.sleep(wait)
             await self._begin_again()
 
     async def _begin_again(self) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 from pamqp.commands import Basic
 
 from eventmicro.broker import Durable, Receive
+from eventmicro.watchdog import Watchdog
 from eventmicro_rabbitmq.connection.channel import Channel
 from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.frames import Properties, ack_frame, nack_frame
@@ -69,8 +70,11 @@ class DurableSubscription:
         self._dead_exchange = dead_exchange
         self._copies = copies
         self._given_up = 0
-        prefetch, wait = min(durable.prefetch, LARGEST_PREFETCH), declarer.timeout
-        self._consumer = Consumer(link, f"queue {queue}", prefetch, wait, self._prepare, self._take, self._lapse)
+        self._prefetch = min(durable.prefetch, LARGEST_PREFETCH)
+        name, wait = f"queue {queue}", declarer.timeout
+        self._consumer = Consumer(link, name, self._prefetch, wait, self._prepare, self._take, self._lapse)
+        self._watchdog = Watchdog(self._state, self._waits, self._begin_anew)
+        self._watching: asyncio.Task[None] | None = None
         self._intake: Intake[RabbitDelivery] = Intake(receive)
         self._unsettled: dict[int, RabbitDelivery] = {}  # by tag, in the order in which they came
         self._acked: list[int] = []
@@ -78,6 +82,7 @@ class DurableSubscription:
         self._holds_nacks = False
         self._later: dict[int, asyncio.TimerHandle] = {}
         self._order = 0
+        self._began_at = 0
         self._returns = Returns(queue, self._go_on)
         self._uncounted = Uncounted(self._store_counted, self.ack, self._hand_over_late)
         self._ending: asyncio.Task[None] | None = None
@@ -91,6 +96,9 @@ class DurableSubscription:
 
     async def open(self, connection: Connection) -> None:
         await self._consumer.open(connection)
+        if self._watching is None:
+            name = f"eventmicro rabbitmq watchdog {self.queue}"
+            self._watching = asyncio.create_task(self._watchdog.run(), name=name)
 
     async def stands(self) -> None:
         """Return when it takes events, again where the connection was lost."""
@@ -132,6 +140,7 @@ class DurableSubscription:
 
     async def _prepare(self, channel: Channel) -> str:
         await self._declarer.durable_queue(channel.link, self.subject, self.queue, self._durable)
+        self._began_at = self._order
         self._given_up = int(channel.link.major >= COUNTS_GIVEN_UP)
         return self.queue
 
@@ -239,6 +248,26 @@ class DurableSubscription:
             self._intake.go_on()
         self._look_whether_idle()
 
+    def _state(self) -> object:
+        waiting, channel = self._intake.stands_at, self._consumer.channel
+        return waiting and waiting.tag, channel and channel.number, self._order
+
+    async def _waits(self) -> bool:
+        """Whether there are events here or at the server that could be handed over."""
+        channel = self._consumer.channel
+        if self.ended or channel is None:
+            return False
+        if self._intake.stands_at is not None:
+            return True
+        not_its_turn = self._durable.ordered and self._order == self._began_at
+        if not_its_turn or len(self._unsettled) >= self._prefetch:
+            return False
+        return await self._declarer.has_events(channel.link, self.queue)
+
+    async def _begin_anew(self, still: float) -> None:
+        log.warning("queue %s: events and room, and no progress for %.0f s: beginning anew", self.queue, still)
+        self._consumer.begin_anew()
+
     def _wind_up(self) -> asyncio.Task[None]:
         """Take no more, and end when nobody works on an event of it; it is done though nobody waits for it."""
         if self._ending is None:
@@ -253,6 +282,9 @@ class DurableSubscription:
         try:
             await self._leave()
         finally:
+            if self._watching is not None:
+                self._watching.cancel()
+                await asyncio.wait([self._watching])
             await self._uncounted.close()
             await self._consumer.close()
 

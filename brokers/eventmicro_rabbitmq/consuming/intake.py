@@ -52,6 +52,8 @@ class Intake(Generic[D]):
             return
         delivery.arrived = time.monotonic()
         self._waiting.append(delivery)
+        if self._pump is None and not self._held:
+            self.go_on()
 
     def put_first(self, delivery: D) -> None:
         """Hand an event over before those that wait."""
@@ -72,6 +74,11 @@ class Intake(Generic[D]):
         waiting = list(self._waiting)
         self._waiting.clear()
         return waiting
+
+    @property
+    def stands_at(self) -> D | None:
+        """The event that waits first, where nobody is at work to hand it over, nor waits for room; else None."""
+        return self._waiting[0] if self._waiting and self._pump is None else None
 
     async def join(self) -> None:
         """Return when all have been handed over, and the last one has found room."""
@@ -100,6 +107,9 @@ class Intake(Generic[D]):
                 if room is not None:
                     try:
                         await room
+                    except asyncio.CancelledError:  # whoever was to say that there is room is gone, or we are to end
+                        if (task := asyncio.current_task()) is None or task.cancelling():
+                            raise
                     except Exception:  # it never should; those that wait must not wait for ever
                         log.exception("a consumer raised when it had room again")
                 elif number % BURST == 0:

@@ -392,6 +392,29 @@ async def test_a_wait_for_room_that_fails_does_not_stop_the_intake() -> None:
     assert got == [b"1", b"2", b"3"]
 
 
+async def test_a_wait_for_room_that_is_cancelled_does_not_stop_the_intake() -> None:
+    """As where whoever was to say that there is room has ended."""
+    got: list[bytes] = []
+    rooms: list[asyncio.Future[None]] = []
+
+    def receive(delivery: Delivery) -> Awaitable[None]:
+        got.append(delivery.body)
+        rooms.append(asyncio.get_running_loop().create_future())
+        return rooms[-1]
+
+    intake: Intake[Delivery] = Intake(receive)
+    for body in (b"1", b"2", b"3"):
+        intake.take(Delivery("a", body))
+    for number in (1, 2, 3):
+        await asyncio.sleep(0)
+        rooms[-1].cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(got) == min(number + 1, 3)
+    await intake.join()
+    assert got == [b"1", b"2", b"3"]
+
+
 # -- link --------------------------------------------------------------------------------------------------------------
 
 

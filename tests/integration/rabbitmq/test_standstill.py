@@ -1,0 +1,81 @@
+"""RabbitMQ: a durable subscription that stands still begins anew, and one that has reason to stand does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from eventmicro_rabbitmq import RabbitBroker
+
+from eventmicro.broker import Durable
+from eventmicro.message import Delivery, Message
+from tests.integration.rabbitmq.frames import Slow
+from tests.integration.rabbitmq.kit import Until
+
+BARK = "events and room, and no progress for"
+
+
+async def look(subscription: Any) -> None:
+    """What the watchdog does when all its patience is over."""
+    subscription._watchdog._limit = 0.0
+    await subscription._watchdog.look()
+
+
+async def look_until(subscription: Any, condition: Callable[[], object]) -> None:
+    while not condition():
+        await look(subscription)
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_events_that_nobody_hands_over_are_taken_anew(
+    url: str, subject: str, ordered: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[Delivery] = []
+    async with RabbitBroker(url) as broker:
+        durable = Durable(ordered=ordered)
+        subscription: Any = await broker.subscribe(subject, got.append, queue=subject, durable=durable)
+        subscription._intake.hold()  # as if what was to go on had been forgotten
+        await broker.publish_many([Message(subject, b"1"), Message(subject, b"2")])
+        await look_until(subscription, lambda: len(got) == 2)
+        await asyncio.gather(*(delivery.ack() for delivery in got))
+    assert [delivery.body for delivery in got] == [b"1", b"2"]
+    assert f"queue {subject}: {BARK}" in caplog.text
+    assert "RabbitMQ has ended the consumer" not in caplog.text
+
+
+async def test_events_that_the_server_does_not_send_are_taken_anew(
+    url: str, subject: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[Delivery] = []
+    async with RabbitBroker(url) as broker:
+        subscription: Any = await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        await subscription._consumer.channel.basic_cancel("eventmicro")  # of which the subscription knows nothing
+        await broker.publish(Message(subject, b"1"))
+        await look_until(subscription, lambda: got)
+    assert (got[0].body, got[0].attempt) == (b"1", 1)
+    assert BARK in caplog.text
+
+
+async def test_who_is_full_not_in_turn_or_has_nothing_to_do_is_left_alone(
+    url: str, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow, first, second, idle = Slow(), list[Delivery](), list[Delivery](), list[Delivery]()
+    full, turns, quiet = f"{subject}.full", f"{subject}.turns", f"{subject}.quiet"
+    ordered = Durable(ordered=True, prefetch=2)
+    async with RabbitBroker(url) as broker, RabbitBroker(url) as other:
+        subscriptions = [
+            await broker.subscribe(full, slow, queue=full, durable=Durable(prefetch=3)),
+            await broker.subscribe(turns, first.append, queue=turns, durable=ordered),
+            await other.subscribe(turns, second.append, queue=turns, durable=ordered),
+            await broker.subscribe(quiet, idle.append, queue=quiet, durable=Durable()),
+        ]
+        await broker.publish_many([Message(full)] * 5 + [Message(turns)] * 5)
+        held: Any = subscriptions[0]
+        await until(lambda: len(held._unsettled) == 3 and len(first) == 2)
+        for subscription in subscriptions * 3:
+            await look(subscription)
+    assert (len(slow.got), len(first), len(second), len(idle)) == (1, 2, 0, 0)
+    assert BARK not in caplog.text
