@@ -15,6 +15,7 @@ from eventmicro_rabbitmq.connection.frames import Properties, publish_frames
 from eventmicro_rabbitmq.consuming import durable
 from eventmicro_rabbitmq.consuming.incoming import RabbitDelivery, read_event
 from pamqp import commands
+from pamqp.base import Frame
 from pamqp.commands import Basic
 
 from eventmicro.broker import Durable
@@ -204,3 +205,41 @@ async def test_what_was_on_its_way_when_its_channel_ended_is_said_to_be_unconfir
         for message in earlier:
             with pytest.raises(Unconfirmed, match="ended"):
                 await message
+
+
+# -- a server that takes its time --------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_is_busy_making_a_queue_is_waited_for(
+    url: str, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long one may wait for a connection that is lost."""
+    monkeypatch.setattr("eventmicro_rabbitmq.broker.SUBSCRIBE_TIMEOUT", 0.1)
+    async with FrameProxy(url) as proxy, RabbitBroker(proxy.url) as broker:
+        proxy.holds = {commands.Queue.DeclareOk}
+        starting = asyncio.ensure_future(broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable()))
+        await until(lambda: proxy.held)
+        await asyncio.wait([starting], timeout=0.5)
+        assert not starting.done()
+        proxy.let_go()
+        await starting
+
+
+@pytest.mark.parametrize(
+    ("held", "about"),
+    [
+        (commands.Exchange.DeclareOk, "exchange '{}.x'"),
+        (commands.Queue.DeclareOk, "queue '{}'"),
+        (commands.Queue.BindOk, "binding of queue '{}' to '{}'"),
+        (Basic.QosOk, "consumer of queue {}"),
+    ],
+)
+async def test_a_server_that_does_not_answer_is_given_up_with_what_was_waited_for(
+    url: str, subject: str, held: type[Frame], about: str
+) -> None:
+    impatient = f"{url}&declare_timeout=1&exchange={subject}.x"
+    async with FrameProxy(impatient) as proxy, RabbitBroker(proxy.url) as broker:
+        proxy.holds = {held}
+        with pytest.raises(Disconnected, match=rf"^{about.format(subject, subject)}: .*within 1 s.*declare_timeout"):
+            await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+        proxy.let_go()
