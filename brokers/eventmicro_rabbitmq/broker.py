@@ -75,8 +75,8 @@ class RabbitBroker:
         order="As published by one connection; what is delivered again comes first. With `order_by` one instance at a "
         "time; only where it is killed while it tries an event again, that one comes after those it also held.",
         delay="Within 10 %, and not below 50 ms: it is rounded to a ladder of waiting queues.",
-        attempts="Counted by RabbitMQ and by a header over delayed retries; what an instance held unhandled when it "
-        "ended counts, too.",
+        attempts="Counted by RabbitMQ, and by a header over delayed retries and for queues that do not count; what an "
+        "instance held unhandled when it ended counts, too.",
         twice="What was not settled when its connection was lost or its instance died; a delayed retry whose copy was "
         "stored then; what was handled for longer than RabbitMQ's consumer_timeout, 30 minutes by default; "
         "a publish that was tried again after Unconfirmed.",

@@ -26,7 +26,7 @@ class RabbitSettings:
     """
 
     servers: tuple[str, ...] = ("127.0.0.1:5672",)
-    """The nodes of one cluster, `host:port`, tried in turn."""
+    """The nodes of one cluster, `host:port`, tried in turn, from any of them on: clients spread over them."""
     vhost: str = "/"
     """The virtual host; in a URL behind the hosts."""
     user: str = "guest"
