@@ -88,7 +88,8 @@ class KafkaServer(ServerProcess):
             if listener != CONTROLLER
         }
         self.jvm: list[str] = []
-        self._cluster = _random_id()
+        self.node_id = 1
+        self.cluster_id = random_id()
 
     @property
     def bootstrap(self) -> str:
@@ -111,7 +112,7 @@ class KafkaServer(ServerProcess):
             brokers, cluster = describe_cluster(HOST, self.port)
         except (OSError, struct.error):
             return False
-        return brokers > 0 and cluster == self._cluster
+        return brokers > 0 and cluster == self.cluster_id
 
     def _java(self) -> list[str]:
         archive = [] if self.jvm else archive_options()
@@ -123,8 +124,8 @@ class KafkaServer(ServerProcess):
         listeners = list(self.addresses)
         return {
             "process.roles": "broker,controller",
-            "node.id": 1,
-            "controller.quorum.voters": f"1@{HOST}:{self.ports[CONTROLLER]}",
+            "node.id": self.node_id,
+            "controller.quorum.voters": f"{self.node_id}@{HOST}:{self.ports[CONTROLLER]}",
             "listeners": ",".join(f"{name}://{HOST}:{port}" for name, port in self.ports.items()),
             "advertised.listeners": ",".join(f"{name}://{address}" for name, address in self.addresses.items()),
             "listener.security.protocol.map": ",".join(f"{name}:{name}" for name in listeners)
@@ -168,11 +169,11 @@ class KafkaServer(ServerProcess):
             self._format_with_users()
             return
         (self.folder / "data").mkdir()
-        meta = {"version": 1, "cluster.id": self._cluster, "node.id": 1, "directory.id": _random_id()}
+        meta = {"version": 1, "cluster.id": self.cluster_id, "node.id": self.node_id, "directory.id": random_id()}
         self._write_properties("data/meta.properties", meta)
 
     def _format_with_users(self) -> None:
-        command = [*self._java(), "kafka.tools.StorageTool", "format", "-t", self._cluster, "-c", "server.properties"]
+        command = [*self._java(), "kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", "server.properties"]
         for name, password in self.scram.items():
             for mechanism in SCRAM_MECHANISMS:
                 command += ["--add-scram", f"{mechanism}=[name={name},password={password}]"]
@@ -208,7 +209,7 @@ def _string(answer: bytes, at: int) -> tuple[str, int]:
     return answer[at + 2 : end].decode(), end
 
 
-def _random_id() -> str:
+def random_id() -> str:
     """As Kafka makes them: without a dash in front, which would be an option to its tool."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
 

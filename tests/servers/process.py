@@ -74,9 +74,19 @@ class ServerProcess:
             ServerUnavailable: it is not installed.
             RuntimeError: it ended, or does not serve within a minute; the end of its log says why.
         """
-        process = self.process = self.launch()
+        self.begin()
+        self.await_ready()
+
+    def begin(self) -> None:
+        """Start it, and do not wait: a node of a cluster may serve only when others are there, too."""
+        self.process = self.launch()
+
+    def await_ready(self, timeout: float = START_TIMEOUT) -> None:
+        """Return when what has begun serves; `timeout` in seconds."""
+        process = self.process
+        assert process is not None, f"{self.name} has not begun"
         try:
-            wait_for(lambda: process.poll() is not None or self.is_ready())
+            wait_for(lambda: process.poll() is not None or self.is_ready(), timeout)
             if process.poll() is None:
                 return
         except TimeoutError:

@@ -30,35 +30,65 @@ ssl_options.keyfile = {files.key}
 """
 
 
+class NameService(ServerProcess):
+    """Where Erlang's nodes find each other (epmd). Nodes that share one share its folder as home, and so their cookie."""
+
+    name = "epmd"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = free_port()
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        return self._spawn([_find("epmd"), "-address", HOST, "-port", str(self.port)])
+
+    def is_ready(self) -> bool:
+        try:
+            socket.create_connection((HOST, self.port), 2).close()
+        except OSError:
+            return False
+        return True
+
+
 class RabbitServer(ServerProcess):
-    """A RabbitMQ node with ports, data and name service (epmd) of its own, on 127.0.0.1 alone; user guest, guest.
+    """A RabbitMQ node with ports and data of its own, on 127.0.0.1 alone; user guest, guest.
 
     Args:
         config: lines appended to its rabbitmq.conf; the last of two lines with one key counts.
         certificates: makes it listen for TLS too, at `tls_url`; they are to be for "localhost".
+        names: a name service that runs, where it is to find others; by default it has one of its own.
     """
 
     name = "rabbitmq"
 
-    def __init__(self, config: str = "", *, certificates: Certificates | None = None) -> None:
+    def __init__(
+        self, config: str = "", *, certificates: Certificates | None = None, names: NameService | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.certificates = certificates
-        self.port, self.tls_port, self._node_port, self._epmd_port = (free_port() for _ in range(4))
-        self._epmd: subprocess.Popen[bytes] | None = None
+        self.port, self.tls_port, self._node_port = (free_port() for _ in range(3))
+        self._names = names or NameService()
+        self._own_names = self._names if names is None else None
 
     @property
     def url(self) -> str:
         return f"amqp://guest:guest@{HOST}:{self.port}/"
 
     @property
+    def node_name(self) -> str:
+        """What other nodes and rabbitmqctl call it."""
+        return f"test{self.port}@localhost"
+
+    @property
     def tls_url(self) -> str:
         return f"amqps://guest:guest@localhost:{self.tls_port}/"
 
     def launch(self) -> subprocess.Popen[bytes]:
-        server, epmd = _find("rabbitmq-server"), _find("epmd")
+        server = _find("rabbitmq-server")
         self._write_config()
-        self._epmd = self._spawn([epmd, "-address", HOST, "-port", str(self._epmd_port)])
+        if self._own_names is not None:
+            self._own_names.begin()
         return self._spawn([server], self._environment())
 
     def is_ready(self) -> bool:
@@ -79,10 +109,13 @@ class RabbitServer(ServerProcess):
 
     def _end(self, number: int) -> None:
         super()._end(number)
-        epmd, self._epmd = self._epmd, None
-        if epmd is not None:
-            epmd.kill()
-            epmd.wait()
+        if self._own_names is not None:
+            self._own_names.kill()
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        if self._own_names is not None:
+            self._own_names.__exit__()
 
     def _write_config(self) -> None:
         tls = TLS_CONFIG.format(host=HOST, port=self.tls_port, files=self.certificates) if self.certificates else ""
@@ -94,8 +127,8 @@ class RabbitServer(ServerProcess):
         # Busy waiting (+sbwt) would halve it on an idle machine, and makes it four times as long on a busy one.
         on_loopback = f"-kernel inet_dist_use_interface {{{HOST.replace('.', ',')}}}"
         return {
-            "HOME": str(self.folder),  # for the cookie
-            "RABBITMQ_NODENAME": f"test{self.port}@localhost",
+            "HOME": str(self._names.folder),  # for the cookie
+            "RABBITMQ_NODENAME": self.node_name,
             "RABBITMQ_NODE_IP_ADDRESS": HOST,
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(self._node_port),
@@ -104,7 +137,7 @@ class RabbitServer(ServerProcess):
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_PORT": str(self._names.port),
             "ERL_EPMD_ADDRESS": HOST,
             "RABBITMQ_ALLOW_INPUT": "1",  # the script becomes the Erlang machine, which so dies with us and has our pid
             "RABBITMQ_SERVER_START_ARGS": "-noinput",

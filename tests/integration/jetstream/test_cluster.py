@@ -31,8 +31,7 @@ async def follower_of(cluster: NatsCluster, consumer: str) -> tuple[int, int]:
 
 async def declared(cluster: NatsCluster, ordered: bool) -> None:
     """Have the stream and the queue, so that it is known who leads them."""
-    await cluster.ready()
-    async with JetStreamBroker(f"{cluster.url()}?replicas=3") as broker:
+    async with JetStreamBroker(cluster.url) as broker:
         await work(broker, "a", ordered=ordered)
 
 
@@ -49,7 +48,7 @@ async def test_acks_that_were_lost_with_the_leader_are_said_again(ordered: bool,
     with NatsCluster() as cluster:
         await declared(cluster, ordered)
         near, leader = await follower_of(cluster, "q")
-        async with JetStreamBroker(f"{cluster.url(near)}?replicas=3") as broker:
+        async with JetStreamBroker(f"{cluster.urls[near]}?replicas=3") as broker:
             worker = await work(broker, "a", ordered=ordered, settle=False)
             await broker.publish_many([Message("a", b"%d" % number) for number in range(50)])
             await soon(lambda: len(worker.deliveries) == 50)
@@ -59,7 +58,7 @@ async def test_acks_that_were_lost_with_the_leader_are_said_again(ordered: bool,
             await soon(lambda: broker._driver and not broker._driver.pending_data_size)
             cluster.nodes[leader].kill()
             if comes_back:
-                cluster.nodes[leader].start()
+                cluster.nodes[leader].begin()
             await broker.publish(Message("a", b"next"), timeout=BOUND)
             await soon(lambda: len(worker.deliveries) == 51)
             assert worker.bodies[50] == b"next"
