@@ -31,7 +31,7 @@ ssl_options.keyfile = {files.key}
 
 
 class NameService(ServerProcess):
-    """Where Erlang's nodes find each other (epmd). Nodes that share one share its folder as home, and so their cookie."""
+    """Where Erlang's nodes find each other (epmd). Nodes that share one have its folder as home, and so one cookie."""
 
     name = "epmd"
 
