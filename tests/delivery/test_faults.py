@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from eventmicro import Client, Context, NotAllPublished, Retry, TransportError
+from eventmicro import Client, Context, Retry
 from tests.delivery.bench import Bench, Number
 from tests.delivery.conftest import url_of
+from tests.delivery.publishing import publish_singly, publish_together
 from tests.delivery.test_processes import ROOT
 from tests.processes import Program
 from tests.servers import FaultProxy
@@ -88,27 +89,10 @@ async def publish_all(client: Client, bench: Bench, tally: Tally) -> None:
         while tally.published >= tally.allowed:
             await asyncio.sleep(0.001)
         while portion:
-            left = await publish(client, bench, portion)
+            left = await publish(client, bench, portion, timeout=60)
             tally.published += len(portion) - len(left)
             tally.published_again += len(left)
             portion = left
-
-
-async def publish_together(client: Client, bench: Bench, portion: list[Number]) -> list[Number]:
-    """Publish events with one confirmation; those that were not confirmed."""
-    try:
-        await client.publish_many(bench.topic, portion, timeout=60)
-    except NotAllPublished as error:
-        return [portion[number] for number in sorted(error.failed)]
-    return []
-
-
-async def publish_singly(client: Client, bench: Bench, portion: list[Number]) -> list[Number]:
-    """Publish events each for itself, all at the same time; those that were not confirmed."""
-    publishing = (client.publish(bench.topic, event, timeout=60) for event in portion)
-    errors = await asyncio.gather(*publishing, return_exceptions=True)
-    assert all(error is None or isinstance(error, TransportError) for error in errors), errors
-    return [event for event, error in zip(portion, errors, strict=True) if error is not None]
 
 
 @contextmanager

@@ -1,0 +1,57 @@
+"""Publishes the events, each until it is confirmed, as many at a time as the faults are to meet."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from eventmicro import Client
+from tests.delivery.bench import Bench, Number
+from tests.delivery.publishing import publish_singly, publish_together
+from tests.soak.facts import KEYS, Facts, key
+from tests.soak.patience import reach
+
+
+class Load:
+    """Publishes numbers in turn, as far as it is let.
+
+    A portion has each key once, and is confirmed before the next one begins: so events of a key have an order, whatever
+    has to be published again.
+    """
+
+    def __init__(self, bench: Bench, facts: Facts, events: int) -> None:
+        self._bench, self._facts, self._events = bench, facts, events
+        self._allowed = 0
+        self._pause = 0.0
+
+    async def under_way(self, share: int, pace: float) -> None:
+        """Let so many more be published, within `pace` seconds; return when a part of them is."""
+        begun, self._allowed = self._allowed, min(self._allowed + share, self._events)
+        self._pause = pace * KEYS / share
+        await reach(lambda: len(self._facts.confirmed), begun + (self._allowed - begun) // 10, "confirmed")
+
+    async def done(self) -> None:
+        """Return when all that it may publish is confirmed."""
+        await reach(lambda: len(self._facts.confirmed), self._allowed, "confirmed")
+
+    async def publish_all(self, client: Client) -> None:
+        for start in range(0, self._events, KEYS):
+            while start >= self._allowed:
+                await asyncio.sleep(0.01)
+            end = min(start + KEYS, self._events)
+            await self._publish(client, [_event(value) for value in range(start, end)], start // KEYS % 2 == 0)
+            await asyncio.sleep(self._pause)
+
+    async def _publish(self, client: Client, portion: list[Number], together: bool) -> None:
+        publish = publish_together if together else publish_singly
+        while portion:
+            left = await publish(client, self._bench, portion)
+            at, failed = time.monotonic(), {event.value for event in left}
+            self._facts.confirmed.update((each.value, at) for each in portion if each.value not in failed)
+            self._facts.published_again += len(left)
+            portion = left
+
+
+def _event(value: int) -> Number:
+    """Half of them have an id, by which a broker may know one that comes again."""
+    return Number(value=value, key=key(value), id=str(value) if value % 2 else None)
