@@ -10,20 +10,22 @@ from tests.delivery.bench import Bench, Number
 
 async def publish_together(
     client: Client, bench: Bench, portion: list[Number], timeout: float | None = None
-) -> list[Number]:
-    """Publish events with one confirmation, waited for `timeout` seconds; those that were not confirmed."""
+) -> dict[int, Exception]:
+    """Publish events with one confirmation, waited for `timeout` seconds; why which were not confirmed, by position."""
     try:
         await client.publish_many(bench.topic, portion, timeout=timeout)
     except NotAllPublished as error:
-        return [portion[number] for number in sorted(error.failed)]
-    return []
+        return error.failed
+    return {}
 
 
 async def publish_singly(
     client: Client, bench: Bench, portion: list[Number], timeout: float | None = None
-) -> list[Number]:
-    """Publish events each for itself, all at the same time; those that were not confirmed."""
+) -> dict[int, Exception]:
+    """Publish events each for itself, all at the same time; why which were not confirmed, by position."""
     publishing = (client.publish(bench.topic, event, timeout=timeout) for event in portion)
-    errors = await asyncio.gather(*publishing, return_exceptions=True)
-    assert all(error is None or isinstance(error, TransportError) for error in errors), errors
-    return [event for event, error in zip(portion, errors, strict=True) if error is not None]
+    results = await asyncio.gather(*publishing, return_exceptions=True)
+    errors = {number: error for number, error in enumerate(results) if error is not None}
+    failed = {number: error for number, error in errors.items() if isinstance(error, TransportError)}
+    assert failed == errors, errors
+    return dict(failed)

@@ -89,7 +89,8 @@ async def publish_all(client: Client, bench: Bench, tally: Tally) -> None:
         while tally.published >= tally.allowed:
             await asyncio.sleep(0.001)
         while portion:
-            left = await publish(client, bench, portion, timeout=60)
+            failed = await publish(client, bench, portion, timeout=60)
+            left = [portion[number] for number in sorted(failed)]
             tally.published += len(portion) - len(left)
             tally.published_again += len(left)
             portion = left

@@ -13,7 +13,6 @@ import os
 import random
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +45,7 @@ def main() -> int:
 
 def soak(broker: str, faults: list[Fault], events: int, folder: Path) -> tuple[str, bool]:
     """Run one broker: its line of the table, and whether all was confirmed, and nothing lost or out of order."""
-    trial, begun, whole = Trial(broker, faults, events, folder), time.monotonic(), False
+    trial, whole = Trial(broker, faults, events, folder), False
     with logging_to(folder):
         try:
             asyncio.run(trial.run())
@@ -56,7 +55,7 @@ def soak(broker: str, faults: list[Fault], events: int, folder: Path) -> tuple[s
         except Exception:
             log.exception("%s: broke off", broker)
         facts = trial.facts
-        for line in details(facts, begun):
+        for line in details(facts):
             log.info("%s", line)
     (folder / "facts.json").write_text(as_json(facts))
     good = whole and len(facts.confirmed) == events and not all_lost(facts) and not all_out_of_order(facts)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tests.soak.facts import Facts, Queue, key
+from tests.soak.facts import Facts, Handled, Queue, key
 
 NEVER = float("inf")
 
@@ -25,9 +25,10 @@ def lost(facts: Facts, queue: Queue) -> set[int]:
     return facts.confirmed.keys() - queue.done
 
 
-def doubled(queue: Queue) -> int:
-    """How many times an event was handled that had been handled before."""
-    return len(queue.handled) - len({each.value for each in queue.handled})
+def doubled(queue: Queue) -> list[Handled]:
+    """Each time that an event was handled that had been handled before."""
+    first = first_handled(queue)
+    return [each for each in queue.handled if first[each.value] != each.at]
 
 
 def out_of_order(queue: Queue) -> list[int]:

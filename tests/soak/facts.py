@@ -47,6 +47,7 @@ class Facts:
 
     confirmed: when each event was, by its number.
     queues: by name.
+    faults: when each began, and what it was.
     away: from when until when no majority of the nodes was to be reached.
     published_again: how often an event was, since it was not confirmed.
     end: when the run was over.
@@ -54,6 +55,7 @@ class Facts:
 
     confirmed: dict[int, float] = field(default_factory=dict)
     queues: dict[str, Queue] = field(default_factory=dict)
+    faults: list[tuple[float, str]] = field(default_factory=list)
     away: list[tuple[float, float]] = field(default_factory=list)
     published_again: int = 0
     end: float = 0.0

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections import Counter
 
 from eventmicro import Client
 from tests.delivery.bench import Bench, Number
 from tests.delivery.publishing import publish_singly, publish_together
 from tests.soak.facts import KEYS, Facts, key
 from tests.soak.patience import reach
+
+log = logging.getLogger(__name__)
+# How long to wait before what was not confirmed is published again, in seconds.
+PAUSE = 0.2
 
 
 class Load:
@@ -45,11 +51,14 @@ class Load:
     async def _publish(self, client: Client, portion: list[Number], together: bool) -> None:
         publish = publish_together if together else publish_singly
         while portion:
-            left = await publish(client, self._bench, portion)
-            at, failed = time.monotonic(), {event.value for event in left}
-            self._facts.confirmed.update((each.value, at) for each in portion if each.value not in failed)
-            self._facts.published_again += len(left)
-            portion = left
+            failed = await publish(client, self._bench, portion)
+            at = time.monotonic()
+            self._facts.confirmed.update((e.value, at) for number, e in enumerate(portion) if number not in failed)
+            self._facts.published_again += len(failed)
+            for error, count in Counter(map(repr, failed.values())).items():
+                log.info("%d not confirmed: %s", count, error)
+            await asyncio.sleep(PAUSE if failed else 0)
+            portion = [portion[number] for number in sorted(failed)]
 
 
 def _event(value: int) -> Number:

@@ -17,7 +17,7 @@ LONG = 5.0
 
 def row(title: str, facts: Facts) -> str:
     """The broker's line of the table."""
-    twice = sum(doubled(queue) for queue in facts.queues.values())
+    twice = sum(len(doubled(queue)) for queue in facts.queues.values())
     longest = max((each.seconds for each in standstills(facts, 0)), default=0.0)
     counts = [len(facts.confirmed), len(all_lost(facts)), len(all_out_of_order(facts)), twice]
     return f"| {title} | {' | '.join(f'{n:,}' for n in counts)} | {longest:.1f} s | {facts.published_again:,} |"
@@ -33,17 +33,22 @@ def all_out_of_order(facts: Facts) -> list[str]:
     return [f"{name} {value}" for name, queue in facts.queues.items() if queue.ordered for value in out_of_order(queue)]
 
 
-def details(facts: Facts, begun: float) -> Iterator[str]:
-    """What was lost and out of order, and where it stood still; times count from `begun`."""
+def details(facts: Facts) -> Iterator[str]:
+    """What was seen from each fault to the next, and what was lost and out of order."""
+    events = [(each.since, f"{each.queue} stood still for {each.seconds:.1f} s") for each in standstills(facts, LONG)]
+    again = {name: [each.at for each in doubled(queue)] for name, queue in facts.queues.items()}
+    ends = [since for since, _ in facts.faults[1:]] + [facts.end]
+    for (since, fault), until in zip(facts.faults, ends, strict=True):
+        seen = [f"{what} after {at - since:.1f} s" for at, what in events if since <= at < until]
+        counts = {name: sum(since <= at < until for at in times) for name, times in again.items()}
+        seen += [f"{name} handled {count} again" for name, count in counts.items() if count]
+        yield f"{fault}: {', '.join(seen) or 'nothing'}"
     for name, queue in facts.queues.items():
         seconds, value = longest_wait(facts, queue)
-        yield f"{name}: handled {len(queue.handled)}, {doubled(queue)} of them again; {len(queue.given_up)} dead letters"
-        yield f"{name}: event {value} waited for {seconds:.1f} s, the longest of all"
-    for each in standstills(facts, LONG):
-        yield f"{each.queue}: stood still for {each.seconds:.1f} s, from {each.since - begun:.1f} s on"
-    for what, events in (("lost", all_lost(facts)), ("out of order", all_out_of_order(facts))):
-        if events:
-            yield f"{what}: {', '.join(events[:20])}{', ...' if len(events) > 20 else ''}"
+        yield f"{name}: {len(queue.given_up)} dead letters; the longest wait was that of event {value}, {seconds:.1f} s"
+    for what, which in (("lost", all_lost(facts)), ("out of order", all_out_of_order(facts))):
+        if which:
+            yield f"{what}: {', '.join(which[:20])}{', ...' if len(which) > 20 else ''}"
 
 
 def as_json(facts: Facts) -> str:
@@ -52,4 +57,5 @@ def as_json(facts: Facts) -> str:
         name: {"handled": [[each.at, each.value] for each in queue.handled], "given_up": sorted(queue.given_up)}
         for name, queue in facts.queues.items()
     }
-    return json.dumps({"confirmed": list(facts.confirmed.items()), "queues": queues, "away": facts.away})
+    confirmed = list(facts.confirmed.items())
+    return json.dumps({"confirmed": confirmed, "queues": queues, "faults": facts.faults, "away": facts.away})

@@ -70,6 +70,7 @@ class Trial:
             for number, fault in enumerate(self._plan):
                 await load.under_way(self._share(number), fault.pace)
                 log.info("%s", fault)
+                self.facts.faults.append((time.monotonic(), str(fault)))
                 await faults.apply(fault)
                 log.info("mended")
                 await load.done()
