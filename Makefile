@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-wheel lint bench servers docs clean
+.PHONY: demo test test-wheel soak lint bench servers docs clean
 
 demo: .venv/demo           ## the earthquake demo: three services over an embedded NATS
 	$(BIN)/python -m examples.quakes
@@ -19,6 +19,9 @@ test-wheel: servers        ## the tests against the built wheel, apart from the 
 	build/wheel/venv/bin/python -m pip install -q --no-deps --force-reinstall build/wheel/dist/*.whl
 	cp -r tests pyproject.toml build/wheel/
 	cd build/wheel && venv/bin/python -P -m pytest -n auto tests/unit tests/wire tests/conformance/test_nats.py
+
+soak: servers              ## clusters of three nodes under faults, minutes: EVENTS=100000 SEED=7 BROKERS=jetstream,kafka
+	$(BIN)/python -m tests.soak
 
 lint: .venv/dev            ## style, types, layers
 	$(BIN)/ruff check .

@@ -27,8 +27,13 @@ def lost(facts: Facts, queue: Queue) -> set[int]:
 
 def doubled(queue: Queue) -> list[Handled]:
     """Each time that an event was handled that had been handled before."""
-    first = first_handled(queue)
-    return [each for each in queue.handled if first[each.value] != each.at]
+    seen: set[int] = set()
+    again = []
+    for each in sorted(queue.handled):
+        if each.value in seen:
+            again.append(each)
+        seen.add(each.value)
+    return again
 
 
 def out_of_order(queue: Queue) -> list[int]:
