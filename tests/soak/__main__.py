@@ -34,7 +34,7 @@ def main() -> int:
     brokers = [name for name in (os.environ.get("BROKERS") or ",".join(CLUSTERS)).split(",") if name]
     if unknown := set(brokers) - CLUSTERS.keys():
         sys.exit(f"BROKERS has {', '.join(sorted(unknown))}; it takes {', '.join(CLUSTERS)}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all that was started ends with us
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that it is tidied up, too
     faults = plan(seed, events)
     results = [soak(broker, faults, events, LOGS / f"{broker}-{seed}") for broker in brokers]
     print(f"SEED={seed} EVENTS={events}: {len(faults)} faults; logs are in {LOGS}\n\n{HEAD}")
@@ -72,6 +72,8 @@ def logging_to(folder: Path) -> Iterator[None]:
         handler.setFormatter(TextFormatter())
         root.addHandler(handler)
     root.setLevel(logging.INFO)
+    log.setLevel(logging.DEBUG)
+    stderr.setLevel(logging.INFO)
     try:
         yield
     finally:
@@ -81,4 +83,7 @@ def logging_to(folder: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

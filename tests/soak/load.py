@@ -7,6 +7,8 @@ import logging
 import time
 from collections import Counter
 
+from uvloop import new_event_loop
+
 from eventmicro import Client
 from tests.delivery.bench import Bench, Number
 from tests.delivery.publishing import publish_singly, publish_together
@@ -19,7 +21,7 @@ PAUSE = 0.2
 
 
 class Load:
-    """Publishes numbers in turn, as far as it is let.
+    """Publishes numbers in turn, as far as it is let, in a thread with an event loop such as a service runs on.
 
     A portion has each key once, and is confirmed before the next one begins: so events of a key have an order, whatever
     has to be published again.
@@ -29,6 +31,7 @@ class Load:
         self._bench, self._facts, self._events = bench, facts, events
         self._allowed = 0
         self._pause = 0.0
+        self._ended = False
 
     async def under_way(self, share: int, pace: float) -> None:
         """Let so many more be published, within `pace` seconds; return when a part of them is."""
@@ -40,23 +43,33 @@ class Load:
         """Return when all that it may publish is confirmed."""
         await reach(lambda: len(self._facts.confirmed), self._allowed, "confirmed")
 
-    async def publish_all(self, client: Client) -> None:
-        for start in range(0, self._events, KEYS):
-            while start >= self._allowed:
-                await asyncio.sleep(0.01)
-            end = min(start + KEYS, self._events)
-            await self._publish(client, [_event(value) for value in range(start, end)], start // KEYS % 2 == 0)
-            await asyncio.sleep(self._pause)
+    def run(self) -> None:
+        """Publish all of them, or until it is to end; blocks."""
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(self._publish_all())
+
+    def end(self) -> None:
+        """Let it publish nothing any more."""
+        self._ended = True
+
+    async def _publish_all(self) -> None:
+        async with Client(self._bench.url) as client:
+            for start in range(0, self._events, KEYS):
+                while start >= self._allowed and not self._ended:
+                    await asyncio.sleep(0.01)
+                portion = [_event(value) for value in range(start, min(start + KEYS, self._events))]
+                await self._publish(client, portion, start // KEYS % 2 == 0)
+                await asyncio.sleep(self._pause)
 
     async def _publish(self, client: Client, portion: list[Number], together: bool) -> None:
         publish = publish_together if together else publish_singly
-        while portion:
+        while portion and not self._ended:
             failed = await publish(client, self._bench, portion)
             at = time.monotonic()
             self._facts.confirmed.update((e.value, at) for number, e in enumerate(portion) if number not in failed)
             self._facts.published_again += len(failed)
             for error, count in Counter(map(repr, failed.values())).items():
-                log.info("%d not confirmed: %s", count, error)
+                log.debug("%d not confirmed: %s", count, error)
             await asyncio.sleep(PAUSE if failed else 0)
             portion = [portion[number] for number in sorted(failed)]
 

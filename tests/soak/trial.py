@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from eventmicro import Client
 from eventmicro.message import Delivery
 from tests.delivery.bench import Bench, values
 from tests.servers import FaultProxy
@@ -65,18 +64,24 @@ class Trial:
 
     async def _publish_under(self, faults: Faults, bench: Bench) -> None:
         load = Load(bench, self.facts, self._events)
-        async with Client(bench.url) as client, asyncio.TaskGroup() as tasks:
-            tasks.create_task(load.publish_all(client))
-            for number, fault in enumerate(self._plan):
-                await load.under_way(self._share(number), fault.pace)
-                log.info("%s", fault)
-                self.facts.faults.append((time.monotonic(), str(fault)))
-                await faults.apply(fault)
-                log.info("mended")
-                await load.done()
-                if fault.calm:
-                    await self._all_handled()
-            await self._all_handled()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(aside(load.run))
+            try:
+                for number, fault in enumerate(self._plan):
+                    await load.under_way(self._share(number), fault.pace)
+                    await self._apply(fault, faults)
+                    await load.done()
+                    if fault.calm:
+                        await self._all_handled()
+            finally:
+                load.end()
+        await self._all_handled()
+
+    async def _apply(self, fault: Fault, faults: Faults) -> None:
+        log.info("%s", fault)
+        self.facts.faults.append((time.monotonic(), str(fault)))
+        await faults.apply(fault)
+        log.info("mended")
 
     def _share(self, number: int) -> int:
         """How many events are published about the fault of this number."""
