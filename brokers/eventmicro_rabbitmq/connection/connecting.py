@@ -24,7 +24,8 @@ async def connect(settings: RabbitSettings) -> Connection:
     Raises:
         ConnectionFailed: no node answered in time, or all refused; nothing is left open.
     """
-    context = settings.ssl_context()
+    # reading what the system trusts may take longer than the server's answer
+    context = await asyncio.to_thread(settings.ssl_context) if settings.tls else None
     share = settings.connect_timeout / len(settings.servers)
     failed: dict[str, Exception] = {}
     try:

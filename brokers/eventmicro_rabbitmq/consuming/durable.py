@@ -68,7 +68,7 @@ class DurableSubscription:
         self._durable = durable
         self._declarer = declarer
         self._dead_exchange = dead_exchange
-        self._copies = copies
+        self._postpone, self._recount = copies.postpone, copies.recount
         self._given_up = 0
         self._prefetch = min(durable.prefetch, LARGEST_PREFETCH)
         name, wait = f"queue {queue}", declarer.timeout
@@ -131,7 +131,7 @@ class DurableSubscription:
         stored = False
         try:
             if self._declarer.makes and not self._durable.ordered:
-                stored = await self._copies.postpone(self.queue, delivery, delay)
+                stored = await self._postpone(self.queue, delivery, delay)
         finally:  # cancelled, too
             if stored:
                 self.ack(delivery)
@@ -166,7 +166,7 @@ class DurableSubscription:
         return not (self._durable.ordered and self._returns.takes(delivery))
 
     async def _store_counted(self, delivery: RabbitDelivery) -> bool:
-        return await self._copies.recount(self.queue, delivery)
+        return await self._recount(self.queue, delivery)
 
     def _hand_over_late(self, delivery: RabbitDelivery) -> None:
         if self.ended:
