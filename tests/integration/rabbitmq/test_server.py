@@ -180,6 +180,7 @@ async def test_a_user_who_may_only_consume(server: RabbitServer, subject: str, u
             assert "access to exchange 'events' in vhost '/' refused for user 'reader'" in str(errors[0])
 
 
+@pytest.mark.timeout_seconds(120)
 @pytest.mark.parametrize("declare", ["check", "false"])
 async def test_a_user_who_may_make_nothing_runs_with_what_is_there(
     server: RabbitServer, subject: str, declare: str, until: Until
@@ -211,6 +212,7 @@ async def test_a_user_who_may_make_nothing_runs_with_what_is_there(
     assert (letters[0].headers or {})["Dead-Letter-Attempts"] == "3"
 
 
+@pytest.mark.timeout_seconds(120)
 async def test_attempts_on_a_classic_queue_are_counted_for_a_user_who_may_not_copy(
     server: RabbitServer, subject: str, until: Until
 ) -> None:
