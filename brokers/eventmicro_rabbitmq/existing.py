@@ -36,7 +36,7 @@ async def look_at(ask: Asking, queue: str) -> Arguments | None:
 
     It is declared as it is, which changes nothing; None where that is not allowed, so that nothing is known of it.
     """
-    found: Arguments = {}
+    found: Arguments = {"x-queue-type": "classic"}  # without a type it would be that of the virtual host
     for _ in range(MOST_ARGUMENTS):
         async with ask(f"queue {queue!r}") as channel:
             try:
@@ -90,7 +90,7 @@ def _why_not_ordered(found: Arguments) -> str | None:
         ("x-single-active-consumer", "goes to several instances at a time: make it with x-single-active-consumer=true"),
         ("x-delivery-limit", f"may put last what is given back: make it with x-delivery-limit={DELIVERY_LIMIT}"),
     ):
-        if not found.get(argument):
+        if int(found.get(argument) or 0) <= 0:  # -1: no limit
             return f"keeps no order: it {why}"
     return None
 

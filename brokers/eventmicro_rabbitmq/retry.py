@@ -76,13 +76,15 @@ class Retries:
         """Store a copy of an event that returns to its queue in `delay` seconds; False: that cannot be done now."""
         milliseconds = rung(delay)
         name = retry_queue(queue, milliseconds)
-        return await self._try(name, queue, lambda: self._store(name, queue, milliseconds, delivery))
+        return await self._try(
+            name, queue, "delayed retries wait here", lambda: self._store(name, queue, milliseconds, delivery)
+        )
 
     async def recount(self, queue: str, delivery: RabbitDelivery) -> bool:
         """Store a copy of an event last in its queue, which says how often it was delivered; False as in `postpone`."""
-        return await self._try(queue, queue, lambda: self._copy(queue, delivery))
+        return await self._try(queue, queue, "each instance counts attempts alone", lambda: self._copy(queue, delivery))
 
-    async def _try(self, name: str, queue: str, store: Callable[[], Awaitable[bool]]) -> bool:
+    async def _try(self, name: str, queue: str, instead: str, store: Callable[[], Awaitable[bool]]) -> bool:
         now = asyncio.get_running_loop().time()
         if self._failed.get(name, 0.0) > now:
             return False
@@ -94,7 +96,7 @@ class Retries:
                 log.warning("queue %s: no copy can be made of an event, so that it waits here: %s", queue, plain(error))
             elif self._link.online:
                 self._failed[name] = now + COPY_TIMEOUT + TRY_AGAIN
-                log.warning("queue %s takes no events, so that delayed retries wait here: %s", name, plain(error))
+                log.warning("queue %s takes no events, so that %s: %s", name, instead, plain(error))
             return False
 
     async def _store(self, name: str, queue: str, milliseconds: int, delivery: RabbitDelivery) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from eventmicro_rabbitmq import RabbitBroker
+from eventmicro_rabbitmq.existing import check_existing
 
 from eventmicro.broker import Durable
 from eventmicro.context import Context
@@ -144,3 +145,11 @@ async def test_what_a_queue_may_lose_is_said(
     told = [record.getMessage() for record in caplog.records if "dead letter exchange" in record.getMessage()]
     assert bool(told) == bool(says)
     assert says is None or re.search(says, told[0])
+
+
+def test_a_limit_that_is_none_keeps_no_order() -> None:
+    """RabbitMQ 4 takes -1 for it."""
+    made = QUORUM | {"x-single-active-consumer": True}
+    check_existing("q", made | {"x-delivery-limit": 20, "x-dead-letter-exchange": "x"}, ordered=True)
+    with pytest.raises(UsageError, match="x-delivery-limit=1000000"):
+        check_existing("q", made | {"x-delivery-limit": -1}, ordered=True)
