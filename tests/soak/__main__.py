@@ -34,7 +34,6 @@ def main() -> int:
     brokers = [name for name in (os.environ.get("BROKERS") or ",".join(CLUSTERS)).split(",") if name]
     if unknown := set(brokers) - CLUSTERS.keys():
         sys.exit(f"BROKERS has {', '.join(sorted(unknown))}; it takes {', '.join(CLUSTERS)}")
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that it is tidied up, too
     faults = plan(seed, events)
     results = [soak(broker, faults, events, LOGS / f"{broker}-{seed}") for broker in brokers]
     print(f"SEED={seed} EVENTS={events}: {len(faults)} faults; logs are in {LOGS}\n\n{HEAD}")
@@ -48,7 +47,7 @@ def soak(broker: str, faults: list[Fault], events: int, folder: Path) -> tuple[s
     trial, whole = Trial(broker, faults, events, folder), False
     with logging_to(folder):
         try:
-            asyncio.run(trial.run())
+            asyncio.run(until_told_to_end(trial))
             whole = True
         except ServerUnavailable as reason:
             return f"| {KINDS[broker].title} | skipped: {reason} |", True
@@ -60,6 +59,14 @@ def soak(broker: str, faults: list[Fault], events: int, folder: Path) -> tuple[s
     (folder / "facts.json").write_text(as_json(facts))
     good = whole and len(facts.confirmed) == events and not all_lost(facts) and not all_out_of_order(facts)
     return row(KINDS[broker].title, facts), good
+
+
+async def until_told_to_end(trial: Trial) -> None:
+    """Run it; on SIGTERM, as on Ctrl-C, end in order all that was started."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await trial.run()
 
 
 @contextmanager
@@ -85,5 +92,5 @@ def logging_to(folder: Path) -> Iterator[None]:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit("ended before it was done")
