@@ -55,11 +55,13 @@ class Trial:
         """Run it to the end; the facts."""
         async with self._cluster() as (cluster, proxies), self._subscribed(cluster) as bench:
             faults = Faults(cluster, proxies, self._subscribers, self.facts)
-            await self._publish_under(faults, bench)
-            for subscriber in self._subscribers:
-                await aside(stop, subscriber)
-            self._take_notes()
-        self.facts.end = time.monotonic()
+            try:
+                await self._publish_under(faults, bench)
+                for subscriber in self._subscribers:
+                    await aside(stop, subscriber)
+            finally:
+                self._take_notes()
+                self.facts.end = time.monotonic()
         return self.facts
 
     async def _publish_under(self, faults: Faults, bench: Bench) -> None:
