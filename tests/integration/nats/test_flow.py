@@ -133,29 +133,35 @@ async def test_cancelling_calls_leaves_nothing_behind(nats_url: str) -> None:
 
 async def test_a_pong_that_is_late_behind_data_ends_no_connection(caplog: pytest.LogCaptureFixture) -> None:
     with NatsServer() as server:
-        async with FaultProxy(server.port) as proxy, NatsBroker(server.url) as other:
-            async with NatsBroker(f"nats://127.0.0.1:{proxy.port}?ping_interval=0.2") as broker:
-                inbox, _ = await listen(broker, "a")
-                proxy.rate = 1_000_000
-                for _ in range(20):
-                    await other.publish(Message("a", b"x" * 100_000))
-                await inbox.wait_for(20)
-                assert "connection lost" not in caplog.text
-                proxy.rate = None
-                proxy.blackhole = True
-                await until(lambda: "connection lost" in caplog.text)
-                proxy.blackhole = False
-                await until(lambda: broker.online)
+        async with (
+            FaultProxy(server.port) as proxy,
+            NatsBroker(server.url) as other,
+            NatsBroker(f"nats://127.0.0.1:{proxy.port}?ping_interval=0.2") as broker,
+        ):
+            inbox, _ = await listen(broker, "a")
+            proxy.rate = 1_000_000
+            for _ in range(20):
+                await other.publish(Message("a", b"x" * 100_000))
+            await inbox.wait_for(20)
+            assert "connection lost" not in caplog.text
+            proxy.rate = None
+            proxy.blackhole = True
+            await until(lambda: "connection lost" in caplog.text)
+            proxy.blackhole = False
+            await until(lambda: broker.online)
 
 
 async def test_a_message_that_is_longer_than_all_pings_take_ends_no_connection(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with NatsServer() as server:
-        async with FaultProxy(server.port) as proxy, NatsBroker(server.url) as other:
-            async with NatsBroker(f"nats://127.0.0.1:{proxy.port}?ping_interval=0.2") as broker:
-                inbox, _ = await listen(broker, "a")
-                proxy.rate = 500_000
-                await other.publish(Message("a", b"x" * 1_000_000))
-                await inbox.wait_for(1)
-                assert "connection lost" not in caplog.text
+        async with (
+            FaultProxy(server.port) as proxy,
+            NatsBroker(server.url) as other,
+            NatsBroker(f"nats://127.0.0.1:{proxy.port}?ping_interval=0.2") as broker,
+        ):
+            inbox, _ = await listen(broker, "a")
+            proxy.rate = 500_000
+            await other.publish(Message("a", b"x" * 1_000_000))
+            await inbox.wait_for(1)
+            assert "connection lost" not in caplog.text
