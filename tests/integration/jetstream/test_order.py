@@ -340,3 +340,52 @@ async def test_a_server_that_is_away_is_not_told_that_one_is_alive(until: Until)
             await asyncio.sleep(0.5)
             assert broker._driver.pending_data_size <= waiting
             server.start()
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_what_was_lost_with_a_leader_is_called_back_by_the_one_that_was_alone_there(
+    alone: bool, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new leader knows no pin; who gets the next one, soon enough after all was its own, has nobody to wait for."""
+    with NatsServer(jetstream=True) as server:
+        async with (
+            jetstream(server) as other,
+            administrator(server.port) as admin,
+            FaultProxy(server.port) as proxy,
+            JetStreamBroker(f"jetstream://127.0.0.1:{proxy.port}?reconnect_wait=0.05") as broker,
+        ):
+            worker = await work(broker, "a", ordered=True)
+            await other.publish_many([Message("a", b"%d" % number) for number in range(10)])
+            await until(lambda: len(worker.deliveries) == 10)
+            subscription: Any = worker.subscription
+            await until(lambda: subscription._alone_at > 0)
+            if not alone:
+                monkeypatch.setattr("eventmicro_nats.jetstream.ordered.pin_timeout", lambda ack_wait: 0.0)
+            proxy.blackhole = True
+            await other.publish_many([Message("a", b"%d" % number) for number in range(10, 20)])
+            assert (await admin.consumer_info("EVENTS", "q")).num_ack_pending == 10
+            await admin._nc.request("$JS.API.CONSUMER.UNPIN.EVENTS.q", b'{"group":"one"}')
+            proxy.cut()
+            proxy.blackhole = False
+            await other.publish_many([Message("a", b"%d" % number) for number in range(20, 30)])
+            if not alone:  # they may be another's, until their lease ends
+                await until(lambda: subscription._pin and len(subscription._intake))
+                assert len(worker.deliveries) == 10
+                return
+            await until(lambda: len(worker.deliveries) >= 30)
+            assert worker.bodies == [b"%d" % number for number in range(30)]
+
+
+async def test_who_leaves_lets_another_be_pinned_when_it_has_settled_all(until: Until) -> None:
+    with NatsServer(jetstream=True) as server:
+        async with jetstream(server) as one, jetstream(server) as two:
+            first = await work(one, "a", ordered=True, settle=False, prefetch=1)
+            await two.publish_many([Message("a", b"0"), Message("a", b"1")])
+            await until(lambda: first.deliveries)
+            second = await work(two, "a", ordered=True)
+            await first.subscription.drain()
+            subscription: Any = first.subscription
+            assert subscription._pin, "it holds an event yet"
+            await first.deliveries[0].ack()
+            assert not subscription._pin
+            await until(lambda: second.bodies == [b"1"])
