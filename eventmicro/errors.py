@@ -220,7 +220,7 @@ class ServiceError(EventMicroError):
         }
         if self.errors:
             form["errors"] = list(self.errors)
-        return json.dumps(form, default=str).encode()
+        return json.dumps(form, default=str, allow_nan=False).encode()
 
     @staticmethod
     def from_json(body: bytes, *, code: int, detail: str, id: str) -> ServiceError:

@@ -207,7 +207,7 @@ def _check_json(body: bytes) -> None:
     from pydantic_core import from_json
 
     try:
-        from_json(body)
+        from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise UsageError(
             f"the body is no JSON: {error}; a string is written '\"text\"', and for another form of body pass "

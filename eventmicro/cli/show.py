@@ -25,11 +25,10 @@ def show_reply(body: bytes) -> None:
     if not body:
         return
     try:
-        value = json.loads(body)
+        text = json.dumps(json.loads(body), indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError:
         _show_bytes(body)
         return
-    text = json.dumps(value, indent=2, ensure_ascii=False)
     if sys.stdout.isatty():
         Console().print(JSON(_printable(text)), soft_wrap=True)
     else:
@@ -58,10 +57,9 @@ def as_json_line(delivery: Delivery) -> str:
     """A message in a line for programs."""
     form: dict[str, Any] = {"subject": delivery.subject, "headers": delivery.headers or {}}
     try:
-        form["body"] = json.loads(delivery.body)
+        return json.dumps(form | {"body": json.loads(delivery.body)}, allow_nan=False)
     except ValueError:
-        form["base64"] = base64.b64encode(delivery.body).decode()
-    return json.dumps(form)
+        return json.dumps(form | {"base64": base64.b64encode(delivery.body).decode()})
 
 
 def _show_bytes(body: bytes) -> None:

@@ -13,6 +13,7 @@ from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, get_origin
 
 from eventmicro.codec import Decoder, Encoder
+from eventmicro.codecs.finite import NULL, finite_check
 from eventmicro.errors import DecodeError, EncodeError, UsageError
 from eventmicro.wire import JSON
 
@@ -37,13 +38,17 @@ class JsonCodec:
         adapter = _adapter(kind)
         to_json = adapter.serializer.to_json
         check = _instance_check(kind) if _is_record(kind) else _strict_check(adapter)
+        check_finite = finite_check(adapter, _name(kind))
         _refuse_wrong_fields()
 
         def encode(value: Any) -> bytes:
             if value.__class__ is not kind:
                 check(value)
             try:
-                return to_json(value, by_alias=True)
+                body = to_json(value, by_alias=True)
+                if check_finite is not None and NULL in body:
+                    check_finite(value)
+                return body
             except (ValueError, RecursionError, UserWarning) as error:
                 raise EncodeError(f"{_name(kind)} cannot be written as JSON: {error}") from error
 
