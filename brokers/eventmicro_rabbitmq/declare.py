@@ -98,10 +98,13 @@ class Declarer:
     async def live_queue(self, channel: Channel, subject: str, queue: str | None) -> str:
         """The queue of a subscription that is not durable, bound; it goes with its last consumer. Its name."""
         await self.exchange(channel.link)
-        name = "" if queue is None else live_queue(self._exchange, queue, subject)
-        arguments = live_arguments(self._pending_messages)
+        shared = queue is not None
+        name = live_queue(self._exchange, queue, subject) if queue is not None else ""
+        arguments = live_arguments(self._pending_messages, shared=shared)
         async with answered(f"subscription to {subject}", self.timeout):
-            made = await channel.queue_declare(name, exclusive=queue is None, auto_delete=True, arguments=arguments)
+            made = await channel.queue_declare(
+                name, durable=shared, exclusive=not shared, auto_delete=True, arguments=arguments
+            )
             await channel.queue_bind(made.queue or name, self._exchange, binding_key(subject))
         return made.queue or name
 

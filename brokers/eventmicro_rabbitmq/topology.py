@@ -19,6 +19,8 @@ Arguments = dict[str, Any]
 # RabbitMQ gives an event up after so many deliveries. It has to be set: without a limit a quorum queue puts what is
 # nacked last instead of first, and RabbitMQ 4 gives up after 20.
 DELIVERY_LIMIT = 1_000_000
+# How long the queue of a group that keeps nothing is there without a consumer, where none has left it, in milliseconds.
+LIVE_EXPIRES = 60_000
 # The longest routing key or name, in bytes.
 LONGEST_NAME = 255
 # Headers by which RabbitMQ sends a message to further queues.
@@ -146,9 +148,14 @@ def retry_arguments(queue: str, milliseconds: int) -> Arguments:
     }
 
 
-def live_arguments(pending_messages: int) -> Arguments:
-    """The arguments of the queue of a subscription that is not durable."""
-    return {"x-max-length": pending_messages}
+def live_arguments(pending_messages: int, *, shared: bool = False) -> Arguments:
+    """The arguments of the queue of a subscription that is not durable.
+
+    One that is shared is durable all the same, since RabbitMQ 4 takes no others of more than one connection; it expires
+    where nobody comes back to it after the server has started again.
+    """
+    arguments: Arguments = {"x-max-length": pending_messages}
+    return arguments | {"x-queue-type": "classic", "x-expires": LIVE_EXPIRES} if shared else arguments
 
 
 def live_queue(exchange: str, queue: str, subject: str) -> str:
