@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -68,7 +69,8 @@ class DurableSubscription:
         self._durable = durable
         self._declarer = declarer
         self._dead_exchange = dead_exchange
-        self._postpone, self._recount = copies.postpone, copies.recount
+        self._postpone: Callable[[str, RabbitDelivery, float], Awaitable[bool]] = copies.postpone
+        self._recount = copies.recount
         self._given_up = 0
         self._prefetch = min(durable.prefetch, LARGEST_PREFETCH)
         name, wait = f"queue {queue}", declarer.timeout
