@@ -302,7 +302,7 @@ class DurableSubscription:
 
     def _waits(self, info: dict[str, Any]) -> bool:
         """Whether there are events and room for them, so that some should come."""
-        return info["num_pending"] > 0 and len(self.unsettled) < self._prefetch and not info.get("paused")
+        return info["num_pending"] > 0 and len(self.unsettled) < self._prefetch and gives(info)
 
     def _progress(self) -> int:
         """What changes when something comes."""
@@ -416,3 +416,9 @@ class DurableSubscription:
 
 def _never_full() -> None:
     """An intake that has room for all that was asked for drops nothing."""
+
+
+def gives(info: dict[str, Any]) -> bool:
+    """Whether the server would give events of this queue: it is not paused, and fewer are unsettled than may be."""
+    most = info["config"].get("max_ack_pending", -1)
+    return not info.get("paused") and not 0 < most <= info["num_ack_pending"]

@@ -21,7 +21,7 @@ from eventmicro_nats.connection.headers import PIN_ID, read_headers
 from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import Api
 from eventmicro_nats.jetstream.deliveries import ACK, NAK, JetStreamDelivery
-from eventmicro_nats.jetstream.durable import HEARTBEAT, DurableSubscription, FindQueue
+from eventmicro_nats.jetstream.durable import HEARTBEAT, DurableSubscription, FindQueue, gives
 from eventmicro_nats.jetstream.keeping import NANO
 from eventmicro_nats.jetstream.ordered_intake import OrderedIntake
 from eventmicro_nats.jetstream.queues import PIN_GROUP, Queue, pin_timeout
@@ -211,7 +211,7 @@ class OrderedSubscription(DurableSubscription):
 
     def _waits(self, info: dict[str, Any]) -> bool:
         """Whether events should come, or be handed over: where another is pinned, that one has them."""
-        if _pinned(info) not in ("", self._pin) or info.get("paused"):
+        if _pinned(info) not in ("", self._pin) or not gives(info):
             return False
         has_room = len(self.unsettled) - len(self._intake) < self._prefetch
         return has_room and info["num_pending"] + len(self._intake) > 0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 pytest.importorskip("nats")
 
+from eventmicro_nats.jetstream.durable import gives
 from eventmicro_nats.jetstream.standstill import LONGEST, Standstill
 
 
@@ -24,3 +27,17 @@ def test_it_ends_with_progress_and_where_nothing_is_waited_for(waits: bool, prog
     watch.lasts(True, 3, 0.0)
     assert not watch.lasts(waits, progress, LONGEST + 1)
     assert not watch.lasts(True, progress, 2 * LONGEST)
+
+
+@pytest.mark.parametrize(
+    ("info", "answer"),
+    [
+        ({"config": {}, "num_ack_pending": 5}, True),
+        ({"config": {"max_ack_pending": -1}, "num_ack_pending": 5}, True),
+        ({"config": {"max_ack_pending": 6}, "num_ack_pending": 5}, True),
+        ({"config": {"max_ack_pending": 5}, "num_ack_pending": 5}, False),
+        ({"config": {}, "num_ack_pending": 0, "paused": True}, False),
+    ],
+)
+def test_a_server_that_gives_nothing_just_now_is_not_waited_for(info: dict[str, Any], answer: bool) -> None:
+    assert gives(info) is answer
