@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from nats.protocol.parser import AWAITING_MSG_PAYLOAD, Parser
 
@@ -22,10 +23,11 @@ class BatchParser(Parser):
 
     def __init__(self, client: object, take: Take) -> None:
         super().__init__(client)
+        self._client: Any = client
         self._take = take
 
     async def parse(self, data: bytes = b"") -> None:
-        self.nc._pings_outstanding = 0  # whatever comes is a sign of life: the answer to a ping may be far behind it
+        self._client._pings_outstanding = 0  # whatever comes is a sign of life: the answer to a ping may be far behind it
         data = await self._complete(data)
         position, length = 0, len(data)
         while True:
