@@ -27,9 +27,7 @@ class BatchParser(Parser):
         self._take = take
 
     async def parse(self, data: bytes = b"") -> None:
-        self._client._pings_outstanding = (
-            0  # whatever comes is a sign of life: the answer to a ping may be far behind it
-        )
+        self._client._pings_outstanding = 0  # whatever comes is a sign of life; the answer may be far behind it
         data = await self._complete(data)
         position, length = 0, len(data)
         while True:
