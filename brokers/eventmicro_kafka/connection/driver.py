@@ -103,7 +103,7 @@ def make_consumer(settings: KafkaSettings, group: str | None, hold: float | None
         rebalance_timeout_ms=_ms(rejoin),
         max_poll_interval_ms=NEVER,
     )
-    client = consumer._client
+    client: Any = consumer._client
     client.send = partial(_send_patiently, client, max(settings.request_timeout, rejoin + ANSWER_TIME))
     return _with_own_bootstrap(consumer, consumer._client, settings)
 
@@ -164,8 +164,9 @@ def unreadable(consumer: Any) -> tuple[Any, int] | None:
     """The partition, and the offset, at which `getmany` has just raised: its error does not say that."""
     for place, fetched in consumer._fetcher._records.items():
         records: Any = getattr(fetched, "_partition_records", None)
-        iterator = None if records is None else records._records_iterator
-        if iterator is not None and iterator.gi_frame is None:  # a generator that has raised
+        if records is None or records._records_iterator is None:
+            continue
+        if records._records_iterator.gi_frame is None:  # a generator that has raised
             return place, records.next_fetch_offset
     return None
 
