@@ -6,6 +6,7 @@ What else is touched of its inside is in `accumulator`, `ending` and `noise`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -40,6 +41,8 @@ from eventmicro_kafka.settings import KafkaSettings
 
 __all__ = ["RebalanceListener", "TopicPartition"]
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 RebalanceListener: Any = ConsumerRebalanceListener
@@ -63,7 +66,7 @@ TRY_INTERVAL = 200
 def make_client(settings: KafkaSettings) -> Any:
     """A client for requests about the cluster; not started."""
     client = AIOKafkaClient(**_client(settings), request_timeout_ms=_ms(settings.request_timeout))
-    return _with_own_bootstrap(client, client, settings)
+    return _mended(client, client, settings)
 
 
 def make_producer(settings: KafkaSettings) -> Any:
@@ -79,7 +82,7 @@ def make_producer(settings: KafkaSettings) -> Any:
         max_batch_size=settings.batch_bytes,
         compression_type=None if settings.compression == "none" else settings.compression,
     )
-    return _with_own_bootstrap(producer, producer.client, settings)
+    return _mended(producer, producer.client, settings)
 
 
 def make_consumer(settings: KafkaSettings, group: str | None, hold: float | None = None) -> Any:
@@ -105,7 +108,7 @@ def make_consumer(settings: KafkaSettings, group: str | None, hold: float | None
     )
     client: Any = consumer._client
     client.send = partial(_send_patiently, client, max(settings.request_timeout, rejoin + ANSWER_TIME))
-    return _with_own_bootstrap(consumer, consumer._client, settings)
+    return _mended(consumer, consumer._client, settings)
 
 
 def check_compression(settings: KafkaSettings) -> None:
@@ -258,10 +261,34 @@ async def _send_patiently(
         connection._request_timeout = usual
 
 
-def _with_own_bootstrap(owner: Any, client: Any, settings: KafkaSettings) -> Any:
+def _mended(owner: Any, client: Any, settings: KafkaSettings) -> Any:
     client.bootstrap = partial(_bootstrap, client, settings)
     client._metadata_update = partial(_update_metadata, client, settings, client._metadata_update)
+    client._get_conn = partial(_get_connection, client)
     return owner
+
+
+async def _get_connection(client: Any, node: Any, **options: Any) -> Any:
+    """As aiokafka's own; None where there is none.
+
+    uvloop raises RuntimeError where something is written to a connection that has just been lost. aiokafka takes that
+    for nothing that it knows, and the task that fetches, sends or speaks to the group ends of it.
+    """
+    try:
+        connection = await AIOKafkaClient._get_conn(client, node, **options)
+    except RuntimeError as error:
+        log.debug("the connection to node %s was lost while it was made: %s", node, error)
+        return None
+    if connection is not None and "write" not in vars(connection._writer):
+        connection._writer.write = partial(_write, connection._writer.write)
+    return connection
+
+
+def _write(write: Callable[[bytes], None], data: bytes) -> None:
+    try:
+        write(data)
+    except RuntimeError as error:
+        raise ConnectionResetError(str(error)) from error
 
 
 async def _bootstrap(client: Any, settings: KafkaSettings) -> None:
@@ -276,7 +303,7 @@ async def _bootstrap(client: Any, settings: KafkaSettings) -> None:
     for host, port, _ in client.hosts:
         try:
             client.cluster.update_metadata(await _ask_server(host, port, settings, []))
-        except (KafkaError, OSError, EOFError) as error:  # TimeoutError is an OSError
+        except (KafkaError, OSError, EOFError, RuntimeError) as error:  # TimeoutError is an OSError
             trouble = error
         else:
             client._sync_task = asyncio.create_task(client._md_synchronizer())
