@@ -61,11 +61,11 @@ class NatsServer(ServerProcess):
 
 
 def _binary() -> str:
-    """The server: the file that `EVENTMICRO_NATS_SERVER` names, or else what is installed."""
-    if given := os.environ.get("EVENTMICRO_NATS_SERVER"):
+    """The server: the file that `EVENTMICRO_TEST_NATS_SERVER` names, or else what is installed."""
+    if given := os.environ.get("EVENTMICRO_TEST_NATS_SERVER"):
         if Path(given).is_file():
             return given
-        raise ServerUnavailable("nats", f"EVENTMICRO_NATS_SERVER={given} is no file")
+        raise ServerUnavailable("nats", f"EVENTMICRO_TEST_NATS_SERVER={given} is no file")
     try:
         return find_nats_server()
     except BrokerNotFound:

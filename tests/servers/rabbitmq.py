@@ -1,6 +1,6 @@
 """RabbitMQ as a plain process: the Debian package's program, without its service and its user.
 
-`EVENTMICRO_RABBITMQ_BIN` names the folder with the programs of another version.
+`EVENTMICRO_TEST_RABBITMQ_BIN` names the folder with the programs of another version.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class RabbitServer(ServerProcess):
 
 
 def _find(program: str) -> str:
-    folders = (os.environ.get("EVENTMICRO_RABBITMQ_BIN", PROGRAMS), os.environ.get("PATH", os.defpath))
+    folders = (os.environ.get("EVENTMICRO_TEST_RABBITMQ_BIN", PROGRAMS), os.environ.get("PATH", os.defpath))
     found = shutil.which(program, path=os.pathsep.join(folders))
     if found is None:
         raise ServerUnavailable("rabbitmq", f"RabbitMQ is not installed: {INSTALL}")
