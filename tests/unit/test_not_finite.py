@@ -43,6 +43,16 @@ class Whatever(BaseModel):
     value: Any = None
 
 
+class File(BaseModel):
+    model_config = ConfigDict(ser_json_bytes="base64")
+    data: bytes
+    size: float | None = None
+
+
+class Files(BaseModel):
+    files: list[File]
+
+
 class Renamed(BaseModel):
     total: float = Field(serialization_alias="sum")
 
@@ -127,6 +137,8 @@ FINE: list[tuple[Any, Any, bytes]] = [
     (list, [None], b"[null]"),
     (Decimal, Decimal("NaN"), b'"NaN"'),
     (Node, Node(), b'{"value":0.0,"next":null}'),
+    (Files, Files(files=[File(data=b"\xff")]), b'{"files":[{"data":"_w==","size":null}]}'),
+    (dict[str, Any], {"a": "\x00", "b": None, "c": {1: 2.5}}, b'{"a":"\\u0000","b":null,"c":{"1":2.5}}'),
 ]
 
 
