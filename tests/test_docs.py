@@ -13,6 +13,8 @@ import pytest
 from eventmicro.events.options import DeliveryOptions
 
 DOCS = Path(__file__).parents[1] / "docs"
+CORE = DOCS.parent / "eventmicro"
+ADAPTERS = sorted(path for path in (DOCS.parent / "brokers").iterdir() if (path / "__init__.py").is_file())
 
 
 def test_what_the_docs_take_from_the_code_is_up_to_date() -> None:
@@ -23,6 +25,29 @@ def test_what_the_docs_take_from_the_code_is_up_to_date() -> None:
 def test_the_page_on_delivery_explains_every_option_and_no_other() -> None:
     explained = re.findall(r"^\| `(\w+)` \|", (DOCS / "delivery.md").read_text(), re.MULTILINE)
     assert explained == [field.name for field in fields(DeliveryOptions)]
+
+
+def names_in(folder: Path) -> set[str]:
+    """The modules and rooms of a package."""
+    files = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("__")}
+    return files | {path.parent.name for path in folder.glob("*/__init__.py")}
+
+
+def table(first: str) -> str:
+    """The table of the architecture whose rows begin so."""
+    return "\n".join(line for line in (DOCS / "architecture.md").read_text().splitlines() if re.match(first, line))
+
+
+def test_the_house_is_drawn_with_all_its_modules_and_rooms() -> None:
+    drawn = set(re.findall(r"`(\w+)/?`", table(r"\| (words|ports|parts|rooms?|faces?|tools|) ?\| (?!files in)")))
+    rooms = set().union(*(names_in(CORE / room) for room in ("handlers", "events", "rpc", "running")))
+    assert drawn == names_in(CORE) | rooms
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda path: path.name)
+def test_the_hall_and_the_rooms_of_each_adapter_are_drawn(adapter: Path) -> None:
+    drawn = set(re.findall(r"`(\w+)/?`", table(rf"\| `{adapter.name}`")))
+    assert drawn - {adapter.name} == names_in(adapter)
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
