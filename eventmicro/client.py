@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Self
 
 from eventmicro.broker import Broker
 from eventmicro.checks import check_seconds
@@ -15,12 +13,13 @@ from eventmicro.codecs import Codecs
 from eventmicro.embedded import find as find_embedded
 from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Outgoing, Publishing, check_publishing
+from eventmicro.lifetime import Lifetime
 from eventmicro.middleware import Middleware, check_middleware
 from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE, check_broker, open_broker
 from eventmicro.rpc.client import DEFAULT_TIMEOUT, CallsEndpoints, RpcClient
 
 
-class Client(CallsEndpoints, PublishesEvents):
+class Client(Lifetime, CallsEndpoints, PublishesEvents):
     """Calls endpoints and publishes events over one broker; used by `async with`, or by `connect` and `close`.
 
     Args:
@@ -95,12 +94,3 @@ class Client(CallsEndpoints, PublishesEvents):
                 stack.push_async_callback(broker.close)
             stack.push_async_callback(self.outgoing.close)
             stack.push_async_callback(self._calls.close)
-
-    async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()

@@ -6,11 +6,11 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, Start
 from eventmicro.errors import Disconnected, Unsupported, UsageError
+from eventmicro.lifetime import Lifetime
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
 from eventmicro_kafka.connection.driver import check_compression
@@ -55,7 +55,7 @@ class _Connection:
             await asyncio.gather(*(subscription.close() for subscription in self.subscriptions))
 
 
-class KafkaBroker:
+class KafkaBroker(Lifetime):
     """A connection to Kafka; see `eventmicro.broker.Broker`.
 
     A subject is a topic, a queue a consumer group, `Message.key` the key that chooses the partition.
@@ -147,15 +147,6 @@ class KafkaBroker:
         connection = self._connected()
         await connection.publisher.flush(FLUSH_TIMEOUT)
         await connection.link.ping(FLUSH_TIMEOUT)
-
-    async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def _connected(self) -> _Connection:
         if self._connection is None:

@@ -6,8 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from nats.errors import Error, StaleConnectionError, UnexpectedEOF
 
@@ -19,6 +18,7 @@ from eventmicro.errors import (
     TransportError,
     Unsupported,
 )
+from eventmicro.lifetime import Lifetime
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
 from eventmicro_nats.connection.commands import publish_command
@@ -42,7 +42,7 @@ LASTING = 10.0
 LONGEST_PAUSE = 10.0
 
 
-class NatsBroker:
+class NatsBroker(Lifetime):
     """A connection to NATS; see `eventmicro.broker.Broker`.
 
     Args:
@@ -201,15 +201,6 @@ class NatsBroker:
         refused, self._refused = self._refused, []
         if refused:
             raise TransportError(f"{self.url} refuses: {'; '.join(refused)}")
-
-    async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def _connected_driver(self) -> Driver:
         if self._driver is None:

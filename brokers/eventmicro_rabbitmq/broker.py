@@ -6,8 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive
 from eventmicro.errors import (
@@ -18,6 +17,7 @@ from eventmicro.errors import (
     Unsupported,
     UsageError,
 )
+from eventmicro.lifetime import Lifetime
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
 from eventmicro.wire import CONTENT_TYPE, DEAD_QUEUE
@@ -52,7 +52,7 @@ SUBSCRIBE_TIMEOUT = 10.0
 Subscription = DurableSubscription | LiveSubscription
 
 
-class RabbitBroker:
+class RabbitBroker(Lifetime):
     """Two connections to RabbitMQ, one to publish and one to consume; see `eventmicro.broker.Broker`.
 
     There are two because RabbitMQ stops reading from a connection that publishes when its disk or memory is short: what
@@ -183,15 +183,6 @@ class RabbitBroker:
             raise Disconnected(f"{self.url}: the server did not answer within {FLUSH_TIMEOUT:g} s") from None
         except DriverError as error:
             raise translate(error, self.url) from error
-
-    async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def _send(self, message: Message, deadline: float) -> Confirm:
         publisher = self._publisher or self._connected_publisher()

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive
@@ -23,6 +21,7 @@ from eventmicro.errors import (
     Unsupported,
     UsageError,
 )
+from eventmicro.lifetime import Lifetime
 from eventmicro.memory.durable import DurableSubscription
 from eventmicro.memory.hub import Hub, Target, shared_hub
 from eventmicro.memory.live import LiveSubscription
@@ -34,7 +33,7 @@ QUEUE_LIMIT = 10_000
 MAX_PAYLOAD = 1024 * 1024
 
 
-class MemoryBroker:
+class MemoryBroker(Lifetime):
     """A connection to the broker of this process; see `eventmicro.broker.Broker`.
 
     Args:
@@ -135,15 +134,6 @@ class MemoryBroker:
 
     async def flush(self) -> None:
         self._connected_hub()
-
-    async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def _put(self, message: Message, timeout: float, *, queues: bool) -> None:
         hub = self._hub_for(message)
