@@ -14,7 +14,7 @@ CORE = ROOT / "eventmicro"
 ADAPTERS = sorted(path for path in (ROOT / "brokers").iterdir() if (path / "__init__.py").is_file())
 
 LAYERS = {
-    "words": "errors checks wire message topic context retry settings watchdog lifetime",
+    "words": "errors checks wire message topic context retry settings watchdog lifetime room",
     "ports": "broker codec middleware",
     "parts": "plugins embedded codecs memory",
     "functions": "handlers",

@@ -11,6 +11,7 @@ from typing import Any
 from eventmicro.broker import Receive
 from eventmicro.errors import Disconnected
 from eventmicro.message import Delivery
+from eventmicro.room import wait_for_room
 from eventmicro_kafka.connection.driver import TopicPartition, make_consumer, raise_trouble
 from eventmicro_kafka.connection.ending import stop_consumer
 from eventmicro_kafka.connection.link import Link
@@ -40,7 +41,7 @@ async def hand_over(receive: Receive, records: list[Any]) -> None:
             headers = delivery_headers(record.headers) if record.headers else None
             room = receive(Delivery(record.topic, record.value or b"", headers))
             if room is not None:
-                await room
+                await wait_for_room(room)
         except Exception:  # it never should
             log.exception("an event on %s was not taken", record.topic)
 

@@ -16,6 +16,7 @@ from itertools import count
 
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
+from eventmicro.room import wait_for_room
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class Intake:
         try:
             for number in count(1):
                 if room is not None:
-                    await wait_for(room)
+                    await wait_for_room(room)
                 elif number % BURST == 0:
                     await asyncio.sleep(0)
                 if not self._waiting:
@@ -97,11 +98,3 @@ class Intake:
                 room = self._hand_over(delivery)
         finally:
             self._pump = None
-
-
-async def wait_for(room: Awaitable[None]) -> None:
-    """Return when a consumer has room again, or fails at that: those that wait here must not wait for ever."""
-    try:
-        await room
-    except Exception:  # it never should
-        log.exception("a consumer raised when it had room again")

@@ -10,7 +10,8 @@ from itertools import count
 from math import inf
 
 from eventmicro.broker import Receive
-from eventmicro_nats.connection.intake import BURST, wait_for
+from eventmicro.room import wait_for_room
+from eventmicro_nats.connection.intake import BURST
 from eventmicro_nats.jetstream.deliveries import JetStreamDelivery
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class OrderedIntake:
         try:
             for number in count(1):
                 if room is not None:
-                    await wait_for(room)
+                    await wait_for_room(room)
                 elif number % BURST == 0:
                     await asyncio.sleep(0)
                 if not self._has_next():

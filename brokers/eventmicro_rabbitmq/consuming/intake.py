@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
+from eventmicro.room import wait_for_room
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +106,7 @@ class Intake(Generic[D]):
         try:
             for number in count(1):
                 if room is not None:
-                    try:
-                        await room
-                    except asyncio.CancelledError:  # whoever was to say that there is room is gone, or we are to end
-                        if (task := asyncio.current_task()) is None or task.cancelling():
-                            raise
-                    except Exception:  # it never should; those that wait must not wait for ever
-                        log.exception("a consumer raised when it had room again")
+                    await wait_for_room(room)
                 elif number % BURST == 0:
                     await asyncio.sleep(0)
                 if self._held or not self._waiting:

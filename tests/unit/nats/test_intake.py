@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
@@ -70,3 +71,25 @@ async def test_a_wait_for_room_that_fails_does_not_stop_the_intake(make: Any, ca
         await intake._pump
     assert got == [0, 1, 2, 3, 4]
     assert [record.message for record in caplog.records] == ["a consumer raised when it had room again"] * COUNT
+
+
+@pytest.mark.parametrize("make", [plain, ordered])
+async def test_a_wait_for_room_that_is_cancelled_does_not_stop_the_intake(make: Any) -> None:
+    """As where whoever was to say that there is room has ended."""
+    got: list[int] = []
+    rooms: list[asyncio.Future[None]] = []
+
+    def receive(delivery: Any) -> Awaitable[None]:
+        got.append(delivery.sequence)
+        rooms.append(asyncio.get_running_loop().create_future())
+        return rooms[-1]
+
+    intake = make(receive)
+    for sequence in range(COUNT):
+        intake.take(delivery(sequence))
+    for number in range(COUNT):
+        await asyncio.sleep(0)
+        rooms[number].cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert got == [0, 1, 2, 3, 4]
