@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka.client import ConnectionGroup  # type: ignore[import-untyped]
 
@@ -16,6 +16,48 @@ from eventmicro_kafka.errors import KafkaError
 STOP_TIMEOUT = 3.0
 # How often a task of aiokafka is cancelled within that time until it ends.
 CANCELS = 10
+# How long a task may take that ends a consumer in order when it is cancelled, in seconds, before it is cancelled again.
+LEAVE_TIME = 2 * STOP_TIMEOUT + 1.0
+
+T = TypeVar("T")
+
+
+async def end_tasks(tasks: Callable[[], Iterable[asyncio.Task[Any]]], patience: float | None = None) -> None:
+    """Cancel tasks until they have ended, or have swallowed it too often: those of aiokafka do.
+
+    Args:
+        tasks: asked again each time, as one that has not ended yet may have begun others.
+        patience: how long is waited after the first time, in seconds; None: as long as after the others.
+    """
+    seen: set[asyncio.Task[Any]] = set()
+    for attempt in range(CANCELS):
+        left = {task for task in tasks() if not task.done()}
+        if not left:
+            break
+        seen |= left
+        for task in left:
+            task.cancel()  # some go on waiting for others of theirs, which the next one reaches
+        pause = STOP_TIMEOUT / CANCELS
+        await asyncio.wait(left, timeout=patience if patience is not None and attempt == 0 else pause)
+    for task in seen.union(tasks()):
+        if task.done() and not task.cancelled():
+            task.exception()  # nobody else asks for it
+
+
+async def within(limit: float, work: Coroutine[Any, Any, T]) -> T:
+    """What work comes to, though it may swallow its cancellation, which `asyncio.timeout` would wait for.
+
+    Raises:
+        TimeoutError: that took longer than `limit` seconds.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait([task], timeout=limit)
+        if not task.done():
+            raise TimeoutError(f"no answer within {limit:g} s")
+        return task.result()
+    finally:
+        await end_tasks(lambda: [task])
 
 
 async def stop_consumer(consumer: Any) -> None:
@@ -71,20 +113,13 @@ async def _abandon(client: Any, tasks: Callable[[], list[asyncio.Task[Any]]]) ->
     client._conns = _Cut(client._conns)
     own = [] if client._sync_task is None else [client._sync_task]
     client._sync_task = None
-    seen: set[asyncio.Task[Any]] = set()
-    for _ in range(CANCELS):
+
+    def left() -> Iterable[asyncio.Task[Any]]:
         for connection in client._conns.values():
             _cut(connection)
-        left = {task for task in (*own, *tasks()) if not task.done()}
-        if not left:
-            break
-        seen |= left
-        for task in left:
-            task.cancel()  # some go on waiting for others of theirs, which the next one reaches
-        await asyncio.wait(left, timeout=STOP_TIMEOUT / CANCELS)
-    for task in seen.union(own, tasks()):
-        if task.done() and not task.cancelled():
-            task.exception()  # nobody else asks for it
+        return *own, *tasks()
+
+    await end_tasks(left)
 
 
 class _Cut(dict[Any, Any]):

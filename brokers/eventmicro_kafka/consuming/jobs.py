@@ -3,52 +3,72 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any
 
-Job = Callable[[], Coroutine[Any, Any, None]]
+from eventmicro_kafka.connection.ending import LEAVE_TIME, end_tasks
+
+log = logging.getLogger(__name__)
+
+Job = Callable[[], Coroutine[Any, Any, Any]]
+
+# How long to wait before a job that has ended is started again, in seconds.
+RESTART_INTERVAL = 1.0
 
 
 class Jobs:
-    """What goes on as long as a subscription does.
+    """What goes on as long as a subscription does: what ends by itself, which none should, is started again.
 
     Args:
-        about: whose they are, for the names of the tasks.
+        about: whose they are, for the log and the names of the tasks.
         jobs: what each is.
+        ended: is told which one has ended by itself, as soon as it has.
     """
 
-    def __init__(self, about: str, jobs: Mapping[str, Job]) -> None:
+    def __init__(self, about: str, jobs: Mapping[str, Job], ended: Callable[[str], None] = lambda _: None) -> None:
         self._about = about
         self._jobs = dict(jobs)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._on_end = ended
+        self._wanted: set[str] = set()
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
 
     def __bool__(self) -> bool:
         """Whether they were started, and not all of them stopped."""
-        return bool(self._tasks)
+        return bool(self._wanted)
 
     def start(self, names: Iterable[str] | None = None) -> None:
-        """Start these, also anew; None: all."""
+        """Start these, also anew; None: all. One that could not be stopped gets no double: it follows itself."""
         for name in self._jobs if names is None else names:
-            job = self._jobs[name]()
-            self._tasks[name] = asyncio.create_task(job, name=f"eventmicro kafka {self._about} {name}")
-
-    def ended(self) -> set[str]:
-        """Those that have ended, which none does by itself."""
-        return {name for name, task in self._tasks.items() if task.done()}
+            self._wanted.add(name)
+            self._run(name)
 
     async def stop(self, names: Iterable[str]) -> None:
-        """Cancel these, and return when they have ended."""
-        await _end(self._tasks[name] for name in names)
+        """Cancel these, and return when they have ended, or resist for too long."""
+        stopped = set(names)
+        self._wanted -= stopped
+        await end_tasks(lambda: [self._tasks[name] for name in stopped & self._tasks.keys()], LEAVE_TIME)
+        for name in stopped & self._tasks.keys():
+            if not self._tasks[name].done():
+                log.error("queue %r: its %s does not end, though it was cancelled again and again", self._about, name)
 
     async def stop_all(self) -> None:
-        """Cancel all, and return when they have ended; there are none from now on."""
-        tasks, self._tasks = self._tasks, {}
-        await _end(tasks.values())
+        """As `stop`, with all of them."""
+        await self.stop(self._jobs)
 
+    def _run(self, name: str) -> None:
+        if name in self._wanted and name not in self._tasks:
+            job = self._jobs[name]()
+            task = self._tasks[name] = asyncio.create_task(job, name=f"eventmicro kafka {self._about} {name}")
+            task.add_done_callback(partial(self._ended, name))
 
-async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    ending = list(tasks)
-    for task in ending:
-        task.cancel()
-    if ending:
-        await asyncio.wait(ending)
+    def _ended(self, name: str, task: asyncio.Task[Any]) -> None:
+        del self._tasks[name]
+        error = None if task.cancelled() else task.exception()
+        if name not in self._wanted:
+            return
+        text = "queue %r: its %s has ended, which it never should, and is started again in %g s"
+        log.error(text, self._about, name, RESTART_INTERVAL, exc_info=error)
+        self._on_end(name)
+        task.get_loop().call_later(RESTART_INTERVAL, self._run, name)

@@ -13,7 +13,7 @@ from eventmicro.errors import Disconnected
 from eventmicro.message import Delivery
 from eventmicro.room import wait_for_room
 from eventmicro_kafka.connection.driver import TopicPartition, make_consumer, raise_trouble
-from eventmicro_kafka.connection.ending import stop_consumer
+from eventmicro_kafka.connection.ending import LEAVE_TIME, end_tasks, stop_consumer
 from eventmicro_kafka.connection.link import Link
 from eventmicro_kafka.consuming.lane import Committed, Lane
 from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, REVIVE_INTERVAL, Member
@@ -95,9 +95,7 @@ class Broadcast:
     async def close(self) -> None:
         self.ended = True
         try:
-            if self._task is not None:
-                self._task.cancel()
-                await asyncio.wait([self._task])
+            await end_tasks(lambda: [] if self._task is None else [self._task], LEAVE_TIME)
         finally:
             await self._stop()
             self.closed = True
@@ -195,21 +193,17 @@ class Shared:
             return
         self.ended = True
         member, pump = self._tasks
-        member.cancel()
         self._change.set()
         try:
-            await asyncio.wait([member])
+            await end_tasks(lambda: [member], LEAVE_TIME)
             await asyncio.wait([pump])
         finally:
             await self.close()
 
     async def close(self) -> None:
         self.ended = True
-        for task in self._tasks:
-            task.cancel()
         try:
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            await end_tasks(lambda: self._tasks, LEAVE_TIME)
         finally:
             await self._member.close()
             self.closed = True

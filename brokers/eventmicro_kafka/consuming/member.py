@@ -23,7 +23,7 @@ from eventmicro_kafka.connection.driver import (
     membership,
     raise_trouble,
 )
-from eventmicro_kafka.connection.ending import stop_consumer
+from eventmicro_kafka.connection.ending import stop_consumer, within
 from eventmicro_kafka.consuming.lane import Committed, Holder, Lane
 from eventmicro_kafka.consuming.reading import Reading
 from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
@@ -293,8 +293,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         if not wanted:
             return True
         try:
-            async with asyncio.timeout(COMMIT_TIMEOUT):
-                await commit(consumer, wanted, self._shared_as)
+            await within(COMMIT_TIMEOUT, commit(consumer, wanted, self._shared_as))
         except OffsetMetadataTooLargeError:
             self._bare = True
             log.warning("queue %r: the broker's offset.metadata.max.bytes is too low; more may come twice", self._group)

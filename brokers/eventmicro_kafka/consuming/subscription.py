@@ -85,7 +85,7 @@ class KafkaSubscription:
         jobs["watchdog"] = self._watchdog.run
         if not durable.ordered:
             jobs["parking"] = self._parking.run
-        self._jobs = Jobs(queue, jobs)
+        self._jobs = Jobs(queue, jobs, self._job_ended)
         self._leaving: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -228,9 +228,13 @@ class KafkaSubscription:
                 await asyncio.sleep(0)
             except Exception:  # it never should; all that is not finished is read again
                 log.exception("queue %r: handing over failed, its consumer is made anew", self._queue)
-                self.share({})
-                self._member.renew()
+                self._read_anew()
                 await asyncio.sleep(AFTER_FAILURE)
+
+    def _read_anew(self) -> None:
+        """Have all that is not finished read again."""
+        self.share({})
+        self._member.renew()
 
     async def _hand_over_next(self) -> None:
         while not (self._taken or self._urgent):
@@ -362,8 +366,6 @@ class KafkaSubscription:
 
     async def _waits(self) -> bool:
         """Whether there are events here or at the broker that could be handed over."""
-        if self._jobs.ended():
-            return True
         if self._crowded or self.held >= self._durable.prefetch:
             return False
         return bool(self._taken or self._again) or await self._member.is_behind()
@@ -378,10 +380,14 @@ class KafkaSubscription:
         )
         await self.pause()
         await self._member.commit()
-        stuck = {"member", "pump", "commits"} | self._jobs.ended()
+        stuck = ("member", "pump", "commits")
         await self._jobs.stop(stuck)
         self._member.renew()
         self._jobs.start(stuck)
+
+    def _job_ended(self, name: str) -> None:
+        if name in ("member", "pump"):  # which may have had events in hand that are handed over to nobody
+            self._read_anew()
 
     # -- commits, and the end ----------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
+from eventmicro_kafka.consuming import jobs
 
 from eventmicro.message import Message
 from tests.integration.kafka.kit import Until
@@ -27,13 +28,6 @@ def _lose_its_wish(subscription: Any) -> None:
     subscription._wanted = Deaf()
 
 
-def _end_a_job(name: str) -> Callable[[Any], None]:
-    def end(subscription: Any) -> None:
-        subscription._jobs._tasks[name].cancel()
-
-    return end
-
-
 def _never_get_its_share(subscription: Any) -> None:
     subscription._member._shared.clear()
     subscription._limit = 0
@@ -47,7 +41,6 @@ STUCK = {
     "its wish for more was lost": _lose_its_wish,
     "it waits for its share": _never_get_its_share,
     "it takes nothing since its partitions moved": _forget_its_room,
-    **{f"{name} has ended": _end_a_job(name) for name in ("member", "pump", "commits", "parking")},
 }
 
 
@@ -88,7 +81,35 @@ async def test_what_stands_still_says_so_and_begins_anew(
         async with asyncio.timeout(30):
             while not set(worker.bodies) >= set(sent):
                 await asyncio.sleep(0.01)
-        assert not subscription._jobs.ended()
+
+
+@pytest.mark.parametrize("name", ["member", "pump", "commits", "parking", "watchdog"])
+async def test_a_job_that_ends_while_events_come_is_started_again(
+    name: str, kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    monkeypatch.setattr(jobs, "RESTART_INTERVAL", 0.05)
+    worker = Worker(f"{kafka_url}?partitions=2", subject)
+    sent: list[bytes] = []
+
+    async def publish() -> None:
+        while True:
+            body = b"%d" % len(sent)
+            await worker.broker.publish(Message(subject, body, key=body.decode()))
+            sent.append(body)
+
+    async with workers(worker):
+        subscription: Any = (await worker.start()).subscription
+        publishing = asyncio.create_task(publish())
+        await until(lambda: len(worker.bodies) > 10)
+        ended = subscription._jobs._tasks[name]
+        ended.cancel()
+        await until(lambda: subscription._jobs._tasks.get(name, ended) is not ended)
+        seen = len(worker.bodies)
+        await until(lambda: len(worker.bodies) > seen + 10)
+        publishing.cancel()
+        await asyncio.wait([publishing])
+        await until(lambda: set(worker.bodies) >= set(sent))
+        await until(lambda: sum(lane.committed[0] for lane in subscription.lanes.values()) >= len(sent))
 
 
 async def test_what_has_nothing_to_do_or_no_room_or_is_done_is_left_alone(
