@@ -98,6 +98,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         self._owner = owner
         self._hold = settings.rebalance_wait if hold is None else hold
         self._consumer: Any = None
+        self._reading: Reading | None = None
         self._shared = asyncio.Event()
         self._shared_as = (0, "")
         self._failed = False
@@ -149,7 +150,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
 
     async def close(self) -> None:
         """Leave the group, within bounds."""
-        consumer, self._consumer = self._consumer, None
+        consumer, self._consumer, self._reading = self._consumer, None, None
         self._shared.clear()
         self._failed = False
         if consumer is not None:
@@ -178,10 +179,8 @@ class Member(RebalanceListener):  # type: ignore[misc]
 
     def hold(self, topic: str, hold: bool) -> None:
         """Take nothing in of this topic, until it is no longer held."""
-        consumer = self._consumer
-        if consumer is not None:
-            places = [place for place in consumer.assignment() if place.topic == topic]
-            (consumer.pause if hold else consumer.resume)(*places)
+        if self._reading is not None:
+            self._reading.hold(topic, hold)
 
     # -- aiokafka calls these when the group shares its partitions anew ----------------------------------------
 
@@ -232,7 +231,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
 
     async def _poll(self) -> None:
         consumer = self._consumer
-        reading = Reading(consumer, f"queue {self._group!r}", self._place)
+        reading = self._reading = Reading(consumer, f"queue {self._group!r}", self._place)
         while not self._failed:
             raise_trouble(consumer)  # which aiokafka waits to be asked for, also while nobody is hungry
             try:

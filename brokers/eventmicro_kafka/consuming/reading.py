@@ -1,4 +1,7 @@
-"""Reading: takes records in from all partitions of a consumer, and leaves those out for a while that it cannot read."""
+"""Reading: takes records in from all partitions of a consumer but those that are to stand still for a while.
+
+They do where their topic is held, or where they cannot be read; one does for as long as there is any reason.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +37,19 @@ class Reading:
         self._consumer = consumer
         self._who = who
         self._place_of = place_of
+        self._held: set[str] = set()
         self._left_out: dict[Any, float] = {}
+
+    def hold(self, topic: str, hold: bool) -> None:
+        """Take nothing in of this topic, until it is no longer held."""
+        (self._held.add if hold else self._held.discard)(topic)
+        self._stand_still()
 
     async def read(self) -> Batches:
         """The next records, by partition; none, where none have come for a while."""
-        if self._left_out:
+        if self._left_out or self._held:
             self._try_again()
+            self._stand_still()  # again, as those that are shared anew do not
         try:
             batches: Batches = await self._consumer.getmany(timeout_ms=POLL_TIME, max_records=POLL_RECORDS)
             return batches
@@ -79,8 +89,8 @@ class Reading:
                 self._consumer.seek(place, offset)
 
     def _leave_out(self, place: Any, offset: int, error: Exception) -> None:
-        self._consumer.pause(place)
         self._left_out[place] = time.monotonic() + AGAIN_INTERVAL
+        self._stand_still()
         log.error(
             "%s: partition %d of %s cannot be read from offset %d on, and stands still; the others go on, and this one "
             "is tried again in %g s: %s",
@@ -93,9 +103,13 @@ class Reading:
         )
 
     def _try_again(self) -> None:
-        now, mine = time.monotonic(), self._consumer.assignment()
-        for place, when in list(self._left_out.items()):
-            if when <= now:
-                del self._left_out[place]
-                if place in mine:
-                    self._consumer.resume(place)
+        now = time.monotonic()
+        self._left_out = {place: when for place, when in self._left_out.items() if when > now}
+
+    def _stand_still(self) -> None:
+        """Have aiokafka take in what there is no reason against, and nothing else."""
+        consumer = self._consumer
+        wanted = {place for place in consumer.assignment() if place in self._left_out or place.topic in self._held}
+        paused = consumer.paused()
+        consumer.pause(*wanted - paused)
+        consumer.resume(*paused - wanted)
