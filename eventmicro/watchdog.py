@@ -10,6 +10,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from eventmicro.errors import TransportError
+
 log = logging.getLogger(__name__)
 
 # How often is looked, in seconds.
@@ -26,7 +28,7 @@ class Watchdog:
     Args:
         state: a value that changes with any progress; it is asked for each time.
         waits: whether there is something to do that could be done; asked only where the state has not changed. Where
-            that cannot be told it raises, and nothing is done.
+            that cannot be told it raises TransportError or OSError, and nothing is done; what else it raises is said.
         begin_anew: says so and does so; it gets how long the state has stood still, in seconds.
         patience: for how many seconds it may stand still.
         interval: how many seconds are between two looks.
@@ -49,6 +51,7 @@ class Watchdog:
         self._seen: object = None
         self._since = time.monotonic()
         self._began_at: object = None
+        self._blind = False  # since the last look
 
     async def run(self) -> None:
         """Look every so often, until it is cancelled."""
@@ -58,22 +61,28 @@ class Watchdog:
 
     async def look(self) -> None:
         """Look once."""
+        try:
+            await self._look()
+            self._blind = False
+        except (TransportError, OSError) as error:  # TimeoutError is an OSError
+            log.debug("it cannot be told whether something waits: %s", error)
+            self._since = time.monotonic()
+        except Exception:
+            if not self._blind:  # once is enough
+                log.exception("it cannot be told whether something stands still, which is tried again")
+            self._blind = True
+            self._since = time.monotonic()
+
+    async def _look(self) -> None:
         state, now = self._state(), time.monotonic()
         if state != self._seen:
             self._seen, self._since = state, now
             if state != self._began_at:
                 self._limit = self._patience
-        elif not await self._is_waiting():
+        elif not await self._waits():
             self._since = now
         elif now - self._since >= self._limit:
             await self._revive(state, now - self._since)
-
-    async def _is_waiting(self) -> bool:
-        try:
-            return await self._waits()
-        except Exception as error:
-            log.debug("it cannot be told whether something waits: %s", error)
-            return False
 
     async def _revive(self, state: object, still: float) -> None:
         self._began_at, self._limit = state, min(2 * self._limit, LONGEST)

@@ -17,7 +17,7 @@ from eventmicro.broker import Durable
 from eventmicro.errors import UsageError
 from eventmicro_rabbitmq.connection.channel import Asking, Channel, answered, borrowed_channel
 from eventmicro_rabbitmq.connection.connection import Connection
-from eventmicro_rabbitmq.errors import plain
+from eventmicro_rabbitmq.errors import DriverError, plain, translate
 from eventmicro_rabbitmq.existing import INEQUIVALENT, check_existing, look_at
 from eventmicro_rabbitmq.settings import RabbitSettings
 from eventmicro_rabbitmq.topology import (
@@ -78,9 +78,17 @@ class Declarer:
             await asyncio.sleep(wait)
 
     async def has_events(self, connection: Connection, queue: str) -> bool:
-        """Whether a queue has events that are with nobody."""
-        async with self._asking(connection)(f"queue {queue!r}") as channel:
-            return bool((await channel.queue_declare(queue, passive=True)).message_count)
+        """Whether a queue has events that are with nobody.
+
+        Raises:
+            TransportError, UsageError: RabbitMQ does not say it.
+        """
+        about = f"queue {queue!r}"
+        try:
+            async with self._asking(connection)(about) as channel:
+                return bool((await channel.queue_declare(queue, passive=True)).message_count)
+        except DriverError as error:
+            raise translate(error, about) from error
 
     async def retry_queue(self, connection: Connection, name: str, queue: str, milliseconds: int) -> float:
         """A queue in which events wait for their next attempt; in how many seconds a kill will do it no harm.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import SimpleNamespace
 
 import pytest
 
 from eventmicro import watchdog
+from eventmicro.errors import Disconnected
 from eventmicro.watchdog import Watchdog
 
 
@@ -20,8 +22,14 @@ class Queue:
         self.waiting: bool | Exception = True
         self.began: list[float] = []
         self.broken = False
+        self.stateless: Exception | None = None
         monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: self.now))
-        self.watchdog = Watchdog(lambda: self.done, self.waits, self.begin_anew, patience=60.0)
+        self.watchdog = Watchdog(self.state, self.waits, self.begin_anew, patience=60.0)
+
+    def state(self) -> int:
+        if self.stateless is not None:
+            raise self.stateless
+        return self.done
 
     async def waits(self) -> bool:
         if isinstance(self.waiting, Exception):
@@ -69,10 +77,35 @@ async def test_what_has_nothing_to_do_is_left_alone_and_has_all_its_time_when_so
     assert queue.began == [60.0]
 
 
-async def test_where_it_cannot_be_told_nothing_is_done(queue: Queue) -> None:
-    queue.waiting = OSError("the broker is away")
+@pytest.mark.parametrize("error", [OSError("the broker is away"), TimeoutError(), Disconnected("away")])
+async def test_where_it_cannot_be_told_nothing_is_done(
+    error: Exception, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    queue.waiting = error
     await queue.pass_by(1000)
     assert queue.began == []
+    assert not caplog.text
+    queue.waiting = True
+    await queue.pass_by(70)
+    assert queue.began == [60.0]
+
+
+@pytest.mark.parametrize("where", ["waiting", "stateless"])
+async def test_a_defect_of_what_tells_it_is_said_once_and_ends_nothing(
+    where: str, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    for times in (1, 2):
+        setattr(queue, where, AttributeError("no such thing"))
+        await queue.pass_by(1000)
+        assert queue.began == []
+        assert caplog.text.count("AttributeError: no such thing") == times
+        queue.waiting, queue.stateless = True, None
+        await queue.pass_by(70)
+        assert queue.began == [60.0]
+        queue.began.clear()
+        queue.done += 1
+        await queue.pass_by(10)
 
 
 async def test_where_to_begin_anew_is_of_no_use_it_is_done_ever_more_rarely(queue: Queue) -> None:

@@ -169,13 +169,16 @@ class Member(RebalanceListener):  # type: ignore[misc]
         """Whether the broker has records that could be taken in, or this side has waited in vain for its share.
 
         Raises:
-            KafkaError, TimeoutError, Disconnected: it does not say.
+            Disconnected: it does not say.
         """
         consumer = self._consumer
         if consumer is None:
             raise Disconnected(f"queue {self._group!r}: its consumer is about to be made anew")
-        async with asyncio.timeout(LAG_TIMEOUT):
-            return await has_more(consumer, self._topics) or not self._shared.is_set()
+        try:
+            async with asyncio.timeout(LAG_TIMEOUT):
+                return await has_more(consumer, self._topics) or not self._shared.is_set()
+        except (KafkaError, OSError) as error:  # TimeoutError is an OSError
+            raise Disconnected(f"queue {self._group!r}: {plain(error)}") from error
 
     def hold(self, topic: str, hold: bool) -> None:
         """Take nothing in of this topic, until it is no longer held."""

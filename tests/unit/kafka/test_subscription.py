@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError, LeaderNotAvailableError
 from eventmicro_kafka.consuming.lane import KafkaDelivery
 from eventmicro_kafka.consuming.live import Shared
 from eventmicro_kafka.consuming.retry import retry_copy
@@ -19,6 +20,7 @@ from eventmicro_kafka.records import to_record
 from eventmicro_kafka.settings import KafkaSettings
 
 from eventmicro.broker import Durable, Receive
+from eventmicro.errors import Disconnected
 from eventmicro.message import Delivery
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -304,3 +306,18 @@ async def test_copies_are_not_held_back_where_nothing_waits_that_would_make_room
     subscription.share({retry: (0, "")})
     subscription.take(subscription.lanes[retry], records(range(3)))
     assert not subscription._holding
+
+
+@pytest.mark.parametrize(
+    "error", [KafkaConnectionError("lost"), LeaderNotAvailableError(), OSError("lost"), TimeoutError()]
+)
+async def test_where_the_broker_does_not_say_what_it_has_it_is_away(error: Exception) -> None:
+    """So that the watchdog takes it for nothing else."""
+    member = make_subscription(lambda _: None)._member
+
+    async def end_offsets(_: object) -> dict[Any, int]:
+        raise error
+
+    member._consumer = SimpleNamespace(end_offsets=end_offsets, partitions_for_topic=lambda _: {0})
+    with pytest.raises(Disconnected):
+        await member.is_behind()
