@@ -1,14 +1,12 @@
-"""aiokafka's objects as they are made, and a consumer's commits.
+"""aiokafka's objects as they are made, and what is asked of a consumer: its share, its group, its commits.
 
-What else is touched of its inside is in `accumulator`, `ending` and `noise`.
+What else is touched of its inside is in `finding`, `ending`, `noise` and `accumulator`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,27 +19,23 @@ from aiokafka import (  # type: ignore[import-untyped]
     codec,
 )
 from aiokafka.client import ConnectionGroup  # type: ignore[import-untyped]
-from aiokafka.conn import AIOKafkaConnection  # type: ignore[import-untyped]
 from aiokafka.errors import (  # type: ignore[import-untyped]
     GroupCoordinatorNotAvailableError,
     IllegalGenerationError,
-    KafkaConnectionError,
     NotCoordinatorForGroupError,
     for_code,
 )
 from aiokafka.protocol.admin import DescribeGroupsRequest  # type: ignore[import-untyped]
 from aiokafka.protocol.commit import OffsetFetchRequest  # type: ignore[import-untyped]
 from aiokafka.protocol.group import JoinGroupRequest  # type: ignore[import-untyped]
-from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 from aiokafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 
 from eventmicro.errors import UsageError
+from eventmicro_kafka.connection.finding import access, milliseconds, with_own_ways
 from eventmicro_kafka.errors import INSTALL_CODECS, KafkaError
 from eventmicro_kafka.settings import KafkaSettings
 
 __all__ = ["RebalanceListener", "TopicPartition"]
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -65,16 +59,16 @@ TRY_INTERVAL = 200
 
 def make_client(settings: KafkaSettings) -> Any:
     """A client for requests about the cluster; not started."""
-    client = AIOKafkaClient(**_client(settings), request_timeout_ms=_ms(settings.request_timeout))
-    return _mended(client, client, settings)
+    client = AIOKafkaClient(**_client(settings), request_timeout_ms=milliseconds(settings.request_timeout))
+    return with_own_ways(client, client, settings)
 
 
 def make_producer(settings: KafkaSettings) -> Any:
     """A producer whose own repetitions store nothing twice; not started."""
     producer = AIOKafkaProducer(
         **_client(settings),
-        request_timeout_ms=_ms(settings.request_timeout),
-        metadata_max_age_ms=_ms(METADATA_AGE),
+        request_timeout_ms=milliseconds(settings.request_timeout),
+        metadata_max_age_ms=milliseconds(METADATA_AGE),
         enable_idempotence=True,
         acks="all",
         linger_ms=0,
@@ -82,7 +76,7 @@ def make_producer(settings: KafkaSettings) -> Any:
         max_batch_size=settings.batch_bytes,
         compression_type=None if settings.compression == "none" else settings.compression,
     )
-    return _mended(producer, producer.client, settings)
+    return with_own_ways(producer, producer.client, settings)
 
 
 def make_consumer(settings: KafkaSettings, group: str | None, hold: float | None = None) -> Any:
@@ -94,21 +88,21 @@ def make_consumer(settings: KafkaSettings, group: str | None, hold: float | None
     rejoin = (settings.rebalance_wait if hold is None else hold) + REJOIN_TIME
     consumer = AIOKafkaConsumer(
         **_client(settings),
-        request_timeout_ms=_ms(settings.request_timeout),
-        metadata_max_age_ms=_ms(METADATA_AGE),
+        request_timeout_ms=milliseconds(settings.request_timeout),
+        metadata_max_age_ms=milliseconds(METADATA_AGE),
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
         max_partition_fetch_bytes=settings.fetch_bytes,
-        session_timeout_ms=_ms(settings.session_timeout),
-        heartbeat_interval_ms=_ms(settings.heartbeat_interval),
-        rebalance_timeout_ms=_ms(rejoin),
+        session_timeout_ms=milliseconds(settings.session_timeout),
+        heartbeat_interval_ms=milliseconds(settings.heartbeat_interval),
+        rebalance_timeout_ms=milliseconds(rejoin),
         max_poll_interval_ms=NEVER,
     )
     client: Any = consumer._client
     client.send = partial(_send_patiently, client, max(settings.request_timeout, rejoin + ANSWER_TIME))
-    return _mended(consumer, consumer._client, settings)
+    return with_own_ways(consumer, consumer._client, settings)
 
 
 def check_compression(settings: KafkaSettings) -> None:
@@ -261,116 +255,6 @@ async def _send_patiently(
         connection._request_timeout = usual
 
 
-def _mended(owner: Any, client: Any, settings: KafkaSettings) -> Any:
-    client.bootstrap = partial(_bootstrap, client, settings)
-    client._metadata_update = partial(_update_metadata, client, settings, client._metadata_update)
-    client._get_conn = partial(_get_connection, client)
-    return owner
-
-
-async def _get_connection(client: Any, node: Any, **options: Any) -> Any:
-    """As aiokafka's own; None where there is none.
-
-    uvloop raises RuntimeError where something is written to a connection that has just been lost. aiokafka takes that
-    for nothing that it knows, and the task that fetches, sends or speaks to the group ends of it.
-    """
-    try:
-        connection = await AIOKafkaClient._get_conn(client, node, **options)
-    except RuntimeError as error:
-        log.debug("the connection to node %s was lost while it was made: %s", node, error)
-        return None
-    if connection is not None and "write" not in vars(connection._writer):
-        connection._writer.write = partial(_write, connection._writer.write)
-    return connection
-
-
-def _write(write: Callable[[bytes], None], data: bytes) -> None:
-    try:
-        write(data)
-    except RuntimeError as error:
-        raise ConnectionResetError(str(error)) from error
-
-
-async def _bootstrap(client: Any, settings: KafkaSettings) -> None:
-    """Learn the cluster from the first server that answers, each in its share of `connect_timeout`.
-
-    aiokafka's own says of no server why not, and leaves its connection open where it is cancelled.
-
-    Raises:
-        KafkaError: what was the trouble with the last server.
-    """
-    trouble: Exception | None = None
-    for host, port, _ in client.hosts:
-        try:
-            client.cluster.update_metadata(await _ask_server(host, port, settings, []))
-        except (KafkaError, OSError, EOFError, RuntimeError) as error:  # TimeoutError is an OSError
-            trouble = error
-        else:
-            client._sync_task = asyncio.create_task(client._md_synchronizer())
-            return
-    raise trouble if isinstance(trouble, KafkaError) else KafkaConnectionError(str(trouble)) from trouble
-
-
-async def _update_metadata(client: Any, settings: KafkaSettings, update: Any, cluster: Any, topics: Any) -> bool:
-    """As aiokafka's own, which asks the brokers that it knows, and after that the servers of the URL.
-
-    Brokers may have come back under other addresses, all of them, while nobody was connected to one.
-    """
-    if await update(cluster, topics):
-        return True
-    for host, port, _ in client.hosts:
-        with suppress(Exception):  # whatever it is, it would end aiokafka's task that looks for the brokers
-            cluster.update_metadata(await _ask_server(host, port, settings, list(topics) if topics else None))
-            return True
-    return False
-
-
-class _Brief(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
-    """A connection for one question. Closed it ends at once, where TLS would wait for the server's goodbye."""
-
-    def close(self, reason: Any = None, exc: Any = None) -> Any:
-        writer = self._writer
-        closed = super().close(reason, exc)
-        if writer is not None:
-            writer.transport.abort()
-        return closed
-
-
-async def _ask_server(host: str, port: int, settings: KafkaSettings, topics: list[str] | None) -> Any:
-    """What a server knows of the brokers and of these topics, None: of all; in its share of `connect_timeout`."""
-    limit = _ms(settings.request_timeout)
-    connection = _Brief(host, port, request_timeout_ms=limit, **_connection(settings))
-    async with asyncio.timeout(settings.connect_timeout / len(settings.servers)):
-        await connection.connect()
-        try:
-            answer: Any = await connection.send(MetadataRequest(topics))
-        finally:
-            connection.close()
-    if not answer.brokers:  # it has just started; aiokafka would fail at the first use
-        raise KafkaConnectionError(f"{host}:{port} knows of no broker yet")
-    return answer
-
-
 def _client(settings: KafkaSettings) -> dict[str, Any]:
     servers = list(settings.servers)
-    return {"bootstrap_servers": servers, "retry_backoff_ms": TRY_INTERVAL, **_connection(settings)}
-
-
-def _connection(settings: KafkaSettings) -> dict[str, Any]:
-    context = settings.ssl_context()
-    options: dict[str, Any] = {
-        "client_id": settings.name,
-        "security_protocol": ("SASL_" if settings.user else "") + ("SSL" if context else "PLAINTEXT"),
-        "ssl_context": context,
-    }
-    if settings.user is not None:
-        options |= {
-            "sasl_mechanism": settings.sasl,
-            "sasl_plain_username": settings.user,
-            "sasl_plain_password": settings.password,
-        }
-    return options
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)
+    return {"bootstrap_servers": servers, "retry_backoff_ms": TRY_INTERVAL, **access(settings)}

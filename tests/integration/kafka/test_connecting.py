@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 from eventmicro_kafka import KafkaBroker
-from eventmicro_kafka.connection import driver
+from eventmicro_kafka.connection import finding
 
 from eventmicro.errors import (
     ConnectionFailed,
@@ -95,14 +95,14 @@ async def test_a_server_that_refuses_a_login_is_not_waited_for_until_it_says_goo
 ) -> None:
     url = secured_url(secured, "SASL_SSL", "kafka+ssl", "bob:wrong@", f"tls_ca={certificates.authority}")
     port = secured.addresses["SASL_SSL"].rpartition(":")[2]
-    close = driver._Brief.close
+    close = finding._Brief.close
     async with FaultProxy(int(port)) as proxy:
 
         def close_behind_a_wall(self: Any, reason: object = None, exc: object = None) -> object:
             proxy.blackhole = True
             return close(self, reason, exc)
 
-        monkeypatch.setattr(driver._Brief, "close", close_behind_a_wall)
+        monkeypatch.setattr(finding._Brief, "close", close_behind_a_wall)
         with pytest.raises(ConnectionFailed, match="wrong user or password"):
             await KafkaBroker(url.replace(f":{port}", f":{proxy.port}")).connect()
         await asyncio.sleep(0)

@@ -1,0 +1,133 @@
+"""How the brokers of the cluster are found and connected to, in place of aiokafka's own ways."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from aiokafka import AIOKafkaClient  # type: ignore[import-untyped]
+from aiokafka.conn import AIOKafkaConnection  # type: ignore[import-untyped]
+from aiokafka.errors import KafkaConnectionError  # type: ignore[import-untyped]
+from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
+
+from eventmicro_kafka.errors import KafkaError
+from eventmicro_kafka.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
+
+
+def with_own_ways(owner: Any, client: Any, settings: KafkaSettings) -> Any:
+    """An object of aiokafka, whose client finds and connects to brokers as it is said here."""
+    client.bootstrap = partial(_bootstrap, client, settings)
+    client._metadata_update = partial(_update_metadata, client, settings, client._metadata_update)
+    client._get_conn = partial(_get_connection, client)
+    return owner
+
+
+async def _get_connection(client: Any, node: Any, **options: Any) -> Any:
+    """As aiokafka's own; None where there is none.
+
+    uvloop raises RuntimeError where something is written to a connection that has just been lost. aiokafka takes that
+    for nothing that it knows, and the task that fetches, sends or speaks to the group ends of it.
+    """
+    try:
+        connection = await AIOKafkaClient._get_conn(client, node, **options)
+    except RuntimeError as error:
+        log.debug("the connection to node %s was lost while it was made: %s", node, error)
+        return None
+    writer = None if connection is None else connection._writer  # None also where it has been closed meanwhile
+    if writer is not None and "write" not in vars(writer):
+        writer.write = partial(_write, writer.write)
+    return connection
+
+
+def _write(write: Callable[[bytes], None], data: bytes) -> None:
+    try:
+        write(data)
+    except RuntimeError as error:
+        raise ConnectionResetError(str(error)) from error
+
+
+async def _bootstrap(client: Any, settings: KafkaSettings) -> None:
+    """Learn the cluster from the first server that answers, each in its share of `connect_timeout`.
+
+    aiokafka's own says of no server why not, and leaves its connection open where it is cancelled.
+
+    Raises:
+        KafkaError: what was the trouble with the last server.
+    """
+    trouble: Exception | None = None
+    for host, port, _ in client.hosts:
+        try:
+            client.cluster.update_metadata(await _ask_server(host, port, settings, []))
+        except (KafkaError, OSError, EOFError, RuntimeError) as error:  # TimeoutError is an OSError
+            trouble = error
+        else:
+            client._sync_task = asyncio.create_task(client._md_synchronizer())
+            return
+    raise trouble if isinstance(trouble, KafkaError) else KafkaConnectionError(str(trouble)) from trouble
+
+
+async def _update_metadata(client: Any, settings: KafkaSettings, update: Any, cluster: Any, topics: Any) -> bool:
+    """As aiokafka's own, which asks the brokers that it knows, and after that the servers of the URL.
+
+    Brokers may have come back under other addresses, all of them, while nobody was connected to one.
+    """
+    if await update(cluster, topics):
+        return True
+    for host, port, _ in client.hosts:
+        with suppress(Exception):  # whatever it is, it would end aiokafka's task that looks for the brokers
+            cluster.update_metadata(await _ask_server(host, port, settings, list(topics) if topics else None))
+            return True
+    return False
+
+
+class _Brief(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
+    """A connection for one question. Closed it ends at once, where TLS would wait for the server's goodbye."""
+
+    def close(self, reason: Any = None, exc: Any = None) -> Any:
+        writer = self._writer
+        closed = super().close(reason, exc)
+        if writer is not None:
+            writer.transport.abort()
+        return closed
+
+
+async def _ask_server(host: str, port: int, settings: KafkaSettings, topics: list[str] | None) -> Any:
+    """What a server knows of the brokers and of these topics, None: of all; in its share of `connect_timeout`."""
+    limit = milliseconds(settings.request_timeout)
+    connection = _Brief(host, port, request_timeout_ms=limit, **access(settings))
+    async with asyncio.timeout(settings.connect_timeout / len(settings.servers)):
+        await connection.connect()
+        try:
+            answer: Any = await connection.send(MetadataRequest(topics))
+        finally:
+            connection.close()
+    if not answer.brokers:  # it has just started; aiokafka would fail at the first use
+        raise KafkaConnectionError(f"{host}:{port} knows of no broker yet")
+    return answer
+
+
+def access(settings: KafkaSettings) -> dict[str, Any]:
+    """As whom to connect, and whether by TLS, as aiokafka's arguments."""
+    context = settings.ssl_context()
+    options: dict[str, Any] = {
+        "client_id": settings.name,
+        "security_protocol": ("SASL_" if settings.user else "") + ("SSL" if context else "PLAINTEXT"),
+        "ssl_context": context,
+    }
+    if settings.user is not None:
+        options |= {
+            "sasl_mechanism": settings.sasl,
+            "sasl_plain_username": settings.user,
+            "sasl_plain_password": settings.password,
+        }
+    return options
+
+
+def milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
