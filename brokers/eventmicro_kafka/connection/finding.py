@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from aiokafka.conn import AIOKafkaConnection  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaConnectionError  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
-from eventmicro_kafka.errors import KafkaError
+from eventmicro_kafka.errors import KafkaError, plain
 from eventmicro_kafka.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -59,11 +59,14 @@ async def _bootstrap(client: Any, settings: KafkaSettings) -> None:
 
     Raises:
         KafkaError: what was the trouble with the last server.
+        UsageError: what TLS needs cannot be read.
     """
+    if settings.wants_tls:
+        client._ssl_context = await asyncio.to_thread(settings.ssl_context)
     trouble: Exception | None = None
     for host, port, _ in client.hosts:
         try:
-            client.cluster.update_metadata(await _ask_server(host, port, settings, []))
+            client.cluster.update_metadata(await _ask_server(client, host, port, settings, []))
         except (KafkaError, OSError, EOFError, RuntimeError) as error:  # TimeoutError is an OSError
             trouble = error
         else:
@@ -80,9 +83,11 @@ async def _update_metadata(client: Any, settings: KafkaSettings, update: Any, cl
     if await update(cluster, topics):
         return True
     for host, port, _ in client.hosts:
-        with suppress(Exception):  # whatever it is, it would end aiokafka's task that looks for the brokers
-            cluster.update_metadata(await _ask_server(host, port, settings, list(topics) if topics else None))
+        try:
+            cluster.update_metadata(await _ask_server(client, host, port, settings, list(topics) if topics else None))
             return True
+        except Exception as error:  # whatever it is, it would end aiokafka's task that looks for the brokers
+            log.debug("%s:%s does not say where the brokers are: %s", host, port, plain(error))
     return False
 
 
@@ -97,10 +102,10 @@ class _Brief(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
         return closed
 
 
-async def _ask_server(host: str, port: int, settings: KafkaSettings, topics: list[str] | None) -> Any:
+async def _ask_server(client: Any, host: str, port: int, settings: KafkaSettings, topics: list[str] | None) -> Any:
     """What a server knows of the brokers and of these topics, None: of all; in its share of `connect_timeout`."""
     limit = milliseconds(settings.request_timeout)
-    connection = _Brief(host, port, request_timeout_ms=limit, **access(settings))
+    connection = _Brief(host, port, request_timeout_ms=limit, **access(settings, client._ssl_context))
     async with asyncio.timeout(settings.connect_timeout / len(settings.servers)):
         await connection.connect()
         try:
@@ -112,12 +117,17 @@ async def _ask_server(host: str, port: int, settings: KafkaSettings, topics: lis
     return answer
 
 
-def access(settings: KafkaSettings) -> dict[str, Any]:
-    """As whom to connect, and whether by TLS, as aiokafka's arguments."""
-    context = settings.ssl_context()
+def access(settings: KafkaSettings, context: ssl.SSLContext | None = None) -> dict[str, Any]:
+    """As whom to connect, and whether by TLS, as aiokafka's arguments.
+
+    Args:
+        context: None: one that trusts nobody, until `bootstrap` has read from files what is to be trusted.
+    """
+    if settings.wants_tls and context is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     options: dict[str, Any] = {
         "client_id": settings.name,
-        "security_protocol": ("SASL_" if settings.user else "") + ("SSL" if context else "PLAINTEXT"),
+        "security_protocol": ("SASL_" if settings.user else "") + ("SSL" if settings.wants_tls else "PLAINTEXT"),
         "ssl_context": context,
     }
     if settings.user is not None:
