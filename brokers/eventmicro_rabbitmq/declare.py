@@ -18,7 +18,7 @@ from eventmicro.errors import UsageError
 from eventmicro_rabbitmq.connection.channel import Asking, Channel, answered, borrowed_channel
 from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.errors import DriverError, plain, translate
-from eventmicro_rabbitmq.existing import INEQUIVALENT, check_existing, look_at
+from eventmicro_rabbitmq.existing import INEQUIVALENT, UNMAKEABLE, check_existing, look_at
 from eventmicro_rabbitmq.settings import RabbitSettings
 from eventmicro_rabbitmq.topology import (
     Arguments,
@@ -148,19 +148,16 @@ class Declarer:
 
     async def _queue(self, connection: Connection, name: str, arguments: Arguments) -> bool:
         """A queue; whether it is new."""
+        ask = self._asking(connection)
+        is_new = not await _exists(ask, name)
+        if not self.makes:
+            await _check(ask, name, arguments, missing=is_new)
+            return False
         about = f"queue {name!r}"
-        is_new = not await _exists(self._asking(connection), name)
-        if is_new and not self.makes:
-            raise UsageError(
-                f"{about} is missing and declare=check: make it, durable, with {arguments}, or set declare=true"
-            )
-        async with self._asking(connection)(about) as channel:
+        async with ask(about) as channel:
             try:
                 await channel.queue_declare(name, durable=True, arguments=dict(arguments))
             except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
-                if not self.makes and isinstance(error, ChannelAccessRefused):  # it is there, and more is not told
-                    log.info("%s is not compared: %s", about, plain(error))
-                    return False
                 raise _refused(about, error) from error
         return is_new
 
@@ -204,6 +201,26 @@ async def _exists(ask: Asking, queue: str) -> bool:
         except ChannelLockedResource as error:
             raise UsageError(f"queue {queue!r}: another connection has it for itself: {plain(error)}") from error
         return True
+
+
+async def _check(ask: Asking, name: str, arguments: Arguments, *, missing: bool) -> None:
+    """Refuse a queue that is missing or made otherwise, and make none, also where it is gone meanwhile."""
+    about = f"queue {name!r}"
+    if not missing:
+        async with ask(about) as channel:
+            try:
+                await channel.queue_declare(name, durable=True, arguments=arguments | UNMAKEABLE)
+            except ChannelAccessRefused as error:  # it is there, and more is not told
+                log.info("%s is not compared: %s", about, plain(error))
+            except ChannelPreconditionFailed as error:
+                difference = INEQUIVALENT.search(plain(error))
+                if difference is not None and difference[1] not in UNMAKEABLE:
+                    raise _refused(about, error) from error
+                missing = difference is None
+    if missing:
+        raise UsageError(
+            f"{about} is missing and declare=check: make it, durable, with {arguments}, or set declare=true"
+        )
 
 
 def _refused(about: str, error: Exception) -> UsageError:

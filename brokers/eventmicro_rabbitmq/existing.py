@@ -22,6 +22,9 @@ INEQUIVALENT = re.compile(r"inequivalent arg '([^']+)' for (\w+) '([^']+)'.*?: r
 _VALUE = re.compile(r"(?:the value )?'(.*?)'(?: of type '(\w+)')?$")
 # A queue has fewer arguments than this; more is asked for of none.
 MOST_ARGUMENTS = 25
+# With this no queue is made that is not there: it is for streams alone, which take no number for it. Where a queue is
+# there it is not compared, or it alone is different.
+UNMAKEABLE: Arguments = {"x-max-age": 0}
 
 GO_WITH = {
     "auto_delete": "goes with its last consumer, and its events with it",
@@ -34,13 +37,14 @@ GO_WITH = {
 async def look_at(ask: Asking, queue: str) -> Arguments | None:
     """The arguments of a queue that is there, and `durable` or `auto_delete` where these are not as they should be.
 
-    It is declared as it is, which changes nothing; None where that is not allowed, so that nothing is known of it.
+    It is declared as it is, but so that it cannot be made should it be gone meanwhile; None where it is, or where that
+    is not allowed, so that nothing is known of it.
     """
     found: Arguments = {"x-queue-type": "classic"}  # without a type it would be that of the virtual host
     for _ in range(MOST_ARGUMENTS):
         async with ask(f"queue {queue!r}") as channel:
             try:
-                await channel.queue_declare(queue, durable=True, arguments=dict(found))
+                await channel.queue_declare(queue, durable=True, arguments=found | UNMAKEABLE)
                 return found
             except ChannelAccessRefused:
                 return None
@@ -51,6 +55,8 @@ async def look_at(ask: Asking, queue: str) -> Arguments | None:
         if difference is None:
             return None
         argument, current = difference[1], difference[5]
+        if argument in UNMAKEABLE:
+            return found
         if not argument.startswith("x-"):
             return {argument: current}
         found.pop(argument, None)

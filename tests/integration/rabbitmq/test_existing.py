@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiormq.exceptions import ChannelNotFoundEntity
 from eventmicro_rabbitmq import RabbitBroker
-from eventmicro_rabbitmq.existing import check_existing
+from eventmicro_rabbitmq.connection.channel import Channel, borrowed_channel
+from eventmicro_rabbitmq.connection.connecting import connect
+from eventmicro_rabbitmq.existing import check_existing, look_at
+from eventmicro_rabbitmq.settings import read_url
 
 from eventmicro.broker import Durable
 from eventmicro.context import Context
-from eventmicro.errors import UsageError
+from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.message import Delivery, Message
 from eventmicro.retry import Retry
 from eventmicro.service import Service
@@ -19,6 +25,7 @@ from tests.integration.rabbitmq.kit import Until, raw_channel
 
 CLASSIC: dict[str, Any] = {}
 QUORUM: dict[str, Any] = {"x-queue-type": "quorum"}
+STREAM: dict[str, Any] = {"x-queue-type": "stream"}
 
 
 @pytest.mark.parametrize(
@@ -153,3 +160,49 @@ def test_a_limit_that_is_none_keeps_no_order() -> None:
     check_existing("q", made | {"x-delivery-limit": 20, "x-dead-letter-exchange": "x"}, ordered=True)
     with pytest.raises(UsageError, match="x-delivery-limit=1000000"):
         check_existing("q", made | {"x-delivery-limit": -1}, ordered=True)
+
+
+@pytest.mark.parametrize("declare", ["check", "false"])
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_queue_that_goes_while_it_is_looked_at_is_not_made(
+    url: str, subject: str, declare: str, ordered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def exists(*_: object) -> bool:  # as of a moment ago
+        return True
+
+    async with raw_channel(url) as channel, RabbitBroker(url), RabbitBroker(f"{url}&declare={declare}") as broker:
+        monkeypatch.setattr("eventmicro_rabbitmq.declare._exists", exists)
+        with pytest.raises(EventMicroError):
+            await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable(ordered=ordered))
+        with pytest.raises(ChannelNotFoundEntity):
+            await channel.queue_declare(subject, passive=True)
+
+
+@pytest.mark.parametrize("asks", range(1, 6))
+@pytest.mark.parametrize(
+    "arguments", [CLASSIC, QUORUM | {"x-single-active-consumer": True, "x-max-length": 5}, STREAM], ids=str
+)
+async def test_a_queue_that_goes_between_two_looks_is_not_made(
+    url: str, subject: str, arguments: dict[str, Any], asks: int
+) -> None:
+    connection = await connect(read_url(url))
+    count = 0
+
+    @asynccontextmanager
+    async def ask(about: str) -> AsyncIterator[Channel]:
+        nonlocal count
+        count += 1
+        async with borrowed_channel(connection, about, 10) as channel:
+            if count == asks:
+                await channel.queue_delete(subject)
+            yield channel
+
+    async with raw_channel(url) as channel:
+        await channel.queue_declare(subject, durable=True, arguments=dict(arguments))
+        found = await look_at(ask, subject)
+        await channel.queue_delete(subject)
+        assert found is None if count >= asks else arguments.items() <= (found or {}).items()
+        await look_at(ask, subject)
+        with pytest.raises(ChannelNotFoundEntity):
+            await channel.queue_declare(subject, passive=True)
+    await connection.end()
