@@ -167,7 +167,7 @@ class Declarer:
         if await _exists(ask, queue):
             found = await look_at(ask, queue)
             if found is not None:
-                check_existing(queue, found, ordered=ordered)
+                check_existing(queue, found, ordered=ordered, major=connection.major)
 
     async def _bind(self, connection: Connection, queue: str, exchange: str, key: str) -> None:
         if not self.makes:  # AMQP does not tell what is bound

@@ -25,6 +25,8 @@ MOST_ARGUMENTS = 25
 # With this no queue is made that is not there: it is for streams alone, which take no number for it. Where a queue is
 # there it is not compared, or it alone is different.
 UNMAKEABLE: Arguments = {"x-max-age": 0}
+# From this version on a queue that has no limit of its own gives events up, after so many deliveries.
+LIMITS, LIMIT_OF_4 = 4, 20
 
 GO_WITH = {
     "auto_delete": "goes with its last consumer, and its events with it",
@@ -65,8 +67,11 @@ async def look_at(ask: Asking, queue: str) -> Arguments | None:
     return None
 
 
-def check_existing(queue: str, found: Arguments, *, ordered: bool) -> None:
+def check_existing(queue: str, found: Arguments, *, ordered: bool, major: int = LIMITS) -> None:
     """Refuse a queue that cannot keep what a durable subscription promises, and warn of what policies may yet mend.
+
+    Args:
+        major: the first number of the server's version.
 
     Raises:
         UsageError: it cannot; the text says what is to be made otherwise.
@@ -74,7 +79,7 @@ def check_existing(queue: str, found: Arguments, *, ordered: bool) -> None:
     why = _why_not(found) or (_why_not_ordered(found) if ordered else None)
     if why is not None:
         raise UsageError(f"queue {queue!r} {why}; or take another queue, or have it made with declare=true")
-    for what in _what_it_loses(found) if "x-dead-letter-exchange" not in found else ():
+    for what in _what_it_loses(found, major) if "x-dead-letter-exchange" not in found else ():
         log.warning("queue %s loses %s; give it a dead letter exchange, if no policy does", queue, what)
 
 
@@ -101,13 +106,13 @@ def _why_not_ordered(found: Arguments) -> str | None:
     return None
 
 
-def _what_it_loses(found: Arguments) -> list[str]:
+def _what_it_loses(found: Arguments, major: int) -> list[str]:
     losses = []
     if "x-message-ttl" in found:
         losses.append(f"events that wait for longer than its x-message-ttl, {found['x-message-ttl']} ms")
     if {"x-max-length", "x-max-length-bytes"} & found.keys() and found.get("x-overflow", "drop-head") == "drop-head":
         losses.append("its oldest events where there are more than its x-max-length")
-    limit = found.get("x-delivery-limit", 20)  # that of RabbitMQ 4, where it has none of its own
+    limit = found.get("x-delivery-limit", LIMIT_OF_4 if major >= LIMITS else DELIVERY_LIMIT)
     if found.get("x-queue-type") == "quorum" and 0 <= limit < DELIVERY_LIMIT:
         losses.append(f"events that are delivered more than {limit} times, its x-delivery-limit")
     return losses

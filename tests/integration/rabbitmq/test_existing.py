@@ -206,3 +206,23 @@ async def test_a_queue_that_goes_between_two_looks_is_not_made(
         with pytest.raises(ChannelNotFoundEntity):
             await channel.queue_declare(subject, passive=True)
     await connection.end()
+
+
+@pytest.mark.parametrize(
+    ("major", "told"), [(3, ""), (4, "queue q loses events that are delivered more than 20 times")]
+)
+def test_the_limit_that_a_queue_has_by_itself_is_that_of_the_server(
+    major: int, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    check_existing("q", QUORUM, ordered=False, major=major)
+    check_existing("q", QUORUM | {"x-delivery-limit": 1_000_000}, ordered=False, major=major)
+    assert [record.getMessage().startswith(told) for record in caplog.records] == [True] * bool(told)
+
+
+async def test_of_a_server_it_is_asked_what_it_is(url: str, subject: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with raw_channel(url) as channel, RabbitBroker(f"{url}&declare=false") as broker:
+        major = int(str(channel.connection.server_properties["version"]).partition(".")[0])
+        await channel.queue_declare(subject, durable=True, arguments=dict(QUORUM))
+        await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+        await channel.queue_delete(subject)
+    assert ("more than 20 times" in caplog.text) == (major >= 4)
