@@ -45,6 +45,7 @@ class Declarer:
         self._making = asyncio.Lock()
         self._made_on: Connection | None = None
         self._safe: dict[str, float] = {}
+        self._found: dict[str, Arguments | None] = {}
 
     @property
     def makes(self) -> bool:
@@ -164,10 +165,14 @@ class Declarer:
     async def _look_at(self, connection: Connection, queue: str, *, ordered: bool) -> None:
         """Refuse a queue of others that cannot keep what is promised, as far as they let us know."""
         ask = self._asking(connection)
-        if await _exists(ask, queue):
-            found = await look_at(ask, queue)
-            if found is not None:
-                check_existing(queue, found, ordered=ordered, major=connection.major)
+        if not await _exists(ask, queue):
+            self._found.pop(queue, None)
+            return
+        if queue not in self._found:  # each look is an error or more in RabbitMQ's log
+            self._found[queue] = await look_at(ask, queue)
+        found = self._found[queue]
+        if found is not None:
+            check_existing(queue, found, ordered=ordered, major=connection.major)
 
     async def _bind(self, connection: Connection, queue: str, exchange: str, key: str) -> None:
         if not self.makes:  # AMQP does not tell what is bound

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
 from eventmicro_rabbitmq import RabbitBroker
-from eventmicro_rabbitmq.connection.channel import Channel, borrowed_channel
+from eventmicro_rabbitmq.connection.channel import Asking, Channel, borrowed_channel
 from eventmicro_rabbitmq.connection.connecting import connect
 from eventmicro_rabbitmq.existing import check_existing, look_at
 from eventmicro_rabbitmq.settings import read_url
+from eventmicro_rabbitmq.topology import Arguments
 
 from eventmicro.broker import Durable
 from eventmicro.context import Context
@@ -226,3 +227,38 @@ async def test_of_a_server_it_is_asked_what_it_is(url: str, subject: str, caplog
         await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
         await channel.queue_delete(subject)
     assert ("more than 20 times" in caplog.text) == (major >= 4)
+
+
+async def test_a_queue_that_is_there_is_looked_at_once(
+    url: str, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often its consumer begins anew; one that has been made again is looked at again."""
+    looks: list[str] = []
+
+    async def look(ask: Asking, queue: str) -> Arguments | None:
+        looks.append(queue)
+        return await look_at(ask, queue)
+
+    monkeypatch.setattr("eventmicro_rabbitmq.declare.look_at", look)
+    monkeypatch.setattr("eventmicro_rabbitmq.consuming.consumer.FIRST_WAIT", 0.01)
+    got: list[Delivery] = []
+    async with raw_channel(url) as channel, RabbitBroker(f"{url}&declare=false") as broker:
+        await channel.queue_declare(subject, durable=True, arguments=dict(QUORUM))
+        subscription: Any = await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        for _ in range(2):
+            subscription._consumer.begin_anew()
+            await broker.flush()
+        other: Any = await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
+        assert looks == [subject]
+        with pytest.raises(UsageError, match="x-single-active-consumer"):  # it cannot keep what this one wants
+            await broker.subscribe(subject, got.append, queue=subject, durable=Durable(ordered=True))
+        await other.close()
+        del looks[:]
+        await channel.queue_delete(subject)
+        await until(lambda: not subscription._consumer._standing.is_set())
+        assert broker._consuming is not None and broker._consuming.connection is not None
+        await broker._declarer.durable_queue(broker._consuming.connection, subject, subject, Durable())
+        await channel.queue_declare(subject, durable=True, arguments=dict(QUORUM))
+        await broker.flush()
+        assert looks == [subject]
+        await channel.queue_delete(subject)
