@@ -17,6 +17,7 @@ from eventmicro.broker import Durable
 from eventmicro.errors import UsageError
 from eventmicro_rabbitmq.connection.channel import Asking, Channel, answered, borrowed_channel
 from eventmicro_rabbitmq.connection.connection import Connection
+from eventmicro_rabbitmq.connection.kept import KeptChannel
 from eventmicro_rabbitmq.errors import DriverError, plain, translate
 from eventmicro_rabbitmq.existing import INEQUIVALENT, UNMAKEABLE, check_existing, look_at
 from eventmicro_rabbitmq.settings import RabbitSettings
@@ -45,6 +46,7 @@ class Declarer:
         self._making = asyncio.Lock()
         self._made_on: Connection | None = None
         self._safe: dict[str, float] = {}
+        self._watching = KeptChannel(self.timeout)
         self._found: dict[str, Arguments | None] = {}
 
     @property
@@ -84,12 +86,10 @@ class Declarer:
         Raises:
             TransportError, UsageError: RabbitMQ does not say it.
         """
-        about = f"queue {queue!r}"
         try:
-            async with self._asking(connection)(about) as channel:
-                return bool((await channel.queue_declare(queue, passive=True)).message_count)
+            return bool(await self._watching.count(connection, queue))
         except DriverError as error:
-            raise translate(error, about) from error
+            raise translate(error, f"queue {queue!r}") from error
 
     async def retry_queue(self, connection: Connection, name: str, queue: str, milliseconds: int) -> float:
         """A queue in which events wait for their next attempt; in how many seconds a kill will do it no harm.

@@ -256,8 +256,8 @@ async def test_a_queue_that_is_there_is_looked_at_once(
         del looks[:]
         await channel.queue_delete(subject)
         await until(lambda: not subscription._consumer._standing.is_set())
-        assert broker._consuming is not None and broker._consuming.connection is not None
-        await broker._declarer.durable_queue(broker._consuming.connection, subject, subject, Durable())
+        link: Any = broker._consuming
+        await broker._declarer.durable_queue(link.connection, subject, subject, Durable())
         await channel.queue_declare(subject, durable=True, arguments=dict(QUORUM))
         await broker.flush()
         assert looks == [subject]

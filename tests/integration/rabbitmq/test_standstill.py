@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aiormq.exceptions import ChannelNotFoundEntity
 from eventmicro_rabbitmq import RabbitBroker
+from eventmicro_rabbitmq.connection.channel import Channel
 
 from eventmicro.broker import Durable
 from eventmicro.message import Delivery, Message
-from tests.integration.rabbitmq.frames import Slow
-from tests.integration.rabbitmq.kit import Until
+from tests.integration.rabbitmq.frames import FrameProxy, Slow
+from tests.integration.rabbitmq.kit import Until, raw_channel
 
 BARK = "events and room, and no progress for"
 
@@ -79,3 +81,41 @@ async def test_who_is_full_not_in_turn_or_has_nothing_to_do_is_left_alone(
             await look(subscription)
     assert (len(slow.got), len(first), len(second), len(idle)) == (1, 2, 0, 0)
     assert BARK not in caplog.text
+
+
+async def test_all_watchdogs_ask_on_one_channel_which_is_taken_anew_where_it_has_ended(
+    url: str, subject: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened: list[int] = []
+    opens = Channel.open
+
+    async def open_counted(channel: Channel, *args: Any, **options: Any) -> Any:
+        opened.append(channel.number)
+        return await opens(channel, *args, **options)
+
+    async with FrameProxy(url) as proxy, RabbitBroker(proxy.url) as broker, raw_channel(url) as other:
+        queues = [f"{subject}.{number}" for number in range(3)]
+        idle: list[Any] = [await broker.subscribe(queue, print, queue=queue, durable=Durable()) for queue in queues]
+        monkeypatch.setattr(Channel, "open", open_counted)
+        for _ in range(3):
+            assert await asyncio.gather(*(subscription._waits() for subscription in idle)) == [False] * 3
+        assert len(opened) == 1
+
+        link: Any = broker._consuming
+        with pytest.raises(ChannelNotFoundEntity):  # which ends the channel
+            await broker._declarer.has_events(link.connection, f"{subject}.none")
+        assert [await subscription._waits() for subscription in idle] == [False] * 3
+        assert len(opened) == 2
+
+        lost = link.connection.lost
+        proxy.cut()
+        await asyncio.wait([lost])
+        await broker.flush()
+        del opened[:]
+        await other.queue_declare(f"{subject}.full", durable=True)
+        await other.basic_publish(b"1", routing_key=f"{subject}.full")
+        assert [await subscription._waits() for subscription in idle] == [False] * 3
+        assert await broker._declarer.has_events(link.connection, f"{subject}.full")
+        assert len(opened) == 1
+        await other.queue_delete(f"{subject}.full")
+    assert caplog.text.count("connection lost") == 1
