@@ -12,6 +12,7 @@ import subprocess
 
 from tests.certificates import Certificates
 from tests.servers.process import HOST, ServerProcess, ServerUnavailable, free_port
+from tests.servers.rabbitmq_home import make_home
 
 # Where Debian and Ubuntu put the real scripts; those on PATH want to become the user rabbitmq.
 PROGRAMS = "/usr/lib/rabbitmq/bin"
@@ -85,7 +86,7 @@ class RabbitServer(ServerProcess):
         return f"amqps://guest:guest@localhost:{self.tls_port}/"
 
     def launch(self) -> subprocess.Popen[bytes]:
-        server = _find("rabbitmq-server")
+        server = make_home(_find("rabbitmq-server"), self.folder / "home")
         self._write_config()
         if self._own_names is not None:
             self._own_names.begin()
@@ -123,8 +124,6 @@ class RabbitServer(ServerProcess):
         (self.folder / "enabled_plugins").write_text("[].")
 
     def _environment(self) -> dict[str, str]:
-        # Most of its start goes into looking for 1,000 modules in 80 folders, two hand-overs between threads a look.
-        # Busy waiting (+sbwt) would halve it on an idle machine, and makes it four times as long on a busy one.
         on_loopback = f"-kernel inet_dist_use_interface {{{HOST.replace('.', ',')}}}"
         return {
             "HOME": str(self._names.folder),  # for the cookie
