@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from eventmicro.broker import Broker, Subscription
 from eventmicro.message import Delivery, Message
+from eventmicro.service import Service
 
 
 async def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
@@ -47,3 +49,13 @@ async def send(broker: Broker, subject: str, count: int) -> list[bytes]:
     for body in bodies:
         await broker.publish(Message(subject, body))
     return bodies
+
+
+@asynccontextmanager
+async def started(service: Service, url: str) -> AsyncIterator[None]:
+    """A service that runs, and is stopped also where a test fails."""
+    await service.start(url)
+    try:
+        yield
+    finally:
+        await service.stop()

@@ -18,6 +18,7 @@ from eventmicro.client import Client
 from eventmicro.errors import CallTimeout, Unavailable
 from eventmicro.service import Service
 from tests.integration.jetstream.kit import administrator
+from tests.integration.nats.kit import started
 from tests.servers import NatsServer
 from tests.servers.nats import flush
 
@@ -47,15 +48,6 @@ def orders() -> Service:
         return Quote(total=number)
 
     return service
-
-
-@asynccontextmanager
-async def started(service: Service, url: str) -> AsyncIterator[None]:
-    await service.start(url)
-    try:
-        yield
-    finally:
-        await service.stop()
 
 
 @asynccontextmanager
