@@ -25,13 +25,13 @@ async def connect(settings: NatsSettings, where: str) -> Driver:
     servers = random.sample(settings.servers, len(settings.servers))
     failed: dict[str, Exception] = {}
     try:
-        async with asyncio.timeout(settings.connect_timeout):
-            while True:
+        async with asyncio.timeout(settings.connect_timeout) as limit:
+            while not limit.expired():  # before Python 3.12 wait_for swallows a cancellation as what it waits for ends
                 for server in servers:
                     try:
                         return await _try_once(settings, options, server)
                     except Exception as error:  # the nkeys library has others
-                        failed[server] = error
+                        failed[server] = _more_telling(failed.get(server), error)
                 if all(is_final(error) for error in failed.values()):
                     break
                 await asyncio.sleep(settings.reconnect_wait)
@@ -39,6 +39,11 @@ async def connect(settings: NatsSettings, where: str) -> Driver:
         pass
     cause = max(failed.values(), key=is_final, default=None)
     raise ConnectionFailed(_why(settings, where, cause)) from cause
+
+
+def _more_telling(before: Exception | None, error: Exception) -> Exception:
+    """What a server has said stays where it ends the next connection so soon that its words are not read."""
+    return before if before is not None and isinstance(error, OSError) and not isinstance(before, OSError) else error
 
 
 async def _try_once(settings: NatsSettings, options: dict[str, Any], server: str) -> Driver:
