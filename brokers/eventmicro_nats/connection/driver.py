@@ -103,6 +103,11 @@ class Driver(Client):
                 self._transport.writelines(self._pending)
                 self._pending, self._pending_data_size = [], 0
 
+    def drop_unsent(self, start: bytes) -> None:
+        """Drop the commands that begin so and have not gone out."""
+        self._pending = [command for command in self._pending if not command.startswith(start)]
+        self._pending_data_size = sum(map(len, self._pending))
+
     def withdraw(self, subscription: Subscription) -> None:
         """Unsubscribe; what the server has sent before still arrives."""
         self.push(b"UNSUB %d\r\n" % subscription._id)

@@ -192,8 +192,9 @@ class JetStreamBroker(NatsBroker):
     async def _on_error(self, error: Exception) -> None:
         text = plain(error)
         if "permissions violation for publish" in text.lower():
-            for durable in self._durables:
-                durable.doubt(text)
+            unneeded = [durable.refused(text) for durable in self._durables]
+            if any(unneeded):
+                return
             if self._parts is not None and self._parts.replies.refused(text):
                 return
         await super()._on_error(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -45,6 +45,7 @@ UNLIMITED = 2**62
 
 _SETTLE = b"$JS.ACK."
 _HEARTBEAT = b"NATS/1.0 100"
+_INFO = b"info"  # the token of the inbox to which the answer comes
 _DELETED = "Deleted"  # in the words of the server: the queue is, or its stream
 _REQUEST = b'{"batch":%%d,"expires":%d,"idle_heartbeat":%d}' % (LIFETIME * NANO, HEARTBEAT * NANO)
 
@@ -91,6 +92,10 @@ class DurableSubscription:
         self._standstill = Standstill()
         self._refused = 0  # how many requests in a row were
         self._acks = LastAcks(2 * prefetch)
+        # By sequence, what came before the connection was lost, each with the word that settles it once there is one:
+        # none goes out before it is known whether the queue is still the same.
+        self._held: dict[int, bytes | None] = {}
+        self._asks_for_info = True  # unless that is not permitted
         self._leader = ""  # the server of a cluster that leads the queue
         self._floor_asked = 0.0
         self._too_late: list[JetStreamDelivery] = []
@@ -116,10 +121,8 @@ class DurableSubscription:
             driver.leave(self._inner)
         self._driver, self._expected = driver, 0
         self._heard = self._loop.time()
-        if self._acks.in_doubt:
-            self._say_acks_again(driver)
         self._extend_leases(driver, 0.0)
-        if self.ended:
+        if self.ended and not self.unsettled:
             return
         inbox = driver.new_inbox()
         self._inbox = inbox.encode()
@@ -132,6 +135,9 @@ class DurableSubscription:
     def lost(self) -> None:
         """The connection is away; what is here goes on."""
         self._expected, self._acks.in_doubt = 0, True
+        self._held = dict.fromkeys(self.unsettled) | self._held
+        if self._driver is not None:
+            self._driver.drop_unsent(b"PUB " + _SETTLE)  # acks are said again when it is known whose they are
         if self._driver is not None and self._inner is not None:
             self._driver.forget(self._inner)  # taken up again, it would get what nobody waits for there any more
             self._inner = None
@@ -166,7 +172,7 @@ class DurableSubscription:
         given_back, self.unsettled = self.unsettled, {}
         if self._driver is not None and self._driver.is_connected:
             for delivery in given_back.values():
-                if not self._is_last(delivery):
+                if delivery.settle_at and not self._held.get(delivery.sequence) and not self._is_last(delivery):
                     self._driver.push(delivery.command(NAK))
         for delivery in given_back.values():
             delivery.lapsed = True
@@ -243,8 +249,11 @@ class DurableSubscription:
             self._expected -= 1
         attempt, sequence, stored = read_settle_subject(reply)
         known = self.unsettled.get(sequence)
+        word = self._held.pop(sequence, None) if self._held else None
         if known is not None and known.stored == stored:
             known.settle_at, known.leased = reply, now  # its lease ran out, as the connection was away: it goes on here
+            if word is not None:
+                self.settle(known, word)
             self._ask_soon()
             return
         parsed = read_event_headers(headers) if headers else None
@@ -252,7 +261,7 @@ class DurableSubscription:
             self, sequence, stored, reply, now, subject.decode(errors="replace"), data, parsed, attempt
         )
         self.unsettled[sequence] = delivery
-        if (sequence, stored) in self._acks:
+        if self._acks.events and (sequence, stored) in self._acks.events:
             self.settle(delivery, ACK)
             return
         if self.ended:
@@ -264,8 +273,12 @@ class DurableSubscription:
 
     def _take_word(self, subject: bytes, data: bytes, headers: bytes) -> None:
         """What is no event: how it is with the queue, which was asked for, or with a request."""
+        token = subject.rpartition(b".")[2]
         if data:
-            self._take_info(float(subject.rpartition(b".")[2]) / 1000, data)
+            self._take_info(float(token.removeprefix(_INFO)) / 1000, data)
+            return
+        if token.startswith(_INFO) and self._queue.begin is None:
+            self._do_without_info()
             return
         self._heard = self._loop.time()
         if headers.startswith(_HEARTBEAT):
@@ -288,14 +301,14 @@ class DurableSubscription:
             asked: when it was asked for, in seconds of the loop's clock; so it was at that time or later.
         """
         begin, leader = first_unsettled(info), (info.get("cluster") or {}).get("leader", "")
-        if info["created"] != self._queue.created:
-            self._acks.forget_commands()  # it is another queue of this name
-        if self._queue.begin is not None:
-            self._queue = replace(self._queue, begin=begin, created=info["created"])
+        if self._queue.created not in ("", info["created"]):
+            self._disown(self._held)  # it is another queue of this name
+        self._queue = replace(self._queue, created=info["created"], begin=self._queue.begin and begin)
         self._acks.forget_before(begin.sequence)
         if self._driver is not None and (self._acks.in_doubt or leader != self._leader):
             self._say_acks_again(self._driver, begin.sequence)
             self._acks.in_doubt, self._leader = False, leader
+        self._let_go_of_held()
         if self._standstill.lasts(self._waits(info), self._progress(), self._loop.time()):
             log.warning("%s stands still with %d events that nobody gets: it begins anew", self, info["num_pending"])
             self._mend("it stood still")
@@ -322,20 +335,54 @@ class DurableSubscription:
     def settle(self, delivery: JetStreamDelivery, word: bytes) -> None:
         if self.unsettled.get(delivery.sequence) is not delivery:
             return
-        del self.unsettled[delivery.sequence]
-        if word is not ACK and self._is_last(delivery):
+        if self._held and delivery.sequence in self._held:
+            self._held[delivery.sequence] = self._held[delivery.sequence] or word
             return
-        command = delivery.command(word)
-        if word is ACK:
-            self._acks.note(command)
-        if self._driver is not None:
-            self._driver.push(command)  # while the connection is away it waits; there are no more than `prefetch`
+        del self.unsettled[delivery.sequence]
+        if not delivery.settle_at:
+            if word is ACK:
+                self._acks.remember((delivery.sequence, delivery.stored))
+        elif word is ACK or not self._is_last(delivery):
+            command = delivery.command(word)
+            if word is ACK:
+                self._acks.note(command)
+            if self._driver is not None:
+                self._driver.push(command)
         self._ask_soon()
 
-    def doubt(self, refused: str) -> None:
-        """The server has refused to take something, in these words; if acks, they are said again until it does."""
-        subject = f"$js.ack.{self._queue.stream}.{self._queue.consumer}.".lower()
-        self._acks.in_doubt |= subject in refused.lower()
+    def _let_go_of_held(self) -> None:
+        """It is known by now to which queue they belong."""
+        held, self._held = self._held, {}
+        for sequence, word in held.items():
+            delivery = self.unsettled.get(sequence)
+            if word is not None and delivery is not None:
+                self.settle(delivery, word)
+
+    def _disown(self, sequences: Iterable[int]) -> None:
+        """Their queue is gone: what settles them would in another one settle what nobody has handled."""
+        self._acks.forget_commands()
+        for sequence in sequences:
+            if sequence in self.unsettled:
+                self.unsettled[sequence].settle_at = b""
+
+    def refused(self, text: str) -> bool:
+        """The server has refused to take something, in these words. Acks are said again until it does; whether it was a
+        question that is not needed.
+        """
+        text, name = text.lower(), f"{self._queue.stream}.{self._queue.consumer}".lower()
+        self._acks.in_doubt |= f"$js.ack.{name}." in text
+        if self._queue.begin is not None or f'$js.api.consumer.info.{name}"' not in text:
+            return False
+        self._do_without_info()
+        return True
+
+    def _do_without_info(self) -> None:
+        """Whose queue it is cannot be known here: it is taken for the same one."""
+        self._asks_for_info = False
+        if self._acks.in_doubt and self._driver is not None:
+            self._say_acks_again(self._driver)
+            self._acks.in_doubt = False
+        self._let_go_of_held()
 
     def _say_acks_again(self, driver: Driver, first: int = 0) -> None:
         """For what was on its way to a connection that is lost, or to the former leader of a cluster, is gone."""
@@ -346,7 +393,7 @@ class DurableSubscription:
         """Extend the lease of all that have one of this age, in seconds, or more."""
         now = self._loop.time()
         for delivery in self.unsettled.values():
-            if now - delivery.leased >= age:
+            if now - delivery.leased >= age and delivery.settle_at:
                 delivery.leased = now
                 driver.push(Perishable(delivery.command(IN_PROGRESS)))
 
@@ -356,12 +403,15 @@ class DurableSubscription:
         """Look after the leases and the requests, as long as there are any."""
         self._ticking = None
         if self.ended and not self.unsettled:
+            self._stop_asking()
             return
         self._ticking = self._loop.call_later(min(HEARTBEAT, self._queue.ack_wait / 6), self._tick)
         if self._driver is not None and self._driver.is_connected:
             self._extend_leases(self._driver, self._queue.ack_wait / 3)
             if not self.ended:
                 self._look_after_queue(self._driver)
+            elif self._held and self._inner is not None:
+                self._ask_for_info(self._driver)
 
     def _look_after_queue(self, driver: Driver) -> None:
         now = self._loop.time()
@@ -371,17 +421,19 @@ class DurableSubscription:
             self._ask_for_info(driver)
 
     def _ask_for_info(self, driver: Driver) -> None:
-        """Ask how it is with the queue, where that is looked at at all."""
-        if self._queue.begin is not None:
-            self._floor_asked = self._loop.time()
-            self._send_request(driver, b"", b"%d" % (self._floor_asked * 1000), "INFO")
+        """Ask how it is with the queue, where that is permitted."""
+        self._floor_asked = self._loop.time()
+        if not self._asks_for_info:
+            self._do_without_info()
+        else:
+            self._send_request(driver, b"", b"%b%d" % (_INFO, self._floor_asked * 1000), "INFO")
 
     def _mend(self, why: str) -> None:
         """A request is gone: look whether its queue is still there, then ask anew."""
         if self.mending is None and not self.ended:
             self._refused += 1
             if _DELETED in why:
-                self._acks.forget_commands()
+                self._disown(self.unsettled)
             if self._refused >= TELLING:
                 log.warning("%s gives no events: %s", self, why)
             else:
@@ -406,12 +458,13 @@ class DurableSubscription:
             self.mending = None
 
     async def _find_queue(self) -> None:
-        before, self._queue = self._queue, await self._find(self._queue.begin)
-        if self._queue.created == before.created:
+        before, found = self._queue, await self._find(self._queue.begin)
+        self._queue = replace(found, created=found.created or before.created)
+        if before.created in ("", self._queue.created):
             self._acks.remember_events()
             self._acks.in_doubt = True
         else:
-            self._acks.forget_commands()
+            self._disown(self.unsettled)
 
 
 def _never_full() -> None:

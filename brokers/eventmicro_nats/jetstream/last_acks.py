@@ -14,23 +14,24 @@ class LastAcks:
         most: how many are remembered.
 
     Attributes:
+        events: of those that may come again, each by its sequence and when it was stored.
         in_doubt: whether a connection, or the server that leads the queue, was lost since they were said.
         note: remember a command that acks.
     """
 
     def __init__(self, most: int) -> None:
         self._commands: deque[bytes] = deque(maxlen=most)
-        self._events: set[tuple[int, bytes]] = set()
+        self.events: set[tuple[int, bytes]] = set()
         self.in_doubt = False
         self.note = self._commands.append
 
-    def __contains__(self, event: tuple[int, bytes]) -> bool:
-        """Whether this event, by its sequence and when it was stored, was acked before a request was lost."""
-        return event in self._events
+    def remember(self, event: tuple[int, bytes]) -> None:
+        """This one was acked, and nobody was told."""
+        self.events.add(event)
 
     def remember_events(self) -> None:
         """They may come again, from the queue or from one that was made in its place."""
-        self._events.update(map(_event_of, self._commands))
+        self.events.update(map(_event_of, self._commands))
 
     def forget_commands(self) -> None:
         """What acked an event of a queue that is gone would in another one ack what nobody has handled."""
@@ -39,8 +40,8 @@ class LastAcks:
 
     def forget_before(self, sequence: int) -> None:
         """Of those before this one the server knows."""
-        if self._events:
-            self._events = {event for event in self._events if event[0] >= sequence}
+        if self.events:
+            self.events = {event for event in self.events if event[0] >= sequence}
 
     def to_say_again(self, first: int = 0) -> list[bytes]:
         """The commands for the events from this sequence on."""

@@ -1,0 +1,204 @@
+"""A queue after a reconnect: what settles its events goes out only where it is still the same queue."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+pytest.importorskip("nats")
+
+from eventmicro_nats.jetstream.durable import DurableSubscription
+from eventmicro_nats.jetstream.queues import Place, Queue
+
+from eventmicro.message import Delivery
+
+
+class Server:
+    """What a subscription sees of its driver: what it sent, and a way to answer."""
+
+    is_connected = True
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.take: Any = None
+
+    def new_inbox(self) -> str:
+        return "_INBOX.x"
+
+    async def subscribe_to(self, subject: str, queue: str, take: Any) -> object:
+        self.take = take
+        return object()
+
+    def push(self, command: bytes) -> None:
+        self.sent.append(command)
+
+    def send_now(self) -> None: ...
+
+    def leave(self, subscription: object) -> None: ...
+
+    forget = withdraw = leave
+
+    def drop_unsent(self, start: bytes) -> None:
+        self.sent = [command for command in self.sent if not command.startswith(start)]
+
+    def give(self, sequence: int, stored: int = 1) -> None:
+        self.take(b"a", b"$JS.ACK.EVENTS.q.1.%d.%d.%d.0" % (sequence, sequence, stored), b"{}", b"")
+
+    def tell(self, created: str, floor: int = 0) -> None:
+        info = {
+            "created": created,
+            "ack_floor": {"stream_seq": floor},
+            "ts": "2030-01-01T00:00:00Z",
+            "config": {},
+            "num_pending": 0,
+            "num_ack_pending": 0,
+        }
+        asked = next(command for command in reversed(self.sent) if b".INFO." in command).split()[2]
+        self.take(asked, b"", json.dumps(info).encode(), b"")
+
+    def settled(self, word: bytes = b"+ACK") -> list[int]:
+        """The sequences of which this was said, in order."""
+        commands = [command for command in self.sent if b"\r\n" + word in command and b"$JS.ACK" in command]
+        return [int(command.split()[1].split(b".")[5]) for command in commands]
+
+
+BEGIN = Place(1, 0.0)
+
+
+async def subscribed(begin: Place | None = BEGIN, created: str = "then") -> tuple[Any, Server, list[Delivery]]:
+    server, got = Server(), list[Delivery]()
+    queue = Queue("EVENTS", "q", 30.0, begin, created=created)
+
+    async def find(first: Place | None) -> Queue:
+        return queue
+
+    subscription: Any = DurableSubscription(queue, find, got.append, 10)
+    await subscription.open(server)
+    server.tell("then")
+    return subscription, server, got
+
+
+async def reopen(subscription: Any) -> Server:
+    subscription.lost()
+    server = Server()
+    await subscription.open(server)
+    return server
+
+
+@pytest.mark.parametrize(("begin", "created"), [(BEGIN, "then"), (None, "")], ids=["declared", "not declared"])
+async def test_old_acks_are_said_again_to_the_same_queue_only(begin: Place | None, created: str) -> None:
+    subscription, first, got = await subscribed(begin, created)
+    for sequence in (5, 6):
+        first.give(sequence)
+        await got[-1].ack()
+    assert first.settled() == [5, 6]
+    second = await reopen(subscription)
+    assert second.settled() == [], "whose they are is not known yet"
+    second.tell("then", floor=5)
+    assert second.settled() == [6]
+    third = await reopen(subscription)
+    third.tell("now")
+    assert third.settled() == []
+    third.give(6)
+    assert third.settled() == [6], "the same event is handled already"
+    assert len(got) == 2
+    third.give(5, stored=2)
+    assert len(got) == 3, "it is another event"
+    subscription.end()
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("away", [True, False])
+async def test_what_is_settled_before_the_queue_is_known_waits_for_that(away: bool, ended: bool) -> None:
+    subscription, first, got = await subscribed()
+    first.give(5)
+    first.give(6)
+    first.give(7)
+    subscription.ended = ended
+    subscription.lost()
+    server = Server()
+    if not away:
+        await subscription.open(server)
+    await got[0].ack()
+    await got[1].nack()
+    await got[1].ack()
+    if away:
+        await subscription.open(server)
+    assert server.settled() == server.settled(b"-NAK") == first.settled(b"-NAK") == []
+    server.tell("then", floor=4)
+    assert set(server.settled()) == {5}
+    assert server.settled(b"-NAK") == [6]
+    await got[2].ack()
+    assert server.settled()[-1] == 7
+    assert not subscription.unsettled
+    subscription.end()
+
+
+async def test_nothing_that_was_here_before_settles_an_event_of_another_queue() -> None:
+    subscription, first, got = await subscribed()
+    for sequence in (5, 6, 7, 8):
+        first.give(sequence)
+    server = await reopen(subscription)
+    await got[0].ack()
+    await got[1].nack()
+    server.tell("now")
+    server.give(5, stored=2)
+    await got[2].ack()
+    subscription._extend_leases(server, 0.0)
+    assert server.settled() == server.settled(b"-NAK") == []
+    assert server.settled(b"+WPI")[4:] == [5]
+    await got[4].ack()
+    assert server.settled() == [5]
+    server.give(7)
+    server.give(8)
+    assert server.settled() == [5, 7], "that one was handled, and comes again"
+    await got[3].ack()
+    assert server.settled() == [5, 7, 8]
+    assert len(got) == 5
+    subscription.end()
+
+
+async def test_one_that_comes_again_before_the_queue_is_known_is_settled_as_it_was() -> None:
+    subscription, first, got = await subscribed()
+    first.give(5)
+    server = await reopen(subscription)
+    await got[0].ack()
+    server.give(5)
+    assert server.settled() == [5]
+    assert not subscription.unsettled
+    subscription.end()
+
+
+async def test_what_is_held_is_not_given_back_when_all_ends() -> None:
+    subscription, first, got = await subscribed()
+    first.give(5)
+    first.give(6)
+    server = await reopen(subscription)
+    await got[0].ack()
+    subscription.end()
+    assert server.settled(b"-NAK") == [6]
+
+
+@pytest.mark.parametrize("silent", [True, False])
+async def test_where_nothing_is_told_of_the_queue_it_is_taken_for_the_same(silent: bool) -> None:
+    subscription, first, got = await subscribed(None, "")
+    first.give(5)
+    first.give(6)
+    await got[0].ack()
+    server = await reopen(subscription)
+    await got[1].ack()
+    assert server.settled() == []
+    if silent:
+        asked = next(command for command in server.sent if b".INFO." in command).split()[2]
+        server.take(asked, b"", b"", b"NATS/1.0 503\r\n\r\n")
+    else:
+        what = 'nats: permissions violation for publish to "$js.api.consumer.info.events.q"'
+        assert subscription.refused(what)
+    assert set(server.settled()) == {5, 6}
+    assert subscription.mending is None
+    asked_again = await reopen(subscription)
+    assert not any(b".INFO." in command for command in asked_again.sent)
+    assert asked_again.settled() == [5, 6]
+    subscription.end()
