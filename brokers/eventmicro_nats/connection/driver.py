@@ -182,6 +182,7 @@ class Driver(Client):
         await super()._process_op_err(e)
 
     async def _process_connect_init(self) -> None:
+        self._refusals.start_anew()
         try:
             await super()._process_connect_init()
         except OSError as error:  # of a server that refuses and goes: what it said before is here, unread

@@ -55,7 +55,8 @@ class Refusals:
         self._refused: dict[int, str] = {}
         self._again: set[int] = set()  # those refused since they were asked for last
         self._too_many = 0  # how many were refused since, of which the server does not say which
-        self._sorting = False  # whether it is being found out which
+        self._connections = 1  # how many there were
+        self._hearing = asyncio.Lock()  # two who hear at once would take one another's count
         self._finding: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
 
@@ -63,8 +64,7 @@ class Refusals:
         """Take what the server refuses in these words, in small letters; False: it is about no subscription."""
         if TOO_MANY in text:
             self._too_many += 1
-            if not self._sorting:
-                self._sorting = True
+            if self._finding is None:
                 self._finding = asyncio.create_task(self._find_too_many(), name="eventmicro nats refused")
             return True
         match = _match_refused(text)
@@ -73,6 +73,11 @@ class Refusals:
         for number in self._find(*match.groups("")):
             await self._refuse(number, text.strip("'"))
         return True
+
+    def start_anew(self) -> None:
+        """On a new connection all are asked for anyway."""
+        self._too_many = 0
+        self._connections += 1
 
     async def sort_out(self) -> None:
         """Return when it is known which subscriptions were too many."""
@@ -105,26 +110,40 @@ class Refusals:
 
     async def _find_too_many(self) -> None:
         try:
-            await self._hear(list(self._connection.subscriptions))
+            async with self._hearing:
+                await self._find_all()
         finally:
             self._finding = None
 
-    async def _hear(self, sent: list[int]) -> bool:
-        """Hear what the server says to these: it takes them in their order, so the last are those over its limit.
+    async def _find_all(self) -> None:
+        while self._too_many and self._connection.is_connected:
+            await self._hear([], 0)
 
-        False where the connection is lost meanwhile: on the next one all are asked for anyway.
+    async def _hear(self, sent: list[int], newest: int) -> bool:
+        """Hear what the server says to these, and to those that are newer than this one: it takes them in their order,
+        so the last are those over its limit.
+
+        False where the connection is lost meanwhile; a server that is only slow is asked again.
         """
-        self._sorting = True
+        on, subscriptions, heard = self._connections, self._connection.subscriptions, False
+        while not heard or any(number > newest for number in subscriptions):  # the next may be counted already
+            sent += [number for number in subscriptions if number > newest]
+            newest = max(newest, *subscriptions, 0)
+            heard = await self._answered()
+            if self._connections != on or not (heard or self._connection.is_connected):
+                return False
+        refused, self._too_many = self._too_many, 0
+        for number in sent[-refused:] if refused else ():
+            subject = getattr(subscriptions.get(number), "subject", "")
+            await self._refuse(number, f'{TOO_MANY}: no subscription to "{subject}"; {_MEND}')
+        return True
+
+    async def _answered(self) -> bool:
         try:
             await self._connection.flush(ANSWER_TIMEOUT)
-            for number in sent[len(sent) - self._too_many :] if self._too_many else ():
-                subject = getattr(self._connection.subscriptions.get(number), "subject", "")
-                await self._refuse(number, f'{TOO_MANY}: no subscription to "{subject}"; {_MEND}')
             return True
         except (errors.Error, TimeoutError):
             return False
-        finally:
-            self._sorting, self._too_many = False, 0
 
     async def _ask_again(self) -> None:
         try:
@@ -136,15 +155,23 @@ class Refusals:
             self._asking = None
 
     async def _ask_once(self) -> None:
+        async with self._hearing:
+            if not await self._hear([], 0):  # what was refused before is none of those that are asked for now
+                return
+            newest = max(self._connection.subscriptions, default=0)
+            asked = await self._ask_for_refused()
+            if await self._hear(list(asked), newest):
+                for number in set(asked) - self._again:
+                    log.warning("the server takes the subscription to %s again", self._refused.pop(number))
+
+    async def _ask_for_refused(self) -> list[int]:
         subscriptions = self._connection.subscriptions
         self._refused = {number: subject for number, subject in self._refused.items() if number in subscriptions}
         asked = list(self._refused)
         self._again.clear()
         for number in asked:
             await self._connection.ask_for(subscriptions[number])
-        if await self._hear(asked):
-            for number in set(asked) - self._again:
-                log.warning("the server takes the subscription to %s again", self._refused.pop(number))
+        return asked
 
 
 _MEND = "raise max_subscriptions of the server or account, or subscribe to fewer subjects"
