@@ -251,9 +251,10 @@ class Broker(Protocol):
 class StoresRequests(Protocol):
     """What a broker has beside `Broker` where something in it may store a request, and confirm that to the caller.
 
-    Such a confirmation is no reply. What may be one is handed over with the headers `Status: 202` and `Description`,
-    the name of what stores it, beside what else it has; the caller asks `stores` for the request's subject whether it
-    is one, and goes on waiting for the service.
+    Such a confirmation is no reply. What may be one is handed over with the headers `Status`, which is
+    `eventmicro.wire.STORED`, a value that no peer's header can have, and `Description`, the name of what stores it,
+    beside what else it has; the caller asks `stores` for the request's subject whether it is one, and goes on waiting
+    for the service.
     """
 
     async def stores(self, subjects: Sequence[str]) -> Mapping[str, Sequence[str]] | None:

@@ -22,8 +22,9 @@ ERROR_CODE = "Nats-Service-Error-Code"
 # What a broker answers in place of a service when nobody listens: this header, no body.
 STATUS = "Status"
 NO_RESPONDERS = "503"
-# What it answers beside a service when something stores the request: this status, and what stores it as description.
-STORED = "202"
+# What it answers beside a service when something stores the request: this status, and what stores it as description. No
+# peer can say it: a header that came over the wire does not end with a newline.
+STORED = "202\n"
 DESCRIPTION = "Description"
 
 # The queue group that the instances of one service share for their endpoints (ADR-32's default).

@@ -17,9 +17,8 @@ from typing import Any
 from nats.errors import Error, NoRespondersError
 
 from eventmicro.errors import EventMicroError
-from eventmicro.wire import STORED
+from eventmicro.wire import DESCRIPTION, STATUS, STORED
 from eventmicro_nats.connection.driver import Driver
-from eventmicro_nats.connection.headers import VERSION
 from eventmicro_nats.connection.subjects import covers
 
 # How long all questions for one answer may take together, in seconds.
@@ -47,15 +46,15 @@ class Storage:
         self._known: dict[str, tuple[float, dict[str, list[str]] | None]] = {}
         self._refused: asyncio.Future[None] | None = None
 
-    def mark(self, body: bytes) -> bytes:
+    def mark(self, body: bytes) -> dict[str, str] | None:
         """The headers for a body without any: those of something stored, where it has the form of a receipt."""
         receipt = read_receipt(body)
         if receipt is None:
-            return b""
+            return None
         domain = receipt.get("domain", "")
         if domain and len(self._domains) < MAX_DOMAINS:
             self._domains.add(domain)
-        return b"%b %b %b\r\n\r\n" % (VERSION, STORED.encode(), _name(receipt["stream"], domain).encode())
+        return {STATUS: STORED, DESCRIPTION: _name(receipt["stream"], domain)}
 
     async def stores(self, subjects: Sequence[str]) -> Mapping[str, Sequence[str]] | None:
         """See `eventmicro.broker.StoresRequests`."""

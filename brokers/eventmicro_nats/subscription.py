@@ -17,7 +17,7 @@ from eventmicro_nats.settings import NatsSettings
 log = logging.getLogger(__name__)
 
 ReadHeaders = Callable[[bytes], dict[str, str] | None]
-Mark = Callable[[bytes], bytes]
+Mark = Callable[[bytes], dict[str, str] | None]
 
 # What the receipt of a stream begins with; one look at a reply is enough for nearly all that are none.
 _RECEIPTS = frozenset((b'{"stream":', b'{"error":{'))
@@ -72,12 +72,11 @@ class NatsSubscription:
             self.end()
 
     def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        read = self._read_headers(headers) if headers else None
         if self._mark is not None and not headers and data[:10] in _RECEIPTS:
-            headers = self._mark(data)
+            read = self._mark(data)
         try:
-            delivery = Delivery(
-                subject.decode(), data, self._read_headers(headers) if headers else None, reply.decode()
-            )
+            delivery = Delivery(subject.decode(), data, read, reply.decode())
         except UnicodeDecodeError:
             log.warning("a message was skipped: its subject %r or reply subject is not UTF-8", subject[:100])
             return

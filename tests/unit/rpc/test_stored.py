@@ -79,6 +79,19 @@ async def test_what_only_looks_so_is_the_reply(found: Mapping[str, Sequence[str]
         assert broker.asked == [["orders.double"]]
 
 
+async def test_no_header_of_a_service_makes_its_reply_a_confirmation() -> None:
+    """As on the wire, where a service may reply whatever status it likes."""
+    async with Storing(None) as broker, Client(broker) as client:
+
+        async def answer(request: Delivery) -> None:
+            await MemoryBroker.send(broker, Message(request.reply, b"8", {STATUS: "202", DESCRIPTION: "accepted"}))
+
+        await broker.subscribe("orders.double", answer)
+        broker.send = MemoryBroker.send.__get__(broker)  # type: ignore[method-assign]  # which stores nothing
+        assert await client.call("orders.double", 4, int) == 8
+        assert broker.asked == []
+
+
 async def test_a_client_that_is_closed_looks_no_more() -> None:
     class Slow(Storing):
         async def stores(self, subjects: Sequence[str]) -> Mapping[str, Sequence[str]] | None:
