@@ -18,10 +18,11 @@ from typing import Any
 from eventmicro.broker import Receive
 from eventmicro_nats.connection.driver import Driver, Perishable
 from eventmicro_nats.connection.headers import PIN_ID, read_headers
+from eventmicro_nats.connection.told import Told
 from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import Api
 from eventmicro_nats.jetstream.deliveries import ACK, NAK, JetStreamDelivery
-from eventmicro_nats.jetstream.durable import HEARTBEAT, DurableSubscription, FindQueue, gives
+from eventmicro_nats.jetstream.durable import HEARTBEAT, LONGEST_PAUSE, DurableSubscription, FindQueue, gives
 from eventmicro_nats.jetstream.keeping import NANO
 from eventmicro_nats.jetstream.ordered_intake import OrderedIntake
 from eventmicro_nats.jetstream.queues import PIN_GROUP, Queue, pin_timeout
@@ -56,6 +57,9 @@ class OrderedSubscription(DurableSubscription):
         self._missing = False  # whether events are awaited that the server counts as delivered
         self._alone = False  # whether they can be nowhere but on their way here, as for this pin all were here once
         self._alone_at = -inf  # when that was so for sure
+        self._told = Told()
+        self._other_pin = ""  # the one seen since then that was not this client's; it may become so
+        self._asked_at = -inf  # when the server had the last sign of this client
         self._gives_way: asyncio.TimerHandle | None = None
         self._may_ask_for_one = False
         self._returning_before: set[int] = set()  # what was awaited after a nack when this was last looked at
@@ -99,11 +103,15 @@ class OrderedSubscription(DurableSubscription):
             self._gives_way.cancel()
 
     def _hand_on(self) -> None:
-        """Let the server pin another client at once, as soon as nothing is held here any more."""
-        if self.unsettled:
+        """Let the server pin another client at once, as soon as nothing is held here any more.
+
+        It would take the pin from whoever has it, which is another one where this client was silent for long.
+        """
+        if self.unsettled or not self._pin:
             return
-        if self._pin and self._driver is not None and self._driver.is_connected:
-            self._pin = ""
+        self._pin = ""
+        late = self._loop.time() - self._asked_at > LAPSE * pin_timeout(self._queue.ack_wait)
+        if self._driver is not None and self._driver.is_connected and not late:
             body = b'{"group":"%b"}' % PIN_GROUP.encode()
             subject = f"$JS.API.CONSUMER.UNPIN.{self._queue.stream}.{self._queue.consumer}".encode()
             self._driver.push(b"PUB %b %d\r\n%b\r\n" % (subject, len(body), body))
@@ -156,6 +164,7 @@ class OrderedSubscription(DurableSubscription):
         self._send_request(driver, self._body(batch, b""))
 
     def _body(self, batch: int, more: bytes) -> bytes:
+        self._asked_at = self._loop.time()
         lifetime = pin_timeout(self._queue.ack_wait) / 3
         pin = b',"id":"%b"' % self._pin.encode() if self._pin else b""
         return b'{"batch":%d,"expires":%d,"idle_heartbeat":%d,"group":"%b"%b%b}' % (
@@ -194,24 +203,32 @@ class OrderedSubscription(DurableSubscription):
 
     def _be_pinned(self, pin: str) -> None:
         if pin and pin != self._pin and not self.ended:
-            self._pin, self._alone = pin, self._was_alone_until_now()
+            self._pin, self._alone = pin, self._was_alone_until_now(pin)
             self._intake.await_none()
             self._look_for_others()
 
-    def _was_alone_until_now(self) -> bool:
-        """Whether no other client can have got events meanwhile: it would be pinned until it has settled them, and asks
-        no more, or for the whole time after which it counts as gone. So a new leader has pinned this client again.
+    def _was_alone_until_now(self, pin: str) -> bool:
+        """Whether no other client can have got events before: it would be pinned until it has settled them, and
+        asks no more, or for the whole time after which it counts as gone. So a new leader has pinned this client again.
         """
-        return self._loop.time() - self._alone_at < pin_timeout(self._queue.ack_wait)
+        lately = self._loop.time() - self._alone_at < pin_timeout(self._queue.ack_wait)
+        return lately and self._other_pin in ("", pin)
 
     def _learn(self, info: dict[str, Any], asked: float) -> None:
         super()._learn(info, asked)
-        if self._alone and self._pin and _pinned(info) == self._pin:
-            self._alone_at = asked
+        pinned = _pinned(info)
+        if pinned and pinned != self._pin:
+            if self._other_pin not in ("", pinned):
+                self._alone_at = -inf
+            self._other_pin = pinned
+        elif pinned and self._alone:
+            self._alone_at, self._other_pin = asked, ""
 
     def _waits(self, info: dict[str, Any]) -> bool:
-        """Whether events should come, or be handed over: where another is pinned, that one has them."""
-        if _pinned(info) not in ("", self._pin) or not gives(info):
+        """Whether events should come, or be handed over: where another is pinned, that one has them, and where one was,
+        it may be at work on them yet.
+        """
+        if _pinned(info) not in ("", self._pin) or not gives(info) or self._misses_some(info):
             return False
         has_room = len(self.unsettled) - len(self._intake) < self._prefetch
         return has_room and info["num_pending"] + len(self._intake) > 0
@@ -256,13 +273,14 @@ class OrderedSubscription(DurableSubscription):
 
     async def _take_over(self) -> None:
         task = asyncio.current_task()
-        called_back = False
+        called_back, pause = False, LOOK
         try:
             while True:
                 asked = self._loop.time()
                 info = await self._look()
                 if info:
                     self._learn(info, asked)
+                pause = LOOK if info else min(2 * pause, LONGEST_PAUSE)
                 pinned = _pinned(info)
                 if pinned and pinned != self._pin:
                     self._be_unpinned()
@@ -278,7 +296,7 @@ class OrderedSubscription(DurableSubscription):
                     self._call_back(info["ack_floor"]["stream_seq"] + 1, info["delivered"])
                 self._may_ask_for_one = True
                 self._ask_soon()
-                await asyncio.sleep(LOOK)
+                await asyncio.sleep(pause)
         finally:
             self._missing = False
             if self._taking_over is task:
@@ -295,7 +313,7 @@ class OrderedSubscription(DurableSubscription):
         try:
             return await self._api.call(what, deadline=self._loop.time() + LOOK_TIMEOUT)
         except Exception as error:  # whatever it is, the queue has events yet
-            if not self.ended:
+            if not self.ended and self._told.is_new(plain(error)):
                 log.warning("%s waits, for it cannot see whether another client has its events: %s", self, plain(error))
             return {}
 

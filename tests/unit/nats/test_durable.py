@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -13,56 +12,7 @@ from eventmicro_nats.jetstream.durable import DurableSubscription
 from eventmicro_nats.jetstream.queues import Place, Queue
 
 from eventmicro.message import Delivery
-
-
-class Server:
-    """What a subscription sees of its driver: what it sent, and a way to answer."""
-
-    is_connected = True
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-        self.take: Any = None
-
-    def new_inbox(self) -> str:
-        return "_INBOX.x"
-
-    async def subscribe_to(self, subject: str, queue: str, take: Any) -> object:
-        self.take = take
-        return object()
-
-    def push(self, command: bytes) -> None:
-        self.sent.append(command)
-
-    def send_now(self) -> None: ...
-
-    def leave(self, subscription: object) -> None: ...
-
-    forget = withdraw = leave
-
-    def drop_unsent(self, start: bytes) -> None:
-        self.sent = [command for command in self.sent if not command.startswith(start)]
-
-    def give(self, sequence: int, stored: int = 1) -> None:
-        self.take(b"a", b"$JS.ACK.EVENTS.q.1.%d.%d.%d.0" % (sequence, sequence, stored), b"{}", b"")
-
-    def tell(self, created: str, floor: int = 0) -> None:
-        info = {
-            "created": created,
-            "ack_floor": {"stream_seq": floor},
-            "ts": "2030-01-01T00:00:00Z",
-            "config": {},
-            "num_pending": 0,
-            "num_ack_pending": 0,
-        }
-        asked = next(command for command in reversed(self.sent) if b".INFO." in command).split()[2]
-        self.take(asked, b"", json.dumps(info).encode(), b"")
-
-    def settled(self, word: bytes = b"+ACK") -> list[int]:
-        """The sequences of which this was said, in order."""
-        commands = [command for command in self.sent if b"\r\n" + word in command and b"$JS.ACK" in command]
-        return [int(command.split()[1].split(b".")[5]) for command in commands]
-
+from tests.unit.nats.kit import Server
 
 BEGIN = Place(1, 0.0)
 
