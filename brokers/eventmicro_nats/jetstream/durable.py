@@ -134,7 +134,7 @@ class DurableSubscription:
 
     def lost(self) -> None:
         """The connection is away; what is here goes on."""
-        self._expected, self._acks.in_doubt = 0, True
+        self._expected, self._acks.in_doubt, self._asks_for_info = 0, True, True
         self._held = dict.fromkeys(self.unsettled) | self._held
         if self._driver is not None:
             self._driver.drop_unsent(b"PUB " + _SETTLE)  # acks are said again when it is known whose they are
@@ -172,7 +172,7 @@ class DurableSubscription:
         given_back, self.unsettled = self.unsettled, {}
         if self._driver is not None and self._driver.is_connected:
             for delivery in given_back.values():
-                if delivery.settle_at and not self._held.get(delivery.sequence) and not self._is_last(delivery):
+                if delivery.settle_at and delivery.sequence not in self._held and not self._is_last(delivery):
                     self._driver.push(delivery.command(NAK))
         for delivery in given_back.values():
             delivery.lapsed = True
@@ -278,7 +278,7 @@ class DurableSubscription:
             self._take_info(float(token.removeprefix(_INFO)) / 1000, data)
             return
         if token.startswith(_INFO) and self._queue.begin is None:
-            self._do_without_info()
+            self._do_without_info()  # nobody answers that here
             return
         self._heard = self._loop.time()
         if headers.startswith(_HEARTBEAT):
@@ -373,12 +373,12 @@ class DurableSubscription:
         self._acks.in_doubt |= f"$js.ack.{name}." in text
         if self._queue.begin is not None or f'$js.api.consumer.info.{name}"' not in text:
             return False
+        self._asks_for_info = False
         self._do_without_info()
         return True
 
     def _do_without_info(self) -> None:
         """Whose queue it is cannot be known here: it is taken for the same one."""
-        self._asks_for_info = False
         if self._acks.in_doubt and self._driver is not None:
             self._say_acks_again(self._driver)
             self._acks.in_doubt = False
