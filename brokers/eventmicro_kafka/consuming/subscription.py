@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from eventmicro.broker import Durable, Receive
+from eventmicro.room import wait_for_room
 from eventmicro.watchdog import PATIENCE, Watchdog
 from eventmicro_kafka.connection.driver import REJOIN_TIME
 from eventmicro_kafka.consuming.jobs import Job, Jobs
@@ -312,9 +313,7 @@ class KafkaSubscription:
     async def _wait_for(self, room: Awaitable[None]) -> None:
         self._crowded = True
         try:
-            await room
-        except Exception:  # it never should
-            log.exception("a consumer of %s raised when it had room again", self._subject)
+            await wait_for_room(room)
         finally:
             self._crowded = False
 

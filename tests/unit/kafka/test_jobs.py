@@ -208,7 +208,10 @@ async def test_a_job_that_has_ended_is_not_started_again_once_it_was_stopped(unt
 
 
 @pytest.mark.parametrize("name", ["pump", "member", "commits"])
-async def test_what_a_job_had_in_hand_when_it_ended_is_read_again_and_not_committed(name: str, until: Until) -> None:
+async def test_what_a_job_had_in_hand_when_it_ended_is_read_again_and_not_committed(
+    name: str, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventmicro_kafka.consuming.jobs.RESTART_INTERVAL", 60.0)
     subscription = make_subscription()
     subscription.share({PLACE: (0, "")})
     subscription._member._consumer = SimpleNamespace()
