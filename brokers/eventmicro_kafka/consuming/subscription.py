@@ -7,18 +7,20 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Mapping
+from functools import partial
 from typing import Any
 
 from eventmicro.broker import Durable, Receive
 from eventmicro.room import wait_for_room
 from eventmicro.watchdog import PATIENCE, Watchdog
 from eventmicro_kafka.connection.driver import REJOIN_TIME
+from eventmicro_kafka.consuming.delayed import Delayed
 from eventmicro_kafka.consuming.jobs import Job, Jobs
 from eventmicro_kafka.consuming.lane import Committed, KafkaDelivery, Lane
 from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, Member
 from eventmicro_kafka.consuming.moving import time_to_finish, warn_of_handlers
 from eventmicro_kafka.consuming.parking import Parking
-from eventmicro_kafka.consuming.retry import Waiting, read_copy, retry_topic
+from eventmicro_kafka.consuming.retry import retry_topic
 from eventmicro_kafka.producing.publishing import Publisher
 from eventmicro_kafka.records import delivery_headers
 from eventmicro_kafka.settings import KafkaSettings
@@ -62,14 +64,13 @@ class KafkaSubscription:
         self._settings = settings
         self._retry_topic = retry_topic(queue, subject)
         self._parking = Parking(publisher, self._retry_topic, queue, self)
-        self._waiting = Waiting(settings.retry_messages, settings.retry_bytes)
-        self._holding = False
-        self._alarm: asyncio.TimerHandle | None = None
         self._again: deque[KafkaDelivery] = deque()
         self._taken: deque[tuple[Lane, list[Any]]] = deque()
         topics = (subject,) if durable.ordered else (subject, self._retry_topic)
         self._hold = time_to_finish(settings, durable)
         self._member = Member(settings, queue, topics, first, self, self._hold)
+        hold_copies = partial(self._member.hold, self._retry_topic)
+        self._waiting = Delayed(settings, queue, subject, hold_copies, self._see_urgent)
         self._limit = durable.prefetch
         self._keys_expected = durable.ordered
         self._ending = False
@@ -82,12 +83,15 @@ class KafkaSubscription:
         self._urgent_done = 0  # how often something urgent was handed over
         patience = max(PATIENCE, 2 * (self._hold + REJOIN_TIME))  # a group whose partitions move waits for its slowest
         self._watchdog = Watchdog(self._state, self._waits, self._begin_anew, patience=patience)
+        self._jobs = Jobs(queue, self._all_jobs(), self._job_ended)
+        self._leaving: asyncio.Task[None] | None = None
+
+    def _all_jobs(self) -> dict[str, Job]:
         jobs: dict[str, Job] = {"member": self._member.run, "pump": self._pump, "commits": self._commit_behind}
         jobs["watchdog"] = self._watchdog.run
-        if not durable.ordered:
+        if not self._durable.ordered:
             jobs["parking"] = self._parking.run
-        self._jobs = Jobs(queue, jobs, self._job_ended)
-        self._leaving: asyncio.Task[None] | None = None
+        return jobs
 
     async def open(self) -> None:
         """Join the group; return when this side has its share of it."""
@@ -155,7 +159,7 @@ class KafkaSubscription:
             return False
         self.held -= 1
         self._count_repeat(delivery)
-        self._wait(due, delivery.repeated())
+        self._waiting.add(due, delivery.repeated())
         self.settled()
         return True
 
@@ -200,7 +204,7 @@ class KafkaSubscription:
         if self._keys_expected and any(record.key is None for record in records):
             self._see_keyless()
         if lane.place.topic == self._retry_topic and not self._durable.ordered:
-            self._take_copies(lane, records)
+            self._waiting.take_in(lane, records)
         else:
             self._taken.append((lane, records))
             self._wanted.clear()
@@ -289,11 +293,8 @@ class KafkaSubscription:
             due = self._waiting.take_due()
             if due is None:
                 self._urgent = False
-                self._set_alarm()
                 return
             delivery = due
-            if self._holding and not self._waiting.crowded:
-                self._hold_copies(False)
         if delivery.lane.gone:  # whoever has the partition now reads it
             return
         delivery.lane.hand_over(delivery)
@@ -301,6 +302,10 @@ class KafkaSubscription:
         room = self._offer(delivery)
         if room is not None:
             await self._wait_for(room)
+
+    def _see_urgent(self) -> None:
+        self._urgent = True
+        self._change.set()
 
     def _offer(self, delivery: KafkaDelivery) -> Awaitable[None] | None:
         try:
@@ -320,43 +325,6 @@ class KafkaSubscription:
     async def _changed(self) -> None:
         self._change.clear()
         await self._change.wait()
-
-    # -- events that wait until they are due -------------------------------------------------------------------
-
-    def _take_copies(self, lane: Lane, records: list[Any]) -> None:
-        for record in records:
-            lane.next = record.offset + 1
-            if lane.is_finished(record.offset):
-                continue
-            copy = read_copy(record, lane, self._queue, self._subject)
-            if copy is not None:
-                lane.wait(record.offset)
-                self._wait(*copy)
-        if self._waiting.full:
-            self._hold_copies(True)
-
-    def _hold_copies(self, hold: bool) -> None:
-        """Let the broker keep them while too many wait here."""
-        self._holding = hold
-        self._member.hold(self._retry_topic, hold)
-
-    def _wait(self, due: float, delivery: KafkaDelivery) -> None:
-        self._waiting.add(due, delivery)
-        if self._waiting.next_due == due:
-            self._set_alarm()
-
-    def _set_alarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        due = self._waiting.next_due
-        if due is not None and not self.ended:
-            self._alarm = asyncio.get_running_loop().call_later(max(0.0, due - time.time()), self._ring)
-
-    def _ring(self) -> None:
-        self._alarm = None
-        self._urgent = True
-        self._change.set()
 
     # -- what the watchdog asks and does -----------------------------------------------------------------------
 
@@ -403,9 +371,7 @@ class KafkaSubscription:
         """Forget what has not been handed over; nobody has committed it."""
         self._taken.clear()
         self._again.clear()
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        self._waiting.stop()
 
     async def _leave(self) -> None:
         """Leave the group when all that was handed over is settled, so that others get the rest."""

@@ -305,7 +305,7 @@ async def test_copies_are_not_held_back_where_nothing_waits_that_would_make_room
     subscription = KafkaSubscription("t", "q", lambda _: None, Durable(), settings, publisher, {})
     subscription.share({retry: (0, "")})
     subscription.take(subscription.lanes[retry], records(range(3)))
-    assert not subscription._holding
+    assert not subscription._waiting.holding
 
 
 @pytest.mark.parametrize(
