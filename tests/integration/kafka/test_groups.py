@@ -23,6 +23,7 @@ from eventmicro.message import Message
 from tests.integration.kafka.kit import Until
 from tests.integration.kafka.workers import Worker, hear_of_partitions, numbered, workers
 from tests.servers import KafkaServer
+from tests.servers.kafka import TEST_CONFIG
 
 # -- groups in motion ------------------------------------------------------------------------------------------
 
@@ -105,7 +106,7 @@ async def test_what_a_member_had_that_is_killed_is_taken_over(
 async def test_a_member_that_dies_before_its_first_commit_keeps_the_place_of_its_queue(
     kafka_url: str, subject: str
 ) -> None:
-    async with KafkaBroker(kafka_url) as broker:
+    async with KafkaBroker(f"{kafka_url}?session_timeout=2") as broker:
         await broker.publish(Message(subject, b"before"))
         subscription = await broker.subscribe(subject, lambda _: None, queue=f"{subject}.q", durable=Durable())
         await ending._abandon(subscription._member._consumer._client, list)  # type: ignore[union-attr]  as if it had died
@@ -275,11 +276,11 @@ async def test_a_new_queue_begins_at_the_end_of_partitions_that_were_added_befor
         assert subscription.lanes[TopicPartition(subject, 1)].next == 1
 
 
-async def test_a_session_that_the_broker_does_not_allow_is_refused(subject: str) -> None:
-    with KafkaServer({"group.min.session.timeout.ms": 6000}) as server:
-        async with KafkaBroker(f"{server.url}?session_timeout=2") as broker:
-            with pytest.raises(UsageError, match="session_timeout"):
-                await broker.subscribe(subject, lambda _: None, queue="q", durable=Durable())
+async def test_a_session_that_the_broker_does_not_allow_is_refused(kafka_url: str, subject: str) -> None:
+    shorter = TEST_CONFIG["group.min.session.timeout.ms"] / 1000 - 0.1
+    async with KafkaBroker(f"{kafka_url}?session_timeout={shorter:g}") as broker:
+        with pytest.raises(UsageError, match="session_timeout"):
+            await broker.subscribe(subject, lambda _: None, queue="q" + subject, durable=Durable())
 
 
 async def test_subscribing_waits_for_nobody_where_the_place_of_the_queue_is_fixed(subject: str, until: Until) -> None:

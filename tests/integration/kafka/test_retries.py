@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections import Counter
 
+import pytest
 from eventmicro_kafka import KafkaBroker
+from eventmicro_kafka.consuming import parking
 
 from eventmicro.broker import Durable
 from eventmicro.message import Delivery, Message
@@ -88,8 +90,9 @@ async def test_an_event_that_is_too_large_for_the_retry_topic_waits_here(
 
 
 async def test_no_more_wait_here_than_may_where_the_retry_topic_takes_none(
-    kafka_url: str, subject: str, until: Until
+    kafka_url: str, subject: str, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
+    monkeypatch.setattr(parking, "FINISH_TIMEOUT", 0.1)  # what waits here is not put aside by then either
     handed: list[asyncio.Future[None]] = []
     settings = "max_message=2000&retry_messages=10"
     async with KafkaBroker(f"{kafka_url}?{settings}") as broker, KafkaBroker(kafka_url) as publisher:
