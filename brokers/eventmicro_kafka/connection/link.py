@@ -11,7 +11,7 @@ from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-un
 
 from eventmicro.errors import ConnectionFailed, Disconnected
 from eventmicro_kafka.connection.driver import make_client
-from eventmicro_kafka.connection.ending import drop_if_silent, stop_client
+from eventmicro_kafka.connection.ending import drop_if_silent, end_tasks, stop_client
 from eventmicro_kafka.errors import KafkaError, is_final, plain, why_not_connected
 from eventmicro_kafka.settings import KafkaSettings
 
@@ -64,9 +64,7 @@ class Link:
         """End it, whether the cluster listens or not."""
         self._closed, self.online = True, False
         self._back.set()
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+        await end_tasks(lambda: [] if self._watching is None else [self._watching])
         client, self._client = self._client, None
         if client is not None:
             await stop_client(client)

@@ -8,7 +8,7 @@ import random
 
 from eventmicro.errors import TransportError
 from eventmicro_kafka.connection.driver import has_no_member, make_consumer, raise_trouble
-from eventmicro_kafka.connection.ending import stop_consumer
+from eventmicro_kafka.connection.ending import LEAVE_TIME, end_tasks, stop_consumer
 from eventmicro_kafka.consuming.positions import TIMEOUT, fix_positions
 from eventmicro_kafka.errors import KafkaError, plain
 from eventmicro_kafka.settings import KafkaSettings
@@ -49,9 +49,7 @@ class Keeper:
     async def close(self) -> None:
         """Renew no more."""
         self._closed = True
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.wait([self._renewing])
+        await end_tasks(lambda: [] if self._renewing is None else [self._renewing], LEAVE_TIME)
 
     async def _renew_all(self) -> None:
         spread = random.random()  # noqa: S311  instances that begin together do not renew together

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from eventmicro_kafka.connection import ending
-from eventmicro_kafka.consuming import jobs, member
+from eventmicro_kafka.connection.link import Link
+from eventmicro_kafka.consuming import jobs, live, member
 from eventmicro_kafka.consuming.jobs import Jobs
+from eventmicro_kafka.consuming.live import Broadcast, Shared
 from eventmicro_kafka.consuming.subscription import KafkaSubscription
 from eventmicro_kafka.settings import KafkaSettings
 
@@ -52,8 +54,9 @@ class Stubborn:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "STOP_TIMEOUT", 0.1)
-    monkeypatch.setattr(jobs, "LEAVE_TIME", 0.05, raising=False)
-    monkeypatch.setattr(jobs, "RESTART_INTERVAL", 0.01, raising=False)
+    for room in (jobs, live):
+        monkeypatch.setattr(room, "LEAVE_TIME", 0.05)
+    monkeypatch.setattr(jobs, "RESTART_INTERVAL", 0.01)
     monkeypatch.setattr(member, "COMMIT_TIMEOUT", 0.05)
 
 
@@ -224,3 +227,32 @@ async def test_what_a_job_had_in_hand_when_it_ended_is_read_again_and_not_commit
     assert lane.gone == subscription._member._failed == (name != "commits")
     subscription._member._consumer = None
     await subscription._jobs.stop_all()
+
+
+# -- other tasks that ask aiokafka for something -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("swallows", [1, 5])
+async def test_a_ping_that_swallows_its_cancellation_does_not_hold_up_the_end(swallows: int, until: Until) -> None:
+    link, ping = Link(KafkaSettings(), "kafka://"), Stubborn(swallows)
+    link._watching = asyncio.create_task(ping.run())
+    await until(lambda: ping.begun)
+    async with asyncio.timeout(5):
+        await link.close()
+    assert ping.ended
+
+
+@pytest.mark.parametrize("kind", ["broadcast", "shared"])
+async def test_a_live_subscription_ends_though_what_reads_resists(kind: str, until: Until) -> None:
+    reads: Any = Stubborn(5)
+    link: Any = SimpleNamespace()
+    subscription: Any = Shared("t", "q", lambda _: None, KafkaSettings(), {})
+    if kind == "broadcast":
+        subscription = Broadcast("t", 1, lambda _: None, KafkaSettings(), link)
+    reading = subscription._task = asyncio.create_task(reads.run())
+    subscription._tasks = [reading]
+    await until(lambda: reads.begun)
+    async with asyncio.timeout(5):
+        await subscription.close()
+    assert subscription.closed
+    assert reads.ended
