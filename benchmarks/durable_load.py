@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 
 from benchmarks.cpu import Processes
@@ -17,7 +18,7 @@ from benchmarks.load import IN_FLIGHT, Result, many_at_once
 from benchmarks.messages import Backlog, Reading, readings
 from benchmarks.peer import DurablePeer, Publishing, Store
 
-# How many events are published together.
+# How many events are published together, in runs of a second and more; in shorter ones it is their part of it.
 BATCH = 2_000
 # The part of a backlog that is not timed.
 WARM_UP = 0.2
@@ -43,7 +44,7 @@ async def consume(run: Run, least: float) -> Result:
     async with queue(run):
         async with publisher(run) as source:
             while source.published < least:
-                await source.batch()
+                await source.batch(int(min(BATCH, least)))
         total = source.published
         warm_up = int(total * WARM_UP)
         backlog = Backlog({warm_up: watch.start, total: watch.stop})
@@ -69,7 +70,8 @@ async def publish(run: Run, seconds: float) -> Result:
 async def publish_many(run: Run, seconds: float) -> Result:
     """Publish for so long, `BATCH` together, one batch after the other."""
     async with queue(run), publisher(run) as source:
-        return await measure(run, source, source.batch, seconds, 1)
+        batch = partial(source.batch, max(1, int(BATCH * min(1.0, seconds))))
+        return await measure(run, source, batch, seconds, 1)
 
 
 async def measure(
@@ -98,10 +100,10 @@ class Source:
         await self._publishing.one(next(self._readings))
         self.published += 1
 
-    async def batch(self) -> None:
-        """Publish the next `BATCH`."""
-        await self._publishing.many(list(islice(self._readings, BATCH)))
-        self.published += BATCH
+    async def batch(self, size: int) -> None:
+        """Publish the next ones together."""
+        await self._publishing.many(list(islice(self._readings, size)))
+        self.published += size
 
 
 class Stopwatch:
