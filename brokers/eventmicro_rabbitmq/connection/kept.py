@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from eventmicro_rabbitmq.connection.channel import Channel, answered, close_channel, open_channel
+from eventmicro_rabbitmq.connection.channel import Channel, answered, open_channel
 from eventmicro_rabbitmq.connection.connection import Connection
 
 
@@ -29,13 +29,16 @@ class KeptChannel:
         """
         async with answered(f"queue {queue!r}", self._timeout):
             channel = await self._standing(connection)
-            return (await channel.queue_declare(queue, passive=True)).message_count or 0
+            try:
+                return (await channel.queue_declare(queue, passive=True)).message_count or 0
+            except BaseException:  # it is being closed: by the server, or by aiormq where this is cancelled
+                if self._channel is channel:
+                    self._channel = None
+                raise
 
     async def _standing(self, connection: Connection) -> Channel:
         async with self._opening:
             channel = self._channel
             if channel is None or channel.why_ended is not None or channel.link is not connection:
-                if channel is not None:
-                    await close_channel(channel)
                 self._channel = channel = await open_channel(connection)
             return channel

@@ -10,6 +10,8 @@ import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
 from eventmicro_rabbitmq import RabbitBroker
 from eventmicro_rabbitmq.connection.channel import Channel
+from eventmicro_rabbitmq.errors import DriverError
+from pamqp.commands import Queue
 
 from eventmicro.broker import Durable
 from eventmicro.message import Delivery, Message
@@ -119,3 +121,30 @@ async def test_all_watchdogs_ask_on_one_channel_which_is_taken_anew_where_it_has
         assert len(opened) == 1
         await other.queue_delete(f"{subject}.full")
     assert caplog.text.count("connection lost") == 1
+
+
+async def test_who_is_cancelled_while_it_asks_takes_no_more_than_one_look_from_the_others(
+    url: str, subject: str, until: Until
+) -> None:
+    """Its answer, which comes yet, is nobody else's."""
+    full, empty = f"{subject}.full", f"{subject}.empty"
+    async with FrameProxy(url) as proxy, RabbitBroker(proxy.url) as broker, raw_channel(url) as other:
+        for queue in (full, empty):
+            await other.queue_declare(queue, durable=True)
+        await other.basic_publish(b"1", routing_key=full)
+        link: Any = broker._consuming
+        ask = broker._declarer.has_events
+        assert await ask(link.connection, full)
+        proxy.holds = {Queue.DeclareOk}
+        asking = [asyncio.ensure_future(ask(link.connection, queue)) for queue in (full, empty)]
+        await until(lambda: proxy.held)
+        asking[0].cancel()
+        await asyncio.wait(asking[:1])
+        proxy.let_go()
+        told = await asyncio.gather(*asking, return_exceptions=True)
+        assert told[1] is False or isinstance(told[1], DriverError)
+        for queue in (empty, full, empty):
+            assert await ask(link.connection, queue) == (queue == full)
+        for queue in (full, empty):
+            await other.queue_delete(queue)
+        assert broker.online
