@@ -13,6 +13,7 @@ from nats.aio.subscription import Subscription
 
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
+from eventmicro.watchdog import Watchdog
 from eventmicro.wire import DESCRIPTION
 from eventmicro_nats.connection.driver import Driver, Perishable
 from eventmicro_nats.connection.headers import read_event_headers, read_headers
@@ -23,7 +24,6 @@ from eventmicro_nats.jetstream.deliveries import ACK, IN_PROGRESS, NAK, JetStrea
 from eventmicro_nats.jetstream.keeping import NANO
 from eventmicro_nats.jetstream.last_acks import LastAcks
 from eventmicro_nats.jetstream.queues import LIFETIME, Place, Queue, first_unsettled
-from eventmicro_nats.jetstream.standstill import Standstill
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,9 @@ class DurableSubscription:
         self._expected = 0  # how many events are asked for and not here
         self._heard = 0.0
         self._taken = 0  # how many have come
-        self._standstill = Standstill()
+        self._info: dict[str, Any] | None = None  # what was last said of the queue on this connection
+        self._watchdog = Watchdog(self._progress, self._is_waiting, self._begin_anew)
+        self._watching: asyncio.Task[None] | None = None
         self._refused = 0  # how many requests in a row were
         self._acks = LastAcks(2 * prefetch)
         # By sequence, what came before the connection was lost, each with the word that settles it once there is one:
@@ -111,7 +113,7 @@ class DurableSubscription:
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """What is under way for it; after `end` it ends."""
-        return [self.mending] if self.mending is not None else []
+        return [task for task in (self.mending, self._watching) if task is not None]
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -131,11 +133,14 @@ class DurableSubscription:
         self._ask()
         if self._ticking is None:
             self._tick()
+        if self._watching is None and not self.ended:
+            self._watching = asyncio.create_task(self._watchdog.run(), name=f"eventmicro {self} watchdog")
 
     def lost(self) -> None:
         """The connection is away; what is here goes on."""
         self._expected, self._acks.in_doubt, self._asks_for_info = 0, True, True
         self._held = dict.fromkeys(self.unsettled) | self._held
+        self._info = None
         if self._driver is not None:
             self._driver.drop_unsent(b"PUB " + _SETTLE)  # acks are said again when it is known whose they are
         if self._driver is not None and self._inner is not None:
@@ -193,8 +198,8 @@ class DurableSubscription:
             self._inner = None
         if self._gathering is not None:
             self._gathering.cancel()
-        if self.mending is not None:
-            self.mending.cancel()
+        for task in self.tasks:
+            task.cancel()
 
     # -- asking ------------------------------------------------------------------------------------------------
 
@@ -309,9 +314,16 @@ class DurableSubscription:
             self._say_acks_again(self._driver, begin.sequence)
             self._acks.in_doubt, self._leader = False, leader
         self._let_go_of_held()
-        if self._standstill.lasts(self._waits(info), self._progress(), self._loop.time()):
-            log.warning("%s stands still with %d events that nobody gets: it begins anew", self, info["num_pending"])
-            self._mend("it stood still")
+        self._info = info
+
+    # -- what the watchdog asks and does -----------------------------------------------------------------------
+
+    async def _is_waiting(self) -> bool:
+        return self._info is not None and self._waits(self._info)
+
+    async def _begin_anew(self, still: float) -> None:
+        log.warning("%s: events and room, and no progress for %.0f s: beginning anew", self, still)
+        self._mend("it stood still")
 
     def _waits(self, info: dict[str, Any]) -> bool:
         """Whether there are events and room for them, so that some should come."""
@@ -320,6 +332,8 @@ class DurableSubscription:
     def _progress(self) -> int:
         """What changes when something comes."""
         return self._taken
+
+    # -- what is said of requests ------------------------------------------------------------------------------
 
     def _take_status(self, subject: bytes, status: dict[str, str]) -> None:
         """What the server says of a request: it is over, or cannot be."""

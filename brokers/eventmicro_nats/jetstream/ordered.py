@@ -97,8 +97,6 @@ class OrderedSubscription(DurableSubscription):
 
     def _stop_asking(self) -> None:
         super()._stop_asking()
-        if self._taking_over is not None:
-            self._taking_over.cancel()
         if self._gives_way is not None:
             self._gives_way.cancel()
 

@@ -124,7 +124,6 @@ async def test_a_subscription_that_is_stuck_says_so_and_begins_anew(
     """As it would be by a mistake of ours: it awaits events for which it has never asked."""
     monkeypatch.setattr("eventmicro_nats.jetstream.durable.FLOOR_INTERVAL", 0.05)
     monkeypatch.setattr("eventmicro_nats.jetstream.durable.HEARTBEAT", 0.05)
-    monkeypatch.setattr("eventmicro_nats.jetstream.standstill.LONGEST", 0.5)
     with NatsServer(jetstream=True) as server:
         async with jetstream(server) as broker:
             worker = await work(broker, "a", ordered=ordered)
@@ -138,8 +137,11 @@ async def test_a_subscription_that_is_stuck_says_so_and_begins_anew(
             subscription._inner = await driver.subscribe_to(f"{subscription._inbox.decode()}.*", "", subscription._take)
             await broker.publish(Message("a", b"2"))
             monkeypatch.setattr("eventmicro_nats.jetstream.durable.SILENCE", 1000.0)
-            await until(lambda: "stands still with" in caplog.text)
-            assert f"{subscription} stands still with 1 events" in caplog.text
+            await until(lambda: (subscription._info or {}).get("num_pending") == 1)
+            await subscription._watchdog.look()
+            subscription._watchdog._limit = 0.0
+            await subscription._watchdog.look()
+            assert f"{subscription}: events and room, and no progress" in caplog.text
             monkeypatch.delattr(subscription, "_ask")
             await until(lambda: worker.bodies == [b"1", b"2"])
 

@@ -133,6 +133,8 @@ async def test_an_answer_that_is_refused_at_once_is_told_once_and_asked_for_ever
         await sleep(0)
 
     subscription, server, api, got = await subscribed()
+    subscription._watching.cancel()
+    await sleep(0)
     monkeypatch.setattr(ordered.asyncio, "sleep", pause)
     api.refuses = ApiError(10000, "busy")
     with caplog.at_level(logging.WARNING):

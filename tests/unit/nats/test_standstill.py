@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 pytest.importorskip("nats")
 
-from eventmicro_nats.jetstream.durable import gives
-from eventmicro_nats.jetstream.standstill import LONGEST, Standstill
+from eventmicro_nats.jetstream.durable import DurableSubscription, gives
+from eventmicro_nats.jetstream.queues import Place, Queue
+
+from tests.unit.nats.kit import Server
 
 
-def test_it_lasts_where_nothing_moves_that_should() -> None:
-    watch = Standstill()
-    assert not watch.lasts(True, 3, 0.0)
-    assert not watch.lasts(True, 3, LONGEST)
-    assert watch.lasts(True, 3, LONGEST + 1)
-    assert not watch.lasts(True, 3, LONGEST + 2), "it is told once"
-    assert watch.lasts(True, 3, 2 * LONGEST + 3)
+@pytest.mark.parametrize(("pending", "comes", "anew"), [(3, False, True), (3, True, False), (0, False, False)], ids=str)
+async def test_a_queue_begins_anew_where_nothing_comes_that_should(
+    pending: int, comes: bool, anew: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, found = Server(), 0
+    queue = Queue("EVENTS", "q", 30.0, Place(1, 0.0), created="then")
 
+    async def find(first: Place | None) -> Queue:
+        nonlocal found
+        found += 1
+        return queue
 
-@pytest.mark.parametrize(("waits", "progress"), [(False, 3), (True, 4)])
-def test_it_ends_with_progress_and_where_nothing_is_waited_for(waits: bool, progress: int) -> None:
-    watch = Standstill()
-    watch.lasts(True, 3, 0.0)
-    assert not watch.lasts(waits, progress, LONGEST + 1)
-    assert not watch.lasts(True, progress, 2 * LONGEST)
+    subscription: Any = DurableSubscription(queue, find, lambda delivery: None, 10)
+    await subscription.open(server)
+    await subscription._watchdog.look()
+    server.tell(num_pending=pending)
+    if comes:
+        server.give(1)
+    subscription._watchdog._limit = 0.0
+    await subscription._watchdog.look()
+    assert (subscription.mending is not None) is anew
+    assert ("events and room" in caplog.text) is anew
+    if anew:
+        await subscription.mending
+        assert found == 1
+        subscription._watchdog._limit = 0.0
+        await subscription._watchdog.look()
+        assert subscription.mending is not None, "what is known of the queue holds yet"
+    subscription.lost()
+    assert not await subscription._is_waiting(), "away, nothing is known"
+    tasks = subscription.tasks
+    subscription.end()
+    await asyncio.wait(tasks)
 
 
 @pytest.mark.parametrize(
