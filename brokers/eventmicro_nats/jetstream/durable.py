@@ -6,10 +6,12 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
 from nats.aio.subscription import Subscription
+from nats.errors import Error
 
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
@@ -161,6 +163,9 @@ class DurableSubscription:
             self._stop_asking()
             for delivery in (*waiting, *self._too_late):
                 await delivery.nack()
+            if self._held and self._driver is not None and self._driver.is_connected:
+                with suppress(Error):  # the connection is lost: it is opened again with the next one
+                    await self.open(self._driver)  # what was answered on whose they are may have been dropped
             self._hand_on()
 
     def stop(self) -> None:

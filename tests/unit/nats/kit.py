@@ -27,9 +27,13 @@ class Server:
 
     def send_now(self) -> None: ...
 
-    def leave(self, subscription: object) -> None: ...
+    def leave(self, subscription: object) -> None:
+        self.take = None
 
     forget = withdraw = leave
+
+    async def finish(self, subscription: object, name: object) -> None:
+        self.take = None
 
     def drop_unsent(self, start: bytes) -> None:
         self.sent = [command for command in self.sent if not command.startswith(start)]

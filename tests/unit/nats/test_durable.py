@@ -157,3 +157,18 @@ async def test_where_nothing_is_told_of_the_queue_it_is_taken_for_the_same(silen
     asked_again.tell()
     assert asked_again.settled() == [5, 6]
     subscription.end()
+
+
+async def test_who_leaves_before_the_queue_is_known_settles_what_it_held_when_it_is() -> None:
+    subscription, first, got = await subscribed()
+    first.give(5)
+    first.give(6)
+    server = await reopen(subscription)
+    await got[0].ack()
+    await subscription.drain()
+    assert server.settled() == []
+    await got[1].ack()
+    server.tell()
+    assert set(server.settled()) == {5, 6}
+    assert not subscription.unsettled
+    subscription.end()
