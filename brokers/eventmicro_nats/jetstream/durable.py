@@ -1,11 +1,11 @@
-"""A durable subscription: events are asked for ahead on an own inbox, leased while they are here, and settled."""
+"""A durable subscription: events are asked for ahead on an own inbox, as many as there is room for unsettled."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
@@ -22,10 +22,10 @@ from eventmicro_nats.connection.headers import read_event_headers, read_headers
 from eventmicro_nats.connection.intake import Intake
 from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import read_error
-from eventmicro_nats.jetstream.deliveries import ACK, IN_PROGRESS, NAK, JetStreamDelivery, read_settle_subject
+from eventmicro_nats.jetstream.deliveries import ACK, NAK, JetStreamDelivery, read_settle_subject
 from eventmicro_nats.jetstream.keeping import NANO
-from eventmicro_nats.jetstream.last_acks import LastAcks
 from eventmicro_nats.jetstream.queues import LIFETIME, Place, Queue, first_unsettled
+from eventmicro_nats.jetstream.settling import SETTLE, Settling
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,6 @@ TELLING = 4
 FLOOR_INTERVAL = 5.0
 UNLIMITED = 2**62
 
-_SETTLE = b"$JS.ACK."
 _HEARTBEAT = b"NATS/1.0 100"
 _INFO = b"info"  # the token of the inbox to which the answer comes
 _DELETED = "Deleted"  # in the words of the server: the queue is, or its stream
@@ -64,7 +63,7 @@ FindQueue = Callable[[Place | None], Awaitable[Queue]]
 """Finds the queue again, or makes it, beginning at this place where one is known."""
 
 
-class DurableSubscription:
+class DurableSubscription(Settling):
     """The events of one queue, as long as its broker is connected.
 
     Args:
@@ -77,15 +76,11 @@ class DurableSubscription:
     dropped = 0
 
     def __init__(self, queue: Queue, find: FindQueue, receive: Receive, prefetch: int) -> None:
-        self.ended = False
-        self.unsettled: dict[int, JetStreamDelivery] = {}
+        super().__init__(queue, prefetch)
         self.mending: asyncio.Task[None] | None = None
-        self._loop = asyncio.get_running_loop()
-        self._queue = queue
         self._find = find
         self._prefetch = prefetch
         self._intake = self._make_intake(receive)
-        self._driver: Driver | None = None
         self._inner: Subscription | None = None
         self._inbox = b""
         self._expected = 0  # how many events are asked for and not here
@@ -95,12 +90,6 @@ class DurableSubscription:
         self._watchdog = Watchdog(self._progress, self._is_waiting, self._begin_anew)
         self._watching: asyncio.Task[None] | None = None
         self._refused = 0  # how many requests in a row were
-        self._acks = LastAcks(2 * prefetch)
-        # By sequence, what came before the connection was lost, each with the word that settles it once there is one:
-        # none goes out before it is known whether the queue is still the same.
-        self._held: dict[int, bytes | None] = {}
-        self._asks_for_info = True  # unless that is not permitted
-        self._leader = ""  # the server of a cluster that leads the queue
         self._floor_asked = 0.0
         self._too_late: list[JetStreamDelivery] = []
         self._gathering: asyncio.TimerHandle | None = None
@@ -140,11 +129,8 @@ class DurableSubscription:
 
     def lost(self) -> None:
         """The connection is away; what is here goes on."""
-        self._expected, self._acks.in_doubt, self._asks_for_info = 0, True, True
-        self._held = dict.fromkeys(self.unsettled) | self._held
-        self._info = None
-        if self._driver is not None:
-            self._driver.drop_unsent(b"PUB " + _SETTLE)  # acks are said again when it is known whose they are
+        super().lost()
+        self._expected, self._info = 0, None
         if self._driver is not None and self._inner is not None:
             self._driver.forget(self._inner)  # taken up again, it would get what nobody waits for there any more
             self._inner = None
@@ -189,10 +175,6 @@ class DurableSubscription:
         self._hand_on()
         if self._ticking is not None:
             self._ticking.cancel()
-
-    def _is_last(self, delivery: JetStreamDelivery) -> bool:
-        """Whether the server would give it up now, and nobody here hear of that; when its lease ends, somebody may."""
-        return self.ended and delivery.attempt == self._queue.max_deliver
 
     def _hand_on(self) -> None:
         """All that was not handed over is given back."""
@@ -249,7 +231,7 @@ class DurableSubscription:
     # -- taking ------------------------------------------------------------------------------------------------
 
     def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        if not reply.startswith(_SETTLE):
+        if not reply.startswith(SETTLE):
             self._take_word(subject, data, headers)
             return
         now = self._heard = self._loop.time()
@@ -310,15 +292,11 @@ class DurableSubscription:
         Args:
             asked: when it was asked for, in seconds of the loop's clock; so it was at that time or later.
         """
-        begin, leader = first_unsettled(info), (info.get("cluster") or {}).get("leader", "")
+        begin = first_unsettled(info)
         if self._queue.created not in ("", info["created"]):
             self._disown(self._held)  # it is another queue of this name
         self._queue = replace(self._queue, created=info["created"], begin=self._queue.begin and begin)
-        self._acks.forget_before(begin.sequence)
-        if self._driver is not None and (self._acks.in_doubt or leader != self._leader):
-            self._say_acks_again(self._driver, begin.sequence)
-            self._acks.in_doubt, self._leader = False, leader
-        self._let_go_of_held()
+        self._settle_what_waits(begin.sequence, (info.get("cluster") or {}).get("leader", ""))
         self._info = info
 
     # -- what the watchdog asks and does -----------------------------------------------------------------------
@@ -348,73 +326,6 @@ class DurableSubscription:
             self._ask_soon()
         else:
             self._mend(f"{code} {text}")
-
-    # -- settling ----------------------------------------------------------------------------------------------
-
-    def settle(self, delivery: JetStreamDelivery, word: bytes) -> None:
-        if self.unsettled.get(delivery.sequence) is not delivery:
-            return
-        if self._held and delivery.sequence in self._held:
-            self._held[delivery.sequence] = self._held[delivery.sequence] or word
-            return
-        del self.unsettled[delivery.sequence]
-        if not delivery.settle_at:
-            if word is ACK:
-                self._acks.remember((delivery.sequence, delivery.stored))
-        elif word is ACK or not self._is_last(delivery):
-            command = delivery.command(word)
-            if word is ACK:
-                self._acks.note(command)
-            if self._driver is not None:
-                self._driver.push(command)
-        self._ask_soon()
-
-    def _let_go_of_held(self) -> None:
-        """It is known by now to which queue they belong."""
-        held, self._held = self._held, {}
-        for sequence, word in held.items():
-            delivery = self.unsettled.get(sequence)
-            if word is not None and delivery is not None:
-                self.settle(delivery, word)
-
-    def _disown(self, sequences: Iterable[int]) -> None:
-        """Their queue is gone: what settles them would in another one settle what nobody has handled."""
-        self._acks.forget_commands()
-        for sequence in sequences:
-            if sequence in self.unsettled:
-                self.unsettled[sequence].settle_at = b""
-
-    def refused(self, text: str) -> bool:
-        """The server has refused to take something, in these words. Acks are said again until it does; whether it was a
-        question that is not needed.
-        """
-        text, name = text.lower(), f"{self._queue.stream}.{self._queue.consumer}".lower()
-        self._acks.in_doubt |= f"$js.ack.{name}." in text
-        if self._queue.begin is not None or f'$js.api.consumer.info.{name}"' not in text:
-            return False
-        self._asks_for_info = False
-        self._do_without_info()
-        return True
-
-    def _do_without_info(self) -> None:
-        """Whose queue it is cannot be known here: it is taken for the same one."""
-        if self._acks.in_doubt and self._driver is not None:
-            self._say_acks_again(self._driver)
-            self._acks.in_doubt = False
-        self._let_go_of_held()
-
-    def _say_acks_again(self, driver: Driver, first: int = 0) -> None:
-        """For what was on its way to a connection that is lost, or to the former leader of a cluster, is gone."""
-        for command in self._acks.to_say_again(first):
-            driver.push(command)
-
-    def _extend_leases(self, driver: Driver, age: float) -> None:
-        """Extend the lease of all that have one of this age, in seconds, or more."""
-        now = self._loop.time()
-        for delivery in self.unsettled.values():
-            if now - delivery.leased >= age and delivery.settle_at:
-                delivery.leased = now
-                driver.push(Perishable(delivery.command(IN_PROGRESS)))
 
     # -- watching ----------------------------------------------------------------------------------------------
 
@@ -477,13 +388,7 @@ class DurableSubscription:
             self.mending = None
 
     async def _find_queue(self) -> None:
-        before, found = self._queue, await self._find(self._queue.begin)
-        self._queue = replace(found, created=found.created or before.created)
-        if before.created in ("", self._queue.created):
-            self._acks.remember_events()
-            self._acks.in_doubt = True
-        else:
-            self._disown(self.unsettled)
+        self._come_from(await self._find(self._queue.begin))
 
 
 def _never_full() -> None:
