@@ -15,7 +15,7 @@ from eventmicro.errors import ConnectionFailed, EventMicroError, MessageTooLarge
 from eventmicro.message import Message
 from eventmicro.service import Service
 from tests.integration.nats.kit import Inbox, listen, send, started, until
-from tests.servers import NatsServer
+from tests.servers import FaultProxy, NatsServer
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def users(subscribe: str = "", publish: str = "", more: str = "") -> str:
     """
 
 
-def url(server: NatsServer, user: str = "u", query: str = "", scheme: str = "nats") -> str:
+def url(server: NatsServer | FaultProxy, user: str = "u", query: str = "", scheme: str = "nats") -> str:
     return f"{scheme}://{user}:p@127.0.0.1:{server.port}?reconnect_wait=0.05&{query}"
 
 
@@ -191,6 +191,37 @@ async def test_a_queue_goes_on_when_it_has_its_permission_again(
                     if not info["num_ack_pending"]:
                         break
             assert info["num_redelivered"] == 0
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_queue_that_may_not_be_asked_for_its_info_settles_over_a_reconnect(
+    ordered: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With declare=false that is no right which is needed, but for a queue with order."""
+    got: list[Any] = []
+    with NatsServer(users(publish='"$JS.API.CONSUMER.INFO.>"' if not ordered else ""), jetstream=True) as server:
+        async with (
+            JetStreamBroker(url(server, "all", scheme="jetstream")) as other,
+            FaultProxy(server.port) as proxy,
+            JetStreamBroker(url(proxy, query="declare=false", scheme="jetstream")) as broker,
+        ):
+            made = await other.subscribe("a", got.append, queue="q", durable=Durable(ordered=ordered))
+            await made.drain()
+            subscription: Any = await broker.subscribe("a", got.append, queue="q", durable=Durable(ordered=ordered))
+            await other.publish(Message("a", b"1"))
+            await other.publish(Message("a", b"2"))
+            await until(lambda: len(got) == 2)
+            await got[0].ack()
+            proxy.refuse = True
+            proxy.cut()
+            await until(lambda: not broker.online)
+            await got[1].ack()
+            proxy.refuse = False
+            await until(lambda: not subscription.unsettled)
+            await other.publish(Message("a", b"3"))
+            await until(lambda: len(got) == 3)
+            assert got[2].body == b"3"
+            assert not count(caplog, "permissions violation")
 
 
 async def test_a_publish_is_not_taken_for_refused_where_a_subscription_to_its_subject_is() -> None:
