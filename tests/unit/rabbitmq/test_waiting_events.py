@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiormq import exceptions
-from eventmicro_rabbitmq import declare
+from eventmicro_rabbitmq.connection.kept import KeptChannel
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.settings import RabbitSettings
 
@@ -29,12 +27,10 @@ async def test_a_server_that_does_not_say_what_a_queue_has_is_away_or_refuses(
 ) -> None:
     """So that the watchdog takes a lost connection for no defect of ours."""
 
-    @asynccontextmanager
-    async def lost(*_: object) -> AsyncIterator[object]:
+    async def lost(*_: object) -> int:
         raise met
-        yield
 
-    monkeypatch.setattr(declare, "borrowed_channel", lost)
+    monkeypatch.setattr(KeptChannel, "count", lost)
     connection: Any = object()
     with pytest.raises(raised):
         await Declarer(RabbitSettings()).has_events(connection, "q")
