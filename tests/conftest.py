@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """What `-n auto` means: more than there are cores, since most tests wait for a server."""
-    return min(8, (os.cpu_count() or 2) * 3 // 2)
+    return min(8, (os.cpu_count() or 2) * 2)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
