@@ -11,10 +11,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.producer.sender import Sender
 from eventmicro_kafka import KafkaBroker
 from eventmicro_kafka.connection import driver, ending
-from eventmicro_kafka.consuming import member, parking
+from eventmicro_kafka.consuming import member
 from eventmicro_kafka.consuming.live import Broadcast, Shared
 from eventmicro_kafka.consuming.subscription import KafkaSubscription
-from eventmicro_kafka.producing import producer
 from eventmicro_kafka.producing.partitions import partition_of
 
 from eventmicro.broker import Durable
@@ -117,12 +116,7 @@ async def test_a_flush_that_a_close_overtakes_says_so(kafka_url: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
-async def test_close_is_bounded_whatever_the_broker_does(
-    subject: str, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bounds = [(ending, "STOP_TIMEOUT"), (member, "COMMIT_TIMEOUT"), (parking, "FINISH_TIMEOUT")]
-    for module, bound in (*bounds, (producer, "FLUSH_TIMEOUT")):
-        monkeypatch.setattr(module, bound, 1.0)
+async def test_close_is_bounded_whatever_the_broker_does(subject: str, fault: str) -> None:
     with KafkaServer() as server:
         worker, publisher, live = Worker(server.url, subject, hold=True), KafkaBroker(server.url), []
         await worker.start()
