@@ -9,10 +9,11 @@ or more. An adapter turns the subjects into its broker's own form and back.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from eventmicro.message import Delivery, Message
 
@@ -114,6 +115,26 @@ It returns at once and never raises. None: the message is dealt with, or its han
 there is no room for more; the adapter waits for it before it hands over the subscription's next message, and lets
 the broker, its client or the publisher hold them meanwhile, within a bound.
 """
+
+
+@runtime_checkable
+class ReceivesMany(Protocol):
+    """A `Receive` that also takes messages that came together: decoded one after the other, then handled, then settled
+    or answered, they cost a good part less, as each kind of work finds its code and data at hand.
+
+    An adapter may use it or not; `eventmicro.intake` does.
+    """
+
+    def __call__(self, delivery: Delivery, /) -> Awaitable[None] | None: ...
+
+    def many(self, line: deque[Any], /) -> Awaitable[None] | None:
+        """Take some of the deliveries that wait in line, out of it from the left, as if each was handed over.
+
+        It takes one at least, and no more than others can wait for. It returns as a `Receive` does for the last one
+        that it took; None says that the next may come at once. The line may change while a handler runs: what was
+        taken back meanwhile is not handled.
+        """
+        ...
 
 
 class Subscription(Protocol):
@@ -261,4 +282,21 @@ class StoresRequests(Protocol):
         """The names of what stores a message that is sent to these subjects, by subject; those that nothing stores are
         left out. None: that cannot be known here, or not within a moment. It never raises but for a cancellation.
         """
+        ...
+
+
+@runtime_checkable
+class SendsAtOnce(Protocol):
+    """What a broker has beside `Broker` where as a rule nothing has to be waited for: the same without a coroutine.
+
+    Each returns whether it was done. Where not, for whatever reason, nothing was: `publish` or `send` does it, and says
+    what is wrong. They raise what those raise, but never Disconnected or Unconfirmed.
+    """
+
+    def try_publish(self, message: Message) -> bool:
+        """Publish an event, as `publish` does."""
+        ...
+
+    def try_send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = "") -> bool:
+        """Send a request or a reply, as `send` does."""
         ...

@@ -52,6 +52,10 @@ class Delivery:
         """What the event belongs to, on a broker that keeps this beside it; a dead letter gets it too."""
         return None
 
+    def try_ack(self) -> bool:
+        """As `ack` where that has nothing to wait for; whether it was done. Where not, `ack` does it."""
+        return False
+
     async def ack(self) -> None:
         """It is dealt with: never deliver it to this queue again."""
 

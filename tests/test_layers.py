@@ -15,7 +15,7 @@ ADAPTERS = sorted(path for path in (ROOT / "brokers").iterdir() if (path / "__in
 
 LAYERS = {
     "words": "errors checks wire message topic context retry settings watchdog lifetime room",
-    "ports": "broker codec middleware",
+    "ports": "broker codec middleware intake",
     "parts": "plugins embedded codecs memory",
     "functions": "handlers",
     "patterns": "events rpc",

@@ -10,8 +10,8 @@ from itertools import count
 from math import inf
 
 from eventmicro.broker import Receive
+from eventmicro.intake import BURST
 from eventmicro.room import wait_for_room
-from eventmicro_nats.connection.intake import BURST
 from eventmicro_nats.jetstream.deliveries import JetStreamDelivery
 
 log = logging.getLogger(__name__)

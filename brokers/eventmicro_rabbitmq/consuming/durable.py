@@ -12,6 +12,7 @@ from typing import Protocol
 from pamqp.commands import Basic
 
 from eventmicro.broker import Durable, Receive
+from eventmicro.intake import Intake
 from eventmicro.watchdog import Watchdog
 from eventmicro_rabbitmq.connection.channel import Channel
 from eventmicro_rabbitmq.connection.connection import Connection
@@ -19,7 +20,6 @@ from eventmicro_rabbitmq.connection.frames import Properties, ack_frame, nack_fr
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.consuming.consumer import LEAVE_TIMEOUT, Consumer
 from eventmicro_rabbitmq.consuming.incoming import RabbitDelivery, is_uncounted, read_event
-from eventmicro_rabbitmq.consuming.intake import Intake
 from eventmicro_rabbitmq.consuming.returns import Returns
 from eventmicro_rabbitmq.consuming.uncounted import Uncounted
 from eventmicro_rabbitmq.declare import Declarer

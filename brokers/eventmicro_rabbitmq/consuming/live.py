@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 
 from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp.commands import Basic
 
 from eventmicro.broker import Receive
+from eventmicro.intake import Intake
 from eventmicro.message import Delivery
 from eventmicro_rabbitmq.connection.channel import Channel
 from eventmicro_rabbitmq.connection.connection import Connection
@@ -15,7 +17,6 @@ from eventmicro_rabbitmq.connection.frames import Properties, ack_frame
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.consuming.consumer import Consumer
 from eventmicro_rabbitmq.consuming.incoming import read_headers
-from eventmicro_rabbitmq.consuming.intake import Intake
 from eventmicro_rabbitmq.declare import Declarer
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class LiveSubscription:
         name = f"subscription to {subject}"
         wait = declarer.timeout
         self._consumer = Consumer(link, name, PREFETCH, wait, self._prepare, self._take, self._forget)
-        self._intake: Intake[LiveDelivery] = Intake(receive, self._ack)
+        self._receive = receive
+        self._intake: Intake[LiveDelivery] = Intake(self._hand_over)
 
     async def open(self, connection: Connection) -> None:
         try:
@@ -96,6 +98,10 @@ class LiveSubscription:
             self._ack(delivery)
         else:
             self._intake.take(delivery)
+
+    def _hand_over(self, delivery: LiveDelivery) -> Awaitable[None] | None:
+        self._ack(delivery)
+        return self._receive(delivery)
 
     def _ack(self, delivery: LiveDelivery) -> None:
         """Before it is handed over, so that nobody gets it twice."""

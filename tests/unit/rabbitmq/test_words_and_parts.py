@@ -13,7 +13,6 @@ from eventmicro_rabbitmq import RabbitBroker, RabbitSettings
 from eventmicro_rabbitmq.connection import link
 from eventmicro_rabbitmq.connection.frames import ack_frame, nack_frame, publish_frames, read_frame
 from eventmicro_rabbitmq.consuming.incoming import RabbitDelivery, for_retry, read_event, read_headers
-from eventmicro_rabbitmq.consuming.intake import Intake
 from eventmicro_rabbitmq.consuming.returns import Returns
 from eventmicro_rabbitmq.retry import SHORTEST, rung
 from eventmicro_rabbitmq.settings import read_url
@@ -24,6 +23,7 @@ from pamqp.common import FieldTable
 from pamqp.exceptions import PAMQPException
 
 from eventmicro.errors import ConnectionFailed, Disconnected, UsageError
+from eventmicro.intake import Intake
 from eventmicro.message import Delivery, Message
 
 Properties = Basic.Properties

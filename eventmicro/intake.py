@@ -1,0 +1,143 @@
+"""Intake: what a subscription takes in, handed over while there is room and kept in line while there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+from eventmicro.broker import Receive, ReceivesMany
+from eventmicro.message import Delivery
+from eventmicro.room import wait_for_room
+
+log = logging.getLogger(__name__)
+
+# How many messages in a row are handed over before others may run.
+BURST = 100
+
+D = TypeVar("D", bound=Delivery)
+ReceiveMany = Callable[[deque[Any]], Awaitable[None] | None]
+"""Takes some of those that wait in line, as `ReceivesMany.many` does."""
+
+
+class Intake(Generic[D]):
+    """One subscription's messages on their way in.
+
+    Args:
+        receive: what they are handed to.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive_many = many_of(receive)
+        self._waiting: deque[D] = deque()
+        self._pump: asyncio.Task[None] | None = None
+        self._held = self._closed = False
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def take(self, delivery: D) -> None:
+        """Hand a message over, in its turn."""
+        self.take_all((delivery,))
+
+    def take_all(self, deliveries: Iterable[D]) -> None:
+        """Hand messages over that came together, in their turn."""
+        if self._closed:
+            return
+        waiting = self._waiting
+        waits_already = len(waiting)
+        waiting.extend(deliveries)
+        if self._pump is None and not self._held:
+            room = None
+            while room is None and waiting:
+                room = self._receive_many(waiting)
+            if room is None:
+                return
+            self._pump = asyncio.ensure_future(self._hand_over(room))
+            waits_already = 0
+        self._keep(waits_already)
+
+    def put_first(self, delivery: D) -> None:
+        """Hand a message over before those that wait."""
+        delivery.arrived = time.monotonic()
+        self._waiting.appendleft(delivery)
+
+    def hold(self) -> None:
+        """Hand nothing over until `go_on`."""
+        self._held = True
+
+    def go_on(self) -> None:
+        self._held = False
+        if self._pump is None and self._waiting:
+            self._pump = asyncio.ensure_future(self._hand_over(None))
+
+    def take_back(self) -> list[D]:
+        """What still waits; it is not handed over any more."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        return waiting
+
+    @property
+    def stands_at(self) -> D | None:
+        """The message that waits first, where nobody is at work to hand it over, nor waits for room; else None."""
+        return self._waiting[0] if self._waiting and self._pump is None else None
+
+    async def join(self) -> None:
+        """Return when all have been handed over, and the last one has found room."""
+        while self._pump is not None:
+            await asyncio.wait([self._pump])
+
+    def close(self) -> None:
+        """Hand nothing over any more; what waits and what still comes is dropped."""
+        self._held = self._closed = True
+        self._waiting.clear()
+        if self._pump is not None:
+            self._pump.cancel()
+
+    def _keep(self, first: int) -> None:
+        """Let those from this place in line on wait."""
+        now = time.monotonic()
+        for number in range(first, len(self._waiting)):
+            self._waiting[number].arrived = now
+
+    async def _hand_over(self, room: Awaitable[None] | None) -> None:
+        try:
+            while True:
+                if room is not None:
+                    await wait_for_room(room)
+                else:
+                    await asyncio.sleep(0)
+                if self._held or not self._waiting:
+                    return
+                room = self._receive_many(self._waiting)
+        finally:
+            self._pump = None
+
+
+def many_of(receive: Receive) -> ReceiveMany:
+    """What hands over those that wait in line: as the consumer takes many, or else one by one."""
+    return receive.many if isinstance(receive, ReceivesMany) else one_by_one(receive)
+
+
+def one_by_one(receive: Receive) -> ReceiveMany:
+    """Hands over what waits in line to a consumer that takes one at a time."""
+
+    def receive_some(line: deque[Delivery]) -> Awaitable[None] | None:
+        for _ in range(min(len(line), BURST)):
+            if not line:  # taken back by the consumer itself, just now
+                break
+            delivery = line.popleft()
+            try:
+                room = receive(delivery)
+            except Exception:  # it never should; the connection must not die of it
+                log.exception("a consumer of %s raised", delivery.subject)
+                continue
+            if room is not None:
+                return room
+        return None
+
+    return receive_some
