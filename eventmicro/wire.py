@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from eventmicro.errors import UsageError
 
@@ -115,7 +116,7 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
             surrogate pair.
     """
     for name, value in headers.items():
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+        if not isinstance(name, str) or not _is_header_name(name):
             raise UsageError(f"metadata name {name!r}: write letters, digits and '-', without spaces or colons")
         if not isinstance(value, str):
             raise UsageError(f"metadata {name!r} is a {type(value).__name__}: values are strings")
@@ -124,6 +125,11 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if not value.isascii():
             check_text(value, f"metadata {name!r}")
     return dict(headers)
+
+
+@lru_cache(1000)
+def _is_header_name(name: str) -> bool:
+    return _HEADER_NAME.fullmatch(name) is not None
 
 
 def check_text(text: str, what: str) -> str:
@@ -143,8 +149,10 @@ def header(headers: Mapping[str, str] | None, name: str) -> str | None:
         return None
     value = headers.get(name)
     if value is None:
-        wanted = name.lower()
-        value = next((v for k, v in headers.items() if k.lower() == wanted), None)
+        length, wanted = len(name), name.lower()
+        for other in headers:
+            if len(other) == length and other.lower() == wanted:
+                return headers[other]
     return value
 
 

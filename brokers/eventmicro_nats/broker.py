@@ -21,7 +21,7 @@ from eventmicro.errors import (
 from eventmicro.lifetime import Lifetime
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
-from eventmicro_nats.connection.commands import publish_command
+from eventmicro_nats.connection.commands import command, publish_command
 from eventmicro_nats.connection.connecting import connect
 from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.connection.headers import read_headers
@@ -70,7 +70,7 @@ class NatsBroker(Lifetime):
         self.settings = settings or read_url(url, self._settings_kind)
         self.url = ",".join(self.settings.servers) if settings else without_secrets(url)
         self._driver: Driver | None = None
-        self._subscriptions: list[NatsSubscription] = []
+        self._subscriptions: dict[NatsSubscription, None] = {}
         self._refused: list[str] = []
         self._told = Told()
         self._pause = 0.0
@@ -97,7 +97,7 @@ class NatsBroker(Lifetime):
         async with self._changing:
             driver, self._driver = self._driver, None
             self._changed.set()
-            for subscription in self._subscriptions:
+            for subscription in list(self._subscriptions):
                 subscription.end()
             self._subscriptions.clear()
             if driver is None:
@@ -138,6 +138,20 @@ class NatsBroker(Lifetime):
             driver = await self._ready_driver(message.subject, timeout)
         driver.push(publish_command(message, driver.max_payload))
 
+    def try_publish(self, message: Message) -> bool:
+        driver = self._driver
+        if driver is None or not driver.has_room(self.settings.outgoing_bytes):
+            return False
+        driver.push(publish_command(message, driver.max_payload))
+        return True
+
+    def try_send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = "") -> bool:
+        driver = self._driver
+        if driver is None or not driver.has_room(self.settings.outgoing_bytes):
+            return False
+        driver.push(command(subject, reply, body, headers, driver.max_payload))
+        return True
+
     async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
         end = time.monotonic() + timeout
         failed: dict[int, Exception] = {}
@@ -151,12 +165,12 @@ class NatsBroker(Lifetime):
 
     async def send(self, message: Message) -> None:
         driver = self._driver or self._connected_driver()
-        command = publish_command(message, driver.max_payload)
+        ready = publish_command(message, driver.max_payload)
         if not driver.is_connected:
-            self._check_waits(driver, message.subject, len(command))
+            self._check_waits(driver, message.subject, len(ready))
         elif driver.pending_data_size > self.settings.outgoing_bytes:
             driver = await self._ready_driver(message.subject, FLUSH_TIMEOUT)
-        driver.push(command)
+        driver.push(ready)
 
     def _check_waits(self, driver: Driver, subject: str, size: int) -> None:
         """Refuse what is sent while the server is away, unless it can wait until that is back."""
@@ -172,14 +186,16 @@ class NatsBroker(Lifetime):
             raise Unsupported(f"{self.url}: core NATS keeps no events; jetstream:// does")
         driver = self._connected_driver()
         mark = self._storage.mark if subject.startswith(self.settings.inbox_prefix + ".") else None
-        subscription = NatsSubscription(subject, queue, receive, self.settings, self._read_headers, mark)
+        subscription = NatsSubscription(subject, queue, receive, self.settings, self._read_headers, mark, self._forget)
         try:
             await subscription.open(driver)
         except Error as error:
             raise translate(error, f"subscription to {subject}") from error
-        self._subscriptions = [s for s in self._subscriptions if not s.ended]
-        self._subscriptions.append(subscription)
+        self._subscriptions[subscription] = None
         return subscription
+
+    def _forget(self, subscription: NatsSubscription) -> None:
+        self._subscriptions.pop(subscription, None)
 
     def inbox(self) -> str:
         return self._connected_driver().new_inbox()
@@ -305,7 +321,7 @@ class NatsBroker(Lifetime):
 
     async def _take_up(self, driver: Driver) -> None:
         """Move to a connection that was made anew."""
-        for subscription in self._subscriptions:
+        for subscription in list(self._subscriptions):
             if not subscription.ended:
                 await subscription.open(driver)
 

@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from nats.aio.subscription import Subscription
-
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
 from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.connection.intake import Intake
+from eventmicro_nats.connection.interest import Interest
+from eventmicro_nats.connection.reader import Raw
 from eventmicro_nats.settings import NatsSettings
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ class NatsSubscription:
 
     Args:
         mark: gives the headers for what has none and may be a receipt; None: what comes here is no reply.
+        on_end: told of it when it ends.
     """
 
     def __init__(
@@ -41,16 +42,19 @@ class NatsSubscription:
         settings: NatsSettings,
         read_headers: ReadHeaders,
         mark: Mark | None = None,
+        on_end: Callable[[NatsSubscription], None] | None = None,
     ) -> None:
         self.subject = subject
         self.queue = queue
         self.dropped = 0
         self.ended = False
+        self._exact = subject.encode()
         self._settings = settings
         self._read_headers = read_headers
+        self._on_end = on_end
         self._mark = mark
         self._driver: Driver | None = None
-        self._inner: Subscription | None = None
+        self._inner: Interest | None = None
         self._intake = Intake(receive, self._count_drop, settings.pending_messages, settings.pending_bytes)
         self._reported = 0
         self._report: asyncio.TimerHandle | None = None
@@ -58,7 +62,7 @@ class NatsSubscription:
     async def open(self, driver: Driver) -> None:
         """Subscribe on this connection."""
         self._driver = driver
-        self._inner = await driver.subscribe_to(self.subject, self.queue or "", self._take)
+        self._inner = await driver.subscribe_to(self.subject, self.queue or "", self._take, self._take_run)
 
     async def drain(self) -> None:
         if self.ended or self._inner is None or self._driver is None:
@@ -72,19 +76,35 @@ class NatsSubscription:
             self.end()
 
     def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        read = self._read_headers(headers) if headers else None
-        if self._mark is not None and not headers and data[:10] in _RECEIPTS:
-            read = self._mark(data)
-        try:
-            delivery = Delivery(subject.decode(), data, read, reply.decode())
-        except UnicodeDecodeError:
-            log.warning("a message was skipped: its subject %r or reply subject is not UTF-8", subject[:100])
-            return
-        self._intake.take(delivery)
+        self._take_run([(subject, reply, data, headers)])
+
+    def _take_run(self, run: list[Raw]) -> None:
+        self._intake.take_all(self._deliveries(run))
+
+    def _deliveries(self, run: list[Raw]) -> list[Delivery]:
+        exact, name, read_headers = self._exact, self.subject, self._read_headers
+        deliveries = []
+        for subject, reply, data, headers in run:
+            try:
+                delivery = Delivery(
+                    name if subject == exact else subject.decode(),
+                    data,
+                    read_headers(headers) if headers else None,
+                    reply.decode() if reply else "",
+                )
+            except UnicodeDecodeError:
+                log.warning("a message was skipped: its subject %r or reply subject is not UTF-8", subject[:100])
+                continue
+            if not headers and self._mark is not None and data[:10] in _RECEIPTS:
+                delivery.headers = self._mark(data)
+            deliveries.append(delivery)
+        return deliveries
 
     def end(self) -> None:
         """Drop what waits for room, and report what was dropped and not yet said."""
         self.ended = True
+        if self._on_end is not None:
+            self._on_end(self)
         left = len(self._intake.give_back())
         if self._driver is not None and self._inner is not None:
             self._driver.forget(self._inner)

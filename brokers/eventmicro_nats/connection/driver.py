@@ -1,20 +1,23 @@
-"""nats-py's client with a shorter way in and its gaps closed. All that is touched of its inside is here."""
+"""nats-py's client with a shorter way in and out, and its gaps closed. All that is touched of its inside is here."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 from nats import errors
-from nats.aio.client import PING_PROTO, Client, Srv
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
+from nats.aio.client import PING_PROTO, PONG_PROTO, Client, Srv, _validate_queue, _validate_subject
 
-from eventmicro_nats.connection.parser import BatchParser
+from eventmicro_nats.connection.interest import Interest
+from eventmicro_nats.connection.link import Link, LinkTransport
+from eventmicro_nats.connection.reader import Raw, Reader, TakeRun
 from eventmicro_nats.connection.refusals import Refusals
 from eventmicro_nats.errors import plain
 
@@ -34,7 +37,7 @@ _match_refusal = re.compile(rb"-ERR '(.*)'\r\n").search
 ErrorCallback = Callable[[Exception], Awaitable[None]]
 Callback = Callable[[], Awaitable[None]]
 Take = Callable[[bytes, bytes, bytes, bytes], None]
-"""Takes subject, reply, body and raw headers of a subscription's message, in the read loop."""
+"""Takes subject, reply, body and raw headers of a subscription's message, as it is read."""
 
 
 class Perishable(bytes):
@@ -42,7 +45,7 @@ class Perishable(bytes):
 
 
 class Driver(Client):
-    """A client that hands messages over in its read loop, refuses a server without TLS before it sends a password, lets
+    """A client that hands messages over as they are read, refuses a server without TLS before it sends a password, lets
     go of a hung server at once, and whose flush says something.
     """
 
@@ -51,18 +54,38 @@ class Driver(Client):
     def __init__(self) -> None:
         super().__init__()
         self._takes: dict[int, Take] = {}
-        self._ps = BatchParser(self, self._take)
+        self._takers: dict[bytes, TakeRun] = {}
+        self._reader = Reader(self._takers, self)
+        self._link: Link | None = None
+        self._loop = asyncio.get_running_loop()
+        self._orders: deque[Callable[[], Awaitable[None]]] = deque()  # what is to be awaited of what the server says
+        self._ordered = asyncio.Event()
+        self._writes_soon = False
+        self._is_quiet = False  # whether the last turn of the loop had one command at most
+        self._answer: asyncio.Future[bool] | None = None  # to the ping at the end of this turn
         self._refusals = Refusals(self, self._tell)
 
-    async def subscribe_to(self, subject: str, queue: str, take: Take) -> Subscription:
-        """Subscribe, with the messages going to `take` instead of nats-py's own queue."""
-        coming = self._sid + 1  # its number: a message may be here before nats-py returns
-        self._takes[coming] = take
+    async def subscribe_to(self, subject: str, queue: str, take: Take, take_run: TakeRun | None = None) -> Interest:
+        """Subscribe.
+
+        Args:
+            take: takes each of the messages; whatever it raises is logged.
+            take_run: takes those that come together, in place of it.
+        """
+        _validate_subject(subject, strict=True)
+        _validate_queue(queue)
+        if self.is_closed:
+            raise errors.ConnectionClosedError
+        self._sid += 1
+        interest = self._subs[self._sid] = Interest(self._sid, subject, queue)  # type: ignore[assignment]
+        self._takes[interest.number] = take
+        self._takers[b"%d" % interest.number] = take_run or _each(take)
         try:
-            return await self.subscribe(subject, queue, cb=_never_called)
+            await self._send_subscribe(interest)  # type: ignore[arg-type]
         except BaseException:
-            del self._takes[coming]
+            self.forget(interest)
             raise
+        return interest
 
     def reconnect(self, on_error: ErrorCallback, on_lost: Callback, on_back: Callback, on_closed: Callback) -> None:
         """From now on make a lost connection again, at any of the servers, and tell of it."""
@@ -71,13 +94,13 @@ class Driver(Client):
         self._disconnected_cb, self._reconnected_cb, self._closed_cb = on_lost, on_back, on_closed
 
     @property
-    def subscriptions(self) -> dict[int, Subscription]:
+    def subscriptions(self) -> dict[int, Interest]:
         """All that there are, by their number, the oldest first."""
-        return self._subs
+        return self._subs  # type: ignore[return-value]
 
-    async def ask_for(self, subscription: Subscription) -> None:
+    async def ask_for(self, interest: Interest) -> None:
         """Ask the server for one that it has refused or taken away."""
-        await self._send_subscribe(subscription)
+        await self._send_subscribe(interest)  # type: ignore[arg-type]
 
     async def sort_out_refusals(self) -> None:
         """Return when each subscription that the server has refused so far is told by name."""
@@ -88,18 +111,28 @@ class Driver(Client):
         """What the server said of itself."""
         return self._server_info
 
+    # -- the way out -------------------------------------------------------------------------------------------
+
+    def has_room(self, most: int) -> bool:
+        """Whether the connection stands and no more than so many bytes wait to go out."""
+        return self._status == Client.CONNECTED and self._pending_data_size <= most
+
     def push(self, command: bytes) -> None:
-        """Put a command into what goes out next, with no check at all; while the server is away it waits there."""
+        """Put a command into what goes out at the end of this turn of the loop, with no check at all; while the server
+        is away it waits there. Where little is going on, the first of a turn goes out at once.
+        """
+        if not self._writes_soon:
+            self._write_soon()
+            if self._is_quiet and not self._pending and self._may_write():
+                self._link.transport.write(command)  # type: ignore[union-attr]
+                return
         self._pending.append(command)
         self._pending_data_size += len(command)
-        queue = self._flush_queue
-        if queue is not None and queue.empty() and self.is_connected:
-            queue.put_nowait(asyncio.Future())
 
     def send_now(self) -> None:
         """Let go out at once what would at the end of this turn of the loop, in which there may be much to do yet."""
         if self._pending_data_size and self._transport is not None and self.is_connected:
-            with suppress(OSError, RuntimeError):  # of a connection that is lost, which the read loop finds, too
+            with suppress(OSError, RuntimeError):  # of a connection that is lost, which the reader finds, too
                 self._transport.writelines(self._pending)
                 self._pending, self._pending_data_size = [], 0
 
@@ -108,46 +141,177 @@ class Driver(Client):
         self._pending = [command for command in self._pending if not command.startswith(start)]
         self._pending_data_size = sum(map(len, self._pending))
 
-    def withdraw(self, subscription: Subscription) -> None:
-        """Unsubscribe; what the server has sent before still arrives."""
-        self.push(b"UNSUB %d\r\n" % subscription._id)
+    def _write_soon(self) -> None:
+        self._writes_soon = True
+        self._loop.call_soon(self._end_turn)
 
-    async def finish(self, subscription: Subscription, name: object) -> None:
+    def _end_turn(self) -> None:
+        self._writes_soon = False
+        self._is_quiet = len(self._pending) < 2
+        self._write_pending()
+
+    def _write_pending(self) -> None:
+        if self._pending_data_size and self._may_write():
+            pending, self._pending, self._pending_data_size = self._pending, [], 0
+            self._link.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))  # type: ignore[union-attr]
+
+    def _may_write(self) -> bool:
+        link = self._link
+        return self._status == Client.CONNECTED and link is not None and not (link.paused or link.lost)
+
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        # nats-py would wait here for room, and swallow a cancellation; the broker has waited before.
+        if not self._writes_soon:
+            self._write_soon()
+
+    async def _flusher(self) -> None:
+        """nats-py has a task that writes, and takes it for a sign that flush can be answered."""
+        await asyncio.Event().wait()
+
+    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
+        # nats-py would let the ping overtake what was published and subscribed before it, so that its answer says
+        # nothing of that: flush would return too early, and drain would lose what comes before the UNSUB.
+        self._ping(self._loop.create_future() if future is None else future)
+
+    def _ping(self, answer: asyncio.Future[bool]) -> None:
+        self._pongs.append(answer)
+        self._pending.append(PING_PROTO)
+        self._pending_data_size += len(PING_PROTO)
+        if not self._writes_soon:
+            self._write_soon()
+
+    # -- the end of a subscription -----------------------------------------------------------------------------
+
+    def withdraw(self, interest: Interest) -> None:
+        """Unsubscribe; what the server has sent before still arrives."""
+        self.push(b"UNSUB %d\r\n" % interest.number)
+
+    async def finish(self, interest: Interest, name: object) -> None:
         """Unsubscribe, and return when all that the server had sent before has arrived, within a bound.
 
         Args:
             name: what the log is to call it.
         """
+        self.withdraw(interest)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                await subscription.drain()  # type: ignore[no-untyped-call]
-        except (errors.Error, TimeoutError) as error:
+                await asyncio.shield(self._ask_together())
+        except TimeoutError as error:
             log.warning("%s: left without the server's answer: %s", name, plain(error))
+        finally:
+            self.forget(interest)
 
-    def leave(self, subscription: Subscription) -> None:
+    def _ask_together(self) -> asyncio.Future[bool]:
+        """The server's answer to one ping for all that ask in this turn of the loop: thousands may end at once."""
+        if self._answer is None:
+            self._answer = self._loop.create_future()
+            self._loop.call_soon(self._ask)
+        return self._answer
+
+    def _ask(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            self._ping(answer)
+
+    def leave(self, interest: Interest) -> None:
         """Unsubscribe; what the server has sent before is dropped."""
-        self.withdraw(subscription)
-        self.forget(subscription)
+        self.withdraw(interest)
+        self.forget(interest)
 
-    def _take(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> Awaitable[None] | None:
-        """A message that came whole."""
-        take = self._takes.get(sid)
-        if take is None:
-            return super()._process_msg(sid, subject, reply, data, headers)
-        try:
-            take(subject, reply, data, headers)
-        except Exception:  # of what is not as a server sends it; the connection must not die of it
-            log.exception("a message on %r could not be taken", subject[:100])
-        return None
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        waiting = self._take(sid, subject, reply, data, headers or b"")
-        if waiting is not None:
-            await waiting
+    def forget(self, interest: Interest) -> None:
+        """Not to be taken up again after a reconnect, whatever became of its UNSUB."""
+        self._remove_sub(interest.number)
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         self._takes.pop(sid, None)
+        self._takers.pop(b"%d" % sid, None)
         super()._remove_sub(sid, max_msgs)
+
+    # -- what the reader says ----------------------------------------------------------------------------------
+
+    def on_foreign(self, sid: bytes, run: list[Raw]) -> None:
+        """Messages of a subscription of nats-py's own, or of one that has ended."""
+        if int(sid) in self._subs:
+            for subject, reply, data, headers in run:
+                self._order(lambda m=(int(sid), subject, reply, data, headers): self._process_msg(*m))  # type: ignore[misc]
+
+    def on_ping(self) -> None:
+        self.push(PONG_PROTO)
+
+    def on_pong(self) -> None:
+        # nats-py would end its read loop over the answer to a ping whose flush was cancelled.
+        if self._pongs:
+            answer = self._pongs.pop(0)
+            if not answer.done():
+                answer.set_result(True)
+        self._pongs_received += 1
+
+    def on_error(self, text: str) -> None:
+        self._order(lambda: self._process_err(text.lower()))
+
+    def on_info(self, text: bytes) -> None:
+        self._order(lambda: self._process_info(json.loads(text)))
+
+    def _order(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._orders.append(work)
+        self._ordered.set()
+
+    def _feed(self, data: bytes) -> None:
+        if self._status != Client.CONNECTED:
+            return
+        self._pings_outstanding = 0  # whatever comes is a sign of life; the answer may be far behind it
+        writes_soon, self._writes_soon = self._writes_soon, True
+        try:
+            self._reader.feed(data)
+        except errors.ProtocolError as error:
+            failed = error
+            self._order(lambda: self._process_op_err(failed))
+        self._writes_soon = writes_soon
+        self._write_pending()  # all that this read has brought about, in one write
+
+    async def _read_loop(self) -> None:
+        """What is to be awaited of what the server says, one after the other, until the connection ends."""
+        link = self._link
+        assert link is not None
+        self._orders.clear()
+        self._reader.reset()
+        link.start(self._feed, self._link_changed)
+        try:
+            while not (self.is_closed or self.is_reconnecting):
+                if self._orders:
+                    await self._orders.popleft()()
+                elif link.lost:
+                    await self._process_end(link.error)
+                else:
+                    self._ordered.clear()
+                    await self._ordered.wait()
+        except asyncio.CancelledError:
+            pass
+        except OSError as error:
+            await self._process_op_err(error)
+        except Exception as error:
+            log.exception("what the server said could not be taken")
+            await self._process_op_err(error)
+
+    def _link_changed(self) -> None:
+        """There is room for more, or the connection has ended."""
+        self._ordered.set()
+        self._write_pending()
+
+    async def _process_end(self, error: Exception | None) -> None:
+        if error is None:
+            error = errors.UnexpectedEOF()
+            await self._error_cb(error)
+        await self._process_op_err(error)
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        take = self._takes.get(sid)
+        if take is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        else:
+            take(subject, reply, data, headers)
+
+    # -- gaps closed -------------------------------------------------------------------------------------------
 
     def _connect_command(self) -> bytes:
         if self.wants_tls and not self._server_info.get("tls_required"):
@@ -186,8 +350,7 @@ class Driver(Client):
         try:
             await super()._process_connect_init()
         except OSError as error:  # of a server that refuses and goes: what it said before is here, unread
-            reader = getattr(self._transport, "_io_reader", None)
-            said = _match_refusal(bytes(getattr(reader, "_buffer", b"")))
+            said = _match_refusal(self._link.unread if self._link is not None else b"")
             if said is None:
                 raise
             raise errors.Error(said[1].decode(errors="replace")) from error
@@ -195,10 +358,10 @@ class Driver(Client):
     async def _connect_to_server(self, s: Srv) -> None:
         # nats-py would forget, still open, the connection of a try that came as far as a wrong password.
         self.let_go()
-        await super()._connect_to_server(s)
-        transport: Any = self._transport
-        # asyncio's writelines, from Python 3.12 on, tells nobody to wait: what a hung server does not take would grow.
-        transport.writelines = lambda commands: transport.write(b"".join(commands))
+        self._transport = transport = LinkTransport()
+        s.last_attempt = time.monotonic()
+        await transport.connect(s.uri, 0, self.options["connect_timeout"])
+        self._link = transport.link
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         # nats-py would write what is unsent, and leave its tasks running where the connection is lost just then.
@@ -216,37 +379,20 @@ class Driver(Client):
                     break
             self.let_go()  # it may have made a connection just before it ended
 
-    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
-        # nats-py would let the ping overtake what was published and subscribed before it, so that its answer says
-        # nothing of that: flush would return too early, and drain would lose what comes before the UNSUB.
-        self._pongs.append(asyncio.get_running_loop().create_future() if future is None else future)
-        await self._send_command(PING_PROTO)
-        await self._flush_pending()
-
-    async def _process_pong(self) -> None:
-        # nats-py would end its read loop over the answer to a ping whose flush was cancelled.
-        if self._pongs:
-            future = self._pongs.pop(0)
-            if not future.done():
-                future.set_result(True)
-        self._pongs_received += 1
-        self._pings_outstanding = 0
-
-    async def _flush_pending(self, force_flush: bool = False) -> Any:
-        # nats-py would wait here for room, and swallow a cancellation; the broker has waited before.
-        return await super()._flush_pending()
-
-    def forget(self, subscription: Subscription) -> None:
-        """Not to be taken up again after a reconnect, whatever became of its UNSUB."""
-        self._remove_sub(subscription._id)
-        subscription._stop_processing()
-
     def let_go(self) -> None:
         """Drop the connection without a word."""
-        writer = getattr(self._transport, "_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
+        if self._link is not None:
+            self._link.transport.abort()
 
 
-async def _never_called(msg: Msg) -> None:
-    """Makes nats-py treat a subscription as one with a callback."""
+def _each(take: Take) -> TakeRun:
+    """Takes those that came together one by one."""
+
+    def take_run(run: list[Raw]) -> None:
+        for message in run:
+            try:
+                take(*message)
+            except Exception:  # of what is not as a server sends it; the connection must not die of it
+                log.exception("a message on %r could not be taken", message[0][:100])
+
+    return take_run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from eventmicro.errors import UsageError
 from eventmicro.wire import DESCRIPTION, ERROR, ERROR_CODE, STATUS
@@ -41,7 +42,9 @@ def read_headers(raw: bytes) -> dict[str, str] | None:
     A line that is no header is left out, and what is not UTF-8 is replaced: what a peer sends is never an error here.
     """
     first, _, rest = raw.partition(_CRLF)
-    headers = {}
+    headers: dict[str, str] = {}
+    if first == VERSION and (plain := _read_plain(rest)) is not None:
+        return plain or None
     status, _, description = first[len(VERSION) :].strip().decode(errors="replace").partition(" ")
     if status:
         headers[STATUS] = status
@@ -62,15 +65,30 @@ def read_event_headers(raw: bytes) -> dict[str, str] | None:
     return {name: headers[name] for name in headers if not name.startswith(_ORDER) or name in _NO_ORDERS} or None
 
 
+def _read_plain(lines: bytes) -> dict[str, str] | None:
+    """Headers with nothing odd in them, as nearly all are; None where there is."""
+    try:
+        pairs = [line.split(":", 1) for line in lines.decode().split("\r\n") if line]
+        return {name.strip(): value.strip() for name, value in pairs}
+    except ValueError:  # a line without a colon, or what is not UTF-8
+        return None
+
+
 def write_headers(headers: Mapping[str, str]) -> bytes:
     """The lines of these headers, without the version in front and the empty line behind.
 
     Raises:
         UsageError: a name that is none.
     """
-    lines = []
+    lines = ""
     for name, value in headers.items():
-        if _match_name(name) is None:
+        if not _is_name(name):
             raise UsageError(f"{name!r} cannot be the name of a header: write letters, digits and '-'")
-        lines.append(f"{name}: {value.strip().translate(_NEWLINES)}\r\n")
-    return "".join(lines).encode()
+        value = value.strip()
+        lines += f"{name}: {value if value.isprintable() else value.translate(_NEWLINES)}\r\n"
+    return lines.encode()
+
+
+@lru_cache(1000)
+def _is_name(name: str) -> bool:
+    return _match_name(name) is not None

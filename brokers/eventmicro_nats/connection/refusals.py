@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from nats import errors
-from nats.aio.subscription import Subscription
+
+from eventmicro_nats.connection.interest import Interest
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +36,9 @@ class Asks(Protocol):
     def is_connected(self) -> bool: ...
 
     @property
-    def subscriptions(self) -> dict[int, Subscription]: ...
+    def subscriptions(self) -> dict[int, Interest]: ...
 
-    async def ask_for(self, subscription: Subscription) -> None: ...
+    async def ask_for(self, interest: Interest) -> None: ...
 
     async def flush(self, timeout: int) -> None: ...
 

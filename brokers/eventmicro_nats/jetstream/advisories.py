@@ -14,12 +14,11 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from nats.aio.subscription import Subscription
-
 from eventmicro.message import Message
 from eventmicro.wire import DEAD_ATTEMPTS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT
 from eventmicro_nats.connection.driver import Driver, Take
 from eventmicro_nats.connection.headers import read_event_headers
+from eventmicro_nats.connection.interest import Interest
 from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import MESSAGE_NOT_FOUND, Api, ApiError
 from eventmicro_nats.jetstream.queues import Queue
@@ -68,7 +67,7 @@ class SafetyNet:
         self._name = name
         self._dead_letter = dead_letter
         self._driver: Driver | None = None
-        self._inner: list[Subscription] = []
+        self._inner: list[Interest] = []
         self._given_up: deque[GivenUp] = deque()
         self._saving: asyncio.Task[None] | None = None
 

@@ -76,6 +76,9 @@ class JetStreamBroker(NatsBroker):
     async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
         await self._connected_parts().publisher.publish(message, timeout)
 
+    def try_publish(self, message: Message) -> bool:
+        return False  # what is to be stored is waited for
+
     async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
         await self._connected_parts().publisher.publish_many(messages, timeout)
 

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
-from nats.aio.subscription import Subscription
 from nats.errors import Error
 
 from eventmicro.broker import Receive
@@ -20,6 +19,7 @@ from eventmicro.wire import DESCRIPTION
 from eventmicro_nats.connection.driver import Driver, Perishable
 from eventmicro_nats.connection.headers import read_event_headers, read_headers
 from eventmicro_nats.connection.intake import Intake
+from eventmicro_nats.connection.interest import Interest
 from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import read_error
 from eventmicro_nats.jetstream.deliveries import ACK, NAK, JetStreamDelivery, read_settle_subject
@@ -81,7 +81,7 @@ class DurableSubscription(Settling):
         self._find = find
         self._prefetch = prefetch
         self._intake = self._make_intake(receive)
-        self._inner: Subscription | None = None
+        self._inner: Interest | None = None
         self._inbox = b""
         self._expected = 0  # how many events are asked for and not here
         self._heard = 0.0

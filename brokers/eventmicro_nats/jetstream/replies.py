@@ -9,10 +9,9 @@ import asyncio
 from enum import Enum
 from itertools import count
 
-from nats.aio.subscription import Subscription
-
 from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.connection.headers import read_headers
+from eventmicro_nats.connection.interest import Interest
 
 # How late a timeout may be noticed, in seconds; with very many waiting it grows by a microsecond each.
 SWEEP = 0.05
@@ -47,7 +46,7 @@ class Replies:
         self._numbers = count(1)
         self._waiting: dict[bytes, tuple[asyncio.Future[Answer], float, str]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
-        self._subscription: Subscription | None = None
+        self._subscription: Interest | None = None
         self._driver = driver
 
     async def open(self, driver: Driver) -> None:

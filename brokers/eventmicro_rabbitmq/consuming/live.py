@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
+from typing import Any
 
 from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp.commands import Basic
@@ -99,7 +100,7 @@ class LiveSubscription:
         else:
             self._intake.take(delivery)
 
-    def _hand_over(self, delivery: LiveDelivery) -> Awaitable[None] | None:
+    def _hand_over(self, delivery: Any) -> Awaitable[None] | None:
         self._ack(delivery)
         return self._receive(delivery)
 

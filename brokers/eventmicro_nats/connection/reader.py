@@ -1,0 +1,155 @@
+"""The reader of the NATS protocol: all that a chunk holds, in one loop without a coroutine.
+
+The messages of one subscription that stand together in a chunk are handed over together, as a run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from nats.errors import ProtocolError
+
+log = logging.getLogger(__name__)
+
+Raw = tuple[bytes, bytes, bytes, bytes]
+"""Subject, reply, body and headers of a message, as they came."""
+
+TakeRun = Callable[[list[Raw]], None]
+"""Takes messages of one subscription that came together; what it raises is logged."""
+
+CRLF = 2
+# The longest line of the protocol, in bytes.
+LONGEST_LINE = 1024 * 1024
+_M, _H = b"MH"
+
+
+class Hears(Protocol):
+    """Who is told what is no message for one of the takers."""
+
+    def on_foreign(self, sid: bytes, run: list[Raw]) -> None:
+        """Messages of a subscription that has no taker."""
+
+    def on_ping(self) -> None: ...
+
+    def on_pong(self) -> None: ...
+
+    def on_error(self, text: str) -> None: ...
+
+    def on_info(self, text: bytes) -> None: ...
+
+
+class Reader:
+    """Reads what comes on one connection after the other.
+
+    Args:
+        takers: who takes the messages of a subscription, by its number as it is on the wire.
+        hears: who is told the rest.
+    """
+
+    def __init__(self, takers: Mapping[bytes, TakeRun], hears: Hears) -> None:
+        self._takers = takers
+        self._hears = hears
+        self._parts: list[bytes] = []  # of what is cut off
+        self._have = self._need = 0
+
+    def reset(self) -> None:
+        """Forget what was cut off: another connection begins."""
+        self._parts.clear()
+        self._have = self._need = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take a chunk.
+
+        Raises:
+            ProtocolError: a line is none of the protocol's; nothing after it can be read.
+        """
+        if self._parts:
+            self._parts.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+        position, self._need = self._read(data)
+        if position < len(data):
+            self._parts.append(data[position:] if position else data)
+            self._have = len(data) - position
+
+    def _read(self, data: bytes) -> tuple[int, int]:
+        """Read all that is whole; where what is cut off begins, and how many bytes it needs at least."""
+        find, length = data.find, len(data)
+        position, sid, run = 0, b"", list[Raw]()
+        try:
+            while position < length:
+                end_of_line = find(b"\r\n", position)
+                if end_of_line < 0:
+                    return position, _more(length - position)
+                kind = data[position]
+                if kind == _M:  # MSG subject sid [reply] size
+                    words = data[position:end_of_line].split(b" ")
+                    body = end_of_line + CRLF
+                    headers = b""
+                    reply = words[3] if len(words) == 5 else b""
+                elif kind == _H:  # HMSG subject sid [reply] size-of-headers size
+                    words = data[position:end_of_line].split(b" ")
+                    body = end_of_line + CRLF + int(words[-2])
+                    headers = data[end_of_line + CRLF : body]
+                    reply = words[3] if len(words) == 6 else b""
+                else:
+                    self._hand_over(sid, run)
+                    sid, run = b"", []
+                    self._hear(data[position:end_of_line])
+                    position = end_of_line + CRLF
+                    continue
+                end = end_of_line + CRLF + int(words[-1])
+                if not end_of_line < body <= end:
+                    raise ValueError
+                if end + CRLF > length:
+                    return position, end + CRLF - position
+                if words[2] != sid:
+                    self._hand_over(sid, run)
+                    sid, run = words[2], []
+                run.append((words[1], reply, data[body:end], headers))
+                position = end + CRLF
+            return position, 0
+        except (ValueError, IndexError):
+            raise ProtocolError("nats: a message has no readable first line") from None
+        finally:
+            self._hand_over(sid, run)
+
+    def _hand_over(self, sid: bytes, run: list[Raw]) -> None:
+        if not run:
+            return
+        take = self._takers.get(sid)
+        try:
+            if take is None:
+                self._hears.on_foreign(sid, run)
+            else:
+                take(run)
+        except Exception:  # of what is not as a server sends it; the connection must not die of it
+            log.exception("messages on %r could not be taken", run[0][0][:100])
+
+    def _hear(self, line: bytes) -> None:
+        word, _, rest = line.partition(b" ")
+        match word.upper():
+            case b"PING":
+                self._hears.on_ping()
+            case b"PONG":
+                self._hears.on_pong()
+            case b"-ERR":
+                self._hears.on_error(rest.strip().decode(errors="replace"))
+            case b"INFO":
+                self._hears.on_info(rest)
+            case b"+OK":
+                pass
+            case _:
+                raise ProtocolError("nats: a line is none of the protocol's")
+
+
+def _more(have: int) -> int:
+    """How many bytes a line that is cut off needs at least, having so many."""
+    if have > LONGEST_LINE:
+        raise ProtocolError("nats: a line has no end")
+    return have + 1

@@ -1,0 +1,155 @@
+"""The reader says what nats-py's own parser says, wherever the stream of the server is cut."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+pytest.importorskip("nats")
+
+from eventmicro_nats.connection.reader import LONGEST_LINE, Raw, Reader, TakeRun
+from nats.errors import ProtocolError
+from nats.protocol.parser import Parser
+
+WORDS = b"MSG 1 PING\r\n+OK{}"
+OTHERS = [b"PING\r\n", b"PONG\r\n", b"+OK\r\n", b"-ERR 'x'\r\n", b'INFO {"a":1}\r\n']
+HEADERS = b"NATS/1.0\r\nx: y\r\n\r\n"
+# The subscriptions that have a taker; that of the other number is a stranger's.
+TAKEN = [b"1", b"23"]
+
+
+class Said:
+    """What nats-py's parser says to its client, or ours to who hears it."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+        self.runs: list[int] = []
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        self.said.append((sid, subject, reply, bytes(data), bytes(headers or b"")))
+
+    async def _process_ping(self) -> None:
+        self.on_ping()
+
+    async def _process_pong(self) -> None:
+        self.on_pong()
+
+    async def _process_err(self, error: str) -> None:
+        self.said.append(error)
+
+    async def _process_info(self, info: dict[str, Any]) -> None:
+        self.said.append(info)
+
+    def taker(self, sid: bytes) -> TakeRun:
+        return lambda run: self.on_foreign(sid, run)
+
+    def on_foreign(self, sid: bytes, run: list[Raw]) -> None:
+        self.runs.append(len(run))
+        self.said += [(int(sid), *message) for message in run]
+
+    def on_ping(self) -> None:
+        self.said.append("ping")
+
+    def on_pong(self) -> None:
+        self.said.append("pong")
+
+    def on_error(self, text: str) -> None:
+        self.said.append(text.lower())
+
+    def on_info(self, text: bytes) -> None:
+        self.said.append(json.loads(text))
+
+
+def reader(said: Said) -> Reader:
+    return Reader({sid: said.taker(sid) for sid in TAKEN}, said)
+
+
+def stream(chance: random.Random) -> bytes:
+    """What a server may send: messages with and without headers, whose bodies look like protocol, and other lines."""
+    parts = []
+    for _ in range(chance.randint(1, 30)):
+        body = bytes(chance.choice(WORDS) for _ in range(chance.choice([0, 1, 5, 50, 300])))
+        head = b"a.b %d %b" % (chance.choice([1, 23, 7]), chance.choice([b"", b"_INBOX.a.1 "]))
+        kind = chance.random()
+        if kind < 0.5:
+            parts.append(b"MSG %b%d\r\n%b\r\n" % (head, len(body), body))
+        elif kind < 0.75:
+            parts.append(b"HMSG %b%d %d\r\n%b%b\r\n" % (head, len(HEADERS), len(HEADERS) + len(body), HEADERS, body))
+        else:
+            parts.append(chance.choice(OTHERS))
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_it_says_the_same_as_the_drivers_own_parser_wherever_a_chunk_ends(seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(100):
+        sent, own, ours = stream(chance), Said(), Said()
+        await Parser(own).parse(sent)
+        feeds, position = reader(ours), 0
+        while position < len(sent):
+            size = chance.choice([1, 2, 7, 30, 200, 2000])
+            feeds.feed(sent[position : position + size])
+            position += size
+        assert ours.said == own.said
+
+
+def message(sid: int, body: bytes) -> bytes:
+    return b"MSG a %d %d\r\n%b\r\n" % (sid, len(body), body)
+
+
+def test_those_of_one_subscription_that_stand_together_come_together() -> None:
+    said = Said()
+    reader(said).feed(b"".join([message(1, b"1"), message(1, b"2"), message(23, b"3"), message(1, b"4"), b"PING\r\n"]))
+    assert said.runs == [2, 1, 1]
+    assert [entry if entry == "ping" else entry[3] for entry in said.said] == [b"1", b"2", b"3", b"4", "ping"]
+
+
+def test_what_stands_before_a_cut_comes_at_once() -> None:
+    said = Said()
+    feeds = reader(said)
+    feeds.feed(message(1, b"1") + message(1, b"2")[:-1])
+    assert said.runs == [1]
+    feeds.feed(b"\n")
+    assert said.runs == [1, 1]
+
+
+def test_a_taker_that_raises_does_not_stop_the_others() -> None:
+    said = Said()
+
+    def fail(run: list[Raw]) -> None:
+        raise ValueError
+
+    Reader({b"1": fail, b"23": said.taker(b"23")}, said).feed(message(1, b"1") + message(23, b"2"))
+    assert [entry[3] for entry in said.said] == [b"2"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"HELLO\r\n",
+        b"MSG a\r\n",
+        b"MSG a 1 x\r\n",
+        b"MSG a 1 -30\r\n\r\n",
+        b"HMSG a 1 9 5\r\n123456789\r\n",
+        b"HMSG a 1 -30 5\r\n123456789\r\n",
+        b"X" * (LONGEST_LINE + 1),
+    ],
+)
+def test_what_is_no_protocol_is_an_error_and_what_stands_before_it_comes(bad: bytes) -> None:
+    said = Said()
+    with pytest.raises(ProtocolError):
+        reader(said).feed(message(1, b"1") + bad)
+    assert [entry[3] for entry in said.said] == [b"1"]
+
+
+def test_another_connection_begins_with_a_line_of_its_own() -> None:
+    said = Said()
+    feeds = reader(said)
+    feeds.feed(b"MSG a 1 1")
+    feeds.reset()
+    feeds.feed(message(1, b"1"))
+    assert [entry[3] for entry in said.said] == [b"1"]
