@@ -123,6 +123,31 @@ class Context:
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
 
+class Received(Context):
+    """The context of a message that came, filled in at the first look at it: most handlers never look.
+
+    Args:
+        delivery: the message.
+        fill: fills it in, all but `settled`.
+    """
+
+    __slots__ = ("_fill",)
+
+    def __init__(self, delivery: Any, fill: Callable[[Received], None]) -> None:
+        self.delivery = delivery
+        self.settled = False
+        self._fill: Callable[[Received], None] | None = fill
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not set yet, and so not filled in."""
+        fill = None if name == "_fill" else self._fill
+        if fill is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self._fill = None
+        fill(self)
+        return getattr(self, name)
+
+
 _current: ContextVar[Context | None] = ContextVar("eventmicro_context", default=None)
 enter_context = _current.set
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable
 from typing import Any
 
+from eventmicro.broker import Receive
 from eventmicro.context import Context, enter_context
 from eventmicro.errors import Reject, Settlement
 from eventmicro.events.options import Batch
@@ -54,6 +55,10 @@ class BatchSubscriber(Subscriber):
         else:
             self._collect(item)
         return self.inflight.room()
+
+    @property
+    def consumer(self) -> Receive:
+        return self.receive
 
     async def finish(self) -> None:
         await super().finish()

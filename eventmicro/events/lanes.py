@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Coroutine, Hashable
 from typing import Any
 
+from eventmicro.broker import Receive
 from eventmicro.events.settling import describe
 from eventmicro.events.subscriber import ENDS, Subscriber, Work
 from eventmicro.handlers.inflight import InFlight
@@ -101,6 +102,10 @@ class KeyedSubscriber(Subscriber):
             self._start_ready()
         return None
 
+    @property
+    def consumer(self) -> Receive:
+        return self.receive
+
     async def again(self, delivery: Delivery, delay: float) -> None:
         if id(delivery) in self._handled:  # its lane sees to it
             self._handled[id(delivery)] = delay
@@ -144,9 +149,8 @@ class KeyedSubscriber(Subscriber):
         delivery, event = item
         delivery.waiting = False
         self._handled[id(delivery)] = None
-        delay = await self.attempt(delivery, event)
-        asked = self._handled.pop(id(delivery))
-        delay = asked if delay is None else delay
+        await self.attempt(delivery, event)
+        delay = self._handled.pop(id(delivery))
         behind = self._lanes[key].waiting
         if delivery.lapsed and behind and behind[0][0].id != delivery.id:
             await self._leave(key)  # it comes again by itself, here or elsewhere, and what is behind it is to follow

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+from eventmicro.broker import Receive
 from eventmicro.codec import Decoder
 from eventmicro.codecs import Body
-from eventmicro.context import Context, Side, enter_context
+from eventmicro.context import Context, Received, Side, enter_context
 from eventmicro.errors import EventMicroError
 from eventmicro.events.settling import ByHandler, Settling, why_unreadable
 from eventmicro.events.unsettled import PATIENCE, Unsettled
@@ -26,6 +29,9 @@ log = logging.getLogger(__name__)
 ENDS = (KeyboardInterrupt, GeneratorExit)
 # In how many seconds an event comes again whose settlement has failed.
 UNSETTLED_PAUSE = 60.0
+# How many events are decoded before the first of them is handled.
+AT_ONCE = 128
+_UNREAD: Any = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +69,55 @@ class Subscriber:
         self.settling = work.settling
         self.unsettled = Unsettled(self.name, max(PATIENCE, work.timeout or 0.0))
         self._work = work
+        self._ack = work.settling.ack
+        self._ends_at_once = True  # whether handlers do, as far as is known
         self._decode: Decoder = _ignore if work.body is None else work.body.decode
         self.settles: ByHandler | None = None
         if work.settling.ack is not None:
             self.settles = ByHandler(work.settling, self.again, self.unsettled.remove)
         self.run: Handler = work.handler if work.timeout is None else self._run_bounded
 
-    def receive(self, delivery: Delivery) -> Awaitable[None] | None:
+    @property
+    def consumer(self) -> Receive:
         """What the broker hands the events to."""
+        return self
+
+    def __call__(self, delivery: Delivery) -> Awaitable[None] | None:
+        return self.receive(delivery)
+
+    def receive(self, delivery: Delivery) -> Awaitable[None] | None:
+        """Take one event."""
         task = self.inflight.start(self._handle(delivery))
         return None if task is None else self.inflight.room()
+
+    def many(self, line: deque[Delivery]) -> Awaitable[None] | None:
+        """The same for events that came together: all are decoded, then all are handled.
+
+        Where handlers wait for something, no more are decoded than may run.
+        """
+        run = list(islice(line, AT_ONCE if self._ends_at_once else max(1, self.inflight.free)))
+        self._ends_at_once = True
+        start = self.inflight.start
+        for delivery, event in zip(run, self._read_all(run), strict=True):
+            if not line or line[0] is not delivery:  # a handler has had it taken back
+                break
+            line.popleft()
+            task = start(self._handle(delivery) if event is _UNREAD else self.attempt(delivery, event))
+            if task is not None:
+                self._ends_at_once = False
+                room = self.inflight.room()
+                if room is not None:
+                    return room
+        return None
+
+    def _read_all(self, run: list[Delivery]) -> list[Any]:
+        decode, read = self._decode, self.read
+        try:
+            return [decode(delivery.body) if delivery.headers is None else read(delivery) for delivery in run]
+        except ENDS:
+            raise
+        except BaseException:  # of one of them, which is found when each is read for itself
+            return [_UNREAD] * len(run)
 
     async def give_back(self) -> None:
         """Begin with no more of what was taken and waits here."""
@@ -98,50 +143,49 @@ class Subscriber:
         except BaseException as error:
             await self.unreadable(delivery, error)
             return
-        delay = await self.attempt(delivery, event)
-        if delay is not None:
-            await self.again(delivery, delay)
+        await self.attempt(delivery, event)
 
-    async def attempt(self, delivery: Delivery, event: Any) -> float | None:
-        """Handle an event and settle it; in how many seconds it is to be delivered again, or None: it is settled."""
-        ack = self.settling.ack
-        context = self.context(delivery)
+    async def attempt(self, delivery: Delivery, event: Any) -> None:
+        """Handle an event, and settle it or have it delivered again."""
+        ack = self._ack
+        context = Received(delivery, self._fill)
         enter_context(context)
         try:
-            if ack is not None and not await self.may_start(delivery):
-                return None
+            if ack is not None and (delivery.lapsed or not await self.may_start(delivery)):
+                return
             await self.run(event, context)
-            if not context.settled:
+            if ack is not None and not context.settled:
                 if ack == "after_success":
-                    await delivery.ack()
+                    if not delivery.try_ack():
+                        await delivery.ack()
                 elif ack == "manual":
                     self.unsettled.add(delivery)
-            return None
         except ENDS:
             raise
         except BaseException as error:
-            return await self.failed(context, delivery, error)
+            await self.failed(context, delivery, error)
 
-    async def failed(self, context: Context, delivery: Delivery, error: BaseException) -> float | None:
-        """Settle an event whose handler raised, unless that one has settled it itself; returns as `attempt`."""
+    async def failed(self, context: Context, delivery: Delivery, error: BaseException) -> None:
+        """Settle an event whose handler raised, unless that one has settled it itself."""
         if not context.settled:
             is_acked = self.settling.ack == "before"
-            return await self.settle(delivery, self.settling.failed(delivery, error), is_acked=is_acked)
-        if not isinstance(error, asyncio.CancelledError):
+            delay = await self.settle(delivery, self.settling.failed(delivery, error), is_acked=is_acked)
+            if delay is not None:
+                await self.again(delivery, delay)
+        elif not isinstance(error, asyncio.CancelledError):
             log.error(
                 "%s: event on %s failed after its handler had settled it, which stands",
                 self.name,
                 delivery.subject,
                 exc_info=error,
             )
-        return None
 
     async def settle(
         self, delivery: Delivery, settling: Awaitable[float | None], *, is_acked: bool = False
     ) -> float | None:
-        """How a settlement ends; where it cannot be brought to its end the event is to come again, unless it is acked.
+        """How a settlement ends: in how many seconds the event is to be delivered again, or None, it is settled.
 
-        Returns as `attempt`.
+        Where it cannot be brought to its end the event is to come again, unless it is acked.
         """
         try:
             try:
@@ -193,8 +237,12 @@ class Subscriber:
 
     def context(self, delivery: Delivery) -> Context:
         """What the handler is told of an event besides its body."""
-        work = self._work
-        return Context(
+        return Received(delivery, self._fill)
+
+    def _fill(self, context: Received) -> None:
+        work, delivery, settled = self._work, context.delivery, context.settled
+        Context.__init__(
+            context,
             SUBSCRIBER,
             work.service,
             work.name,
@@ -206,6 +254,7 @@ class Subscriber:
             delivery,
             self.settles,
         )
+        context.settled = settled
 
     async def _run_bounded(self, event: Any, context: Context) -> None:
         bound = asyncio.timeout(self._work.timeout)

@@ -34,9 +34,14 @@ class InFlight:
             task.add_done_callback(self._ended)
         return task
 
+    @property
+    def free(self) -> int:
+        """How many more may wait for something at the same time."""
+        return self._limit - len(self._tasks) - len(self._left_alone)
+
     def room(self) -> Awaitable[None] | None:
         """None while one more may be started, else what ends as soon as one may."""
-        if len(self._tasks) + len(self._left_alone) < self._limit:
+        if self.free > 0:
             return None
         if self._room is None or self._room.done():
             self._room = asyncio.get_running_loop().create_future()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
-from eventmicro.broker import Broker
+from eventmicro.broker import Broker, SendsAtOnce
+from eventmicro.codec import Decoder
 from eventmicro.codecs import Body
-from eventmicro.context import Context, Side, enter_context
+from eventmicro.context import Context, Received, Side, enter_context
 from eventmicro.errors import (
     BadRequest,
     CallTimeout,
@@ -33,6 +37,9 @@ log = logging.getLogger(__name__)
 REMEMBERED = 10_000
 # The longest reply subject that is remembered, in characters.
 MAX_REPLY = 256
+# How many requests are decoded before the first of them is handled.
+AT_ONCE = 128
+_UNREAD: Any = object()
 
 
 class RunningCalls:
@@ -151,28 +158,71 @@ class Endpoint:
         self._calls = calls
         self._timeout = timeout
         self._state = state
+        self._decode: Decoder = _ignore if request is None else request.decode
+        self._try_send = broker.try_send if isinstance(broker, SendsAtOnce) else None
+        self._ends_at_once = True  # whether handlers do, as far as is known
+        self._ready: list[tuple[Delivery, Any]] | None = None  # what they have returned, of requests that came together
 
-    def receive(self, delivery: Delivery) -> Awaitable[None] | None:
+    def __call__(self, delivery: Delivery) -> Awaitable[None] | None:
         """What the broker hands the requests to."""
-        reply = delivery.reply
-        if self._calls.was_cancelled(reply):
+        return self._begin(delivery, _UNREAD, time.monotonic())
+
+    def many(self, line: deque[Delivery]) -> Awaitable[None] | None:
+        """The same for requests that came together: all are decoded, then all are handled, then all are answered that
+        are ready.
+
+        Where handlers wait for something, no more are decoded than may run.
+        """
+        run = list(islice(line, AT_ONCE if self._ends_at_once else max(1, self.inflight.free)))
+        self._ends_at_once = True
+        now, room = time.monotonic(), None
+        ready: list[tuple[Delivery, Any]] = []
+        self._ready = ready
+        try:
+            for delivery, request in zip(run, self._read_all(run), strict=True):
+                if not line or line[0] is not delivery:  # a handler has had it taken back
+                    break
+                line.popleft()
+                room = self._begin(delivery, request, now)
+                if room is not None:
+                    break
+        finally:
+            self._ready = None
+            self._answer_all(ready)
+        return room
+
+    def _begin(self, delivery: Delivery, request: Any, now: float) -> Awaitable[None] | None:
+        if self._calls.was_cancelled(delivery.reply):
             return None
-        limit = budget_of(reply)
-        late = None  # a caller that gave a budget knows by itself when it is used up
-        if self._timeout is not None and (limit is None or self._timeout < limit):
-            limit = self._timeout
-            late = CallTimeout(f"not finished within the endpoint's own timeout of {limit:g} s")
-        deadline = None
-        if limit is not None:
-            now = time.monotonic()
-            deadline = (delivery.arrived or now) + limit
-            if deadline <= now and late is None:
-                return None  # it waited in line for so long that its caller waits no more
-        task = self.inflight.start(self._serve(delivery, deadline))
+        if delivery.arrived is None:
+            delivery.arrived = now
+        elif self._is_over(delivery, now):
+            return None  # it waited in line for so long that its caller waits no more
+        task = self.inflight.start(self._serve(delivery, request))
         if task is None:
             return None
-        self._calls.add(reply, task, deadline, late)
+        self._ends_at_once = False
+        limit, late = self._limit(delivery.reply)
+        self._calls.add(delivery.reply, task, None if limit is None else delivery.arrived + limit, late)
         return self.inflight.room()
+
+    def _limit(self, reply: str) -> tuple[float | None, CallTimeout | None]:
+        """How long a call may take, and its outcome where it takes longer; None where its caller knows by itself."""
+        limit = budget_of(reply)
+        if self._timeout is not None and (limit is None or self._timeout < limit):
+            return self._timeout, CallTimeout(f"not finished within the endpoint's own timeout of {self._timeout:g} s")
+        return limit, None
+
+    def _is_over(self, delivery: Delivery, now: float) -> bool:
+        limit, late = self._limit(delivery.reply)
+        return limit is not None and late is None and (delivery.arrived or now) + limit <= now
+
+    def _read_all(self, run: list[Delivery]) -> list[Any]:
+        decode = self._decode
+        try:
+            return [_UNREAD if _named_type(delivery) else decode(delivery.body) for delivery in run]
+        except (Exception, SystemExit):  # of one of them, which is found when each is read for itself
+            return [_UNREAD] * len(run)
 
     async def give_back(self) -> None:
         """Nothing that was taken waits here: the broker holds what waits in line."""
@@ -189,37 +239,65 @@ class Endpoint:
         """How many calls are being handled."""
         return len(self.inflight)
 
-    async def _serve(self, delivery: Delivery, deadline: float | None) -> None:
-        reply = Message(delivery.reply)
+    async def _serve(self, delivery: Delivery, request: Any) -> None:
+        named = None
         try:
-            named = content_type(delivery.headers) if delivery.headers else None
-            request = None if self._request is None else self._read(self._request, delivery, named)
-            context = Context(
-                ENDPOINT,
-                self._service,
-                self._endpoint,
-                delivery.subject,
-                delivery.headers,
-                deadline,
-                delivery.attempt,
-                self._state,
-            )
+            if request is _UNREAD:
+                named = _named_type(delivery)
+                request = None if self._request is None else self._read(self._request, delivery, named)
+            context = Received(delivery, self._fill)
             enter_context(context)
-            self._write(reply, await self._handler(request, context), named)
+            value = await self._handler(request, context)
+            if named is None and self._ready is not None:
+                self._ready.append((delivery, value))
+                return
+            reply = self._write(delivery, value, named)
         except ServiceError as error:
-            self._write_error(reply, self._failure() if error.received else error)
+            reply = self._write_error(delivery.reply, self._failure() if error.received else error)
         except asyncio.CancelledError:
             outcome = self._calls.outcome()
             if outcome is None:
                 return
-            self._write_error(reply, outcome)
+            reply = self._write_error(delivery.reply, outcome)
         except GeneratorExit:  # the end of this coroutine
             raise
         except BaseException as error:  # nothing that a call brings about ends the service, or is not answered
-            self._write_error(reply, self._failure())
+            reply = self._write_error(delivery.reply, self._failure())
             if isinstance(error, KeyboardInterrupt):  # the end of the program
                 await self._send(reply)
                 raise
+        await self._send(reply)
+
+    def _fill(self, context: Received) -> None:
+        delivery = context.delivery
+        limit, _ = self._limit(delivery.reply)
+        Context.__init__(
+            context,
+            ENDPOINT,
+            self._service,
+            self._endpoint,
+            delivery.subject,
+            delivery.headers,
+            None if limit is None else delivery.arrived + limit,
+            delivery.attempt,
+            self._state,
+        )
+
+    def _answer_all(self, ready: list[tuple[Delivery, Any]]) -> None:
+        """Encode and send what handlers have returned."""
+        encode, try_send = self._reply.answer, self._try_send
+        for delivery, value in ready:
+            with suppress(Exception, SystemExit):  # it cannot be written, or is too large: `_answer` says so
+                body = encode(value)
+                if not delivery.reply or (try_send is not None and try_send(delivery.reply, body)):
+                    continue
+            self.inflight.start(self._answer(delivery, value))
+
+    async def _answer(self, delivery: Delivery, value: Any) -> None:
+        try:
+            reply = self._write(delivery, value, None)
+        except (Exception, SystemExit):
+            reply = self._write_error(delivery.reply, self._failure())
         await self._send(reply)
 
     def _read(self, body: Body, delivery: Delivery, named: str | None) -> Any:
@@ -229,26 +307,26 @@ class Endpoint:
         except DecodeError as error:
             raise BadRequest(f"the request is {error}", errors=error.errors) from None
 
-    def _write(self, reply: Message, value: Any, named: str | None) -> None:
-        """Encode the reply in the caller's content type where it can be, else in its own, and say so."""
+    def _write(self, delivery: Delivery, value: Any, named: str | None) -> Message:
+        """The reply, in the caller's content type where it can be, else in its own, which it then names."""
         encode = self._reply.answer if named is None else self._reply.encoder(named)
         if encode is None:
-            encode = self._reply.encode
-            reply.headers = {CONTENT_TYPE: self._reply.content_type}
-        reply.body = encode(value)
+            return Message(delivery.reply, self._reply.encode(value), {CONTENT_TYPE: self._reply.content_type})
+        return Message(delivery.reply, encode(value))
 
     def _failure(self) -> InternalError:
         """What the caller is told of the exception at hand; the log is told all."""
         log.exception("%s failed", self.name)
         return InternalError("the endpoint failed; the log of its service says why")
 
-    def _write_error(self, reply: Message, error: ServiceError) -> None:
-        reply.headers = error_headers(error.code, error.detail)
+    def _write_error(self, subject: str, error: ServiceError) -> Message:
+        headers = error_headers(error.code, error.detail)
         try:
-            reply.body = error.to_json(self.name)
+            body = error.to_json(self.name)
         except (TypeError, ValueError, RecursionError):
             log.exception("%s: an error was sent without its parts, which JSON cannot hold", self.name)
-            reply.body = ServiceError(error.detail, id=error.id, code=error.code).to_json(self.name)
+            body = ServiceError(error.detail, id=error.id, code=error.code).to_json(self.name)
+        return Message(subject, body, headers)
 
     async def _send(self, reply: Message) -> None:
         if not reply.subject:
@@ -259,7 +337,14 @@ class Endpoint:
             log.error("%s: %s", self.name, error)
             if reply.headers and ERROR in reply.headers:
                 return  # not even an error fits
-            self._write_error(reply, InternalError("the reply is too large for the broker"))
-            await self._send(reply)
+            await self._send(self._write_error(reply.subject, InternalError("the reply is too large for the broker")))
         except EventMicroError as error:
             log.error("%s: a reply was lost: %s", self.name, error)
+
+
+def _named_type(delivery: Delivery) -> str | None:
+    return content_type(delivery.headers) if delivery.headers else None
+
+
+def _ignore(body: bytes) -> None:
+    """The decoder for a handler that takes no message."""

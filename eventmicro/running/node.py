@@ -204,7 +204,7 @@ class Node:
         )
         self._handlers.append(endpoint)
         subject = endpoint_subject(self._service, declared.name)
-        self._subscriptions.append(await self._rpc_broker.subscribe(subject, endpoint.receive, queue=ENDPOINT_QUEUE))
+        self._subscriptions.append(await self._rpc_broker.subscribe(subject, endpoint, queue=ENDPOINT_QUEUE))
 
     async def _start_subscriber(self, declared: SubscriberDeclaration) -> None:
         options = declared.options
@@ -212,7 +212,10 @@ class Node:
         subscriber = self._make_subscriber(declared, durable)
         self._handlers.append(subscriber)
         subscription = await self._broker.subscribe(
-            declared.subject, subscriber.receive, queue=options.queue, durable=options.to_durable() if durable else None
+            declared.subject,
+            subscriber.consumer,
+            queue=options.queue,
+            durable=options.to_durable() if durable else None,
         )
         self._subscriptions.append(subscription)
 
