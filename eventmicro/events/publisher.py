@@ -90,8 +90,8 @@ class PublishesEvents:
             context = publisher.begin(route, event, message, metadata)
             context.timeout = timeout
             await publisher.run(event, context)
-        else:
-            await publisher.outgoing.publish(route.pack(message, event, metadata), timeout)
+        elif not publisher.outgoing.try_publish(route.pack(message, event, metadata)):
+            await publisher.outgoing.publish(message, timeout)
 
     @overload
     async def publish_many(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from eventmicro.broker import PUBLISH_TIMEOUT, Broker
+from eventmicro.broker import PUBLISH_TIMEOUT, Broker, SendsAtOnce
 from eventmicro.checks import check_count, check_kind, check_seconds
 from eventmicro.errors import (
     Disconnected,
@@ -77,11 +77,24 @@ class Outgoing:
         self._buffer: deque[Message] = deque()
         self._buffered_bytes = 0
         self._sending: asyncio.Task[None] | None = None
+        self._try_publish = broker.try_publish if self._waits and isinstance(broker, SendsAtOnce) else None
 
     @property
     def buffered(self) -> int:
         """How many events wait in the buffer."""
         return len(self._buffer)
+
+    def try_publish(self, message: Message) -> bool:
+        """Publish an event where that has nothing to wait for; whether it was done. Where not, `publish` does it."""
+        if self._try_publish is None:
+            return False
+        try:
+            done = self._try_publish(message)
+        except TransportError:
+            self.failed += 1
+            raise
+        self.confirmed += done
+        return done
 
     async def publish(self, message: Message, timeout: float | None) -> None:
         """Publish an event; see `Broker.publish` for the errors."""

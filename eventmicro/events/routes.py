@@ -22,7 +22,7 @@ class Route:
         UsageError: it is neither, or has wildcards, or no codec handles its type.
     """
 
-    __slots__ = ("_body", "_codecs", "_pick_id", "_pick_key", "_subject", "_topic")
+    __slots__ = ("_body", "_codecs", "_has_neither", "_pick_id", "_pick_key", "_subject", "_topic")
 
     def __init__(self, topic: Topic[Any] | str, codecs: Codecs) -> None:
         self._topic = topic
@@ -30,10 +30,12 @@ class Route:
         self._body: Body | None = None
         self._pick_key: Pick | None = None
         self._pick_id: Pick | None = None
+        self._has_neither = True  # neither a key nor an id is picked out of events
         if isinstance(topic, Topic):
             self._subject = check_subject(topic.name)
             self._body = codecs.body(topic.type)
             self._pick_key, self._pick_id = topic.pick_key, topic.pick_id
+            self._has_neither = self._pick_key is None and self._pick_id is None
         elif isinstance(topic, str):
             self._subject = check_subject(topic)
         else:
@@ -51,6 +53,8 @@ class Route:
             UsageError: the topic says of a key or an id what this event has not, or one of these is no text that can
                 travel.
         """
+        if key is None and id is None and self._has_neither:
+            return Message(self._subject)
         if key is None and self._pick_key is not None:
             key = self._pick(self._pick_key, event, "key")
         name = self._pick(self._pick_id, event, "id") if id is None and self._pick_id is not None else id

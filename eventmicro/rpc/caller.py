@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any
 
-from eventmicro.broker import Broker, StoresRequests, Subscription
+from eventmicro.broker import Broker, SendsAtOnce, StoresRequests, Subscription
+from eventmicro.codec import Decoder
 from eventmicro.errors import CallTimeout, EventMicroError
 from eventmicro.message import Delivery, Message
 from eventmicro.wire import DESCRIPTION, STATUS, STORED, cancel_subject, with_budget
 
 # How late a timeout may be noticed, in seconds; with very many calls waiting it grows by a microsecond a call.
 SWEEP = 0.01
+# The outcome of a call to which no reply came in time.
+NO_REPLY: Any = object()
+
+Waiting = tuple[asyncio.Future[Any], float, Decoder | None, str]
+"""Whose outcome is awaited until when, how a reply to it is decoded, and the endpoint that is called."""
 
 
 class Caller:
@@ -28,10 +35,13 @@ class Caller:
         self._broker = broker
         self._loop = asyncio.get_running_loop()
         self._inbox = broker.inbox() + "."
+        self._prefix = len(self._inbox)
         self._numbers = count(1)
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, Waiting] = {}
+        self._notes: dict[str, str] = {}  # what is known of why no reply comes
         self._sweeper: asyncio.TimerHandle | None = None
         self._subscription: Subscription | None = None
+        self._try_send = broker.try_send if isinstance(broker, SendsAtOnce) else None
         self._storage = broker if isinstance(broker, StoresRequests) else None
         self._looking: set[asyncio.Task[None]] = set()
 
@@ -41,12 +51,40 @@ class Caller:
         Raises:
             Disconnected: the broker is not connected.
         """
-        self._subscription = await self._broker.subscribe(self._inbox + ">", self._receive)
+        self._subscription = await self._broker.subscribe(self._inbox + ">", self)
 
     @property
     def ended(self) -> bool:
         """Whether replies can no longer arrive, because the broker was closed meanwhile."""
         return self._subscription is None or self._subscription.ended
+
+    def begin(
+        self,
+        endpoint: str,
+        body: bytes,
+        headers: dict[str, str] | None,
+        seconds: float,
+        deadline: float,
+        decode: Decoder | None,
+    ) -> tuple[str, asyncio.Future[Any]] | None:
+        """Send a request where that has nothing to wait for: the call, and its outcome to be; None: `request` does it.
+
+        The outcome is the decoded reply; a Delivery, where it is to be looked at; or NO_REPLY. Whoever waits no more
+        for it, and whoever gets NO_REPLY, says `give_up`.
+
+        Args:
+            seconds, deadline: how long the call waits, and until when, in `time.monotonic()` seconds.
+            decode: for a reply without headers; None: it is to be looked at.
+
+        Raises:
+            MessageTooLarge: over the broker's limit.
+        """
+        if self._try_send is None:
+            return None
+        call = with_budget(str(next(self._numbers)), seconds)
+        if not self._try_send(endpoint, body, headers, self._inbox + call):
+            return None
+        return call, self._wait(call, endpoint, deadline, decode)
 
     async def request(self, service: str, message: Message, deadline: float) -> Delivery:
         """Send a request and wait for its reply until `deadline`, in `time.monotonic()` seconds.
@@ -58,33 +96,43 @@ class Caller:
         started = time.monotonic()
         call = with_budget(str(next(self._numbers)), deadline - started)
         message.reply = self._inbox + call
-        waiting = self._waiting[call] = _Waiting(
-            message.subject, self._loop.create_future(), deadline, asyncio.current_task()
-        )
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_later(SWEEP, self._sweep)
+        reply = self._wait(call, message.subject, deadline, None)
         try:
-            await self._broker.send(message)
-            waiting.be_sent()
-            delivery = await waiting.reply
+            async with asyncio.timeout(deadline - started):
+                await self._broker.send(message)
+            outcome = await reply
+        except TimeoutError:  # the broker has still not taken it
+            outcome = NO_REPLY
         except asyncio.CancelledError:
-            await self._give_up(service, message.reply)
-            if waiting.stop_being_late():
-                raise timed_out(message.subject, time.monotonic() - started, waiting.note) from None
+            await self.give_up(service, call)
             raise
         finally:
             self._waiting.pop(call, None)
-        if delivery is not None:
-            return delivery
-        await self._give_up(service, message.reply)
-        raise timed_out(message.subject, time.monotonic() - started, waiting.note)
+        if outcome is NO_REPLY:
+            raise await self.timed_out(service, message.subject, call, started)
+        assert isinstance(outcome, Delivery)
+        return outcome
+
+    async def timed_out(self, service: str, endpoint: str, call: str, started: float) -> CallTimeout:
+        """Give a call up to which no reply came in time, and return its error."""
+        note = self._notes.get(call, "")
+        await self.give_up(service, call)
+        return timed_out(endpoint, time.monotonic() - started, note)
+
+    async def give_up(self, service: str, call: str) -> None:
+        """Tell the service that nobody waits any more, so that it stops working on the call."""
+        self._waiting.pop(call, None)
+        self._notes.pop(call, None)
+        with suppress(EventMicroError):  # the connection is away, and with it the request or its reply
+            await self._broker.send(Message(cancel_subject(service), (self._inbox + call).encode()))
 
     async def close(self) -> None:
         """Listen no more; whoever still waits gets a timeout at once."""
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for waiting in list(self._waiting.values()):
-            waiting.end(None)
+        for reply, *_ in list(self._waiting.values()):
+            if not reply.done():
+                reply.set_result(NO_REPLY)
         for looking in self._looking:
             looking.cancel()
         if self._looking:
@@ -95,49 +143,81 @@ class Caller:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def _receive(self, delivery: Delivery) -> None:
-        waiting = self._waiting.get(delivery.subject[len(self._inbox) :])
-        if waiting is None:
-            return
-        headers = delivery.headers
-        if headers is not None and headers.get(STATUS) == STORED and self._storage is not None:
-            looking = asyncio.create_task(self._look(self._storage, waiting, delivery))
-            self._looking.add(looking)
-            looking.add_done_callback(self._looking.discard)
-        else:
-            waiting.end(delivery)
+    # -- replies -----------------------------------------------------------------------------------------------
 
-    async def _look(self, storage: StoresRequests, waiting: _Waiting, delivery: Delivery) -> None:
-        """Find out whether it is a confirmation of what stores the request, or the service's reply that looks so."""
-        headers = dict(delivery.headers or {})
-        headers.pop(STATUS)
-        store, endpoint = headers.pop(DESCRIPTION, ""), waiting.endpoint
-        waiting.note = (
-            f"{store} confirmed something, perhaps that it stores {endpoint}, and that cannot be looked up here"
-        )
-        stores = await storage.stores([endpoint])
-        if stores is None:
-            return
-        if store in stores.get(endpoint, ()):
-            waiting.note = stored(store, [endpoint])
-        else:
-            delivery.headers = headers or None
-            waiting.end(delivery)
+    def __call__(self, delivery: Delivery) -> None:
+        """Take a reply."""
+        self.many(deque((delivery,)))
+
+    def many(self, line: deque[Delivery]) -> None:
+        """Take replies that came together."""
+        waiting, prefix = self._waiting, self._prefix
+        for _ in range(len(line)):
+            delivery = line.popleft()
+            call = delivery.subject[prefix:]
+            expected = waiting.pop(call, None)
+            if expected is None:  # it comes too late, or twice
+                continue
+            reply, _, decode, _ = expected
+            if delivery.headers is not None and self._may_be_stored(call, expected, delivery):
+                continue
+            if not reply.done():
+                reply.set_result(delivery if decode is None or delivery.headers else _read(decode, delivery))
+
+    def _wait(self, call: str, endpoint: str, deadline: float, decode: Decoder | None) -> asyncio.Future[Any]:
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting[call] = reply, deadline, decode, endpoint
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(SWEEP, self._sweep)
+        return reply
 
     def _sweep(self) -> None:
         """End what is over its deadline; go on while anything waits."""
         now = time.monotonic()
-        for waiting in list(self._waiting.values()):
-            if waiting.deadline <= now:
-                waiting.be_late()
+        for reply, deadline, _, _ in list(self._waiting.values()):
+            if deadline <= now and not reply.done():
+                reply.set_result(NO_REPLY)
         self._sweeper = None
         if self._waiting:
             self._sweeper = self._loop.call_later(max(SWEEP, len(self._waiting) * 1e-6), self._sweep)
 
-    async def _give_up(self, service: str, reply: str) -> None:
-        """Tell the service that nobody waits any more, so that it stops working on the call."""
-        with suppress(EventMicroError):  # the connection is away, and with it the request or its reply
-            await self._broker.send(Message(cancel_subject(service), reply.encode()))
+    # -- what stores requests ----------------------------------------------------------------------------------
+
+    def _may_be_stored(self, call: str, expected: Waiting, delivery: Delivery) -> bool:
+        """Whether it may be a confirmation that something stores the request, which is then found out."""
+        if self._storage is None or delivery.headers is None or delivery.headers.get(STATUS) != STORED:
+            return False
+        self._waiting[call] = expected  # its reply may be on its way yet
+        looking = asyncio.create_task(self._look(self._storage, call, expected, delivery))
+        self._looking.add(looking)
+        looking.add_done_callback(self._looking.discard)
+        return True
+
+    async def _look(self, storage: StoresRequests, call: str, expected: Waiting, delivery: Delivery) -> None:
+        """Find out whether it is a confirmation of what stores the request, or the service's reply that looks so."""
+        headers = dict(delivery.headers or {})
+        headers.pop(STATUS)
+        store, endpoint = headers.pop(DESCRIPTION, ""), expected[3]
+        self._notes[call] = (
+            f"{store} confirmed something, perhaps that it stores {endpoint}, and that cannot be looked up here"
+        )
+        stores = await storage.stores([endpoint])
+        if call not in self._waiting:  # it has its outcome meanwhile
+            self._notes.pop(call, None)
+        elif stores is not None and store in stores.get(endpoint, ()):
+            self._notes[call] = stored(store, [endpoint])
+        elif stores is not None:
+            self._notes.pop(call, None)
+            delivery.headers = headers or None
+            self(delivery)
+
+
+def _read(decode: Decoder, delivery: Delivery) -> Any:
+    """The reply; the delivery itself where it cannot be read, which whoever waits for it finds out, too."""
+    try:
+        return decode(delivery.body)
+    except Exception:
+        return delivery
 
 
 def stored(store: str, subjects: Sequence[str]) -> str:
@@ -153,48 +233,3 @@ def timed_out(endpoint: str, elapsed: float, note: str = "") -> CallTimeout:
     error = CallTimeout(f"no reply from {endpoint} within {elapsed:.3f} s{note and '; '}{note}", id=endpoint)
     error.elapsed = elapsed
     return error
-
-
-class _Waiting:
-    """One call under way: first its sender waits for the broker to take the request, then for the reply.
-
-    note: what is known of why no reply comes.
-    """
-
-    __slots__ = ("_late", "deadline", "endpoint", "note", "reply", "sender")
-
-    def __init__(
-        self,
-        endpoint: str,
-        reply: asyncio.Future[Delivery | None],
-        deadline: float,
-        sender: asyncio.Task[Any] | None,
-    ) -> None:
-        self.endpoint = endpoint
-        self.note = ""
-        self.reply = reply
-        self.deadline = deadline
-        self.sender = sender
-        self._late = False
-
-    def end(self, delivery: Delivery | None) -> None:
-        """The call has its outcome; None where no reply came."""
-        if not self.reply.done():
-            self.reply.set_result(delivery)
-
-    def be_sent(self) -> None:
-        """The broker has taken the request; it may have done so in spite of being cancelled by `be_late`."""
-        if self._late and self.sender is not None:
-            self.sender.uncancel()
-        self.sender = None
-
-    def be_late(self) -> None:
-        """The deadline has passed; a broker that has still not taken the request is not waited for either."""
-        self.end(None)
-        if self.sender is not None and not self._late:
-            self._late = True
-            self.sender.cancel()
-
-    def stop_being_late(self) -> bool:
-        """Whether a cancellation came from `be_late` alone, and not also from elsewhere."""
-        return self._late and self.sender is not None and self.sender.uncancel() == 0
