@@ -140,16 +140,16 @@ class NatsBroker(Lifetime):
 
     def try_publish(self, message: Message) -> bool:
         driver = self._driver
-        if driver is None or not driver.has_room(self.settings.outgoing_bytes):
+        if driver is None or not driver.has_room():
             return False
-        driver.push(publish_command(message, driver.max_payload))
+        driver.push(command(message.subject, message.reply, message.body, message.headers, driver.most))
         return True
 
     def try_send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = "") -> bool:
         driver = self._driver
-        if driver is None or not driver.has_room(self.settings.outgoing_bytes):
+        if driver is None or not driver.has_room():
             return False
-        driver.push(command(subject, reply, body, headers, driver.max_payload))
+        driver.push(command(subject, reply, body, headers, driver.most))
         return True
 
     async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:

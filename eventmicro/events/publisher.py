@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from itertools import islice
 from typing import Any, Generic, TypeVar, overload
 
@@ -81,17 +81,9 @@ class PublishesEvents:
             TransportError: the broker is away, or the event is too large for it, or it refused it; it was not sent.
             Unconfirmed: a TransportError too: it was sent, but the broker did not confirm it in time.
         """
-        publisher = self._publisher
-        if timeout is not None:
-            check_seconds("timeout", timeout)
-        route = publisher.routes.find(topic)
-        message = route.address(event, key, id)
-        if publisher.has_middleware:
-            context = publisher.begin(route, event, message, metadata)
-            context.timeout = timeout
-            await publisher.run(event, context)
-        elif not publisher.outgoing.try_publish(route.pack(message, event, metadata)):
-            await publisher.outgoing.publish(message, timeout)
+        waiting = self._publisher.publish(topic, event, key, id, metadata, timeout)
+        if waiting is not None:
+            await waiting
 
     @overload
     async def publish_many(
@@ -193,7 +185,9 @@ class Publisher(Generic[T]):
         timeout: float | None = None,
     ) -> None:
         """Publish one event; see `Client.publish`."""
-        await self._source.publish(self.topic, event, key=key, id=id, metadata=metadata, timeout=timeout)
+        waiting = self._source._publisher.publish(self.topic, event, key, id, metadata, timeout)
+        if waiting is not None:
+            await waiting
 
     async def publish_many(
         self,
@@ -216,6 +210,27 @@ class EventPublisher:
         self.routes = Routes(codecs)
         self.has_middleware = bool(middleware)
         self.run = compose(middleware, Side.PUBLISHER, self._send)
+
+    def publish(
+        self,
+        topic: Topic[Any] | str,
+        event: Any,
+        key: Hashable,
+        id: Hashable,
+        metadata: dict[str, str] | None,
+        timeout: float | None,
+    ) -> Awaitable[None] | None:
+        """Publish an event; None: it is done. See `PublishesEvents.publish`."""
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        route = self.routes.find(topic)
+        message = route.address(event, key, id)
+        if self.has_middleware:
+            context = self.begin(route, event, message, metadata)
+            context.timeout = timeout
+            return self.run(event, context)
+        route.pack(message, event, metadata)
+        return None if self.outgoing.try_publish(message) else self.outgoing.publish(message, timeout)
 
     def begin(self, route: Route, event: Any, message: Message, metadata: dict[str, str] | None) -> OutgoingEvent:
         """The context of publishing an event."""
@@ -243,7 +258,7 @@ class EventPublisher:
         message = context.message
         message.body = context.body.pack(event, headers)
         message.headers = headers or None
-        if context.together is None:
-            await self.outgoing.publish(message, context.timeout)
-        else:
+        if context.together is not None:
             context.together.append(message)
+        elif not self.outgoing.try_publish(message):
+            await self.outgoing.publish(message, context.timeout)

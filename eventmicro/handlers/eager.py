@@ -47,6 +47,8 @@ if sys.version_info >= (3, 12):
         return task.get_context()
 
 else:
+    _enter_task, _leave_task, _current_task = asyncio.tasks._enter_task, asyncio.tasks._leave_task, asyncio.current_task
+    _ENDED = object()
 
     class EagerStarter:
         """Starts coroutines eagerly on the running loop."""
@@ -65,18 +67,18 @@ else:
                 spare = _Spare(loop)
             task = spare.task
             context = copy_context()
-            outer = asyncio.current_task(loop)
+            outer = _current_task(loop)
             if outer is not None:
-                asyncio.tasks._leave_task(loop, outer)
-            asyncio.tasks._enter_task(loop, task)
+                _leave_task(loop, outer)
+            _enter_task(loop, task)
             try:
-                awaited = context.run(work.send, None)
-            except StopIteration:
-                if self._spare is None:
-                    self._spare = spare
-                else:  # the work has started other work, which left one
-                    task.cancel()
-                return None
+                awaited = context.run(next, work.__await__(), _ENDED)  # as work.send(None), without a StopIteration
+                if awaited is _ENDED:
+                    if self._spare is None:
+                        self._spare = spare
+                    else:  # the work has started other work, which left one
+                        task.cancel()
+                    return None
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:
@@ -84,9 +86,9 @@ else:
                 report(error)
                 return None
             finally:
-                asyncio.tasks._leave_task(loop, task)
+                _leave_task(loop, task)
                 if outer is not None:
-                    asyncio.tasks._enter_task(loop, outer)
+                    _enter_task(loop, outer)
             spare.move_in(work, awaited, context)
             return task
 

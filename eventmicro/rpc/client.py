@@ -16,13 +16,12 @@ from eventmicro.errors import CallTimeout, ServiceError, Unsupported, UsageError
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Middleware, compose
 from eventmicro.plugins import RPC_BROKER_VARIABLE, brokers_with
-from eventmicro.rpc.caller import NO_REPLY, Caller, timed_out
+from eventmicro.rpc.caller import NO_REPLY, Caller
 from eventmicro.rpc.outgoing import OutgoingCall
 from eventmicro.rpc.replies import decode_reply, read_reply
 from eventmicro.wire import CONTENT_TYPE, check_headers, check_subject, content_type
 
 R = TypeVar("R")
-E = TypeVar("E", bound=ServiceError)
 
 CLIENT = Side.CLIENT
 # How long a call waits for its reply where nothing else is said, in seconds.
@@ -104,21 +103,11 @@ class CallsEndpoints:
             deadline = outer.deadline
         headers = check_headers(metadata) if metadata else None
         expected = client.codecs.body(reply)
-        begun = client.begin(endpoint, request, headers, started, deadline, expected)
-        if begun is not None:
-            call, outcome, headers = begun
-            try:
-                value = await outcome
-            except asyncio.CancelledError:
-                await client.give_up(service, call)
-                raise
-            if value is NO_REPLY:
-                raise await client.timed_out(service, endpoint, call, started)
-            if not isinstance(value, Delivery):
-                return value
-        context = OutgoingCall(CLIENT, service, name, endpoint, headers, deadline)
-        context.body = expected
-        return await client.call(request, context) if begun is None else client.read(value, context)
+        if client.has_middleware:
+            context = OutgoingCall(CLIENT, service, name, endpoint, headers, deadline)
+            context.body = expected
+            return await client.run(request, context)
+        return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
 
 
 class RpcClient:
@@ -131,8 +120,8 @@ class RpcClient:
     def __init__(self, broker: Broker, codecs: Codecs, middleware: tuple[Middleware, ...], timeout: float) -> None:
         self.timeout = timeout
         self.codecs = codecs
-        self.call = compose(middleware, Side.CLIENT, self._request)
-        self._has_middleware = self.call != self._request
+        self.has_middleware = bool(middleware)
+        self.run = compose(middleware, Side.CLIENT, self._exchange)
         self._broker = broker
         self._caller: Caller | None = None
         self._opening: asyncio.Lock | None = None
@@ -147,80 +136,52 @@ class RpcClient:
         """How many calls are on their way."""
         return 0 if self._caller is None else len(self._caller)
 
-    def begin(
+    async def exchange(
         self,
+        service: str,
         endpoint: str,
         request: Any,
         headers: dict[str, str] | None,
         started: float,
         deadline: float,
         reply: Body,
-    ) -> tuple[str, asyncio.Future[Any], dict[str, str] | None] | None:
-        """Send a request at once, as nearly all can be: the call, its outcome to be (see `Caller.begin`), and the
-        headers that were sent. None: it is `call`'s.
-        """
-        caller = self._caller
-        if self._has_middleware or caller is None or deadline <= started or caller.ended:
-            return None
+    ) -> Any:
+        """Send a request, and return the reply that comes until `deadline`; errors as of `CallsEndpoints.call`."""
         body = self.codecs.body(type(request))
-        if headers is None and not (body.announced or reply.announced):
+        if not headers and not body.announced and not reply.announced:
             packed, decode = body.encode(request), reply.decode
         else:
             headers = {} if headers is None else headers
-            packed = self._pack(request, headers, reply)
-            decode = reply.asked_decoder(content_type(headers))
-        sent = caller.begin(endpoint, packed, headers, deadline - started, deadline, decode)
-        return None if sent is None else (*sent, headers)
-
-    async def give_up(self, service: str, call: str) -> None:
-        """Nobody waits any more for the outcome of what was begun."""
-        if self._caller is not None:
-            await self._caller.give_up(service, call)
-
-    async def timed_out(self, service: str, endpoint: str, call: str, started: float) -> CallTimeout:
-        """What was begun has no reply: its error."""
-        if self._caller is None:
-            return _received(timed_out(endpoint, time.monotonic() - started))
-        return _received(await self._caller.timed_out(service, endpoint, call, started))
-
-    def read(self, delivery: Delivery, context: OutgoingCall) -> Any:
-        """The outcome of a call, where it is more than a body, or cannot be read.
-
-        Raises:
-            ServiceError: what the service answered.
-            DecodeError: it is not of the type that was asked for.
-        """
-        try:
-            if delivery.headers is None and not context.metadata:
-                return decode_reply(context, context.body.decode, delivery.body)
-            return read_reply(delivery, context)
-        except ServiceError as error:
-            error.received = True
-            raise
-
-    async def _request(self, request: Any, context: Context) -> Any:
-        assert isinstance(context, OutgoingCall)
-        headers = context.metadata
-        body = self._pack(request, headers, context.body)
-        deadline = context.deadline
-        if deadline is None or deadline <= time.monotonic():
-            late = CallTimeout(f"{context.topic} was not called: no time is left for it", id=context.topic)
-            raise _received(late)
+            packed, decode = _pack(body, request, headers, reply), reply.asked_decoder(content_type(headers))
+        if deadline <= started:
+            late = CallTimeout(f"{endpoint} was not called: no time is left for it", id=endpoint)
+            late.received = True
+            raise late
         caller = self._caller
         if caller is None or caller.ended:
             caller = await self._open_caller()
-        try:
-            delivery = await caller.request(context.service, Message(context.topic, body, headers or None), deadline)
-        except ServiceError as error:
-            error.received = True
-            raise
-        return self.read(delivery, context)
+        begun = caller.begin(endpoint, packed, headers, deadline - started, deadline, decode)
+        if begun is None:
+            outcome: Any = await caller.request(service, Message(endpoint, packed, headers or None), deadline)
+        else:
+            call, reply_to_be = begun
+            try:
+                outcome = await reply_to_be
+            except asyncio.CancelledError:
+                await caller.give_up(service, call)
+                raise
+            if outcome is NO_REPLY:
+                raise await caller.timed_out(service, endpoint, call, started)
+        return _read(outcome, service, endpoint, headers, reply) if isinstance(outcome, Delivery) else outcome
 
-    def _pack(self, request: Any, headers: dict[str, str], reply: Body) -> bytes:
-        packed = self.codecs.body(type(request)).pack(request, headers)
-        if reply.announced and not packed:
-            headers.setdefault(CONTENT_TYPE, reply.content_type)  # the reply comes in the request's content type
-        return packed
+    async def _exchange(self, request: Any, context: Context) -> Any:
+        """The same as the innermost of the middleware."""
+        assert isinstance(context, OutgoingCall)
+        now = time.monotonic()
+        deadline = now if context.deadline is None else context.deadline
+        return await self.exchange(
+            context.service, context.topic, request, context.metadata, now, deadline, context.body
+        )
 
     async def _open_caller(self) -> Caller:
         if not self._broker.capabilities.request_reply:
@@ -259,7 +220,21 @@ def _check_left(seconds: float) -> float:
     return seconds
 
 
-def _received(error: E) -> E:
-    """An error of what was called: where a handler lets it pass, it is no answer of its own."""
-    error.received = True
-    return error
+def _pack(body: Body, request: Any, headers: dict[str, str], reply: Body) -> bytes:
+    packed = body.pack(request, headers)
+    if reply.announced and not packed:
+        headers.setdefault(CONTENT_TYPE, reply.content_type)  # the reply comes in the request's content type
+    return packed
+
+
+def _read(delivery: Delivery, service: str, endpoint: str, headers: dict[str, str] | None, body: Body) -> Any:
+    """The outcome of a call, where it is more than a body, or cannot be read."""
+    context = OutgoingCall(CLIENT, service, endpoint.partition(".")[2], endpoint, headers)
+    context.body = body
+    try:
+        if delivery.headers is None and not headers:
+            return decode_reply(context, body.decode, delivery.body)
+        return read_reply(delivery, context)
+    except ServiceError as error:
+        error.received = True
+        raise

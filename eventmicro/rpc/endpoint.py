@@ -7,7 +7,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable
-from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -287,11 +286,13 @@ class Endpoint:
         """Encode and send what handlers have returned."""
         encode, try_send = self._reply.answer, self._try_send
         for delivery, value in ready:
-            with suppress(Exception, SystemExit):  # it cannot be written, or is too large: `_answer` says so
+            try:
                 body = encode(value)
-                if not delivery.reply or (try_send is not None and try_send(delivery.reply, body)):
-                    continue
-            self.inflight.start(self._answer(delivery, value))
+                done = not delivery.reply or (try_send is not None and try_send(delivery.reply, body))
+            except (Exception, SystemExit):  # it cannot be written, or is too large: `_answer` says so
+                done = False
+            if not done:
+                self.inflight.start(self._answer(delivery, value))
 
     async def _answer(self, delivery: Delivery, value: Any) -> None:
         try:

@@ -30,6 +30,7 @@ CLOSE_TIMEOUT = 1.0
 # How often it is cancelled within that time until it ends.
 CANCELS = 10
 
+_CONNECTED = Client.CONNECTED
 # Of a subject that the server does not take: it goes on.
 _HARMLESS = "invalid subject"
 _match_refusal = re.compile(rb"-ERR '(.*)'\r\n").search
@@ -113,9 +114,14 @@ class Driver(Client):
 
     # -- the way out -------------------------------------------------------------------------------------------
 
-    def has_room(self, most: int) -> bool:
-        """Whether the connection stands and no more than so many bytes wait to go out."""
-        return self._status == Client.CONNECTED and self._pending_data_size <= most
+    def has_room(self) -> bool:
+        """Whether the connection stands and no more than `pending_size` bytes wait to go out."""
+        return self._status == _CONNECTED and self._pending_data_size <= self._max_pending_size
+
+    @property
+    def most(self) -> int:
+        """How many bytes the server takes in a message."""
+        return self._max_payload
 
     def push(self, command: bytes) -> None:
         """Put a command into what goes out at the end of this turn of the loop, with no check at all; while the server
@@ -157,7 +163,7 @@ class Driver(Client):
 
     def _may_write(self) -> bool:
         link = self._link
-        return self._status == Client.CONNECTED and link is not None and not (link.paused or link.lost)
+        return self._status == _CONNECTED and link is not None and not (link.paused or link.lost)
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:
         # nats-py would wait here for room, and swallow a cancellation; the broker has waited before.
@@ -257,7 +263,7 @@ class Driver(Client):
         self._ordered.set()
 
     def _feed(self, data: bytes) -> None:
-        if self._status != Client.CONNECTED:
+        if self._status != _CONNECTED:
             return
         self._pings_outstanding = 0  # whatever comes is a sign of life; the answer may be far behind it
         writes_soon, self._writes_soon = self._writes_soon, True
