@@ -34,7 +34,7 @@ class Topic(Generic[T]):
         UsageError: the name is no subject, the type is none, or the events have no such field.
     """
 
-    __slots__ = ("id", "key", "name", "pick_id", "pick_key", "type")
+    __slots__ = ("__weakref__", "id", "key", "name", "pick_id", "pick_key", "type")
 
     @overload
     def __init__(

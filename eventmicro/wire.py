@@ -41,6 +41,7 @@ MAX_REASON = 500
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_PLAIN_SUBJECT = re.compile(r"[A-Za-z0-9_$-]+(?:\.[A-Za-z0-9_$-]+)*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -68,6 +69,8 @@ def check_subject(subject: str, *, wildcards: bool = False, option: str = "") ->
         UsageError: a token is empty, has a space, a control sign or half a surrogate pair, or a wildcard stands where
             none may.
     """
+    if isinstance(subject, str) and _PLAIN_SUBJECT.fullmatch(subject):  # nearly all are, and this is a tenth of the rest
+        return subject
     what = f"{option}={subject!r}" if option else f"subject {subject!r}"
     if isinstance(subject, str):
         check_text(subject, what)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Collection, Hashable, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import AsyncIterable, Callable, Collection, Hashable, Iterable, Mapping
+from functools import partial
 from typing import Any
+from weakref import ref
 
 from eventmicro.codecs import Body, Codecs
 from eventmicro.errors import UsageError
@@ -11,12 +14,17 @@ from eventmicro.message import Message
 from eventmicro.topic import Pick, Topic
 from eventmicro.wire import check_headers, check_subject, check_text
 
-# How many routes are kept: a program may make up its subjects, one for each order.
+# How many routes of plain subjects are kept: a program may make them up, one for each order.
 MOST = 4_096
 
 
 class Route:
     """The way of the events of one topic, or on one subject.
+
+    Args:
+        topic: either; a topic is not kept alive.
+        codecs: how events travel.
+        gone: what is called with the dead reference when the topic is no more.
 
     Raises:
         UsageError: it is neither, or has wildcards, or no codec handles its type.
@@ -24,14 +32,17 @@ class Route:
 
     __slots__ = ("_body", "_codecs", "_has_neither", "_pick_id", "_pick_key", "_subject", "_topic")
 
-    def __init__(self, topic: Topic[Any] | str, codecs: Codecs) -> None:
-        self._topic = topic
+    def __init__(
+        self, topic: Topic[Any] | str, codecs: Codecs, gone: Callable[[ref[Topic[Any]]], object] | None = None
+    ) -> None:
+        self._topic: ref[Topic[Any]] | None = None
         self._codecs = codecs
         self._body: Body | None = None
         self._pick_key: Pick | None = None
         self._pick_id: Pick | None = None
         self._has_neither = True  # neither a key nor an id is picked out of events
         if isinstance(topic, Topic):
+            self._topic = ref(topic, gone)
             self._subject = check_subject(topic.name)
             self._body = codecs.body(topic.type)
             self._pick_key, self._pick_id = topic.pick_key, topic.pick_id
@@ -82,29 +93,40 @@ class Route:
             return pick(event)
         except (AttributeError, KeyError, TypeError) as error:
             self.body(event).encode(event)  # raises where it is no event of this topic at all
-            raise UsageError(f"{self._topic!r}: this event has no {what} as the topic says: {error!r}") from None
+            topic = self._topic and self._topic()
+            raise UsageError(f"{topic!r}: this event has no {what} as the topic says: {error!r}") from None
 
 
 class Routes:
-    """The routes that a client has used."""
+    """The routes that a client has used: those of topics as long as these live, those of subjects up to a number."""
 
     def __init__(self, codecs: Codecs) -> None:
         self._codecs = codecs
-        self._known: dict[Topic[Any] | str, Route] = {}
+        self._of_topics: dict[int, Route] = {}  # by identity
+        self._known: OrderedDict[str, Route] = OrderedDict()
 
     def find(self, topic: Topic[Any] | str) -> Route:
         """The route of a topic or subject; errors as of `Route`."""
+        route = self._of_topics.get(id(topic))
+        if route is not None:
+            return route
+        if isinstance(topic, Topic):
+            return self._keep(topic)
         try:
-            known = self._known.get(topic)
+            return self._known.get(topic) or self._remember(topic)
         except TypeError:  # it cannot be hashed: it is neither, or of a class of somebody's own
             return Route(topic, self._codecs)
-        return known or self._make(topic)
 
-    def _make(self, topic: Topic[Any] | str) -> Route:
-        route = Route(topic, self._codecs)
-        if len(self._known) >= MOST:
-            self._known.clear()
-        self._known[topic] = route
+    def _keep(self, topic: Topic[Any]) -> Route:
+        number = id(topic)
+        forget = partial(self._of_topics.pop, number)  # the dead reference that it gets is the default of `pop`
+        route = self._of_topics[number] = Route(topic, self._codecs, forget)
+        return route
+
+    def _remember(self, subject: str) -> Route:
+        route = self._known[subject] = Route(subject, self._codecs)
+        if len(self._known) > MOST:
+            self._known.popitem(last=False)
         return route
 
 

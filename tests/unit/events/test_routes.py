@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+from weakref import ref
+
 import pytest
 
 from eventmicro import Topic, UsageError
 from eventmicro.codecs import Codecs
 from eventmicro.events.routes import MOST, Routes
 from eventmicro.wire import CONTENT_TYPE
+from tests.unit.services import Number
 
 
 def test_subjects_that_are_made_up_are_not_kept_for_ever() -> None:
@@ -15,6 +19,49 @@ def test_subjects_that_are_made_up_are_not_kept_for_ever() -> None:
     for number in range(2 * MOST + 10):
         assert routes.find(f"orders.{number}").address(b"").subject == f"orders.{number}"
     assert len(routes._known) <= MOST
+
+
+def test_of_subjects_the_oldest_is_forgotten_and_not_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventmicro.events.routes.MOST", 3)
+    routes = Routes(Codecs())
+    first, *others = [routes.find(f"orders.{number}") for number in range(4)]
+    assert [routes.find(f"orders.{number}") for number in (1, 2, 3)] == others
+    assert routes.find("orders.0") is not first
+
+
+def test_the_route_of_a_topic_is_found_once_however_many_there_are() -> None:
+    routes, topics = Routes(Codecs()), [Topic(f"orders.{number}", int) for number in range(3 * MOST)]
+    found = [routes.find(topic) for topic in topics]
+    for number in range(2 * MOST):
+        routes.find(f"quotes.{number}")
+    assert all(routes.find(topic) is route for topic, route in zip(topics, found, strict=True))
+
+
+@pytest.mark.parametrize("picks", [{}, {"key": "value", "id": "value"}])
+def test_the_route_of_a_topic_goes_with_it(picks: dict[str, str]) -> None:
+    routes = Routes(Codecs())
+    for _ in range(10):
+        topic = Topic("orders", Number, **picks)
+        assert routes.find(topic).address(Number(value=7)).subject == "orders"
+    assert len(routes._of_topics) == 1
+    del topic
+    assert not routes._of_topics
+
+
+def test_a_topic_in_the_place_of_one_that_is_gone_has_a_route_of_its_own() -> None:
+    routes = Routes(Codecs())
+    for kind in (int, str, float, bool) * 25:  # an object often gets the identity of the one before
+        assert routes.find(Topic("values", kind)).body(None).kind is kind
+
+
+def test_routes_do_not_outlive_their_client() -> None:
+    topic, routes = Topic("values", int), Routes(Codecs())
+    assert routes.find(topic).body(1).kind is int
+    gone = ref(routes)
+    del routes
+    gc.collect()
+    assert gone() is None
+    assert topic.name == "values"
 
 
 def test_topics_of_one_name_keep_their_types() -> None:
