@@ -69,7 +69,7 @@ def check_subject(subject: str, *, wildcards: bool = False, option: str = "") ->
         UsageError: a token is empty, has a space, a control sign or half a surrogate pair, or a wildcard stands where
             none may.
     """
-    if isinstance(subject, str) and _PLAIN_SUBJECT.fullmatch(subject):  # nearly all are, and this is a tenth of the rest
+    if isinstance(subject, str) and _PLAIN_SUBJECT.fullmatch(subject):  # nearly all are: that is soon told
         return subject
     what = f"{option}={subject!r}" if option else f"subject {subject!r}"
     if isinstance(subject, str):

@@ -85,6 +85,7 @@ class Settling(Protocol):
 class Live:
     """For subscriptions whose broker keeps nothing: what went wrong is a line in the log."""
 
+    __slots__ = ("_name",)
     ack: AckMode | None = None
 
     def __init__(self, name: str) -> None:

@@ -63,6 +63,8 @@ class Subscriber:
         concurrency: how many events may wait for something at the same time; with 1 they are handled in order.
     """
 
+    __slots__ = ("_decode", "_work", "inflight", "name", "run", "settles", "settling", "unsettled")
+
     def __init__(self, work: Work, concurrency: int) -> None:
         self.name = f"{work.service}.{work.name}"
         self.inflight = InFlight(concurrency)

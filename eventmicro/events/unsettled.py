@@ -24,6 +24,8 @@ class Unsettled:
         patience: after how many seconds it is said.
     """
 
+    __slots__ = ("_name", "_patience", "_said", "_since", "_timer")
+
     def __init__(self, name: str, patience: float) -> None:
         self._name = name
         self._patience = patience

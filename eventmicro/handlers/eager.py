@@ -6,6 +6,7 @@ eagerly still finds a task of its own in `asyncio.current_task()` and its own co
 
 From Python 3.12 on asyncio does this itself (`eager_start`). On 3.11 a task made in advance lends its name: the
 coroutine is stepped as that task and moves into it where it suspends; where it ends first, the task serves the next.
+One starter serves all handlers of an event loop: ten thousand of them need no task each.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from asyncio import CancelledError
 from collections.abc import Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any
+from weakref import WeakValueDictionary
 
 Work = Coroutine[Any, Any, None]
 Task = asyncio.Task[None]
@@ -25,7 +27,7 @@ if sys.version_info >= (3, 12):
     class EagerStarter:
         """Starts coroutines eagerly on the running loop."""
 
-        __slots__ = ("_loop",)
+        __slots__ = ("__weakref__", "_loop")
 
         def __init__(self) -> None:
             self._loop = asyncio.get_running_loop()
@@ -53,7 +55,7 @@ else:
     class EagerStarter:
         """Starts coroutines eagerly on the running loop."""
 
-        __slots__ = ("_loop", "_spare")
+        __slots__ = ("__weakref__", "_loop", "_spare")
 
         def __init__(self) -> None:
             self._loop = asyncio.get_running_loop()
@@ -93,7 +95,7 @@ else:
             return task
 
         def close(self) -> None:
-            """End the task that was made in advance."""
+            """End the task that was made in advance; another one is made when it is needed."""
             if self._spare is not None:
                 self._spare.task.cancel()
                 self._spare = None
@@ -150,6 +152,16 @@ else:
         spare = task.get_coro()
         assert isinstance(spare, _Spare)
         return spare.variables
+
+
+# By the identity of their event loop, which lives as long as they do.
+_starters: WeakValueDictionary[int, EagerStarter] = WeakValueDictionary()
+
+
+def shared_starter() -> EagerStarter:
+    """The starter of the running loop; it lives as long as somebody has it."""
+    number = id(asyncio.get_running_loop())
+    return _starters.get(number) or _starters.setdefault(number, EagerStarter())
 
 
 def report(error: BaseException) -> None:

@@ -29,6 +29,8 @@ from eventmicro.message import Message
 
 # How many messages a subscription may have waiting, and a queue keep, before publishers wait.
 QUEUE_LIMIT = 10_000
+# From how many subscriptions on those that are done are looked for.
+LOOK = 100
 # The largest body, in bytes: nats-server's default, so that what works here works there.
 MAX_PAYLOAD = 1024 * 1024
 
@@ -79,6 +81,7 @@ class MemoryBroker(Lifetime):
         self._max_payload = max_payload
         self._hub: Hub | None = None
         self._subscriptions: list[LiveSubscription | DurableSubscription] = []
+        self._look_at = LOOK  # how many of them there may be before those that are done are looked for
 
     @property
     def connected(self) -> bool:
@@ -125,8 +128,7 @@ class MemoryBroker(Lifetime):
             hub.add(subscription)
         else:
             subscription = self._subscribe_durable(hub, subject, receive, queue, durable)
-        self._subscriptions = [s for s in self._subscriptions if not s.done]
-        self._subscriptions.append(subscription)
+        self._keep(subscription)
         return subscription
 
     def inbox(self) -> str:
@@ -134,6 +136,13 @@ class MemoryBroker(Lifetime):
 
     async def flush(self) -> None:
         self._connected_hub()
+
+    def _keep(self, subscription: LiveSubscription | DurableSubscription) -> None:
+        """Remember it for `close`, without those that are done; these are looked for when there are twice as many."""
+        if len(self._subscriptions) >= self._look_at:
+            self._subscriptions = [s for s in self._subscriptions if not s.done]
+            self._look_at = LOOK + 2 * len(self._subscriptions)
+        self._subscriptions.append(subscription)
 
     async def _put(self, message: Message, timeout: float, *, queues: bool) -> None:
         hub = self._hub_for(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -18,7 +19,7 @@ from eventmicro.memory.queue import DurableQueue
 from eventmicro.message import Message
 from eventmicro.wire import NO_RESPONDERS, STATUS
 
-# For how many subjects it is remembered who gets their messages.
+# For how many subjects, beside as many as are subscribed to, it is remembered who gets their messages.
 ROUTES = 1000
 
 
@@ -54,7 +55,7 @@ class Hub:
         self._exact: dict[str, list[LiveSubscription | DurableQueue]] = {}
         self._wild: dict[LiveSubscription | DurableQueue, re.Pattern[str]] = {}
         self._queues: dict[str, DurableQueue] = {}
-        self._routes: dict[str, Route] = {}
+        self._routes: OrderedDict[str, Route] = OrderedDict()
 
     def inbox(self) -> str:
         return f"_INBOX.{next(self._inboxes)}"
@@ -111,9 +112,9 @@ class Hub:
                 live.append(target)
             else:
                 groups.setdefault(target.queue, []).append(target)
-        if len(self._routes) >= ROUTES:
-            self._routes.clear()
         route = self._routes[subject] = Route(tuple(live), tuple(queues), tuple(groups.values()))
+        if len(self._routes) > ROUTES + len(self._exact):
+            self._routes.popitem(last=False)
         return route
 
     def _interested(self, subject: str) -> Iterator[LiveSubscription | DurableQueue]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
@@ -56,7 +56,7 @@ class DurableQueue:
         self._size = 0
         self._new: deque[Event] = deque()
         self._again: list[tuple[int, Event]] = []  # a heap: what has been delivered before, the oldest first
-        self._seen: dict[str, float] = {}
+        self._seen: OrderedDict[str, float] = OrderedDict()
         self._settled = asyncio.Event()
         self._members: deque[Member] = deque()
 
@@ -144,8 +144,8 @@ class DurableQueue:
 
     def _is_known(self, id: str, window: float) -> bool:
         now = time.monotonic()
-        while self._seen and self._seen[oldest := next(iter(self._seen))] <= now - window:
-            del self._seen[oldest]
+        while self._seen and self._seen[next(iter(self._seen))] <= now - window:
+            self._seen.popitem(last=False)
         if id in self._seen:
             return True
         self._seen[id] = now

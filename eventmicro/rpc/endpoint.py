@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable
 from itertools import islice
 from typing import Any
@@ -47,7 +47,7 @@ class RunningCalls:
     def __init__(self) -> None:
         self._running: dict[Task, _RunningCall] = {}
         self._by_reply: dict[str, list[_RunningCall]] = {}
-        self._cancelled: dict[str, None] = {}
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
         self.stopping = False
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class RunningCalls:
         elif 0 < len(reply) <= MAX_REPLY:
             self._cancelled[reply] = None
             if len(self._cancelled) > REMEMBERED:
-                del self._cancelled[next(iter(self._cancelled))]
+                self._cancelled.popitem(last=False)
 
     def was_cancelled(self, reply: str) -> bool:
         """Whether the caller has given this call up before it was started."""
@@ -131,6 +131,20 @@ class Endpoint:
         concurrency: how many of its calls may wait for something at the same time; further ones wait in line.
         timeout: how long a call may take, in seconds, where its caller gives more; None: what the caller gives.
     """
+
+    __slots__ = (
+        "_broker",
+        "_calls",
+        "_endpoint",
+        "_handler",
+        "_reply",
+        "_request",
+        "_service",
+        "_state",
+        "_timeout",
+        "inflight",
+        "name",
+    )
 
     def __init__(
         self,

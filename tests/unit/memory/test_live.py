@@ -360,3 +360,18 @@ async def test_a_burst_does_not_keep_others_from_running() -> None:
             await asyncio.sleep(0)
             turns += 1
         assert turns >= 10
+
+
+async def test_of_who_gets_what_the_oldest_is_forgotten_and_not_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "ROUTES", 3)
+    inbox = Inbox()
+    async with MemoryBroker("memory://many") as broker:
+        for number in range(5):
+            await broker.subscribe(f"taken.{number}", inbox)
+        routes = hub.shared_hub("many")._routes
+        for number in range(100):
+            await broker.publish(Message(f"nobody.{number}"))
+        assert list(routes) == [f"nobody.{number}" for number in range(92, 100)]
+        for number in range(5):
+            await broker.publish(Message(f"taken.{number}"))
+        assert list(routes)[3:] == [f"taken.{number}" for number in range(5)]
