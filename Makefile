@@ -30,8 +30,8 @@ lint: .venv/dev            ## style, types, layers
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-bench: servers             ## beside hand-written clients and FastStream, in one run
-	$(BIN)/python -m benchmarks
+bench: servers             ## beside hand-written clients and FastStream, in one run; SCALE=1: what very many cost
+	$(BIN)/python -m benchmarks $(if $(SCALE),--scale)
 
 servers: .venv/kafka       ## what tests start; where one cannot be had, they say so and are skipped
 	@tests/servers/install-rabbitmq || echo "RabbitMQ could not be installed: its tests are skipped"

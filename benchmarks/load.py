@@ -107,12 +107,12 @@ class Stream:
     async def measure(self, publish: Publish, seconds: float, processes: Processes) -> Result:
         """Publish for so long; the rate is of what arrived."""
         source = cycle(readings())
-        await self._publish(publish, source, time.perf_counter() + seconds / 4)  # warm up
-        await self._until_behind(0)
+        await self.publish(publish, source, until(seconds / 4))  # warm up
+        await self.until_behind(0)
 
         before, processes_before, started = self.sent, processes.cpu(), time.perf_counter()
-        await self._publish(publish, source, started + seconds)
-        await self._until_behind(0)
+        await self.publish(publish, source, until(seconds))
+        await self.until_behind(0)
         elapsed, messages = time.perf_counter() - started, self.received - before
         return {
             "per_second": messages / elapsed,
@@ -120,22 +120,28 @@ class Stream:
             "messages": self.sent,
         }
 
-    async def _publish(self, publish: Publish, source: Any, end: float) -> None:
+    async def publish(self, publish: Publish, source: Any, goes_on: Callable[[], bool]) -> None:
         """Publish in steps, so that the subscriber's last report tells of the last event."""
-        while time.perf_counter() < end:
-            await self._until_behind(WINDOW - STEP)
+        while goes_on():
+            await self.until_behind(WINDOW - STEP)
             for _ in range(STEP // BURST):
                 for reading in islice(source, BURST):
                     await publish(reading)
                 await asyncio.sleep(0)
             self.sent += STEP
 
-    async def _until_behind(self, limit: int) -> None:
+    async def until_behind(self, limit: int) -> None:
         """Wait until no more than `limit` events are on their way, or nothing has moved for too long."""
         while self.sent - self.received > limit:
             self._moved.clear()
             async with asyncio.timeout(PATIENCE):
                 await self._moved.wait()
+
+
+def until(seconds: float) -> Callable[[], bool]:
+    """Whether so many seconds from now are not over yet."""
+    end = time.perf_counter() + seconds
+    return lambda: time.perf_counter() < end
 
 
 def quantile(ordered: list[float], part: float) -> float:

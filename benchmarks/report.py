@@ -85,7 +85,7 @@ TITLES = {
 def table(summaries: list[Summary]) -> str:
     """The summaries as text, a table for each measure."""
     return "\n\n".join(
-        _table(title, [*RATE, *(LATENCY if measure == "rpc" else []), *CPU], rows)
+        columns(title, [*RATE, *(LATENCY if measure == "rpc" else []), *CPU], rows)
         for measure, title in TITLES.items()
         if (rows := [s for s in summaries if s["measure"] == measure])
     )
@@ -100,8 +100,9 @@ def _cpu_text(summary: Summary) -> str:
     return ", ".join(f"{name} {value:.1f}" for name, value in summary["cpu_us"].items())
 
 
-def _table(title: str, columns: list[Column], rows: list[Summary]) -> str:
-    cells = [[name for name, _ in columns], *([text(row) for _, text in columns] for row in rows)]
+def columns(title: str, chosen: list[Column], rows: list[Summary]) -> str:
+    """A table of these columns, a line for each row."""
+    cells = [[name for name, _ in chosen], *([text(row) for _, text in chosen] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     return "\n".join([title, *lines])

@@ -6,9 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks import variants
 from benchmarks.load import Result
@@ -136,21 +135,24 @@ def checked_publish(variant: str, result: Result) -> Result:
     return result
 
 
-@contextmanager
-def worker(broker: str, variant: str, role: str, url: str) -> Iterator[subprocess.Popen[str]]:
+def worker(broker: str, variant: str, role: str, url: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """A process that is ready to receive; it ends when its input is closed."""
-    process = subprocess.Popen(
-        command(broker, variant, role, url), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    return waiting(command(broker, variant, role, url), f"{variant}: the {role}")
+
+
+@contextmanager
+def waiting(command: list[str], what: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that has said that it is ready; it ends when its input is closed."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         if process.stdout.readline() != '"ready"\n':
-            raise Failed(f"{variant}: the {role} did not start")
+            raise Failed(f"{what} did not start")
         yield process
         if process.poll() is None:
             process.communicate(timeout=GRACE)
         if process.returncode:
-            raise Failed(f"{variant}: the {role} failed")
+            raise Failed(f"{what} failed")
     finally:
         process.kill()
         process.wait()
@@ -158,15 +160,16 @@ def worker(broker: str, variant: str, role: str, url: str) -> Iterator[subproces
 
 def run_load(broker: str, variant: str, role: str, url: str, seconds: float, pids: dict[str, int]) -> Result:
     """Run the process that measures, and return what it says."""
-    done = subprocess.run(
-        [*command(broker, variant, role, url), str(seconds), json.dumps(pids)],
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=2 * seconds + GRACE,
-    )
+    load = [*command(broker, variant, role, url), str(seconds), json.dumps(pids)]
+    return said_by(load, f"{variant}: {broker} {role}", 2 * seconds + GRACE)
+
+
+def said_by(command: list[str], what: str, timeout: float) -> Result:
+    """What a process says at its end, which comes within so many seconds."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=timeout)
     if done.returncode:
-        raise Failed(f"{variant}: {broker} {role} failed")
-    result: dict[str, Any] = json.loads(done.stdout)
+        raise Failed(f"{what} failed")
+    result: Result = json.loads(done.stdout)
     return result
 
 

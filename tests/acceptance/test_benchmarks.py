@@ -14,16 +14,18 @@ import pytest
 from benchmarks.messages import STEP, VARIETY, Backlog, Tally, orders, readings
 from benchmarks.report import TITLES, summarize, table
 from benchmarks.runner import Failed, checked_consume, checked_events, checked_publish, checked_rpc
+from benchmarks.scale.report import TABLES
+from benchmarks.scale.runner import checked
 from benchmarks.variants import DURABLE, EVENTS, MEMORY, RPC, missing
 
 ROOT = Path(__file__).parents[2]
 EVERY = {("rpc", name) for name in (*RPC, MEMORY)} | {("events", name) for name in (*EVENTS, MEMORY)}
 
 
-def quick(folder: Path, broker: str, **environment: str) -> tuple[dict[str, Any], str]:
+def quick(folder: Path, *options: str, **environment: str) -> tuple[dict[str, Any], str]:
     """What a quick run writes, and what it prints."""
     file = folder / "quick.json"
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--brokers", broker, "--json", str(file)]
+    command = [sys.executable, "-m", "benchmarks", "--quick", *options, "--json", str(file)]
     env = {**os.environ, **environment}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -33,7 +35,9 @@ def quick(folder: Path, broker: str, **environment: str) -> tuple[dict[str, Any]
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What is measured over core NATS and in memory."""
-    content, printed = quick(tmp_path_factory.mktemp("bench"), "nats", EVENTMICRO_TEST_NATS_URL="")  # one of its own
+    content, printed = quick(
+        tmp_path_factory.mktemp("bench"), "--brokers", "nats", EVENTMICRO_TEST_NATS_URL=""
+    )  # one of its own
     assert all(name in printed for _, name in EVERY if name not in missing())
     return content
 
@@ -71,7 +75,7 @@ def test_durable_events_are_all_stored_taken_and_settled(
     broker: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     url = request.getfixturevalue(f"{broker}_url")
-    report, printed = quick(tmp_path, broker, **{f"EVENTMICRO_TEST_{broker.upper()}_URL": url})
+    report, printed = quick(tmp_path, "--brokers", broker, **{f"EVENTMICRO_TEST_{broker.upper()}_URL": url})
     measures = [f"{broker} {what}" for what in ("consume", "publish", "publish_many")]
     expected = {(measure, name) for measure in measures for name in DURABLE[broker] if name not in missing()}
     assert {(run["measure"], run["variant"]) for run in report["runs"]} == expected
@@ -85,6 +89,39 @@ def test_durable_events_are_all_stored_taken_and_settled(
         assert set(entry["cpu_us"]) == {"client"}  # the server is not ours
         assert {"per_second / raw", "cpu_us_all / raw"} <= set(entry)
     assert all(TITLES[measure] in printed for measure in measures)
+
+
+def test_what_very_many_cost_is_measured_and_nothing_of_it_lost(tmp_path: Path) -> None:
+    report, printed = quick(tmp_path, "--scale", EVENTMICRO_TEST_NATS_URL="")
+    assert {run["measure"] for run in report["runs"]} == set(TABLES)
+    assert all(title in printed for title, _ in TABLES.values())
+    for run in report["runs"]:
+        if run["measure"] in ("endpoints", "subscribers"):
+            assert {"start_s", "stop_s", "bytes_each"} <= set(run["server"])
+            assert set(run["cpu_us"]) >= {"server", "broker"}
+        elif run["measure"].startswith("in flight"):
+            assert run["outcomes"] == {"answered": run["number"]}
+        elif run["measure"].endswith("in a row"):
+            assert run["messages"] >= run["number"]
+            assert {"server", "broker"} < set(run["bytes"])
+
+
+@pytest.mark.parametrize(
+    ("what", "wrong", "why"),
+    [
+        ("endpoints", {"wrong": 1}, "1 replies belong to other requests"),
+        ("endpoints", {"server": {"said": ["left without the server's answer"]}}, "1 warnings, the first is: left"),
+        ("subscribers", {"server": {"received": 4, "misplaced": 0}}, "4 of 5 arrived"),
+        ("events in a row", {"server": {"received": 5, "misplaced": 1}}, "1 misplaced"),
+        ("in flight", {"outcomes": {"answered": 4, "CallTimeout": 1}}, "CallTimeout"),
+        ("in flight, starved", {"said": ["connection lost"]}, "connection lost"),
+    ],
+)
+def test_very_many_of_which_one_goes_wrong_fail_the_run(what: str, wrong: dict[str, Any], why: str) -> None:
+    right = {"messages": 5, "server": {"received": 5, "misplaced": 0, "said": []}, "said": [], "wrong": 0}
+    assert checked(what, right) == right
+    with pytest.raises(Failed, match=why):
+        checked(what, right | wrong)
 
 
 def test_ratios_are_taken_within_a_round() -> None:

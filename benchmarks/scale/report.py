@@ -1,0 +1,68 @@
+"""The measurements as tables."""
+
+from __future__ import annotations
+
+from benchmarks.load import Result
+from benchmarks.report import Column, columns
+
+KIB, MIB = 1024, 1024 * 1024
+PHASES = ("declare", "start", "stop")
+
+HANDLERS: list[Column] = [
+    ("number", lambda r: f"{r['number']:,}"),
+    ("declare, start, stop: CPU s", lambda r: ", ".join(f"{r['server'][f'{what}_s']:.2f}" for what in PHASES)),
+    ("KiB each at rest, after work", lambda r: _kib(r)),
+    ("CPU us a message", lambda r: _cpu(r)),
+]
+TOPICS: list[Column] = [
+    ("number", lambda r: f"{r['number']:,}"),
+    ("first event us", lambda r: f"{r['first_us']:.1f}"),
+    ("event us", lambda r: f"{r['topic_us']:.1f}"),
+    ("on a plain subject us", lambda r: f"{r['subject_us']:.1f}"),
+]
+FLOOD: list[Column] = [
+    ("number", lambda r: f"{r['number']:,}"),
+    ("answered", lambda r: f"{r['outcomes']['answered']:,}"),
+    ("seconds", lambda r: f"{r['seconds']:.1f}"),
+    ("MiB added: client, server", lambda r: f"{r['added'] / MIB:.0f}, {r['server']['added'] / MIB:.0f}"),
+    ("CPU us a call", lambda r: _cpu(r)),
+]
+ENDURANCE: list[Column] = [
+    ("number", lambda r: f"{r['messages']:,}"),
+    ("MiB after a tenth, half, all of them", lambda r: "; ".join(_memory(*each) for each in r["bytes"].items())),
+]
+TABLES: dict[str, tuple[str, list[Column]]] = {
+    "endpoints": ("Endpoints in one service, called in turn, 64 calls in flight", HANDLERS),
+    "subscribers": ("Subscribers in one service, their topics published to in turn", HANDLERS),
+    "topics": ("Topics published to in turn, by one process, its CPU time", TOPICS),
+    "in flight": ("Calls in flight at the same time", FLOOD),
+    "in flight, starved": ("The same while others use up the machine", FLOOD),
+    "calls in a row": ("Calls in a row, 64 in flight, and the memory of each process", ENDURANCE),
+    "events in a row": ("Events in a row, and the memory of each process", ENDURANCE),
+}
+
+
+def table(results: list[Result]) -> str:
+    """The results as text, a table for each measure."""
+    return "\n\n".join(
+        columns(title, its_columns, rows)
+        for measure, (title, its_columns) in TABLES.items()
+        if (rows := [r for r in results if r["measure"] == measure])
+    )
+
+
+def _kib(result: Result) -> str:
+    """Of few handlers nothing can be told: a process grows by whole pages."""
+    if result["number"] < 1_000:
+        return "-"
+    return ", ".join(f"{result['server'][name] / KIB:.1f}" for name in ("bytes_each", "bytes_each_worked"))
+
+
+def _cpu(result: Result) -> str:
+    each = result["cpu_us"]
+    return f"{sum(each.values()):.1f}: " + ", ".join(f"{name} {value:.1f}" for name, value in each.items())
+
+
+def _memory(name: str, looks: list[int]) -> str:
+    moments = (len(looks) // 10, len(looks) // 2, -1)
+    return f"{name} " + ", ".join(f"{looks[moment] / MIB:.1f}" for moment in moments)
