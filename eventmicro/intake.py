@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from eventmicro.broker import Receive, ReceivesMany
@@ -32,9 +33,13 @@ class Intake(Generic[D]):
 
     def __init__(self, receive: Receive) -> None:
         self._receive_many = many_of(receive)
-        self._waiting: deque[D] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._held = self._closed = False
+
+    @cached_property
+    def _waiting(self) -> deque[D]:
+        """Those in line; made for the first, as there may be very many intakes to which nothing comes."""
+        return deque()
 
     def __len__(self) -> int:
         """How many wait."""

@@ -34,6 +34,23 @@ class NatsSubscription:
         on_end: told of it when it ends.
     """
 
+    __slots__ = (
+        "_driver",
+        "_exact",
+        "_inner",
+        "_intake",
+        "_mark",
+        "_on_end",
+        "_read_headers",
+        "_report",
+        "_reported",
+        "_settings",
+        "dropped",
+        "ended",
+        "queue",
+        "subject",
+    )
+
     def __init__(
         self,
         subject: str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import cached_property
 
 from eventmicro.broker import Receive
 from eventmicro.intake import Intake as Unbounded
@@ -25,8 +26,12 @@ class Intake(Unbounded[Delivery]):
         self._drop = drop
         self._room_for_messages = messages
         self._room_for_bytes = size
-        self._sizes: deque[int] = deque()  # of those that wait
         self._bytes = 0
+
+    @cached_property
+    def _sizes(self) -> deque[int]:
+        """Those of what waits."""
+        return deque()
 
     def give_back(self) -> list[Delivery]:
         """Hand over no more; return what waits. What still comes is dropped."""
