@@ -8,9 +8,9 @@ import tracemalloc
 from typing import Any
 
 import pytest
+from eventmicro_nats import NatsBroker
 
 from eventmicro import Client, Service
-from eventmicro_nats import NatsBroker
 from tests.unit.running.test_scale import with_endpoints, with_subscribers
 from tests.unit.services import Number
 
