@@ -27,11 +27,7 @@ QUICK_SECONDS = 0.2
 
 def main() -> int:
     options = parse()
-    try:
-        return measure_scale(options) if options.scale else compare(options)
-    except Failed as failure:
-        tell(f"failed: {failure}")
-        return 1
+    return measure_scale(options) if options.scale else compare(options)
 
 
 def measure_scale(options: argparse.Namespace) -> int:
@@ -40,7 +36,10 @@ def measure_scale(options: argparse.Namespace) -> int:
     results = measure(plan, tell)
     print(scale_table(results))
     report(options, {"runs": results})
-    return 0
+    failed = [result["failed"] for result in results if "failed" in result]
+    for failure in failed:
+        tell(f"failed: {failure}")
+    return 1 if failed else 0
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -53,6 +52,9 @@ def compare(options: argparse.Namespace) -> int:
             results += rounds(broker, options.rounds, options.seconds, chosen, tell)
         except ServerUnavailable as reason:
             absent[broker] = str(reason)
+        except Failed as failure:
+            tell(f"failed: {failure}")
+            return 1
     for name, why in absent.items():
         tell(f"without {name}: {why}")
     summary = summarize(results)

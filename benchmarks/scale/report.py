@@ -43,11 +43,11 @@ TABLES: dict[str, tuple[str, list[Column]]] = {
 
 
 def table(results: list[Result]) -> str:
-    """The results as text, a table for each measure."""
+    """The results as text, a table for each measure, without those that failed."""
     return "\n\n".join(
         columns(title, its_columns, rows)
         for measure, (title, its_columns) in TABLES.items()
-        if (rows := [r for r in results if r["measure"] == measure])
+        if (rows := [r for r in results if r["measure"] == measure and "failed" not in r])
     )
 
 

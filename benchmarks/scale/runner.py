@@ -34,17 +34,23 @@ Tell = Callable[[str], None]
 
 
 def measure(plan: Plan, tell: Tell) -> list[Result]:
-    """Measure all of it.
+    """Measure all of it; where something was answered wrongly, lost or warned of, the result says so as `failed`.
 
     Raises:
-        Failed: something was answered wrongly, lost, or warned of.
         ServerUnavailable: there is no server to measure.
     """
     results: list[Result] = []
     with server("nats") as nats:
         for what, number, run in steps(plan, nats):
             tell(f"{what}: {number:,}")
-            results.append({"measure": what, "number": number, **checked(what, run())})
+            result: Result = {"measure": what, "number": number}
+            results.append(result)
+            try:
+                result |= run()
+                checked(what, result)
+            except Failed as failure:
+                result["failed"] = str(failure)
+                tell(f"failed: {failure}")
     return results
 
 
