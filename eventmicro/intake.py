@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from eventmicro.broker import Receive, ReceivesMany
+from eventmicro.broker import Receive
 from eventmicro.message import Delivery
 from eventmicro.room import wait_for_room
 
@@ -125,7 +125,8 @@ class Intake(Generic[D]):
 
 def many_of(receive: Receive) -> ReceiveMany:
     """What hands over those that wait in line: as the consumer takes many, or else one by one."""
-    return receive.many if isinstance(receive, ReceivesMany) else one_by_one(receive)
+    many: ReceiveMany | None = getattr(receive, "many", None)  # to ask for ReceivesMany takes as long as all the rest
+    return many or one_by_one(receive)
 
 
 def one_by_one(receive: Receive) -> ReceiveMany:

@@ -63,7 +63,18 @@ class Subscriber:
         concurrency: how many events may wait for something at the same time; with 1 they are handled in order.
     """
 
-    __slots__ = ("_decode", "_work", "inflight", "name", "run", "settles", "settling", "unsettled")
+    __slots__ = (
+        "_ack",
+        "_decode",
+        "_ends_at_once",
+        "_work",
+        "inflight",
+        "name",
+        "run",
+        "settles",
+        "settling",
+        "unsettled",
+    )
 
     def __init__(self, work: Work, concurrency: int) -> None:
         self.name = f"{work.service}.{work.name}"

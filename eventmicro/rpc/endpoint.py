@@ -135,13 +135,17 @@ class Endpoint:
     __slots__ = (
         "_broker",
         "_calls",
+        "_decode",
         "_endpoint",
+        "_ends_at_once",
         "_handler",
+        "_ready",
         "_reply",
         "_request",
         "_service",
         "_state",
         "_timeout",
+        "_try_send",
         "inflight",
         "name",
     )

@@ -16,6 +16,7 @@ from nats import errors
 from nats.aio.client import PING_PROTO, PONG_PROTO, Client, Srv, _validate_queue, _validate_subject
 
 from eventmicro_nats.connection.interest import Interest
+from eventmicro_nats.connection.leaving import Leaving
 from eventmicro_nats.connection.link import Link, LinkTransport
 from eventmicro_nats.connection.reader import Raw, Reader, TakeRun
 from eventmicro_nats.connection.refusals import Refusals
@@ -23,8 +24,6 @@ from eventmicro_nats.errors import plain
 
 log = logging.getLogger(__name__)
 
-# How long a server may take to answer that it sends no more, in seconds.
-ANSWER_TIMEOUT = 5.0
 # How long a reconnect that is given up by a close may take to end, in seconds.
 CLOSE_TIMEOUT = 1.0
 # How often it is cancelled within that time until it ends.
@@ -63,7 +62,7 @@ class Driver(Client):
         self._ordered = asyncio.Event()
         self._writes_soon = False
         self._is_quiet = False  # whether the last turn of the loop had one command at most
-        self._answer: asyncio.Future[bool] | None = None  # to the ping at the end of this turn
+        self._leaving = Leaving(self._ping)
         self._refusals = Refusals(self, self._tell)
 
     async def subscribe_to(self, subject: str, queue: str, take: Take, take_run: TakeRun | None = None) -> Interest:
@@ -200,24 +199,9 @@ class Driver(Client):
         """
         self.withdraw(interest)
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                await asyncio.shield(self._ask_together())
-        except TimeoutError as error:
-            log.warning("%s: left without the server's answer: %s", name, plain(error))
+            await self._leaving.answer(name)
         finally:
             self.forget(interest)
-
-    def _ask_together(self) -> asyncio.Future[bool]:
-        """The server's answer to one ping for all that ask in this turn of the loop: thousands may end at once."""
-        if self._answer is None:
-            self._answer = self._loop.create_future()
-            self._loop.call_soon(self._ask)
-        return self._answer
-
-    def _ask(self) -> None:
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            self._ping(answer)
 
     def leave(self, interest: Interest) -> None:
         """Unsubscribe; what the server has sent before is dropped."""

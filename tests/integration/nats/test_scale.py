@@ -25,7 +25,7 @@ class Commands(NatsBroker):
     async def connect(self) -> None:
         await super().connect()
         assert self._driver is not None
-        self.sent, push, ping = [], self._driver.push, self._driver._ping
+        self.sent, push, ping = [], self._driver.push, self._driver._leaving._ping
 
         def note(command: bytes) -> None:
             self.sent.append(command.partition(b" ")[0])
@@ -36,7 +36,7 @@ class Commands(NatsBroker):
             ping(answer)
 
         self._driver.push = note  # type: ignore[method-assign]
-        self._driver._ping = note_ping  # type: ignore[method-assign]
+        self._driver._leaving._ping = note_ping
 
 
 @pytest.mark.parametrize("make", [with_endpoints, with_subscribers])
