@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from itertools import count
 
@@ -58,7 +59,7 @@ class Publisher:
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
         self._tag = 0
-        self._waiting: dict[int, Confirm] = {}
+        self._waiting: OrderedDict[int, Confirm] = OrderedDict()  # the first of a dict is far where many were taken out
         self._sweep: asyncio.TimerHandle | None = None
         self._prefix = secrets.token_hex(8)
         self._numbers = count()
@@ -159,7 +160,7 @@ class Publisher:
         self._fail_all(why)
 
     def _fail_all(self, error: BaseException) -> None:
-        waiting, self._waiting = self._waiting, {}
+        waiting, self._waiting = self._waiting, OrderedDict()
         alone = len(waiting) == 1
         for confirm in waiting.values():
             refused = why_not_stored(error, confirm.subject, alone=alone)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -44,7 +45,7 @@ class Streams:
     def __init__(self, api: Api, settings: JetStreamSettings) -> None:
         self._api = api
         self._settings = settings
-        self._found: dict[str, str] = {}
+        self._found: OrderedDict[str, str] = OrderedDict()
         self._wanted: set[str] = set()
         self._seen: set[str] = set()
         self._adding = asyncio.Lock()
@@ -73,9 +74,9 @@ class Streams:
             find = self._find_for_wildcard if wild else self._find
             async with _bounded(subject, deadline):
                 stream = self._settings.stream if self.fixed else await find(subject, deadline)
-            if len(self._found) >= REMEMBERED:
-                self._found.clear()
             self._found[subject] = stream
+            if len(self._found) > REMEMBERED:
+                self._found.popitem(last=False)
         return stream
 
     async def remember_ids(self, stream: str, seconds: float, deadline: float) -> None:

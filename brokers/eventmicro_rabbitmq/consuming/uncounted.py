@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from eventmicro_rabbitmq.connection.connection import end_task
@@ -33,7 +34,7 @@ class Uncounted:
         self._on_stored = on_stored
         self._on_counted = on_counted
         self._storing: set[asyncio.Task[None]] = set()
-        self._attempts: dict[str, int] = {}
+        self._attempts: OrderedDict[str, int] = OrderedDict()
 
     def replace(self, delivery: RabbitDelivery) -> None:
         """Store a copy that is counted; it is an attempt that the queue has not told."""
@@ -46,7 +47,7 @@ class Uncounted:
         attempt = self._attempts.pop(delivery.id, delivery.attempt) + 1
         delivery.attempt = self._attempts[delivery.id] = attempt
         if len(self._attempts) > REMEMBERED:
-            del self._attempts[next(iter(self._attempts))]
+            self._attempts.popitem(last=False)
 
     async def close(self) -> None:
         """Make no more copies: what has none goes back into its queue."""
