@@ -21,7 +21,7 @@ from eventmicro.errors import (
 from eventmicro.lifetime import Lifetime
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
-from eventmicro_nats.connection.commands import command, publish_command
+from eventmicro_nats.connection.commands import answer, command, publish_command
 from eventmicro_nats.connection.connecting import connect
 from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.connection.headers import read_headers
@@ -149,7 +149,10 @@ class NatsBroker(Lifetime):
         driver = self._driver
         if driver is None or not driver.has_room():
             return False
-        driver.push(command(subject, reply, body, headers, driver.most))
+        if reply:
+            driver.push(command(subject, reply, body, headers, driver.most))
+        else:
+            driver.push(answer(subject, body, headers, driver.most))
         return True
 
     async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:

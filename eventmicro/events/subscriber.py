@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -32,6 +32,8 @@ UNSETTLED_PAUSE = 60.0
 # How many events are decoded before the first of them is handled.
 AT_ONCE = 128
 _UNREAD: Any = object()
+
+Handling = Coroutine[Any, Any, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +110,20 @@ class Subscriber:
 
         Where handlers wait for something, no more are decoded than may run.
         """
-        run = list(islice(line, AT_ONCE if self._ends_at_once else max(1, self.inflight.free)))
-        self._ends_at_once = True
-        start = self.inflight.start
-        for delivery, event in zip(run, self._read_all(run), strict=True):
-            if not line or line[0] is not delivery:  # a handler has had it taken back
-                break
+        inflight, running = self.inflight, len(self.inflight)
+        run = list(islice(line, AT_ONCE if self._ends_at_once else max(1, inflight.free)))
+        inflight.start_all(self._works(line, run, self._read_all(run)))
+        self._ends_at_once = len(inflight) <= running
+        return inflight.room()
+
+    def _works(self, line: deque[Delivery], run: list[Delivery], events: list[Any]) -> Iterator[Handling]:
+        is_full = False
+        for delivery, event in zip(run, events, strict=True):
+            if is_full or not line or line[0] is not delivery:  # a handler has had it taken back
+                return
             line.popleft()
-            task = start(self._handle(delivery) if event is _UNREAD else self.attempt(delivery, event))
-            if task is not None:
-                self._ends_at_once = False
-                room = self.inflight.room()
-                if room is not None:
-                    return room
-        return None
+            yield self._handle(delivery) if event is _UNREAD else self.attempt(delivery, event)
+            is_full = self.inflight.is_full
 
     def _read_all(self, run: list[Delivery]) -> list[Any]:
         decode, read = self._decode, self.read

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import CancelledError
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context, copy_context
 from typing import Any
 from weakref import WeakValueDictionary
@@ -41,6 +41,12 @@ if sys.version_info >= (3, 12):
                 report(error)
             return None
 
+        def start_all(self, works: Iterable[Work], goes_on: Callable[[Task], None]) -> None:
+            """Start works one after the other; `goes_on` is told of the task of each that suspends."""
+            for work in works:
+                if (task := self.start(work)) is not None:
+                    goes_on(task)
+
         def close(self) -> None:
             """Nothing was made in advance."""
 
@@ -63,36 +69,53 @@ else:
 
         def start(self, work: Work) -> Task | None:
             """Run `work` until it suspends and return the task in which it goes on; None where it has ended."""
+            tasks: list[Task] = []
+            self.start_all((work,), tasks.append)
+            return tasks[0] if tasks else None
+
+        def start_all(self, works: Iterable[Work], goes_on: Callable[[Task], None]) -> None:
+            """Start works one after the other; `goes_on` is told of the task of each that suspends."""
             loop = self._loop
-            spare, self._spare = self._spare, None
-            if spare is None or spare.task.cancelling():  # cancelled by its last work, or by who kept it
-                spare = _Spare(loop)
-            task = spare.task
-            context = copy_context()
             outer = _current_task(loop)
             if outer is not None:
                 _leave_task(loop, outer)
-            _enter_task(loop, task)
+            spare: _Spare | None = None
             try:
-                awaited = context.run(next, work.__await__(), _ENDED)  # as work.send(None), without a StopIteration
-                if awaited is _ENDED:
+                for work in works:
+                    spare = spare or self._enter_spare()
+                    context = copy_context()
+                    try:
+                        awaited = context.run(next, work.__await__(), _ENDED)  # as send(None), without a StopIteration
+                    except (KeyboardInterrupt, SystemExit):
+                        raise
+                    except BaseException as error:
+                        spare.task.cancel()
+                        report(error)
+                        awaited = _ENDED
+                    if awaited is not _ENDED:
+                        task, home, spare = spare.task, spare, None
+                        _leave_task(loop, task)
+                        home.move_in(work, awaited, context)
+                        goes_on(task)
+                    elif spare.task.cancelling():  # it is of no use for the next
+                        _leave_task(loop, spare.task)
+                        spare = None
+            finally:
+                if spare is not None:
+                    _leave_task(loop, spare.task)
                     if self._spare is None:
                         self._spare = spare
                     else:  # the work has started other work, which left one
-                        task.cancel()
-                    return None
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:
-                task.cancel()
-                report(error)
-                return None
-            finally:
-                _leave_task(loop, task)
+                        spare.task.cancel()
                 if outer is not None:
                     _enter_task(loop, outer)
-            spare.move_in(work, awaited, context)
-            return task
+
+        def _enter_spare(self) -> _Spare:
+            spare, self._spare = self._spare, None
+            if spare is None or spare.task.cancelling():  # cancelled by its last work, or by who kept it
+                spare = _Spare(self._loop)
+            _enter_task(self._loop, spare.task)
+            return spare
 
         def close(self) -> None:
             """End the task that was made in advance; another one is made when it is needed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable
 
 from eventmicro.context import Context, context_in
 from eventmicro.handlers.eager import Task, Work, report, shared_starter, variables_of
@@ -37,9 +37,21 @@ class InFlight:
         """Run a handler; the task in which it goes on where it had to wait, else None."""
         task = self._starter.start(work)
         if task is not None:
-            self._tasks[task] = None
-            task.add_done_callback(self._ended)
+            self._keep(task)
         return task
+
+    def start_all(self, works: Iterable[Work], goes_on: Callable[[Task], None] | None = None) -> None:
+        """Run handlers one after the other, each of which is made when the one before it has ended or waits.
+
+        Args:
+            goes_on: is told of the task of each that waits.
+        """
+        self._starter.start_all(works, self._keep if goes_on is None else _both(self._keep, goes_on))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many wait for something as may."""
+        return len(self._tasks) >= self._limit or (bool(self._left_alone) and self.free <= 0)
 
     @property
     def free(self) -> int:
@@ -78,6 +90,10 @@ class InFlight:
         self._starter.close()
         return len(tasks)
 
+    def _keep(self, task: Task) -> None:
+        self._tasks[task] = None
+        task.add_done_callback(self._ended)
+
     def _ended(self, task: Task) -> None:
         self._tasks.pop(task, None)
         if self._left_alone:
@@ -91,3 +107,11 @@ class InFlight:
     def _are_fewer(self) -> None:
         if self._fewer is not None:
             self._fewer.set()
+
+
+def _both(first: Callable[[Task], None], second: Callable[[Task], None]) -> Callable[[Task], None]:
+    def tell(task: Task) -> None:
+        first(task)
+        second(task)
+
+    return tell

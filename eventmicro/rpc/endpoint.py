@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine, Iterator
 from itertools import islice
 from typing import Any
 
@@ -39,6 +39,10 @@ MAX_REPLY = 256
 # How many requests are decoded before the first of them is handled.
 AT_ONCE = 128
 _UNREAD: Any = object()
+# The end of the program, and of a coroutine.
+ENDS = (KeyboardInterrupt, GeneratorExit)
+
+Serving = Coroutine[Any, Any, None]
 
 
 class RunningCalls:
@@ -133,6 +137,7 @@ class Endpoint:
     """
 
     __slots__ = (
+        "_beginning",
         "_broker",
         "_calls",
         "_decode",
@@ -178,11 +183,12 @@ class Endpoint:
         self._decode: Decoder = _ignore if request is None else request.decode
         self._try_send = broker.try_send if isinstance(broker, SendsAtOnce) else None
         self._ends_at_once = True  # whether handlers do, as far as is known
+        self._beginning: Delivery | None = None
         self._ready: list[tuple[Delivery, Any]] | None = None  # what they have returned, of requests that came together
 
     def __call__(self, delivery: Delivery) -> Awaitable[None] | None:
         """What the broker hands the requests to."""
-        return self._begin(delivery, _UNREAD, time.monotonic())
+        return self.many(deque((delivery,)))
 
     def many(self, line: deque[Delivery]) -> Awaitable[None] | None:
         """The same for requests that came together: all are decoded, then all are handled, then all are answered that
@@ -190,38 +196,45 @@ class Endpoint:
 
         Where handlers wait for something, no more are decoded than may run.
         """
-        run = list(islice(line, AT_ONCE if self._ends_at_once else max(1, self.inflight.free)))
-        self._ends_at_once = True
-        now, room = time.monotonic(), None
+        inflight, running = self.inflight, len(self.inflight)
+        run = list(islice(line, AT_ONCE if self._ends_at_once else max(1, inflight.free)))
         ready: list[tuple[Delivery, Any]] = []
         self._ready = ready
         try:
-            for delivery, request in zip(run, self._read_all(run), strict=True):
-                if not line or line[0] is not delivery:  # a handler has had it taken back
-                    break
-                line.popleft()
-                room = self._begin(delivery, request, now)
-                if room is not None:
-                    break
+            inflight.start_all(self._works(line, run, self._read_all(run)), self._goes_on)
         finally:
-            self._ready = None
+            self._ready = self._beginning = None
             self._answer_all(ready)
-        return room
+        self._ends_at_once = len(inflight) <= running
+        return inflight.room()
 
-    def _begin(self, delivery: Delivery, request: Any, now: float) -> Awaitable[None] | None:
-        if self._calls.was_cancelled(delivery.reply):
-            return None
+    def _works(self, line: deque[Delivery], run: list[Delivery], requests: list[Any]) -> Iterator[Serving]:
+        is_full, now = False, time.monotonic()
+        for delivery, request in zip(run, requests, strict=True):
+            if is_full or not line or line[0] is not delivery:  # a handler has had it taken back
+                return
+            line.popleft()
+            if self._is_given_up(delivery, now):
+                continue
+            self._beginning = delivery
+            yield self._serve(delivery, request)
+            is_full = self.inflight.is_full
+
+    def _is_given_up(self, delivery: Delivery, now: float) -> bool:
+        """Whether its caller waits no more: it has said so, or the call has waited in line for so long."""
         if delivery.arrived is None:
             delivery.arrived = now
-        elif self._is_over(delivery, now):
-            return None  # it waited in line for so long that its caller waits no more
-        task = self.inflight.start(self._serve(delivery, request))
-        if task is None:
-            return None
-        self._ends_at_once = False
+            return self._calls.was_cancelled(delivery.reply)
         limit, late = self._limit(delivery.reply)
-        self._calls.add(delivery.reply, task, None if limit is None else delivery.arrived + limit, late)
-        return self.inflight.room()
+        is_over = limit is not None and late is None and delivery.arrived + limit <= now
+        return self._calls.was_cancelled(delivery.reply) or is_over
+
+    def _goes_on(self, task: Task) -> None:
+        """The handler that was just begun waits for something."""
+        delivery = self._beginning
+        assert delivery is not None
+        limit, late = self._limit(delivery.reply)
+        self._calls.add(delivery.reply, task, None if limit is None else (delivery.arrived or 0.0) + limit, late)
 
     def _limit(self, reply: str) -> tuple[float | None, CallTimeout | None]:
         """How long a call may take, and its outcome where it takes longer; None where its caller knows by itself."""
@@ -230,15 +243,13 @@ class Endpoint:
             return self._timeout, CallTimeout(f"not finished within the endpoint's own timeout of {self._timeout:g} s")
         return limit, None
 
-    def _is_over(self, delivery: Delivery, now: float) -> bool:
-        limit, late = self._limit(delivery.reply)
-        return limit is not None and late is None and (delivery.arrived or now) + limit <= now
-
     def _read_all(self, run: list[Delivery]) -> list[Any]:
         decode = self._decode
         try:
             return [_UNREAD if _named_type(delivery) else decode(delivery.body) for delivery in run]
-        except (Exception, SystemExit):  # of one of them, which is found when each is read for itself
+        except ENDS:
+            raise
+        except BaseException:  # of one of them, which is found when each is read for itself
             return [_UNREAD] * len(run)
 
     async def give_back(self) -> None:
@@ -307,7 +318,9 @@ class Endpoint:
             try:
                 body = encode(value)
                 done = not delivery.reply or (try_send is not None and try_send(delivery.reply, body))
-            except (Exception, SystemExit):  # it cannot be written, or is too large: `_answer` says so
+            except ENDS:
+                raise
+            except BaseException:  # it cannot be written, or is too large: `_answer` says so
                 done = False
             if not done:
                 self.inflight.start(self._answer(delivery, value))
@@ -315,7 +328,9 @@ class Endpoint:
     async def _answer(self, delivery: Delivery, value: Any) -> None:
         try:
             reply = self._write(delivery, value, None)
-        except (Exception, SystemExit):
+        except ENDS:
+            raise
+        except BaseException:
             reply = self._write_error(delivery.reply, self._failure())
         await self._send(reply)
 

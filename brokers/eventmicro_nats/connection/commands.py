@@ -1,12 +1,16 @@
-"""What goes out to a NATS server to publish a message."""
+"""What goes out to a NATS server to publish a message; nats-py would write it in several times the time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from eventmicro.errors import MessageTooLarge, UsageError
 from eventmicro.message import Message
 from eventmicro_nats.connection.headers import VERSION, write_headers
+
+# How many subjects are remembered as they are written.
+SUBJECTS = 10_000
 
 
 def publish_command(message: Message, max_payload: int) -> bytes:
@@ -17,8 +21,6 @@ def publish_command(message: Message, max_payload: int) -> bytes:
 def command(subject: str, reply: str, body: bytes, headers: Mapping[str, str] | None, max_payload: int) -> bytes:
     """The command that publishes a message, in its parts.
 
-    nats-py would write it in several times the time.
-
     Args:
         max_payload: how many bytes the server takes, headers and body together; it closes the connection over more.
 
@@ -26,31 +28,49 @@ def command(subject: str, reply: str, body: bytes, headers: Mapping[str, str] | 
         UsageError: the subject, or the reply subject, would end in the middle of the command.
         MessageTooLarge: it has more bytes than that.
     """
-    if not subject.isprintable() or " " in subject or not subject:
-        _check_word(subject)
-    if not reply.isprintable() or " " in reply:
-        _check_word(reply)
-    size = len(body)
     if headers:
-        lines = b"%b\r\n%b\r\n" % (VERSION, write_headers(headers))
-        size += len(lines)
-        if size > max_payload:
-            raise too_large(subject, f"{size} bytes with headers", max_payload)
-        return b"%b%b%b\r\n" % (f"HPUB {subject} {reply} {len(lines)} {size}\r\n".encode(), lines, body)
+        return _with_headers(subject, reply, body, headers, max_payload)
+    size = len(body)
     if size > max_payload:
         raise too_large(subject, f"{size} bytes", max_payload)
-    return b"%b%b\r\n" % (f"PUB {subject} {reply} {size}\r\n".encode(), body)
+    return b"%b %b %d\r\n%b\r\n" % (_begin(subject), _word(reply) if reply else b"", size, body)
 
 
-def _check_word(subject: str) -> None:
-    """See that it is one word: a few signs that cannot be printed are none that end it."""
-    word = subject.encode()
-    if word.split() != [word]:
-        raise UsageError(
-            f"{subject!r}: NATS does not take this subject: write tokens with dots between, without spaces"
-        )
+def answer(subject: str, body: bytes, headers: Mapping[str, str] | None, max_payload: int) -> bytes:
+    """The same to a subject that is used once, and so not remembered."""
+    if headers:
+        return _with_headers(subject, "", body, headers, max_payload)
+    size = len(body)
+    if size > max_payload:
+        raise too_large(subject, f"{size} bytes", max_payload)
+    return b"PUB %b  %d\r\n%b\r\n" % (_word(subject), size, body)
 
 
 def too_large(subject: str, size: str, max_payload: int) -> MessageTooLarge:
     """The error for a message that the server would not take."""
     return MessageTooLarge(f"{subject}, {size}: over the server's max_payload of {max_payload}")
+
+
+def _with_headers(subject: str, reply: str, body: bytes, headers: Mapping[str, str], max_payload: int) -> bytes:
+    lines = b"%b\r\n%b\r\n" % (VERSION, write_headers(headers))
+    size = len(lines) + len(body)
+    if size > max_payload:
+        raise too_large(subject, f"{size} bytes with headers", max_payload)
+    words = (_word(subject), _word(reply) if reply else b"", len(lines), size)
+    return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (*words, lines, body)
+
+
+@lru_cache(SUBJECTS)
+def _begin(subject: str) -> bytes:
+    return b"PUB %b" % _word(subject)
+
+
+def _word(subject: str) -> bytes:
+    """A subject, which is to be one word."""
+    word = subject.encode()
+    is_plain = subject.isprintable() and " " not in subject and subject != ""
+    if not is_plain and word.split() != [word]:  # some signs that cannot be printed end no word
+        raise UsageError(
+            f"{subject!r}: NATS does not take this subject: write tokens with dots between, without spaces"
+        )
+    return word
