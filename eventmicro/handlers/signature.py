@@ -151,6 +151,13 @@ def _with_dependencies(function: Callable[..., Awaitable[Any]], arguments: Argum
     steps = tuple(plan.steps)
     call = arguments.bind(function)
 
+    def handle_at_once(message: Any, context: Context) -> Awaitable[Any]:
+        """Where nothing is waited for before the handler itself, there is no need of a coroutine around it."""
+        values: list[Any] = [message, context]
+        for step in steps:
+            values.append(step.call(values))
+        return call(values)  # type: ignore[no-any-return]
+
     async def handle(message: Any, context: Context) -> Any:
         values: list[Any] = [message, context]
         for step in steps:
@@ -164,4 +171,6 @@ def _with_dependencies(function: Callable[..., Awaitable[Any]], arguments: Argum
                 values.append(await step.run(values, stack))
             return await call(values)
 
-    return handle_and_clean_up if plan.cleans_up else handle
+    if plan.cleans_up:
+        return handle_and_clean_up
+    return handle if any(step.waits for step in steps) else handle_at_once

@@ -52,6 +52,10 @@ class JetStreamDelivery(Delivery):
         """What tells the server a word on it."""
         return b"PUB %b %d\r\n%b\r\n" % (self.settle_at, len(word), word)
 
+    def try_ack(self) -> bool:
+        self._home.settle(self, ACK)
+        return True
+
     async def ack(self) -> None:
         self._home.settle(self, ACK)
 

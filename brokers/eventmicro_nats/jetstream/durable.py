@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from eventmicro_nats.connection.driver import Driver, Perishable
 from eventmicro_nats.connection.headers import read_event_headers, read_headers
 from eventmicro_nats.connection.intake import Intake
 from eventmicro_nats.connection.interest import Interest
+from eventmicro_nats.connection.reader import Raw
 from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import read_error
 from eventmicro_nats.jetstream.deliveries import ACK, NAK, JetStreamDelivery, read_settle_subject
@@ -54,7 +55,7 @@ _REQUEST = b'{"batch":%%d,"expires":%d,"idle_heartbeat":%d}' % (LIFETIME * NANO,
 class HandsOver(Protocol):
     """Hands deliveries to a consumer in their turn."""
 
-    def take(self, delivery: JetStreamDelivery) -> None: ...
+    def take_all(self, deliveries: Iterable[JetStreamDelivery]) -> None: ...
 
     def give_back(self) -> Sequence[Delivery]: ...
 
@@ -119,7 +120,7 @@ class DurableSubscription(Settling):
             return
         inbox = driver.new_inbox()
         self._inbox = inbox.encode()
-        self._inner = await driver.subscribe_to(f"{inbox}.*", "", self._take)
+        self._inner = await driver.subscribe_to(f"{inbox}.*", "", self._take, self._take_run)
         self._ask_for_info(driver)
         self._ask()
         if self._ticking is None:
@@ -231,9 +232,28 @@ class DurableSubscription(Settling):
     # -- taking ------------------------------------------------------------------------------------------------
 
     def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        self._take_run([(subject, reply, data, headers)])
+
+    def _take_run(self, run: list[Raw]) -> None:
+        deliveries = []
+        for message in run:
+            try:
+                delivery = self._read(*message)
+            except Exception:  # of what is not as a server sends it; the others are
+                log.exception("a message on %r could not be taken", message[0][:100])
+                continue
+            if delivery is not None:
+                deliveries.append(delivery)
+        if deliveries:
+            self._intake.take_all(deliveries)
+            if not self._expected:
+                self._ask_soon()
+
+    def _read(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> JetStreamDelivery | None:
+        """The event that has come, if it is one, and to be handed over."""
         if not reply.startswith(SETTLE):
             self._take_word(subject, data, headers)
-            return
+            return None
         now = self._heard = self._loop.time()
         self._refused = 0
         self._taken += 1
@@ -247,7 +267,7 @@ class DurableSubscription(Settling):
             if word is not None:
                 self.settle(known, word)
             self._ask_soon()
-            return
+            return None
         parsed = read_event_headers(headers) if headers else None
         delivery = JetStreamDelivery(
             self, sequence, stored, reply, now, subject.decode(errors="replace"), data, parsed, attempt
@@ -255,13 +275,11 @@ class DurableSubscription(Settling):
         self.unsettled[sequence] = delivery
         if self._acks.events and (sequence, stored) in self._acks.events:
             self.settle(delivery, ACK)
-            return
+            return None
         if self.ended:
             self._too_late.append(delivery)
-            return
-        self._intake.take(delivery)
-        if not self._expected:
-            self._ask_soon()
+            return None
+        return delivery
 
     def _take_word(self, subject: bytes, data: bytes, headers: bytes) -> None:
         """What is no event: how it is with the queue, which was asked for, or with a request."""

@@ -18,6 +18,7 @@ from typing import Any
 from eventmicro.broker import Receive
 from eventmicro_nats.connection.driver import Driver, Perishable
 from eventmicro_nats.connection.headers import PIN_ID, read_headers
+from eventmicro_nats.connection.reader import Raw
 from eventmicro_nats.connection.told import Told
 from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import Api
@@ -190,11 +191,16 @@ class OrderedSubscription(DurableSubscription):
 
     # -- taking ------------------------------------------------------------------------------------------------
 
-    def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+    def _take_run(self, run: list[Raw]) -> None:
+        for message in run:
+            self._take_one(message)
+
+    def _take_one(self, message: Raw) -> None:
+        headers = message[3]
         if self._pin.encode() not in headers or not self._pin:
             self._be_pinned((read_headers(headers) or {}).get(PIN_ID, ""))
         waiting = self._intake.first
-        super()._take(subject, reply, data, headers)
+        super()._take_run([message])
         if self._intake.first < waiting:  # an earlier one has come, so more of them may
             self._may_ask_for_one = True
             self._ask_soon()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from itertools import count
 from math import inf
 
@@ -48,6 +48,10 @@ class OrderedIntake:
     def take(self, delivery: JetStreamDelivery) -> None:
         heapq.heappush(self._waiting, (delivery.sequence, delivery))
         self.go_on()
+
+    def take_all(self, deliveries: Iterable[JetStreamDelivery]) -> None:
+        for delivery in deliveries:
+            self.take(delivery)
 
     def open_gate(self) -> None:
         self.is_open = True

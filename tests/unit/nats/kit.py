@@ -18,7 +18,7 @@ class Server:
     def new_inbox(self) -> str:
         return "_INBOX.x"
 
-    async def subscribe_to(self, subject: str, queue: str, take: Any) -> object:
+    async def subscribe_to(self, subject: str, queue: str, take: Any, take_run: Any = None) -> object:
         self.take = take
         return object()
 
