@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 from eventmicro.message import Delivery, Message
 
@@ -300,3 +301,21 @@ class SendsAtOnce(Protocol):
     def try_send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = "") -> bool:
         """Send a request or a reply, as `send` does."""
         ...
+
+
+def sends_at_once(broker: Broker) -> SendsAtOnce | None:
+    """The broker, where it can send at once; None where it cannot, or where somebody has put a `publish` or `send` of
+    his own in the place of those that belong to it, which is not to be passed by.
+    """
+    if getattr(broker, "try_publish", None) is None or getattr(broker, "try_send", None) is None:
+        return None  # much sooner than isinstance says it
+    for name in ("publish", "send"):
+        home = next(part for part in (broker, *type(broker).__mro__) if {name, f"try_{name}"} & _own(part))
+        if f"try_{name}" not in _own(home):
+            return None
+    return cast("SendsAtOnce", broker)
+
+
+def _own(part: object) -> AbstractSet[str]:
+    """What an object or a class has that is no other's."""
+    return getattr(part, "__dict__", {}).keys()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from eventmicro.broker import PUBLISH_TIMEOUT, Broker, SendsAtOnce
+from eventmicro.broker import PUBLISH_TIMEOUT, Broker, sends_at_once
 from eventmicro.checks import check_count, check_kind, check_seconds
 from eventmicro.errors import (
     Disconnected,
@@ -77,7 +77,8 @@ class Outgoing:
         self._buffer: deque[Message] = deque()
         self._buffered_bytes = 0
         self._sending: asyncio.Task[None] | None = None
-        self._try_publish = broker.try_publish if self._waits and isinstance(broker, SendsAtOnce) else None
+        able = sends_at_once(broker) if self._waits else None
+        self._try_publish = None if able is None else able.try_publish
 
     @property
     def buffered(self) -> int:

@@ -8,7 +8,7 @@ the publisher waits, so nothing is dropped.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive
@@ -101,6 +101,13 @@ class MemoryBroker(Lifetime):
         for subscription in subscriptions:
             subscription.close()
 
+    def try_publish(self, message: Message) -> bool:
+        return self._hub is not None and self._put_at_once(self._hub_for(message), message, queues=True)
+
+    def try_send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = "") -> bool:
+        message = Message(subject, body, dict(headers) if headers else None, reply)
+        return self._hub is not None and self._put_at_once(self._hub_for(message), message, queues=False)
+
     async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
         await self._put(message, timeout, queues=True)
 
@@ -146,15 +153,20 @@ class MemoryBroker(Lifetime):
 
     async def _put(self, message: Message, timeout: float, *, queues: bool) -> None:
         hub = self._hub_for(message)
+        if not self._put_at_once(hub, message, queues=queues):
+            for target in await _all_with_room(hub, message.subject, timeout, queues=queues):
+                target.put(message)
+
+    def _put_at_once(self, hub: Hub, message: Message, *, queues: bool) -> bool:
         targets = hub.targets(message.subject, queues=queues)
-        if not targets and message.reply:
-            hub.say_no_responders(message.reply)
         for target in targets:
             if target.full:
-                targets = await _all_with_room(hub, message.subject, timeout, queues=queues)
-                break
+                return False
         for target in targets:
             target.put(message)
+        if not targets and message.reply:
+            hub.say_no_responders(message.reply)
+        return True
 
     def _connected_hub(self) -> Hub:
         if self._hub is None:

@@ -6,6 +6,8 @@ its connection, which gives what it held to the others.
 
 from __future__ import annotations
 
+from collections import deque
+
 from eventmicro.broker import Receive
 from eventmicro.memory.handover import HandOver
 from eventmicro.memory.queue import DurableQueue, Event
@@ -22,6 +24,11 @@ class HeldDelivery(Delivery):
         Delivery.__init__(self, event.subject, event.body, headers, event.reply, event.attempts, None, event.id)
         self.event = event
         self._holder: DurableSubscription | None = holder
+
+    def try_ack(self) -> bool:
+        if (holder := self.release()) is not None:
+            holder.settle(self.event)
+        return True
 
     async def ack(self) -> None:
         if (holder := self.release()) is not None:
@@ -47,7 +54,8 @@ class DurableSubscription:
         self._queue = queue
         self._prefetch = prefetch
         self._held: dict[int, HeldDelivery] = {}
-        self._handover = HandOver(self._next, receive)
+        self._line: deque[HeldDelivery] = deque()  # what is being handed over
+        self._handover = HandOver(self._line, receive, self._fill, self._put_back)
         queue.join(self)
 
     @property
@@ -61,12 +69,14 @@ class DurableSubscription:
     async def drain(self) -> None:
         """Take no more; nothing is to be given back, as nothing leaves the queue before it is handed over."""
         self.ended = True
+        self._put_back()
         self._leave_if_done()
 
     def close(self) -> None:
         """End it; what it holds is for the others."""
         self.ended = True
         self._handover.close()
+        self._put_back()
         held, self._held = self._held, {}
         self._queue.leave(self)
         for delivery in held.values():
@@ -94,11 +104,24 @@ class DurableSubscription:
         if self.done:
             self._queue.leave(self)
 
-    def _next(self) -> Delivery | None:
-        if self.ended or len(self._held) >= self._prefetch:
-            return None
-        event = self._queue.next_for(self)
-        if event is None:
-            return None
-        delivery = self._held[event.number] = HeldDelivery(event, self)
-        return delivery
+    def _fill(self, most: int) -> None:
+        """Take up to so many events, as far as they may be held."""
+        if self.ended:
+            return
+        for _ in range(min(most, self._queue.at_once, self._prefetch - len(self._held))):
+            event = self._queue.next_for(self)
+            if event is None:
+                return
+            delivery = self._held[event.number] = HeldDelivery(event, self)
+            self._line.append(delivery)
+
+    def _put_back(self) -> None:
+        """What was not handed over was not delivered, either: it is where it was."""
+        if not self._line:
+            return
+        while self._line:
+            delivery = self._line.pop()
+            if delivery.release() is not None:
+                del self._held[delivery.event.number]
+                self._queue.put_back(delivery.event)
+        self._queue.wake()

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
+from typing import Any
 
 from eventmicro.broker import Receive
-from eventmicro.message import Delivery
-
-# After how many messages in a row others get a turn.
-BURST = 100
+from eventmicro.intake import BURST, ReceiveMany
 
 
 class HandOver:
-    """Calls `receive` with all that `take` returns, in callbacks of the event loop, until it returns None.
+    """Hands over what waits in a line, in callbacks of the event loop, until nothing does.
 
     It needs no task: what was published in one turn of the loop is handed over by one callback in the next.
+
+    Args:
+        line: where what is to be handed over waits.
+        receive: what it is handed to.
+        fill: called before, to put into the line what may be taken, up to so many.
+        taken: called afterwards; what is left in the line was not taken.
     """
 
-    def __init__(self, take: Callable[[], Delivery | None], receive: Receive) -> None:
-        self._take = take
-        self._receive = receive
+    def __init__(
+        self, line: deque[Any], receive: Receive, fill: Callable[[int], None], taken: Callable[[], None]
+    ) -> None:
+        self._line = line
+        many: ReceiveMany | None = getattr(receive, "many", None)
+        self._receive_many = many or (lambda line: receive(line.popleft()))
+        self._at_once = BURST if many else 1
+        self._fill = fill
+        self._taken = taken
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()  # that of who subscribed: a publisher's is none of the consumer's business
         self._busy = False
@@ -59,14 +70,23 @@ class HandOver:
             raise
 
     def _burst(self) -> None:
-        for _ in range(BURST):
-            delivery = None if self._closed else self._take()
-            if delivery is None:
+        line, left = self._line, BURST
+        while left > 0:
+            if not self._closed:
+                self._fill(self._at_once)
+            waiting = len(line)
+            if self._closed or not waiting:
                 self._rest()
                 return
-            room = self._receive(delivery)
+            room = None
+            try:
+                room = self._receive_many(line)
+                if room is not None:
+                    self._wait_for(room)
+            finally:
+                left -= waiting - len(line)
+                self._taken()  # to others, where there is no room here
             if room is not None:
-                self._wait_for(room)
                 return
         self._loop.call_soon(self._run, context=self._context)
 

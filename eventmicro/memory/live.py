@@ -38,7 +38,7 @@ class LiveSubscription:
         self._leave = leave
         self._waiting: deque[Delivery] = deque()
         self._taken = asyncio.Event()
-        self._handover = HandOver(self._next, receive)
+        self._handover = HandOver(self._waiting, receive, _nothing, self._taken.set)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -84,8 +84,6 @@ class LiveSubscription:
             self._leave(self)
             self._taken.set()  # whoever waits for room looks for another
 
-    def _next(self) -> Delivery | None:
-        if not self._waiting:
-            return None
-        self._taken.set()
-        return self._waiting.popleft()
+
+def _nothing(most: int) -> None:
+    """What waits is in the line already."""

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Protocol
 
 from eventmicro.broker import Durable
+from eventmicro.intake import BURST
 from eventmicro.message import Message
 
 
@@ -59,6 +60,11 @@ class DurableQueue:
         self._seen: OrderedDict[str, float] = OrderedDict()
         self._settled = asyncio.Event()
         self._members: deque[Member] = deque()
+
+    @property
+    def at_once(self) -> int:
+        """How many events a member may take before the first of them is handled."""
+        return 1 if self._ordered else BURST  # ordered, the next one may be that which is given back
 
     @property
     def waiting(self) -> bool:
@@ -116,6 +122,14 @@ class DurableQueue:
             return None
         event.attempts += 1
         return event
+
+    def put_back(self, event: Event) -> None:
+        """An event was taken and not delivered: the attempt does not count, and it keeps its place."""
+        event.attempts -= 1
+        if event.attempts:
+            heappush(self._again, (event.number, event))
+        else:
+            self._new.appendleft(event)
 
     def done(self) -> None:
         """An event is dealt with."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any
 
-from eventmicro.broker import Broker, SendsAtOnce, StoresRequests, Subscription
+from eventmicro.broker import Broker, StoresRequests, Subscription, sends_at_once
 from eventmicro.codec import Decoder
 from eventmicro.errors import CallTimeout, EventMicroError
 from eventmicro.message import Delivery, Message
@@ -41,7 +41,7 @@ class Caller:
         self._notes: dict[str, str] = {}  # what is known of why no reply comes
         self._sweeper: asyncio.TimerHandle | None = None
         self._subscription: Subscription | None = None
-        self._try_send = broker.try_send if isinstance(broker, SendsAtOnce) else None
+        self._try_send = None if (able := sends_at_once(broker)) is None else able.try_send
         self._storage = broker if isinstance(broker, StoresRequests) else None
         self._looking: set[asyncio.Task[None]] = set()
 

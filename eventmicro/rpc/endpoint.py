@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Coroutine, Iterator
 from itertools import islice
 from typing import Any
 
-from eventmicro.broker import Broker, SendsAtOnce
+from eventmicro.broker import Broker, sends_at_once
 from eventmicro.codec import Decoder
 from eventmicro.codecs import Body
 from eventmicro.context import Context, Received, Side, enter_context
@@ -181,7 +181,7 @@ class Endpoint:
         self._timeout = timeout
         self._state = state
         self._decode: Decoder = _ignore if request is None else request.decode
-        self._try_send = broker.try_send if isinstance(broker, SendsAtOnce) else None
+        self._try_send = None if (able := sends_at_once(broker)) is None else able.try_send
         self._ends_at_once = True  # whether handlers do, as far as is known
         self._beginning: Delivery | None = None
         self._ready: list[tuple[Delivery, Any]] | None = None  # what they have returned, of requests that came together
