@@ -166,19 +166,18 @@ class Publisher:
             refused = why_not_stored(error, confirm.subject, alone=alone)
             confirm.settle(refused or Unconfirmed(f"{confirm.subject}: {plain(error)}; RabbitMQ may have it or not"))
 
-    def _on_confirm(self, frame: Basic.Ack | Basic.Nack) -> None:
-        tag = frame.delivery_tag or 0
-        if not frame.multiple:
-            self._confirmed(tag, frame)
+    def _on_confirm(self, tag: int, multiple: bool, stored: bool) -> None:
+        if not multiple:
+            self._confirmed(tag, stored)
             return
         while self._waiting and (first := next(iter(self._waiting))) <= tag:
-            self._confirmed(first, frame)
+            self._confirmed(first, stored)
 
-    def _confirmed(self, tag: int, frame: Basic.Ack | Basic.Nack) -> None:
+    def _confirmed(self, tag: int, stored: bool) -> None:
         confirm = self._waiting.pop(tag, None)
         if confirm is None:  # it was given up as overdue
             return
-        if isinstance(frame, Basic.Ack):
+        if stored:
             confirm.settle(confirm.returned)
         else:
             confirm.settle(

@@ -10,11 +10,12 @@ from typing import Any
 
 import aiormq.channel
 from pamqp.commands import Basic
-from pamqp.header import ContentHeader
 
 from eventmicro.errors import Disconnected
-from eventmicro_rabbitmq.connection.connection import CLOSE_TIMEOUT, FRAMES, Connection, cancelled_by_us_only, ours
-from eventmicro_rabbitmq.connection.frames import close_frame
+from eventmicro_rabbitmq.connection.connection import CLOSE_TIMEOUT, Connection, cancelled_by_us_only, ours
+from eventmicro_rabbitmq.connection.event import Event
+from eventmicro_rabbitmq.connection.frames import Properties, close_frame
+from eventmicro_rabbitmq.connection.received import FRAMES
 from eventmicro_rabbitmq.errors import plain
 
 log = logging.getLogger(__name__)
@@ -38,9 +39,9 @@ class Channel(aiormq.channel.Channel):
         super().__init__(connection, number, publisher_confirms=confirms, frame_buffer=FRAMES)
         self.link = connection
         self.why_ended: BaseException | None = None
-        self.on_deliver: Callable[[Basic.Deliver, Basic.Properties, bytes], None] = _nothing
-        self.on_confirm: Callable[[Basic.Ack | Basic.Nack], None] = _nothing
-        self.on_return: Callable[[Basic.Return, Basic.Properties], None] = _nothing
+        self.on_events: Callable[[list[Event]], None] = _nothing
+        self.on_confirm: Callable[[int, bool, bool], None] = _nothing
+        self.on_return: Callable[[Basic.Return, Properties], None] = _nothing
         self.on_ended: Callable[[BaseException], None] = _nothing
 
     def create_task(self, coro: Any) -> Any:
@@ -57,7 +58,7 @@ class Channel(aiormq.channel.Channel):
             return
         self.why_ended = why
         self.link.send_now()
-        self.on_deliver = self.on_confirm = self.on_return = _nothing
+        self.on_events = self.on_confirm = self.on_return = _nothing
         self.on_ended(why)
 
     def check(self) -> None:
@@ -75,6 +76,19 @@ class Channel(aiormq.channel.Channel):
             inside._Channel__close_event.set()
             self.link.send(close_frame(self.number))
 
+    def take_events(self, events: list[Event]) -> None:
+        try:
+            self.on_events(events)
+        except Exception as error:  # it never should; an ack of those after it would settle this one, too
+            log.exception("what came with an event on %s could not be handed over", events[0].routing_key)
+            self.end(ConnectionError(f"an event could not be handed over: {plain(error)}"))
+
+    def take_confirm(self, tag: int, *, multiple: bool, stored: bool) -> None:
+        self.on_confirm(tag, multiple, stored)
+
+    def take_return(self, frame: Basic.Return, properties: Properties) -> None:
+        self.on_return(frame, properties)
+
     async def rpc(self, frame: Any, timeout: float | None = None) -> Any:
         with cancelled_by_us_only():
             return await super().rpc(frame, timeout=timeout)
@@ -87,43 +101,10 @@ class Channel(aiormq.channel.Channel):
         self.end(aiormq.channel.exception_by_code(frame))
         await super()._on_close_frame(frame)
 
-    async def _on_deliver_frame(self, frame: Basic.Deliver) -> None:
-        properties, body = await self._read_message()
-        try:
-            self.on_deliver(frame, properties, body)
-        except Exception as error:  # it never should; an ack of those after it would settle this one, too
-            log.exception("an event on %s could not be handed over", frame.routing_key)
-            self.end(ConnectionError(f"an event could not be handed over: {plain(error)}"))
-
-    async def _on_return_frame(self, frame: Basic.Return) -> None:
-        properties, _ = await self._read_message()
-        self.on_return(frame, properties)
-
-    async def _on_confirm_frame(self, frame: Any) -> None:
-        self.on_confirm(frame)
-
     async def _on_cancel_frame(self, frame: Basic.CancelOk | Basic.Cancel) -> None:
         await super()._on_cancel_frame(frame)
         if isinstance(frame, Basic.Cancel):
             self.end(ConnectionError("the queue was deleted, or has moved"))
-
-    async def _read_message(self) -> tuple[Basic.Properties, bytes]:
-        header: Any = await self._get_frame()
-        if not isinstance(header, ContentHeader):
-            raise ConnectionError(f"unexpected frame {header!r}")
-        if not header.body_size:
-            return header.properties, b""
-        body = await self._read_body_part()
-        if len(body) == header.body_size:
-            return header.properties, body
-        parts = bytearray(body)
-        while len(parts) < header.body_size:
-            parts += await self._read_body_part()
-        return header.properties, bytes(parts)
-
-    async def _read_body_part(self) -> bytes:
-        part: Any = await self._get_frame()
-        return bytes(part.value)
 
 
 async def open_channel(connection: Connection, *, confirms: bool = False) -> Channel:

@@ -14,21 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import aiormq.connection
-from aiormq.exceptions import AMQPConnectionError, ConnectionNotAllowed
+from aiormq.exceptions import ConnectionNotAllowed
 from pamqp import commands
 from yarl import URL
 
 from eventmicro.errors import UsageError
-from eventmicro_rabbitmq.connection.frames import read_frame
+from eventmicro_rabbitmq.connection.reader import Recipient
+from eventmicro_rabbitmq.connection.received import FRAMES, Frames, Stream
 from eventmicro_rabbitmq.errors import DriverError, plain
 
 # How long a connection that is closed is waited for, in seconds; then it is cut.
 CLOSE_TIMEOUT = 2.0
-# How many frames may wait between the connection's reader and a channel's, and for the writer.
-FRAMES = 1000
 # How many bytes may wait to be read, and to be sent before publishers wait, a connection.
 BUFFER = 256 * 1024
 # RabbitMQ's own limit for the channels of a connection, where it says none.
@@ -47,16 +46,29 @@ class Transport(aiormq.connection.TransportFactory):
         self._context = context
         self._hostname = hostname
         self.writer: asyncio.StreamWriter | None = None
+        self.stream = Stream(BUFFER)
 
-    async def create(self, url: URL, **_: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def create(self, url: URL, **__: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         hostname = (self._hostname or url.host) if self._context else None
-        # How long a peer that is silent may hold up the end of TLS.
-        bound = CLOSE_TIMEOUT if self._context else None
-        reader, self.writer = await asyncio.open_connection(
-            url.host, url.port, ssl=self._context, server_hostname=hostname, ssl_shutdown_timeout=bound, limit=BUFFER
+        loop: Any = asyncio.get_running_loop()
+        protocol = asyncio.StreamReaderProtocol(self.stream, loop=loop)
+        transport, _ = await loop.create_connection(
+            lambda: protocol,
+            url.host,
+            url.port,
+            ssl=self._context,
+            server_hostname=hostname,
+            ssl_shutdown_timeout=CLOSE_TIMEOUT if self._context else None,  # a silent peer holds it up for so long
         )
+        self.writer = asyncio.StreamWriter(transport, protocol, self.stream, loop)
         self.writer.transport.set_write_buffer_limits(high=BUFFER)  # TLS lets twice as much wait before it says so
-        return reader, self.writer
+        return self.stream, self.writer
+
+    def pause(self, paused: bool) -> None:
+        """Read no more, or go on."""
+        transport: Any = self.writer and self.writer.transport
+        if transport is not None and not transport.is_closing():
+            (transport.pause_reading if paused else transport.resume_reading)()
 
     def abort(self) -> None:
         if self.writer is not None:
@@ -157,9 +169,20 @@ class Connection(aiormq.connection.Connection):
             channel.end(ConnectionError(self.lost.result()))
         super()._on_reader_done(task)
 
-    async def _Connection__reader(self, frames: aiormq.connection.FrameReceiver) -> None:  # noqa: N802
+    async def _Connection__reader(self, _: aiormq.connection.FrameReceiver) -> None:  # noqa: N802
         inside: Any = super()
-        await inside._Connection__reader(_Frames(frames.reader))
+        stream, channels = self._transport.stream, cast("dict[int, Recipient | None]", self.channels)
+        frames = Frames(channels, self.connection_tune.frame_max, self._is_alive, self._transport.pause)
+        try:
+            await stream.read_by(frames)
+            await inside._Connection__reader(frames)
+        finally:
+            frames.end(EOFError("closed"))
+
+    def _is_alive(self) -> None:
+        """Whatever comes says so, for heartbeats may be far behind it."""
+        inside: Any = self
+        inside._Connection__last_frame_time = self.loop.time()
 
     async def _Connection__handle_connection_blocked(self, frame: commands.Connection.Blocked) -> None:  # noqa: N802
         self.blocked = str(frame.reason)
@@ -179,19 +202,6 @@ class Connection(aiormq.connection.Connection):
         # aiormq would say that it got an unexpected frame where the virtual host is refused.
         receiver: Any = _Refusable(frame_receiver)
         return await aiormq.connection.Connection._rpc(request, writer, receiver, wait_response)
-
-
-class _Frames(aiormq.connection.FrameReceiver):
-    """Reads frames, also of an event that pamqp cannot read, which aiormq would end the connection for."""
-
-    async def get_frame(self) -> Any:
-        try:
-            head = await self.reader.readexactly(7)
-            return read_frame(head + await self.reader.readexactly(int.from_bytes(head[3:]) + 1))
-        except asyncio.IncompleteReadError:
-            raise AMQPConnectionError("the server has ended it") from None
-        except OSError as error:
-            raise AMQPConnectionError(plain(error)) from error
 
 
 class _Refusable:

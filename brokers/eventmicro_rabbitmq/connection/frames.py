@@ -12,12 +12,14 @@ from eventmicro.errors import MessageTooLarge
 
 Properties = commands.Basic.Properties
 
-_METHOD, _HEADER, _BODY, _END = 1, 2, 3, 0xCE
-_FRAME = Struct(">BHI")
+METHOD, HEADER, BODY, END = 1, 2, 3, 0xCE
+# What a frame begins with: its kind, channel and size; behind so many bytes it has one that ends it.
+FRAME = Struct(">BHI")
+DELIVER = commands.Basic.Deliver.index
 _SETTLE = Struct(">BHIHHQBB")
 _BASIC, _ACK, _NACK = 60, 80, 120
 _MULTIPLE, _REQUEUE = 1, 2
-_DELIVER = commands.Basic.Deliver.index.to_bytes(4, "big")
+_DELIVER = DELIVER.to_bytes(4, "big")
 
 
 def publish_frames(
@@ -33,21 +35,21 @@ def publish_frames(
         raise MessageTooLarge(f"{key}: headers of {len(head)} bytes, over the {frame_max} of RabbitMQ's frame_max")
     method = commands.Basic.Publish(exchange=exchange, routing_key=key, mandatory=mandatory)
     parts = [frame.marshal(method, channel), head]
-    largest = frame_max - _FRAME.size - 1
+    largest = frame_max - FRAME.size - 1
     for start in range(0, len(body), largest):
         part = body[start : start + largest]
-        parts += (_FRAME.pack(_BODY, channel, len(part)), part, b"\xce")
+        parts += (FRAME.pack(BODY, channel, len(part)), part, b"\xce")
     return b"".join(parts)
 
 
 def ack_frame(channel: int, tag: int, *, multiple: bool = False) -> bytes:
     """It is dealt with; with `multiple`, so are all before it."""
-    return _SETTLE.pack(_METHOD, channel, 13, _BASIC, _ACK, tag, _MULTIPLE if multiple else 0, _END)
+    return _SETTLE.pack(METHOD, channel, 13, _BASIC, _ACK, tag, _MULTIPLE if multiple else 0, END)
 
 
 def nack_frame(channel: int, tag: int) -> bytes:
     """It is to be delivered again."""
-    return _SETTLE.pack(_METHOD, channel, 13, _BASIC, _NACK, tag, _REQUEUE, _END)
+    return _SETTLE.pack(METHOD, channel, 13, _BASIC, _NACK, tag, _REQUEUE, END)
 
 
 def close_frame(channel: int) -> bytes:
@@ -64,12 +66,12 @@ def read_frame(data: bytes) -> tuple[int, int, Any]:
     try:
         return frame.unmarshal(data)
     except Exception:
-        kind, channel, size = _FRAME.unpack_from(data)
-        payload = data[_FRAME.size : _FRAME.size + size]
-        event: Any = commands.Basic.Deliver() if kind == _METHOD else header.ContentHeader()
-        if kind == _METHOD and payload.startswith(_DELIVER):
+        kind, channel, size = FRAME.unpack_from(data)
+        payload = data[FRAME.size : FRAME.size + size]
+        event: Any = commands.Basic.Deliver() if kind == METHOD else header.ContentHeader()
+        if kind == METHOD and payload.startswith(_DELIVER):
             payload = payload[len(_DELIVER) :]
-        elif kind != _HEADER:
+        elif kind != HEADER:
             raise
         with suppress(Exception):  # what comes before it has been read by then
             event.unmarshal(payload)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-
-from pamqp.commands import Basic
+from contextvars import copy_context
+from functools import partial
+from typing import Any
 
 from eventmicro_rabbitmq.connection.channel import Channel, answered, close_channel, open_channel
 from eventmicro_rabbitmq.connection.connection import Connection, end_task
-from eventmicro_rabbitmq.connection.frames import Properties
+from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.errors import DriverError, plain
 
@@ -38,7 +39,7 @@ class Consumer:
         prefetch: how many events that are not settled it may hold.
         timeout: how long the server may take to let it consume, in seconds.
         prepare: makes what it needs, and says the queue.
-        take: called for each event.
+        take: called with the events that came together.
         on_ended: called when a channel has ended, and all that came on it is lost here.
     """
 
@@ -49,7 +50,7 @@ class Consumer:
         prefetch: int,
         timeout: float,
         prepare: Callable[[Channel], Awaitable[str]],
-        take: Callable[[Basic.Deliver, Properties, bytes], None],
+        take: Callable[[list[Event]], None],
         on_ended: Callable[[], None],
     ) -> None:
         self.channel: Channel | None = None
@@ -115,7 +116,8 @@ class Consumer:
             channel.check()
             self._gone.clear()
             self.channel = channel
-            channel.on_deliver = self._take
+            variables: Any = copy_context()  # not those of the task that has opened the socket
+            channel.on_events = partial(variables.run, self._take)
             channel.on_ended = self._ended
             async with answered(f"consumer of {self._name}", self._timeout):
                 await channel.basic_qos(prefetch_count=self._prefetch)

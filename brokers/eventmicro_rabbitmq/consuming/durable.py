@@ -9,14 +9,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
-from pamqp.commands import Basic
-
 from eventmicro.broker import Durable, Receive
 from eventmicro.intake import Intake
 from eventmicro.watchdog import Watchdog
 from eventmicro_rabbitmq.connection.channel import Channel
 from eventmicro_rabbitmq.connection.connection import Connection
-from eventmicro_rabbitmq.connection.frames import Properties, ack_frame, nack_frame
+from eventmicro_rabbitmq.connection.event import Event
+from eventmicro_rabbitmq.connection.frames import ack_frame, nack_frame
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.consuming.consumer import LEAVE_TIMEOUT, Consumer
 from eventmicro_rabbitmq.consuming.incoming import RabbitDelivery, is_uncounted, read_event
@@ -146,11 +145,18 @@ class DurableSubscription:
         self._given_up = int(channel.link.major >= COUNTS_GIVEN_UP)
         return self.queue
 
-    def _take(self, frame: Basic.Deliver, properties: Properties, body: bytes) -> None:
-        delivery = read_event(frame, properties, body, self, self.queue, self._dead_exchange, self._given_up)
-        self._unsettled[delivery.tag] = delivery
-        if not frame.redelivered or self._hands_over_again(delivery):
-            self._hand_over(delivery)
+    def _take(self, events: list[Event]) -> None:
+        new: list[RabbitDelivery] = []
+        for event in events:
+            delivery = read_event(
+                event, event.properties, event.body, self, self.queue, self._dead_exchange, self._given_up
+            )
+            self._unsettled[delivery.tag] = delivery
+            if not event.redelivered or self._hands_over_again(delivery):
+                self._order += 1
+                delivery.order = self._order
+                new.append(delivery)
+        self._intake.take_all(new)
 
     def _hand_over(self, delivery: RabbitDelivery) -> None:
         self._order += 1
@@ -316,6 +322,5 @@ class DurableSubscription:
 
     def _look_whether_idle(self) -> None:
         """Where it ends: is nobody at work on an event of it?"""
-        given_back = len(self._intake) + len(self._nacked) + len(self._returns)
-        if self.ended and len(self._unsettled) <= given_back:
+        if self.ended and len(self._unsettled) <= len(self._intake) + len(self._nacked) + len(self._returns):
             self._idle.set()

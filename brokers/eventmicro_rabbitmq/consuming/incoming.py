@@ -9,6 +9,7 @@ from pamqp.commands import Basic
 
 from eventmicro.message import Delivery
 from eventmicro.wire import CONTENT_TYPE, DEAD_ATTEMPTS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT
+from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.connection.frames import Properties
 from eventmicro_rabbitmq.topology import LONGEST_HEADER_NAME, is_order
 
@@ -58,7 +59,7 @@ class RabbitDelivery(Delivery):
 
 
 def read_event(
-    frame: Basic.Deliver,
+    frame: Event | Basic.Deliver,
     properties: Properties,
     body: bytes,
     holder: Holder,

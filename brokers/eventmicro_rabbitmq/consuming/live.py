@@ -7,14 +7,14 @@ from collections.abc import Awaitable
 from typing import Any
 
 from aiormq.exceptions import ChannelNotFoundEntity
-from pamqp.commands import Basic
 
 from eventmicro.broker import Receive
 from eventmicro.intake import Intake
 from eventmicro.message import Delivery
 from eventmicro_rabbitmq.connection.channel import Channel
 from eventmicro_rabbitmq.connection.connection import Connection
-from eventmicro_rabbitmq.connection.frames import Properties, ack_frame
+from eventmicro_rabbitmq.connection.event import Event
+from eventmicro_rabbitmq.connection.frames import ack_frame
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.consuming.consumer import Consumer
 from eventmicro_rabbitmq.consuming.incoming import read_headers
@@ -92,13 +92,16 @@ class LiveSubscription:
     async def _prepare(self, channel: Channel) -> str:
         return await self._declarer.live_queue(channel, self.subject, self.queue)
 
-    def _take(self, frame: Basic.Deliver, properties: Properties, body: bytes) -> None:
-        delivery = LiveDelivery(frame.routing_key or "", body, read_headers(properties))
-        delivery.tag = frame.delivery_tag or 0
-        if frame.redelivered:  # a member, maybe this one, has begun with it or keeps it
-            self._ack(delivery)
-        else:
-            self._intake.take(delivery)
+    def _take(self, events: list[Event]) -> None:
+        new: list[LiveDelivery] = []
+        for event in events:
+            delivery = LiveDelivery(event.routing_key or "", event.body, read_headers(event.properties))
+            delivery.tag = event.delivery_tag or 0
+            if event.redelivered:  # a member, maybe this one, has begun with it or keeps it
+                self._ack(delivery)
+            else:
+                new.append(delivery)
+        self._intake.take_all(new)
 
     def _hand_over(self, delivery: Any) -> Awaitable[None] | None:
         self._ack(delivery)

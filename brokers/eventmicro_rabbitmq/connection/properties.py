@@ -1,0 +1,72 @@
+"""The properties of an event, read in place: of all that there may be, those that the frame says are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pamqp import decode
+
+from eventmicro_rabbitmq.connection.frames import Properties
+
+# How many sets of properties are remembered; as a rule each publisher has one.
+REMEMBERED = 256
+
+Decode = Callable[[bytes], tuple[int, Any]]
+# A property's name, and what reads it: None for text, as most are.
+Plan = tuple[tuple[str, Decode | None], ...]
+
+_plans: dict[int, Plan] = {}
+
+
+class Received(Properties):
+    """Properties of which only those that are there were set; asked for others it says their defaults.
+
+    It names no slots of its own: `__slots__` are the names of all properties, as in pamqp's.
+    """
+
+    def __init__(self) -> None:
+        self.content_type = self.headers = self.message_id = None  # those that are asked for each time
+
+    def __getattr__(self, name: str) -> Any:
+        if name in Properties.flags:
+            return "" if name == "cluster_id" else None
+        raise AttributeError(name)
+
+
+def read_properties(data: bytes, position: int, end: int, flags: int) -> Received | None:
+    """The properties between two positions; None where they are not just that, or cannot be read.
+
+    Args:
+        flags: says which there are.
+    """
+    plan = _plans.get(flags)
+    if plan is None:
+        plan = _remember(flags)
+    found = Received()
+    try:
+        for name, decode_value in plan:
+            if decode_value is None:
+                start = position + 1
+                position = start + data[position]
+                setattr(found, name, data[start:position].decode())
+            else:
+                size, value = decode_value(data[position:end])
+                setattr(found, name, value)
+                position += size
+    except Exception:  # pamqp raises many kinds
+        return None
+    return found if position == end and not flags & _MORE_FLAGS else None
+
+
+# A bit of the flags that says that there are further ones, for properties that nobody has named yet.
+_MORE_FLAGS = 1
+
+
+def _remember(flags: int) -> Plan:
+    if len(_plans) >= REMEMBERED:
+        _plans.clear()
+    kinds = ((name, Properties.amqp_type(name)) for name, flag in Properties.flags.items() if flags & flag)
+    plan = tuple((name, None if kind == "shortstr" else decode.METHODS[kind]) for name, kind in kinds)
+    _plans[flags] = plan
+    return plan
