@@ -22,8 +22,8 @@ from eventmicro.message import Message
 from eventmicro.settings import without_secrets
 from eventmicro.wire import CONTENT_TYPE, DEAD_QUEUE
 from eventmicro_rabbitmq.connection.channel import close_channel, open_channel
-from eventmicro_rabbitmq.connection.frames import Properties
 from eventmicro_rabbitmq.connection.link import Link, open_together
+from eventmicro_rabbitmq.connection.properties import Persistent
 from eventmicro_rabbitmq.consuming.durable import DurableSubscription
 from eventmicro_rabbitmq.consuming.live import LiveSubscription
 from eventmicro_rabbitmq.declare import Declarer
@@ -278,10 +278,10 @@ async def _close_all(subscriptions: list[Subscription]) -> None:
     await asyncio.gather(*(subscription.close() for subscription in subscriptions))
 
 
-def _properties(message: Message, id: str) -> Properties:
+def _properties(message: Message, id: str) -> Persistent:
     headers: Any = message.headers
     if not headers:
-        return Properties(delivery_mode=2, message_id=id)
+        return Persistent(id)
     content_type = headers.get(CONTENT_TYPE)
     if content_type is not None:
         check_length(content_type)
@@ -291,4 +291,4 @@ def _properties(message: Message, id: str) -> Properties:
             raise UsageError(f"{message.subject}: header {name} means further queues to RabbitMQ; name it otherwise")
         if len(name.encode()) > LONGEST_HEADER_NAME:
             raise UsageError(f"{message.subject}: header {name[:40]}…: names have up to {LONGEST_HEADER_NAME} bytes")
-    return Properties(delivery_mode=2, message_id=id, content_type=content_type, headers=headers)
+    return Persistent(id, content_type, headers)

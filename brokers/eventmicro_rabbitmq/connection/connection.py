@@ -172,7 +172,7 @@ class Connection(aiormq.connection.Connection):
     async def _Connection__reader(self, _: aiormq.connection.FrameReceiver) -> None:  # noqa: N802
         inside: Any = super()
         stream, channels = self._transport.stream, cast("dict[int, Recipient | None]", self.channels)
-        frames = Frames(channels, self.connection_tune.frame_max, self._is_alive, self._transport.pause)
+        frames = Frames(channels, self._is_alive, self._transport.pause)
         try:
             await stream.read_by(frames)
             await inside._Connection__reader(frames)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -16,6 +17,10 @@ METHOD, HEADER, BODY, END = 1, 2, 3, 0xCE
 # What a frame begins with: its kind, channel and size; behind so many bytes it has one that ends it.
 FRAME = Struct(">BHI")
 DELIVER = commands.Basic.Deliver.index
+_END = b"\xce"
+# A header as far as the properties: the frame, class and weight, how long the body is.
+_CONTENT = Struct(">BHIHHQ")
+_CONTENT_SIZE = _CONTENT.size - FRAME.size
 _SETTLE = Struct(">BHIHHQBB")
 _BASIC, _ACK, _NACK = 60, 80, 120
 _MULTIPLE, _REQUEUE = 1, 2
@@ -30,16 +35,23 @@ def publish_frames(
     Raises:
         MessageTooLarge: its headers do not fit into a frame, and only a body may have several.
     """
-    head = frame.marshal(header.ContentHeader(0, len(body), properties), channel)
-    if len(head) > frame_max:
-        raise MessageTooLarge(f"{key}: headers of {len(head)} bytes, over the {frame_max} of RabbitMQ's frame_max")
-    method = commands.Basic.Publish(exchange=exchange, routing_key=key, mandatory=mandatory)
-    parts = [frame.marshal(method, channel), head]
+    described = properties.marshal()
+    head = _CONTENT.pack(HEADER, channel, _CONTENT_SIZE + len(described), _BASIC, 0, len(body))
+    size = len(head) + len(described) + 1
+    if size > frame_max:
+        raise MessageTooLarge(f"{key}: headers of {size} bytes, over the {frame_max} of RabbitMQ's frame_max")
+    parts = [_publish_frame(channel, exchange, key, mandatory), head, described, _END]
     largest = frame_max - FRAME.size - 1
     for start in range(0, len(body), largest):
         part = body[start : start + largest]
-        parts += (FRAME.pack(BODY, channel, len(part)), part, b"\xce")
+        parts += (FRAME.pack(BODY, channel, len(part)), part, _END)
     return b"".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def _publish_frame(channel: int, exchange: str, key: str, mandatory: bool) -> bytes:
+    """Where a message goes; it is the same for all of a subject."""
+    return frame.marshal(commands.Basic.Publish(exchange=exchange, routing_key=key, mandatory=mandatory), channel)
 
 
 def ack_frame(channel: int, tag: int, *, multiple: bool = False) -> bytes:

@@ -1,11 +1,11 @@
-"""The properties of an event, read in place: of all that there may be, those that the frame says are there."""
+"""The properties of an event, of which most have few of all that there may be: read in place, and written."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from pamqp import decode
+from pamqp import decode, encode
 
 from eventmicro_rabbitmq.connection.frames import Properties
 
@@ -19,19 +19,51 @@ Plan = tuple[tuple[str, Decode | None], ...]
 _plans: dict[int, Plan] = {}
 
 
-class Received(Properties):
+class Sparse(Properties):
     """Properties of which only those that are there were set; asked for others it says their defaults.
 
     It names no slots of its own: `__slots__` are the names of all properties, as in pamqp's.
     """
 
-    def __init__(self) -> None:
-        self.content_type = self.headers = self.message_id = None  # those that are asked for each time
-
     def __getattr__(self, name: str) -> Any:
         if name in Properties.flags:
             return "" if name == "cluster_id" else None
         raise AttributeError(name)
+
+
+class Received(Sparse):
+    """Those of an event that has come."""
+
+    def __init__(self) -> None:
+        self.content_type = self.headers = self.message_id = None  # which are asked for each time
+
+
+class Persistent(Sparse):
+    """Those of an event that is published: it is kept, and has an id."""
+
+    def __init__(self, message_id: str, content_type: str | None = None, headers: dict[str, Any] | None = None) -> None:
+        self.message_id = message_id
+        self.content_type = content_type
+        self.headers = headers
+        self.delivery_mode = 2
+
+    def marshal(self) -> bytes:
+        flags, parts = _MODE_AND_ID, list[bytes]()
+        if self.content_type:
+            flags |= Properties.flags["content_type"]
+            parts.append(_text(self.content_type))
+        if self.headers is not None:
+            flags |= Properties.flags["headers"]
+            parts.append(encode.field_table(self.headers))
+        return b"".join((flags.to_bytes(2, "big"), *parts, b"\x02", _text(self.message_id or "")))
+
+
+_MODE_AND_ID = Properties.flags["delivery_mode"] | Properties.flags["message_id"]
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    return bytes((len(encoded),)) + encoded
 
 
 def read_properties(data: bytes, position: int, end: int, flags: int) -> Received | None:

@@ -40,15 +40,11 @@ class FrameReader:
     Args:
         channels: those that are open, by number.
         leave: called with every other frame: its length, its channel, what it says.
-        frame_max: how long a frame may be, in bytes; 0: there is no bound.
     """
 
-    def __init__(
-        self, channels: Mapping[int, Recipient | None], leave: Callable[[int, int, Any], None], frame_max: int
-    ) -> None:
+    def __init__(self, channels: Mapping[int, Recipient | None], leave: Callable[[int, int, Any], None]) -> None:
         self._channels = channels
         self._leave = leave
-        self._frame_max = frame_max
         self._cut_off: list[bytes] = []  # the beginning of a frame, and how much of it is still to come
         self._missing = 0
         self._contents: dict[int, Content] = {}  # messages that are not whole yet, by channel
@@ -70,7 +66,7 @@ class FrameReader:
         position = 0
         while True:
             position = self._read_events(chunk, position)
-            end = self._end_of_frame(chunk, position)
+            end = _end_of_frame(chunk, position)
             if end > len(chunk):
                 break
             self._read_frame(chunk, position, end)
@@ -93,15 +89,6 @@ class FrameReader:
                 came[number] = [event]
             position = end
         return position
-
-    def _end_of_frame(self, data: bytes, position: int) -> int:
-        """Where the frame ends that begins here, as far as that is known; it is not whole where that is behind all."""
-        if position + FRAME.size > len(data):
-            return position + FRAME.size + 1
-        size: int = FRAME.unpack_from(data, position)[2] + FRAME.size + 1
-        if 0 < self._frame_max < size:
-            raise ConnectionError(f"a frame of {size} bytes, over the {self._frame_max} of frame_max")
-        return position + size
 
     def _read_frame(self, data: bytes, position: int, end: int) -> None:
         """Read one frame of any kind."""
@@ -161,3 +148,14 @@ class FrameReader:
             channel = self._channels.get(number)
             if channel is not None:
                 channel.take_events(events)
+
+
+def _end_of_frame(data: bytes, position: int) -> int:
+    """Where the frame ends that begins here, as far as that is known; it is not whole where that is behind all.
+
+    It may be over the frame_max that was agreed: RabbitMQ adds headers of its own to what just fitted.
+    """
+    if position + FRAME.size > len(data):
+        return position + FRAME.size + 1
+    size: int = FRAME.unpack_from(data, position)[2]
+    return position + FRAME.size + size + 1

@@ -24,7 +24,6 @@ class Frames(AsyncIterator[Frame]):
 
     Args:
         channels: the connection's, by number.
-        frame_max: how long a frame may be, in bytes; 0: there is no bound.
         on_life: called whenever something comes.
         pause: called with True where too much waits to read more, and with False when that is over.
     """
@@ -32,13 +31,12 @@ class Frames(AsyncIterator[Frame]):
     def __init__(
         self,
         channels: Mapping[int, Recipient | None],
-        frame_max: int,
         on_life: Callable[[], None],
         pause: Callable[[bool], None],
     ) -> None:
         self._on_life = on_life
         self._pause = pause
-        self._read = FrameReader(channels, self._leave, frame_max).feed
+        self._read = FrameReader(channels, self._leave).feed
         self._waiting: deque[Frame] = deque()
         self._news = asyncio.Event()
         self._paused = False
