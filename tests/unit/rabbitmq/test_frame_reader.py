@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 from eventmicro_rabbitmq.connection.event import Event
-from eventmicro_rabbitmq.connection.frames import Properties, read_frame
+from eventmicro_rabbitmq.connection.frames import Properties, publish_frames, read_frame
+from eventmicro_rabbitmq.connection.properties import Persistent
 from eventmicro_rabbitmq.connection.reader import FrameReader
 from pamqp import body, commands, frame, header, heartbeat
 from pamqp.commands import Basic
+
+from eventmicro.errors import MessageTooLarge
 
 CHANNELS = (1, 2, 700)
 CLOSED = 9  # nobody has this one open
@@ -333,3 +336,41 @@ def test_names_and_sets_of_properties_are_remembered_within_bounds() -> None:
         read.feed(b"".join([deliver, *small(1, Properties(message_id="1"), b"x")]))
     assert [method[3] for method, *_ in read.channels[1].events] == [f"key.{number}" for number in range(5000)]
     assert len(read._reader._events._names) <= 1024
+
+
+# -- what is published -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content_type", [None, "", "application/x", "ü" * 127])
+@pytest.mark.parametrize("headers", [None, {}, {"b": "1", "a": "ä"}, {"n": 1, "deep": {"x": [None]}}])
+def test_properties_are_written_as_pamqp_writes_them(content_type: str | None, headers: dict[str, Any] | None) -> None:
+    ours = Persistent("an id", content_type, headers)
+    theirs = Properties(delivery_mode=2, message_id="an id", content_type=content_type, headers=headers)
+    assert ours.marshal() == theirs.marshal()
+    assert values(ours) == values(theirs)
+
+
+def test_what_is_published_is_written_as_pamqp_writes_it() -> None:
+    head = header.ContentHeader(0, 3, Properties(delivery_mode=2, message_id="1"))
+    for mandatory in (True, False):
+        method = Basic.Publish(exchange="events", routing_key="a.ä", mandatory=mandatory)
+        parts = (method, head, body.ContentBody(b"xyz"))
+        ours = publish_frames(7, "events", "a.ä", Persistent("1"), b"xyz", mandatory, FRAME_MAX)
+        assert ours == b"".join(frame.marshal(part, 7) for part in parts)
+
+
+def test_headers_that_just_fit_into_a_frame_are_sent() -> None:
+    def size(length: int) -> int:
+        return len(frame.marshal(header.ContentHeader(0, 0, Properties(headers={"a": "x" * length})), 1))
+
+    fits = FRAME_MAX - size(0)
+    publish_frames(1, "events", "a", Properties(headers={"a": "x" * fits}), b"", False, FRAME_MAX)
+    with pytest.raises(MessageTooLarge, match="headers of 4097 bytes, over the 4096"):
+        publish_frames(1, "events", "a", Properties(headers={"a": "x" * (fits + 1)}), b"", False, FRAME_MAX)
+
+
+def test_properties_that_are_not_there_have_their_defaults_and_other_names_are_errors() -> None:
+    assert values(Persistent("1")) == values(Properties(delivery_mode=2, message_id="1"))
+    assert Persistent("1") == Properties(delivery_mode=2, message_id="1")
+    with pytest.raises(AttributeError, match="nonsense"):
+        Persistent("1").nonsense
