@@ -82,6 +82,9 @@ def read_properties(data: bytes, position: int, end: int, flags: int) -> Receive
                 start = position + 1
                 position = start + data[position]
                 setattr(found, name, data[start:position].decode())
+            elif decode_value is decode.octet:
+                setattr(found, name, data[position])
+                position += 1
             else:
                 size, value = decode_value(data[position:end])
                 setattr(found, name, value)

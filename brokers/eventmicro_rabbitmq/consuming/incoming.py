@@ -47,10 +47,14 @@ class RabbitDelivery(Delivery):
         self.order = tag
         self.holder: Holder | None = holder
 
-    async def ack(self) -> None:
+    def try_ack(self) -> bool:
         holder, self.holder = self.holder, None
         if holder is not None:
             holder.ack(self)
+        return True
+
+    async def ack(self) -> None:
+        self.try_ack()
 
     async def nack(self, delay: float = 0.0) -> None:
         holder, self.holder = self.holder, None
