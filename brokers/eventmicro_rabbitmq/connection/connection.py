@@ -1,8 +1,8 @@
 """aiormq's connection with a shorter way in and out. All that is touched of its inside is here and in channel.py.
 
 aiormq would start a task for each message that comes, and take a lock, a queue and a random number for each that goes.
-Here a message is handed over where it was read, and frames are written in one piece. Logging in, heartbeats and calls
-to the server are aiormq's.
+Here `Frames` reads what comes, and hands messages over where it has read them, and frames are written in one piece.
+Logging in, heartbeats and calls to the server are aiormq's.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from eventmicro_rabbitmq.errors import DriverError, plain
 CLOSE_TIMEOUT = 2.0
 # How many bytes may wait to be read, and to be sent before publishers wait, a connection.
 BUFFER = 256 * 1024
+# How many bytes are read at once, where asyncio lets us say so: others may run before the next.
+READ_SIZE = 64 * 1024
 # RabbitMQ's own limit for the channels of a connection, where it says none.
 CHANNELS = 2047
 
@@ -60,6 +62,8 @@ class Transport(aiormq.connection.TransportFactory):
             server_hostname=hostname,
             ssl_shutdown_timeout=CLOSE_TIMEOUT if self._context else None,  # a silent peer holds it up for so long
         )
+        if hasattr(transport, "max_size"):
+            transport.max_size = READ_SIZE
         self.writer = asyncio.StreamWriter(transport, protocol, self.stream, loop)
         self.writer.transport.set_write_buffer_limits(high=BUFFER)  # TLS lets twice as much wait before it says so
         return self.stream, self.writer

@@ -6,8 +6,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from functools import partial
-from typing import Any
 
 from eventmicro_rabbitmq.connection.channel import Channel, answered, close_channel, open_channel
 from eventmicro_rabbitmq.connection.connection import Connection, end_task
@@ -116,8 +114,8 @@ class Consumer:
             channel.check()
             self._gone.clear()
             self.channel = channel
-            variables: Any = copy_context()  # not those of the task that has opened the socket
-            channel.on_events = partial(variables.run, self._take)
+            variables = copy_context()  # what is read comes among those of the task that has opened the socket
+            channel.on_events = lambda events: variables.copy().run(self._take, events)
             channel.on_ended = self._ended
             async with answered(f"consumer of {self._name}", self._timeout):
                 await channel.basic_qos(prefetch_count=self._prefetch)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 import uvloop
 from eventmicro_rabbitmq import RabbitBroker
+from eventmicro_rabbitmq.connection.connection import _ours
 
 from eventmicro.broker import Durable
 from eventmicro.message import Delivery, Message
@@ -69,6 +71,18 @@ async def publish_and_take(url: str, subject: str) -> None:
             ]
         assert len({event.id for event in kept}) == len(messages)
         await asyncio.gather(*(event.ack() for event in reversed(kept)))
+
+
+async def test_events_come_among_the_context_variables_of_who_has_subscribed(url: str, subject: str) -> None:
+    whose: ContextVar[str] = ContextVar("whose", default="nobody's")
+    seen: asyncio.Future[tuple[str, bool]] = asyncio.get_running_loop().create_future()
+    whose.set("who has connected")
+    async with RabbitBroker(url) as broker:
+        whose.set("who has subscribed")
+        await broker.subscribe(subject, lambda _: seen.set_result((whose.get(), _ours.get())))
+        whose.set("who publishes")
+        await broker.publish(Message(subject))
+        assert await asyncio.wait_for(seen, 10) == ("who has subscribed", False)
 
 
 async def test_a_connection_that_is_cut_amid_events_loses_none(server: RabbitServer, subject: str) -> None:
