@@ -22,15 +22,15 @@ class OrderShipped(BaseModel):
     order_id: str
 
 
-PLACED = Topic("orders.placed", OrderPlaced)
-SHIPPED = Topic("orders.shipped", OrderShipped)
+PLACED = Topic("market.placed", OrderPlaced)
+SHIPPED = Topic("market.shipped", OrderShipped)
 
 handled: Counter[str] = Counter()
 
 
-def shop() -> Service:
+def market() -> Service:
     """One instance of the service; a second one is the same code, started once more."""
-    service = Service("shop", broker=BROKER)
+    service = Service("market", broker=BROKER)
 
     @service.subscribe(PLACED)  # the service gets one copy, whatever the number of its instances
     async def bill(event: OrderPlaced) -> None:
@@ -40,7 +40,7 @@ def shop() -> Service:
     async def refresh_cache(event: OrderPlaced) -> None:
         handled["caches refreshed"] += 1
 
-    @service.subscribe("orders.>")  # a wildcard: all that begins with orders, whatever its type
+    @service.subscribe("market.>")  # a wildcard: all that begins with market, whatever its type
     async def audit(event: dict[str, object]) -> None:
         handled["audited"] += 1
 
@@ -48,7 +48,7 @@ def shop() -> Service:
 
 
 async def main() -> None:
-    async with shop(), shop(), Client(BROKER) as client:
+    async with market(), market(), Client(BROKER) as client:
         for number in range(10):
             await client.publish(PLACED, OrderPlaced(order_id=f"{number}", amount=9.5))
         await client.publish(SHIPPED, OrderShipped(order_id="0"))

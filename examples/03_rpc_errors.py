@@ -31,7 +31,7 @@ class Quote(BaseModel):
     total: float
 
 
-service = Service("shop", broker=BROKER)
+service = Service("grocer", broker=BROKER)
 
 
 @service.rpc
@@ -60,25 +60,25 @@ async def slow(request: QuoteRequest) -> Quote:
 async def main() -> None:
     pear = QuoteRequest(sku="pear", quantity=4)
     async with service, Client(BROKER) as client:
-        print("reply       ", (await client.call("shop.quote", pear, Quote)).total)
+        print("reply       ", (await client.call("grocer.quote", pear, Quote)).total)
         try:
-            await client.call("shop.quote", QuoteRequest(sku="kiwi"), Quote)
+            await client.call("grocer.quote", QuoteRequest(sku="kiwi"), Quote)
         except NotFound as error:
             print("NotFound    ", error.detail)
         try:
-            await client.call("shop.quote", {"sku": "pear", "quantity": 0}, Quote)
+            await client.call("grocer.quote", {"sku": "pear", "quantity": 0}, Quote)
         except BadRequest as error:
             print("BadRequest  ", error.errors[0]["loc"], error.errors[0]["msg"])
         try:
-            await client.call("shop.reserve", pear)
+            await client.call("grocer.reserve", pear)
         except ServiceError as error:
             print("ServiceError", error.code, error.detail)
         try:
-            await client.call("shop.broken", pear, Quote)
+            await client.call("grocer.broken", pear, Quote)
         except InternalError as error:
             print("Internal    ", error.detail)
         try:
-            await client.call("shop.slow", pear, Quote, timeout=0.2)
+            await client.call("grocer.slow", pear, Quote, timeout=0.2)
         except CallTimeout as error:
             print("CallTimeout ", error.id)
         try:

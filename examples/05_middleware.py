@@ -21,7 +21,7 @@ class Receipt(BaseModel):
     number: int
 
 
-ORDERED = Topic("shop.ordered", Order)
+ORDERED = Topic("parcels.ordered", Order)
 
 
 async def trace(message: Any, context: Context, call_next: Handler) -> Any:
@@ -48,7 +48,7 @@ async def authorize(message: Any, context: Context, call_next: Handler) -> Any:
     return await call_next(message, context)
 
 
-service = Service("shop", broker=BROKER, middleware=[trace, sign, authorize])
+service = Service("parcels", broker=BROKER, middleware=[trace, sign, authorize])
 
 
 @service.rpc
@@ -64,7 +64,7 @@ async def pack(event: Order) -> None:
 
 async def main() -> None:
     async with service:
-        receipt = await service.call("shop.order", Order(sku="pear"), Receipt)
+        receipt = await service.call("parcels.order", Order(sku="pear"), Receipt)
         print(f"  receipt {receipt.number}")
 
 

@@ -30,10 +30,10 @@ class Price(BaseModel):
     euros: float
 
 
-QUOTED = Topic("shop.quoted", Price)
-WANTED = Topic("shop.wanted", Article)
+QUOTED = Topic("pricing.quoted", Price)
+WANTED = Topic("pricing.wanted", Article)
 
-service = Service("shop")
+service = Service("pricing")
 heard = asyncio.Event()
 
 
@@ -59,17 +59,17 @@ async def main(url: str) -> None:
         await message.respond(json.dumps({"euros": 0.75}).encode())
 
     await peer.subscribe("legacy.price", cb=price)  # a responder for eventmicro's calls
-    events = await peer.subscribe("shop.quoted")  # a reader of its events
+    events = await peer.subscribe("pricing.quoted")  # a reader of its events
     await peer.flush()
 
     await service.start(url)
-    reply = await peer.request("shop.quote", b'{"sku": "pear"}', timeout=5)  # a caller of its endpoints
+    reply = await peer.request("pricing.quote", b'{"sku": "pear"}', timeout=5)  # a caller of its endpoints
     print("peer: reply", reply.data.decode())
     event = await events.next_msg(timeout=5)
     print("peer: event", event.data.decode())
-    refused = await peer.request("shop.quote", b"{}", timeout=5)
+    refused = await peer.request("pricing.quote", b"{}", timeout=5)
     print("peer: refused", (refused.headers or {})["Nats-Service-Error-Code"], json.loads(refused.data)["detail"])
-    await peer.publish("shop.wanted", b'{"sku": "kiwi"}')  # a publisher of its events
+    await peer.publish("pricing.wanted", b'{"sku": "kiwi"}')  # a publisher of its events
     await heard.wait()
     await service.stop()
     await peer.close()

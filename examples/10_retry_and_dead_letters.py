@@ -17,8 +17,8 @@ class Payment(BaseModel):
     euros: float
 
 
-PAID = Topic("payments.made", Payment)
-DEAD = Topic("payments.dead", Payment)
+PAID = Topic("ledger.paid", Payment)
+DEAD = Topic("ledger.dead", Payment)
 
 service = Service("ledger", broker=BROKER)
 ORDERS = {"plain": 5.0, "flaky": 7.0, "broken": 9.0, "wrong": -1.0}

@@ -1,6 +1,6 @@
 """Replay: a service that comes later reads what has happened before, from the beginning or from a time on.
 
-Needs a broker that keeps its events, JetStream or Kafka; without BROKER it starts a nats-server of its own.
+Needs a broker that keeps its events, JetStream or Kafka; without BROKER it joins or starts the embedded nats-server.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pydantic import BaseModel
 
 from eventmicro import Service, Topic, embedded
 
+RUN = secrets.token_hex(4)  # in each name: the broker keeps events and queues, and every run is to begin anew
+
 
 class Deposit(BaseModel):
     euros: int
@@ -25,7 +27,7 @@ def counter(
     name: str, topic: Topic[Deposit], start: datetime | Literal["new", "all"], wanted: int, broker: str
 ) -> tuple[Service, asyncio.Event]:
     """A service that adds up what it gets, and says so when it has got as much as is wanted."""
-    service = Service(name, broker=broker)
+    service = Service(f"{name}-{RUN}", broker=broker)
     total = 0
     reached = asyncio.Event()
 
@@ -41,7 +43,7 @@ def counter(
 
 
 async def main(broker: str) -> None:
-    topic = Topic(f"bank.deposits-{secrets.token_hex(4)}", Deposit)  # a new one each run: the broker keeps all
+    topic = Topic(f"bank.deposits-{RUN}", Deposit)
     now, all_now = counter("now", topic, "new", 30, broker)
     async with now:
         await now.publish(topic, Deposit(euros=10))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,20 +31,20 @@ OUTPUT = {
         "BadRequest   ['quantity'] Input should be greater than or equal to 1",
         "ServiceError 423 this one is spoken for",
         "Internal     the endpoint failed; the log of its service says why",
-        "CallTimeout  shop.slow",
+        "CallTimeout  grocer.slow",
         "Unavailable  nobody.home retryable",
     ],
     "04_dependencies_and_lifespan": ["database open", "notes: ['buy milk', 'write tests']", "database closed"],
     "05_middleware": [
-        "> client     shop.order",
-        "> endpoint   shop.order",
-        "> publisher  shop.ordered",
-        "< publisher  shop.ordered",
-        "< endpoint   shop.order",
-        "> subscriber shop.ordered",
+        "> client     parcels.order",
+        "> endpoint   parcels.order",
+        "> publisher  parcels.ordered",
+        "< publisher  parcels.ordered",
+        "< endpoint   parcels.order",
+        "> subscriber parcels.ordered",
         "  packing pear",
-        "< subscriber shop.ordered",
-        "< client     shop.order",
+        "< subscriber parcels.ordered",
+        "< client     parcels.order",
         "  receipt 1",
     ],
     "06_class_service": ["apples: 7", "pears: 0"],
@@ -106,6 +108,11 @@ def test_every_example_is_tested() -> None:
     assert {file.stem for file in EXAMPLES.glob("[0-9]*.py")} == {*OUTPUT, "09_testing_your_service"}
 
 
+def test_the_index_lists_every_example_in_order() -> None:
+    listed = re.findall(r"^\| \[\w+\]\((.+?)\) \|", (EXAMPLES / "README.md").read_text(), re.M)
+    assert listed == [*sorted(file.name for file in EXAMPLES.glob("[0-9]*.py")), "quakes/"]
+
+
 @pytest.mark.parametrize("name", OUTPUT)
 def test_by_itself(name: str, tmp_path: Path) -> None:
     assert lines(name, tmp_path) == sorted(OUTPUT[name])
@@ -124,6 +131,30 @@ def test_over_a_broker_that_keeps_events(
 @pytest.mark.parametrize("name", sorted(set(OUTPUT) - NEEDS_DURABLE))
 def test_over_nats(name: str, tmp_path: Path, server_url: str) -> None:
     assert lines(name, tmp_path, BROKER=server_url) == sorted(OUTPUT[name])
+
+
+@pytest.mark.timeout_seconds(240)
+def test_all_run_on_one_server_that_keeps_their_events_one_after_the_other_and_again(
+    tmp_path: Path, server_url: str
+) -> None:
+    keeping = server_url.replace("nats://", "jetstream://")
+    for name in [*OUTPUT, *OUTPUT]:
+        url = server_url if name == "08_plain_nats_peer" else keeping  # nats-py takes its own scheme only
+        assert lines(name, tmp_path, BROKER=url) == sorted(OUTPUT[name]), name
+
+
+def test_no_two_share_a_name_with_one_another_or_with_the_readme() -> None:
+    places = [*EXAMPLES.glob("[0-9]*.py"), EXAMPLES.parent / "README.md"]
+    named = {place.name: names(place.read_text()) for place in places}
+    named["quakes"] = names("".join(file.read_text() for file in (EXAMPLES / "quakes").glob("*.py")))
+    assert all(named.values())
+    counted = Counter(name for each in named.values() for name in each)
+    assert [name for name, count in counted.items() if count > 1] == []
+
+
+def names(source: str) -> set[str]:
+    """The first words of its services and of its topics' subjects."""
+    return set(re.findall(r'\b(?:Service|Topic|counter)\(f?"([\w-]+)', source))
 
 
 def test_the_example_of_tests_passes(tmp_path: Path) -> None:
