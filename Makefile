@@ -40,7 +40,7 @@ docs: .venv/dev           ## what docs/ takes from the code: brokers.md, setting
 	$(BIN)/python docs/update.py
 
 clean:
-	rm -rf .venv build dist .eventmicro
+	rm -rf .venv build dist
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

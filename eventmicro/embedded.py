@@ -1,8 +1,9 @@
 """The embedded server: a broker for development, one for all that a user runs on the machine.
 
 An adapter that can start its broker's server names a class in the entry-point group `eventmicro.embedded`; `Server` is
-what it promises. Who starts first starts the server and takes it along when it ends; whoever comes meanwhile joins. A
-state file says where it is, and a lock keeps two that start at once from racing.
+what it promises. Who starts first starts the server and takes it along when it ends; whoever comes meanwhile joins. One
+folder of the user's holds all of it, whoever started it and where: its data, so that each start goes on with them, a
+state file that says where it is, and a lock that keeps two that start at once from racing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import logging
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 
 GROUP = "eventmicro.embedded"
 STATE_VARIABLE = "EVENTMICRO_STATE_DIR"
-DATA_FOLDER = ".eventmicro"
+DATA_FOLDER = "data"
+# Where earlier versions kept the data: in the folder in which the server was started.
+FORMER_DATA_FOLDER = ".eventmicro"
 
 
 class Server(Protocol):
@@ -89,8 +91,9 @@ def find() -> str | None:
 def running() -> Iterator[str]:
     """Join the embedded server, or start one that ends with this block; the value is its URL. On the main thread only.
 
-    A new server keeps its data in `.eventmicro` in the current folder and prefers the port that the last one had, so
-    that services which still run from then find it again.
+    A new server goes on with the data of the last one and prefers the port that it had, so that services which still
+    run from then find it again. Both are in `EVENTMICRO_STATE_DIR`; default: `eventmicro` in `$XDG_STATE_HOME`, or else
+    in `~/.local/state`.
 
     Raises:
         BrokerNotFound: no server can be started, because none is installed.
@@ -100,16 +103,17 @@ def running() -> Iterator[str]:
     folder = _state_folder()
     with _lock(folder):
         last = _read(folder)
-        server = None if last is not None and _runs(last) else _start(last)
+        server = None if last is not None and _runs(last) else _start(folder / DATA_FOLDER, last)
         state = State(server.url, server.pid) if server is not None else last
         assert state is not None
         if server is not None:
             _write(folder, state)
+    _warn_of_former_data(folder / DATA_FOLDER)
     if server is None:
-        log.info("joined the embedded server at %s", state.url)
+        log.info("joined the embedded server at %s, its data is in %s", state.url, folder / DATA_FOLDER)
         yield state.url
         return
-    log.info("started an embedded server at %s, its data is in %s", state.url, Path(DATA_FOLDER).absolute())
+    log.info("started an embedded server at %s, its data is in %s", state.url, folder / DATA_FOLDER)
     try:
         yield state.url
     finally:
@@ -119,10 +123,21 @@ def running() -> Iterator[str]:
         log.info("stopped the embedded server")
 
 
-def _start(last: State | None) -> Server:
-    server = _server_class()(Path.cwd() / DATA_FOLDER)
+def _start(data: Path, last: State | None) -> Server:
+    server = _server_class()(data)
     server.start(urlsplit(last.url).port if last is not None else None)
     return server
+
+
+def _warn_of_former_data(data: Path) -> None:
+    former = Path(FORMER_DATA_FOLDER).absolute()
+    if (former / "jetstream").is_dir():
+        log.warning(
+            "the events in %s are of an earlier version and are not used: to go on with them stop all that runs here, "
+            "and make it %s; or delete it",
+            former,
+            data,
+        )
 
 
 def _server_class() -> type[Server]:
@@ -155,11 +170,11 @@ def _state_folder() -> Path:
     Raises:
         UsageError: it cannot be made, or it belongs to somebody else.
     """
-    folder = _state_place()
     try:
+        folder = _state_place()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the second where the user has no home
         raise UsageError(f"no folder for the state of the embedded server: {error}; set {STATE_VARIABLE}") from error
     if sys.platform != "win32" and (found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode)):
         raise UsageError(f"{folder} is not your own folder, so it is not trusted; set {STATE_VARIABLE} to one that is")
@@ -171,13 +186,11 @@ def _state_folder() -> Path:
 
 
 def _state_place() -> Path:
+    """Where all of it is; not a folder that a restart of the machine empties, since confirmed events are in it."""
     if chosen := os.environ.get(STATE_VARIABLE):
-        return Path(chosen)
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and os.access(runtime, os.W_OK):
-        return Path(runtime) / "eventmicro"
-    user = "user" if sys.platform == "win32" else os.getuid()
-    return Path(tempfile.gettempdir()) / f"eventmicro-{user}"
+        return Path(chosen).absolute()
+    base = Path(os.environ.get("XDG_STATE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".local" / "state") / "eventmicro"
 
 
 @contextmanager

@@ -184,9 +184,7 @@ def _take_folder(folder: Path) -> int:
     while not _locked(lock):
         if time.monotonic() > end:
             os.close(lock)
-            raise UsageError(
-                f"{folder} is in use by another embedded server; start in another folder, or name a broker"
-            )
+            raise UsageError(f"{folder} is in use by another embedded server; stop that one, or name a broker")
         time.sleep(0.01)
     return lock
 

@@ -67,7 +67,7 @@ def run(
             envvar=BROKER_VARIABLE,
             metavar="URL",
             help="The broker for services whose code names none. Default: a nats-server embedded for this machine, "
-            "started or joined, with its data in .eventmicro/",
+            "started or joined, with its data in ~/.local/state/eventmicro.",
         ),
     ] = None,
     rpc_broker: Annotated[

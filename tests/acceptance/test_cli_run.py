@@ -76,7 +76,7 @@ def test_run_says_where_it_is_and_what_it_has_and_stops_at_a_signal_with_code_0(
             program.line_with("orders", "1.2.3", "subscribe", "bill", "orders.placed", "orders.bill", "Order")
             assert program.end(number) == 0
         assert "Traceback" not in program.output
-        assert (folder / ".eventmicro" / "jetstream").is_dir()
+        assert (folder / "state" / "data" / "jetstream").is_dir()
 
 
 @pytest.mark.parametrize("target", ["app", "app.py", "./app.py:service", "app:service"])
@@ -202,7 +202,7 @@ def test_a_second_run_joins_the_first_and_leaves_its_server_alone(folder: Path) 
             assert url_of(second.line_with("joined the embedded server")) == url
             second.line_with("second on", url)
             assert second.end() == 0
-        assert not (elsewhere / ".eventmicro").exists()
+        assert list(elsewhere.iterdir()) == []
         assert "total" in eventmicro(folder, "call", "orders.quote", '{"sku": "a"}').stdout
 
 

@@ -95,7 +95,7 @@ def test_in_one_process(tmp_path: Path, counted: dict[str, int]) -> None:
 
 def test_in_processes_on_an_embedded_server(tmp_path: Path, counted: dict[str, int]) -> None:
     check(run(tmp_path), counted)
-    assert (tmp_path / ".eventmicro").is_dir()
+    assert (tmp_path / "state" / "data").is_dir()
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_in_processes_on_a_broker_that_keeps_events(
 
 def test_in_processes_on_a_given_server(tmp_path: Path, counted: dict[str, int], server_url: str) -> None:
     check(run(tmp_path, BROKER=server_url), counted)
-    assert not (tmp_path / ".eventmicro").exists()
+    assert not (tmp_path / "state").exists()
 
 
 def test_what_is_missing_is_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,9 +110,9 @@ class Queues:
             if first is not None:
                 log.warning("queue %s was gone and is made anew; events may come twice", queue)
         config = info["config"]
-        _check(
-            f"queue {queue} (consumer {consumer} of stream {stream})", config, subject, durable, self._settings.storage
-        )
+        what = f"queue {queue} (consumer {consumer} of stream {stream})"
+        other = f"name another queue, or delete this one and what waits in it: nats consumer rm {stream} {consumer}"
+        _check(what, other, config, subject, durable, self._settings.storage)
         ack_wait = min(config.get("backoff") or [config["ack_wait"]]) / NANO
         max_deliver, created = config.get("max_deliver", -1), info["created"]
         return Queue(stream, consumer, ack_wait, first_unsettled(info), is_new, max_deliver, created)
@@ -176,11 +176,11 @@ def pin_timeout(ack_wait: float) -> float:
     return min(ack_wait, PIN_TIMEOUT)
 
 
-def _check(what: str, config: dict[str, Any], subject: str, durable: Durable, storage: str) -> None:
+def _check(what: str, other: str, config: dict[str, Any], subject: str, durable: Durable, storage: str) -> None:
     """Refuse a consumer that cannot do what is asked for."""
     filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
     if filters != [subject]:
-        raise UsageError(f"{what} takes {', '.join(filters)}, not {subject}: name another queue")
+        raise UsageError(f"{what} takes {', '.join(filters)}, not {subject}: {other}")
     if config.get("deliver_subject") or config.get("ack_policy") != "explicit":
         raise UsageError(f"{what} is not a pull consumer with explicit acknowledgement: make it so")
     if config.get("headers_only"):
@@ -188,7 +188,7 @@ def _check(what: str, config: dict[str, Any], subject: str, durable: Durable, st
     if config.get("inactive_threshold"):
         raise UsageError(f"{what} is deleted when nobody asks: unset inactive_threshold, for it is to keep its events")
     if config.get("mem_storage") and storage == "file":
-        raise UsageError(f"{what} keeps in memory what was settled: set mem_storage to false, or name another queue")
+        raise UsageError(f"{what} keeps in memory what was settled: set mem_storage to false, or {other}")
     if 0 < config.get("max_batch", 0) < durable.prefetch:
         raise UsageError(f"{what} gives max_batch={config['max_batch']} at once: set prefetch to that, or raise it")
     if 0 < config.get("max_expires", 0) < LIFETIME * NANO:
@@ -197,9 +197,9 @@ def _check(what: str, config: dict[str, Any], subject: str, durable: Durable, st
         "pinned_client",
         [PIN_GROUP],
     ):
-        raise UsageError(f"{what} was made without order: name another queue, or delete it to have it made anew")
+        raise UsageError(f"{what} was made without order: {other}")
     if not durable.ordered and config.get("priority_groups"):
-        raise UsageError(f"{what} was made with order: ask for it, or name another queue")
+        raise UsageError(f"{what} was made with order: ask for it, or {other}")
     if config.get("max_deliver", -1) > 0 and durable.dead_letter is None:
         raise UsageError(
             f"{what} gives an event up after max_deliver={config['max_deliver']}: set it to -1, or name a dead_letter"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ import pytest
 from eventmicro_nats import embedded as nats_embedded
 from eventmicro_nats.embedded import EmbeddedServer
 
-from eventmicro import embedded
+from eventmicro import Client, Service, Topic, embedded
 from eventmicro.errors import BrokerNotFound, ConnectionFailed, UsageError
 
 
@@ -64,6 +65,60 @@ def test_it_is_found_while_it_runs_and_keeps_its_port_for_the_next_time(state: P
     assert embedded.find() is None
     with embedded.running() as again:
         assert again == url
+
+
+async def test_it_goes_on_with_its_data_wherever_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue keeps what was confirmed, though another folder's `run` is the next to start the server."""
+    topic, billed = Topic("there.placed", int), asyncio.Event()
+    service = Service("there")
+
+    @service.subscribe(topic)
+    async def bill(number: int) -> None:
+        if number == 2:
+            billed.set()
+
+    with embedded.running() as url:
+        await service.start(url.replace("nats", "jetstream"))
+        await service.stop()
+        async with Client(url.replace("nats", "jetstream")) as client:
+            await client.publish(topic, 2)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with embedded.running() as url:
+        await service.start(url.replace("nats", "jetstream"))
+        await asyncio.wait_for(billed.wait(), 20)
+        await service.stop()
+    assert list((tmp_path / "project").iterdir()) == list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({"XDG_STATE_HOME": "/var/states"}, "/var/states/eventmicro"),
+        ({"XDG_STATE_HOME": "relative"}, "/home/somebody/.local/state/eventmicro"),  # to be ignored, says XDG
+        ({"XDG_RUNTIME_DIR": "/run/user/5"}, "/home/somebody/.local/state/eventmicro"),  # emptied at a restart
+    ],
+)
+def test_all_of_it_is_in_one_folder_of_the_user(
+    variables: dict[str, str], place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("EVENTMICRO_STATE_DIR", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    made: list[Path] = []
+    monkeypatch.setattr(Path, "mkdir", lambda self, **_: made.append(self))
+    assert embedded.find() is None
+    assert made == [Path(place)]
+
+
+def test_data_of_before_that_lie_in_the_current_folder_are_named(caplog: pytest.LogCaptureFixture, state: Path) -> None:
+    (Path(".eventmicro") / "jetstream").mkdir(parents=True)
+    with embedded.running():
+        pass
+    assert f"the events in {Path('.eventmicro').absolute()} are of an earlier version" in caplog.text
+    assert str(state / "data") in caplog.text
 
 
 def test_where_its_last_port_is_taken_it_takes_another(state: Path) -> None:
@@ -123,16 +178,17 @@ def test_a_state_folder_that_is_a_link_is_not_trusted(state: Path, tmp_path: Pat
         pass
 
 
-def test_two_servers_never_share_one_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_two_servers_never_share_one_folder(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
     monkeypatch.setattr(nats_embedded, "LOCK_TIMEOUT", 0.05)
     with embedded.running():
-        monkeypatch.setenv("EVENTMICRO_STATE_DIR", str(tmp_path / "another"))
+        (state / "embedded.json").unlink()
         with pytest.raises(UsageError, match="in use by another embedded server"), embedded.running():
             pass
 
 
-def test_a_folder_that_cannot_be_written_is_a_clear_error() -> None:
-    Path(".eventmicro").write_text("a file")
+def test_a_folder_that_cannot_be_written_is_a_clear_error(state: Path) -> None:
+    state.mkdir(mode=0o700)
+    (state / "data").write_text("a file")
     with pytest.raises(UsageError, match="no place for its data"), embedded.running():
         pass
 
