@@ -28,7 +28,8 @@ class Topic(Generic[T]):
             the events of one key in order, and in one partition.
         id: the field of an event, or a function of it, that names it: published again under the same name it is
             recognised, where a subscriber asks for that by `dedupe`; JetStream recognises it in any case, for the
-            `duplicate_window` of its stream.
+            `duplicate_window` of its stream. A broker without `dedupe` recognises none, and a client's log says so
+            once.
 
     Raises:
         UsageError: the name is no subject, the type is none, or the events have no such field.

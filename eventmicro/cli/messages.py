@@ -12,12 +12,14 @@ from typing import Annotated
 
 import typer
 
+from eventmicro.broker import Broker as BrokerPort
+from eventmicro.broker import Capabilities
 from eventmicro.cli.show import as_json_line, as_line, examples, show_error, show_reply
 from eventmicro.client import Client
 from eventmicro.errors import ServiceError, UsageError
 from eventmicro.memory.broker import MemoryBroker
 from eventmicro.message import Delivery
-from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE
+from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE, brokers_with
 from eventmicro.rpc.client import DEFAULT_TIMEOUT
 from eventmicro.wire import JSON, check_subject, content_type
 
@@ -114,6 +116,7 @@ def publish(
 
     async def send() -> None:
         async with _client(broker) as client:
+            _say_unused(client.broker, key, id)
             await client.publish(subject, event, key=key, id=id, metadata=headers)
             await client.flush()
 
@@ -171,6 +174,15 @@ def _client(broker: str | None, rpc_broker: str | None = None) -> Client:
             f"that the services are on, by --broker or {BROKER_VARIABLE}"
         )
     return client
+
+
+def _say_unused(broker: BrokerPort, key: str | None, id: str | None) -> None:
+    """Say which of the two the broker makes nothing of."""
+    needs = {"--key": (key, Capabilities(ordered_keys=True)), "--id": (id, Capabilities(dedupe=True))}
+    for option, (value, needed) in needs.items():
+        if value is not None and broker.capabilities.missing(needed):
+            able = ", ".join(brokers_with(needed))
+            typer.echo(f"eventmicro: {option}: {broker.url} makes nothing of it; able are {able}", err=True)
 
 
 def _read_headers(pairs: list[str] | None) -> dict[str, str]:

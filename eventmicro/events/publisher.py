@@ -207,7 +207,7 @@ class EventPublisher:
 
     def __init__(self, outgoing: Outgoing, codecs: Codecs, middleware: tuple[Middleware, ...]) -> None:
         self.outgoing = outgoing
-        self.routes = Routes(codecs)
+        self.routes = Routes(codecs, outgoing.forgets)
         self.has_middleware = bool(middleware)
         self.run = compose(middleware, Side.PUBLISHER, self._send)
 

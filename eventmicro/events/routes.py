@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterable, Callable, Collection, Hashable, Iterable, Mapping
 from functools import partial
@@ -14,6 +15,8 @@ from eventmicro.message import Message
 from eventmicro.topic import Pick, Topic
 from eventmicro.wire import check_headers, check_subject, check_text
 
+log = logging.getLogger(__name__)
+
 # How many routes of plain subjects are kept: a program may make them up, one for each order.
 MOST = 4_096
 
@@ -24,18 +27,24 @@ class Route:
     Args:
         topic: either; a topic is not kept alive.
         codecs: how events travel.
+        forgets: the broker, if it recognises no ids and that was not said yet; shared by the routes of a client.
         gone: what is called with the dead reference when the topic is no more.
 
     Raises:
         UsageError: it is neither, or has wildcards, or no codec handles its type.
     """
 
-    __slots__ = ("_body", "_codecs", "_has_neither", "_pick_id", "_pick_key", "_subject", "_topic")
+    __slots__ = ("_body", "_codecs", "_forgets", "_has_neither", "_pick_id", "_pick_key", "_subject", "_topic")
 
     def __init__(
-        self, topic: Topic[Any] | str, codecs: Codecs, gone: Callable[[ref[Topic[Any]]], object] | None = None
+        self,
+        topic: Topic[Any] | str,
+        codecs: Codecs,
+        forgets: list[str] | None = None,
+        gone: Callable[[ref[Topic[Any]]], object] | None = None,
     ) -> None:
         self._topic: ref[Topic[Any]] | None = None
+        self._forgets = [] if forgets is None else forgets
         self._codecs = codecs
         self._body: Body | None = None
         self._pick_key: Pick | None = None
@@ -47,10 +56,9 @@ class Route:
             self._body = codecs.body(topic.type)
             self._pick_key, self._pick_id = topic.pick_key, topic.pick_id
             self._has_neither = self._pick_key is None and self._pick_id is None
-        elif isinstance(topic, str):
-            self._subject = check_subject(topic)
         else:
-            raise UsageError(f"publish to a Topic or a subject, not to a {type(topic).__name__}")
+            check_topic(topic)
+            self._subject = check_subject(topic)
 
     def body(self, event: Any) -> Body:
         """How an event travels: as its topic says, or on a plain subject as its own type does."""
@@ -74,6 +82,9 @@ class Route:
             message.key = check_text(key if type(key) is str else _as_text(key, "key"), "key")
         if name is not None:
             message.id = check_text(name if type(name) is str else _as_text(name, "id"), "id")
+            if self._forgets:
+                said = "%s recognises no event by its id, as of %s: published again it comes again"
+                log.info(said, self._forgets.pop(), self._subject)
         return message
 
     def pack(self, message: Message, event: Any, metadata: dict[str, str] | None) -> Message:
@@ -98,10 +109,15 @@ class Route:
 
 
 class Routes:
-    """The routes that a client has used: those of topics as long as these live, those of subjects up to a number."""
+    """The routes that a client has used: those of topics as long as these live, those of subjects up to a number.
 
-    def __init__(self, codecs: Codecs) -> None:
+    Args:
+        forgets: the broker, by its URL, if it recognises no event by its id; the first id has that said.
+    """
+
+    def __init__(self, codecs: Codecs, forgets: str | None = None) -> None:
         self._codecs = codecs
+        self._forgets = [] if forgets is None else [forgets]
         self._of_topics: dict[int, Route] = {}  # by identity
         self._known: OrderedDict[str, Route] = OrderedDict()
 
@@ -115,19 +131,29 @@ class Routes:
         try:
             return self._known.get(topic) or self._remember(topic)
         except TypeError:  # it cannot be hashed: it is neither, or of a class of somebody's own
-            return Route(topic, self._codecs)
+            return Route(topic, self._codecs, self._forgets)
 
     def _keep(self, topic: Topic[Any]) -> Route:
         number = id(topic)
         forget = partial(self._of_topics.pop, number)  # the dead reference that it gets is the default of `pop`
-        route = self._of_topics[number] = Route(topic, self._codecs, forget)
+        route = self._of_topics[number] = Route(topic, self._codecs, self._forgets, forget)
         return route
 
     def _remember(self, subject: str) -> Route:
-        route = self._known[subject] = Route(subject, self._codecs)
+        route = self._known[subject] = Route(subject, self._codecs, self._forgets)
         if len(self._known) > MOST:
             self._known.popitem(last=False)
         return route
+
+
+def check_topic(topic: object) -> None:
+    """See that this is a place to publish to.
+
+    Raises:
+        UsageError: it is neither a Topic nor a subject.
+    """
+    if not isinstance(topic, Topic | str):
+        raise UsageError(f"publish to a Topic or a subject, not to a {type(topic).__name__}")
 
 
 def check_picks(**picks: Pick | None) -> None:

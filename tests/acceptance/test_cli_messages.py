@@ -166,6 +166,16 @@ def test_an_event_is_published_under_its_key_and_id(tmp_path: Path, jetstream_ur
         assert "seen 3" in program.line_with("seen")
 
 
+def test_where_the_broker_makes_nothing_of_a_key_or_an_id_that_is_said(folder: Path) -> None:
+    done = eventmicro(folder, "publish", "watched.key", "1", "--key", "k", "--id", "i")
+    assert done.returncode == 0
+    of_key, of_id = done.stderr.splitlines()
+    assert of_key.startswith("eventmicro: --key: nats://")
+    assert "jetstream://" in of_key
+    assert of_id.startswith("eventmicro: --id: nats://")
+    assert of_id.endswith("able are jetstream://, memory://")
+
+
 def test_publishing_to_a_wildcard_is_refused(folder: Path) -> None:
     done = eventmicro(folder, "publish", "orders.*", "{}")
     assert done.returncode == 2

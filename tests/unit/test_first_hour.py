@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, Optional
 
 import pytest
@@ -266,3 +267,27 @@ async def test_an_error_of_the_broker_itself_is_received_too() -> None:
         with pytest.raises(Unavailable) as caught:
             await client.call("nobody.there")
         assert caught.value.received
+
+
+class Forgetful(MemoryBroker):
+    """A broker that recognises no event by its id."""
+
+    capabilities = replace(MemoryBroker.capabilities, dedupe=False)
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+async def test_ids_that_the_broker_makes_nothing_of_are_said_once_and_not_for_each_event(
+    many: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "eventmicro")
+    topics = [Topic(f"shop.named-{number}", dict[str, Any], id="id", key="id") for number in range(2)]
+    for broker, said in ((Forgetful("memory://forgets"), 1), (MemoryBroker("memory://remembers"), 0)):
+        caplog.clear()
+        async with Client(broker) as client:
+            await client.publish("shop.plain", 1)
+            assert "recognises" not in caplog.text
+            for topic in topics:
+                for number in range(3):
+                    await (client.publish_many(topic, [{"id": number}]) if many else client.publish(topic, {"id": 1}))
+            await client.publish("shop.plain", 1, id="7")
+        assert caplog.text.count("memory://forgets recognises no event by its id") == said
