@@ -57,6 +57,16 @@ def check_several(name: str, values: Any, example: str) -> tuple[Any, ...]:
     return tuple(values)
 
 
+def check_function(name: str, function: Any) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        UsageError: it is no function, nor anything like one.
+    """
+    if not callable(function):
+        raise UsageError(f"{name}: {function!r} is no function")
+
+
 def check_kind(name: str, value: Any, kind: type | UnionType, example: str) -> None:
     """Refuse a value of another kind; `example` is what to write in its place.
 

@@ -193,6 +193,8 @@ class ServiceError(EventMicroError):
         self.id = id
         self.errors = errors
         if code is not None:
+            if not isinstance(code, int):
+                raise UsageError(f"code={code!r}: write a number, as HTTP has them")
             self.code = code
         if retryable is not None:
             self.retryable = retryable

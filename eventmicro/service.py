@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from eventmicro.broker import Broker
-from eventmicro.checks import check_seconds
+from eventmicro.checks import check_function, check_kind, check_seconds
 from eventmicro.client import Client
 from eventmicro.codec import Codec
 from eventmicro.codecs import Codecs
@@ -77,6 +77,7 @@ class Service(CallsEndpoints, PublishesEvents):
         check_broker("broker", broker)
         check_broker("rpc_broker", rpc_broker)
         check_publishing(publishing)
+        check_kind("version", version, str, "'1.0.0'")
         check_seconds("timeout", timeout)
         check_seconds("stop_timeout", stop_timeout, or_none_at_all=True)
         self.name = check_name(name, "service")
@@ -124,7 +125,7 @@ class Service(CallsEndpoints, PublishesEvents):
 
         Raises:
             SignatureError: the function cannot be an endpoint; the message says what to write instead.
-            UsageError: the name is taken, or an option is out of range.
+            UsageError: the name is taken, or an option is unknown or out of range.
         """
 
         def declare(function: F) -> F:
@@ -188,27 +189,34 @@ class Service(CallsEndpoints, PublishesEvents):
             declare(method)
 
     def override(self, dependency: Callable[..., Any], by: Callable[..., Any]) -> None:
-        """Use another function where `Depends(dependency)` stands, from the next start on; for tests."""
+        """Use another function where `Depends(dependency)` stands, from the next start on; for tests.
+
+        Raises:
+            UsageError: one of the two is no function.
+        """
+        for function in (dependency, by):
+            check_function("override", function)
         self._overrides[dependency] = by
 
     def before_start(self, hook: H) -> H:
         """Run this plain or async function when the broker is connected, before the first message is taken."""
-        self._hooks["before_start"].append(hook)
-        return hook
+        return self._hook("before_start", hook)
 
     def after_start(self, hook: H) -> H:
         """Run this function when the service has started."""
-        self._hooks["after_start"].append(hook)
-        return hook
+        return self._hook("after_start", hook)
 
     def before_stop(self, hook: H) -> H:
         """Run this function before a stop, while all still works."""
-        self._hooks["before_stop"].append(hook)
-        return hook
+        return self._hook("before_stop", hook)
 
     def after_stop(self, hook: H) -> H:
         """Run this function when all is closed."""
-        self._hooks["after_stop"].append(hook)
+        return self._hook("after_stop", hook)
+
+    def _hook(self, when: str, hook: H) -> H:
+        check_function(when, hook)
+        self._hooks[when].append(hook)
         return hook
 
     def _check_type(self, kind: Any, where: str) -> None:

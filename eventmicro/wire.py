@@ -115,10 +115,14 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """A copy of `headers`, for sending.
 
     Raises:
-        UsageError: a name is not a token of printable ASCII, a value is no string, or has a line break or half a
-            surrogate pair.
+        UsageError: it is no dict, a name is not a token of printable ASCII, a value is no string, or has a line break
+            or half a surrogate pair.
     """
-    for name, value in headers.items():
+    try:
+        items = headers.items()
+    except AttributeError:
+        raise UsageError(f"metadata={headers!r}: write a dict of strings, {{'tenant': 'acme'}}") from None
+    for name, value in items:
         if not isinstance(name, str) or not _is_header_name(name):
             raise UsageError(f"metadata name {name!r}: write letters, digits and '-', without spaces or colons")
         if not isinstance(value, str):

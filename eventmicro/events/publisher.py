@@ -12,7 +12,7 @@ from eventmicro.codecs import Codecs
 from eventmicro.context import Context, Side
 from eventmicro.events.outgoing import OutgoingEvent
 from eventmicro.events.publishing import Outgoing
-from eventmicro.events.routes import Route, Routes, check_events, check_picks
+from eventmicro.events.routes import Route, Routes, check_events, check_picks, check_topic
 from eventmicro.message import Message
 from eventmicro.middleware import Middleware, compose
 from eventmicro.topic import Topic
@@ -154,7 +154,12 @@ class PublishesEvents:
         await publisher.outgoing.publish_many(messages, timeout)
 
     def publisher(self, topic: Topic[T]) -> Publisher[T]:
-        """A publisher bound to one topic."""
+        """A publisher bound to one topic.
+
+        Raises:
+            UsageError: it is no topic.
+        """
+        check_topic(topic)
         return Publisher(self, topic)
 
     async def flush(self) -> None:

@@ -36,6 +36,10 @@ class Depends:
 
     function: Callable[..., Any]
 
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise SignatureError(f"Depends({self.function!r}): write the function itself, Depends(session)")
+
 
 @dataclass(frozen=True, slots=True)
 class Arguments:

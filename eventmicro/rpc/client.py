@@ -26,6 +26,7 @@ R = TypeVar("R")
 CLIENT = Side.CLIENT
 # How long a call waits for its reply where nothing else is said, in seconds.
 DEFAULT_TIMEOUT = 5.0
+WRITE_ENDPOINT = "write 'service.endpoint', such as 'orders.quote'"
 
 
 class CallsEndpoints:
@@ -95,7 +96,10 @@ class CallsEndpoints:
             TransportError: the broker is away, or the request is too large for it.
         """
         client = self._caller
-        service, name = _check_endpoint(endpoint)
+        try:
+            service, name = _check_endpoint(endpoint)
+        except TypeError:  # no string, perhaps not even hashable
+            raise UsageError(f"endpoint {endpoint!r}: {WRITE_ENDPOINT}") from None
         started = time.monotonic()
         deadline = started + (client.timeout if timeout is None else _check_left(timeout))
         outer = find_context()
@@ -203,7 +207,7 @@ class RpcClient:
 @lru_cache(4096)
 def _check_endpoint(endpoint: str) -> tuple[str, str]:
     if "." not in endpoint:
-        raise UsageError(f"endpoint {endpoint!r}: write 'service.endpoint', such as 'orders.quote'")
+        raise UsageError(f"endpoint {endpoint!r}: {WRITE_ENDPOINT}")
     check_subject(endpoint)
     service, _, name = endpoint.partition(".")
     return service, name
@@ -215,9 +219,12 @@ def _check_left(seconds: float) -> float:
     Raises:
         UsageError: it is no number of seconds, or more than four months.
     """
-    if not seconds <= LONGEST:
-        raise UsageError(f"timeout={seconds}: write seconds, up to {LONGEST:g}")
-    return seconds
+    try:
+        if seconds <= LONGEST:
+            return seconds
+    except TypeError:
+        pass
+    raise UsageError(f"timeout={seconds!r}: write seconds, up to {LONGEST:g}")
 
 
 def _pack(body: Body, request: Any, headers: dict[str, str], reply: Body) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventmicro.checks import check_count, check_seconds
-from eventmicro.errors import SignatureError
+from eventmicro.errors import SignatureError, UsageError
 from eventmicro.handlers.depends import name_of
 from eventmicro.handlers.signature import MISSING, Signature, own_name, read_signature
 from eventmicro.middleware import Middleware, check_middleware
@@ -44,13 +44,18 @@ def declare_endpoint(
     timeout: float | None = None,
     concurrency: int = ENDPOINT_CONCURRENCY,
     middleware: Iterable[Middleware] = (),
+    **unknown: object,
 ) -> EndpointDeclaration:
     """Check an endpoint's handler and options.
 
     Raises:
         SignatureError: the function cannot be an endpoint.
-        UsageError: an option is out of range.
+        UsageError: an option is unknown, or out of range.
     """
+    if unknown:
+        raise UsageError(
+            f"rpc() has no option {', '.join(sorted(unknown))}; there are name, timeout, concurrency, middleware"
+        )
     signature = read_signature(function, "endpoint")
     if signature.returns is MISSING:
         raise SignatureError(f"endpoint {name_of(function)}: say what it returns: `-> YourModel`, or `-> None`")

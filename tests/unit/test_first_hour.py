@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, Optional
 
@@ -14,7 +14,9 @@ from pydantic.alias_generators import to_camel
 
 from eventmicro.client import Client
 from eventmicro.context import Context
+from eventmicro.declare import rpc
 from eventmicro.errors import BadRequest, DecodeError, InternalError, NotFound, SignatureError, Unavailable, UsageError
+from eventmicro.handlers.depends import Depends
 from eventmicro.memory import MemoryBroker
 from eventmicro.service import Service
 from eventmicro.topic import Topic
@@ -72,6 +74,64 @@ async def test_a_broker_that_is_none_is_refused_where_the_service_is_started_or_
     with pytest.raises(SystemExit):
         service.run(5)
     assert "eventmicro: broker=5: write a URL" in capsys.readouterr().err
+
+
+async def answer(number: int) -> int:
+    return number
+
+
+DECLARED: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda service: service.rpc(timout=3)(answer), r"^rpc\(\) has no option timout; there are name, timeout, conc"),
+    (lambda service: service.add(Marked()), r"^rpc\(\) has no option timout"),
+    (lambda service: service.before_start(5), "^before_start: 5 is no function"),
+    (lambda service: service.after_stop(None), "^after_stop: None is no function"),
+    (lambda service: service.override(5, answer), "^override: 5 is no function"),
+    (lambda service: service.override(answer, by=5), "^override: 5 is no function"),
+    (lambda service: service.publisher(5), "^publish to a Topic or a subject, not to a int"),
+    (lambda service: Service("shop", version=2), "^version=2: write '1.0.0'"),  # type: ignore[arg-type]
+    (lambda service: Depends(5), r"^Depends\(5\): write the function itself, Depends\(session\)"),  # type: ignore[arg-type]
+    (lambda service: NotFound("none", code="404"), "^code='404': write a number"),  # type: ignore[arg-type]
+]
+
+
+class Marked:
+    @rpc(timout=3)  # type: ignore[call-overload]
+    async def answer(self, number: int) -> int:
+        return number
+
+
+@pytest.mark.parametrize(("declare", "said"), DECLARED, ids=[said for _, said in DECLARED])
+def test_an_option_of_a_wrong_name_or_kind_is_refused_where_it_is_written(
+    declare: Callable[[Any], Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        declare(Service("shop", broker=URL))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"timeout": "2"}, "^timeout='2': write seconds"),
+        ({"timeout": float("nan")}, "^timeout=nan: write seconds"),
+        ({"metadata": 5}, "^metadata=5: write a dict of strings"),
+        ({"metadata": "tenant=acme"}, "^metadata='tenant=acme': write a dict of strings"),
+        ({"metadata": [("tenant", "acme")]}, "^metadata=.*: write a dict of strings"),
+    ],
+)
+@pytest.mark.parametrize("how", ["call", "publish", "publish_many"])
+async def test_an_argument_of_a_call_or_a_publish_is_refused_by_its_name(
+    how: str, words: dict[str, Any], said: str
+) -> None:
+    async with Client(URL) as client:
+        with pytest.raises(UsageError, match=said):
+            await getattr(client, how)("shop.quote", [1], **words)
+
+
+@pytest.mark.parametrize("endpoint", [5, None, [], b"shop.quote"])
+async def test_an_endpoint_that_is_no_string_is_refused(endpoint: Any) -> None:
+    async with Client(URL) as client:
+        with pytest.raises(UsageError, match=r"^endpoint .*: write 'service.endpoint', such as 'orders.quote'$"):
+            await client.call(endpoint)
 
 
 def test_a_name_that_is_no_string_is_refused() -> None:
