@@ -10,12 +10,14 @@ from eventmicro.broker import Broker
 from eventmicro.checks import check_seconds
 from eventmicro.codec import Codec
 from eventmicro.codecs import Codecs
+from eventmicro.embedded import describe_last
 from eventmicro.embedded import find as find_embedded
+from eventmicro.errors import UsageError
 from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Outgoing, Publishing, check_publishing
 from eventmicro.lifetime import Lifetime
 from eventmicro.middleware import Middleware, check_middleware
-from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE, check_broker, open_broker
+from eventmicro.plugins import BROKER_VARIABLE, NO_BROKER, RPC_BROKER_VARIABLE, check_broker, open_broker
 from eventmicro.rpc.client import DEFAULT_TIMEOUT, CallsEndpoints, RpcClient
 
 
@@ -49,6 +51,8 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
         check_publishing(publishing)
         check_seconds("timeout", timeout)
         broker = broker or os.environ.get(BROKER_VARIABLE) or find_embedded()
+        if not broker:
+            raise UsageError(NO_BROKER + describe_last())
         rpc_broker = rpc_broker or os.environ.get(RPC_BROKER_VARIABLE) or broker
         self.broker = open_broker(broker)
         self.rpc_broker = self.broker if rpc_broker == broker else open_broker(rpc_broker)

@@ -87,6 +87,16 @@ def find() -> str | None:
     return None
 
 
+def describe_last() -> str:
+    """Of the embedded server that is not there any more, for an error's end; empty where there was none."""
+    with suppress(UsageError):
+        if (last := _read(_state_folder())) is not None:
+            return (
+                f"; the one at {last.url} ended with the `run` that had started it, and the next `run` starts it again"
+            )
+    return ""
+
+
 @contextmanager
 def running() -> Iterator[str]:
     """Join the embedded server, or start one that ends with this block; the value is its URL. On the main thread only.

@@ -22,18 +22,33 @@ if TYPE_CHECKING:
 BROKERS = "eventmicro.brokers"
 BROKER_VARIABLE = "EVENTMICRO_BROKER"
 RPC_BROKER_VARIABLE = "EVENTMICRO_RPC_BROKER"
+NO_BROKER = (
+    f"no broker is set: pass a URL such as 'nats://127.0.0.1:4222' or 'memory://', set {BROKER_VARIABLE}, "
+    f"or start an embedded one by `eventmicro run`"
+)
+
+# Schemes that some adapter was seen to serve: it takes milliseconds to look through all that is installed.
+_known_schemes: set[str] = set()
 
 
 def check_broker(name: str, broker: Any) -> None:
-    """Refuse what is neither a URL nor a Broker, nor None; `name` is the option whose value it is.
+    """Refuse what is neither a URL that an adapter serves, nor a Broker, nor None. No adapter is loaded for that.
+
+    Args:
+        name: the option whose value it is.
 
     Raises:
         UsageError: it is something else.
+        BrokerNotFound: no adapter serves the URL's scheme.
     """
     methods = ("connect", "publish", "subscribe", "close")
     is_broker = not isinstance(broker, type) and all(hasattr(broker, method) for method in methods)
     if not (is_broker or isinstance(broker, str | None)):
         raise UsageError(f"{name}={broker!r}: write a URL such as 'nats://127.0.0.1:4222', or a Broker")
+    if isinstance(broker, str) and broker and (scheme := _scheme(broker)) not in _known_schemes:
+        _known_schemes.update(points := known(BROKERS))
+        if scheme not in points:
+            raise BrokerNotFound(_not_installed(BROKERS, scheme, "broker"))
 
 
 def open_broker(broker: str | Broker | None) -> Broker:
@@ -44,17 +59,18 @@ def open_broker(broker: str | Broker | None) -> Broker:
         UsageError: no URL was given at all.
     """
     if not broker:
-        raise UsageError(
-            f"no broker is set: pass a URL such as 'nats://127.0.0.1:4222' or 'memory://', set {BROKER_VARIABLE}, "
-            f"or start an embedded one by `eventmicro run`"
-        )
+        raise UsageError(NO_BROKER)
     if not isinstance(broker, str):
         return broker
-    scheme, separator, _ = broker.partition("://")
-    if not separator:
-        raise UsageError(f"broker {broker!r} is no URL: write 'nats://127.0.0.1:4222' or 'memory://'")
-    factory: Callable[[str], Broker] = load(BROKERS, scheme, "broker")
+    factory: Callable[[str], Broker] = load(BROKERS, _scheme(broker), "broker")
     return factory(broker)
+
+
+def _scheme(url: str) -> str:
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        raise UsageError(f"broker {url!r} is no URL: write 'nats://127.0.0.1:4222' or 'memory://'")
+    return scheme
 
 
 def known(group: str) -> dict[str, EntryPoint]:
@@ -72,7 +88,7 @@ def load(group: str, name: str, what: str) -> Any:
     """
     points = known(group)
     if name not in points:
-        raise BrokerNotFound(f"no {what} {name!r} is installed; installed: {', '.join(sorted(points)) or 'none'}")
+        raise BrokerNotFound(_not_installed(group, name, what))
     point = points[name]
     try:
         return point.load()
@@ -82,6 +98,29 @@ def load(group: str, name: str, what: str) -> Any:
         package = point.dist.name if point.dist is not None else name
         extra = f"{package}[{_extra(point)}]"
         raise BrokerNotFound(f"{what} {name!r} needs {error.name}: pip install '{extra}'") from error
+
+
+def _not_installed(group: str, name: str, what: str) -> str:
+    """That there is nothing of this name, and what may be meant: a name like it, or else any that can be used here."""
+    from difflib import get_close_matches  # for errors only
+
+    points = sorted(known(group))
+    if close := get_close_matches(name.lower(), points, n=1):
+        return f"no {what} {name!r} is installed; did you mean {close[0]!r}?"
+    lacking = [point for point in points if _lacks_driver(group, point, what)]
+    usable = ", ".join(point for point in points if point not in lacking)
+    rest = f"; without their drivers: {', '.join(lacking)}" if lacking else ""
+    return f"no {what} {name!r} is installed; installed: {usable or 'none'}{rest}"
+
+
+def _lacks_driver(group: str, name: str, what: str) -> bool:
+    try:
+        load(group, name, what)
+    except BrokerNotFound:
+        return True
+    except (ImportError, AttributeError):  # it is broken otherwise, which shows where it is used
+        return False
+    return False
 
 
 def brokers_with(needed: Capabilities) -> list[str]:

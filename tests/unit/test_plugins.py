@@ -13,6 +13,7 @@ from eventmicro.cli.brokers import FLAGS, WORDS, brokers
 from eventmicro.errors import BrokerNotFound, UsageError
 from eventmicro.memory import MemoryBroker
 from eventmicro.plugins import load, open_broker
+from eventmicro.service import Service
 
 
 class Package(Distribution):
@@ -77,6 +78,40 @@ def test_an_unknown_scheme_is_refused_with_those_that_are_installed(installed: A
     installed()
     with pytest.raises(BrokerNotFound, match="installed: none"):
         open_broker("pulsar://host")
+
+
+def test_an_unknown_scheme_that_is_close_to_a_known_one_is_asked_after(installed: Any) -> None:
+    installed(entry("memory", "eventmicro.memory:MemoryBroker"), entry("nats", "a:A"), entry("jetstream", "a:A"))
+    with pytest.raises(BrokerNotFound, match=r"no broker 'nat' is installed; did you mean 'nats'\?"):
+        open_broker("nat://host")
+    with pytest.raises(BrokerNotFound, match=r"did you mean 'jetstream'\?"):
+        open_broker("JetStreams://host")
+
+
+def test_what_is_installed_without_its_driver_is_not_offered(
+    installed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    (tmp_path / "acme_eventmicro_pulsar.py").write_text("import no_such_driver\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    installed(
+        entry("memory", "eventmicro.memory:MemoryBroker"), entry("pulsar", "acme_eventmicro_pulsar:Broker", "acme")
+    )
+    with pytest.raises(
+        BrokerNotFound, match=r"^no broker 'zzz' is installed; installed: memory; without their drivers: pulsar$"
+    ):
+        open_broker("zzz://host")
+
+
+@pytest.mark.parametrize("url", ["nat://host", "127.0.0.1:4222"])
+@pytest.mark.parametrize("word", ["broker", "rpc_broker"])
+def test_a_url_that_nothing_serves_is_refused_where_it_is_written(
+    url: str, word: str, installed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "load", None)  # the names are enough: no adapter is loaded for that
+    installed(entry("nats", "eventmicro_nats:NatsBroker"))
+    with pytest.raises(UsageError, match=r"did you mean 'nats'\?|is no URL: write"):
+        Service("shop", **{word: url})
+    Service("shop", **{word: "nats://host"})
 
 
 MISSING = [

@@ -121,6 +121,16 @@ def test_data_of_before_that_lie_in_the_current_folder_are_named(caplog: pytest.
     assert str(state / "data") in caplog.text
 
 
+def test_where_it_has_ended_a_client_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EVENTMICRO_BROKER", raising=False)
+    with pytest.raises(UsageError, match=r"^no broker is set: .* or start an embedded one by `eventmicro run`$"):
+        Client()
+    with embedded.running() as url:
+        Client()
+    with pytest.raises(UsageError, match=rf"^no broker is set: .*; the one at {url} ended with the `run`"):
+        Client()
+
+
 def test_where_its_last_port_is_taken_it_takes_another(state: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"nats://127.0.0.1:{taken.getsockname()[1]}"
