@@ -100,10 +100,10 @@ def run(
 
     What the code of a service sets beats an option, and an option beats its environment variable.
     """
-    set_up(log_level.value, log_format.value)
+    link = Link.from_environment()
+    set_up(log_level.value, log_format.value, link.number if link is not None and workers > 1 else None)
     if rpc_broker is not None:
         os.environ[RPC_BROKER_VARIABLE] = rpc_broker  # for the workers too
-    link = Link.from_environment()
     flag = broker if _is_flag(context, "broker") else None
     if link is not None:
         sys.exit(_run_here(targets, flag, log_format, link, workers))

@@ -69,7 +69,7 @@ class PublishesEvents:
 
         Args:
             topic: a Topic; or a subject, and then the event's own type says how it travels.
-            event: the event.
+            event: the event, of the topic's type; a dict, as `call` takes one, is refused where that is a model.
             key: what the event belongs to, in place of the topic's own `key`.
             id: what names the event, in place of the topic's own `id`.
             metadata: headers to send along.

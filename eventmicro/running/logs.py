@@ -17,12 +17,13 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("text", "json")
 
 
-def set_up(level: str = "info", format: str = "text") -> None:
+def set_up(level: str = "info", format: str = "text", worker: int | None = None) -> None:
     """Send the logs of this process to stderr.
 
     Args:
         level: the least important level that is shown: debug, info, warning, error or critical.
         format: "text" for people, "json" for one JSON object a line.
+        worker: the number of this process among several, which its lines then say.
 
     Raises:
         UsageError: there is no such level or format.
@@ -33,7 +34,7 @@ def set_up(level: str = "info", format: str = "text") -> None:
         raise UsageError(f"log format {format!r}: write {' or '.join(FORMATS)}")
     as_json = format.lower() == "json"
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
+    handler.setFormatter(JsonFormatter(worker) if as_json else TextFormatter(worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     if as_json:
@@ -55,19 +56,25 @@ class TextFormatter(logging.Formatter):
 
     default_msec_format = "%s.%03d"
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    def __init__(self, worker: int | None = None) -> None:
+        who = "" if worker is None else f"worker {worker} "
+        super().__init__(f"%(asctime)s %(levelname)-7s {who}%(name)s: %(message)s")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (ISO 8601, UTC), level, logger, message, and exception where there is one."""
+    """One JSON object a line: time (ISO 8601, UTC), level, logger, message; worker and exception if there are."""
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
-        form = {
+        form: dict[str, object] = {
             "time": _utc(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **self._worker,
         }
         if record.exc_info:
             form["exception"] = self.formatException(record.exc_info)

@@ -17,6 +17,7 @@ from eventmicro.errors import Unsupported, UsageError
 from eventmicro.events.batches import BatchSubscriber
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.events.lanes import KeyedSubscriber
+from eventmicro.events.options import DEAD
 from eventmicro.events.settling import Kept, Live
 from eventmicro.events.subscriber import Subscriber, Work
 from eventmicro.handlers.depends import Overrides
@@ -101,6 +102,7 @@ class Node:
             for broker in dict.fromkeys((self._broker, self._rpc_broker)):
                 await broker.flush()
             await self._warn_of_stored(endpoints)
+            self._warn_of_letters(subscribers)
             for hook in after_start:
                 await run_hook(hook)
             self._undo = undo.pop_all()
@@ -188,6 +190,20 @@ class Node:
                 by_store.setdefault(store, []).append(subject)
         for store, its_subjects in by_store.items():
             log.warning("service %r: %s", self._service, stored(store, its_subjects))
+
+    def _warn_of_letters(self, subscribers: list[SubscriberDeclaration]) -> None:
+        """Say which of them take dead letters without naming their queue, so that another one keeps these, too."""
+        durable = [s for s in subscribers if s.options.is_durable(self._broker.capabilities)]
+        letters = {subscriber.options.dead_letter_subject() for subscriber in durable}
+        for s in durable:
+            is_letters = s.subject in letters or (s.subject.startswith(DEAD) and not s.has_wildcards)
+            if is_letters and s.queue == f"{self._service}.{s.name}":
+                log.warning(
+                    "%s takes dead letters by a queue of its own, which gets none of before it was made, and settles "
+                    "none of those that are kept: write queue=%r",
+                    s.queue,
+                    s.subject,
+                )
 
     async def _start_endpoint(self, declared: EndpointDeclaration) -> None:
         endpoint = Endpoint(

@@ -57,6 +57,8 @@ def test_n_workers_share_the_work_a_dead_one_is_replaced_and_all_stop_with_the_p
     shown = program.output.partition("was killed")[0]
     assert shown.count("SERVICE") == 1, "the table is shown once, not by each worker"
     assert program.output.count("who stopped") == 2
+    stopped = sorted(line.partition("worker ")[2][0] for line in program.output.splitlines() if "who stopped" in line)
+    assert stopped == ["1", "2"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -249,3 +249,36 @@ async def test_a_dependency_that_cannot_be_filled_fails_the_start_and_undoes_it(
     with pytest.raises(SignatureError, match="'number' is neither a Context nor a dependency"):
         await service.start()
     assert not broker.connected
+
+
+async def test_dead_letters_that_are_taken_by_another_queue_than_the_one_that_keeps_them_are_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service = Service("looks", broker=MemoryBroker())
+
+    @service.subscribe("looks.placed", dead_letter="looks.lost")
+    async def bill(number: int) -> None: ...
+
+    @service.subscribe("looks.lost")
+    async def lost(number: int) -> None: ...
+
+    @service.subscribe("dead.orders.bill")
+    async def dead(number: int) -> None: ...
+
+    @service.subscribe("dead.orders.bill", queue="dead.orders.bill")
+    async def right(number: int) -> None: ...
+
+    @service.subscribe("dead.orders.bill", queue=None)
+    async def alert(number: int) -> None: ...
+
+    @service.subscribe("dead.>")
+    async def watch(number: int) -> None: ...
+
+    async with service:
+        pass
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == [
+        f"looks.{name} takes dead letters by a queue of its own, which gets none of before it was made, and settles "
+        f"none of those that are kept: write queue='{subject}'"
+        for name, subject in (("lost", "looks.lost"), ("dead", "dead.orders.bill"))
+    ]

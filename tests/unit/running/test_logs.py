@@ -41,6 +41,16 @@ def test_a_json_line_has_time_level_logger_message_and_exception(capsys: pytest.
     assert "KeyError: 'lost'" in second["exception"]
 
 
+def test_the_lines_of_one_of_several_workers_say_which_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("info", "json", worker=2)
+    logging.getLogger("shop").info("one")
+    logs.set_up("info", "text", worker=2)
+    logging.getLogger("shop").info("two %s", "%(x)s")
+    form, text = capsys.readouterr().err.splitlines()
+    assert json.loads(form)["worker"] == 2
+    assert text.endswith("INFO    worker 2 shop: two %(x)s")
+
+
 def test_an_uncaught_exception_is_a_json_line_too(capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up(format="json")
     sys.excepthook(KeyError, KeyError("lost"), None)
