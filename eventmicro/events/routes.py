@@ -156,16 +156,6 @@ def check_topic(topic: object) -> None:
         raise UsageError(f"publish to a Topic or a subject, not to a {type(topic).__name__}")
 
 
-def check_topic(topic: object) -> None:
-    """See that this is a place to publish to.
-
-    Raises:
-        UsageError: it is neither a Topic nor a subject.
-    """
-    if not isinstance(topic, Topic | str):
-        raise UsageError(f"publish to a Topic or a subject, not to a {type(topic).__name__}")
-
-
 def check_picks(**picks: Pick | None) -> None:
     """See that what takes a key or an id out of each of many events is a function, or nothing.
 
