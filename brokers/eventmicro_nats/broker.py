@@ -21,7 +21,7 @@ from eventmicro.errors import (
 from eventmicro.lifetime import Lifetime
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
-from eventmicro_nats.connection.commands import answer, command, publish_command
+from eventmicro_nats.connection.commands import publish_command
 from eventmicro_nats.connection.connecting import connect
 from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.connection.headers import read_headers
@@ -140,20 +140,13 @@ class NatsBroker(Lifetime):
 
     def try_publish(self, message: Message) -> bool:
         driver = self._driver
-        if driver is None or not driver.has_room():
-            return False
-        driver.push(command(message.subject, message.reply, message.body, message.headers, driver.most))
-        return True
+        return driver is not None and driver.publish_now(message.subject, message.reply, message.body, message.headers)
 
     def try_send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = "") -> bool:
         driver = self._driver
-        if driver is None or not driver.has_room():
+        if driver is None:
             return False
-        if reply:
-            driver.push(command(subject, reply, body, headers, driver.most))
-        else:
-            driver.push(answer(subject, body, headers, driver.most))
-        return True
+        return driver.publish_now(subject, reply, body, headers) if reply else driver.answer_now(subject, body, headers)
 
     async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
         end = time.monotonic() + timeout

@@ -229,12 +229,11 @@ class EventPublisher:
         if timeout is not None:
             check_seconds("timeout", timeout)
         route = self.routes.find(topic)
-        message = route.address(event, key, id)
         if self.has_middleware:
-            context = self.begin(route, event, message, metadata)
+            context = self.begin(route, event, route.address(event, key, id), metadata)
             context.timeout = timeout
             return self.run(event, context)
-        route.pack(message, event, metadata)
+        message = route.message(event, key, id, metadata)
         return None if self.outgoing.try_publish(message) else self.outgoing.publish(message, timeout)
 
     def begin(self, route: Route, event: Any, message: Message, metadata: dict[str, str] | None) -> OutgoingEvent:

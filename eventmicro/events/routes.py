@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 from weakref import ref
 
+from eventmicro.codec import Encoder
 from eventmicro.codecs import Body, Codecs
 from eventmicro.errors import UsageError
 from eventmicro.message import Message
@@ -34,7 +35,7 @@ class Route:
         UsageError: it is neither, or has wildcards, or no codec handles its type.
     """
 
-    __slots__ = ("_body", "_codecs", "_forgets", "_has_neither", "_pick_id", "_pick_key", "_subject", "_topic")
+    __slots__ = ("_body", "_codecs", "_encode", "_forgets", "_pick_id", "_pick_key", "_subject", "_topic")
 
     def __init__(
         self,
@@ -49,13 +50,14 @@ class Route:
         self._body: Body | None = None
         self._pick_key: Pick | None = None
         self._pick_id: Pick | None = None
-        self._has_neither = True  # neither a key nor an id is picked out of events
+        self._encode: Encoder | None = None  # where nothing is said of an event but its body
         if isinstance(topic, Topic):
             self._topic = ref(topic, gone)
             self._subject = check_subject(topic.name)
             self._body = codecs.body(topic.type)
             self._pick_key, self._pick_id = topic.pick_key, topic.pick_id
-            self._has_neither = self._pick_key is None and self._pick_id is None
+            if self._pick_key is None and self._pick_id is None and not self._body.announced:
+                self._encode = self._body.encode
         else:
             check_topic(topic)
             self._subject = check_subject(topic)
@@ -63,6 +65,12 @@ class Route:
     def body(self, event: Any) -> Body:
         """How an event travels: as its topic says, or on a plain subject as its own type does."""
         return self._body or self._codecs.body(type(event))
+
+    def message(self, event: Any, key: Hashable, id: Hashable, metadata: dict[str, str] | None) -> Message:
+        """The message of an event, ready to be sent; errors as of `address` and `pack`."""
+        if self._encode is not None and key is None and id is None and not metadata:
+            return Message(self._subject, self._encode(event))
+        return self.pack(self.address(event, key, id), event, metadata)
 
     def address(self, event: Any, key: Hashable = None, id: Hashable = None) -> Message:
         """The message of an event, addressed and not yet encoded.
@@ -72,8 +80,6 @@ class Route:
             UsageError: the topic says of a key or an id what this event has not, or one of these is no text that can
                 travel.
         """
-        if key is None and id is None and self._has_neither:
-            return Message(self._subject)
         if key is None and self._pick_key is not None:
             key = self._pick(self._pick_key, event, "key")
         name = self._pick(self._pick_id, event, "id") if id is None and self._pick_id is not None else id

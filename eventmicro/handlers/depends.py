@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from eventmicro.context import Context
@@ -48,34 +47,18 @@ class Arguments:
     positions: tuple[int, ...] = ()
     keywords: tuple[tuple[str, int], ...] = ()
 
-    def bind(self, function: Callable[..., Any]) -> Callable[[list[Any]], Any]:
-        """The function as one of the plan's values."""
-        if self.keywords:
-            positions, keywords = self.positions, self.keywords
-            return lambda values: function(*[values[p] for p in positions], **{name: values[p] for name, p in keywords})
-        if not self.positions:
-            return lambda values: function()
-        if len(self.positions) == 1:
-            (position,) = self.positions
-            return lambda values: function(values[position])
-        pick = itemgetter(*self.positions)
-        return lambda values: function(*pick(values))
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One dependency: its function as one of the values before it, and how its own value comes."""
+    """One dependency: its function, what that takes of the values before it, and how its own value comes.
 
-    call: Callable[[list[Any]], Any]
+    Where it cleans up, the function returns a context manager: an async one if it `waits`.
+    """
+
+    function: Callable[..., Any]
+    arguments: Arguments
     waits: bool
     cleans_up: bool
-
-    async def run(self, values: list[Any], stack: AsyncExitStack) -> Any:
-        """Its value; what it has to clean up is left to the stack."""
-        result = self.call(values)
-        if self.cleans_up:
-            return await stack.enter_async_context(result) if self.waits else stack.enter_context(result)
-        return await result if self.waits else result
 
 
 class Plan:
@@ -86,10 +69,6 @@ class Plan:
         self._overrides = overrides or {}
         self._places: dict[Callable[..., Any], int] = {}
         self._solving: list[Callable[..., Any]] = []
-
-    @property
-    def cleans_up(self) -> bool:
-        return any(step.cleans_up for step in self.steps)
 
     def place(self, dependency: Depends) -> int:
         """Where in the plan's values the result of a dependency stands; its step is added at the first asking."""
@@ -111,11 +90,11 @@ class Plan:
             self._solving.pop()
         called: Any = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
         if inspect.isasyncgenfunction(function) or inspect.isasyncgenfunction(called):
-            return Step(arguments.bind(asynccontextmanager(function)), waits=True, cleans_up=True)
+            return Step(asynccontextmanager(function), arguments, waits=True, cleans_up=True)
         if inspect.isgeneratorfunction(function) or inspect.isgeneratorfunction(called):
-            return Step(arguments.bind(contextmanager(function)), waits=False, cleans_up=True)
+            return Step(contextmanager(function), arguments, waits=False, cleans_up=True)
         waits = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-        return Step(arguments.bind(function), waits=waits, cleans_up=False)
+        return Step(function, arguments, waits=waits, cleans_up=False)
 
     def _arguments(self, function: Callable[..., Any]) -> Arguments:
         positions: list[int] = []

@@ -18,12 +18,16 @@ class InFlight:
     """At most `limit` handlers that wait for something at the same time. Lives as long as its subscription.
 
     There may be very many of these in which nothing runs: what is used by few is made when it is.
+
+    Attributes:
+        is_full: whether as many wait for something as may.
     """
 
-    __slots__ = ("_fewer", "_left_alone", "_limit", "_room", "_starter", "_tasks")
+    __slots__ = ("_fewer", "_left_alone", "_limit", "_room", "_starter", "_tasks", "is_full")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self.is_full = False
         self._starter = shared_starter()
         self._tasks: dict[Task, None] = {}  # an empty set is three times as large
         self._left_alone = _NONE
@@ -47,11 +51,6 @@ class InFlight:
             goes_on: is told of the task of each that waits.
         """
         self._starter.start_all(works, self._keep if goes_on is None else _both(self._keep, goes_on))
-
-    @property
-    def is_full(self) -> bool:
-        """Whether as many wait for something as may."""
-        return len(self._tasks) >= self._limit or (bool(self._left_alone) and self.free <= 0)
 
     @property
     def free(self) -> int:
@@ -92,12 +91,14 @@ class InFlight:
 
     def _keep(self, task: Task) -> None:
         self._tasks[task] = None
+        self.is_full = self.free <= 0
         task.add_done_callback(self._ended)
 
     def _ended(self, task: Task) -> None:
         self._tasks.pop(task, None)
         if self._left_alone:
             self._left_alone -= {task}
+        self.is_full = self.free <= 0
         if not task.cancelled() and (error := task.exception()) is not None:
             report(error)
         self._are_fewer()

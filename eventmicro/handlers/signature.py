@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from eventmicro.context import Context
 from eventmicro.errors import SignatureError
+from eventmicro.handlers.compiled import compile_handler
 from eventmicro.handlers.depends import (
     CONTEXT,
     MESSAGE,
@@ -58,9 +58,7 @@ class Signature:
             tuple(place for p, place in places if not p.by_keyword),
             tuple((p.name, place) for p, place in places if p.by_keyword),
         )
-        if plan.steps:
-            return _with_dependencies(self.function, arguments, plan)
-        return _plain(self.function, arguments)
+        return compile_handler(self.function, arguments, plan.steps)
 
 
 def read_signature(function: Callable[..., Any], what: str, message: Any = MISSING) -> Signature:
@@ -136,41 +134,3 @@ def _untyped(name: str, parameter: inspect.Parameter) -> str:
             f"mark it with `@rpc` or `@subscribe` from eventmicro, then `service.add(YourClass())`"
         )
     return f"{name}: parameter {parameter.name!r} has no type; write `{parameter.name}: YourModel`"
-
-
-def _plain(function: Callable[..., Awaitable[Any]], arguments: Arguments) -> Handler:
-    if arguments == Arguments((MESSAGE,)):
-        return lambda message, context: function(message)
-    if arguments == Arguments((MESSAGE, CONTEXT)):
-        return function
-    call = arguments.bind(function)
-    return lambda message, context: call([message, context])
-
-
-def _with_dependencies(function: Callable[..., Awaitable[Any]], arguments: Arguments, plan: Plan) -> Handler:
-    steps = tuple(plan.steps)
-    call = arguments.bind(function)
-
-    def handle_at_once(message: Any, context: Context) -> Awaitable[Any]:
-        """Where nothing is waited for before the handler itself, there is no need of a coroutine around it."""
-        values: list[Any] = [message, context]
-        for step in steps:
-            values.append(step.call(values))
-        return call(values)  # type: ignore[no-any-return]
-
-    async def handle(message: Any, context: Context) -> Any:
-        values: list[Any] = [message, context]
-        for step in steps:
-            values.append(await step.call(values) if step.waits else step.call(values))
-        return await call(values)
-
-    async def handle_and_clean_up(message: Any, context: Context) -> Any:
-        values: list[Any] = [message, context]
-        async with AsyncExitStack() as stack:
-            for step in steps:
-                values.append(await step.run(values, stack))
-            return await call(values)
-
-    if plan.cleans_up:
-        return handle_and_clean_up
-    return handle if any(step.waits for step in steps) else handle_at_once

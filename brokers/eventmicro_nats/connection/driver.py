@@ -8,13 +8,14 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from nats import errors
 from nats.aio.client import PING_PROTO, PONG_PROTO, Client, Srv, _validate_queue, _validate_subject
 
+from eventmicro_nats.connection.commands import answer, command
 from eventmicro_nats.connection.interest import Interest
 from eventmicro_nats.connection.leaving import Leaving
 from eventmicro_nats.connection.link import Link, LinkTransport
@@ -113,14 +114,19 @@ class Driver(Client):
 
     # -- the way out -------------------------------------------------------------------------------------------
 
-    def has_room(self) -> bool:
-        """Whether the connection stands and no more than `pending_size` bytes wait to go out."""
-        return self._status == _CONNECTED and self._pending_data_size <= self._max_pending_size
+    def publish_now(self, subject: str, reply: str, body: bytes, headers: Mapping[str, str] | None) -> bool:
+        """Publish a message, unless the connection is away or full; errors as of `command`."""
+        if self._status != _CONNECTED or self._pending_data_size > self._max_pending_size:
+            return False
+        self.push(command(subject, reply, body, headers, self._max_payload))
+        return True
 
-    @property
-    def most(self) -> int:
-        """How many bytes the server takes in a message."""
-        return self._max_payload
+    def answer_now(self, subject: str, body: bytes, headers: Mapping[str, str] | None) -> bool:
+        """The same to a subject that is used once."""
+        if self._status != _CONNECTED or self._pending_data_size > self._max_pending_size:
+            return False
+        self.push(answer(subject, body, headers, self._max_payload))
+        return True
 
     def push(self, command: bytes) -> None:
         """Put a command into what goes out at the end of this turn of the loop, with no check at all; while the server

@@ -1,0 +1,69 @@
+"""A handler with its dependencies, compiled into one function: as its author would write it out by hand.
+
+    async def handle(message, context):
+        async with AsyncExitStack() as stack:
+            v2 = make2(context)
+            v3 = await stack.enter_async_context(make3(v2))
+            return await handler(message, v3)
+
+Closures around closures would do the same in several times the time, for every message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import lru_cache
+from typing import Any
+
+from eventmicro.handlers.depends import CONTEXT, MESSAGE, Arguments, Step
+from eventmicro.middleware import Handler
+
+# Of how many different shapes of handlers the code is kept, which all handlers of that shape share.
+SHAPES = 256
+
+
+def compile_handler(function: Callable[..., Awaitable[Any]], arguments: Arguments, steps: Sequence[Step]) -> Handler:
+    """One function of message and context; it is a coroutine function only where something is to be awaited before the
+    handler, or to be cleaned up after it.
+    """
+    if arguments == Arguments((MESSAGE, CONTEXT)) and not steps:
+        return function
+    lines = [f"v{place} = {_made(place, step)}" for place, step in enumerate(steps, CONTEXT + 1)]
+    called, opening = f"handler({_written(arguments)})", "def handle(message, context):"
+    if any(step.cleans_up for step in steps):
+        block = [f"async {opening}", "    async with AsyncExitStack() as stack:"]
+        block += [f"        {line}" for line in (*lines, f"return await {called}")]
+    elif any(step.waits for step in steps):
+        block = [f"async {opening}", *(f"    {line}" for line in (*lines, f"return await {called}"))]
+    else:
+        block = [opening, *(f"    {line}" for line in (*lines, f"return {called}"))]
+    taken = ["handler", *(f"make{place}" for place in range(CONTEXT + 1, CONTEXT + 1 + len(steps)))]
+    source = [f"def bind({', '.join(taken)}):", *(f"    {line}" for line in block), "    return handle"]
+    handle: Handler = _shape("\n".join(source))(function, *(step.function for step in steps))
+    return handle
+
+
+@lru_cache(SHAPES)
+def _shape(source: str) -> Callable[..., Handler]:
+    names: dict[str, Any] = {"AsyncExitStack": AsyncExitStack}
+    exec(compile(source, "<a handler with its dependencies>", "exec"), names)  # noqa: S102  all of it is written here
+    bind: Callable[..., Handler] = names["bind"]
+    return bind
+
+
+def _made(place: int, step: Step) -> str:
+    """How the value of a dependency is made."""
+    call = f"make{place}({_written(step.arguments)})"
+    if step.cleans_up:
+        return f"await stack.enter_async_context({call})" if step.waits else f"stack.enter_context({call})"
+    return f"await {call}" if step.waits else call
+
+
+def _written(arguments: Arguments) -> str:
+    keywords = [f"{name}={_value(place)}" for name, place in arguments.keywords]
+    return ", ".join([*map(_value, arguments.positions), *keywords])
+
+
+def _value(place: int) -> str:
+    return {MESSAGE: "message", CONTEXT: "context"}.get(place, f"v{place}")
