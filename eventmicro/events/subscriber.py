@@ -69,6 +69,7 @@ class Subscriber:
         "_ack",
         "_decode",
         "_ends_at_once",
+        "_refuses",
         "_work",
         "inflight",
         "name",
@@ -85,6 +86,7 @@ class Subscriber:
         self.unsettled = Unsettled(self.name, max(PATIENCE, work.timeout or 0.0))
         self._work = work
         self._ack = work.settling.ack
+        self._refuses = work.settling.refuses
         self._ends_at_once = True  # whether handlers do, as far as is known
         self._decode: Decoder = _ignore if work.body is None else work.body.decode
         self.settles: ByHandler | None = None
@@ -166,7 +168,11 @@ class Subscriber:
         context = Received(delivery, self._fill)
         enter_context(context)
         try:
-            if ack is not None and (delivery.lapsed or not await self.may_start(delivery)):
+            if (
+                ack is not None
+                and (delivery.lapsed or ack == "before" or self._refuses(delivery) is not None)
+                and not await self.may_start(delivery)
+            ):
                 return
             await self.run(event, context)
             if ack is not None and not context.settled:

@@ -102,11 +102,17 @@ class MemoryBroker(Lifetime):
             subscription.close()
 
     def try_publish(self, message: Message) -> bool:
-        return self._hub is not None and self._put_at_once(self._hub_for(message), message, queues=True)
+        hub = self._hub
+        if hub is None or len(message.body) > self._max_payload:
+            return False
+        return self._put_at_once(hub, message, queues=True)
 
     def try_send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = "") -> bool:
+        hub = self._hub
+        if hub is None or len(body) > self._max_payload:
+            return False
         message = Message(subject, body, dict(headers) if headers else None, reply)
-        return self._hub is not None and self._put_at_once(self._hub_for(message), message, queues=False)
+        return self._put_at_once(hub, message, queues=False)
 
     async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
         await self._put(message, timeout, queues=True)

@@ -26,7 +26,8 @@ class HeldDelivery(Delivery):
         self._holder: DurableSubscription | None = holder
 
     def try_ack(self) -> bool:
-        if (holder := self.release()) is not None:
+        holder, self._holder = self._holder, None
+        if holder is not None:
             holder.settle(self.event)
         return True
 
@@ -95,8 +96,9 @@ class DurableSubscription:
 
     def _drop(self, event: Event) -> None:
         del self._held[event.number]
-        self._leave_if_done()
-        if self._queue.waiting:
+        if self.ended:
+            self._leave_if_done()
+        if self._queue.waiting and not self._handover.is_busy:
             self.wake()
 
     def _leave_if_done(self) -> None:

@@ -22,6 +22,9 @@ class HandOver:
         receive: what it is handed to.
         fill: called before, to put into the line what may be taken, up to so many.
         taken: called afterwards; what is left in the line was not taken.
+
+    Attributes:
+        is_busy: whether it is about to hand over, or does.
     """
 
     def __init__(
@@ -35,7 +38,7 @@ class HandOver:
         self._taken = taken
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()  # that of who subscribed: a publisher's is none of the consumer's business
-        self._busy = False
+        self.is_busy = False
         self._closed = False
         self._room: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[None] | None = None
@@ -44,14 +47,14 @@ class HandOver:
         """There may be something to take: do it soon. False where the consumer has no room, or this is closed."""
         if self._closed or self._room is not None:
             return False
-        if not self._busy:
-            self._busy = True
+        if not self.is_busy:
+            self.is_busy = True
             self._loop.call_soon(self._run, context=self._context)
         return True
 
     async def idle(self) -> None:
         """Return when nothing is left to take, or this is closed."""
-        if self._busy:
+        if self.is_busy:
             self._idle = self._idle or self._loop.create_future()
             await asyncio.shield(self._idle)
 
@@ -103,7 +106,7 @@ class HandOver:
             raise error
 
     def _rest(self) -> None:
-        self._busy = False
+        self.is_busy = False
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
         self._idle = None

@@ -58,7 +58,7 @@ class DurableQueue:
         self._new: deque[Event] = deque()
         self._again: list[tuple[int, Event]] = []  # a heap: what has been delivered before, the oldest first
         self._seen: OrderedDict[str, float] = OrderedDict()
-        self._settled = asyncio.Event()
+        self._settled: asyncio.Event | None = None  # what publishers wait for while it is full
         self._members: deque[Member] = deque()
 
     @property
@@ -76,7 +76,7 @@ class DurableQueue:
         return self._size >= self._limit
 
     async def room(self) -> None:
-        self._settled.clear()
+        self._settled = self._settled or asyncio.Event()
         await self._settled.wait()
 
     def put(self, message: Message) -> None:
@@ -87,7 +87,8 @@ class DurableQueue:
         event = Event(number, f"{self._id}-{number}", message.subject, message.body, headers, message.reply)
         self._new.append(event)
         self._size += 1
-        self.wake()
+        if len(self._new) == 1 or len(self._members) != 1:  # else its one member knows of those before, or has no room
+            self.wake()
 
     def describe_full(self) -> str:
         return f"queue {self.name!r} is full: it keeps {self._limit} events that are not settled"
@@ -134,7 +135,9 @@ class DurableQueue:
     def done(self) -> None:
         """An event is dealt with."""
         self._size -= 1
-        self._settled.set()
+        if self._settled is not None:
+            self._settled.set()
+            self._settled = None
 
     def take_back(self, event: Event, delay: float = 0.0) -> None:
         """An event is to be delivered again, in `delay` seconds."""
