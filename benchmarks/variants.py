@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -13,6 +15,9 @@ RPC = {
     "eventmicro+mw+di": "benchmarks.nats.eventmicro:WithMiddleware",
     "eventmicro+trace": "benchmarks.nats.eventmicro:WithTrace",
 }
+# What runs on uvloop in place of asyncio's own event loop.
+UVLOOP = "+uvloop"
+RPC |= {name + UVLOOP: RPC[name] for name in ("raw", "eventmicro")}
 EVENTS = {name: path for name, path in RPC.items() if name != "eventmicro+trace"}
 # In one process, over memory://; there is no rival beside it.
 MEMORY = "eventmicro memory"
@@ -41,5 +46,14 @@ def load(broker: str, variant: str) -> Any:
 
 def missing() -> dict[str, str]:
     """The variants that cannot run here, and why."""
-    needed = [name for name in ("faststream", "orjson") if find_spec(name) is None]
-    return {"faststream": f"pip install {' '.join(needed)}"} if needed else {}
+    lacking = {"faststream": ("faststream", "orjson"), "raw" + UVLOOP: ("uvloop",), "eventmicro" + UVLOOP: ("uvloop",)}
+    needed = {name: [each for each in packages if find_spec(each) is None] for name, packages in lacking.items()}
+    return {name: f"pip install {' '.join(packages)}" for name, packages in needed.items() if packages}
+
+
+def loop_factory(variant: str) -> Callable[[], AbstractEventLoop] | None:
+    """What makes the event loop that a variant runs on; None: asyncio's own."""
+    if not variant.endswith(UVLOOP):
+        return None
+    factory: Callable[[], AbstractEventLoop] = import_module("uvloop").new_event_loop
+    return factory

@@ -20,7 +20,7 @@ from benchmarks.cpu import Processes, pin
 from benchmarks.load import Caller, Result, Stream
 from benchmarks.messages import Tally
 from benchmarks.peer import DurablePeer, Peer
-from benchmarks.variants import BACKLOG, DURABLE, load
+from benchmarks.variants import BACKLOG, DURABLE, load, loop_factory
 
 # Who sends runs on the first core, who receives on the second.
 SENDING, RECEIVING = 0, 1
@@ -110,7 +110,8 @@ def main(broker: str, variant: str, role: str, url: str, seconds: str = "0", pid
         result = WAITING[role](peer, url)
     else:
         result = LOADING[role](peer, url, float(seconds), json.loads(pids))
-    say(asyncio.run(result))
+    with asyncio.Runner(loop_factory=loop_factory(variant)) as runner:
+        say(runner.run(result))
 
 
 if __name__ == "__main__":
