@@ -22,11 +22,13 @@ from eventmicro_nats.connection.reader import Raw
 from eventmicro_nats.connection.told import Told
 from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import Api
-from eventmicro_nats.jetstream.deliveries import ACK, NAK, JetStreamDelivery
+from eventmicro_nats.jetstream.deliveries import ACK, NAK, JetStreamDelivery, read_settle_subject
 from eventmicro_nats.jetstream.durable import HEARTBEAT, LONGEST_PAUSE, DurableSubscription, FindQueue, gives
 from eventmicro_nats.jetstream.keeping import NANO
 from eventmicro_nats.jetstream.ordered_intake import OrderedIntake
 from eventmicro_nats.jetstream.queues import PIN_GROUP, Queue, pin_timeout
+from eventmicro_nats.jetstream.settling import SETTLE
+from eventmicro_nats.jetstream.streams import read_time
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,10 @@ LONGEST_GAP = 10_000
 # After which part of its time a lease that was not extended counts as lost: it was extended on the way there.
 LAPSE = 0.75
 
+# How long to wait before more than `prefetch` are asked for again, after one came that is not awaited, and was kept: at
+# first, and at most, in seconds.
+TOO_EARLY = 0.01
+LONGEST_TOO_EARLY = 1.0
 # How long a client that was not pinned lets another one that was go first, where all have to ask anew, in seconds: that
 # one knows what is missing.
 GIVE_WAY = 1.0
@@ -55,14 +61,18 @@ class OrderedSubscription(DurableSubscription):
         super().__init__(queue, find, receive, prefetch)
         self._api = api
         self._pin = ""
-        self._missing = False  # whether events are awaited that the server counts as delivered
+        self._missing = 0  # how many events are awaited that the server counts as delivered
+        self._beyond = False  # whether more than `prefetch` were asked for, as some are awaited
+        self._at_once = 1  # how many of them at a time
+        self._too_early = TOO_EARLY  # how long to wait if another one comes
+        self._later: asyncio.TimerHandle | None = None
         self._alone = False  # whether they can be nowhere but on their way here, as for this pin all were here once
         self._alone_at = -inf  # when that was so for sure
+        self._pinned_at = -inf
         self._told = Told()
         self._other_pin = ""  # the one seen since then that was not this client's; it may become so
         self._asked_at = -inf  # when the server had the last sign of this client
         self._gives_way: asyncio.TimerHandle | None = None
-        self._may_ask_for_one = False
         self._returning_before: set[int] = set()  # what was awaited after a nack when this was last looked at
         self._looked_at_leases = self._loop.time()
         self._taking_over: asyncio.Task[None] | None = None
@@ -98,6 +108,7 @@ class OrderedSubscription(DurableSubscription):
 
     def _stop_asking(self) -> None:
         super()._stop_asking()
+        self._ask_no_later()
         if self._gives_way is not None:
             self._gives_way.cancel()
 
@@ -151,16 +162,37 @@ class OrderedSubscription(DurableSubscription):
         self._ask()
 
     def _room(self) -> int:
-        """One at least while earlier events are awaited: no room would be left for them by what came too early.
-
-        Those that were given back come at once, but of others nobody knows when: they are asked for now and then.
-        """
-        awaited = self._intake.returning or (self._missing and self._may_ask_for_one)
-        return max(super()._room(), 1) if awaited and self._expected == 0 else super()._room()
+        """Some at least while earlier events are awaited: no room would be left for them by what came too early."""
+        awaited = max(self._missing, len(self._intake.returning))
+        if not awaited or self._expected or self._later is not None:
+            return super()._room()
+        return max(super()._room(), min(self._at_once, awaited))
 
     def _request(self, driver: Driver, batch: int) -> None:
-        self._may_ask_for_one = False
+        self._beyond = len(self.unsettled) + self._expected > self._prefetch
         self._send_request(driver, self._body(batch, b""))
+
+    def _pace(self, attempt: int) -> None:
+        """Ask for ever more of those that are awaited as long as they come, ever more rarely if others do.
+
+        The server sends what is to come again before what is new: so if that comes, nobody has given them back yet.
+        """
+        if attempt > 1:
+            self._missing = max(0, self._missing - 1)
+            self._at_once, self._too_early = min(2 * self._at_once, self._prefetch), TOO_EARLY
+            self._ask_no_later()
+        elif self._later is None:
+            self._later = self._loop.call_later(self._too_early, self._ask_on)
+            self._at_once, self._too_early = 1, min(2 * self._too_early, LONGEST_TOO_EARLY)
+
+    def _ask_no_later(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+
+    def _ask_on(self) -> None:
+        self._later = None
+        self._ask()
 
     def _body(self, batch: int, more: bytes) -> bytes:
         self._asked_at = self._loop.time()
@@ -199,15 +231,14 @@ class OrderedSubscription(DurableSubscription):
         headers = message[3]
         if self._pin.encode() not in headers or not self._pin:
             self._be_pinned((read_headers(headers) or {}).get(PIN_ID, ""))
-        waiting = self._intake.first
+        if self._beyond and message[1].startswith(SETTLE):
+            self._pace(read_settle_subject(message[1])[0])
         super()._take_run([message])
-        if self._intake.first < waiting:  # an earlier one has come, so more of them may
-            self._may_ask_for_one = True
-            self._ask_soon()
 
     def _be_pinned(self, pin: str) -> None:
         if pin and pin != self._pin and not self.ended:
             self._pin, self._alone = pin, self._was_alone_until_now(pin)
+            self._pinned_at, self._at_once = self._loop.time(), 1
             self._intake.await_none()
             self._look_for_others()
 
@@ -217,6 +248,21 @@ class OrderedSubscription(DurableSubscription):
         """
         lately = self._loop.time() - self._alone_at < pin_timeout(self._queue.ack_wait)
         return lately and self._other_pin in ("", pin)
+
+    def _was_alone_by(self, info: dict[str, Any], asked: float) -> bool:
+        """The same for a longer time, where it is known since when the server leads the queue that has pinned this one.
+
+        If it did before, it can have pinned another only after this one had asked nothing for the whole time, of which
+        at most a third was over; else as soon as it did. Either way it would have kept that one for the whole time.
+        """
+        since = (info.get("cluster") or {}).get("leader_since")
+        if not since or self._other_pin not in ("", self._pin):
+            return False
+        timeout, age = pin_timeout(self._queue.ack_wait), read_time(info["ts"]) - read_time(since)
+        elected = self._loop.time() - age  # then, or since `asked` at most earlier
+        if elected <= self._alone_at:
+            return self._pinned_at - self._alone_at < timeout + timeout * 2 / 3
+        return elected - self._alone_at < timeout and self._pinned_at - (asked - age) < timeout
 
     def _learn(self, info: dict[str, Any], asked: float) -> None:
         super()._learn(info, asked)
@@ -232,7 +278,7 @@ class OrderedSubscription(DurableSubscription):
         """Whether events should come, or be handed over: where another is pinned, that one has them, and where one was,
         it may be at work on them yet.
         """
-        if _pinned(info) not in ("", self._pin) or not gives(info) or self._misses_some(info):
+        if _pinned(info) not in ("", self._pin) or not gives(info) or self._count_missing(info):
             return False
         has_room = len(self.unsettled) - len(self._intake) < self._prefetch
         return has_room and info["num_pending"] + len(self._intake) > 0
@@ -254,10 +300,24 @@ class OrderedSubscription(DurableSubscription):
     def _be_unpinned(self) -> None:
         """Another client is pinned: what was not handed over yet goes there."""
         self._pin, self._alone = "", False
+        self._nack_again()
         self._intake.await_none()
         self._intake.close_gate()
         for delivery in self._intake.take_back():
             DurableSubscription.settle(self, delivery, NAK)
+
+    def _nack_again(self) -> None:
+        """Give again back what has not come since: it may be lost with the connection, or the one that led the queue.
+        Whoever has it meanwhile goes on with it when it comes again.
+        """
+        for delivery in self._intake.returning.values():
+            fresh = self._loop.time() - delivery.leased < LAPSE * self._queue.ack_wait
+            if self._driver is not None and delivery.settle_at and fresh:
+                self._driver.push(Perishable(delivery.command(NAK)))
+
+    def _say_acks_again(self, driver: Driver, first: int = 0) -> None:
+        super()._say_acks_again(driver, first)
+        self._nack_again()
 
     def _look_for_returning(self) -> None:
         """Have the server asked where one that was nacked does not come again: it may be gone from the stream."""
@@ -277,7 +337,8 @@ class OrderedSubscription(DurableSubscription):
 
     async def _take_over(self) -> None:
         task = asyncio.current_task()
-        called_back, pause = False, LOOK
+        called_back, pause, began = False, LOOK, self._loop.time()
+        telling = pin_timeout(self._queue.ack_wait)
         try:
             while True:
                 asked = self._loop.time()
@@ -289,27 +350,39 @@ class OrderedSubscription(DurableSubscription):
                 if pinned and pinned != self._pin:
                     self._be_unpinned()
                     return
-                self._missing = bool(info) and self._misses_some(info)
-                if info and not self._missing:  # also where nobody is pinned: whoever will be waits for what is here
+                self._missing = self._count_missing(info) if info else 0
+                if _is_whole(info) and not self._missing:
                     self._alone = True
                     self._intake.await_none()
                     self._intake.open_gate()
                     return
-                if pinned and self._alone and not called_back:
+                if pinned and not called_back and (self._alone or self._was_alone_by(info, asked)):
                     called_back = True
                     self._call_back(info["ack_floor"]["stream_seq"] + 1, info["delivered"])
-                self._may_ask_for_one = True
+                if self._missing and asked - began > telling:
+                    telling *= 2
+                    self._say_what_is_missing()
                 self._ask_soon()
                 await asyncio.sleep(pause)
         finally:
-            self._missing = False
+            self._missing = 0
             if self._taking_over is task:
                 self._taking_over = None
 
-    def _misses_some(self, info: dict[str, Any]) -> bool:
-        """Whether the server counts events as delivered that are not here; later ones may have come since it did."""
+    def _count_missing(self, info: dict[str, Any]) -> int:
+        """How many events the server counts as delivered that are not here; later ones may have come since it did."""
         floor, last = info["ack_floor"]["stream_seq"], info["delivered"]["stream_seq"]
-        return bool(info["num_ack_pending"] > sum(floor < sequence <= last for sequence in self.unsettled))
+        here: int = sum(floor < sequence <= last for sequence in self.unsettled)
+        return max(0, int(info["num_ack_pending"]) - here)
+
+    def _say_what_is_missing(self) -> None:
+        log.warning(
+            "%s waits for %d events that another client has or that were lost on their way: they come when it gives "
+            "them back or their lease of %g s ends",
+            self,
+            self._missing,
+            self._queue.ack_wait,
+        )
 
     async def _look(self) -> dict[str, Any]:
         """What the server says of the queue; nothing where that cannot be told now."""
@@ -336,3 +409,11 @@ class OrderedSubscription(DurableSubscription):
 def _pinned(info: dict[str, Any]) -> str:
     """The name of the pin, as the server says of a queue; empty where nobody is pinned."""
     return (info.get("priority_groups") or [{}])[0].get("pinned_client_id") or ""
+
+
+def _is_whole(info: dict[str, Any]) -> bool:
+    """Whether it counts all that is delivered, also where nobody is pinned: whoever will be waits for what is here.
+
+    A server that begins to lead a queue says for a moment that nothing is; it takes no request then, and pins nobody.
+    """
+    return bool(info and (_pinned(info) or info.get("num_waiting")))

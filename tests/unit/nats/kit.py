@@ -38,9 +38,9 @@ class Server:
     def drop_unsent(self, start: bytes) -> None:
         self.sent = [command for command in self.sent if not command.startswith(start)]
 
-    def give(self, sequence: int, stored: int = 1, pin: str = "") -> None:
+    def give(self, sequence: int, stored: int = 1, pin: str = "", attempt: int = 1) -> None:
         headers = f"NATS/1.0\r\nNats-Pin-Id: {pin}\r\n\r\n".encode() if pin else b""
-        self.take(b"a", b"$JS.ACK.EVENTS.q.1.%d.%d.%d.0" % (sequence, sequence, stored), b"{}", headers)
+        self.take(b"a", b"$JS.ACK.EVENTS.q.%d.%d.%d.%d.0" % (attempt, sequence, sequence, stored), b"{}", headers)
 
     def tell(self, created: str = "then", floor: int = 0, **more: Any) -> None:
         """Answer the question that came last."""
@@ -55,6 +55,11 @@ class Server:
         }
         asked = next(command for command in reversed(self.sent) if b".INFO." in command).split()[2]
         self.take(asked, b"", json.dumps(info).encode(), b"")
+
+    def asked(self) -> list[int]:
+        """For how many events each request was, in order."""
+        requests = (command for command in self.sent if b".MSG.NEXT." in command and b"max_bytes" not in command)
+        return [json.loads(command.split(b"\r\n")[1])["batch"] for command in requests]
 
     def settled(self, word: bytes = b"+ACK") -> list[int]:
         """The sequences of which this was said, in order."""
