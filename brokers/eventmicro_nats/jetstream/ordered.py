@@ -26,9 +26,9 @@ from eventmicro_nats.jetstream.deliveries import ACK, NAK, JetStreamDelivery, re
 from eventmicro_nats.jetstream.durable import HEARTBEAT, LONGEST_PAUSE, DurableSubscription, FindQueue, gives
 from eventmicro_nats.jetstream.keeping import NANO
 from eventmicro_nats.jetstream.ordered_intake import OrderedIntake
+from eventmicro_nats.jetstream.pins import counts_all, led_for, pinned
 from eventmicro_nats.jetstream.queues import PIN_GROUP, Queue, pin_timeout
 from eventmicro_nats.jetstream.settling import SETTLE
-from eventmicro_nats.jetstream.streams import read_time
 
 log = logging.getLogger(__name__)
 
@@ -163,10 +163,10 @@ class OrderedSubscription(DurableSubscription):
 
     def _room(self) -> int:
         """Some at least while earlier events are awaited: no room would be left for them by what came too early."""
-        awaited = max(self._missing, len(self._intake.returning))
-        if not awaited or self._expected or self._later is not None:
-            return super()._room()
-        return max(super()._room(), min(self._at_once, awaited))
+        room, returning = super()._room(), self._intake.returning
+        if not (self._missing or returning) or self._expected or self._later is not None:
+            return room
+        return max(room, min(self._at_once, max(self._missing, len(returning))))
 
     def _request(self, driver: Driver, batch: int) -> None:
         self._beyond = len(self.unsettled) + self._expected > self._prefetch
@@ -255,30 +255,29 @@ class OrderedSubscription(DurableSubscription):
         If it did before, it can have pinned another only after this one had asked nothing for the whole time, of which
         at most a third was over; else as soon as it did. Either way it would have kept that one for the whole time.
         """
-        since = (info.get("cluster") or {}).get("leader_since")
-        if not since or self._other_pin not in ("", self._pin):
+        timeout, age = pin_timeout(self._queue.ack_wait), led_for(info)
+        if age is None or self._other_pin not in ("", self._pin):
             return False
-        timeout, age = pin_timeout(self._queue.ack_wait), read_time(info["ts"]) - read_time(since)
-        elected = self._loop.time() - age  # then, or since `asked` at most earlier
-        if elected <= self._alone_at:
+        earliest, latest = asked - age, self._loop.time() - age  # when it was elected, as it has answered since `asked`
+        if latest <= self._alone_at:
             return self._pinned_at - self._alone_at < timeout + timeout * 2 / 3
-        return elected - self._alone_at < timeout and self._pinned_at - (asked - age) < timeout
+        return latest - self._alone_at < timeout and self._pinned_at - earliest < timeout
 
     def _learn(self, info: dict[str, Any], asked: float) -> None:
         super()._learn(info, asked)
-        pinned = _pinned(info)
-        if pinned and pinned != self._pin:
-            if self._other_pin not in ("", pinned):
+        pin = pinned(info)
+        if pin and pin != self._pin:
+            if self._other_pin not in ("", pin):
                 self._alone_at = -inf
-            self._other_pin = pinned
-        elif pinned and self._alone:
+            self._other_pin = pin
+        elif pin and self._alone:
             self._alone_at, self._other_pin = asked, ""
 
     def _waits(self, info: dict[str, Any]) -> bool:
         """Whether events should come, or be handed over: where another is pinned, that one has them, and where one was,
         it may be at work on them yet.
         """
-        if _pinned(info) not in ("", self._pin) or not gives(info) or self._count_missing(info):
+        if pinned(info) not in ("", self._pin) or not gives(info) or self._misses_some(info):
             return False
         has_room = len(self.unsettled) - len(self._intake) < self._prefetch
         return has_room and info["num_pending"] + len(self._intake) > 0
@@ -346,17 +345,17 @@ class OrderedSubscription(DurableSubscription):
                 if info:
                     self._learn(info, asked)
                 pause = LOOK if info else min(2 * pause, LONGEST_PAUSE)
-                pinned = _pinned(info)
-                if pinned and pinned != self._pin:
+                pin = pinned(info)
+                if pin and pin != self._pin:
                     self._be_unpinned()
                     return
                 self._missing = self._count_missing(info) if info else 0
-                if _is_whole(info) and not self._missing:
+                if info and counts_all(info) and not self._missing:  # who will be pinned waits for what is here
                     self._alone = True
                     self._intake.await_none()
                     self._intake.open_gate()
                     return
-                if pinned and not called_back and (self._alone or self._was_alone_by(info, asked)):
+                if pin and not called_back and (self._alone or self._was_alone_by(info, asked)):
                     called_back = True
                     self._call_back(info["ack_floor"]["stream_seq"] + 1, info["delivered"])
                 if self._missing and asked - began > telling:
@@ -368,6 +367,9 @@ class OrderedSubscription(DurableSubscription):
             self._missing = 0
             if self._taking_over is task:
                 self._taking_over = None
+
+    def _misses_some(self, info: dict[str, Any]) -> bool:
+        return self._count_missing(info) > 0
 
     def _count_missing(self, info: dict[str, Any]) -> int:
         """How many events the server counts as delivered that are not here; later ones may have come since it did."""
@@ -404,16 +406,3 @@ class OrderedSubscription(DurableSubscription):
             if sequence not in self.unsettled:
                 command = b"PUB %b.%d.%d.0.0 %d\r\n%b\r\n" % (subject, sequence, number, len(NAK), NAK)
                 self._driver.push(Perishable(command))
-
-
-def _pinned(info: dict[str, Any]) -> str:
-    """The name of the pin, as the server says of a queue; empty where nobody is pinned."""
-    return (info.get("priority_groups") or [{}])[0].get("pinned_client_id") or ""
-
-
-def _is_whole(info: dict[str, Any]) -> bool:
-    """Whether it counts all that is delivered, also where nobody is pinned: whoever will be waits for what is here.
-
-    A server that begins to lead a queue says for a moment that nothing is; it takes no request then, and pins nobody.
-    """
-    return bool(info and (_pinned(info) or info.get("num_waiting")))

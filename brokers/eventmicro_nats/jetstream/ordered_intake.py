@@ -7,7 +7,6 @@ import heapq
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import count
-from math import inf
 
 from eventmicro.broker import Receive
 from eventmicro.intake import BURST
@@ -39,11 +38,6 @@ class OrderedIntake:
 
     def __len__(self) -> int:
         return len(self._waiting)
-
-    @property
-    def first(self) -> float:
-        """The sequence of the first that waits; infinite where none does."""
-        return self._waiting[0][0] if self._waiting else inf
 
     def take(self, delivery: JetStreamDelivery) -> None:
         heapq.heappush(self._waiting, (delivery.sequence, delivery))
