@@ -218,7 +218,9 @@ def _read(decode: Decoder, delivery: Delivery) -> Any:
     """The reply; the delivery itself where it cannot be read, which whoever waits for it finds out, too."""
     try:
         return decode(delivery.body)
-    except Exception:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException:
         return delivery
 
 
