@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context as Variables
 from contextvars import ContextVar
 from enum import StrEnum
+from gc import get_referents
 from typing import Any, Protocol
 
 from eventmicro.errors import UsageError
@@ -127,14 +128,14 @@ class Received(Context):
     """The context of a message that came, filled in at the first look at it: most handlers never look.
 
     Args:
-        delivery: the message.
-        fill: fills it in, all but `settled`.
+        came: the message.
+        fill: fills it in, by `Context.__init__`; what somebody has set before the first look stays as it is.
     """
 
-    __slots__ = ("_fill",)
+    __slots__ = ("_fill", "came")
 
-    def __init__(self, delivery: Any, fill: Callable[[Received], None]) -> None:
-        self.delivery = delivery
+    def __init__(self, came: Any, fill: Callable[[Received], None]) -> None:
+        self.came = came
         self.settled = False
         self._fill: Callable[[Received], None] | None = fill
 
@@ -144,10 +145,26 @@ class Received(Context):
         if fill is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         self._fill = None
+        settled, set_before = self.settled, self._set_before()
         fill(self)
+        self.settled = settled
+        for other, value in set_before.items():
+            setattr(self, other, value)
         return getattr(self, name)
 
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        """What a copy of it holds, and what is pickled."""
+        return None, {name: getattr(self, name) for name in Context.__slots__} | {"_fill": None}
 
+    def _set_before(self) -> dict[str, Any]:
+        """What somebody has set though nothing is filled in; to ask each attribute costs more than all to fill."""
+        if len(get_referents(self)) == _UNTOUCHED:
+            return {}
+        return {name: getattr(self, name) for name in Context.__slots__ if hasattr(self, name)}
+
+
+# To what one refers in which nothing is set but by itself: its class, the message, `settled` and `_fill`.
+_UNTOUCHED = 4
 _current: ContextVar[Context | None] = ContextVar("eventmicro_context", default=None)
 enter_context = _current.set
 

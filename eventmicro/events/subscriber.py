@@ -261,7 +261,7 @@ class Subscriber:
         return Received(delivery, self._fill)
 
     def _fill(self, context: Received) -> None:
-        work, delivery, settled = self._work, context.delivery, context.settled
+        work, delivery = self._work, context.came
         Context.__init__(
             context,
             SUBSCRIBER,
@@ -275,7 +275,6 @@ class Subscriber:
             delivery,
             self.settles,
         )
-        context.settled = settled
 
     async def _run_bounded(self, event: Any, context: Context) -> None:
         bound = asyncio.timeout(self._work.timeout)

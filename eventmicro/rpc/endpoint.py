@@ -297,7 +297,7 @@ class Endpoint:
         await self._send(reply)
 
     def _fill(self, context: Received) -> None:
-        delivery = context.delivery
+        delivery = context.came
         limit, _ = self._limit(delivery.reply)
         Context.__init__(
             context,
