@@ -87,7 +87,7 @@ class HandOver:
                 if room is not None:
                     self._wait_for(room)
             finally:
-                left -= waiting - len(line)
+                left -= max(1, waiting - len(line))  # it has grown where a handler publishes to its own subject
                 self._taken()  # to others, where there is no room here
             if room is not None:
                 return
