@@ -199,11 +199,12 @@ class Endpoint:
         inflight, running = self.inflight, len(self.inflight)
         run = list(islice(line, AT_ONCE if self._ends_at_once else max(1, inflight.free)))
         ready: list[tuple[Delivery, Any]] = []
+        outer = self._ready, self._beginning  # where a broker hands over within a handler's `send`
         self._ready = ready
         try:
             inflight.start_all(self._works(line, run, self._read_all(run)), self._goes_on)
         finally:
-            self._ready = self._beginning = None
+            self._ready, self._beginning = outer
             self._answer_all(ready)
         self._ends_at_once = len(inflight) <= running
         return inflight.room()
