@@ -310,7 +310,8 @@ def sends_at_once(broker: Broker) -> SendsAtOnce | None:
     if getattr(broker, "try_publish", None) is None or getattr(broker, "try_send", None) is None:
         return None  # much sooner than isinstance says it
     for name in ("publish", "send"):
-        home = next(part for part in (broker, *type(broker).__mro__) if {name, f"try_{name}"} & _own(part))
+        parts = (broker, *type(broker).__mro__)
+        home = next((part for part in parts if {name, f"try_{name}"} & _own(part)), None)  # None: it is another's
         if f"try_{name}" not in _own(home):
             return None
     return cast("SendsAtOnce", broker)
