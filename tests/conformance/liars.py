@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from itertools import count
@@ -132,6 +133,62 @@ def redelivered_soon(receive: Receive) -> Receive:
         return receive(delivery)
 
     return take
+
+
+class TakesMany:
+    """A consumer in the place of another, which is handed what came together as this changes it."""
+
+    def __init__(self, receive: Receive, change: Callable[[Receive, deque[Delivery]], Awaitable[None] | None]) -> None:
+        self._receive = receive
+        self._change = change
+
+    def __call__(self, delivery: Delivery) -> Awaitable[None] | None:
+        return self.many(deque((delivery,)))
+
+    def many(self, line: deque[Delivery]) -> Awaitable[None] | None:
+        return self._change(self._receive, line)
+
+
+def together(change: Callable[[Receive, deque[Delivery]], Awaitable[None] | None]) -> Liar:
+    """A broker that does something else with what came together; one by one all is well."""
+
+    def changed(receive: Receive) -> Receive:
+        return TakesMany(receive, change) if hasattr(receive, "many") else receive
+
+    return handing_over(changed)
+
+
+def the_last_first(receive: Any, line: deque[Delivery]) -> Awaitable[None] | None:
+    line.reverse()
+    return receive.many(line)  # type: ignore[no-any-return]
+
+
+def without_what_is_left(receive: Any, line: deque[Delivery]) -> Awaitable[None] | None:
+    room = receive.many(line)
+    for delivery in line:
+        delivery.try_ack()
+    line.clear()
+    return room  # type: ignore[no-any-return]
+
+
+def what_is_left_again(receive: Any, line: deque[Delivery]) -> Awaitable[None] | None:
+    first = line[0]
+    room = receive.many(line)
+    if line and first.body == b"6":
+        line.append(first)
+    return room  # type: ignore[no-any-return]
+
+
+def without_room(receive: Any, line: deque[Delivery]) -> None:
+    while line:
+        receive.many(line)
+
+
+def attempts_of_what_waited(receive: Any, line: deque[Delivery]) -> Awaitable[None] | None:
+    room = receive.many(line)
+    for delivery in line:
+        delivery.attempt += 1
+    return room  # type: ignore[no-any-return]
 
 
 def first_attempt(delivery: Delivery) -> None:

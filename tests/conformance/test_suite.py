@@ -13,7 +13,7 @@ from eventmicro.conformance import bench, replay, restart, settling
 from eventmicro.errors import TransportError, UsageError
 from eventmicro.memory import MemoryBroker
 from tests.conformance import liars, restartable
-from tests.conformance.liars import Liar, asking, delivering, handing_over, publishing
+from tests.conformance.liars import Liar, asking, delivering, handing_over, publishing, together
 from tests.conformance.restartable import MemoryServer, RestartableBroker
 
 ALL = Capabilities(**{f.name: True for f in fields(Capabilities) if f.type == "bool"})
@@ -159,6 +159,52 @@ LIARS: list[tuple[str, Liar, str]] = [
     ("is silent where nobody is", liars.SaysNothingWhereNobodyIs, "a_request_that_nobody_takes_is_answered_at_once"),
     ("sends the last first", liars.SendsTheLastFirst, "what_is_sent_one_after_the_other_keeps_its_order"),
     ("sends anything", liars.SendsAnything, "what_cannot_be_sent_is_refused"),
+    (
+        "swaps what came together, live",
+        together(liars.the_last_first),
+        "what_comes_together_comes_once_and_in_its_order",
+    ),
+    (
+        "swaps what came together",
+        together(liars.the_last_first),
+        "events_that_come_together_come_once_and_in_their_order",
+    ),
+    (
+        "loses what is left, live",
+        together(liars.without_what_is_left),
+        "what_comes_together_comes_once_and_in_its_order",
+    ),
+    (
+        "loses what is left",
+        together(liars.without_what_is_left),
+        "what_was_not_taken_of_what_came_together_is_given_back",
+    ),
+    (
+        "loses what is left, drained",
+        together(liars.without_what_is_left),
+        "what_was_not_taken_is_handed_over_by_a_drain",
+    ),
+    (
+        "doubles what is left",
+        together(liars.what_is_left_again),
+        "what_comes_together_comes_once_and_in_its_order",
+    ),
+    ("has many without room", together(liars.without_room), "who_takes_many_is_handed_no_more_before_there_is_room"),
+    (
+        "counts what waited",
+        together(liars.attempts_of_what_waited),
+        "events_that_come_together_come_once_and_in_their_order",
+    ),
+    (
+        "nack is ack, together",
+        delivering(liars.NackIsAck),
+        "what_is_nacked_among_what_came_together_comes_again",
+    ),
+    (
+        "nacked go to the end, together",
+        liars.NackedGoToTheEnd,
+        "what_is_nacked_among_what_came_together_keeps_the_order",
+    ),
 ]
 
 

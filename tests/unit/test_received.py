@@ -60,7 +60,12 @@ def test_all_may_be_set_before_the_first_look() -> None:
 
 def test_it_is_filled_in_once() -> None:
     filled: list[Received] = []
-    context = Received(came(), lambda context: (filled.append(context), fill(context)) and None)
+
+    def note(context: Received) -> None:
+        filled.append(context)
+        fill(context)
+
+    context = Received(came(), note)
     assert filled == []
     assert (context.topic, context.attempt, context.metadata) == ("orders.placed", 2, {"a": "1"})
     assert filled == [context]
@@ -72,7 +77,7 @@ def test_what_there_is_not_is_said(looked: bool) -> None:
     if looked:
         assert context.topic
     with pytest.raises(AttributeError, match="'Received' object has no attribute 'topics'"):
-        context.topics  # type: ignore[attr-defined]  # noqa: B018
+        context.topics  # type: ignore[attr-defined]
     assert values(context) == values(made())
 
 
@@ -93,7 +98,7 @@ def test_a_copy_holds_the_same_and_lives_by_itself(copied: Any, looked: bool) ->
 def test_it_can_be_shown_and_compared_as_any_object() -> None:
     context = Received(came(), fill)
     assert repr(context).startswith("<eventmicro.context.Received object")
-    assert context == context  # noqa: PLR0124
+    assert context == context
     assert len({context, Received(came(), fill)}) == 2
 
 

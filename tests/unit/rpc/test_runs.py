@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from pydantic import BaseModel
@@ -38,7 +38,7 @@ class Bench:
         self.calls = RunningCalls()
         self.options: dict[str, Any] = {"concurrency": 1000, "timeout": None, "state": "state", **options}
 
-    async def __aenter__(self) -> Bench:
+    async def __aenter__(self) -> Self:
         await self.broker.connect()
         await self.broker.subscribe("mine.>", self.take)
         codecs = Codecs()
