@@ -163,6 +163,8 @@ class Caller:
             reply, _, decode, _ = expected
             if delivery.headers is not None and self._may_be_stored(call, expected, delivery):
                 continue
+            if self._notes:
+                self._notes.pop(call, None)
             if not reply.done():
                 reply.set_result(delivery if decode is None or delivery.headers else _read(decode, delivery))
 
