@@ -120,8 +120,8 @@ the broker, its client or the publisher hold them meanwhile, within a bound.
 
 @runtime_checkable
 class ReceivesMany(Protocol):
-    """A `Receive` that also takes messages that came together: decoded one after the other, then handled, then settled
-    or answered, they cost a good part less, as each kind of work finds its code and data at hand.
+    """A `Receive` that also takes messages that came together: decoded one after the other, and then handled, they
+    cost a good part less, as each kind of work finds its code and data at hand.
 
     An adapter may use it or not; `eventmicro.intake` does.
     """

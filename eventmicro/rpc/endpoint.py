@@ -144,7 +144,6 @@ class Endpoint:
         "_endpoint",
         "_ends_at_once",
         "_handler",
-        "_ready",
         "_reply",
         "_request",
         "_service",
@@ -184,28 +183,23 @@ class Endpoint:
         self._try_send = None if (able := sends_at_once(broker)) is None else able.try_send
         self._ends_at_once = True  # whether handlers do, as far as is known
         self._beginning: Delivery | None = None
-        self._ready: list[tuple[Delivery, Any]] | None = None  # what they have returned, of requests that came together
 
     def __call__(self, delivery: Delivery) -> Awaitable[None] | None:
         """What the broker hands the requests to."""
         return self.many(deque((delivery,)))
 
     def many(self, line: deque[Delivery]) -> Awaitable[None] | None:
-        """The same for requests that came together: all are decoded, then all are handled, then all are answered that
-        are ready.
+        """The same for requests that came together: all are decoded, then all are handled.
 
         Where handlers wait for something, no more are decoded than may run.
         """
         inflight, running = self.inflight, len(self.inflight)
         run = list(islice(line, AT_ONCE if self._ends_at_once else max(1, inflight.free)))
-        ready: list[tuple[Delivery, Any]] = []
-        outer = self._ready, self._beginning  # where a broker hands over within a handler's `send`
-        self._ready = ready
+        outer = self._beginning  # where a broker hands over within a handler's `send`
         try:
             inflight.start_all(self._works(line, run, self._read_all(run)), self._goes_on)
         finally:
-            self._ready, self._beginning = outer
-            self._answer_all(ready)
+            self._beginning = outer
         self._ends_at_once = len(inflight) <= running
         return inflight.room()
 
@@ -276,11 +270,7 @@ class Endpoint:
                 request = None if self._request is None else self._read(self._request, delivery, named)
             context = Received(delivery, self._fill)
             enter_context(context)
-            value = await self._handler(request, context)
-            if named is None and self._ready is not None:
-                self._ready.append((delivery, value))
-                return
-            reply = self._write(delivery, value, named)
+            reply = self._write(delivery, await self._handler(request, context), named)
         except ServiceError as error:
             reply = self._write_error(delivery.reply, self._failure() if error.received else error)
         except asyncio.CancelledError:
@@ -295,7 +285,8 @@ class Endpoint:
             if isinstance(error, KeyboardInterrupt):  # the end of the program
                 await self._send(reply)
                 raise
-        await self._send(reply)
+        if not self._send_at_once(reply):
+            await self._send(reply)
 
     def _fill(self, context: Received) -> None:
         delivery = context.came
@@ -311,29 +302,6 @@ class Endpoint:
             delivery.attempt,
             self._state,
         )
-
-    def _answer_all(self, ready: list[tuple[Delivery, Any]]) -> None:
-        """Encode and send what handlers have returned."""
-        encode, try_send = self._reply.answer, self._try_send
-        for delivery, value in ready:
-            try:
-                body = encode(value)
-                done = not delivery.reply or (try_send is not None and try_send(delivery.reply, body))
-            except ENDS:
-                raise
-            except BaseException:  # it cannot be written, or is too large: `_answer` says so
-                done = False
-            if not done:
-                self.inflight.start(self._answer(delivery, value))
-
-    async def _answer(self, delivery: Delivery, value: Any) -> None:
-        try:
-            reply = self._write(delivery, value, None)
-        except ENDS:
-            raise
-        except BaseException:
-            reply = self._write_error(delivery.reply, self._failure())
-        await self._send(reply)
 
     def _read(self, body: Body, delivery: Delivery, named: str | None) -> Any:
         decode = body.decode if named is None else body.decoder(named)
@@ -362,6 +330,15 @@ class Endpoint:
             log.exception("%s: an error was sent without its parts, which JSON cannot hold", self.name)
             body = ServiceError(error.detail, id=error.id, code=error.code).to_json(self.name)
         return Message(subject, body, headers)
+
+    def _send_at_once(self, reply: Message) -> bool:
+        """Send a reply where that has nothing to wait for; whether it was done."""
+        if self._try_send is None or not reply.subject:
+            return not reply.subject
+        try:
+            return self._try_send(reply.subject, reply.body, reply.headers)
+        except EventMicroError:  # which `_send` meets, too, and knows what to do
+            return False
 
     async def _send(self, reply: Message) -> None:
         if not reply.subject:

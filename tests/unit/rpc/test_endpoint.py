@@ -418,3 +418,22 @@ async def test_nonsense_on_the_cancel_subject_harms_nobody(body: bytes) -> None:
         await broker.publish(Message("shop.$cancel", body))
         assert await client.call("shop.quote", Order(sku="a"), Price) == Price(total=1)
         assert len(service._node._calls._cancelled) <= 1  # type: ignore[union-attr]
+
+
+class Counted(BaseModel):
+    count: int
+
+
+async def test_a_reply_says_what_its_handler_returned_though_the_next_one_changes_it() -> None:
+    """As a service does that returns what it keeps; calls that come together are handled one right after the other."""
+    counter, kept = Service("counter", broker="memory://server"), Counted(count=0)
+
+    @counter.rpc
+    async def count() -> Counted:
+        kept.count += 1
+        return kept
+
+    async with counter, Client("memory://server") as client:
+        await client.call("counter.count", None, Counted)
+        replies = await asyncio.gather(*(client.call("counter.count", None, Counted) for _ in range(5)))
+    assert [reply.count for reply in replies] == [2, 3, 4, 5, 6]
