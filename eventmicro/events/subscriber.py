@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from eventmicro.broker import Receive
@@ -29,8 +28,6 @@ log = logging.getLogger(__name__)
 ENDS = (KeyboardInterrupt, GeneratorExit)
 # In how many seconds an event comes again whose settlement has failed.
 UNSETTLED_PAUSE = 60.0
-# How many events are decoded before the first of them is handled.
-AT_ONCE = 128
 _UNREAD: Any = object()
 
 Handling = Coroutine[Any, Any, None]
@@ -68,7 +65,6 @@ class Subscriber:
     __slots__ = (
         "_ack",
         "_decode",
-        "_ends_at_once",
         "_refuses",
         "_work",
         "inflight",
@@ -87,7 +83,6 @@ class Subscriber:
         self._work = work
         self._ack = work.settling.ack
         self._refuses = work.settling.refuses
-        self._ends_at_once = True  # whether handlers do, as far as is known
         self._decode: Decoder = _ignore if work.body is None else work.body.decode
         self.settles: ByHandler | None = None
         if work.settling.ack is not None:
@@ -108,24 +103,11 @@ class Subscriber:
         return None if task is None else self.inflight.room()
 
     def many(self, line: deque[Delivery]) -> Awaitable[None] | None:
-        """The same for events that came together: all are decoded, then all are handled.
+        """The same for events that came together: all are decoded, then all are handled."""
+        return self.inflight.take(line, self._read_all, self._begin)
 
-        Where handlers wait for something, no more are decoded than may run.
-        """
-        inflight, running = self.inflight, len(self.inflight)
-        run = list(islice(line, AT_ONCE if self._ends_at_once else max(1, inflight.free)))
-        inflight.start_all(self._works(line, run, self._read_all(run)))
-        self._ends_at_once = len(inflight) <= running
-        return inflight.room()
-
-    def _works(self, line: deque[Delivery], run: list[Delivery], events: list[Any]) -> Iterator[Handling]:
-        is_full = False
-        for delivery, event in zip(run, events, strict=True):
-            if is_full or not line or line[0] is not delivery:  # a handler has had it taken back
-                return
-            line.popleft()
-            yield self._handle(delivery) if event is _UNREAD else self.attempt(delivery, event)
-            is_full = self.inflight.is_full
+    def _begin(self, delivery: Delivery, event: Any) -> Handling:
+        return self._handle(delivery) if event is _UNREAD else self.attempt(delivery, event)
 
     def _read_all(self, run: list[Delivery]) -> list[Any]:
         decode, read = self._decode, self.read

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
 
 from eventmicro.context import Context, context_in
 from eventmicro.handlers.eager import Task, Work, report, shared_starter, variables_of
 
 # How long a handler that is cancelled may take to clean up, in seconds.
 GRACE = 1.0
+# How many messages are read before the first of them is handled.
+AT_ONCE = 128
+
+D = TypeVar("D")
+Room = Awaitable[None] | None
+ReadAll = Callable[[list[D]], list[Any]]
+Begin = Callable[[D, Any], Work | None]
+GoesOn = Callable[[Task, D], None]
 
 _NONE: frozenset[Task] = frozenset()
 
@@ -23,11 +34,12 @@ class InFlight:
         is_full: whether as many wait for something as may.
     """
 
-    __slots__ = ("_fewer", "_left_alone", "_limit", "_room", "_starter", "_tasks", "is_full")
+    __slots__ = ("_ends_at_once", "_fewer", "_left_alone", "_limit", "_room", "_starter", "_tasks", "is_full")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.is_full = False
+        self._ends_at_once = True  # whether handlers do, as far as is known
         self._starter = shared_starter()
         self._tasks: dict[Task, None] = {}  # an empty set is three times as large
         self._left_alone = _NONE
@@ -44,13 +56,39 @@ class InFlight:
             self._keep(task)
         return task
 
-    def start_all(self, works: Iterable[Work], goes_on: Callable[[Task], None] | None = None) -> None:
-        """Run handlers one after the other, each of which is made when the one before it has ended or waits.
+    def take(self, line: deque[D], read_all: ReadAll[D], begin: Begin[D], goes_on: GoesOn[D] | None = None) -> Room:
+        """Handle what came together, as far as there is room: all is read, then each handler is begun as the one before
+        it has ended or waits. Where handlers wait for something, no more is read than may run. See `ReceivesMany.many`.
 
         Args:
-            goes_on: is told of the task of each that waits.
+            line: where the messages wait; they are taken out of it from the left.
+            read_all: what the handlers are to get, for each message.
+            begin: the handling of a message; None where it is not to be handled.
+            goes_on: is told of the task of each that waits, and of its message.
         """
-        self._starter.start_all(works, self._keep if goes_on is None else _both(self._keep, goes_on))
+        current: D
+
+        def works() -> Iterator[Work]:
+            nonlocal current
+            for message, read in zip(run, read_all(run), strict=True):
+                if self.is_full or not line or line[0] is not message:  # a handler has had it taken back
+                    return
+                line.popleft()
+                work = begin(message, read)
+                if work is not None:
+                    current = message
+                    yield work
+
+        def keep(task: Task) -> None:
+            self._keep(task)
+            if goes_on is not None:
+                goes_on(task, current)
+
+        running = len(self._tasks)
+        run = list(islice(line, AT_ONCE if self._ends_at_once else max(1, self.free)))
+        self._starter.start_all(works(), keep)
+        self._ends_at_once = len(self._tasks) <= running
+        return self.room()
 
     @property
     def free(self) -> int:
@@ -108,11 +146,3 @@ class InFlight:
     def _are_fewer(self) -> None:
         if self._fewer is not None:
             self._fewer.set()
-
-
-def _both(first: Callable[[Task], None], second: Callable[[Task], None]) -> Callable[[Task], None]:
-    def tell(task: Task) -> None:
-        first(task)
-        second(task)
-
-    return tell

@@ -6,8 +6,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Coroutine, Iterator
-from itertools import islice
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from eventmicro.broker import Broker, sends_at_once
@@ -36,8 +35,6 @@ log = logging.getLogger(__name__)
 REMEMBERED = 10_000
 # The longest reply subject that is remembered, in characters.
 MAX_REPLY = 256
-# How many requests are decoded before the first of them is handled.
-AT_ONCE = 128
 _UNREAD: Any = object()
 # The end of the program, and of a coroutine.
 ENDS = (KeyboardInterrupt, GeneratorExit)
@@ -137,12 +134,10 @@ class Endpoint:
     """
 
     __slots__ = (
-        "_beginning",
         "_broker",
         "_calls",
         "_decode",
         "_endpoint",
-        "_ends_at_once",
         "_handler",
         "_reply",
         "_request",
@@ -181,53 +176,30 @@ class Endpoint:
         self._state = state
         self._decode: Decoder = _ignore if request is None else request.decode
         self._try_send = None if (able := sends_at_once(broker)) is None else able.try_send
-        self._ends_at_once = True  # whether handlers do, as far as is known
-        self._beginning: Delivery | None = None
 
     def __call__(self, delivery: Delivery) -> Awaitable[None] | None:
         """What the broker hands the requests to."""
         return self.many(deque((delivery,)))
 
     def many(self, line: deque[Delivery]) -> Awaitable[None] | None:
-        """The same for requests that came together: all are decoded, then all are handled.
+        """The same for requests that came together: all are decoded, then all are handled."""
+        return self.inflight.take(line, self._read_all, self._begin, self._goes_on)
 
-        Where handlers wait for something, no more are decoded than may run.
-        """
-        inflight, running = self.inflight, len(self.inflight)
-        run = list(islice(line, AT_ONCE if self._ends_at_once else max(1, inflight.free)))
-        outer = self._beginning  # where a broker hands over within a handler's `send`
-        try:
-            inflight.start_all(self._works(line, run, self._read_all(run)), self._goes_on)
-        finally:
-            self._beginning = outer
-        self._ends_at_once = len(inflight) <= running
-        return inflight.room()
+    def _begin(self, delivery: Delivery, request: Any) -> Serving | None:
+        return None if self._is_given_up(delivery) else self._serve(delivery, request)
 
-    def _works(self, line: deque[Delivery], run: list[Delivery], requests: list[Any]) -> Iterator[Serving]:
-        is_full, now = False, time.monotonic()
-        for delivery, request in zip(run, requests, strict=True):
-            if is_full or not line or line[0] is not delivery:  # a handler has had it taken back
-                return
-            line.popleft()
-            if self._is_given_up(delivery, now):
-                continue
-            self._beginning = delivery
-            yield self._serve(delivery, request)
-            is_full = self.inflight.is_full
-
-    def _is_given_up(self, delivery: Delivery, now: float) -> bool:
+    def _is_given_up(self, delivery: Delivery) -> bool:
         """Whether its caller waits no more: it has said so, or the call has waited in line for so long."""
+        if self._calls.was_cancelled(delivery.reply):
+            return True
         if delivery.arrived is None:
-            delivery.arrived = now
-            return self._calls.was_cancelled(delivery.reply)
+            delivery.arrived = time.monotonic()
+            return False
         limit, late = self._limit(delivery.reply)
-        is_over = limit is not None and late is None and delivery.arrived + limit <= now
-        return self._calls.was_cancelled(delivery.reply) or is_over
+        return limit is not None and late is None and delivery.arrived + limit <= time.monotonic()
 
-    def _goes_on(self, task: Task) -> None:
-        """The handler that was just begun waits for something."""
-        delivery = self._beginning
-        assert delivery is not None
+    def _goes_on(self, task: Task, delivery: Delivery) -> None:
+        """A handler waits for something: from now on its call can be cancelled, and is when its time is over."""
         limit, late = self._limit(delivery.reply)
         self._calls.add(delivery.reply, task, None if limit is None else (delivery.arrived or 0.0) + limit, late)
 
