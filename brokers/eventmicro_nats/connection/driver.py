@@ -262,7 +262,8 @@ class Driver(Client):
         except errors.ProtocolError as error:
             failed = error
             self._order(lambda: self._process_op_err(failed))
-        self._writes_soon = writes_soon
+        finally:
+            self._writes_soon = writes_soon
         self._write_pending()  # all that this read has brought about, in one write
 
     async def _read_loop(self) -> None:

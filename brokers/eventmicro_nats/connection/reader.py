@@ -98,8 +98,9 @@ class Reader:
                     headers = data[end_of_line + CRLF : body]
                     reply = words[3] if len(words) == 6 else b""
                 else:
-                    self._hand_over(sid, run)
-                    sid, run = b"", []
+                    before, run = run, []  # once, also where a taker ends the program
+                    self._hand_over(sid, before)
+                    sid = b""
                     self._hear(data[position:end_of_line])
                     position = end_of_line + CRLF
                     continue
@@ -109,8 +110,9 @@ class Reader:
                 if end + CRLF > length:
                     return position, end + CRLF - position
                 if words[2] != sid:
-                    self._hand_over(sid, run)
-                    sid, run = words[2], []
+                    before, run = run, []
+                    self._hand_over(sid, before)
+                    sid = words[2]
                 run.append((words[1], reply, data[body:end], headers))
                 position = end + CRLF
             return position, 0
