@@ -58,11 +58,14 @@ class Intake(Generic[D]):
         waiting.extend(deliveries)
         if self._pump is None and not self._held:
             room = None
-            while room is None and waiting:
+            while room is None and waiting and not self._held:  # as the consumer itself may have it held or closed
                 room = self._receive_many(waiting)
-            if room is None:
+            if room is None and not waiting:
                 return
-            self._pump = asyncio.ensure_future(self._hand_over(room))
+            if room is not None and self._closed:
+                asyncio.ensure_future(room).cancel()
+            elif room is not None:
+                self._pump = asyncio.ensure_future(self._hand_over(room))
             waits_already = 0
         self._keep(waits_already)
 
@@ -102,6 +105,7 @@ class Intake(Generic[D]):
         self._waiting.clear()
         if self._pump is not None:
             self._pump.cancel()
+            self._pump = None  # it may not have begun, and would not say that it has ended
 
     def _keep(self, first: int) -> None:
         """Let those from this place in line on wait."""
