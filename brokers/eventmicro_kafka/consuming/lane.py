@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from eventmicro.message import Delivery
@@ -74,6 +75,10 @@ class KafkaDelivery(Delivery):
             self.subject, self.body, self.headers, attempt, None, lane, self.offset, self._key, self._name
         )
 
+    def try_ack(self) -> bool:
+        self.lane.finish(self)
+        return True
+
     async def ack(self) -> None:
         self.lane.finish(self)
 
@@ -96,6 +101,8 @@ class Lane:
         self.committed = committed
         self.gone = False
         """Whether the partition is somebody else's by now."""
+        self.quiet = False
+        """Whether the holder is told later of those that are finished meanwhile, of all of them at once."""
         self.next = committed[0]
         """The offset from which on nothing has been taken in."""
         self.pending: dict[int, KafkaDelivery | None] = {}
@@ -108,10 +115,30 @@ class Lane:
         """Whether it was finished before this side got the partition."""
         return offset < self.known_until and offset not in self.unfinished
 
+    def unfinished_of(self, records: Sequence[Any]) -> list[Any]:
+        """Those of these records that were not finished before this side got the partition."""
+        return [record for record in records if not self.is_finished(record.offset)]
+
     def hand_over(self, delivery: KafkaDelivery) -> None:
         """It is with the subscriber now."""
         self.pending[delivery.offset] = delivery
         self._holder.held += 1
+
+    def hand_over_all(self, deliveries: Sequence[KafkaDelivery]) -> None:
+        """The next ones in their order are with the subscriber now."""
+        pending = self.pending
+        for delivery in deliveries:
+            pending[delivery.offset] = delivery
+        self.next = deliveries[-1].offset + 1
+        self._holder.held += len(deliveries)
+
+    def put_back(self, deliveries: Sequence[KafkaDelivery]) -> None:
+        """The last of those that were handed over were not taken; as if they had not been."""
+        for delivery in deliveries:
+            if self.pending.get(delivery.offset) is delivery:
+                del self.pending[delivery.offset]
+                self._holder.held -= 1
+        self.next = deliveries[0].offset
 
     def wait(self, offset: int) -> None:
         """It is on this side, and not with the subscriber yet."""
@@ -119,13 +146,14 @@ class Lane:
 
     def finish(self, delivery: KafkaDelivery) -> None:
         """It is dealt with."""
-        offset = delivery.offset
-        if self.pending.get(offset) is delivery:
-            del self.pending[offset]
+        pending, offset = self.pending, delivery.offset
+        if pending.get(offset) is delivery:
+            del pending[offset]
             self._holder.held -= 1
             if self.repeats:
                 self.repeats.pop(offset, None)
-            self._holder.settled()
+            if not self.quiet:
+                self._holder.settled()
 
     def fail(self, delivery: KafkaDelivery, delay: float) -> None:
         """It is not, and shall come again."""

@@ -17,6 +17,7 @@ from eventmicro_kafka.connection.driver import REJOIN_TIME
 from eventmicro_kafka.consuming.delayed import Delayed
 from eventmicro_kafka.consuming.jobs import Job, Jobs
 from eventmicro_kafka.consuming.lane import Committed, KafkaDelivery, Lane
+from eventmicro_kafka.consuming.line import AFTER_FAILURE, Line
 from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, Member
 from eventmicro_kafka.consuming.moving import time_to_finish, warn_of_handlers
 from eventmicro_kafka.consuming.parking import Parking
@@ -26,10 +27,6 @@ from eventmicro_kafka.records import delivery_headers
 from eventmicro_kafka.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
-
-# How long to wait after what never should happen, in seconds: a consumer that raised gets its event again, handing over
-# that failed goes on.
-AFTER_FAILURE = 1.0
 
 
 class KafkaSubscription:
@@ -59,10 +56,10 @@ class KafkaSubscription:
         self.held = 0
         self._subject = subject
         self._queue = queue
-        self._receive = receive
         self._durable = durable
         self._settings = settings
         self._retry_topic = retry_topic(queue, subject)
+        self._line = Line(subject, receive, self)
         self._parking = Parking(publisher, self._retry_topic, queue, self)
         self._again: deque[KafkaDelivery] = deque()
         self._taken: deque[tuple[Lane, list[Any]]] = deque()
@@ -141,6 +138,7 @@ class KafkaSubscription:
         if not self.ended:
             self._again.append(delivery.repeated())
             self._urgent = True
+            self._line.take_back()  # it comes before them
         self.settled()
 
     def _count_repeat(self, delivery: KafkaDelivery) -> None:
@@ -168,6 +166,7 @@ class KafkaSubscription:
     async def pause(self) -> None:
         self._limit = 0
         self._share += 1
+        self._line.take_back()
         self._taken.clear()
         for lane in self.lanes.values():
             again = lane.take_back()
@@ -186,6 +185,7 @@ class KafkaSubscription:
 
     def share(self, found: Mapping[Any, Committed]) -> None:
         self._share += 1
+        self._line.take_back()
         self._taken.clear()
         old, self.lanes = self.lanes, {}
         for place, committed in found.items():
@@ -250,27 +250,21 @@ class KafkaSubscription:
 
     async def _hand_over(self, lane: Lane, records: list[Any]) -> None:
         """Hand a partition's records over, as far as the partition stays with this side."""
-        share, came, arrived = self._share, time.monotonic(), None
-        subject, pending, repeats = self._subject, lane.pending, lane.repeats
-        for record in records:
+        share, came, arrived, end = self._share, time.monotonic(), None, records[-1].offset + 1
+        if records[0].offset < lane.known_until:
+            records = lane.unfinished_of(records)
+        done = 0
+        while done < len(records):
             if (self._urgent or self.held >= self._limit) and not await self._may_go_on(share):
                 return
-            offset = record.offset
-            lane.next = offset + 1
-            if offset < lane.known_until and lane.is_finished(offset):
-                continue
-            headers = delivery_headers(record.headers) if record.headers else None
-            attempt = 1 + repeats.get(offset, 0) if repeats else 1
-            body = record.value or b""
-            delivery = KafkaDelivery(subject, body, headers, attempt, arrived, lane, offset, record.key)
-            pending[offset] = delivery
-            self.held += 1
-            room = self._offer(delivery)
+            taken, room = self._line.offer(lane, records, done, self._limit - self.held, arrived)
             if room is not None:
                 await self._wait_for(room)
-                if share != self._share:  # the rest is read again by whoever has the partition now
-                    return
                 arrived = came
+            if share != self._share or self.ended:  # the rest is read again by whoever has the partition now
+                return
+            done += taken
+        lane.next = end
         self.settled()
 
     async def _may_go_on(self, share: int) -> bool:
@@ -297,23 +291,14 @@ class KafkaSubscription:
             delivery = due
         if delivery.lane.gone:  # whoever has the partition now reads it
             return
-        delivery.lane.hand_over(delivery)
         self._urgent_done += 1
-        room = self._offer(delivery)
+        room = self._line.offer_again(delivery)
         if room is not None:
             await self._wait_for(room)
 
     def _see_urgent(self) -> None:
         self._urgent = True
         self._change.set()
-
-    def _offer(self, delivery: KafkaDelivery) -> Awaitable[None] | None:
-        try:
-            return self._receive(delivery)
-        except Exception:  # it never should
-            log.exception("a consumer of %s raised", delivery.subject)
-            delivery.lane.fail(delivery, AFTER_FAILURE)
-            return None
 
     async def _wait_for(self, room: Awaitable[None]) -> None:
         self._crowded = True
@@ -369,6 +354,7 @@ class KafkaSubscription:
 
     def _give_back(self) -> None:
         """Forget what has not been handed over; nobody has committed it."""
+        self._line.take_back()
         self._taken.clear()
         self._again.clear()
         self._waiting.stop()
