@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Sequence
-from typing import Any
+from collections.abc import Awaitable
 
 from eventmicro.broker import Receive
 from eventmicro.intake import ReceiveMany
 from eventmicro_kafka.consuming.lane import Holder, KafkaDelivery, Lane
-from eventmicro_kafka.records import delivery_headers
 
 log = logging.getLogger(__name__)
 
@@ -39,23 +37,19 @@ class Line:
         self._taken_back = 0
         many: ReceiveMany | None = getattr(receive, "many", None)  # as `eventmicro.intake` looks for it
         self._receive_many: ReceiveMany = many or (lambda line: receive(line.popleft()))
-        self._most = self._size = AT_ONCE if many else 1
+        self._most = AT_ONCE if many else 1
+        self.size = self._most
+        """How many are to be offered at most: as many as were taken last, and more each time that all were."""
 
-    def offer(
-        self, lane: Lane, records: Sequence[Any], first: int, most: int, arrived: float | None
-    ) -> tuple[int, Awaitable[None] | None]:
-        """Hand over the next records of a partition; none of them is finished.
-
-        Args:
-            first: the place of the next one among them.
-            most: how many there is room for.
-            arrived: when they came, where they have waited since.
+    def offer(self, lane: Lane, offered: list[KafkaDelivery]) -> tuple[int, Awaitable[None] | None]:
+        """Hand over the next events of a partition, `size` of them at most.
 
         Returns:
             How many were taken, and what ends when the consumer has room; None: it has.
         """
         held, self._taken_back = self._holder.held, 0
-        offered = self._fill(lane, records[first : first + min(most, self._size)], arrived)
+        lane.hand_over_all(offered)
+        self._line.extend(offered)
         lane.quiet = True
         try:
             room = self._hand_over(offered)
@@ -63,8 +57,7 @@ class Line:
             lane.quiet = False
             self.take_back()
         taken = len(offered) - self._taken_back
-        # As many as it took, and more each time: no more are made ready than are likely to be taken.
-        self._size = min(2 * self._size, self._most) if taken == len(offered) else max(taken, 1)
+        self.size = min(2 * self.size, self._most) if taken == len(offered) else max(taken, 1)
         if self._holder.held < held + taken:
             self._holder.settled()
         return taken, room
@@ -85,25 +78,6 @@ class Line:
             self._taken_back += len(line)
             line[0].lane.put_back(line)
             line.clear()
-
-    def _fill(self, lane: Lane, records: Sequence[Any], arrived: float | None) -> list[KafkaDelivery]:
-        subject, repeats = self._subject, lane.repeats
-        offered = [
-            KafkaDelivery(
-                subject,
-                record.value or b"",
-                delivery_headers(record.headers) if record.headers else None,
-                1 + repeats.get(record.offset, 0) if repeats else 1,
-                arrived,
-                lane,
-                record.offset,
-                record.key,
-            )
-            for record in records
-        ]
-        lane.hand_over_all(offered)
-        self._line.extend(offered)
-        return offered
 
     def _hand_over(self, offered: list[KafkaDelivery]) -> Awaitable[None] | None:
         line, room = self._line, None

@@ -24,6 +24,7 @@ from eventmicro_kafka.connection.driver import (
     raise_trouble,
 )
 from eventmicro_kafka.connection.ending import stop_consumer, within
+from eventmicro_kafka.connection.fetching import leave_records_bare
 from eventmicro_kafka.consuming.lane import Committed, Holder, Lane
 from eventmicro_kafka.consuming.reading import Reading
 from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
@@ -80,6 +81,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         first: where to begin in partitions for which nothing is committed; in others at their beginning.
         owner: whoever works with the partitions.
         hold: how long the owner may take to pause, in seconds; None: `rebalance_wait`.
+        bare: whether the owner needs no more of a record than its offset, key, value and headers.
     """
 
     def __init__(
@@ -90,6 +92,8 @@ class Member(RebalanceListener):  # type: ignore[misc]
         first: Mapping[Any, int],
         owner: Owner,
         hold: float | None = None,
+        *,
+        bare: bool = False,
     ) -> None:
         self._settings = settings
         self._group = group
@@ -97,6 +101,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         self._first = dict(first)
         self._owner = owner
         self._hold = settings.rebalance_wait if hold is None else hold
+        self._leaves_records_bare = bare
         self._consumer: Any = None
         self._reading: Reading | None = None
         self._shared = asyncio.Event()
@@ -116,6 +121,8 @@ class Member(RebalanceListener):  # type: ignore[misc]
         try:
             async with asyncio.timeout(max(JOIN_TIMEOUT, self._hold + 2 * REJOIN_TIME)):
                 await consumer.start()
+                if self._leaves_records_bare:
+                    leave_records_bare(consumer)
                 consumer.subscribe(self._topics, listener=self)
                 await self._wait_for_share(consumer)
         except (KafkaError, OSError, TimeoutError) as error:

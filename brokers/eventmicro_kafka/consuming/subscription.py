@@ -65,7 +65,7 @@ class KafkaSubscription:
         self._taken: deque[tuple[Lane, list[Any]]] = deque()
         topics = (subject,) if durable.ordered else (subject, self._retry_topic)
         self._hold = time_to_finish(settings, durable)
-        self._member = Member(settings, queue, topics, first, self, self._hold)
+        self._member = Member(settings, queue, topics, first, self, self._hold, bare=True)
         hold_copies = partial(self._member.hold, self._retry_topic)
         self._waiting = Delayed(settings, queue, subject, hold_copies, self._see_urgent)
         self._limit = durable.prefetch
@@ -257,7 +257,8 @@ class KafkaSubscription:
         while done < len(records):
             if (self._urgent or self.held >= self._limit) and not await self._may_go_on(share):
                 return
-            taken, room = self._line.offer(lane, records, done, self._limit - self.held, arrived)
+            most = min(self._limit - self.held, self._line.size)
+            taken, room = self._line.offer(lane, self._read(lane, records[done : done + most], arrived))
             if room is not None:
                 await self._wait_for(room)
                 arrived = came
@@ -266,6 +267,23 @@ class KafkaSubscription:
             done += taken
         lane.next = end
         self.settled()
+
+    def _read(self, lane: Lane, records: list[Any], arrived: float | None) -> list[KafkaDelivery]:
+        """The events of some records that, if `arrived` says when they came, have waited since."""
+        subject, repeats = self._subject, lane.repeats
+        return [
+            KafkaDelivery(
+                subject,
+                record.value or b"",
+                delivery_headers(record.headers) if record.headers else None,
+                1 + repeats.get(record.offset, 0) if repeats else 1,
+                arrived,
+                lane,
+                record.offset,
+                record.key,
+            )
+            for record in records
+        ]
 
     async def _may_go_on(self, share: int) -> bool:
         """Hand over what is urgent and wait for room; whether the partitions are still shared as they were."""
