@@ -1,6 +1,7 @@
 """aiokafka's objects as they are made, and what is asked of a consumer: its share, its group, its commits.
 
-What else is touched of its inside is in `finding`, `ending`, `noise` and `accumulator`.
+What else is touched of its inside is in `finding`, `fetching`, `ending`, `noise` and
+`accumulator`.
 """
 
 from __future__ import annotations
