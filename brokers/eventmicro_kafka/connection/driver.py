@@ -1,7 +1,6 @@
 """aiokafka's objects as they are made, and what is asked of a consumer: its share, its group, its commits.
 
-What else is touched of its inside is in `finding`, `fetching`, `ending`, `noise` and
-`accumulator`.
+What else is touched of its inside is in `accumulator`, `ending`, `fetching`, `finding`, `noise`.
 """
 
 from __future__ import annotations

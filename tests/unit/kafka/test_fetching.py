@@ -24,7 +24,8 @@ HEADERS = [("a", b"1"), ("b", None)]
 def batch(magic: int) -> bytearray:
     """Records of one of Kafka's formats, with and without a key and a value; only the last format has headers."""
     if magic < 2:
-        builder = LegacyRecordBatchBuilder(magic, 0, 10_000)
+        legacy: Any = LegacyRecordBatchBuilder  # its type names the numbers
+        builder = legacy(magic, 0, 10_000)
         made = [builder.append(n, timestamp=1, key=key, value=b"v") for n, key in enumerate((b"k", None))]
     else:
         builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, 0, 10_000)
