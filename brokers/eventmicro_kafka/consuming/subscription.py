@@ -262,9 +262,9 @@ class KafkaSubscription:
             if room is not None:
                 await self._wait_for(room)
                 arrived = came
-            if share != self._share or self.ended:  # the rest is read again by whoever has the partition now
-                return
             done += taken
+            if share != self._share or (self.ended and done < len(records)):
+                return  # the rest is read again by whoever has the partition now
         lane.next = end
         self.settled()
 

@@ -247,6 +247,21 @@ async def test_a_drain_in_the_middle_of_a_line_gives_the_rest_back() -> None:
     assert consumer.subscription.held == 0
 
 
+async def test_a_drain_at_the_last_of_a_line_leaves_those_finished_that_another_member_has_finished() -> None:
+    consumer = Consumer()
+    consumer.subscription.share({PLACE: (0, "em1:4:0,1")})
+
+    def drain_at_second(delivery: Any) -> None:
+        settle(delivery)
+        if delivery.offset == 1:
+            with pytest.raises(StopIteration):
+                consumer.subscription.drain().send(None)
+
+    consumer._handle = drain_at_second
+    await consumer.hand_over(4)
+    assert (consumer.offsets, consumer.lane.progress()) == ([0, 1], (4, ""))
+
+
 async def test_a_drain_while_there_is_no_room_gives_the_rest_back(until: Until) -> None:
     room = asyncio.get_running_loop().create_future()
     consumer = Consumer(lambda delivery: room if delivery.offset == 1 else None)
