@@ -108,6 +108,7 @@ class InFlight:
         for task in [task for task in self._tasks if context_in(variables_of(task)) is message]:
             del self._tasks[task]
             self._left_alone |= {task}
+            self.is_full = self.free <= 0
             self._are_fewer()
 
     async def finish(self) -> None:
