@@ -187,7 +187,7 @@ def without_room(receive: Any, line: deque[Delivery]) -> None:
 def attempts_of_what_waited(receive: Any, line: deque[Delivery]) -> Awaitable[None] | None:
     room = receive.many(line)
     for delivery in line:
-        delivery.attempt += 1
+        delivery.event.attempts += 1  # type: ignore[attr-defined]
     return room  # type: ignore[no-any-return]
 
 
