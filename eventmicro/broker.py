@@ -113,8 +113,8 @@ Receive = Callable[[Delivery], Awaitable[None] | None]
 """What a subscription hands its messages to, one after the other, in the order in which the broker delivered them.
 
 It returns at once and never raises. None: the message is dealt with, or its handler goes on by itself. An awaitable:
-there is no room for more; the adapter waits for it before it hands over the subscription's next message, and lets
-the broker, its client or the publisher hold them meanwhile, within a bound.
+there is no room for more; the adapter waits for it before it hands over the subscription's next message, and
+lets the broker, its client or the publisher hold them meanwhile, within a bound. At a drain or close it may cancel it.
 """
 
 

@@ -8,6 +8,7 @@ from contextvars import Context as Variables
 from contextvars import ContextVar
 from enum import StrEnum
 from gc import get_referents
+from threading import RLock
 from typing import Any, Protocol
 
 from eventmicro.errors import UsageError
@@ -141,16 +142,17 @@ class Received(Context):
 
     def __getattr__(self, name: str) -> Any:
         """What is not set yet, and so not filled in."""
-        fill = None if name == "_fill" else self._fill
-        if fill is None:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self._fill = None
-        settled, set_before = self.settled, self._set_before()
-        fill(self)
-        self.settled = settled
-        for other, value in set_before.items():
-            setattr(self, other, value)
-        return getattr(self, name)
+        if name == "_fill":
+            raise AttributeError(name)
+        with _filling:  # threads that the handler has started may look first at the same time
+            fill, self._fill = self._fill, None
+            if fill is not None:
+                settled, set_before = self.settled, self._set_before()
+                fill(self)
+                self.settled = settled
+                for other, value in set_before.items():
+                    setattr(self, other, value)
+        return object.__getattribute__(self, name)
 
     def __getstate__(self) -> tuple[None, dict[str, Any]]:
         """What a copy of it holds, and what is pickled."""
@@ -165,6 +167,7 @@ class Received(Context):
 
 # To what one refers in which nothing is set but by itself: its class, the message, `settled` and `_fill`.
 _UNTOUCHED = 4
+_filling = RLock()
 _current: ContextVar[Context | None] = ContextVar("eventmicro_context", default=None)
 enter_context = _current.set
 

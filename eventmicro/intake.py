@@ -16,7 +16,7 @@ from eventmicro.room import wait_for_room
 
 log = logging.getLogger(__name__)
 
-# How many messages in a row are handed over before others may run.
+# How many messages in a row are handed one by one to a consumer that takes no more at once.
 BURST = 100
 
 D = TypeVar("D", bound=Delivery)
@@ -58,13 +58,15 @@ class Intake(Generic[D]):
         waiting.extend(deliveries)
         if self._pump is None and not self._held:
             room = None
-            while room is None and waiting and not self._held:  # as the consumer itself may have it held or closed
-                room = self._receive_many(waiting)
+            left = len(waiting) + 1
+            while room is None and 0 < len(waiting) < left and not self._held:  # it may have it held or closed itself
+                left = len(waiting)
+                room = self._receive_some()
             if room is None and not waiting:
                 return
             if room is not None and self._closed:
                 asyncio.ensure_future(room).cancel()
-            elif room is not None:
+            elif not self._held:
                 self._pump = asyncio.ensure_future(self._hand_over(room))
             waits_already = 0
         self._keep(waits_already)
@@ -107,6 +109,13 @@ class Intake(Generic[D]):
             self._pump.cancel()
             self._pump = None  # it may not have begun, and would not say that it has ended
 
+    def _receive_some(self) -> Awaitable[None] | None:
+        try:
+            return self._receive_many(self._waiting)
+        except Exception:  # it never should; those that wait must not wait for ever
+            log.exception("a consumer raised")
+            return None
+
     def _keep(self, first: int) -> None:
         """Let those from this place in line on wait."""
         now = time.monotonic()
@@ -122,7 +131,7 @@ class Intake(Generic[D]):
                     await asyncio.sleep(0)
                 if self._held or not self._waiting:
                     return
-                room = self._receive_many(self._waiting)
+                room = self._receive_some()
         finally:
             self._pump = None
 

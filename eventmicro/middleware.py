@@ -7,6 +7,8 @@
         finally:
             log.info("%s took %.1f ms", context.topic, (time.perf_counter() - started) * 1e3)
 
+Dependencies that need no waiting may be made as `call_next` is called, before what it returns is awaited.
+
 It may look at the message and the context, replace them, answer itself, or raise. Around an endpoint and a client the
 returned value is the reply, around a subscriber and a publisher it is None. The first in the list is the outermost.
 """

@@ -118,7 +118,7 @@ class Storage:
 
 def read_receipt(body: bytes) -> dict[str, Any] | None:
     """A receipt, of what was stored or of why it was not; None where it is none by its form."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         receipt = json.loads(body)
         if isinstance(receipt, dict) and receipt.keys() <= _KEYS and {"stream", "seq"} <= receipt.keys():
             error = receipt.get("error", {})

@@ -109,11 +109,14 @@ class NatsSubscription:
                     read_headers(headers) if headers else None,
                     reply.decode() if reply else "",
                 )
+                if not headers and self._mark is not None and data[:10] in _RECEIPTS:
+                    delivery.headers = self._mark(data)
             except UnicodeDecodeError:
                 log.warning("a message was skipped: its subject %r or reply subject is not UTF-8", subject[:100])
                 continue
-            if not headers and self._mark is not None and data[:10] in _RECEIPTS:
-                delivery.headers = self._mark(data)
+            except Exception:  # whatever a peer sends, the others of the run are none of its business
+                log.exception("a message on %r could not be taken", subject[:100])
+                continue
             deliveries.append(delivery)
         return deliveries
 

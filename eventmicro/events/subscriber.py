@@ -16,7 +16,7 @@ from eventmicro.context import Context, Received, Side, enter_context
 from eventmicro.errors import EventMicroError
 from eventmicro.events.settling import ByHandler, Settling, why_unreadable
 from eventmicro.events.unsettled import PATIENCE, Unsettled
-from eventmicro.handlers.inflight import InFlight
+from eventmicro.handlers.inflight import UNREAD, InFlight
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
 from eventmicro.wire import content_type
@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 ENDS = (KeyboardInterrupt, GeneratorExit)
 # In how many seconds an event comes again whose settlement has failed.
 UNSETTLED_PAUSE = 60.0
-_UNREAD: Any = object()
 
 Handling = Coroutine[Any, Any, None]
 
@@ -107,16 +106,18 @@ class Subscriber:
         return self.inflight.take(line, self._read_all, self._begin)
 
     def _begin(self, delivery: Delivery, event: Any) -> Handling:
-        return self._handle(delivery) if event is _UNREAD else self.attempt(delivery, event)
+        return self._handle(delivery) if event is UNREAD else self.attempt(delivery, event)
 
     def _read_all(self, run: list[Delivery]) -> list[Any]:
-        decode, read = self._decode, self.read
-        try:
-            return [decode(delivery.body) if delivery.headers is None else read(delivery) for delivery in run]
-        except ENDS:
-            raise
-        except BaseException:  # of one of them, which is found when each is read for itself
-            return [_UNREAD] * len(run)
+        decode, read, events = self._decode, self.read, list[Any]()
+        for delivery in run:
+            try:
+                events.append(decode(delivery.body) if delivery.headers is None else read(delivery))
+            except ENDS:
+                raise
+            except BaseException:  # it is given up when its turn comes
+                events.append(UNREAD)
+        return events
 
     async def give_back(self) -> None:
         """Begin with no more of what was taken and waits here."""

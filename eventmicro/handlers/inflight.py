@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from contextvars import copy_context
 from itertools import islice
 from typing import Any, TypeVar
 
 from eventmicro.context import Context, context_in
 from eventmicro.handlers.eager import Task, Work, report, shared_starter, variables_of
+from eventmicro.message import Delivery
 
 # How long a handler that is cancelled may take to clean up, in seconds.
 GRACE = 1.0
-# How many messages are read before the first of them is handled.
+# How many messages are read before the first of them is handled, and how many bytes of them.
 AT_ONCE = 128
+AT_ONCE_BYTES = 256 * 1024
+# In place of what was read: the handler reads the message itself.
+UNREAD: Any = object()
 
-D = TypeVar("D")
+D = TypeVar("D", bound=Delivery)
 Room = Awaitable[None] | None
 ReadAll = Callable[[list[D]], list[Any]]
 Begin = Callable[[D, Any], Work | None]
@@ -34,12 +39,12 @@ class InFlight:
         is_full: whether as many wait for something as may.
     """
 
-    __slots__ = ("_ends_at_once", "_fewer", "_left_alone", "_limit", "_room", "_starter", "_tasks", "is_full")
+    __slots__ = ("_ahead", "_fewer", "_left_alone", "_limit", "_room", "_starter", "_tasks", "is_full")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.is_full = False
-        self._ends_at_once = True  # whether handlers do, as far as is known
+        self._ahead = AT_ONCE  # how many are read before the first is handled: as many as then are handled at once
         self._starter = shared_starter()
         self._tasks: dict[Task, None] = {}  # an empty set is three times as large
         self._left_alone = _NONE
@@ -58,11 +63,12 @@ class InFlight:
 
     def take(self, line: deque[D], read_all: ReadAll[D], begin: Begin[D], goes_on: GoesOn[D] | None = None) -> Room:
         """Handle what came together, as far as there is room: all is read, then each handler is begun as the one before
-        it has ended or waits. Where handlers wait for something, no more is read than may run. See `ReceivesMany.many`.
+        it has ended or waits. Where handlers wait for something, no more is read than may run, and more again when they
+        do not. See `ReceivesMany.many`.
 
         Args:
             line: where the messages wait; they are taken out of it from the left.
-            read_all: what the handlers are to get, for each message.
+            read_all: what the handlers are to get, for each message; UNREAD where they are to read it themselves.
             begin: the handling of a message; None where it is not to be handled.
             goes_on: is told of the task of each that waits, and of its message.
         """
@@ -70,7 +76,7 @@ class InFlight:
 
         def works() -> Iterator[Work]:
             nonlocal current
-            for message, read in zip(run, read_all(run), strict=True):
+            for message, read in zip(run, _read(run, read_all), strict=True):
                 if self.is_full or not line or line[0] is not message:  # a handler has had it taken back
                     return
                 line.popleft()
@@ -85,9 +91,10 @@ class InFlight:
                 goes_on(task, current)
 
         running = len(self._tasks)
-        run = list(islice(line, AT_ONCE if self._ends_at_once else max(1, self.free)))
+        run = _first(line, min(self._ahead, AT_ONCE))
         self._starter.start_all(works(), keep)
-        self._ends_at_once = len(self._tasks) <= running
+        self._ahead = 2 * self._ahead if len(self._tasks) <= running else max(1, self.free)
+        self._ahead = min(self._ahead, AT_ONCE)
         return self.room()
 
     @property
@@ -147,3 +154,24 @@ class InFlight:
     def _are_fewer(self) -> None:
         if self._fewer is not None:
             self._fewer.set()
+
+
+def _first(line: deque[D], most: int) -> list[D]:
+    """Those that are read together."""
+    run, size = [], 0
+    for message in islice(line, most):
+        run.append(message)
+        size += len(message.body)
+        if size > AT_ONCE_BYTES:
+            break
+    return run
+
+
+def _read(run: list[D], read_all: ReadAll[D]) -> list[Any]:
+    """What the handlers are to get. Where reading sets context variables each handler reads for itself, in its own."""
+    if len(run) == 1:
+        return [UNREAD]
+    before = copy_context()
+    inside = before.copy()
+    read = inside.run(read_all, run)
+    return read if inside == before else [UNREAD] * len(run)

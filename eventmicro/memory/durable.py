@@ -32,8 +32,7 @@ class HeldDelivery(Delivery):
         return True
 
     async def ack(self) -> None:
-        if (holder := self.release()) is not None:
-            holder.settle(self.event)
+        self.try_ack()
 
     async def nack(self, delay: float = 0.0) -> None:
         if (holder := self.release()) is not None:

@@ -14,7 +14,6 @@ from itertools import count
 from typing import Any
 
 from eventmicro.broker import Broker, StoresRequests, Subscription, sends_at_once
-from eventmicro.codec import Decoder
 from eventmicro.errors import CallTimeout, EventMicroError
 from eventmicro.message import Delivery, Message
 from eventmicro.wire import DESCRIPTION, STATUS, STORED, cancel_subject, with_budget
@@ -24,8 +23,8 @@ SWEEP = 0.01
 # The outcome of a call to which no reply came in time.
 NO_REPLY: Any = object()
 
-Waiting = tuple[asyncio.Future[Any], float, Decoder | None, str]
-"""Whose outcome is awaited until when, how a reply to it is decoded, and the endpoint that is called."""
+Waiting = tuple[asyncio.Future[Any], float, str]
+"""The outcome that is awaited, until when, and the endpoint that is called."""
 
 
 class Caller:
@@ -65,16 +64,13 @@ class Caller:
         headers: dict[str, str] | None,
         seconds: float,
         deadline: float,
-        decode: Decoder | None,
     ) -> tuple[str, asyncio.Future[Any]] | None:
         """Send a request where that has nothing to wait for: the call, and its outcome to be; None: `request` does it.
 
-        The outcome is the decoded reply; a Delivery, where it is to be looked at; or NO_REPLY. Whoever waits no more
-        for it, and whoever gets NO_REPLY, says `give_up`.
+        The outcome is the reply, or NO_REPLY. Whoever waits no more for it, and whoever gets NO_REPLY, says `give_up`.
 
         Args:
             seconds, deadline: how long the call waits, and until when, in `time.monotonic()` seconds.
-            decode: for a reply without headers; None: it is to be looked at.
 
         Raises:
             MessageTooLarge: over the broker's limit.
@@ -84,7 +80,7 @@ class Caller:
         call = with_budget(str(next(self._numbers)), seconds)
         if not self._try_send(endpoint, body, headers, self._inbox + call):
             return None
-        return call, self._wait(call, endpoint, deadline, decode)
+        return call, self._wait(call, endpoint, deadline)
 
     async def request(self, service: str, message: Message, deadline: float) -> Delivery:
         """Send a request and wait for its reply until `deadline`, in `time.monotonic()` seconds.
@@ -96,7 +92,7 @@ class Caller:
         started = time.monotonic()
         call = with_budget(str(next(self._numbers)), deadline - started)
         message.reply = self._inbox + call
-        reply = self._wait(call, message.subject, deadline, None)
+        reply = self._wait(call, message.subject, deadline)
         try:
             async with asyncio.timeout(deadline - started):
                 await self._broker.send(message)
@@ -123,10 +119,14 @@ class Caller:
 
     async def give_up(self, service: str, call: str) -> None:
         """Tell the service that nobody waits any more, so that it stops working on the call."""
-        self._waiting.pop(call, None)
-        self._notes.pop(call, None)
+        self.forget(call)
         with suppress(EventMicroError):  # the connection is away, and with it the request or its reply
             await self._broker.send(Message(cancel_subject(service), (self._inbox + call).encode()))
+
+    def forget(self, call: str) -> None:
+        """Nobody waits for its outcome any more."""
+        self._waiting.pop(call, None)
+        self._notes.pop(call, None)
 
     async def close(self) -> None:
         """Listen no more; whoever still waits gets a timeout at once."""
@@ -160,17 +160,17 @@ class Caller:
             expected = waiting.pop(call, None)
             if expected is None:  # it comes too late, or twice
                 continue
-            reply, _, decode, _ = expected
+            reply = expected[0]
             if delivery.headers is not None and self._may_be_stored(call, expected, delivery):
                 continue
             if self._notes:
                 self._notes.pop(call, None)
             if not reply.done():
-                reply.set_result(delivery if decode is None or delivery.headers else _read(decode, delivery))
+                reply.set_result(delivery)
 
-    def _wait(self, call: str, endpoint: str, deadline: float, decode: Decoder | None) -> asyncio.Future[Any]:
+    def _wait(self, call: str, endpoint: str, deadline: float) -> asyncio.Future[Any]:
         reply: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting[call] = reply, deadline, decode, endpoint
+        self._waiting[call] = reply, deadline, endpoint
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         return reply
@@ -178,7 +178,7 @@ class Caller:
     def _sweep(self) -> None:
         """End what is over its deadline; go on while anything waits."""
         now = time.monotonic()
-        for reply, deadline, _, _ in list(self._waiting.values()):
+        for reply, deadline, _ in list(self._waiting.values()):
             if deadline <= now and not reply.done():
                 reply.set_result(NO_REPLY)
         self._sweeper = None
@@ -201,7 +201,7 @@ class Caller:
         """Find out whether it is a confirmation of what stores the request, or the service's reply that looks so."""
         headers = dict(delivery.headers or {})
         headers.pop(STATUS)
-        store, endpoint = headers.pop(DESCRIPTION, ""), expected[3]
+        store, endpoint = headers.pop(DESCRIPTION, ""), expected[2]
         self._notes[call] = (
             f"{store} confirmed something, perhaps that it stores {endpoint}, and that cannot be looked up here"
         )
@@ -214,16 +214,6 @@ class Caller:
             self._notes.pop(call, None)
             delivery.headers = headers or None
             self(delivery)
-
-
-def _read(decode: Decoder, delivery: Delivery) -> Any:
-    """The reply; the delivery itself where it cannot be read, which whoever waits for it finds out, too."""
-    try:
-        return decode(delivery.body)
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException:
-        return delivery
 
 
 def stored(store: str, subjects: Sequence[str]) -> str:

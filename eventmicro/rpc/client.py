@@ -13,7 +13,7 @@ from eventmicro.checks import LONGEST
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side, find_context
 from eventmicro.errors import CallTimeout, ServiceError, Unsupported, UsageError
-from eventmicro.message import Delivery, Message
+from eventmicro.message import Message
 from eventmicro.middleware import Middleware, compose
 from eventmicro.plugins import RPC_BROKER_VARIABLE, brokers_with
 from eventmicro.rpc.caller import NO_REPLY, Caller
@@ -164,7 +164,7 @@ class RpcClient:
         caller = self._caller
         if caller is None or caller.ended:
             caller = await self._open_caller()
-        begun = caller.begin(endpoint, packed, headers, deadline - started, deadline, decode)
+        begun = caller.begin(endpoint, packed, headers, deadline - started, deadline)
         if begun is None:
             outcome: Any = await caller.request(service, Message(endpoint, packed, headers or None), deadline)
         else:
@@ -174,9 +174,18 @@ class RpcClient:
             except asyncio.CancelledError:
                 await caller.give_up(service, call)
                 raise
+            except GeneratorExit:  # the end of this coroutine, which nobody drives any more
+                caller.forget(call)
+                raise
             if outcome is NO_REPLY:
                 raise await caller.timed_out(service, endpoint, call, started)
-        return _read(outcome, service, endpoint, headers, reply) if isinstance(outcome, Delivery) else outcome
+        if outcome.headers is None:
+            return decode_reply(outcome.body, endpoint, reply, decode)
+        try:
+            return read_reply(outcome, endpoint, reply, content_type(headers))
+        except ServiceError as error:
+            error.received = True
+            raise
 
     async def _exchange(self, request: Any, context: Context) -> Any:
         """The same as the innermost of the middleware."""
@@ -232,16 +241,3 @@ def _pack(body: Body, request: Any, headers: dict[str, str], reply: Body) -> byt
     if reply.announced and not packed:
         headers.setdefault(CONTENT_TYPE, reply.content_type)  # the reply comes in the request's content type
     return packed
-
-
-def _read(delivery: Delivery, service: str, endpoint: str, headers: dict[str, str] | None, body: Body) -> Any:
-    """The outcome of a call, where it is more than a body, or cannot be read."""
-    context = OutgoingCall(CLIENT, service, endpoint.partition(".")[2], endpoint, headers)
-    context.body = body
-    try:
-        if delivery.headers is None and not headers:
-            return decode_reply(context, body.decode, delivery.body)
-        return read_reply(delivery, context)
-    except ServiceError as error:
-        error.received = True
-        raise

@@ -23,7 +23,7 @@ from eventmicro.errors import (
     ServiceError,
 )
 from eventmicro.handlers.eager import Task
-from eventmicro.handlers.inflight import InFlight
+from eventmicro.handlers.inflight import UNREAD, InFlight
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
 from eventmicro.wire import CONTENT_TYPE, ERROR, budget_of, content_type, error_headers
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 REMEMBERED = 10_000
 # The longest reply subject that is remembered, in characters.
 MAX_REPLY = 256
-_UNREAD: Any = object()
 # The end of the program, and of a coroutine.
 ENDS = (KeyboardInterrupt, GeneratorExit)
 
@@ -211,13 +210,15 @@ class Endpoint:
         return limit, None
 
     def _read_all(self, run: list[Delivery]) -> list[Any]:
-        decode = self._decode
-        try:
-            return [_UNREAD if _named_type(delivery) else decode(delivery.body) for delivery in run]
-        except ENDS:
-            raise
-        except BaseException:  # of one of them, which is found when each is read for itself
-            return [_UNREAD] * len(run)
+        decode, requests = self._decode, list[Any]()
+        for delivery in run:
+            try:
+                requests.append(UNREAD if _named_type(delivery) else decode(delivery.body))
+            except ENDS:
+                raise
+            except BaseException:  # it is answered when its turn comes
+                requests.append(UNREAD)
+        return requests
 
     async def give_back(self) -> None:
         """Nothing that was taken waits here: the broker holds what waits in line."""
@@ -237,7 +238,7 @@ class Endpoint:
     async def _serve(self, delivery: Delivery, request: Any) -> None:
         named = None
         try:
-            if request is _UNREAD:
+            if request is UNREAD:
                 named = _named_type(delivery)
                 request = None if self._request is None else self._read(self._request, delivery, named)
             context = Received(delivery, self._fill)

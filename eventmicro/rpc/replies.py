@@ -5,49 +5,53 @@ from __future__ import annotations
 from typing import Any
 
 from eventmicro.codec import Decoder
+from eventmicro.codecs import Body
 from eventmicro.errors import DecodeError, ServiceError, Unavailable, UnsupportedMediaType, describe_fields
 from eventmicro.message import Delivery
-from eventmicro.rpc.outgoing import OutgoingCall
 from eventmicro.wire import ERROR, ERROR_CODE, NO_RESPONDERS, STATUS, content_type, header
 
 
-def read_reply(delivery: Delivery, context: OutgoingCall) -> Any:
-    """The outcome of a call with headers: an error, nobody there, or a body in some content type."""
+def read_reply(delivery: Delivery, endpoint: str, body: Body, asked: str | None) -> Any:
+    """The outcome of a call with headers: an error, nobody there, or a body in some content type.
+
+    Args:
+        endpoint: what was called.
+        body: the body of the reply's type.
+        asked: the content type of the request, where it named one.
+    """
     headers = delivery.headers
     code = header(headers, ERROR_CODE)
     if code is not None or header(headers, ERROR) is not None:
         number = int(code) if code and code.isdecimal() and len(code) < 9 else 500
-        raise ServiceError.from_json(delivery.body, code=number, detail=header(headers, ERROR) or "", id=context.topic)
+        raise ServiceError.from_json(delivery.body, code=number, detail=header(headers, ERROR) or "", id=endpoint)
     if header(headers, STATUS) == NO_RESPONDERS and not delivery.body:
+        service, _, name = endpoint.partition(".")
         raise Unavailable(
-            f"nobody serves {context.topic}: is the service {context.service!r} running, on this broker, "
-            f"and is the endpoint's name {context.endpoint!r} right?",
-            id=context.topic,
+            f"nobody serves {endpoint}: is the service {service!r} running, on this broker, "
+            f"and is the endpoint's name {name!r} right?",
+            id=endpoint,
         )
     named = content_type(headers)
     try:
-        if named is not None:
-            decode = context.body.decoder(named)
-        else:
-            decode = context.body.asked_decoder(content_type(context.metadata))
+        decode = body.asked_decoder(asked) if named is None else body.decoder(named)
     except UnsupportedMediaType as error:
-        raise DecodeError(f"the reply of {context.topic}: {error.detail}") from None
-    return decode_reply(context, decode, delivery.body)
+        raise DecodeError(f"the reply of {endpoint}: {error.detail}") from None
+    return decode_reply(delivery.body, endpoint, body, decode)
 
 
-def decode_reply(context: OutgoingCall, decode: Decoder, body: bytes) -> Any:
+def decode_reply(reply: bytes, endpoint: str, body: Body, decode: Decoder) -> Any:
     """The reply's value.
 
     Raises:
         DecodeError: it is not of the type that was asked for.
     """
     try:
-        return decode(body)
+        return decode(reply)
     except DecodeError as error:
-        if context.body.kind in (None, type(None)):
+        if body.kind in (None, type(None)):
             raise DecodeError(
-                f"{context.topic} replied {len(body)} bytes, but no type was given for them: "
-                f"call({context.topic!r}, request, TypeOfTheReply)"
+                f"{endpoint} replied {len(reply)} bytes, but no type was given for them: "
+                f"call({endpoint!r}, request, TypeOfTheReply)"
             ) from None
         fields = describe_fields(error.errors)
-        raise DecodeError(f"the reply of {context.topic} is {error}{fields}", error.errors) from None
+        raise DecodeError(f"the reply of {endpoint} is {error}{fields}", error.errors) from None

@@ -63,7 +63,7 @@ class Driver(Client):
         self._ordered = asyncio.Event()
         self._writes_soon = False
         self._is_quiet = False  # whether the last turn of the loop had one command at most
-        self._leaving = Leaving(self._ping)
+        self._leaving = Leaving(self._ping, lambda: self.is_connected)
         self._refusals = Refusals(self, self._tell)
 
     async def subscribe_to(self, subject: str, queue: str, take: Take, take_run: TakeRun | None = None) -> Interest:

@@ -21,10 +21,14 @@ class Leaving:
 
     Args:
         ping: sends a ping, with a future for its answer.
+        is_connected: whether the connection stands.
     """
 
-    def __init__(self, ping: Callable[[asyncio.Future[bool]], None]) -> None:
+    def __init__(
+        self, ping: Callable[[asyncio.Future[bool]], None], is_connected: Callable[[], bool] = lambda: True
+    ) -> None:
         self._ping = ping
+        self._is_connected = is_connected
         self._loop = asyncio.get_running_loop()
         self._together: dict[Told, object] = {}
 
@@ -42,6 +46,9 @@ class Leaving:
 
     def _ask(self) -> None:
         together, self._together = self._together, {}
+        if not self._is_connected():  # meanwhile: nothing comes any more but what has arrived
+            _tell(together, None)
+            return
         answer: asyncio.Future[bool] = self._loop.create_future()
         late = self._loop.call_later(ANSWER_TIMEOUT, self._give_up, answer, together)
         answer.add_done_callback(lambda _: _tell(together, late))
@@ -55,8 +62,9 @@ class Leaving:
         answer.cancel()
 
 
-def _tell(together: dict[Told, object], late: asyncio.TimerHandle) -> None:
-    late.cancel()
+def _tell(together: dict[Told, object], late: asyncio.TimerHandle | None) -> None:
+    if late is not None:
+        late.cancel()
     for told in together:
         if not told.done():
             told.set_result(None)

@@ -225,7 +225,10 @@ class OrderedSubscription(DurableSubscription):
 
     def _take_run(self, run: list[Raw]) -> None:
         for message in run:
-            self._take_one(message)
+            try:
+                self._take_one(message)
+            except Exception:  # of what is not as a server sends it; the others are
+                log.exception("a message on %r could not be taken", message[0][:100])
 
     def _take_one(self, message: Raw) -> None:
         headers = message[3]
