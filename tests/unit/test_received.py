@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
+import threading
 from typing import Any
 
 import pytest
@@ -111,3 +113,36 @@ async def test_before_and_after_the_first_look_there_is_the_same_to_settle() -> 
         with pytest.raises(UsageError, match="nothing to settle"):
             await context.ack()
         assert not context.settled
+
+
+def test_threads_that_look_first_at_the_same_time_all_find_what_is_there() -> None:
+    """As those do that a handler starts by `asyncio.to_thread`."""
+    failed: list[BaseException] = []
+
+    def look(context: Received, together: threading.Barrier) -> None:
+        together.wait()
+        try:
+            assert context.metadata == {"a": "1"}
+        except BaseException as error:
+            failed.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(300):
+            context, together = Received(came(), slowly), threading.Barrier(2)
+            threads = [threading.Thread(target=look, args=(context, together)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not failed
+
+
+def slowly(context: Received) -> None:
+    """Fills it in, with others having their turn in between."""
+    for _ in range(50):
+        pass
+    fill(context)

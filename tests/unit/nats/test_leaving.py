@@ -83,3 +83,9 @@ async def test_a_connection_that_is_closed_lets_all_go(caplog: pytest.LogCapture
     server.pings[0].cancel()
     await asyncio.gather(*tasks)
     assert not caplog.records
+
+
+async def test_where_the_connection_is_lost_just_then_nothing_is_waited_for() -> None:
+    server = Server()
+    await asyncio.gather(*leave(Leaving(server.ping, lambda: False), 3))
+    assert not server.pings

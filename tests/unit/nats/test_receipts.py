@@ -42,3 +42,16 @@ async def test_only_what_comes_without_a_header_is_marked(headers: bytes, body: 
     if headers:
         assert got[0].headers is not None
         assert got[0].headers[STATUS] == "202"
+
+
+async def test_one_that_cannot_be_read_takes_none_of_those_that_came_with_it() -> None:
+    def driver() -> Driver:
+        raise AssertionError
+
+    got: list[Delivery] = []
+    mark = Storage(driver).mark
+    subscription = NatsSubscription("_INBOX.1.>", None, got.append, NatsSettings(), read_headers, mark)
+    deep = b'{"stream":' + b"[" * 100_000
+    run = [(b"_INBOX.1.%d" % number, b"", body, b"") for number, body in enumerate([b"1", deep, b"\xff", b"3"])]
+    subscription._take_run([*run, (b"\xff", b"", b"4", b""), (b"_INBOX.1.5", b"", b"5", b"")])
+    assert [delivery.body for delivery in got] == [b"1", deep, b"\xff", b"3", b"5"]

@@ -6,10 +6,11 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from eventmicro import Client, MemoryBroker, Service, Topic
 from eventmicro.broker import Capabilities
@@ -423,3 +424,47 @@ def test_the_same_broker_for_events_and_calls_is_one_connection() -> None:
     client = Client("memory://one", rpc_broker="memory://one")
     assert client.rpc_broker is client.broker
     assert Client("memory://one", rpc_broker="memory://two").rpc_broker.url == "memory://two"
+
+
+whose: ContextVar[str] = ContextVar("whose", default="nobody's")
+
+
+class Seen(BaseModel):
+    """A reply that looks at who reads it."""
+
+    reader: str = ""
+
+    @model_validator(mode="after")
+    def look(self) -> Seen:
+        task = asyncio.current_task()
+        self.reader = f"{whose.get()} in {task.get_name() if task else 'no task'}"
+        return self
+
+
+async def test_a_reply_is_read_by_who_has_called() -> None:
+    """Also where others have opened the inbox, and where replies come together."""
+    service = Service("mirror", broker="memory://readers")
+
+    @service.rpc
+    async def look() -> dict[str, str]:
+        return {}
+
+    async def call(client: Client, name: str) -> str:
+        whose.set(name)
+        return (await client.call("mirror.look", None, Seen)).reader
+
+    async with service, Client("memory://readers") as client:
+        calls = [asyncio.create_task(call(client, name), name=f"task {name}") for name in "ABC"]
+        assert await asyncio.gather(*calls) == ["A in task A", "B in task B", "C in task C"]
+
+
+async def test_a_call_that_nobody_drives_any_more_leaves_nothing() -> None:
+    async with MemoryBroker("memory://closed") as broker, Client(broker) as client:
+        await broker.subscribe("a.b", lambda delivery: None)
+        with pytest.raises(CallTimeout):
+            await client.call("a.b", timeout=0.01)  # which opens the inbox
+        call = client.call("a.b", timeout=60)
+        call.send(None)  # type: ignore[attr-defined]
+        assert len(client._calls) == 1
+        call.close()
+        assert len(client._calls) == 0
