@@ -32,7 +32,11 @@ class Intake(Generic[D]):
     """
 
     def __init__(self, receive: Receive) -> None:
-        self._receive_many = many_of(receive)
+        self._receive = receive
+        many: ReceiveMany | None = getattr(
+            receive, "many", None
+        )  # to ask for ReceivesMany takes as long as all the rest
+        self._receive_many = many or self._receive_one_by_one
         self._pump: asyncio.Task[None] | None = None
         self._held = self._closed = False
 
@@ -116,6 +120,21 @@ class Intake(Generic[D]):
             log.exception("a consumer raised")
             return None
 
+    def _receive_one_by_one(self, line: deque[D]) -> Awaitable[None] | None:
+        """Hand over to a consumer that takes one at a time."""
+        for _ in range(min(len(line), BURST)):
+            if not line or self._held:  # taken back, or to wait for what is to come first, by the consumer itself
+                break
+            delivery = line.popleft()
+            try:
+                room = self._receive(delivery)
+            except Exception:  # it never should; the connection must not die of it
+                log.exception("a consumer of %s raised", delivery.subject)
+                continue
+            if room is not None:
+                return room
+        return None
+
     def _keep(self, first: int) -> None:
         """Let those from this place in line on wait."""
         now = time.monotonic()
@@ -134,29 +153,3 @@ class Intake(Generic[D]):
                 room = self._receive_some()
         finally:
             self._pump = None
-
-
-def many_of(receive: Receive) -> ReceiveMany:
-    """What hands over those that wait in line: as the consumer takes many, or else one by one."""
-    many: ReceiveMany | None = getattr(receive, "many", None)  # to ask for ReceivesMany takes as long as all the rest
-    return many or one_by_one(receive)
-
-
-def one_by_one(receive: Receive) -> ReceiveMany:
-    """Hands over what waits in line to a consumer that takes one at a time."""
-
-    def receive_some(line: deque[Delivery]) -> Awaitable[None] | None:
-        for _ in range(min(len(line), BURST)):
-            if not line:  # taken back by the consumer itself, just now
-                break
-            delivery = line.popleft()
-            try:
-                room = receive(delivery)
-            except Exception:  # it never should; the connection must not die of it
-                log.exception("a consumer of %s raised", delivery.subject)
-                continue
-            if room is not None:
-                return room
-        return None
-
-    return receive_some

@@ -122,3 +122,52 @@ async def test_one_that_is_closed_before_its_wait_for_room_has_begun_can_be_join
     async with asyncio.timeout(1):
         await intake.join()
     assert intake.take_back() == []
+
+
+async def test_a_consumer_that_has_it_held_gets_no_more_of_what_came_together() -> None:
+    got: list[str] = []
+
+    def receive(delivery: Delivery) -> None:
+        got.append(delivery.subject)
+        if delivery.subject == "1":
+            intake.hold()
+
+    intake: Intake[Delivery] = Intake(receive)
+    intake.take_all(came("0", "1", "2", "3"))
+    assert got == ["0", "1"]
+    intake.put_first(Delivery("1"))  # as one that was given back
+    got.clear()
+    intake.go_on()
+    await turns()
+    assert got == ["1"]
+    intake.go_on()
+    await turns()
+    assert got == ["1", "2", "3"]
+
+
+async def test_a_consumer_of_many_that_breaks_its_word_and_raises_does_not_stop_the_rest() -> None:
+    got: list[str] = []
+
+    def many(line: deque[Delivery]) -> None:
+        got.append(line.popleft().subject)
+        if got[-1] in "12":
+            raise ValueError
+
+    consumer = Taking(1)
+    consumer.many = many  # type: ignore[assignment,method-assign]
+    intake: Intake[Delivery] = Intake(consumer)
+    intake.take_all(came("0", "1", "2", "3"))
+    await turns()
+    assert got == ["0", "1", "2", "3"]
+
+
+async def test_a_consumer_of_many_that_takes_none_does_not_keep_others_from_running() -> None:
+    consumer = Taking(0)
+    intake: Intake[Delivery] = Intake(consumer)
+    intake.take_all(came("0", "1"))
+    await turns()  # which would never come
+    assert len(intake) == 2
+    consumer.most = 2
+    await turns()
+    assert consumer.runs[-1] == ["0", "1"]
+    intake.close()

@@ -147,16 +147,18 @@ class DurableSubscription:
 
     def _take(self, events: list[Event]) -> None:
         new: list[RabbitDelivery] = []
-        for event in events:
-            delivery = read_event(
-                event, event.properties, event.body, self, self.queue, self._dead_exchange, self._given_up
-            )
-            self._unsettled[delivery.tag] = delivery
-            if not event.redelivered or self._hands_over_again(delivery):
-                self._order += 1
-                delivery.order = self._order
-                new.append(delivery)
-        self._intake.take_all(new)
+        try:
+            for event in events:
+                delivery = read_event(
+                    event, event.properties, event.body, self, self.queue, self._dead_exchange, self._given_up
+                )
+                self._unsettled[delivery.tag] = delivery
+                if not event.redelivered or self._hands_over_again(delivery):
+                    self._order += 1
+                    delivery.order = self._order
+                    new.append(delivery)
+        finally:  # also those before one that cannot be read
+            self._intake.take_all(new)
 
     def _hand_over(self, delivery: RabbitDelivery) -> None:
         self._order += 1
