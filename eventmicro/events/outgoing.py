@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from eventmicro.codecs import Body
-from eventmicro.context import Context
+from eventmicro.context import Context, Side
 from eventmicro.message import Message
+
+PUBLISHER = Side.PUBLISHER
 
 
 class OutgoingEvent(Context):
@@ -17,7 +19,10 @@ class OutgoingEvent(Context):
     """
 
     __slots__ = ("body", "message", "timeout", "together")
-    body: Body
-    message: Message
-    timeout: float | None
-    together: list[Message] | None
+
+    def __init__(self, message: Message, body: Body, metadata: dict[str, str] | None, timeout: float | None) -> None:
+        self.message = message
+        self.body = body
+        self.timeout = timeout
+        self.together: list[Message] | None = None
+        super().__init__(PUBLISHER, "", "", message.subject, metadata)

@@ -20,7 +20,6 @@ from eventmicro.wire import check_headers
 
 T = TypeVar("T")
 
-PUBLISHER = Side.PUBLISHER
 # How many events are encoded before others have their turn.
 AT_ONCE = 256
 
@@ -230,20 +229,21 @@ class EventPublisher:
             check_seconds("timeout", timeout)
         route = self.routes.find(topic)
         if self.has_middleware:
-            context = self.begin(route, event, route.address(event, key, id), metadata)
-            context.timeout = timeout
-            return self.run(event, context)
+            return self.run(event, self.begin(route, event, route.address(event, key, id), metadata, timeout))
         message = route.message(event, key, id, metadata)
         return None if self.outgoing.try_publish(message) else self.outgoing.publish(message, timeout)
 
-    def begin(self, route: Route, event: Any, message: Message, metadata: dict[str, str] | None) -> OutgoingEvent:
+    def begin(
+        self,
+        route: Route,
+        event: Any,
+        message: Message,
+        metadata: dict[str, str] | None,
+        timeout: float | None = None,
+    ) -> OutgoingEvent:
         """The context of publishing an event."""
         headers = check_headers(metadata) if metadata else None
-        context = OutgoingEvent(PUBLISHER, topic=message.subject, metadata=headers)
-        context.body = route.body(event)
-        context.message = message
-        context.timeout = context.together = None
-        return context
+        return OutgoingEvent(message, route.body(event), headers, timeout)
 
     async def collect(
         self, route: Route, ready: Iterable[tuple[Any, Message]], metadata: dict[str, str] | None
@@ -258,10 +258,12 @@ class EventPublisher:
 
     async def _send(self, event: Any, context: Context) -> None:
         assert isinstance(context, OutgoingEvent)
-        headers = context.metadata
-        message = context.message
-        message.body = context.body.pack(event, headers)
-        message.headers = headers or None
+        headers, body, message = context.metadata, context.body, context.message
+        if headers or body.announced:
+            message.body = body.pack(event, headers)
+            message.headers = headers or None
+        else:
+            message.body = body.encode(event)
         if context.together is not None:
             context.together.append(message)
         elif not self.outgoing.try_publish(message):

@@ -81,11 +81,22 @@ class Reader:
         """Read all that is whole; where what is cut off begins, and how many bytes it needs at least."""
         find, length = data.find, len(data)
         position, sid, run = 0, b"", list[Raw]()
+        subject = same = b""  # of the message before, and how the next one begins that is on the same subject
         try:
             while position < length:
                 end_of_line = find(b"\r\n", position)
                 if end_of_line < 0:
                     return position, _more(length - position)
+                if same and data.startswith(same, position):
+                    digits = data[position + len(same) : end_of_line]
+                    if digits.isdigit():  # else it has a reply subject
+                        body = end_of_line + CRLF
+                        end = body + int(digits)
+                        if end + CRLF > length:
+                            return position, end + CRLF - position
+                        run.append((subject, b"", data[body:end], b""))
+                        position = end + CRLF
+                        continue
                 kind = data[position]
                 if kind == _M:  # MSG subject sid [reply] size
                     words = data[position:end_of_line].split(b" ")
@@ -100,7 +111,7 @@ class Reader:
                 else:
                     before, run = run, []  # once, also where a taker ends the program
                     self._hand_over(sid, before)
-                    sid = b""
+                    sid = same = b""
                     self._hear(data[position:end_of_line])
                     position = end_of_line + CRLF
                     continue
@@ -112,8 +123,11 @@ class Reader:
                 if words[2] != sid:
                     before, run = run, []
                     self._hand_over(sid, before)
-                    sid = words[2]
-                run.append((words[1], reply, data[body:end], headers))
+                    sid, same = words[2], b""
+                elif kind == _M and words[1] == subject:
+                    same = b"MSG %b %b " % (subject, sid)
+                subject = words[1]
+                run.append((subject, reply, data[body:end], headers))
                 position = end + CRLF
             return position, 0
         except (ValueError, IndexError):
