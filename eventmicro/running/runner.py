@@ -72,7 +72,8 @@ def serve(
         UsageError: this is not the main thread, which alone gets signals; or two of the services have the same name;
             or the broker is none.
     """
-    check_broker("broker", broker)
+    if any(service.broker is None for service in services):  # those that name one keep it, and say so
+        check_broker("broker", broker)
     _check_names(services)
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("run services on the main thread, or use `async with service` in an event loop of your own")
