@@ -152,7 +152,8 @@ class RpcClient:
     ) -> Any:
         """Send a request, and return the reply that comes until `deadline`; errors as of `CallsEndpoints.call`."""
         body = self.codecs.body(type(request))
-        if not headers and not body.announced and not reply.announced:
+        named = content_type(headers) if headers else None
+        if named is None and not (body.announced or reply.announced):
             packed, decode = body.encode(request), reply.decode
         else:
             headers = {} if headers is None else headers
