@@ -1,7 +1,7 @@
 #!/bin/bash
 # RabbitMQ 3.10.8: client and server agree on a frame_max (here its default, 131072), and AMQP 0-9-1 says that a peer must
-# not send longer frames. RabbitMQ cuts bodies so that they fit, refuses longer frames from a client by ending the
-# connection (501), and sends them itself: to an event that is delivered again a quorum queue adds x-delivery-count, and
+# not send longer frames. RabbitMQ cuts bodies so that they fit, and sends longer frames
+# itself: to an event that is delivered again a quorum queue adds x-delivery-count, and
 # where its headers just fitted, their frame is then longer than frame_max.
 # One would guess: a reader may refuse a frame that is over frame_max, as it guards against a garbled length. It would lose
 # its connection at that event, and again each time it comes.
