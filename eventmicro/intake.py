@@ -33,10 +33,7 @@ class Intake(Generic[D]):
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        many: ReceiveMany | None = getattr(
-            receive, "many", None
-        )  # to ask for ReceivesMany takes as long as all the rest
-        self._receive_many = many or self._receive_one_by_one
+        self._receive_many = many_of(receive) or self._receive_one_by_one
         self._pump: asyncio.Task[None] | None = None
         self._held = self._closed = False
 
@@ -153,3 +150,9 @@ class Intake(Generic[D]):
                 room = self._receive_some()
         finally:
             self._pump = None
+
+
+def many_of(receive: Receive) -> ReceiveMany | None:
+    """How a consumer takes many; None where it takes one at a time."""
+    many: ReceiveMany | None = getattr(receive, "many", None)  # isinstance takes as long as all the rest of a start
+    return many

@@ -144,9 +144,7 @@ class NatsBroker(Lifetime):
 
     def try_send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = "") -> bool:
         driver = self._driver
-        if driver is None:
-            return False
-        return driver.publish_now(subject, reply, body, headers) if reply else driver.answer_now(subject, body, headers)
+        return driver is not None and driver.publish_now(subject, reply, body, headers, once=not reply)
 
     async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
         end = time.monotonic() + timeout

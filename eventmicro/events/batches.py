@@ -16,7 +16,8 @@ from eventmicro.context import Context, enter_context
 from eventmicro.errors import Reject, Settlement
 from eventmicro.events.options import Batch
 from eventmicro.events.settling import ByHandler
-from eventmicro.events.subscriber import ENDS, Subscriber, Work
+from eventmicro.events.subscriber import Subscriber, Work
+from eventmicro.handlers.inflight import ENDS
 from eventmicro.message import Delivery
 
 log = logging.getLogger(__name__)

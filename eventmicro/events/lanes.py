@@ -14,8 +14,8 @@ from typing import Any
 
 from eventmicro.broker import Receive
 from eventmicro.events.settling import describe
-from eventmicro.events.subscriber import ENDS, Subscriber, Work
-from eventmicro.handlers.inflight import InFlight
+from eventmicro.events.subscriber import Subscriber, Work
+from eventmicro.handlers.inflight import ENDS, InFlight
 from eventmicro.message import Delivery
 from eventmicro.topic import Pick
 

@@ -16,7 +16,7 @@ from eventmicro.context import Context, Received, Side, enter_context
 from eventmicro.errors import EventMicroError
 from eventmicro.events.settling import ByHandler, Settling, why_unreadable
 from eventmicro.events.unsettled import PATIENCE, Unsettled
-from eventmicro.handlers.inflight import UNREAD, InFlight
+from eventmicro.handlers.inflight import ENDS, UNREAD, InFlight
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
 from eventmicro.wire import content_type
@@ -24,8 +24,6 @@ from eventmicro.wire import content_type
 SUBSCRIBER = Side.SUBSCRIBER
 log = logging.getLogger(__name__)
 
-# The ends of the program and of a coroutine. Nothing else that a message brings about ends its service or is left open.
-ENDS = (KeyboardInterrupt, GeneratorExit)
 # In how many seconds an event comes again whose settlement has failed.
 UNSETTLED_PAUSE = 60.0
 

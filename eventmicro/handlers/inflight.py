@@ -18,6 +18,8 @@ GRACE = 1.0
 # How many messages are read before the first of them is handled, and how many bytes of them.
 AT_ONCE = 128
 AT_ONCE_BYTES = 256 * 1024
+# The ends of the program and of a coroutine. Nothing else that a message brings about ends its service or is left open.
+ENDS = (KeyboardInterrupt, GeneratorExit)
 # In place of what was read: the handler reads the message itself.
 UNREAD: Any = object()
 

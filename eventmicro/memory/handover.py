@@ -9,7 +9,7 @@ from contextvars import copy_context
 from typing import Any
 
 from eventmicro.broker import Receive
-from eventmicro.intake import BURST, ReceiveMany
+from eventmicro.intake import BURST, many_of
 
 
 class HandOver:
@@ -31,7 +31,7 @@ class HandOver:
         self, line: deque[Any], receive: Receive, fill: Callable[[int], None], taken: Callable[[], None]
     ) -> None:
         self._line = line
-        many: ReceiveMany | None = getattr(receive, "many", None)
+        many = many_of(receive)
         self._receive_many = many or (lambda line: receive(line.popleft()))
         self._at_once = BURST if many else 1
         self._fill = fill

@@ -183,7 +183,7 @@ class RpcClient:
         if outcome.headers is None:
             return decode_reply(outcome.body, endpoint, reply, decode)
         try:
-            return read_reply(outcome, endpoint, reply, content_type(headers))
+            return read_reply(outcome, endpoint, reply, decode)
         except ServiceError as error:
             error.received = True
             raise

@@ -23,7 +23,7 @@ from eventmicro.errors import (
     ServiceError,
 )
 from eventmicro.handlers.eager import Task
-from eventmicro.handlers.inflight import UNREAD, InFlight
+from eventmicro.handlers.inflight import ENDS, UNREAD, InFlight
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
 from eventmicro.wire import CONTENT_TYPE, ERROR, budget_of, content_type, error_headers
@@ -35,8 +35,6 @@ log = logging.getLogger(__name__)
 REMEMBERED = 10_000
 # The longest reply subject that is remembered, in characters.
 MAX_REPLY = 256
-# The end of the program, and of a coroutine.
-ENDS = (KeyboardInterrupt, GeneratorExit)
 
 Serving = Coroutine[Any, Any, None]
 

@@ -11,13 +11,13 @@ from eventmicro.message import Delivery
 from eventmicro.wire import ERROR, ERROR_CODE, NO_RESPONDERS, STATUS, content_type, header
 
 
-def read_reply(delivery: Delivery, endpoint: str, body: Body, asked: str | None) -> Any:
+def read_reply(delivery: Delivery, endpoint: str, body: Body, decode: Decoder) -> Any:
     """The outcome of a call with headers: an error, nobody there, or a body in some content type.
 
     Args:
         endpoint: what was called.
         body: the body of the reply's type.
-        asked: the content type of the request, where it named one.
+        decode: decodes what names no content type.
     """
     headers = delivery.headers
     code = header(headers, ERROR_CODE)
@@ -33,7 +33,7 @@ def read_reply(delivery: Delivery, endpoint: str, body: Body, asked: str | None)
         )
     named = content_type(headers)
     try:
-        decode = body.asked_decoder(asked) if named is None else body.decoder(named)
+        decode = decode if named is None else body.decoder(named)
     except UnsupportedMediaType as error:
         raise DecodeError(f"the reply of {endpoint}: {error.detail}") from None
     return decode_reply(delivery.body, endpoint, body, decode)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable
 
 from eventmicro.broker import Receive
-from eventmicro.intake import ReceiveMany
+from eventmicro.intake import ReceiveMany, many_of
 from eventmicro_kafka.consuming.lane import Holder, KafkaDelivery, Lane
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Line:
         self._holder = holder
         self._line: deque[KafkaDelivery] = deque()
         self._taken_back = 0
-        many: ReceiveMany | None = getattr(receive, "many", None)  # as `eventmicro.intake` looks for it
+        many = many_of(receive)
         self._receive_many: ReceiveMany = many or (lambda line: receive(line.popleft()))
         self._most = AT_ONCE if many else 1
         self.size = self._most

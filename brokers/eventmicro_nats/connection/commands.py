@@ -18,11 +18,14 @@ def publish_command(message: Message, max_payload: int) -> bytes:
     return command(message.subject, message.reply, message.body, message.headers, max_payload)
 
 
-def command(subject: str, reply: str, body: bytes, headers: Mapping[str, str] | None, max_payload: int) -> bytes:
+def command(
+    subject: str, reply: str, body: bytes, headers: Mapping[str, str] | None, max_payload: int, once: bool = False
+) -> bytes:
     """The command that publishes a message, in its parts.
 
     Args:
         max_payload: how many bytes the server takes, headers and body together; it closes the connection over more.
+        once: whether the subject is used but once, as that of an answer, and not worth being remembered.
 
     Raises:
         UsageError: the subject, or the reply subject, would end in the middle of the command.
@@ -33,17 +36,8 @@ def command(subject: str, reply: str, body: bytes, headers: Mapping[str, str] | 
     size = len(body)
     if size > max_payload:
         raise too_large(subject, f"{size} bytes", max_payload)
-    return b"%b %b %d\r\n%b\r\n" % (_begin(subject), _word(reply) if reply else b"", size, body)
-
-
-def answer(subject: str, body: bytes, headers: Mapping[str, str] | None, max_payload: int) -> bytes:
-    """The same to a subject that is used once, and so not remembered."""
-    if headers:
-        return _with_headers(subject, "", body, headers, max_payload)
-    size = len(body)
-    if size > max_payload:
-        raise too_large(subject, f"{size} bytes", max_payload)
-    return b"PUB %b  %d\r\n%b\r\n" % (_word(subject), size, body)
+    word = _word(subject) if once else _known_word(subject)
+    return b"PUB %b %b %d\r\n%b\r\n" % (word, _word(reply) if reply else b"", size, body)
 
 
 def too_large(subject: str, size: str, max_payload: int) -> MessageTooLarge:
@@ -60,11 +54,6 @@ def _with_headers(subject: str, reply: str, body: bytes, headers: Mapping[str, s
     return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (*words, lines, body)
 
 
-@lru_cache(SUBJECTS)
-def _begin(subject: str) -> bytes:
-    return b"PUB %b" % _word(subject)
-
-
 def _word(subject: str) -> bytes:
     """A subject, which is to be one word."""
     word = subject.encode()
@@ -74,3 +63,6 @@ def _word(subject: str) -> bytes:
             f"{subject!r}: NATS does not take this subject: write tokens with dots between, without spaces"
         )
     return word
+
+
+_known_word = lru_cache(SUBJECTS)(_word)

@@ -10,16 +10,17 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from nats import errors
 from nats.aio.client import PING_PROTO, PONG_PROTO, Client, Srv, _validate_queue, _validate_subject
 
-from eventmicro_nats.connection.commands import answer, command
+from eventmicro_nats.connection.commands import command
 from eventmicro_nats.connection.interest import Interest
 from eventmicro_nats.connection.leaving import Leaving
 from eventmicro_nats.connection.link import Link, LinkTransport
-from eventmicro_nats.connection.reader import Raw, Reader, TakeRun
+from eventmicro_nats.connection.reader import Raw, Reader, Take, TakeRun, take_each
 from eventmicro_nats.connection.refusals import Refusals
 from eventmicro_nats.errors import plain
 
@@ -37,8 +38,6 @@ _match_refusal = re.compile(rb"-ERR '(.*)'\r\n").search
 
 ErrorCallback = Callable[[Exception], Awaitable[None]]
 Callback = Callable[[], Awaitable[None]]
-Take = Callable[[bytes, bytes, bytes, bytes], None]
-"""Takes subject, reply, body and raw headers of a subscription's message, as it is read."""
 
 
 class Perishable(bytes):
@@ -54,9 +53,8 @@ class Driver(Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self._takes: dict[int, Take] = {}
-        self._takers: dict[bytes, TakeRun] = {}
-        self._reader = Reader(self._takers, self)
+        self._takes: dict[bytes, TakeRun] = {}  # by the number of the subscription, as it is on the wire
+        self._reader = Reader(self._takes, self)
         self._link: Link | None = None
         self._loop = asyncio.get_running_loop()
         self._orders: deque[Callable[[], Awaitable[None]]] = deque()  # what is to be awaited of what the server says
@@ -79,8 +77,7 @@ class Driver(Client):
             raise errors.ConnectionClosedError
         self._sid += 1
         interest = self._subs[self._sid] = Interest(self._sid, subject, queue)  # type: ignore[assignment]
-        self._takes[interest.number] = take
-        self._takers[b"%d" % interest.number] = take_run or _each(take)
+        self._takes[b"%d" % interest.number] = take_run or partial(take_each, take)
         try:
             await self._send_subscribe(interest)  # type: ignore[arg-type]
         except BaseException:
@@ -114,18 +111,13 @@ class Driver(Client):
 
     # -- the way out -------------------------------------------------------------------------------------------
 
-    def publish_now(self, subject: str, reply: str, body: bytes, headers: Mapping[str, str] | None) -> bool:
-        """Publish a message, unless the connection is away or full; errors as of `command`."""
+    def publish_now(
+        self, subject: str, reply: str, body: bytes, headers: Mapping[str, str] | None, once: bool = False
+    ) -> bool:
+        """Publish a message, unless the connection is away or full; errors and `once` as of `command`."""
         if self._status != _CONNECTED or self._pending_data_size > self._max_pending_size:
             return False
-        self.push(command(subject, reply, body, headers, self._max_payload))
-        return True
-
-    def answer_now(self, subject: str, body: bytes, headers: Mapping[str, str] | None) -> bool:
-        """The same to a subject that is used once."""
-        if self._status != _CONNECTED or self._pending_data_size > self._max_pending_size:
-            return False
-        self.push(answer(subject, body, headers, self._max_payload))
+        self.push(command(subject, reply, body, headers, self._max_payload, once))
         return True
 
     def push(self, command: bytes) -> None:
@@ -219,8 +211,7 @@ class Driver(Client):
         self._remove_sub(interest.number)
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
-        self._takes.pop(sid, None)
-        self._takers.pop(b"%d" % sid, None)
+        self._takes.pop(b"%d" % sid, None)
         super()._remove_sub(sid, max_msgs)
 
     # -- what the reader says ----------------------------------------------------------------------------------
@@ -302,11 +293,11 @@ class Driver(Client):
         await self._process_op_err(error)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        take = self._takes.get(sid)
-        if take is None:
+        take_run = self._takes.get(b"%d" % sid)
+        if take_run is None:
             await super()._process_msg(sid, subject, reply, data, headers)
         else:
-            take(subject, reply, data, headers)
+            take_run([(subject, reply, data, headers)])
 
     # -- gaps closed -------------------------------------------------------------------------------------------
 
@@ -380,16 +371,3 @@ class Driver(Client):
         """Drop the connection without a word."""
         if self._link is not None:
             self._link.transport.abort()
-
-
-def _each(take: Take) -> TakeRun:
-    """Takes those that came together one by one."""
-
-    def take_run(run: list[Raw]) -> None:
-        for message in run:
-            try:
-                take(*message)
-            except Exception:  # of what is not as a server sends it; the connection must not die of it
-                log.exception("a message on %r could not be taken", message[0][:100])
-
-    return take_run

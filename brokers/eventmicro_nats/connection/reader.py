@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 Raw = tuple[bytes, bytes, bytes, bytes]
 """Subject, reply, body and headers of a message, as they came."""
 
+Take = Callable[[bytes, bytes, bytes, bytes], None]
+"""Takes one of them."""
+
 TakeRun = Callable[[list[Raw]], None]
 """Takes messages of one subscription that came together; what it raises is logged."""
 
@@ -169,3 +172,12 @@ def _more(have: int) -> int:
     if have > LONGEST_LINE:
         raise ProtocolError("nats: a line has no end")
     return have + 1
+
+
+def take_each(take: Take, run: list[Raw]) -> None:
+    """Have messages that came together taken one by one: one that cannot be is none of the others' business."""
+    for message in run:
+        try:
+            take(*message)
+        except Exception:  # of what is not as a server sends it; the connection must not die of it
+            log.exception("a message on %r could not be taken", message[0][:100])

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 from eventmicro.message import Message
 from eventmicro.wire import DEAD_ATTEMPTS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT
-from eventmicro_nats.connection.driver import Driver, Take
+from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.connection.headers import read_event_headers
 from eventmicro_nats.connection.interest import Interest
+from eventmicro_nats.connection.reader import Take
 from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import MESSAGE_NOT_FOUND, Api, ApiError
 from eventmicro_nats.jetstream.queues import Queue

@@ -18,7 +18,7 @@ from typing import Any
 from eventmicro.broker import Receive
 from eventmicro_nats.connection.driver import Driver, Perishable
 from eventmicro_nats.connection.headers import PIN_ID, read_headers
-from eventmicro_nats.connection.reader import Raw
+from eventmicro_nats.connection.reader import Raw, take_each
 from eventmicro_nats.connection.told import Told
 from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import Api
@@ -224,19 +224,14 @@ class OrderedSubscription(DurableSubscription):
     # -- taking ------------------------------------------------------------------------------------------------
 
     def _take_run(self, run: list[Raw]) -> None:
-        for message in run:
-            try:
-                self._take_one(message)
-            except Exception:  # of what is not as a server sends it; the others are
-                log.exception("a message on %r could not be taken", message[0][:100])
+        take_each(self._take_one, run)
 
-    def _take_one(self, message: Raw) -> None:
-        headers = message[3]
+    def _take_one(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if self._pin.encode() not in headers or not self._pin:
             self._be_pinned((read_headers(headers) or {}).get(PIN_ID, ""))
-        if self._beyond and message[1].startswith(SETTLE):
-            self._pace(read_settle_subject(message[1])[0])
-        super()._take_run([message])
+        if self._beyond and reply.startswith(SETTLE):
+            self._pace(read_settle_subject(reply)[0])
+        super()._take_run([(subject, reply, data, headers)])
 
     def _be_pinned(self, pin: str) -> None:
         if pin and pin != self._pin and not self.ended:

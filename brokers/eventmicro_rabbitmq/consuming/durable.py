@@ -154,16 +154,18 @@ class DurableSubscription:
                 )
                 self._unsettled[delivery.tag] = delivery
                 if not event.redelivered or self._hands_over_again(delivery):
-                    self._order += 1
-                    delivery.order = self._order
-                    new.append(delivery)
+                    new.append(self._in_order(delivery))
         finally:  # also those before one that cannot be read
             self._intake.take_all(new)
 
     def _hand_over(self, delivery: RabbitDelivery) -> None:
+        self._intake.take(self._in_order(delivery))
+
+    def _in_order(self, delivery: RabbitDelivery) -> RabbitDelivery:
+        """Behind all that came before."""
         self._order += 1
         delivery.order = self._order
-        self._intake.take(delivery)
+        return delivery
 
     def _hands_over_again(self, delivery: RabbitDelivery) -> bool:
         """Whether an event that comes again is to be handed over in the turn in which it came."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import tracemalloc
 from typing import Any
 
 import pytest
 from eventmicro_nats import NatsBroker
 
 from eventmicro import Client, Service
+from tests.memory import memory_of_start
 from tests.unit.running.test_scale import with_endpoints, with_subscribers
 from tests.unit.services import Number
 
@@ -44,14 +43,7 @@ async def test_a_handler_takes_little_memory_while_nothing_comes(make: Any, nats
     async with make(1, nats_url):
         pass  # what is imported and made once is there
     service = make(MANY, nats_url)
-    gc.collect()
-    tracemalloc.start()
-    try:
-        await service.start()
-        gc.collect()
-        each = tracemalloc.get_traced_memory()[0] / MANY
-    finally:
-        tracemalloc.stop()
+    each = await memory_of_start(service) / MANY
     assert each < 3_000  # bytes
     await service.stop()
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,15 +16,12 @@ from eventmicro_kafka.settings import KafkaSettings
 
 from eventmicro.broker import Durable
 from eventmicro.message import Delivery
+from tests.unit.kafka.kit import PLACE, pumping, records
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 Handle = Callable[[Any], object]
 
-PLACE, OTHER = TopicPartition("t", 0), TopicPartition("t", 1)
-
-
-def records(offsets: range) -> list[Any]:
-    return [SimpleNamespace(offset=offset, key=b"k", value=b"", headers=()) for offset in offsets]
+OTHER = TopicPartition("t", 1)
 
 
 class Consumer:
@@ -79,17 +75,6 @@ class OneByOne(Consumer):
     """The same, for one event at a time."""
 
     many = None  # type: ignore[assignment]
-
-
-@asynccontextmanager
-async def pumping(subscription: KafkaSubscription) -> AsyncIterator[None]:
-    """What has been taken is handed over meanwhile."""
-    pump = asyncio.create_task(subscription._pump())
-    try:
-        yield
-    finally:
-        pump.cancel()
-        await asyncio.wait([pump])
 
 
 def settle(delivery: Any) -> None:

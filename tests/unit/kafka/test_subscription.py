@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,14 +21,9 @@ from eventmicro_kafka.settings import KafkaSettings
 from eventmicro.broker import Durable, Receive
 from eventmicro.errors import Disconnected
 from eventmicro.message import Delivery
+from tests.unit.kafka.kit import PLACE, pumping, records
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
-
-PLACE = TopicPartition("t", 0)
-
-
-def records(offsets: range) -> list[Any]:
-    return [SimpleNamespace(offset=offset, key=b"k", value=b"", headers=()) for offset in offsets]
 
 
 def copy_due(due: float, offset: int = 0) -> Any:
@@ -43,17 +37,6 @@ def make_subscription(receive: Receive, prefetch: int = 8) -> KafkaSubscription:
     durable, settings = Durable(prefetch=prefetch), KafkaSettings(rebalance_wait=0.01)
     publisher: Any = SimpleNamespace()
     return KafkaSubscription("t", "q", receive, durable, settings, publisher, {})
-
-
-@asynccontextmanager
-async def pumping(subscription: KafkaSubscription) -> AsyncIterator[None]:
-    """What has been taken is handed over meanwhile."""
-    pump = asyncio.create_task(subscription._pump())
-    try:
-        yield
-    finally:
-        pump.cancel()
-        await asyncio.wait([pump])
 
 
 class Busy:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 
 from eventmicro import Client, MemoryBroker, Service, Topic
 from eventmicro.memory.live import LiveSubscription
+from tests.memory import memory_of_start
 from tests.unit.services import Number, Until, echo
 
 MANY = 2_000
@@ -65,14 +64,7 @@ async def test_a_handler_that_waits_for_work_takes_little_memory(make: Any) -> N
         pass  # what is imported and made once is there
     broker = Nowhere()
     service = make(MANY, broker)
-    gc.collect()
-    tracemalloc.start()
-    try:
-        await service.start()
-        gc.collect()
-        each = tracemalloc.get_traced_memory()[0] / MANY
-    finally:
-        tracemalloc.stop()
+    each = await memory_of_start(service) / MANY
     assert len(broker.receives) >= MANY
     assert each < 1_400  # bytes; of them a deque would be 600, a set 200
     await service.stop()
