@@ -5,6 +5,7 @@ from eventmicro.context import Context, Side, current_context
 from eventmicro.declare import rpc, subscribe
 from eventmicro.errors import (
     Ack,
+    AdapterNotFound,
     BadRequest,
     BrokerNotFound,
     CallTimeout,
@@ -47,6 +48,7 @@ from eventmicro.topic import Topic
 
 __all__ = [
     "Ack",
+    "AdapterNotFound",
     "BadRequest",
     "Batch",
     "BrokerNotFound",

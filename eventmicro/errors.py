@@ -3,7 +3,8 @@
 EventMicroError
 ├── UsageError                  yours: code or a setting is wrong, nothing was sent
 │   ├── SignatureError          a handler is declared in a way that cannot work
-│   ├── BrokerNotFound          no adapter for this URL, or its driver is not installed
+│   ├── AdapterNotFound         no adapter for this URL or name, or its driver is not installed
+│   │   └── BrokerNotFound      … for that of a broker
 │   └── Unsupported             this broker cannot keep the promise that was asked for
 ├── CodecError                  the data's
 │   ├── EncodeError             a value is not of its declared type; nothing was sent
@@ -48,7 +49,11 @@ class SignatureError(UsageError):
     """A handler is declared in a way that cannot work."""
 
 
-class BrokerNotFound(UsageError):
+class AdapterNotFound(UsageError):
+    """No adapter is known for this URL or name."""
+
+
+class BrokerNotFound(AdapterNotFound):
     """No adapter is known for this broker URL."""
 
 

@@ -5,7 +5,7 @@ An adapter's package names itself in the entry-point group `eventmicro.brokers`,
     [project.entry-points."eventmicro.brokers"]
     pulsar = "acme_eventmicro_pulsar:PulsarBroker"
 
-What is named is called with the URL and returns a Broker.
+What is named is called with the URL and returns a Broker. Registries are named likewise in `eventmicro.registries`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from eventmicro.broker import Broker, Capabilities
-from eventmicro.errors import BrokerNotFound, UsageError
+from eventmicro.errors import AdapterNotFound, BrokerNotFound, UsageError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the records of a registry are pydantic's, which takes longer to import than all the rest
     from importlib.metadata import EntryPoint
+
+    from eventmicro.registry import Registry
 
 BROKERS = "eventmicro.brokers"
 BROKER_VARIABLE = "EVENTMICRO_BROKER"
 RPC_BROKER_VARIABLE = "EVENTMICRO_RPC_BROKER"
+REGISTRIES = "eventmicro.registries"
+REGISTRY_VARIABLE = "EVENTMICRO_REGISTRY"
+NO_REGISTRY = "none"
 NO_BROKER = (
     f"no broker is set: pass a URL such as 'nats://127.0.0.1:4222' or 'memory://', set {BROKER_VARIABLE}, "
     f"or start an embedded one by `eventmicro run`"
@@ -66,6 +71,55 @@ def open_broker(broker: str | Broker | None) -> Broker:
     return factory(broker)
 
 
+def check_registry(name: str, registry: Any) -> None:
+    """Refuse what is neither a URL nor a name of a registry, nor a Registry, nor None. No adapter is loaded for that.
+
+    Args:
+        name: the option whose value it is.
+
+    Raises:
+        UsageError: it is something else.
+        AdapterNotFound: no adapter has this name, or serves the URL's scheme.
+    """
+    is_registry = not isinstance(registry, type) and all(hasattr(registry, m) for m in ("register", "watch"))
+    if not (is_registry or isinstance(registry, str | None)):
+        raise UsageError(f"{name}={registry!r}: write a name or a URL such as 'etcd://127.0.0.1:2379', or a Registry")
+    if isinstance(registry, str) and registry not in ("", NO_REGISTRY):
+        kind = registry.partition("://")[0]
+        if kind not in known(REGISTRIES):
+            raise AdapterNotFound(_not_installed(REGISTRIES, kind, "registry"))
+
+
+def open_registry(registry: str | Registry | None, *brokers: Broker) -> Registry | None:
+    """The registry for a URL or a name, not yet connected; a Registry is returned as it is.
+
+    Args:
+        registry: None: that of the first broker which can keep one; `none`: there is to be none. A name alone, such as
+            `etcd`, stands for the adapter's default URL, or for that of a broker of this kind.
+
+    Raises:
+        AdapterNotFound: no adapter has this name, or its driver is not installed.
+    """
+    if registry == NO_REGISTRY:
+        return None
+    if not registry:
+        return next(_kept_by(brokers), None)
+    if not isinstance(registry, str):
+        return registry
+    kind, separator, _ = registry.partition("://")
+    factory: Callable[[str], Registry] = load(REGISTRIES, kind, "registry")
+    if separator:
+        return factory(registry)
+    return next((own for own in _kept_by(brokers) if type(own) is factory), None) or factory(f"{kind}://")
+
+
+def _kept_by(brokers: tuple[Broker, ...]) -> Iterator[Registry]:
+    """The registries that the servers of these brokers can keep."""
+    for broker in brokers:
+        if (make := getattr(broker, "registry", None)) is not None:
+            yield make()
+
+
 def _scheme(url: str) -> str:
     scheme, separator, _ = url.partition("://")
     if not separator:
@@ -84,11 +138,13 @@ def load(group: str, name: str, what: str) -> Any:
     """Load what an entry point names.
 
     Raises:
-        BrokerNotFound: nothing of this name is installed, or a package that it needs is missing.
+        AdapterNotFound: nothing of this name is installed, or a package that it needs is missing; for a broker it is
+            BrokerNotFound.
     """
     points = known(group)
+    missing = AdapterNotFound if group == REGISTRIES else BrokerNotFound
     if name not in points:
-        raise BrokerNotFound(_not_installed(group, name, what))
+        raise missing(_not_installed(group, name, what))
     point = points[name]
     try:
         return point.load()
@@ -97,7 +153,7 @@ def load(group: str, name: str, what: str) -> Any:
             raise
         package = point.dist.name if point.dist is not None else name
         extra = f"{package}[{_extra(point)}]"
-        raise BrokerNotFound(f"{what} {name!r} needs {error.name}: pip install '{extra}'") from error
+        raise missing(f"{what} {name!r} needs {error.name}: pip install '{extra}'") from error
 
 
 def _not_installed(group: str, name: str, what: str) -> str:
@@ -116,7 +172,7 @@ def _not_installed(group: str, name: str, what: str) -> str:
 def _lacks_driver(group: str, name: str, what: str) -> bool:
     try:
         load(group, name, what)
-    except BrokerNotFound:
+    except AdapterNotFound:
         return True
     except (ImportError, AttributeError):  # it is broken otherwise, which shows where it is used
         return False

@@ -11,12 +11,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "eventmicro"
-ADAPTERS = sorted(path for path in (ROOT / "brokers").iterdir() if (path / "__init__.py").is_file())
+ADAPTERS = sorted(
+    path
+    for folder in (ROOT / "brokers", ROOT / "backends")
+    if folder.is_dir()
+    for path in folder.iterdir()
+    if (path / "__init__.py").is_file()
+)
 
 LAYERS = {
     "words": "errors checks wire message topic context retry settings watchdog lifetime room",
-    "ports": "broker codec middleware intake",
-    "parts": "plugins embedded codecs memory",
+    "ports": "broker codec middleware registry intake roster",
+    "parts": "plugins embedded codecs memory registries",
     "functions": "handlers",
     "patterns": "events rpc",
     "faces": "client declare",
@@ -110,7 +116,7 @@ def test_the_core_uses_pydantic_and_the_standard_library_only(path: Path) -> Non
     ids=lambda path: f"{path.parent.name}/{path.name}",
 )
 def test_an_adapter_imports_words_ports_and_its_driver_only(path: Path) -> None:
-    adapter = path.relative_to(ROOT / "brokers").parts[0]
+    adapter = path.relative_to(ROOT).parts[1]
     wrong = []
     for line, name in imports(path):
         if name == "eventmicro" or (name.startswith("eventmicro.") and layer_of(name) not in PORTS_AND_WORDS):

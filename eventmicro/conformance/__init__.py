@@ -22,6 +22,8 @@ With a server that the suite may kill and start, also what must survive that is 
 
 What a broker does not declare is asked for as well, and must be refused by Unsupported.
 
+Registries have a suite of their own, of the same kind: `registry_cases`.
+
 Fifteen of Watermill's cases are among them, by number; its twelfth, of contexts, concerns handlers and not the port.
 """
 
@@ -42,5 +44,16 @@ import eventmicro.conformance.settling
 import eventmicro.conformance.together  # noqa: F401
 from eventmicro.conformance.bench import MakeBroker, Outcome, Server
 from eventmicro.conformance.case import Case, cases, unproved
+from eventmicro.conformance.registries import MakeRegistry, RegistryCase, registry_cases
 
-__all__ = ["Case", "MakeBroker", "Outcome", "Server", "cases", "unproved"]
+__all__ = [
+    "Case",
+    "MakeBroker",
+    "MakeRegistry",
+    "Outcome",
+    "RegistryCase",
+    "Server",
+    "cases",
+    "registry_cases",
+    "unproved",
+]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive
@@ -26,6 +27,9 @@ from eventmicro.memory.durable import DurableSubscription
 from eventmicro.memory.hub import Hub, Target, shared_hub
 from eventmicro.memory.live import LiveSubscription
 from eventmicro.message import Message
+
+if TYPE_CHECKING:
+    from eventmicro.memory.registry import MemoryRegistry
 
 # How many messages a subscription may have waiting, and a queue keep, before publishers wait.
 QUEUE_LIMIT = 10_000
@@ -146,6 +150,12 @@ class MemoryBroker(Lifetime):
 
     def inbox(self) -> str:
         return self._connected_hub().inbox()
+
+    def registry(self) -> MemoryRegistry:
+        """The registry of this process; see `eventmicro.registry.HasRegistry`."""
+        from eventmicro.memory.registry import MemoryRegistry  # its records are pydantic's, which is loaded when needed
+
+        return MemoryRegistry(self.url)
 
     async def flush(self) -> None:
         self._connected_hub()

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
 from eventmicro.broker import Durable
@@ -18,6 +18,9 @@ from eventmicro.memory.live import LiveSubscription
 from eventmicro.memory.queue import DurableQueue
 from eventmicro.message import Message
 from eventmicro.wire import NO_RESPONDERS, STATUS
+
+if TYPE_CHECKING:
+    from eventmicro.memory.registry import Registrations
 
 # For how many subjects, beside as many as are subscribed to, it is remembered who gets their messages.
 ROUTES = 1000
@@ -50,6 +53,7 @@ class Hub:
     """The broker of one URL: it lives as long as its event loop, with or without connections."""
 
     def __init__(self) -> None:
+        self.registrations: Registrations | None = None
         self._name = secrets.token_hex(4)
         self._inboxes = count(1)
         self._exact: dict[str, list[LiveSubscription | DurableQueue]] = {}

@@ -1,0 +1,206 @@
+"""The registry port: who is there. What an adapter promises, and all that the rest of eventmicro knows of a registry.
+
+The records are go-micro's: a service has endpoints and nodes; each of its versions is a record of its own. These
+comments are the specification; `eventmicro.conformance` holds every registry to it.
+
+A registry keeps a node for its `ttl` and forgets it by itself, also where the process that registered it is gone. What
+a later version of eventmicro writes is read as far as it is known, and the rest of it is kept. What is no record is
+left out, and the log says so once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from eventmicro.errors import UsageError
+from eventmicro.wire import check_name
+
+# The longest name of a service, and the longest id of a node, in characters.
+MAX_NAME = 128
+
+# Metadata of an endpoint that is a subscriber: what it subscribes to, and with whom it shares the events.
+SUBSCRIBER = "subscriber"
+TOPIC = "topic"
+QUEUE = "queue"
+# Metadata of an endpoint: where it is called, where that is not `service.endpoint`.
+SUBJECT = "subject"
+# Metadata of a node that another framework runs: only its own subjects reach it.
+FOREIGN = "foreign"
+
+
+class _Record(BaseModel):
+    """What is written by others, perhaps by a later version: fields that are not known here are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+
+
+class EndpointRecord(_Record):
+    """What a service answers to, or subscribes to: then its metadata says `subscriber`, `topic` and `queue`."""
+
+    name: str
+    request: dict[str, Any] | None = None
+    """The JSON Schema of what it takes; None: nothing, or it is not known."""
+    reply: dict[str, Any] | None = None
+    """The JSON Schema of what it replies."""
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def is_subscriber(self) -> bool:
+        """Whether it takes events, and cannot be called."""
+        return self.metadata.get(SUBSCRIBER) == "true"
+
+
+class NodeRecord(_Record):
+    """One running instance of a service."""
+
+    id: str
+    address: str = ""
+    """The subject below which this node alone is called: `<address>.<endpoint>`; empty: it has none."""
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another framework runs it."""
+        return self.metadata.get(FOREIGN) == "true"
+
+
+class ServiceRecord(_Record):
+    """One version of a service, and the nodes that run it."""
+
+    name: str
+    version: str = ""
+    metadata: dict[str, str] = Field(default_factory=dict)
+    endpoints: list[EndpointRecord] = Field(default_factory=list)
+    nodes: list[NodeRecord] = Field(default_factory=list)
+
+    def of_node(self, node: NodeRecord) -> ServiceRecord:
+        """The same version with this node alone: what that node registers."""
+        return self.model_copy(update={"nodes": [node]})
+
+
+Action = Literal["create", "update", "delete", "synced", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a watch tells.
+
+    `create`, `update`, `delete`: a node came, its record is another one, it is gone; `service` is the record with that
+    node alone. `synced`: all that was there has been told, from now on it is what happens; `lost`: the registry is
+    away, what was told may be stale until it is `synced` again.
+    """
+
+    action: Action
+    service: ServiceRecord | None = None
+
+
+class Registry(Protocol):
+    """A connection to a registry. It opens nothing before `connect`, and serves one event loop.
+
+    After a lost connection it comes back by itself, for as long as it takes. Every method but `watch` and `close` fails
+    within a few seconds where it cannot be reached.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where it is, without passwords, fit for a log."""
+        ...
+
+    async def connect(self) -> None:
+        """Connect. Connected already: nothing happens.
+
+        Raises:
+            Unavailable: it cannot be reached; nothing is left open.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close. What is registered stays until its `ttl` is over. Closed already: nothing happens."""
+        ...
+
+    async def register(self, service: ServiceRecord, *, ttl: float) -> None:
+        """Keep the nodes of this record for `ttl` seconds from now; what was registered under their ids is replaced.
+
+        Where nothing has changed since the last time, it only renews, at the cost of one request. A registry may round
+        `ttl` up, to the least that it can keep.
+
+        Raises:
+            Unavailable: it cannot be reached now.
+            UsageError: a name or an id is none, or the record is too large for this registry.
+        """
+        ...
+
+    async def deregister(self, service: ServiceRecord) -> None:
+        """Forget the nodes of this record at once; what is not there is no error.
+
+        Raises:
+            Unavailable: it cannot be reached now.
+        """
+        ...
+
+    async def get_service(self, name: str) -> list[ServiceRecord]:
+        """What is there under this name, a record a version, each with its nodes.
+
+        Raises:
+            NotFound: no node of it is registered.
+            Unavailable: that cannot be known now.
+        """
+        ...
+
+    async def list_services(self) -> list[ServiceRecord]:
+        """All that is there, a record a version, in the order of names.
+
+        Raises:
+            Unavailable: that cannot be known now.
+        """
+        ...
+
+    def watch(self, name: str | None = None) -> AsyncIterator[Change]:
+        """Tell who is there, then `synced`, then what changes: of the service of this name, or of all.
+
+        Whoever is renewed as he was changes nothing. It goes on until it is closed, and raises nothing: while the
+        registry is away it tells `lost` and waits; when it is back, what has changed meanwhile, and `synced`. A node
+        that comes and goes between two looks may not be told.
+
+        Raises:
+            Unavailable: at its first step, where this was never connected, or is closed.
+        """
+        ...
+
+
+@runtime_checkable
+class HasRegistry(Protocol):
+    """What a broker has beside `Broker` where its own server can keep a registry: the default there."""
+
+    def registry(self) -> Registry:
+        """A registry over this connection; it can be used while the broker is connected."""
+        ...
+
+
+def check_record(service: ServiceRecord) -> ServiceRecord:
+    """Return the record if it can be registered.
+
+    Raises:
+        UsageError: a name or an id has other signs than letters, digits, `_` and `-`, or is too long; it has no node.
+    """
+    check_length(check_name(service.name, "service"), "service name")
+    if not service.nodes:
+        raise UsageError(f"service {service.name!r}: a record without nodes has nobody to register")
+    for node in service.nodes:
+        check_length(check_name(node.id, "node"), "node id")
+    return service
+
+
+def check_length(name: str, what: str) -> str:
+    """Return a name that is not too long.
+
+    Raises:
+        UsageError: it is.
+    """
+    if len(name) > MAX_NAME:
+        raise UsageError(f"{what} {name[:20]!r}… has {len(name)} characters: write {MAX_NAME} at most")
+    return name

@@ -1,0 +1,140 @@
+"""Roster: who is known to be there, node by node, and what has changed in that.
+
+It stands between what a registry tells and what its readers want: a registry's adapter puts in whatever it hears, also
+twice and also all of it anew, and gets the changes; readers get records a version, with the nodes of each.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+
+from pydantic import ValidationError
+
+from eventmicro.registry import Change, NodeRecord, ServiceRecord
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""The name of a service, and the id of a node."""
+
+
+class Roster:
+    """The nodes that somebody knows of."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, dict[str, ServiceRecord]] = {}
+        self._merged: dict[str, list[ServiceRecord]] = {}
+
+    def __len__(self) -> int:
+        """How many nodes are known."""
+        return sum(map(len, self._records.values()))
+
+    def put(self, service: ServiceRecord) -> list[Change]:
+        """Take in the nodes of a record; what that changes."""
+        return [change for node in service.nodes if (change := self._put(service.of_node(node))) is not None]
+
+    def remove(self, name: str, node: str) -> list[Change]:
+        """Forget a node; what that changes."""
+        former = self._records.get(name, {}).pop(node, None)
+        if former is None:
+            return []
+        self._merged.pop(name, None)
+        if not self._records[name]:
+            del self._records[name]
+        return [Change("delete", former)]
+
+    def replace(self, services: Iterable[ServiceRecord], name: str | None = None) -> list[Change]:
+        """Take this for all that is there, under one name or at all; what that changes, deletions first."""
+        services = list(services)
+        here = {(service.name, node.id) for service in services for node in service.nodes}
+        gone = [key for key in self.keys() if key not in here and name in (None, key[0])]
+        deleted = [change for key in gone for change in self.remove(*key)]
+        return deleted + [change for service in services for change in self.put(service)]
+
+    def keys(self) -> Iterator[Key]:
+        """The names and ids of all nodes."""
+        return iter([(name, node) for name, nodes in self._records.items() for node in nodes])
+
+    def node(self, name: str, node: str) -> ServiceRecord | None:
+        """The record of one node."""
+        return self._records.get(name, {}).get(node)
+
+    def get(self, name: str) -> list[ServiceRecord]:
+        """The records of a service, one a version, each with its nodes; the same list until something changes."""
+        merged = self._merged.get(name)
+        if merged is None:
+            merged = self._merged[name] = list(_merge(self._records.get(name, {}).values()))
+            if not merged:
+                del self._merged[name]
+        return merged
+
+    def all(self) -> list[ServiceRecord]:
+        """The records of all services, in the order of their names."""
+        return [record for name in sorted(self._records) for record in self.get(name)]
+
+    def _put(self, record: ServiceRecord) -> Change | None:
+        nodes = self._records.setdefault(record.name, {})
+        node = record.nodes[0].id
+        former = nodes.get(node)
+        if former == record:
+            return None
+        nodes[node] = self._share(record, nodes)
+        self._merged.pop(record.name, None)
+        return Change("create" if former is None else "update", record)
+
+    @staticmethod
+    def _share(record: ServiceRecord, others: dict[str, ServiceRecord]) -> ServiceRecord:
+        """The record with the endpoints of another node of its version, where they are the same: they are the bulk."""
+        other = next((other for other in others.values() if other.version == record.version), None)
+        if other is None or other.endpoints is record.endpoints or other.endpoints != record.endpoints:
+            return record
+        return record.model_copy(update={"endpoints": other.endpoints})
+
+
+def _merge(records: Iterable[ServiceRecord]) -> Iterator[ServiceRecord]:
+    """One record a version, with what its newest node says of it, and the nodes of all."""
+    versions: dict[str, list[ServiceRecord]] = {}
+    for record in records:
+        versions.setdefault(record.version, []).append(record)
+    for version in sorted(versions):
+        of_version = versions[version]
+        nodes: list[NodeRecord] = [node for record in of_version for node in record.nodes]
+        yield of_version[-1].model_copy(update={"nodes": nodes})
+
+
+class Reader:
+    """Reads records that others have written; garbage is left out, and told once."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._told: set[str] = set()
+
+    def read(self, place: str, text: str | bytes) -> ServiceRecord | None:
+        """The record that is written at this place; None where it is none.
+
+        Args:
+            place: the key or subject under which it stands, for the log.
+            text: JSON.
+        """
+        try:
+            record = ServiceRecord.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            self._tell(place, f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}")
+            return None
+        if not record.name or not record.nodes:
+            self._tell(place, "it has no name, or no node")
+            return None
+        return record
+
+    def _tell(self, place: str, why: str) -> None:
+        if place not in self._told and len(self._told) < TOLD:
+            self._told.add(place)
+            log.warning(
+                "registry %s: what stands at %.200s is no record and is left out: %.200s", self._url, place, why
+            )
+
+
+# Of how many places it is remembered that the log has heard of them.
+TOLD = 1000
