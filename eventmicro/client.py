@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from eventmicro.broker import Broker
 from eventmicro.checks import check_seconds
 from eventmicro.codec import Codec
 from eventmicro.codecs import Codecs
+from eventmicro.discovery.strategies import make_selector
 from eventmicro.embedded import describe_last
 from eventmicro.embedded import find as find_embedded
 from eventmicro.errors import UsageError
@@ -17,8 +20,26 @@ from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Outgoing, Publishing, check_publishing
 from eventmicro.lifetime import Lifetime
 from eventmicro.middleware import Middleware, check_middleware
-from eventmicro.plugins import BROKER_VARIABLE, NO_BROKER, RPC_BROKER_VARIABLE, check_broker, open_broker
+from eventmicro.plugins import (
+    BROKER_VARIABLE,
+    NO_BROKER,
+    REGISTRY_VARIABLE,
+    RPC_BROKER_VARIABLE,
+    check_broker,
+    check_registry,
+    open_broker,
+    open_registry,
+)
 from eventmicro.rpc.client import DEFAULT_TIMEOUT, CallsEndpoints, RpcClient
+from eventmicro.selector import Selector
+from eventmicro.wire import check_name
+
+if TYPE_CHECKING:
+    from eventmicro.discovery.directing import Directing
+    from eventmicro.registry import Registry
+
+# How long `ready` waits where nothing else is said, in seconds.
+READY_TIMEOUT = 30.0
 
 
 class Client(Lifetime, CallsEndpoints, PublishesEvents):
@@ -32,6 +53,12 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
             `EVENTMICRO_RPC_BROKER` says, or else the same.
         middleware: what runs around each call and each publish; the first is the outermost.
         codecs: codecs of your own, asked before the ready-made ones.
+        registry: where nodes are looked up for calls that are directed to one: a name or a URL, such as
+            `etcd://127.0.0.1:2379`, or a Registry, which is closed by who made it. Default: what `EVENTMICRO_REGISTRY`
+            says, or else that of the broker's own server, where it can keep one.
+        selector: directs each call to a node, chosen by `random`, `round-robin`, `least-in-flight`, `two-choices`,
+            `sticky`, `rendezvous`, `newest`, or a function of the nodes. Default: none; the broker chooses, and nobody
+            is looked up.
         timeout: how long a call waits where it does not say so itself, in seconds.
         publishing: how long publishing waits for the broker, and what it does while that is away.
     """
@@ -43,11 +70,14 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
         rpc_broker: str | Broker | None = None,
         middleware: Iterable[Middleware] = (),
         codecs: Iterable[Codec] = (),
+        registry: str | Registry | None = None,
+        selector: str | Selector | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         publishing: Publishing | None = None,
     ) -> None:
         check_broker("broker", broker)
         check_broker("rpc_broker", rpc_broker)
+        check_registry("registry", registry)
         check_publishing(publishing)
         check_seconds("timeout", timeout)
         broker = broker or os.environ.get(BROKER_VARIABLE) or find_embedded()
@@ -58,7 +88,11 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
         self.rpc_broker = self.broker if rpc_broker == broker else open_broker(rpc_broker)
         self.outgoing = Outgoing(self.broker, publishing or Publishing())
         middleware, own = check_middleware(middleware), Codecs(codecs)
-        self._calls = RpcClient(self.rpc_broker, own, middleware, timeout)
+        self._registry_named = registry or os.environ.get(REGISTRY_VARIABLE) or None
+        self._selector = None if selector is None else make_selector(selector)
+        self._calls = RpcClient(
+            self.rpc_broker, own, middleware, timeout, lambda: self._directing, directs=selector is not None
+        )
         self._events = EventPublisher(self.outgoing, own, middleware)
         self._owned: list[Broker] = []
 
@@ -66,6 +100,34 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
     def timeout(self) -> float:
         """How long a call waits where it does not say so itself, in seconds."""
         return self._calls.timeout
+
+    @cached_property
+    def registry(self) -> Registry | None:
+        """Where it looks up nodes, opened when it is first needed; None: there is none."""
+        return open_registry(self._registry_named, self.rpc_broker, self.broker)
+
+    @cached_property
+    def _directing(self) -> Directing:
+        from eventmicro.discovery.directing import Directing  # with the records comes pydantic: most calls need neither
+
+        return Directing(lambda: self.registry, self.rpc_broker, self._selector)
+
+    async def ready(self, *services: str, timeout: float = READY_TIMEOUT) -> None:
+        """Return when each of these services answers; for programs that are started in no order.
+
+        Args:
+            services: their names.
+            timeout: how long to wait for all of them, in seconds.
+
+        Raises:
+            Unavailable: one was not there in time; it says which.
+            UsageError: the broker carries no calls, and there is no registry either.
+        """
+        from eventmicro.discovery.ready import wait_until_ready
+
+        check_seconds("timeout", timeout)
+        names = [check_name(service, "service") for service in services]
+        await wait_until_ready(self.rpc_broker, self._directing, names, timeout)
 
     @property
     def _caller(self) -> RpcClient:
@@ -96,5 +158,10 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
         async with AsyncExitStack() as stack:  # each is closed, whatever fails
             for broker in owned:
                 stack.push_async_callback(broker.close)
+            registry: Registry | None = self.__dict__.get("registry")
+            if registry is not None and registry is not self._registry_named:
+                stack.push_async_callback(registry.close)
             stack.push_async_callback(self.outgoing.close)
             stack.push_async_callback(self._calls.close)
+            if "_directing" in self.__dict__:
+                stack.push_async_callback(self._directing.close)

@@ -320,10 +320,14 @@ class InternalError(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """Nobody serves the call; the handler did not run."""
+    """Nobody serves the call; the handler did not run.
+
+    `nobody` says that it is the broker that answered so: there was no one to take the request.
+    """
 
     code = 503
     retryable = True
+    nobody = False
 
 
 _BY_CODE: dict[int, type[ServiceError]] = {

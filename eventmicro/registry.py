@@ -17,10 +17,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field
 
 from eventmicro.errors import UsageError
-from eventmicro.wire import check_name
-
-# The longest name of a service, and the longest id of a node, in characters.
-MAX_NAME = 128
+from eventmicro.wire import check_length, check_name
 
 # Metadata of an endpoint that is a subscriber: what it subscribes to, and with whom it shares the events.
 SUBSCRIBER = "subscriber"
@@ -193,14 +190,3 @@ def check_record(service: ServiceRecord) -> ServiceRecord:
     for node in service.nodes:
         check_length(check_name(node.id, "node"), "node id")
     return service
-
-
-def check_length(name: str, what: str) -> str:
-    """Return a name that is not too long.
-
-    Raises:
-        UsageError: it is.
-    """
-    if len(name) > MAX_NAME:
-        raise UsageError(f"{what} {name[:20]!r}… has {len(name)} characters: write {MAX_NAME} at most")
-    return name

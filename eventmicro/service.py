@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from eventmicro.broker import Broker
-from eventmicro.checks import check_function, check_kind, check_seconds
+from eventmicro.checks import check_function, check_kind, check_seconds, check_several
 from eventmicro.client import Client
 from eventmicro.codec import Codec
 from eventmicro.codecs import Codecs
 from eventmicro.context import find_context
 from eventmicro.declare import marked_methods
+from eventmicro.discovery.checking import CheckFunction, HealthCheck
+from eventmicro.discovery.registering import Registering
+from eventmicro.discovery.strategies import make_selector
 from eventmicro.errors import UsageError
 from eventmicro.events.declare import SubscriberDeclaration, declare_subscriber
 from eventmicro.events.options import DeliveryWords
@@ -24,15 +27,22 @@ from eventmicro.events.publishing import Publishing, check_publishing
 from eventmicro.handlers.depends import name_of
 from eventmicro.handlers.signature import MISSING
 from eventmicro.middleware import Middleware, check_middleware
-from eventmicro.plugins import check_broker
+from eventmicro.plugins import check_broker, check_registry
 from eventmicro.rpc.client import DEFAULT_TIMEOUT, CallsEndpoints, RpcClient
 from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY, EndpointDeclaration, declare_endpoint
+from eventmicro.running.identity import Identity, new_id
 from eventmicro.running.node import Hook, Node
+from eventmicro.selector import Selector
 from eventmicro.topic import Topic
-from eventmicro.wire import check_name
+from eventmicro.wire import check_length, check_metadata, check_name, check_version
+
+if TYPE_CHECKING:
+    from eventmicro.discovery.health import Health
+    from eventmicro.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 H = TypeVar("H", bound=Hook)
+C = TypeVar("C", bound=CheckFunction)
 
 HOOKS = ("before_start", "after_start", "before_stop", "after_stop")
 
@@ -45,7 +55,10 @@ class Service(CallsEndpoints, PublishesEvents):
 
     Args:
         name: letters, digits, `_` and `-`; its endpoints are called as `name.endpoint`.
-        version: its version, after semver.org.
+        version: its version, three numbers with dots between and what semver.org lets follow.
+        description: what it is for, in a sentence, for those who list services.
+        metadata: labels of it in the registry, such as `{"team": "shop"}`, by which nodes can be chosen.
+        id: what names this instance among those of the service; default: a new one at each start.
         broker: a URL such as `nats://127.0.0.1:4222`, or a Broker. One that is connected already stays connected at the
             end: who opened it closes it. Default: what `run` or `start` is given, or else what a Client would take.
         rpc_broker: the broker for endpoints and calls where `broker` carries none, as RabbitMQ and Kafka; default: the
@@ -58,6 +71,14 @@ class Service(CallsEndpoints, PublishesEvents):
         timeout: how long this service's own calls wait where they do not say so themselves, in seconds.
         publishing: how long publishing waits for the broker, and what it does while that is away.
         stop_timeout: how long a stop waits for what runs, in seconds, before it cuts it off.
+        registry: where it is registered, and where its own calls look up nodes: a name or a URL, such as
+            `etcd://127.0.0.1:2379`, or a Registry; `none`: nowhere. Default: what a Client would take.
+        selector: directs each of its own calls to a chosen node; see Client.
+        register_ttl: for how long the registry keeps this node where it hears nothing of it, in seconds.
+        register_interval: the seconds between two heartbeats, fewer than `register_ttl`; default: 30, or a third of it.
+        register_check: a plain or async function; while it raises or returns False the node is not registered.
+        register_required: whether the start fails where the registry cannot be reached; else it is tried again.
+        needs: names of services that must answer before this one takes its first message; it waits for them.
     """
 
     def __init__(
@@ -65,6 +86,9 @@ class Service(CallsEndpoints, PublishesEvents):
         name: str,
         *,
         version: str = "0.0.0",
+        description: str = "",
+        metadata: Mapping[str, str] | None = None,
+        id: str | None = None,
         broker: str | Broker | None = None,
         rpc_broker: str | Broker | None = None,
         middleware: Iterable[Middleware] = (),
@@ -73,15 +97,27 @@ class Service(CallsEndpoints, PublishesEvents):
         timeout: float = DEFAULT_TIMEOUT,
         publishing: Publishing | None = None,
         stop_timeout: float = 10.0,
+        registry: str | Registry | None = None,
+        selector: str | Selector | None = None,
+        register_ttl: float | None = None,
+        register_interval: float | None = None,
+        register_check: CheckFunction | None = None,
+        register_required: bool = False,
+        needs: Iterable[str] = (),
     ) -> None:
         check_broker("broker", broker)
         check_broker("rpc_broker", rpc_broker)
         check_publishing(publishing)
-        check_kind("version", version, str, "'1.0.0'")
+        check_registry("registry", registry)
+        check_version(version)
+        check_kind("description", description, str, "a sentence")
         check_seconds("timeout", timeout)
         check_seconds("stop_timeout", stop_timeout, or_none_at_all=True)
-        self.name = check_name(name, "service")
+        self.name = check_length(check_name(name, "service"), "service name")
         self.version = version
+        self.description = description
+        self.metadata = check_metadata(metadata or {})
+        self.id = None if id is None else check_length(check_name(id, "node"), "node id")
         self.broker = broker
         self.rpc_broker = rpc_broker
         self.endpoints: dict[str, EndpointDeclaration] = {}
@@ -92,6 +128,11 @@ class Service(CallsEndpoints, PublishesEvents):
         self._timeout = timeout
         self._publishing = publishing
         self._stop_timeout = stop_timeout
+        self._registry = registry
+        self._selector = None if selector is None else make_selector(selector)
+        self._registering = Registering(register_ttl, register_interval, register_check, register_required)
+        self._needs = tuple(check_name(each, "service") for each in check_several("needs", needs, "'payments'"))
+        self._checks: list[HealthCheck] = []
         self._overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._hooks: dict[str, list[Hook]] = {when: [] for when in HOOKS}
         self._client: Client | None = None
@@ -111,6 +152,7 @@ class Service(CallsEndpoints, PublishesEvents):
         timeout: float | None = None,
         concurrency: int = ENDPOINT_CONCURRENCY,
         middleware: Iterable[Middleware] = (),
+        internal: bool = False,
     ) -> Callable[[F], F]: ...
     def rpc(self, function: F | None = None, **options: Any) -> F | Callable[[F], F]:
         """Declare an endpoint: `async def quote(request: QuoteRequest) -> Quote`, called as `orders.quote`.
@@ -122,6 +164,7 @@ class Service(CallsEndpoints, PublishesEvents):
             timeout: how long a call may take, in seconds, where its caller gives more; default: what the caller gives.
             concurrency: how many of its calls may wait for something at the same time; further ones wait in line.
             middleware: what runs around this endpoint, inside the service's own middleware.
+            internal: whether it is only called by those who know it, and listed nowhere.
 
         Raises:
             SignatureError: the function cannot be an endpoint; the message says what to write instead.
@@ -214,6 +257,37 @@ class Service(CallsEndpoints, PublishesEvents):
         """Run this function when all is closed."""
         return self._hook("after_stop", hook)
 
+    @overload
+    def health_check(self, check: C, /) -> C: ...
+    @overload
+    def health_check(
+        self, *, name: str | None = None, critical: bool = True, vital: bool = False
+    ) -> Callable[[C], C]: ...
+    def health_check(
+        self, check: C | None = None, *, name: str | None = None, critical: bool = True, vital: bool = False
+    ) -> C | Callable[[C], C]:
+        """Look at this, too, to say how the service is: a plain or async function that raises, or returns False, where
+        something is wrong. It has 5 seconds.
+
+        Args:
+            name: the check's name; default: the function's.
+            critical: whether the service is not ready for work where it fails.
+            vital: whether it does not live where it fails, so that an orchestrator is to start it anew.
+
+        Raises:
+            UsageError: it is no function, or the name is taken.
+        """
+
+        def declare(check: C) -> C:
+            check_function("health_check", check)
+            named = name or name_of(check)
+            if named in {"broker", "subscriptions", "registered", *(each.name for each in self._checks)}:
+                raise UsageError(f"service {self.name!r} has a health check {named!r} already; give this one a name=")
+            self._checks.append(HealthCheck(named, check, critical, vital))
+            return check
+
+        return declare if check is None else declare(check)
+
     def _hook(self, when: str, hook: H) -> H:
         check_function(when, hook)
         self._hooks[when].append(hook)
@@ -255,10 +329,12 @@ class Service(CallsEndpoints, PublishesEvents):
                 rpc_broker=self.rpc_broker,
                 middleware=self._middleware,
                 codecs=self._codecs.own,
+                registry=self._registry,
+                selector=self._selector,
                 timeout=self._timeout,
                 publishing=self._publishing,
             )
-            node = Node(self.name, client, self._codecs, self._middleware, self._overrides, self._stop_timeout)
+            node = self._make_node(client)
             self._client = client
             try:
                 await node.start(
@@ -272,6 +348,30 @@ class Service(CallsEndpoints, PublishesEvents):
                 self._client = None
                 raise
             self._node = node
+
+    def _make_node(self, client: Client) -> Node:
+        identity = Identity(self.name, self.version, self.id or new_id(), self.description, self.metadata)
+        return Node(
+            identity,
+            client,
+            self._codecs,
+            self._middleware,
+            self._overrides,
+            self._stop_timeout,
+            self._registering.with_environment(),
+            self._checks,
+            self._needs,
+        )
+
+    async def health(self) -> Health:
+        """How this instance is: what `orders.health` answers, and the health port.
+
+        Raises:
+            UsageError: the service is not started.
+        """
+        if self._node is None:
+            raise UsageError(f"service {self.name!r} is not started")
+        return await self._node.health()
 
     async def stop(self) -> None:
         """Take no more, finish what runs within `stop_timeout`, flush, close. A second call waits for the first.

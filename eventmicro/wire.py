@@ -32,12 +32,23 @@ DESCRIPTION = "Description"
 ENDPOINT_QUEUE = "q"
 MAX_ERROR_HEADER = 200
 
+# The longest name of a service, and the longest id of a node, in characters.
+MAX_NAME = 128
+
 # What a dead letter says of itself: why it was given up, after how many attempts, from which subject and queue.
 DEAD_REASON = "Dead-Letter-Reason"
 DEAD_ATTEMPTS = "Dead-Letter-Attempts"
 DEAD_SUBJECT = "Dead-Letter-Subject"
 DEAD_QUEUE = "Dead-Letter-Queue"
 MAX_REASON = 500
+
+# A version after semver.org: three numbers, and what may follow them.
+VERSION = re.compile(
+    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(?:-((?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?"
+    r"(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?",
+    re.ASCII,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -55,6 +66,41 @@ def check_name(name: str, what: str) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UsageError(f"{what} name {name!r}: write letters, digits, '_' and '-' only, without dots or spaces")
     return name
+
+
+def check_length(name: str, what: str) -> str:
+    """Return a name that is not too long for a registry.
+
+    Raises:
+        UsageError: it is.
+    """
+    if len(name) > MAX_NAME:
+        raise UsageError(f"{what} {name[:20]!r}… has {len(name)} characters: write {MAX_NAME} at most")
+    return name
+
+
+def check_version(version: str) -> str:
+    """Return `version` if it is one after semver.org.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(version, str) or not VERSION.fullmatch(version):
+        raise UsageError(f"version={version!r}: write three numbers, '1.0.0', perhaps with '-rc.1' behind them")
+    return version
+
+
+def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """A copy of the labels of a service.
+
+    Raises:
+        UsageError: it is no dict of strings.
+    """
+    if not isinstance(metadata, Mapping) or not all(isinstance(x, str) for pair in metadata.items() for x in pair):
+        raise UsageError(f"metadata={metadata!r}: write a dict of strings, {{'team': 'shop'}}")
+    for name, value in metadata.items():
+        check_text(name + value, f"metadata {name!r}")
+    return dict(metadata)
 
 
 def check_subject(subject: str, *, wildcards: bool = False, option: str = "") -> str:

@@ -21,10 +21,10 @@ ADAPTERS = sorted(
 
 LAYERS = {
     "words": "errors checks wire message topic context retry settings watchdog lifetime room",
-    "ports": "broker codec middleware registry intake roster",
+    "ports": "broker codec middleware registry selector intake roster",
     "parts": "plugins embedded codecs memory registries",
     "functions": "handlers",
-    "patterns": "events rpc",
+    "patterns": "events rpc discovery",
     "faces": "client declare",
     "assembly": "running conformance testing",
     "service": "service",

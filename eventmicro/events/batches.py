@@ -88,7 +88,7 @@ class BatchSubscriber(Subscriber):
         if room is None:
             if self._collected:
                 collected, self._collected = self._collected, []
-                self.inflight.start(self._handle_batch(collected))
+                self.inflight.start(self._handle_batch(collected), len(collected))
         elif not self._awaits_room:
             self._awaits_room = True
             asyncio.ensure_future(room).add_done_callback(self._room_came)
@@ -142,6 +142,7 @@ class BatchSubscriber(Subscriber):
         elif not alone and not isinstance(error, Settlement | asyncio.CancelledError):
             log.error("%s: a batch of %d events failed", self.name, len(deliveries), exc_info=error)
         for delivery in deliveries:
+            self.count(error)
             failing = self.settling.failed(delivery, error, alone=alone)
             delay = await self.settle(delivery, failing, is_acked=self.settling.ack == "before")
             if delay is not None:

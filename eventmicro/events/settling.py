@@ -27,6 +27,7 @@ from eventmicro.errors import (
     describe_fields,
 )
 from eventmicro.events.options import AckMode, DeliveryOptions
+from eventmicro.handlers.statistics import Statistics
 from eventmicro.message import Delivery, Message
 from eventmicro.retry import Retry
 from eventmicro.wire import (
@@ -60,6 +61,9 @@ LONGEST_DELAY = 30 * 86400.0
 class Settling(Protocol):
     """What a subscriber does with its events when they have been handled."""
 
+    statistics: Statistics | None
+    """Where it counts the events that are given up."""
+
     @property
     def ack(self) -> AckMode | None:
         """When an event is acknowledged; None where there is nothing to settle."""
@@ -85,10 +89,11 @@ class Settling(Protocol):
 class Live:
     """For subscriptions whose broker keeps nothing: what went wrong is a line in the log."""
 
-    __slots__ = ("_name",)
+    __slots__ = ("_name", "statistics")
     ack: AckMode | None = None
 
     def __init__(self, name: str) -> None:
+        self.statistics: Statistics | None = None
         self._name = name
 
     def refuses(self, delivery: Delivery) -> str | None:
@@ -122,6 +127,7 @@ class Kept:
     """For durable queues: an event is settled by what became of it, and given up only into the dead letters."""
 
     def __init__(self, name: str, broker: Broker, options: DeliveryOptions, wildcards: bool = False) -> None:
+        self.statistics: Statistics | None = None
         self.ack: AckMode | None = options.ack
         self._name = name
         self._broker = broker
@@ -184,6 +190,8 @@ class Kept:
             self._owed.pop(delivery.id, None)
             reason = letter.reason
             log.warning("%s: event on %s went to %s: %s", self._name, delivery.subject, self._dead_letter, reason)
+            if self.statistics is not None:
+                self.statistics.dead_letters += 1
         await delivery.ack()
         return None
 

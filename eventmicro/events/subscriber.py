@@ -13,7 +13,7 @@ from eventmicro.broker import Receive
 from eventmicro.codec import Decoder
 from eventmicro.codecs import Body
 from eventmicro.context import Context, Received, Side, enter_context
-from eventmicro.errors import EventMicroError
+from eventmicro.errors import Ack, BadRequest, EventMicroError, InternalError
 from eventmicro.events.settling import ByHandler, Settling, why_unreadable
 from eventmicro.events.unsettled import PATIENCE, Unsettled
 from eventmicro.handlers.inflight import ENDS, UNREAD, InFlight
@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 
 # In how many seconds an event comes again whose settlement has failed.
 UNSETTLED_PAUSE = 60.0
+
+# As what an event counts whose handler has raised, and one that could not be decoded.
+FAILED = InternalError.code
+UNREADABLE = BadRequest.code
 
 Handling = Coroutine[Any, Any, None]
 
@@ -76,6 +80,7 @@ class Subscriber:
         self.name = f"{work.service}.{work.name}"
         self.inflight = InFlight(concurrency)
         self.settling = work.settling
+        self.settling.statistics = self.inflight.statistics
         self.unsettled = Unsettled(self.name, max(PATIENCE, work.timeout or 0.0))
         self._work = work
         self._ack = work.settling.ack
@@ -169,6 +174,7 @@ class Subscriber:
 
     async def failed(self, context: Context, delivery: Delivery, error: BaseException) -> None:
         """Settle an event whose handler raised, unless that one has settled it itself."""
+        self.count(error)
         if not context.settled:
             is_acked = self.settling.ack == "before"
             delay = await self.settle(delivery, self.settling.failed(delivery, error), is_acked=is_acked)
@@ -181,6 +187,11 @@ class Subscriber:
                 delivery.subject,
                 exc_info=error,
             )
+
+    def count(self, error: BaseException) -> None:
+        """Count an event whose handler has raised."""
+        if not isinstance(error, Ack | asyncio.CancelledError):
+            self.inflight.statistics.failed(FAILED, type(error).__name__)
 
     async def settle(
         self, delivery: Delivery, settling: Awaitable[float | None], *, is_acked: bool = False
@@ -229,6 +240,7 @@ class Subscriber:
         """Give an event up that cannot be decoded; another attempt would not help."""
         if not isinstance(error, EventMicroError):
             log.error("%s: event on %s could not be decoded", self.name, delivery.subject, exc_info=error)
+        self.inflight.statistics.failed(UNREADABLE, type(error).__name__)
         await self.give_up(delivery, why_unreadable(error))
 
     async def give_up(self, delivery: Delivery, reason: str) -> None:

@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import copy_context
 from itertools import islice
+from time import perf_counter
 from typing import Any, TypeVar
 
 from eventmicro.context import Context, context_in
 from eventmicro.handlers.eager import Task, Work, report, shared_starter, variables_of
+from eventmicro.handlers.statistics import Statistics
 from eventmicro.message import Delivery
 
 # How long a handler that is cancelled may take to clean up, in seconds.
@@ -28,6 +30,8 @@ Room = Awaitable[None] | None
 ReadAll = Callable[[list[D]], list[Any]]
 Begin = Callable[[D, Any], Work | None]
 GoesOn = Callable[[Task, D], None]
+Begun = tuple[float, int]
+"""When a handler began, by `time.perf_counter()`, and how many messages it is about."""
 
 _NONE: frozenset[Task] = frozenset()
 
@@ -39,16 +43,18 @@ class InFlight:
 
     Attributes:
         is_full: whether as many wait for something as may.
+        statistics: how many have ended, and how long they took.
     """
 
-    __slots__ = ("_ahead", "_fewer", "_left_alone", "_limit", "_room", "_starter", "_tasks", "is_full")
+    __slots__ = ("_ahead", "_fewer", "_left_alone", "_limit", "_room", "_starter", "_tasks", "is_full", "statistics")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.is_full = False
+        self.statistics = Statistics()
         self._ahead = AT_ONCE  # how many are read before the first is handled: as many as then are handled at once
         self._starter = shared_starter()
-        self._tasks: dict[Task, None] = {}  # an empty set is three times as large
+        self._tasks: dict[Task, Begun] = {}
         self._left_alone = _NONE
         self._room: asyncio.Future[None] | None = None
         self._fewer: asyncio.Event | None = None
@@ -56,11 +62,14 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def start(self, work: Work) -> Task | None:
-        """Run a handler; the task in which it goes on where it had to wait, else None."""
+    def start(self, work: Work, count: int = 1) -> Task | None:
+        """Run a handler, of so many messages; the task in which it goes on where it had to wait, else None."""
+        begun = perf_counter()
         task = self._starter.start(work)
         if task is not None:
-            self._keep(task)
+            self._keep(task, (begun, count))
+        else:
+            self.statistics.handled(count, perf_counter() - begun)
         return task
 
     def take(self, line: deque[D], read_all: ReadAll[D], begin: Begin[D], goes_on: GoesOn[D] | None = None) -> Room:
@@ -75,9 +84,10 @@ class InFlight:
             goes_on: is told of the task of each that waits, and of its message.
         """
         current: D
+        begun = waited = 0
 
         def works() -> Iterator[Work]:
-            nonlocal current
+            nonlocal current, begun
             for message, read in zip(run, _read(run, read_all), strict=True):
                 if self.is_full or not line or line[0] is not message:  # a handler has had it taken back
                     return
@@ -85,16 +95,21 @@ class InFlight:
                 work = begin(message, read)
                 if work is not None:
                     current = message
+                    begun += 1
                     yield work
 
         def keep(task: Task) -> None:
-            self._keep(task)
+            nonlocal waited
+            waited += 1
+            self._keep(task, (started, 1))
             if goes_on is not None:
                 goes_on(task, current)
 
-        running = len(self._tasks)
+        running, started = len(self._tasks), perf_counter()
         run = _first(line, min(self._ahead, AT_ONCE))
         self._starter.start_all(works(), keep)
+        if begun > waited:
+            self.statistics.handled(begun - waited, (perf_counter() - started) * (begun - waited) / begun)
         self._ahead = 2 * self._ahead if len(self._tasks) <= running else max(1, self.free)
         self._ahead = min(self._ahead, AT_ONCE)
         return self.room()
@@ -137,13 +152,15 @@ class InFlight:
         self._starter.close()
         return len(tasks)
 
-    def _keep(self, task: Task) -> None:
-        self._tasks[task] = None
+    def _keep(self, task: Task, begun: Begun) -> None:
+        self._tasks[task] = begun
         self.is_full = self.free <= 0
         task.add_done_callback(self._ended)
 
     def _ended(self, task: Task) -> None:
-        self._tasks.pop(task, None)
+        if (begun := self._tasks.pop(task, None)) is not None:
+            since, count = begun
+            self.statistics.handled(count, perf_counter() - since)
         if self._left_alone:
             self._left_alone -= {task}
         self.is_full = self.free <= 0

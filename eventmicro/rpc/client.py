@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import UnionType
 from typing import Any, TypeVar, overload
@@ -12,13 +13,15 @@ from eventmicro.broker import Broker, Capabilities
 from eventmicro.checks import LONGEST
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side, find_context
-from eventmicro.errors import CallTimeout, ServiceError, Unsupported, UsageError
+from eventmicro.errors import CallTimeout, ServiceError, Unavailable, Unsupported, UsageError
 from eventmicro.message import Message
 from eventmicro.middleware import Middleware, compose
 from eventmicro.plugins import RPC_BROKER_VARIABLE, brokers_with
 from eventmicro.rpc.caller import NO_REPLY, Caller
-from eventmicro.rpc.outgoing import OutgoingCall
+from eventmicro.rpc.directed import call_directed
+from eventmicro.rpc.outgoing import Direction, OutgoingCall
 from eventmicro.rpc.replies import decode_reply, read_reply
+from eventmicro.selector import Director, Filter, Selector
 from eventmicro.wire import CONTENT_TYPE, check_headers, check_subject, content_type
 
 R = TypeVar("R")
@@ -46,6 +49,9 @@ class CallsEndpoints:
         *,
         timeout: float | None = None,
         metadata: dict[str, str] | None = None,
+        selector: str | Selector | None = None,
+        filters: Sequence[Filter] = (),
+        key: str | None = None,
     ) -> None: ...
     @overload
     async def call(
@@ -56,6 +62,9 @@ class CallsEndpoints:
         *,
         timeout: float | None = None,
         metadata: dict[str, str] | None = None,
+        selector: str | Selector | None = None,
+        filters: Sequence[Filter] = (),
+        key: str | None = None,
     ) -> R: ...
     @overload
     async def call(
@@ -66,6 +75,9 @@ class CallsEndpoints:
         *,
         timeout: float | None = None,
         metadata: dict[str, str] | None = None,
+        selector: str | Selector | None = None,
+        filters: Sequence[Filter] = (),
+        key: str | None = None,
     ) -> Any: ...
     async def call(
         self,
@@ -75,6 +87,9 @@ class CallsEndpoints:
         *,
         timeout: float | None = None,
         metadata: dict[str, str] | None = None,
+        selector: str | Selector | None = None,
+        filters: Sequence[Filter] = (),
+        key: str | None = None,
     ) -> Any:
         """Call an endpoint and return its reply.
 
@@ -87,9 +102,15 @@ class CallsEndpoints:
             reply: the type of the reply; None where the endpoint returns none.
             timeout: how long to wait, in seconds; default: the client's.
             metadata: headers to send along.
+            selector: what chooses the node that is asked: `random`, `round-robin`, `least-in-flight`, `two-choices`,
+                `sticky`, `rendezvous`, `newest`, or a function of the nodes. Default: the client's; where that has
+                none either, and there are neither filters nor a key, the broker chooses, and nobody is looked up.
+            filters: which nodes may be asked, such as `version("^1.2")`; each is a function of a node.
+            key: what the call belongs to, for `sticky` and `rendezvous`; alone it asks for `rendezvous`.
 
         Raises:
             Unavailable: nobody serves this endpoint; it did not run.
+            NotFound: the service is there and has no such endpoint; or a node is to be chosen, and it has none.
             CallTimeout: no reply came in time; it may have run.
             ServiceError: what the service answered: BadRequest, NotFound, InternalError, or any other code.
             EncodeError, DecodeError: the request, or the reply, is not of its type.
@@ -107,10 +128,15 @@ class CallsEndpoints:
             deadline = outer.deadline
         headers = check_headers(metadata) if metadata else None
         expected = client.codecs.body(reply)
+        direction = None
+        if selector is not None or filters or key is not None or client.directs:
+            direction = Direction(selector, filters, key)
         if client.has_middleware:
             context = OutgoingCall(CLIENT, service, name, endpoint, headers, deadline)
-            context.body = expected
+            context.body, context.direction = expected, direction
             return await client.run(request, context)
+        if direction is not None:
+            return await call_directed(client, direction, service, name, request, headers, deadline, expected)
         return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
 
 
@@ -119,11 +145,23 @@ class RpcClient:
 
     Args:
         timeout: how long a call waits where it does not say so itself, in seconds.
+        director: gives what directs calls to nodes, and knows who is there; asked for when it is needed.
+        directs: whether each call goes to a chosen node.
     """
 
-    def __init__(self, broker: Broker, codecs: Codecs, middleware: tuple[Middleware, ...], timeout: float) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        codecs: Codecs,
+        middleware: tuple[Middleware, ...],
+        timeout: float,
+        director: Callable[[], Director],
+        directs: bool = False,
+    ) -> None:
         self.timeout = timeout
         self.codecs = codecs
+        self.director = director
+        self.directs = directs
         self.has_middleware = bool(middleware)
         self.run = compose(middleware, Side.CLIENT, self._exchange)
         self._broker = broker
@@ -149,8 +187,15 @@ class RpcClient:
         started: float,
         deadline: float,
         reply: Body,
+        *,
+        explained: bool = True,
     ) -> Any:
-        """Send a request, and return the reply that comes until `deadline`; errors as of `CallsEndpoints.call`."""
+        """Send a request, and return the reply that comes until `deadline`; errors as of `CallsEndpoints.call`.
+
+        Args:
+            endpoint: the subject to which it goes.
+            explained: whether to find out, where nobody takes it, what is there of the service.
+        """
         body = self.codecs.body(type(request))
         named = content_type(headers) if headers else None
         if named is None and not (body.announced or reply.announced):
@@ -186,13 +231,44 @@ class RpcClient:
             return read_reply(outcome, endpoint, reply, decode)
         except ServiceError as error:
             error.received = True
-            raise
+            if not isinstance(error, Unavailable) or not error.nobody or not explained:
+                raise
+            nobody = error
+        elsewhere = await self._explain(endpoint, nobody, deadline)
+        now = time.monotonic()
+        return await self.exchange(service, elsewhere, request, headers, now, deadline, reply, explained=False)
+
+    async def _explain(self, endpoint: str, nobody: Unavailable, deadline: float) -> str:
+        """Where an endpoint is that nobody serves: another framework may have it under another subject.
+
+        Raises:
+            NotFound: its service is there, and has none of this name.
+            Unavailable: nobody is there.
+        """
+        elsewhere = await self.director().find(endpoint, deadline - time.monotonic())
+        if isinstance(elsewhere, ServiceError):
+            elsewhere.received = True
+            raise elsewhere
+        if elsewhere is None:
+            raise nobody
+        return elsewhere
 
     async def _exchange(self, request: Any, context: Context) -> Any:
         """The same as the innermost of the middleware."""
         assert isinstance(context, OutgoingCall)
         now = time.monotonic()
         deadline = now if context.deadline is None else context.deadline
+        if context.direction is not None:
+            return await call_directed(
+                self,
+                context.direction,
+                context.service,
+                context.endpoint,
+                request,
+                context.metadata,
+                deadline,
+                context.body,
+            )
         return await self.exchange(
             context.service, context.topic, request, context.metadata, now, deadline, context.body
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from eventmicro.checks import check_count, check_seconds
+from eventmicro.checks import check_count, check_kind, check_seconds
 from eventmicro.errors import SignatureError, UsageError
 from eventmicro.handlers.depends import name_of
 from eventmicro.handlers.signature import MISSING, Signature, own_name, read_signature
@@ -26,6 +26,8 @@ class EndpointDeclaration:
     timeout: float | None
     concurrency: int
     middleware: tuple[Middleware, ...]
+    internal: bool
+    """Whether it is called by those who know it, and listed nowhere."""
 
     @property
     def request(self) -> Any:
@@ -44,6 +46,7 @@ def declare_endpoint(
     timeout: float | None = None,
     concurrency: int = ENDPOINT_CONCURRENCY,
     middleware: Iterable[Middleware] = (),
+    internal: bool = False,
     **unknown: object,
 ) -> EndpointDeclaration:
     """Check an endpoint's handler and options.
@@ -54,12 +57,14 @@ def declare_endpoint(
     """
     if unknown:
         raise UsageError(
-            f"rpc() has no option {', '.join(sorted(unknown))}; there are name, timeout, concurrency, middleware"
+            f"rpc() has no option {', '.join(sorted(unknown))}; there are name, timeout, concurrency, middleware, "
+            "internal"
         )
     signature = read_signature(function, "endpoint")
     if signature.returns is MISSING:
         raise SignatureError(f"endpoint {name_of(function)}: say what it returns: `-> YourModel`, or `-> None`")
     check_count("concurrency", concurrency)
+    check_kind("internal", internal, bool, "True or False")
     if timeout is not None:
         check_seconds("timeout", timeout)
     return EndpointDeclaration(
@@ -68,4 +73,5 @@ def declare_endpoint(
         timeout,
         concurrency,
         check_middleware(middleware),
+        internal,
     )

@@ -294,6 +294,7 @@ class Endpoint:
         return InternalError("the endpoint failed; the log of its service says why")
 
     def _write_error(self, subject: str, error: ServiceError) -> Message:
+        self.inflight.statistics.failed(error.code, error.detail)
         headers = error_headers(error.code, error.detail)
         try:
             body = error.to_json(self.name)

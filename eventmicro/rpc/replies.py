@@ -25,18 +25,24 @@ def read_reply(delivery: Delivery, endpoint: str, body: Body, decode: Decoder) -
         number = int(code) if code and code.isdecimal() and len(code) < 9 else 500
         raise ServiceError.from_json(delivery.body, code=number, detail=header(headers, ERROR) or "", id=endpoint)
     if header(headers, STATUS) == NO_RESPONDERS and not delivery.body:
-        service, _, name = endpoint.partition(".")
-        raise Unavailable(
-            f"nobody serves {endpoint}: is the service {service!r} running, on this broker, "
-            f"and is the endpoint's name {name!r} right?",
-            id=endpoint,
-        )
+        raise _nobody(endpoint)
     named = content_type(headers)
     try:
         decode = decode if named is None else body.decoder(named)
     except UnsupportedMediaType as error:
         raise DecodeError(f"the reply of {endpoint}: {error.detail}") from None
     return decode_reply(delivery.body, endpoint, body, decode)
+
+
+def _nobody(endpoint: str) -> Unavailable:
+    service, _, name = endpoint.partition(".")
+    error = Unavailable(
+        f"nobody serves {endpoint}: is the service {service!r} running, on this broker, "
+        f"and is the endpoint's name {name!r} right?",
+        id=endpoint,
+    )
+    error.nobody = True
+    return error
 
 
 def decode_reply(reply: bytes, endpoint: str, body: Body, decode: Decoder) -> Any:

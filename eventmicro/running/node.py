@@ -7,13 +7,15 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventmicro.broker import Broker, Capabilities, StoresRequests, Subscription
 from eventmicro.client import Client
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side
-from eventmicro.errors import Unsupported, UsageError
+from eventmicro.discovery.checking import HealthCheck
+from eventmicro.discovery.registering import Registering
+from eventmicro.errors import Unavailable, Unsupported, UsageError
 from eventmicro.events.batches import BatchSubscriber
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.events.lanes import KeyedSubscriber
@@ -27,12 +29,21 @@ from eventmicro.plugins import RPC_BROKER_VARIABLE, brokers_with
 from eventmicro.rpc.caller import stored
 from eventmicro.rpc.declare import EndpointDeclaration
 from eventmicro.rpc.endpoint import Endpoint, RunningCalls
+from eventmicro.running.identity import Identity
+from eventmicro.running.presence import Parts, Presence
 from eventmicro.topic import picker
 from eventmicro.wire import ENDPOINT_QUEUE, cancel_subject, endpoint_subject
+
+if TYPE_CHECKING:
+    from eventmicro.discovery.health import Health
 
 log = logging.getLogger(__name__)
 
 Hook = Callable[[], Any]
+
+# After how long a start says that it waits for another service, and how often it says so again, in seconds.
+FIRST_PATIENCE = 1.0
+PATIENCE = 30.0
 
 
 class Node:
@@ -40,14 +51,18 @@ class Node:
 
     def __init__(
         self,
-        service: str,
+        identity: Identity,
         client: Client,
         codecs: Codecs,
         middleware: tuple[Middleware, ...],
         overrides: Overrides,
         stop_timeout: float,
+        registering: Registering,
+        checks: Sequence[HealthCheck] = (),
+        needs: Sequence[str] = (),
     ) -> None:
-        self._service = service
+        self._identity = identity
+        self._service = identity.service
         self._client = client
         self._broker: Broker = client.broker
         self._rpc_broker: Broker = client.rpc_broker
@@ -56,8 +71,11 @@ class Node:
         self._overrides = overrides
         self._stop_timeout = stop_timeout
         self._calls = RunningCalls()
-        self._handlers: list[Endpoint | Subscriber] = []
-        self._subscriptions: list[Subscription] = []
+        self._registering = registering
+        self._checks = checks
+        self._needs = needs
+        self._parts = Parts()
+        self._presence: Presence | None = None
         self._state: Any = None
         self._undo = AsyncExitStack()
         self._loop = asyncio.get_running_loop()
@@ -91,26 +109,58 @@ class Node:
                 self._state = await undo.enter_async_context(lifespan())
             for hook in before_start:
                 await run_hook(hook)
+            await self._wait_for_needs()
+            presence = self._presence = self._make_presence(endpoints, subscribers)
+            undo.push_async_callback(presence.close)
             if endpoints:
                 cancels = await self._rpc_broker.subscribe(cancel_subject(self._service), self._calls.receive_cancel)
                 undo.push_async_callback(cancels.drain)
-            undo.push_async_callback(self._drain)
+            undo.push_async_callback(self._drain, presence)
             for subscriber in subscribers:
                 await self._start_subscriber(subscriber)
-            for endpoint in endpoints:
+            for endpoint in (*endpoints, *presence.own_endpoints()):
                 await self._start_endpoint(endpoint)
+            await presence.answer()
             for broker in dict.fromkeys((self._broker, self._rpc_broker)):
                 await broker.flush()
             await self._warn_of_stored(endpoints)
             self._warn_of_letters(subscribers)
+            undo.push_async_callback(presence.deregister)
+            await presence.register()
             for hook in after_start:
                 await run_hook(hook)
             self._undo = undo.pop_all()
 
+    async def _wait_for_needs(self) -> None:
+        """Wait until all services answer that this one needs, as long as it takes; say for which."""
+        for needed in self._needs:
+            patience = FIRST_PATIENCE
+            while True:
+                try:
+                    await self._client.ready(needed, timeout=patience)
+                    break
+                except Unavailable:
+                    log.warning(
+                        "service %r waits for %r, which it needs and which does not answer", self._service, needed
+                    )
+                    patience = PATIENCE
+
     def leave_alone(self, message: Context) -> None:
         """Stop without the handler of this message, which asks for the stop and waits for it."""
-        for handler in self._handlers:
+        for handler in self._parts.handlers:
             handler.inflight.leave_alone(message)
+
+    async def health(self) -> Health:
+        """How the node is."""
+        assert self._presence is not None
+        return await self._presence.checks.run()
+
+    def _make_presence(
+        self, endpoints: Sequence[EndpointDeclaration], subscribers: Sequence[SubscriberDeclaration]
+    ) -> Presence:
+        return Presence(
+            self._identity, self._client, self._registering, self._checks, endpoints, subscribers, self._parts
+        )
 
     async def stop(self, before_stop: Iterable[Hook], after_stop: Iterable[Hook]) -> None:
         """Run the hooks around: take no more, finish what runs, leave the lifespan, flush, close.
@@ -218,22 +268,22 @@ class Node:
             timeout=declared.timeout,
             state=self._state,
         )
-        self._handlers.append(endpoint)
+        self._parts.handlers.append(endpoint)
         subject = endpoint_subject(self._service, declared.name)
-        self._subscriptions.append(await self._rpc_broker.subscribe(subject, endpoint, queue=ENDPOINT_QUEUE))
+        self._parts.subscriptions.append(await self._rpc_broker.subscribe(subject, endpoint, queue=ENDPOINT_QUEUE))
 
     async def _start_subscriber(self, declared: SubscriberDeclaration) -> None:
         options = declared.options
         durable = options.is_durable(self._broker.capabilities)
         subscriber = self._make_subscriber(declared, durable)
-        self._handlers.append(subscriber)
+        self._parts.handlers.append(subscriber)
         subscription = await self._broker.subscribe(
             declared.subject,
             subscriber.consumer,
             queue=options.queue,
             durable=options.to_durable() if durable else None,
         )
-        self._subscriptions.append(subscription)
+        self._parts.subscriptions.append(subscription)
 
     def _make_subscriber(self, declared: SubscriberDeclaration, durable: bool) -> Subscriber:
         options = declared.options
@@ -259,13 +309,14 @@ class Node:
     def _body(self, kind: Any) -> Body | None:
         return None if kind is MISSING else self._codecs.body(kind)
 
-    async def _drain(self) -> None:
+    async def _drain(self, presence: Presence) -> None:
         """Take no more, let what runs finish, and cut off what is not done in time."""
         try:
             async with asyncio.timeout(self._stop_timeout):
-                drained = await asyncio.gather(*(s.drain() for s in self._subscriptions), return_exceptions=True)
-                await asyncio.gather(*(handler.give_back() for handler in self._handlers))
-                for handler in self._handlers:
+                drains = (s.drain() for s in self._parts.subscriptions)
+                drained = await asyncio.gather(presence.take_no_calls(), *drains, return_exceptions=True)
+                await asyncio.gather(*(handler.give_back() for handler in self._parts.handlers))
+                for handler in self._parts.handlers:
                     await handler.finish()
             self._raise([error for error in drained if isinstance(error, Exception)])
         except TimeoutError:
@@ -275,9 +326,11 @@ class Node:
 
     async def _cut_off(self) -> None:
         self._calls.stopping = True
-        await asyncio.gather(*(_end(subscription) for subscription in self._subscriptions if not subscription.ended))
-        counts = await asyncio.gather(*(handler.cut_off() for handler in self._handlers))
-        for handler, cut_off in zip(self._handlers, counts, strict=True):
+        await asyncio.gather(
+            *(_end(subscription) for subscription in self._parts.subscriptions if not subscription.ended)
+        )
+        counts = await asyncio.gather(*(handler.cut_off() for handler in self._parts.handlers))
+        for handler, cut_off in zip(self._parts.handlers, counts, strict=True):
             if cut_off:
                 log.warning("%s: %d cut off after %g s", handler.name, cut_off, self._stop_timeout)
             if len(handler):

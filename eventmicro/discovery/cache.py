@@ -1,0 +1,145 @@
+"""The nodes of the services that a client asks for, kept up to date by one watch of each: no call waits for a registry
+that has answered once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import aclosing, suppress
+from typing import Any, cast
+
+from eventmicro.errors import Unavailable
+from eventmicro.registry import Change, Registry, ServiceRecord
+from eventmicro.selector import Filter, Node
+
+log = logging.getLogger(__name__)
+
+# How many services are watched; those that were not asked for the longest are forgotten.
+SERVICES = 1000
+# For how many sets of filters it is remembered what they let through, of one service.
+FILTERED = 64
+# How long the first look at a service waits for the registry, in seconds.
+FIRST_LOOK = 5.0
+# How long a watch that has ended, though it never should, waits before it begins again, in seconds.
+AGAIN = 1.0
+
+
+class View:
+    """What is known of one service: its nodes, each the same object for as long as it is there."""
+
+    def __init__(self, name: str, registry: str) -> None:
+        self.name = name
+        self.registry = registry
+        self.stale = False
+        """Whether the registry is away, so that this is what it said last."""
+        self.foreign = False
+        """Whether there are only nodes of another framework, of which none can be asked alone."""
+        self.synced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._nodes: dict[str, Node] = {}
+        self._all: Sequence[Node] = ()
+        self._filtered: dict[tuple[Filter, ...], Sequence[Node]] = {}
+
+    def nodes(self, filters: tuple[Filter, ...] = ()) -> Sequence[Node]:
+        """The nodes that all filters let through; the same list until something changes."""
+        if not filters:
+            return self._all
+        found = self._filtered.get(filters)
+        if found is None:
+            found = [node for node in self._all if all(each(node) for each in filters)]
+            if len(self._filtered) >= FILTERED:  # functions that are made anew for each call
+                self._filtered.clear()
+            self._filtered[filters] = found
+        return found
+
+    def apply(self, change: Change) -> None:
+        """Take in what the watch tells."""
+        if change.action == "synced":
+            self.stale = False
+            if not self.synced.done():
+                self.synced.set_result(None)
+        elif change.action == "lost":
+            self.stale = True
+        elif change.service is not None:
+            self._take_in(change.action == "delete", change.service)
+
+    def _take_in(self, gone: bool, service: ServiceRecord) -> None:
+        for record in service.nodes:
+            if gone:
+                self._nodes.pop(record.id, None)
+                continue
+            node = self._nodes.setdefault(record.id, Node(service.name, record.id))
+            node.version, node.address = service.version, record.address
+            node.metadata = {**service.metadata, **record.metadata}
+            node.endpoints = frozenset(each.name for each in service.endpoints if not each.is_subscriber)
+        self._all = tuple(node for node in self._nodes.values() if node.address)
+        self.foreign = len(self._all) < len(self._nodes) and not self._all
+        self._filtered.clear()
+
+
+class ServiceCache:
+    """Views of services, each made when it is first asked for, and watched from then on."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._views: OrderedDict[str, View] = OrderedDict()
+        self._watching: dict[str, asyncio.Task[None]] = {}
+
+    def known(self, name: str) -> View | None:
+        """The view of a service that has been looked at; None: `look` is to be awaited."""
+        view = self._views.get(name)
+        return view if view is not None and view.synced.done() else None
+
+    async def look(self, name: str, within: float = FIRST_LOOK) -> View:
+        """The view of a service, when the registry has told who is there; one look for all who wait.
+
+        Args:
+            within: how long to wait for that, in seconds.
+
+        Raises:
+            Unavailable: it did not answer in time; nothing is known of the service.
+        """
+        view = self._views.get(name)
+        if view is None:
+            view = self._views[name] = View(name, self._registry.url)
+            self._watching[name] = asyncio.create_task(self._watch(view))
+            self._forget_beyond(SERVICES)
+        self._views.move_to_end(name)
+        try:
+            async with asyncio.timeout(within):
+                await asyncio.shield(view.synced)
+        except TimeoutError:
+            url = self._registry.url
+            raise Unavailable(f"registry {url} did not say within {within:g} s who serves {name!r}", id=name) from None
+        return view
+
+    async def close(self) -> None:
+        """Watch no more."""
+        tasks = list(self._watching.values())
+        self._forget_beyond(0)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget_beyond(self, most: int) -> None:
+        while len(self._views) > most:
+            name, view = self._views.popitem(last=False)
+            self._watching.pop(name).cancel()
+            if not view.synced.done():
+                view.synced.cancel()
+
+    async def _watch(self, view: View) -> None:
+        while True:
+            with suppress(Unavailable):  # it cannot be connected yet
+                await self._registry.connect()
+                async with aclosing(cast("Any", self._registry.watch(view.name))) as changes:
+                    async for change in changes:
+                        self._say(view, change)
+                        view.apply(change)
+            await asyncio.sleep(AGAIN)
+
+    def _say(self, view: View, change: Change) -> None:
+        if change.action == "lost" and not view.stale:
+            log.warning("registry %s is away: of %s what it said last is used", self._registry.url, view.name)
+        elif change.action == "synced" and view.stale:
+            log.info("registry %s is back: %s is up to date", self._registry.url, view.name)

@@ -1,0 +1,42 @@
+"""Checks: functions of a user's that say whether something is well, by name."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+# How long a check may take, in seconds.
+CHECK_TIMEOUT = 5.0
+
+CheckFunction = Callable[[], bool | Awaitable[bool | None] | None]
+"""It fails by raising, or by returning False."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """A named check.
+
+    critical: whether the node is not ready where it fails.
+    vital: whether it does not live where it fails, so that it is to be started anew.
+    """
+
+    name: str
+    function: CheckFunction
+    critical: bool = True
+    vital: bool = False
+
+
+async def find_fault(check: CheckFunction, within: float = CHECK_TIMEOUT) -> str | None:
+    """What is wrong by a check: it raised, returned False, or took too long; None: nothing."""
+    try:
+        async with asyncio.timeout(within):
+            outcome = check()
+            if inspect.isawaitable(outcome):
+                outcome = await outcome
+    except TimeoutError:
+        return f"it took longer than {within:g} s"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "it returned False" if outcome is False else None

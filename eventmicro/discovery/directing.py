@@ -1,0 +1,159 @@
+"""Directing: a client's view of who is there, and its choice of whom to ask. Nothing is looked up before that."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+
+from eventmicro.broker import Broker
+from eventmicro.discovery.asking import ask_all
+from eventmicro.discovery.cache import ServiceCache, View
+from eventmicro.discovery.marks import Marks
+from eventmicro.discovery.services_api import ACCEPT, INFO, PREFIX, RECORD, read_record
+from eventmicro.discovery.strategies import make_selector
+from eventmicro.errors import NotFound, TransportError, Unavailable, UsageError
+from eventmicro.plugins import REGISTRY_VARIABLE
+from eventmicro.registry import SUBJECT, Registry, ServiceRecord
+from eventmicro.selector import Choice, Filter, Node, Selector
+
+DEFAULT_SELECTOR = "two-choices"
+# How much a new answer counts in how long a node takes to answer.
+NEW = 0.2
+# How long it is waited for a service that is asked what it has, in seconds; for how long its answer is used, and of how
+# many endpoints.
+FIND = 1.0
+FOUND = 1.0
+FINDINGS = 1000
+
+Finding = str | NotFound | None
+
+
+class Directing:
+    """Chooses the node of each directed call, and finds out what is there where nobody takes a call.
+
+    Args:
+        open_registry: gives the registry when it is needed for the first time; None: there is none.
+        broker: what carries the calls.
+        selector: what chooses where a call does not say so; None: `two-choices`.
+    """
+
+    def __init__(
+        self, open_registry: Callable[[], Registry | None], broker: Broker, selector: str | Selector | None = None
+    ) -> None:
+        self._open_registry = open_registry
+        self._broker = broker
+        self._cache: ServiceCache | None = None
+        self._default = make_selector(selector or DEFAULT_SELECTOR)
+        self._named: dict[str, Selector] = {}
+        self._marks = Marks()
+        self._finding: OrderedDict[str, tuple[float, asyncio.Task[Finding]]] = OrderedDict()
+
+    async def choose(
+        self,
+        choice: Choice,
+        selector: str | Selector | None,
+        filters: Iterable[Filter],
+        tried: Sequence[Node],
+    ) -> Node:
+        cache = self._cache or self._open_cache()
+        select = self._default if selector is None else self._selector(selector)
+        view = cache.known(choice.service) or await cache.look(choice.service)
+        nodes = _nodes(view, tuple(filters))
+        if tried:
+            nodes = [node for node in nodes if node not in tried] or nodes
+        node = select(self._marks.usable(nodes), choice)
+        self._marks.chosen(node)
+        return node
+
+    def mark(self, node: Node, seconds: float, *, failed: bool | None) -> None:
+        self._marks.mark(node, failed=failed)
+        if failed is False:
+            node.latency = node.latency + NEW * (seconds - node.latency) if node.latency else seconds
+
+    async def find(self, endpoint: str, within: float) -> Finding:
+        now = time.monotonic()
+        until, finding = self._finding.get(endpoint, (0.0, None))
+        if finding is None or until <= now:
+            finding = asyncio.create_task(self._find(endpoint))
+            self._finding[endpoint] = now + FOUND, finding
+            if len(self._finding) > FINDINGS:
+                self._finding.popitem(last=False)
+        try:
+            return await asyncio.wait_for(asyncio.shield(finding), max(within, 0.0))
+        except TimeoutError:
+            return None
+
+    async def view(self, service: str, within: float) -> View:
+        """What is known of a service; see `ServiceCache.look`."""
+        return await (self._cache or self._open_cache()).look(service, within)
+
+    async def close(self) -> None:
+        """Watch no more."""
+        cache, self._cache = self._cache, None
+        finding = [task for _, task in self._finding.values()]
+        self._finding.clear()
+        for task in finding:
+            task.cancel()
+        await asyncio.gather(*finding, return_exceptions=True)
+        if cache is not None:
+            await cache.close()
+
+    def _open_cache(self) -> ServiceCache:
+        registry = self._open_registry()
+        if registry is None:
+            raise UsageError(
+                f"a selector, a filter or a key needs a registry, and {self._broker.url} keeps none: name one by "
+                f"registry= or {REGISTRY_VARIABLE}, such as 'etcd://127.0.0.1:2379'"
+            )
+        self._cache = ServiceCache(registry)
+        return self._cache
+
+    def _selector(self, selector: str | Selector) -> Selector:
+        if not isinstance(selector, str):
+            return make_selector(selector)
+        if selector not in self._named:
+            self._named[selector] = make_selector(selector)
+        return self._named[selector]
+
+    async def _find(self, endpoint: str) -> Finding:
+        service, _, name = endpoint.partition(".")
+        try:
+            answers = await ask_all(
+                self._broker, f"{PREFIX}.{INFO}.{service}", headers={ACCEPT: RECORD}, within=FIND, most=1
+            )
+        except TransportError:
+            return None
+        record = read_record(answers[0]) if answers else None
+        return None if record is None else _explain(record, endpoint, name)
+
+
+def _explain(record: ServiceRecord, endpoint: str, name: str) -> Finding:
+    """What is to be said of an endpoint that nobody serves, though its service is there."""
+    names = {each.name: each for each in record.endpoints if not each.is_subscriber}
+    if name in names:  # it starts or stops at this moment, or it is another framework's, with a subject of its own
+        subject = names[name].metadata.get(SUBJECT, endpoint)
+        return subject if subject != endpoint else None
+    close = get_close_matches(name, names, n=1)
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    there = f"there are {', '.join(sorted(names))}" if names else "it has none"
+    return NotFound(f"service {record.name!r} has no endpoint {name!r}: {there}{meant}", id=endpoint)
+
+
+def _nodes(view: View, filters: tuple[Filter, ...]) -> Sequence[Node]:
+    nodes = view.nodes(filters)
+    if nodes:
+        return nodes
+    if view.foreign:
+        raise Unavailable(
+            f"the nodes of {view.name!r} are of another framework, which has no subject for each: call it without "
+            f"selector, filters and key",
+            id=view.name,
+        )
+    if not view.nodes():
+        raise NotFound(f"no node of service {view.name!r} is registered in {view.registry}", id=view.name)
+    raise Unavailable(
+        f"none of the {len(view.nodes())} nodes of {view.name!r} passes the filters of this call", id=view.name
+    )

@@ -1,0 +1,167 @@
+"""Registration: one node in its registry, from the start of its service to its stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from eventmicro.discovery.checking import find_fault
+from eventmicro.discovery.registering import Registering
+from eventmicro.errors import EventMicroError, Unavailable, UsageError
+from eventmicro.registry import Registry, ServiceRecord
+
+log = logging.getLogger(__name__)
+
+# How long the first registering may take, and the deregistering, in seconds.
+PATIENCE = 5.0
+# The pauses between attempts while the registry is away, in seconds: twice as long each time, up to the interval.
+FIRST_PAUSE = 0.5
+
+
+def _without_schemas(record: ServiceRecord) -> ServiceRecord:
+    bare = [each.model_copy(update={"request": None, "reply": None}) for each in record.endpoints]
+    return record.model_copy(update={"endpoints": bare})
+
+
+# What is registered where a registry does not take the whole record, and what then is left out.
+SLIMMER: tuple[Callable[[ServiceRecord], ServiceRecord], ...] = (
+    lambda record: record,
+    _without_schemas,
+    lambda record: record.model_copy(update={"endpoints": []}),
+)
+SLIMMED = ("nothing", "its schemas", "its endpoints")
+
+
+class Registration:
+    """Registers a node, again and again, while its check passes. A registry that is away stops nobody.
+
+    Args:
+        name: whom it registers, for the log.
+        make_record: makes the record of the service, with this node alone; very large ones are not kept.
+
+    Attributes:
+        registered: whether the registry has the node, as far as is known.
+    """
+
+    def __init__(
+        self, registry: Registry, name: str, make_record: Callable[[], ServiceRecord], how: Registering
+    ) -> None:
+        self.registered = False
+        self._registry = registry
+        self._name = name
+        self._make_record = make_record
+        self._slimming = 0  # how much of the record is left out, as it is too large for this registry
+        self._how = how
+        self._failing: str | None = None
+        self._away: str | None = None
+        self._tries = 0
+        self._beating: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Register; what fails now is tried again later, unless the registry is required.
+
+        Raises:
+            Unavailable: it is required, and cannot be reached.
+            UsageError: it cannot hold the record.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._beat()
+        except TimeoutError:
+            self._say_away(f"it did not answer within {PATIENCE:g} s")
+        if self._away is not None and self._how.required:
+            raise Unavailable(f"registry {self._registry.url} is required: {self._away}", id=self._name)
+        self._beating = asyncio.create_task(self._go_on())
+
+    async def stop(self) -> None:
+        """Deregister, at once and once; where the registry is away it forgets the node by itself."""
+        beating, self._beating = self._beating, None
+        if beating is None:
+            return
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+        await self._leave()
+
+    async def _go_on(self) -> None:
+        while True:
+            await asyncio.sleep(self._pause)
+            try:
+                async with asyncio.timeout(self._how.pause + PATIENCE):
+                    await self._beat()
+            except TimeoutError:
+                self._say_away("it did not answer in time")
+            except Exception:  # an adapter's fault; the node goes on, and tries again
+                log.exception("%s could not be registered", self._name)
+
+    @property
+    def _pause(self) -> float:
+        """The seconds until the next heartbeat, or until the next try while the registry is away."""
+        if not self._tries:
+            return self._how.pause
+        return min(self._how.pause, FIRST_PAUSE * (1 << min(self._tries - 1, 10)))
+
+    async def _beat(self) -> None:
+        """One heartbeat: the check, and what follows from it."""
+        failing = None if self._how.check is None else await find_fault(self._how.check)
+        self._say_check(failing)
+        try:
+            await self._registry.connect()
+            if failing is None:
+                await self._register()
+            elif self.registered:
+                await self._registry.deregister(self._make_record())
+        except Unavailable as error:
+            self._say_away(error.detail)
+            return
+        self.registered = failing is None
+        self._say_back()
+
+    async def _register(self) -> None:
+        """Register the record, or as much of it as this registry takes: it is found in any case."""
+        record = self._make_record()
+        while True:
+            try:
+                return await self._registry.register(SLIMMER[self._slimming](record), ttl=self._how.lifetime)
+            except UsageError as error:
+                if self._slimming + 1 == len(SLIMMER):
+                    raise
+                self._slimming += 1
+                log.warning("%s is registered without %s: %s", self._name, SLIMMED[self._slimming], error)
+
+    async def _leave(self) -> None:
+        if not self.registered:
+            return
+        self.registered = False
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._registry.deregister(self._make_record())
+        except (EventMicroError, TimeoutError) as error:
+            log.warning(
+                "%s could not be deregistered, and is forgotten within %g s: %s", self._name, self._how.lifetime, error
+            )
+
+    # -- one line a change -------------------------------------------------------------------------------------
+
+    def _say_check(self, failing: str | None) -> None:
+        former, self._failing = self._failing, failing
+        if failing is not None and former is None:
+            log.warning("%s is not registered while its check fails: %s", self._name, failing)
+        elif failing is None and former is not None:
+            log.info("%s: its check passes again", self._name)
+
+    def _say_away(self, why: str) -> None:
+        if self._away is None:
+            log.warning(
+                "%s serves on, but registry %s cannot be reached, and is tried again: %s",
+                self._name,
+                self._registry.url,
+                why,
+            )
+        self._away = why
+        self._tries += 1
+
+    def _say_back(self) -> None:
+        if self._away is not None:
+            log.info("%s: registry %s is back", self._name, self._registry.url)
+        self._away, self._tries = None, 0

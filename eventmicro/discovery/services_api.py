@@ -1,0 +1,245 @@
+"""The NATS Services API, ADR-32: every node answers who it is, what it has and what it has done, on any broker that
+carries calls, so that NATS' own tools and the services of other frameworks find it.
+
+`$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, each also `.<name>` and `.<name>.<id>`, without a queue: every node answers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from eventmicro.broker import Broker, Subscription
+from eventmicro.errors import EventMicroError, MessageTooLarge
+from eventmicro.handlers.statistics import BUCKETS, Statistics
+from eventmicro.message import Delivery, Message
+from eventmicro.registry import FOREIGN, QUEUE, SUBJECT, EndpointRecord, NodeRecord, ServiceRecord
+from eventmicro.wire import ENDPOINT_QUEUE, header
+
+log = logging.getLogger(__name__)
+
+PREFIX = "$SRV"
+PING, INFO, STATS = "PING", "INFO", "STATS"
+TYPE = "io.nats.micro.v1.{}_response"
+# The metadata of an endpoint in which its JSON Schemas are.
+REQUEST_SCHEMA = "request_schema"
+REPLY_SCHEMA = "reply_schema"
+# Who asks with this header gets the node's whole registry record beside what ADR-32 says, as `record`.
+ACCEPT = "Accept"
+RECORD = "application/vnd.eventmicro.record+json"
+# The longest text of an answer that is read, in bytes: whatever a peer sends.
+MAX_ANSWER = 8 * 1024 * 1024
+
+Form = dict[str, Any]
+
+
+class ServicesApi:
+    """Answers for one node.
+
+    Args:
+        broker: what carries its calls.
+        name, id: whose they are.
+        make_record: makes the record of the service, with this node alone; very large ones are not kept.
+        description: what the service is for.
+        statistics: those of each endpoint, by name.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        name: str,
+        id: str,
+        make_record: Callable[[], ServiceRecord],
+        description: str,
+        statistics: Callable[[], Mapping[str, Statistics]],
+    ) -> None:
+        self._broker = broker
+        self._name = name
+        self._id = id
+        self._make_record = make_record
+        self._description = description
+        self._statistics = statistics
+        self._started = now()
+        self._subscriptions: list[Subscription] = []
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            Disconnected: the broker is not connected.
+        """
+        makers: dict[str, Callable[[Delivery], Form]] = {PING: self.ping, INFO: self.info, STATS: self.stats}
+        for verb, make in makers.items():
+            for subject in (
+                f"{PREFIX}.{verb}",
+                f"{PREFIX}.{verb}.{self._name}",
+                f"{PREFIX}.{verb}.{self._name}.{self._id}",
+            ):
+                answering = partial(self._answer, make)
+                self._subscriptions.append(await self._broker.subscribe(subject, answering))
+
+    async def drain(self) -> None:
+        """Answer what was asked before, and no more."""
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            await subscription.drain()
+
+    def ping(self, question: Delivery) -> Form:
+        return _form("ping", self._make_record())
+
+    def info(self, question: Delivery) -> Form:
+        record = self._make_record()
+        form = _form("info", record) | {
+            "description": self._description,
+            "endpoints": [_endpoint(record.name, each) for each in _callable(record)],
+        }
+        if header(question.headers, ACCEPT) == RECORD:
+            form["record"] = record.model_dump(mode="json")
+        return form
+
+    def stats(self, question: Delivery) -> Form:
+        record, statistics = self._make_record(), self._statistics()
+        return _form("stats", record) | {
+            "started": self._started,
+            "endpoints": [_counted(record.name, each, statistics) for each in _callable(record)],
+        }
+
+    def _answer(self, make: Callable[[Delivery], Form], question: Delivery) -> Any:
+        return self._send(make, question) if question.reply else None
+
+    async def _send(self, make: Callable[[Delivery], Form], question: Delivery) -> None:
+        try:
+            form = make(question)
+            try:
+                await self._broker.send(Message(question.reply, _json(form)))
+            except MessageTooLarge:  # by its schemas, most likely
+                await self._broker.send(Message(question.reply, _json(_without_schemas(form))))
+        except EventMicroError as error:
+            log.warning("%s: %s was not answered: %s", self._name, question.subject, error)
+
+
+def _callable(record: ServiceRecord) -> list[EndpointRecord]:
+    return [each for each in record.endpoints if not each.is_subscriber]
+
+
+def _form(kind: str, record: ServiceRecord) -> Form:
+    node = record.nodes[0]
+    return {
+        "name": record.name,
+        "id": node.id,
+        "version": record.version,
+        "metadata": record.metadata | node.metadata,
+        "type": TYPE.format(kind),
+    }
+
+
+def _counted(service: str, endpoint: EndpointRecord, statistics: Mapping[str, Statistics]) -> Form:
+    form = _endpoint(service, endpoint)
+    del form["metadata"]
+    return form | counted(statistics.get(endpoint.name) or Statistics())
+
+
+def counted(statistics: Statistics) -> Form:
+    """The figures of one endpoint: those of ADR-32, times in nanoseconds, and more of them as `data`."""
+    spent = int(statistics.seconds * 1e9)
+    return {
+        "num_requests": statistics.count,
+        "num_errors": sum(statistics.errors.values()),
+        "last_error": statistics.last_error,
+        "processing_time": spent,
+        "average_processing_time": spent // statistics.count if statistics.count else 0,
+        "data": {
+            "errors": {str(code): count for code, count in sorted(statistics.errors.items())},
+            "latency": {
+                **{f"{bound:g}": count for bound, count in zip(BUCKETS, statistics.latency, strict=False)},
+                "more": statistics.latency[-1],
+            },
+            "dead_letters": statistics.dead_letters,
+        },
+    }
+
+
+def read_record(answer: Delivery) -> ServiceRecord | None:
+    """The record of the node that has answered `INFO`; None where it is no such answer."""
+    form = read_form(answer)
+    if form is None or form.get("type") != TYPE.format("info"):
+        return None
+    try:
+        if "record" in form:
+            return ServiceRecord.model_validate(form["record"])
+        return _foreign_record(form)
+    except (ValueError, KeyError, TypeError, AttributeError):  # whatever a peer answers; pydantic's own is a ValueError
+        return None
+
+
+def read_form(answer: Delivery) -> Form | None:
+    """The JSON object that was answered; None where it is none, or too large."""
+    if len(answer.body) > MAX_ANSWER:
+        return None
+    try:
+        form = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
+    return form if isinstance(form, dict) else None
+
+
+def _foreign_record(form: Form) -> ServiceRecord:
+    endpoints = [
+        EndpointRecord(
+            name=each["name"],
+            request=_schema(each, REQUEST_SCHEMA),
+            reply=_schema(each, REPLY_SCHEMA),
+            metadata={SUBJECT: each["subject"], QUEUE: str(each.get("queue_group") or "")},
+        )
+        for each in form.get("endpoints") or ()
+        if isinstance(each, dict) and isinstance(each.get("name"), str) and isinstance(each.get("subject"), str)
+    ]
+    metadata = {str(name): str(value) for name, value in (form.get("metadata") or {}).items()}
+    return ServiceRecord(
+        name=form["name"],
+        version=str(form.get("version") or ""),
+        metadata=metadata,
+        endpoints=endpoints,
+        nodes=[NodeRecord(id=form["id"], metadata={FOREIGN: "true"})],
+    )
+
+
+def _schema(endpoint: Form, name: str) -> Form | None:
+    text = (endpoint.get("metadata") or {}).get(name)
+    try:
+        schema = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return schema if isinstance(schema, dict) else None
+
+
+def _endpoint(service: str, endpoint: EndpointRecord) -> Form:
+    schemas = {REQUEST_SCHEMA: endpoint.request, REPLY_SCHEMA: endpoint.reply}
+    return {
+        "name": endpoint.name,
+        "subject": endpoint.metadata.get(SUBJECT, f"{service}.{endpoint.name}"),
+        "queue_group": endpoint.metadata.get(QUEUE, ENDPOINT_QUEUE),
+        "metadata": {name: _text(schema) for name, schema in schemas.items() if schema is not None},
+    }
+
+
+def _without_schemas(form: Form) -> Form:
+    endpoints: Sequence[Form] = form.get("endpoints", ())
+    return {k: v for k, v in form.items() if k != "record"} | {"endpoints": [e | {"metadata": {}} for e in endpoints]}
+
+
+def _json(form: Form) -> bytes:
+    return _text(form).encode()
+
+
+def _text(form: Form) -> str:
+    return json.dumps(form, separators=(",", ":"), ensure_ascii=False)
+
+
+def now() -> str:
+    """This moment, as RFC 3339 has it, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

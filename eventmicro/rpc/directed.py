@@ -1,0 +1,58 @@
+"""Directed calls: to a node that is chosen, and to another one where that node is not there any more."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from eventmicro.codecs import Body
+from eventmicro.errors import CallTimeout, ServiceError, Unavailable
+from eventmicro.rpc.outgoing import Direction
+from eventmicro.selector import Choice, Node
+
+if TYPE_CHECKING:
+    from eventmicro.rpc.client import RpcClient
+
+# How many nodes are asked, one after the other, where each says that it did not run the call.
+ATTEMPTS = 5
+# What goes by a key where a call names a key and no selector.
+BY_KEY = "rendezvous"
+
+
+async def call_directed(
+    client: RpcClient,
+    direction: Direction,
+    service: str,
+    name: str,
+    request: Any,
+    headers: dict[str, str] | None,
+    deadline: float,
+    reply: Body,
+) -> Any:
+    """Call an endpoint of a chosen node; errors as of `CallsEndpoints.call`.
+
+    A node that is gone has not run the call: then another one is asked, that was not asked yet.
+    """
+    director, choice = client.director(), Choice(service, name, direction.key)
+    selector = direction.selector or (BY_KEY if direction.key is not None and not client.directs else None)
+    tried: list[Node] = []
+    while True:
+        node = await director.choose(choice, selector, direction.filters, tried)
+        started, failed = time.monotonic(), None  # a call that is cancelled says nothing of its node
+        node.in_flight += 1
+        try:
+            reply_of_node = await client.exchange(
+                service, f"{node.address}.{name}", request, headers, started, deadline, reply, explained=False
+            )
+            failed = False
+        except ServiceError as error:
+            failed = error.code >= 500 or isinstance(error, CallTimeout)
+            did_not_run = isinstance(error, Unavailable) and error.nobody
+            if not did_not_run or node in tried or len(tried) >= ATTEMPTS - 1:
+                raise
+            tried.append(node)
+            continue
+        finally:
+            node.in_flight -= 1
+            director.mark(node, time.monotonic() - started, failed=failed)
+        return reply_of_node

@@ -1,0 +1,28 @@
+"""Identity: who a node is, among services and among the instances of its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a node is: its service, and which instance of that."""
+
+    service: str
+    version: str
+    id: str
+    description: str
+    metadata: Mapping[str, str]
+
+    @property
+    def address(self) -> str:
+        """The subject below which this node alone is called."""
+        return f"{self.service}.$node.{self.id}"
+
+
+def new_id() -> str:
+    """An id that no other node has."""
+    return secrets.token_hex(11)

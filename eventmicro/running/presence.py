@@ -1,0 +1,218 @@
+"""Presence: how one node is found and looked into: what answers for it, its registration, its health, its figures."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from eventmicro.broker import Broker, Capabilities, Subscription
+from eventmicro.client import Client
+from eventmicro.discovery.checking import HealthCheck
+from eventmicro.discovery.registering import Registering
+from eventmicro.events.declare import SubscriberDeclaration
+from eventmicro.events.subscriber import Subscriber
+from eventmicro.handlers.statistics import Statistics
+from eventmicro.rpc.declare import EndpointDeclaration, declare_endpoint
+from eventmicro.rpc.endpoint import Endpoint
+from eventmicro.rpc.node_calls import NodeCalls
+from eventmicro.running.identity import Identity
+
+if TYPE_CHECKING:  # pydantic comes with them: they are loaded when a service starts
+    from eventmicro.discovery.health import HealthChecks
+    from eventmicro.discovery.registration import Registration
+    from eventmicro.discovery.report import NodeStatistics
+    from eventmicro.discovery.services_api import ServicesApi
+    from eventmicro.registry import ServiceRecord
+
+log = logging.getLogger(__name__)
+
+# What a broker must be able to do for its nodes to be asked each.
+ASKED = Capabilities(request_reply=True, queue_groups=True, broadcast=True, wildcards=True)
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a node has at work: each handler beside its subscription."""
+
+    handlers: list[Endpoint | Subscriber] = field(default_factory=list)
+    subscriptions: list[Subscription] = field(default_factory=list)
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """The endpoints by their names."""
+        return {_short(each.name): each for each in self.handlers if isinstance(each, Endpoint)}
+
+    def statistics(self) -> Mapping[str, Statistics]:
+        """The figures of each endpoint by its name."""
+        return {name: endpoint.inflight.statistics for name, endpoint in self.endpoints().items()}
+
+
+class Presence:
+    """Lives as long as its node.
+
+    Args:
+        identity: who the node is.
+        registering: how it is kept registered.
+        checks: the service's own health checks.
+        endpoints, subscribers: what the service declares.
+        parts: what is at work of that.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        client: Client,
+        registering: Registering,
+        checks: Sequence[HealthCheck],
+        endpoints: Sequence[EndpointDeclaration],
+        subscribers: Sequence[SubscriberDeclaration],
+        parts: Parts,
+    ) -> None:
+        self._identity = identity
+        self._client = client
+        self._broker: Broker = client.rpc_broker
+        self._registering = registering
+        self._declared = endpoints, subscribers
+        self._parts = parts
+        self._started = time.time()
+        self._can_be_asked = not self._broker.capabilities.missing(ASKED)
+        self._checks = self._make_checks(checks)
+        self._api: ServicesApi | None = None
+        self._calls: tuple[NodeCalls, Subscription] | None = None
+        self._registration: Registration | None = None
+
+    @property
+    def checks(self) -> HealthChecks:
+        """What is looked at to say how the node is."""
+        return self._checks
+
+    def own_endpoints(self) -> list[EndpointDeclaration]:
+        """`health` and `stats`, which every node has that can be called, unless the service has some of that name."""
+        if not self._can_be_asked:
+            return []
+        from eventmicro.discovery.health import Health
+        from eventmicro.discovery.report import NodeStatistics
+
+        async def health() -> Health:
+            return await self._checks.run()
+
+        async def stats() -> NodeStatistics:
+            return self._report()
+
+        for function, reply in ((health, Health), (stats, NodeStatistics)):
+            function.__annotations__["return"] = reply
+        taken = {each.name for declared in self._declared for each in declared}
+        own = [declare_endpoint(function, internal=True) for function in (health, stats)]
+        return [endpoint for endpoint in own if endpoint.name not in taken]
+
+    async def answer(self) -> None:
+        """Let the node be asked: who it is, and calls that are directed to it."""
+        if not self._can_be_asked:
+            return
+        from eventmicro.discovery.services_api import ServicesApi
+
+        identity = self._identity
+        calls = NodeCalls(self._broker, identity.address, self._parts.endpoints)
+        self._calls = calls, await self._broker.subscribe(f"{identity.address}.*", calls)
+        self._api = ServicesApi(
+            self._broker,
+            identity.service,
+            identity.id,
+            self._make_record,
+            identity.description,
+            self._parts.statistics,
+        )
+        await self._api.start()
+
+    async def register(self) -> None:
+        """Register the node, where there is a registry.
+
+        Raises:
+            Unavailable: the registry is required, and cannot be reached.
+        """
+        registry = self._client.registry
+        if registry is None:
+            return
+        from eventmicro.discovery.registration import Registration
+
+        name = f"{self._identity.service} {self._identity.id}"
+        registration = Registration(registry, name, self._make_record, self._registering)
+        await registration.start()
+        self._registration = registration
+
+    async def deregister(self) -> None:
+        """Be found no more."""
+        if self._registration is not None:
+            await self._registration.stop()
+
+    async def take_no_calls(self) -> None:
+        """Take no more calls that are directed to this node; those that came are handed over."""
+        if self._calls is not None:
+            calls, subscription = self._calls
+            await subscription.drain()
+            await calls.finish()
+
+    async def close(self) -> None:
+        """Answer no more."""
+        if self._calls is not None:
+            self._calls[0].close()
+        if self._api is not None:
+            await self._api.drain()
+
+    def _make_record(self) -> ServiceRecord:
+        from eventmicro.running.recording import make_record
+
+        address = self._identity.address if self._can_be_asked else ""
+        return make_record(self._identity, *self._declared, self._broker, address)
+
+    def _make_checks(self, own: Sequence[HealthCheck]) -> HealthChecks:
+        from eventmicro.discovery.health import HealthChecks
+
+        ready_made = [
+            HealthCheck("broker", self._check_brokers),
+            HealthCheck("subscriptions", self._check_subscriptions, vital=True),
+        ]
+        if self._client.registry is not None:
+            ready_made.append(HealthCheck("registered", self._check_registered, critical=False))
+        identity = self._identity
+        return HealthChecks(identity.service, identity.version, identity.id, [*ready_made, *own])
+
+    def _check_brokers(self) -> None:
+        for broker in dict.fromkeys((self._client.broker, self._broker)):
+            if not broker.online:
+                raise ConnectionError(f"{broker.url} is away")
+
+    def _check_subscriptions(self) -> None:
+        parts = zip(self._parts.handlers, self._parts.subscriptions, strict=True)
+        if ended := [handler.name for handler, subscription in parts if subscription.ended]:
+            raise RuntimeError(f"{', '.join(ended)}: the subscription has ended")
+
+    def _check_registered(self) -> bool:
+        return self._registration is not None and self._registration.registered
+
+    def _report(self) -> NodeStatistics:
+        from eventmicro.discovery.report import NodeStatistics, at, report
+
+        identity = self._identity
+        figures = [
+            (
+                isinstance(handler, Endpoint),
+                report(_short(handler.name), handler.inflight.statistics, len(handler), subscription.dropped),
+            )
+            for handler, subscription in zip(self._parts.handlers, self._parts.subscriptions, strict=True)
+        ]
+        return NodeStatistics(
+            service=identity.service,
+            version=identity.version,
+            node=identity.id,
+            started=at(self._started),
+            endpoints=[each for is_endpoint, each in figures if is_endpoint],
+            subscribers=[each for is_endpoint, each in figures if not is_endpoint],
+        )
+
+
+def _short(name: str) -> str:
+    """`quote` of `orders.quote`."""
+    return name.partition(".")[2]

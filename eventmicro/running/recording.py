@@ -1,0 +1,84 @@
+"""The registry record of a node, made from what its service declares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Literal
+
+from eventmicro.broker import Broker
+from eventmicro.errors import UsageError
+from eventmicro.events.declare import SubscriberDeclaration
+from eventmicro.handlers.signature import MISSING
+from eventmicro.registry import QUEUE, SUBSCRIBER, TOPIC, EndpointRecord, NodeRecord, ServiceRecord
+from eventmicro.rpc.declare import EndpointDeclaration
+from eventmicro.running.identity import Identity
+
+FRAMEWORK = "framework"
+BROKER = "broker"
+
+
+def make_record(
+    identity: Identity,
+    endpoints: Iterable[EndpointDeclaration],
+    subscribers: Iterable[SubscriberDeclaration],
+    broker: Broker,
+    address: str,
+) -> ServiceRecord:
+    """The record of a service with this one node; endpoints in the order of names, subscribers in that of topics.
+
+    Args:
+        address: the subject below which the node alone is called; empty where it has none.
+    """
+    called = sorted((_endpoint(each) for each in endpoints if not each.internal), key=lambda e: e.name)
+    taken = [_subscriber(each) for each in sorted(subscribers, key=lambda s: (s.subject, s.name))]
+    return ServiceRecord(
+        name=identity.service,
+        version=identity.version,
+        metadata=dict(identity.metadata),
+        endpoints=called + taken,
+        nodes=[
+            NodeRecord(
+                id=identity.id,
+                address=address,
+                metadata={FRAMEWORK: "eventmicro", BROKER: broker.url.partition("://")[0]},
+            )
+        ],
+    )
+
+
+def _endpoint(endpoint: EndpointDeclaration) -> EndpointRecord:
+    return EndpointRecord(
+        name=endpoint.name,
+        request=schema_of(endpoint.request, "validation"),
+        reply=schema_of(endpoint.reply, "serialization"),
+    )
+
+
+def _subscriber(subscriber: SubscriberDeclaration) -> EndpointRecord:
+    metadata = {SUBSCRIBER: "true", TOPIC: subscriber.subject, QUEUE: subscriber.queue or ""}
+    return EndpointRecord(name=subscriber.name, request=schema_of(subscriber.event, "validation"), metadata=metadata)
+
+
+def schema_of(kind: Any, mode: Literal["validation", "serialization"]) -> dict[str, Any] | None:
+    """The JSON Schema of a type; None where there is none, as of bytes and of protobuf messages without their names."""
+    try:
+        return _schema_of(kind, mode)
+    except TypeError:  # a type that cannot be hashed
+        return _make_schema(kind, mode)
+
+
+def _make_schema(kind: Any, mode: Literal["validation", "serialization"]) -> dict[str, Any] | None:
+    from pydantic import PydanticUserError, TypeAdapter
+
+    if kind in (MISSING, None, type(None), bytes, Any):
+        return None
+    if (descriptor := getattr(kind, "DESCRIPTOR", None)) is not None:
+        return {"title": descriptor.full_name, "contentMediaType": "application/protobuf"}
+    try:
+        return TypeAdapter(kind).json_schema(mode=mode)
+    except (PydanticUserError, UsageError):  # a part of it has no JSON Schema, as a plain function
+        return None
+
+
+_schema_of = lru_cache(1000)(_make_schema)

@@ -1,0 +1,83 @@
+"""The selector port: which node is asked. Nobody is looked up for a call unless a selector or a filter asks for that.
+
+A selector is a function, or an object with `__call__`, that picks one of the nodes; it runs on the way of every
+directed call, so it does not wait for anything. Ready-made ones are in `eventmicro.discovery`, by name: `random`,
+`round-robin`, `least-in-flight`, `two-choices`, `sticky`, `rendezvous`, `newest`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from eventmicro.errors import NotFound
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Node:
+    """One instance of a service, as a selector sees it; the same object for as long as it is there."""
+
+    service: str
+    id: str
+    version: str = ""
+    address: str = ""
+    """The subject below which it alone is called."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Its own, and that of its service: labels."""
+    endpoints: frozenset[str] = frozenset()
+    in_flight: int = 0
+    """How many calls of this client it has not answered yet."""
+    latency: float = 0.0
+    """How long it takes to answer this client, in seconds: a moving average; 0.0: it has not answered yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """For what a node is chosen."""
+
+    service: str
+    endpoint: str = ""
+    key: str | None = None
+    """What the call belongs to, where its caller says so: `call(..., key="customer-7")`."""
+
+
+Selector = Callable[[Sequence[Node], Choice], Node]
+"""Picks one of the nodes, of which there is at least one."""
+
+Filter = Callable[[Node], bool]
+"""Whether a node may be asked."""
+
+
+class Director(Protocol):
+    """What directs calls to nodes: a client's view of its registry."""
+
+    async def choose(
+        self,
+        choice: Choice,
+        selector: str | Selector | None,
+        filters: Iterable[Filter],
+        tried: Sequence[Node],
+    ) -> Node:
+        """The node to ask; rather one that was not tried yet.
+
+        Raises:
+            NotFound: there is no such service.
+            Unavailable: none of its nodes passes the filters; or the registry is away and nothing is known of it.
+            UsageError: there is no registry, or no selector of this name.
+        """
+        ...
+
+    def mark(self, node: Node, seconds: float, *, failed: bool | None) -> None:
+        """Tell how a call to a node ended, and how long it took, in seconds; None: nothing is known, as where it was
+        cancelled.
+        """
+        ...
+
+    async def find(self, endpoint: str, within: float) -> str | NotFound | None:
+        """Where `service.endpoint` is, though nobody listens there: the subject under which another framework has it.
+
+        None: its service is not there either, or it is being started or stopped; NotFound: the service is there and
+        has no such endpoint, with the names of those that it has.
+        """
+        ...
