@@ -86,7 +86,7 @@ def check_version(version: str) -> str:
         UsageError: it is none.
     """
     if not isinstance(version, str) or not VERSION.fullmatch(version):
-        raise UsageError(f"version={version!r}: write three numbers, '1.0.0', perhaps with '-rc.1' behind them")
+        raise UsageError(f"version={version!r}: write '1.0.0', three numbers, perhaps with '-rc.1' behind them")
     return version
 
 

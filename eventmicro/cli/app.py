@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from eventmicro.cli import messages, run
+from eventmicro.cli import discover, messages, run
 from eventmicro.cli.brokers import brokers
 from eventmicro.cli.show import examples
 from eventmicro.errors import EventMicroError, UsageError
@@ -28,6 +28,11 @@ app.command("run", epilog=run.EPILOG)(run.run)
 app.command("call", epilog=messages.CALL_EPILOG)(messages.call)
 app.command("publish", epilog=messages.PUBLISH_EPILOG)(messages.publish)
 app.command("subscribe", epilog=messages.SUBSCRIBE_EPILOG)(messages.subscribe)
+app.command("services", epilog=discover.SERVICES_EPILOG)(discover.services)
+app.command("describe", epilog=discover.DESCRIBE_EPILOG)(discover.describe)
+app.command("nodes", epilog=discover.NODES_EPILOG)(discover.nodes)
+app.command("health", epilog=discover.HEALTH_EPILOG)(discover.health)
+app.command("stats", epilog=discover.STATS_EPILOG)(discover.stats)
 app.command("brokers")(brokers)
 
 

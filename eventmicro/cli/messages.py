@@ -14,12 +14,11 @@ import typer
 
 from eventmicro.broker import Broker as BrokerPort
 from eventmicro.broker import Capabilities
+from eventmicro.cli.connecting import Broker, RpcBroker, complete_endpoint, connected_client
 from eventmicro.cli.show import as_json_line, as_line, examples, show_error, show_reply
-from eventmicro.client import Client
 from eventmicro.errors import ServiceError, UsageError
-from eventmicro.memory.broker import MemoryBroker
 from eventmicro.message import Delivery
-from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE, brokers_with
+from eventmicro.plugins import brokers_with
 from eventmicro.rpc.client import DEFAULT_TIMEOUT
 from eventmicro.wire import JSON, check_subject, content_type
 
@@ -45,34 +44,22 @@ Body = Annotated[
     ),
 ]
 Headers = Annotated[list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="Send a header along.")]
-Broker = Annotated[
-    str | None,
-    typer.Option(
-        envvar=BROKER_VARIABLE,
-        metavar="URL",
-        help="Default: the embedded server that runs on this machine.",
-        show_default=False,
-    ),
-]
 
 
 def call(
-    endpoint: Annotated[str, typer.Argument(metavar="SERVICE.ENDPOINT", help="What to call, such as orders.quote.")],
+    endpoint: Annotated[
+        str,
+        typer.Argument(
+            metavar="SERVICE.ENDPOINT", help="What to call, such as orders.quote.", autocompletion=complete_endpoint
+        ),
+    ],
     body: Body = None,
     timeout: Annotated[
         float, typer.Option(min=0.001, metavar="SECONDS", help="How long to wait for the reply.")
     ] = DEFAULT_TIMEOUT,
     header: Headers = None,
     broker: Broker = None,
-    rpc_broker: Annotated[
-        str | None,
-        typer.Option(
-            envvar=RPC_BROKER_VARIABLE,
-            metavar="URL",
-            help="The broker for calls, where --broker carries none, as RabbitMQ and Kafka.",
-            show_default=False,
-        ),
-    ] = None,
+    rpc_broker: RpcBroker = None,
 ) -> None:
     """Call an endpoint and print its reply.
 
@@ -83,7 +70,7 @@ def call(
     over = rpc_broker or broker  # events go nowhere, so the other one need not be there
 
     async def send() -> bytes:
-        async with _client(over, rpc_broker=over) as client:
+        async with connected_client(over, rpc_broker=over) as client:
             return await client.call(endpoint, request, bytes, timeout=timeout, metadata=headers)
 
     try:
@@ -115,7 +102,7 @@ def publish(
     event = _read_body(body, headers)
 
     async def send() -> None:
-        async with _client(broker) as client:
+        async with connected_client(broker) as client:
             _say_unused(client.broker, key, id)
             await client.publish(subject, event, key=key, id=id, metadata=headers)
             await client.flush()
@@ -152,28 +139,13 @@ def subscribe(
 
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, done.set)
-        async with _client(broker) as client:
+        async with connected_client(broker) as client:
             await client.broker.subscribe(subject, receive)
             await client.flush()
             typer.echo(f"listening to {subject} on {client.broker.url}, Ctrl-C ends it", err=True)
             await done.wait()
 
     asyncio.run(watch())
-
-
-def _client(broker: str | None, rpc_broker: str | None = None) -> Client:
-    """A client on a broker over which others can be reached.
-
-    Raises:
-        UsageError: it is one within this process, or there is none.
-    """
-    client = Client(broker, rpc_broker=rpc_broker)
-    if isinstance(client.broker, MemoryBroker):
-        raise UsageError(
-            f"{client.broker.url} lives within one process: from here nobody is reached over it; name the broker "
-            f"that the services are on, by --broker or {BROKER_VARIABLE}"
-        )
-    return client
 
 
 def _say_unused(broker: BrokerPort, key: str | None, id: str | None) -> None:

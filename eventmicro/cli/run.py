@@ -18,14 +18,19 @@ from eventmicro.cli.supervisor import run_reloading, run_workers
 from eventmicro.cli.table import print_table
 from eventmicro.cli.target import BrokenModule, load_services
 from eventmicro.cli.worker import Command
+from eventmicro.discovery.registering import INTERVAL_VARIABLE, TTL_VARIABLE
 from eventmicro.errors import UsageError
 from eventmicro.memory.broker import MemoryBroker
-from eventmicro.plugins import BROKER_VARIABLE, RPC_BROKER_VARIABLE
+from eventmicro.plugins import BROKER_VARIABLE, REGISTRY_VARIABLE, RPC_BROKER_VARIABLE, check_registry
 from eventmicro.running.announcing import Runnable, log_lines
 from eventmicro.running.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up
 from eventmicro.running.runner import needs_broker, serve
 
 log = logging.getLogger("eventmicro.run")
+
+HEALTH_PORT_VARIABLE = "EVENTMICRO_HEALTH_PORT"
+HEALTH_HOST_VARIABLE = "EVENTMICRO_HEALTH_HOST"
+Address = tuple[str, int] | None
 
 EPILOG = examples(
     "eventmicro run app:service",
@@ -87,6 +92,40 @@ def run(
     workers: Annotated[
         int, typer.Option(envvar="EVENTMICRO_WORKERS", min=1, metavar="N", help="How many processes share the work.")
     ] = 1,
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            envvar=REGISTRY_VARIABLE,
+            metavar="URL",
+            help="Where services whose code names no registry are registered, as etcd://127.0.0.1:2379; none: nowhere. "
+            "Default: with the broker's own server, where it can keep a registry.",
+        ),
+    ] = None,
+    register_ttl: Annotated[
+        float | None,
+        typer.Option(
+            envvar=TTL_VARIABLE, metavar="SECONDS", help="When the registry forgets who is not heard of. Default: 90."
+        ),
+    ] = None,
+    register_interval: Annotated[
+        float | None,
+        typer.Option(
+            envvar=INTERVAL_VARIABLE, metavar="SECONDS", help="Between two heartbeats. Default: 30, or a third of it."
+        ),
+    ] = None,
+    health_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar=HEALTH_PORT_VARIABLE,
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="Answer /health/live and /health/ready there, for orchestrators; 0: at any free port.",
+        ),
+    ] = None,
+    health_host: Annotated[
+        str, typer.Option(envvar=HEALTH_HOST_VARIABLE, metavar="ADDRESS", help="Where --health-port listens.")
+    ] = "127.0.0.1",
     log_level: Annotated[
         Level, typer.Option(envvar=LEVEL_VARIABLE, case_sensitive=False, help="The least level that is shown.")
     ] = Level.info,
@@ -102,11 +141,23 @@ def run(
     """
     link = Link.from_environment()
     set_up(log_level.value, log_format.value, link.number if link is not None and workers > 1 else None)
-    if rpc_broker is not None:
-        os.environ[RPC_BROKER_VARIABLE] = rpc_broker  # for the workers too
+    for variable, value in (
+        (RPC_BROKER_VARIABLE, rpc_broker),
+        (REGISTRY_VARIABLE, registry),
+        (TTL_VARIABLE, register_ttl),
+        (INTERVAL_VARIABLE, register_interval),
+        (HEALTH_PORT_VARIABLE, health_port),
+        (HEALTH_HOST_VARIABLE, health_host),
+    ):
+        if value is not None:
+            os.environ[variable] = str(value)  # for the workers too
+    check_registry("--registry", registry)
+    if health_port and workers > 1:
+        raise UsageError("--health-port is one port, and workers are several processes: leave out --workers, or it")
+    health = None if health_port is None else (health_host, health_port)
     flag = broker if _is_flag(context, "broker") else None
     if link is not None:
-        sys.exit(_run_here(targets, flag, log_format, link, workers))
+        sys.exit(_run_here(targets, flag, log_format, link, health, workers))
     command = Command(tuple(targets), flag, log_level.value, log_format.value, workers)
     if reload:
         if workers > 1:
@@ -114,7 +165,7 @@ def run(
         sys.exit(run_reloading(command))
     if workers > 1:
         sys.exit(run_workers(command))
-    sys.exit(_run_here(targets, flag, log_format, None))
+    sys.exit(_run_here(targets, flag, log_format, None, health))
 
 
 def _is_flag(context: typer.Context, name: str) -> bool:
@@ -123,7 +174,14 @@ def _is_flag(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _run_here(targets: list[str], broker: str | None, log_format: Format, link: Link | None, workers: int = 1) -> int:
+def _run_here(
+    targets: list[str],
+    broker: str | None,
+    log_format: Format,
+    link: Link | None,
+    health: Address,
+    workers: int = 1,
+) -> int:
     """Run the services in this process, one of so many; the exit code. With a link, for the process that started it."""
     try:
         services = load_services(targets)
@@ -141,10 +199,12 @@ def _run_here(targets: list[str], broker: str | None, log_format: Format, link: 
             link.ready()
 
     if link is None:
-        return 0 if serve(services, broker, announce=announce) else 1
+        return 0 if serve(services, broker, announce=announce, health=health) else 1
     if needs_broker(services, broker):
         broker = link.ask_broker()
-    stopped_well = serve(services, broker, announce=announce, signals=(signal.SIGTERM,), lifeline=link.fileno())
+    stopped_well = serve(
+        services, broker, announce=announce, signals=(signal.SIGTERM,), lifeline=link.fileno(), health=health
+    )
     return 0 if stopped_well else 1
 
 

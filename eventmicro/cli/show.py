@@ -30,18 +30,18 @@ def show_reply(body: bytes) -> None:
         _show_bytes(body)
         return
     if sys.stdout.isatty():
-        Console().print(JSON(_printable(text)), soft_wrap=True)
+        Console().print(JSON(printable(text)), soft_wrap=True)
     else:
         typer.echo(text)
 
 
 def show_error(error: ServiceError) -> None:
     """Print what a service answered instead of a reply: where, code, detail, and the fields that are wrong."""
-    typer.echo(_printable(f"{error.id}: {error.code} {error.status}"), err=True)
-    typer.echo(_printable(f"  {error.detail}"), err=True)
+    typer.echo(printable(f"{error.id}: {error.code} {error.status}"), err=True)
+    typer.echo(printable(f"  {error.detail}"), err=True)
     for part in error.errors:
         place = ".".join(map(str, part.get("loc", ()))) or "(body)"
-        typer.echo(_printable(f"  {place}: {part.get('msg', part)}"), err=True)
+        typer.echo(printable(f"  {place}: {part.get('msg', part)}"), err=True)
 
 
 def as_line(delivery: Delivery) -> str:
@@ -50,7 +50,7 @@ def as_line(delivery: Delivery) -> str:
         body = json.dumps(json.loads(delivery.body), separators=(",", ":"), ensure_ascii=False)
     except ValueError:
         body = repr(delivery.body)
-    return _printable(f"{delivery.subject} {body}")
+    return printable(f"{delivery.subject} {body}")
 
 
 def as_json_line(delivery: Delivery) -> str:
@@ -68,11 +68,11 @@ def _show_bytes(body: bytes) -> None:
         sys.stdout.buffer.flush()
         return
     try:
-        typer.echo(_printable(body.decode()))
+        typer.echo(printable(body.decode()))
     except UnicodeDecodeError:
         typer.echo(repr(body))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """The text with what could steer a terminal escaped as in JSON; line ends stay."""
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

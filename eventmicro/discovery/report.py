@@ -41,7 +41,7 @@ class NodeStatistics(BaseModel):
     subscribers: list[HandlerStatistics] = Field(default_factory=list)
 
 
-def report(name: str, statistics: Statistics, in_flight: int, dropped: int) -> HandlerStatistics:
+def report(name: str, statistics: Statistics, *, in_flight: int, dropped: int, dead_letters: int) -> HandlerStatistics:
     """One handler's figures."""
     bounds = [*(f"{bound:g}" for bound in BUCKETS), "more"]
     return HandlerStatistics(
@@ -53,7 +53,7 @@ def report(name: str, statistics: Statistics, in_flight: int, dropped: int) -> H
         seconds=statistics.seconds,
         latency={bound: count for bound, count in zip(bounds, statistics.latency, strict=True) if count},
         dropped=dropped,
-        dead_letters=statistics.dead_letters,
+        dead_letters=dead_letters,
     )
 
 

@@ -158,7 +158,6 @@ def counted(statistics: Statistics) -> Form:
                 **{f"{bound:g}": count for bound, count in zip(BUCKETS, statistics.latency, strict=False)},
                 "more": statistics.latency[-1],
             },
-            "dead_letters": statistics.dead_letters,
         },
     }
 

@@ -27,7 +27,6 @@ from eventmicro.errors import (
     describe_fields,
 )
 from eventmicro.events.options import AckMode, DeliveryOptions
-from eventmicro.handlers.statistics import Statistics
 from eventmicro.message import Delivery, Message
 from eventmicro.retry import Retry
 from eventmicro.wire import (
@@ -61,8 +60,10 @@ LONGEST_DELAY = 30 * 86400.0
 class Settling(Protocol):
     """What a subscriber does with its events when they have been handled."""
 
-    statistics: Statistics | None
-    """Where it counts the events that are given up."""
+    @property
+    def dead_letters(self) -> int:
+        """How many events were given up, into the dead letters."""
+        ...
 
     @property
     def ack(self) -> AckMode | None:
@@ -89,11 +90,11 @@ class Settling(Protocol):
 class Live:
     """For subscriptions whose broker keeps nothing: what went wrong is a line in the log."""
 
-    __slots__ = ("_name", "statistics")
+    __slots__ = ("_name",)
+    dead_letters = 0
     ack: AckMode | None = None
 
     def __init__(self, name: str) -> None:
-        self.statistics: Statistics | None = None
         self._name = name
 
     def refuses(self, delivery: Delivery) -> str | None:
@@ -127,7 +128,7 @@ class Kept:
     """For durable queues: an event is settled by what became of it, and given up only into the dead letters."""
 
     def __init__(self, name: str, broker: Broker, options: DeliveryOptions, wildcards: bool = False) -> None:
-        self.statistics: Statistics | None = None
+        self.dead_letters = 0
         self.ack: AckMode | None = options.ack
         self._name = name
         self._broker = broker
@@ -190,8 +191,7 @@ class Kept:
             self._owed.pop(delivery.id, None)
             reason = letter.reason
             log.warning("%s: event on %s went to %s: %s", self._name, delivery.subject, self._dead_letter, reason)
-            if self.statistics is not None:
-                self.statistics.dead_letters += 1
+            self.dead_letters += 1
         await delivery.ack()
         return None
 

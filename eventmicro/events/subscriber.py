@@ -80,7 +80,6 @@ class Subscriber:
         self.name = f"{work.service}.{work.name}"
         self.inflight = InFlight(concurrency)
         self.settling = work.settling
-        self.settling.statistics = self.inflight.statistics
         self.unsettled = Unsettled(self.name, max(PATIENCE, work.timeout or 0.0))
         self._work = work
         self._ack = work.settling.ack

@@ -43,15 +43,14 @@ class InFlight:
 
     Attributes:
         is_full: whether as many wait for something as may.
-        statistics: how many have ended, and how long they took.
     """
 
-    __slots__ = ("_ahead", "_fewer", "_left_alone", "_limit", "_room", "_starter", "_tasks", "is_full", "statistics")
+    __slots__ = ("_ahead", "_fewer", "_left_alone", "_limit", "_room", "_starter", "_statistics", "_tasks", "is_full")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.is_full = False
-        self.statistics = Statistics()
+        self._statistics: Statistics | None = None
         self._ahead = AT_ONCE  # how many are read before the first is handled: as many as then are handled at once
         self._starter = shared_starter()
         self._tasks: dict[Task, Begun] = {}
@@ -61,6 +60,13 @@ class InFlight:
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    @property
+    def statistics(self) -> Statistics:
+        """How many have ended, and how long they took."""
+        if self._statistics is None:
+            self._statistics = Statistics()
+        return self._statistics
 
     def start(self, work: Work, count: int = 1) -> Task | None:
         """Run a handler, of so many messages; the task in which it goes on where it had to wait, else None."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from time import time
 from types import MappingProxyType
 
 # The upper bounds of the latency histogram's buckets, in seconds; Prometheus' default ones, finer at the lower end. The
@@ -19,7 +18,7 @@ MAX_LAST_ERROR = 200
 
 
 class Statistics:
-    """What one endpoint or subscriber of this process has done since its start, or since the last reset.
+    """What one endpoint or subscriber of this process has done since its start.
 
     count: how many were handled to their end, whatever became of them.
     errors: how many of them ended with an error, by code; a failed event counts as 500, one that could not be decoded
@@ -27,23 +26,16 @@ class Statistics:
     seconds: how long all of them took together, in which those that waited at the same time each count in full.
     latency: how many took up to each bound of `BUCKETS`, not cumulated, and in a last bucket the rest. Of those that
         came together and did not wait each counts with their mean.
-    dead_letters: how many events were given up.
     """
 
-    __slots__ = ("count", "dead_letters", "errors", "last_error", "latency", "seconds", "started")
+    __slots__ = ("count", "errors", "last_error", "latency", "seconds")
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Count from 0 again."""
         self.count = 0
         self.errors: Mapping[int, int] = NO_ERRORS  # there may be very many of these, and nothing in most
         self.last_error = ""
         self.seconds = 0.0
         self.latency: Sequence[int] = NO_LATENCY
-        self.dead_letters = 0
-        self.started = time()
 
     def handled(self, count: int, seconds: float) -> None:
         """So many have ended, which took so long together."""

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, get_origin
+from typing import TYPE_CHECKING, Any, Protocol, get_origin
 
 from eventmicro.broker import Broker
 from eventmicro.client import Client
@@ -14,6 +14,9 @@ from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.handlers.signature import MISSING
 from eventmicro.rpc.declare import EndpointDeclaration
 from eventmicro.wire import ENDPOINT_QUEUE, endpoint_subject
+
+if TYPE_CHECKING:
+    from eventmicro.discovery.health import Health
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ class Runnable(Protocol):
     def subscribers(self) -> Mapping[str, SubscriberDeclaration]: ...
     @property
     def client(self) -> Client: ...
+    async def health(self) -> Health: ...
     async def start(self, broker: str | Broker | None = None) -> None: ...
     async def stop(self) -> None: ...
 

@@ -193,23 +193,26 @@ class Presence:
         return self._registration is not None and self._registration.registered
 
     def _report(self) -> NodeStatistics:
-        from eventmicro.discovery.report import NodeStatistics, at, report
+        from eventmicro.discovery.report import HandlerStatistics, NodeStatistics, at, report
 
         identity = self._identity
-        figures = [
-            (
-                isinstance(handler, Endpoint),
-                report(_short(handler.name), handler.inflight.statistics, len(handler), subscription.dropped),
+        endpoints, subscribers = list[HandlerStatistics](), list[HandlerStatistics]()
+        for handler, subscription in zip(self._parts.handlers, self._parts.subscriptions, strict=True):
+            figures = report(
+                _short(handler.name),
+                handler.inflight.statistics,
+                in_flight=len(handler),
+                dropped=subscription.dropped,
+                dead_letters=0 if isinstance(handler, Endpoint) else handler.settling.dead_letters,
             )
-            for handler, subscription in zip(self._parts.handlers, self._parts.subscriptions, strict=True)
-        ]
+            (endpoints if isinstance(handler, Endpoint) else subscribers).append(figures)
         return NodeStatistics(
             service=identity.service,
             version=identity.version,
             node=identity.id,
             started=at(self._started),
-            endpoints=[each for is_endpoint, each in figures if is_endpoint],
-            subscribers=[each for is_endpoint, each in figures if not is_endpoint],
+            endpoints=endpoints,
+            subscribers=subscribers,
         )
 
 

@@ -17,6 +17,7 @@ from eventmicro.embedded import running as running_embedded
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.plugins import BROKER_VARIABLE, check_broker
 from eventmicro.running.announcing import Runnable, log_lines
+from eventmicro.running.health_port import health_port
 from eventmicro.running.logs import set_up_by_environment
 from eventmicro.running.signals import SIGNALS, stop_on_signals
 
@@ -59,10 +60,12 @@ def serve(
     announce: Callable[[Sequence[Runnable]], None] | None = None,
     signals: Iterable[signal.Signals] = SIGNALS,
     lifeline: int | None = None,
+    health: tuple[str, int] | None = None,
 ) -> bool:
     """Run services until a signal; whether all of them stopped without an error.
 
     Args:
+        health: the address and the port at which orchestrators may ask how they are; None: there is none.
         announce: what is called when all have started; default: `log_lines`.
         signals: the first one stops, a second one exits at once.
         lifeline: a file descriptor whose end, when the process that holds the other side is gone, stops as well.
@@ -78,7 +81,7 @@ def serve(
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("run services on the main thread, or use `async with service` in an event loop of your own")
     with broker_for(services, broker) as place, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(services, place, announce or log_lines, tuple(signals), lifeline))
+        return runner.run(_serve(services, place, announce or log_lines, tuple(signals), lifeline, health))
 
 
 def _check_names(services: Iterable[Runnable]) -> None:
@@ -117,8 +120,12 @@ async def _serve(
     announce: Callable[[Sequence[Runnable]], None],
     signals: Iterable[signal.Signals],
     lifeline: int | None,
+    health: tuple[str, int] | None,
 ) -> bool:
     async with AsyncExitStack() as opened:
+        if health is not None:  # before they start: who starts lives, and is not ready
+            port = await opened.enter_async_context(health_port(services, *health))
+            log.info("health is told at http://%s:%d/health", health[0], port)
         await _open_shared(services, broker, opened)
         starting = asyncio.create_task(_start(services, broker))
         stop = asyncio.Event()

@@ -24,6 +24,10 @@ async def echo(request: Number) -> Number:
     return request
 
 
+# What a service is found and asked by, beside what it declares.
+PRESENCE = ("$SRV.", "numbers.$node.", "numbers.health", "numbers.stats")
+
+
 class Logged(MemoryBroker):
     """Notes what a service does with it."""
 
@@ -42,7 +46,8 @@ class Logged(MemoryBroker):
         await super().connect()
 
     async def subscribe(self, subject: str, *arguments: Any, **options: Any) -> Any:
-        self.note(f"subscribe {subject}")
+        if not subject.startswith(PRESENCE):
+            self.note(f"subscribe {subject}")
         return await super().subscribe(subject, *arguments, **options)
 
     async def flush(self) -> None:

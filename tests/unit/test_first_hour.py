@@ -185,7 +185,7 @@ async def test_what_a_nested_call_answers_is_not_our_answer_unless_the_handler_s
             with pytest.raises(InternalError) as caught:
                 await service.call(endpoint, 1, int)
             assert caught.value.id == endpoint
-        assert "nobody serves front.bakc" in caplog.text
+        assert "service 'front' has no endpoint 'bakc'" in caplog.text
         with pytest.raises(NotFound, match="no such number") as passed_on:
             await service.call("front.careful", 1, int)
         assert passed_on.value.id == "front.careful"

@@ -110,7 +110,7 @@ async def test_of_very_many_the_first_are_forgotten(until: Until, monkeypatch: p
         await until(lambda: broker.refused >= 9)
         await asyncio.sleep(0)
         assert service._node is not None
-        (handler,) = service._node._handlers
+        handler = service._node._parts.handlers[0]
         assert len(handler.settling._owed) == 3  # type: ignore[union-attr]
 
 

@@ -41,14 +41,14 @@ class Nowhere(MemoryBroker):
 
 
 def with_endpoints(number: int, broker: Any = "memory://scale") -> Service:
-    service = Service("numbers", broker=broker)
+    service = Service("numbers", broker=broker, registry="none")
     for each in range(number):
         service.rpc(name=f"echo{each}")(echo)
     return service
 
 
 def with_subscribers(number: int, broker: Any = "memory://scale") -> Service:
-    service = Service("numbers", broker=broker)
+    service = Service("numbers", broker=broker, registry="none")
 
     async def see(event: Number) -> None:
         await asyncio.sleep(0)

@@ -1,0 +1,82 @@
+"""What commands that go over a broker have in common: its options, a client, the completion of names."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from eventmicro.client import Client
+from eventmicro.discovery.listing import list_all
+from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.memory.broker import MemoryBroker
+from eventmicro.plugins import BROKER_VARIABLE, REGISTRY_VARIABLE, RPC_BROKER_VARIABLE
+from eventmicro.registry import ServiceRecord
+
+Broker = Annotated[
+    str | None,
+    typer.Option(
+        envvar=BROKER_VARIABLE,
+        metavar="URL",
+        help="Default: the embedded server that runs on this machine.",
+        show_default=False,
+    ),
+]
+Registry = Annotated[
+    str | None,
+    typer.Option(
+        envvar=REGISTRY_VARIABLE,
+        metavar="URL",
+        help="The registry, as etcd://127.0.0.1:2379. Default: that of the broker's own server, if it can keep one.",
+        show_default=False,
+    ),
+]
+RpcBroker = Annotated[
+    str | None,
+    typer.Option(
+        envvar=RPC_BROKER_VARIABLE,
+        metavar="URL",
+        help="The broker for calls, where --broker carries none, as RabbitMQ and Kafka.",
+        show_default=False,
+    ),
+]
+
+
+def connected_client(broker: str | None, rpc_broker: str | None = None, registry: str | None = None) -> Client:
+    """A client on a broker over which others can be reached.
+
+    Raises:
+        UsageError: it is one within this process, or there is none.
+    """
+    client = Client(broker, rpc_broker=rpc_broker, registry=registry)
+    if isinstance(client.broker, MemoryBroker):
+        raise UsageError(
+            f"{client.broker.url} lives within one process: from here nobody is reached over it; name the broker "
+            f"that the services are on, by --broker or {BROKER_VARIABLE}"
+        )
+    return client
+
+
+def complete_service(incomplete: str) -> list[str]:
+    """The names of services that begin so; none where that cannot be known soon."""
+    return sorted({s.name for s in _known() if s.name.startswith(incomplete)})
+
+
+def complete_endpoint(incomplete: str) -> list[str]:
+    """The endpoints that begin so, as `orders.quote`."""
+    names = {f"{s.name}.{e.name}" for s in _known() for e in s.endpoints if not e.is_subscriber}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def _known() -> list[ServiceRecord]:
+    """What there is to complete; nothing where nobody can be asked."""
+
+    async def ask() -> list[ServiceRecord]:
+        async with connected_client(None) as client:
+            return await list_all(client.rpc_broker, client.registry)
+
+    try:
+        return asyncio.run(ask())
+    except (EventMicroError, OSError):
+        return []

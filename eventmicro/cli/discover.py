@@ -1,0 +1,242 @@
+"""`eventmicro services`, `describe`, `nodes`, `health` and `stats`: who is there, and how they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import BaseModel
+from rich.live import Live
+from rich.table import Table
+
+from eventmicro.cli.connecting import Broker, Registry, RpcBroker, complete_service, connected_client
+from eventmicro.cli.records import (
+    console,
+    framework,
+    labels,
+    make_table,
+    numbers,
+    print_json,
+    print_table,
+    signature,
+    taken,
+)
+from eventmicro.cli.show import examples, printable
+from eventmicro.client import Client
+from eventmicro.discovery.health import Health
+from eventmicro.discovery.listing import list_all
+from eventmicro.discovery.report import NodeStatistics
+from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.registry import TOPIC, NodeRecord, ServiceRecord
+
+SERVICES_EPILOG = examples("eventmicro services", "eventmicro services --json | jq '.[].name'")
+DESCRIBE_EPILOG = examples("eventmicro describe orders")
+NODES_EPILOG = examples("eventmicro nodes", "eventmicro nodes orders")
+HEALTH_EPILOG = examples("eventmicro health", "eventmicro health orders")
+STATS_EPILOG = examples("eventmicro stats orders", "eventmicro stats --watch")
+
+# How long a node may take to say how it is, in seconds: its checks have 5.
+ANSWER = 7.0
+# How often `--watch` looks again, in seconds.
+EVERY = 1.0
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+
+
+Name = Annotated[
+    str | None,
+    typer.Argument(metavar="[SERVICE]", help="Only this service.", show_default=False, autocompletion=complete_service),
+]
+
+
+def services(
+    broker: Broker = None, rpc_broker: RpcBroker = None, registry: Registry = None, as_json: Json = False
+) -> None:
+    """List the services that are there, those of other frameworks too."""
+    found = _ask(broker, rpc_broker, registry, _list)
+    if as_json:
+        print_json([service.model_dump(mode="json") for service in found])
+        return
+    rows = [
+        (
+            service.name,
+            service.version,
+            str(len(service.nodes)),
+            ", ".join(e.name for e in service.endpoints if not e.is_subscriber),
+            ", ".join(f"{e.name} ({e.metadata.get(TOPIC, '')})" for e in service.endpoints if e.is_subscriber),
+            framework(service.nodes),
+        )
+        for service in found
+    ]
+    print_table(("SERVICE", "VERSION", "NODES", "ENDPOINTS", "SUBSCRIBERS", "FRAMEWORK"), rows)
+
+
+def describe(
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="Which one.", autocompletion=complete_service)],
+    broker: Broker = None,
+    rpc_broker: RpcBroker = None,
+    registry: Registry = None,
+    as_json: Json = False,
+) -> None:
+    """Show a service: its endpoints, what they take and reply, its subscribers and its nodes."""
+    found = _existing(_ask(broker, rpc_broker, registry, lambda client: _list(client, service)), service)
+    if as_json:
+        print_json([each.model_dump(mode="json") for each in found])
+        return
+    for each in found:
+        typer.echo(printable(f"{each.name} {each.version}{labels(each.metadata)}"))
+        print_table(("ENDPOINT", "TAKES", "REPLIES"), [signature(e) for e in each.endpoints if not e.is_subscriber])
+        print_table(("SUBSCRIBER", "TOPIC", "QUEUE", "TAKES"), [taken(e) for e in each.endpoints if e.is_subscriber])
+        print_table(("NODE", "ADDRESS", "LABELS"), [(n.id, n.address, labels(n.metadata)) for n in each.nodes])
+
+
+def nodes(
+    service: Name = None,
+    broker: Broker = None,
+    rpc_broker: RpcBroker = None,
+    registry: Registry = None,
+    as_json: Json = False,
+) -> None:
+    """List the nodes that run services."""
+    found = _ask(broker, rpc_broker, registry, lambda client: _list(client, service))
+    if service is not None:
+        _existing(found, service)
+    if as_json:
+        print_json([{"service": s.name, "version": s.version} | n.model_dump(mode="json") for s, n in _nodes(found)])
+        return
+    rows = [(s.name, s.version, n.id, n.address, labels(n.metadata)) for s, n in _nodes(found)]
+    print_table(("SERVICE", "VERSION", "NODE", "ADDRESS", "LABELS"), rows)
+
+
+def health(
+    service: Name = None,
+    broker: Broker = None,
+    rpc_broker: RpcBroker = None,
+    registry: Registry = None,
+    as_json: Json = False,
+) -> None:
+    """Ask each node how it is. The exit code is 1 where one is not ready, or does not answer."""
+    found = _ask(broker, rpc_broker, registry, lambda client: _each(client, service, "health", Health))
+    if as_json:
+        print_json([_shown(node, answer) for node, answer in found])
+    else:
+        rows = [
+            (
+                name,
+                node.id,
+                answer.status if isinstance(answer, Health) else "silent",
+                _faults(answer),
+            )
+            for (name, node), answer in found
+        ]
+        print_table(("SERVICE", "NODE", "STATUS", "WHAT IS WRONG"), rows)
+    if not all(isinstance(answer, Health) and answer.ready for _, answer in found):
+        raise typer.Exit(1)
+
+
+def stats(
+    service: Name = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
+    broker: Broker = None,
+    rpc_broker: RpcBroker = None,
+    registry: Registry = None,
+    as_json: Json = False,
+) -> None:
+    """Show what each node has done: how many, how many failed, how long they took."""
+
+    async def ask(client: Client) -> Answers[NodeStatistics]:
+        return await _each(client, service, "stats", NodeStatistics)
+
+    async def show_again(client: Client) -> None:
+        with Live(console=console(), auto_refresh=False) as live:
+            while True:
+                live.update(_figures(await ask(client)), refresh=True)
+                await asyncio.sleep(EVERY)
+
+    if watch:
+        _ask(broker, rpc_broker, registry, show_again)
+        return
+    found = _ask(broker, rpc_broker, registry, ask)
+    if as_json:
+        print_json([_shown(node, answer) for node, answer in found])
+    else:
+        console().print(_figures(found))
+
+
+# -- asking ----------------------------------------------------------------------------------------------------
+
+Answers = list[tuple[tuple[str, NodeRecord], M | EventMicroError]]
+
+
+def _ask(
+    broker: str | None, rpc_broker: str | None, registry: str | None, question: Callable[[Client], Awaitable[T]]
+) -> T:
+    async def ask() -> T:
+        async with connected_client(broker, rpc_broker=rpc_broker, registry=registry) as client:
+            return await question(client)
+
+    return asyncio.run(ask())
+
+
+async def _list(client: Client, name: str | None = None) -> list[ServiceRecord]:
+    return await list_all(client.rpc_broker, client.registry, name)
+
+
+async def _each(client: Client, service: str | None, endpoint: str, kind: type[M]) -> Answers[M]:
+    """What each node answers, or why it does not; those of other frameworks are not asked."""
+    found = await _list(client, service)
+    if service is not None:
+        _existing(found, service)
+    asked = [(each.name, node) for each, node in _nodes(found) if node.address]
+
+    async def ask(node: NodeRecord) -> M | EventMicroError:
+        try:
+            return await client.call(f"{node.address}.{endpoint}", None, kind, timeout=ANSWER)
+        except EventMicroError as error:
+            return error
+
+    return list(zip(asked, await asyncio.gather(*(ask(node) for _, node in asked)), strict=True))
+
+
+def _existing(found: list[ServiceRecord], name: str) -> list[ServiceRecord]:
+    if not found:
+        raise UsageError(f"there is no service {name!r}; see `eventmicro services`")
+    return found
+
+
+def _nodes(found: Iterable[ServiceRecord]) -> list[tuple[ServiceRecord, NodeRecord]]:
+    return [(service, node) for service in found for node in service.nodes]
+
+
+def _figures(found: Answers[NodeStatistics]) -> Table:
+    rows = [
+        (name, node.id, each.name, *numbers(each))
+        for (name, node), answer in found
+        if isinstance(answer, NodeStatistics)
+        for each in (*answer.endpoints, *answer.subscribers)
+    ]
+    rows += [
+        (name, node.id, "", "", "", "", "", "", "", "", str(answer))
+        for (name, node), answer in found
+        if isinstance(answer, EventMicroError)
+    ]
+    columns = ("SERVICE", "NODE", "HANDLER", "COUNT", "ERRORS", "MEAN", "P50", "P99", "RUNNING", "LOST", "LAST ERROR")
+    return make_table(columns, rows)
+
+
+def _faults(answer: Health | EventMicroError) -> str:
+    if isinstance(answer, EventMicroError):
+        return str(answer)
+    return "; ".join(f"{check.name}: {check.detail}" for check in answer.checks if not check.ok)
+
+
+def _shown(asked: tuple[str, NodeRecord], answer: BaseModel | EventMicroError) -> dict[str, Any]:
+    name, node = asked
+    if isinstance(answer, EventMicroError):
+        return {"service": name, "node": node.id, "error": str(answer)}
+    return answer.model_dump(mode="json")

@@ -1,0 +1,109 @@
+"""How records, health and figures of nodes look in a terminal, as tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from eventmicro.cli.show import printable
+from eventmicro.discovery.report import HandlerStatistics
+from eventmicro.registry import QUEUE, TOPIC, EndpointRecord, NodeRecord
+
+# The width of what does not go to a terminal, in characters: nothing is cut off.
+FILE_WIDTH = 240
+
+
+# -- showing ---------------------------------------------------------------------------------------------------
+
+
+def numbers(handler: HandlerStatistics) -> tuple[str, ...]:
+    mean = handler.seconds / handler.count if handler.count else None
+    return (
+        str(handler.count),
+        " ".join(f"{code}:{count}" for code, count in sorted(handler.errors.items())),
+        "" if mean is None else f"{mean * 1000:.3g} ms",
+        _percentile(handler, 0.5),
+        _percentile(handler, 0.99),
+        str(handler.in_flight),
+        " ".join(f"{n} {what}" for n, what in ((handler.dropped, "dropped"), (handler.dead_letters, "dead")) if n),
+        handler.last_error,
+    )
+
+
+def _percentile(handler: HandlerStatistics, part: float) -> str:
+    """The bound up to which so many of all took; empty where none was handled."""
+    seen = 0
+    for bound, count in handler.latency.items():
+        seen += count
+        if seen >= part * handler.count:
+            return "> 10 s" if bound == "more" else f"≤ {float(bound) * 1000:g} ms"
+    return ""
+
+
+def signature(endpoint: EndpointRecord) -> tuple[str, str, str]:
+    return endpoint.name, _fields(endpoint.request), _fields(endpoint.reply)
+
+
+def taken(endpoint: EndpointRecord) -> tuple[str, str, str, str]:
+    about = endpoint.metadata
+    return endpoint.name, about.get(TOPIC, ""), about.get(QUEUE) or "(every instance)", _fields(endpoint.request)
+
+
+def _fields(schema: dict[str, Any] | None) -> str:
+    """A JSON Schema in a line: `Quote(total: number)`."""
+    if schema is None:
+        return "-"
+    properties, required = schema.get("properties", {}), schema.get("required", ())
+    if not properties:
+        return str(schema.get("title") or schema.get("type") or "any")
+    fields = [f"{name}{'' if name in required else '?'}: {_kind(each)}" for name, each in properties.items()]
+    return f"{schema.get('title', 'object')}({', '.join(fields)})"
+
+
+def _kind(schema: Any) -> str:
+    if not isinstance(schema, dict):
+        return "any"
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "anyOf" in schema:
+        return " | ".join(map(_kind, schema["anyOf"]))
+    kind = str(schema.get("type", "any"))
+    return f"{kind} of {_kind(schema['items'])}" if kind == "array" and "items" in schema else kind
+
+
+def framework(nodes: Sequence[NodeRecord]) -> str:
+    return ", ".join(sorted({"another" if node.is_foreign else "eventmicro" for node in nodes}))
+
+
+def labels(metadata: dict[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(metadata.items()))
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if rows:
+        console().print(make_table(columns, rows))
+    elif columns[0] == "SERVICE":
+        typer.echo("nobody answers", err=True)
+
+
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(*columns, box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
+
+
+def console() -> Console:
+    """Where tables are printed; not to a terminal, they are as wide as they need."""
+    screen = Console(highlight=False)
+    return screen if screen.is_terminal else Console(highlight=False, width=FILE_WIDTH)

@@ -1,0 +1,50 @@
+"""Listing: all who are there, as the registry has them and as they answer themselves; those of other frameworks too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from eventmicro.broker import Broker, Capabilities
+from eventmicro.discovery.asking import WITHIN, ask_all
+from eventmicro.discovery.services_api import ACCEPT, INFO, PREFIX, RECORD, read_record
+from eventmicro.errors import UsageError
+from eventmicro.registry import Registry, ServiceRecord
+from eventmicro.roster import Roster
+
+
+async def list_all(broker: Broker, registry: Registry | None, name: str | None = None) -> list[ServiceRecord]:
+    """The records of all services, or of one, in the order of names; whoever answers is taken before who is registered.
+
+    Raises:
+        Unavailable: the registry cannot be reached.
+        UsageError: there is none, and the broker carries no questions.
+    """
+    can_be_asked = not broker.capabilities.missing(Capabilities(request_reply=True, broadcast=True))
+    if registry is None and not can_be_asked:
+        raise UsageError(
+            f"{broker.url} carries no calls, by which services could be asked: name the registry that they are in, "
+            "by --registry or EVENTMICRO_REGISTRY"
+        )
+    listed, asked = await asyncio.gather(_listed(registry), _asked(broker, name) if can_be_asked else _nobody())
+    roster = Roster()
+    for service in (*listed, *asked):
+        roster.put(service)
+    return roster.all() if name is None else roster.get(name)
+
+
+async def _listed(registry: Registry | None) -> Sequence[ServiceRecord]:
+    if registry is None:
+        return ()
+    await registry.connect()
+    return await registry.list_services()
+
+
+async def _asked(broker: Broker, name: str | None) -> Sequence[ServiceRecord]:
+    subject = f"{PREFIX}.{INFO}" if name is None else f"{PREFIX}.{INFO}.{name}"
+    answers = await ask_all(broker, subject, headers={ACCEPT: RECORD}, within=WITHIN)
+    return [record for answer in answers if (record := read_record(answer)) is not None]
+
+
+async def _nobody() -> Sequence[ServiceRecord]:
+    return ()
