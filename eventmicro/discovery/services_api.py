@@ -6,6 +6,7 @@ carries calls, so that NATS' own tools and the services of other frameworks find
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -85,8 +86,7 @@ class ServicesApi:
     async def drain(self) -> None:
         """Answer what was asked before, and no more."""
         subscriptions, self._subscriptions = self._subscriptions, []
-        for subscription in subscriptions:
-            await subscription.drain()
+        await asyncio.gather(*(subscription.drain() for subscription in subscriptions))
 
     def ping(self, question: Delivery) -> Form:
         return _form("ping", self._make_record())

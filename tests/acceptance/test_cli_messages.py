@@ -89,7 +89,7 @@ def test_a_call_without_a_body_sends_none_and_prints_nothing_for_nothing(folder:
     [
         (["orders.quote", '{"quantity": "x"}'], 1, ["400 Bad Request", "sku: Field required", "quantity: "]),
         (["orders.find", '{"sku": "a"}'], 1, ["404 Not Found", "no a\\u001b[31m"]),
-        (["orders.nothing"], 1, ["503", "nobody serves orders.nothing"]),
+        (["orders.nothing"], 1, ["404", "'orders' has no endpoint 'nothing'"]),
         (["orders.sleep", '{"sku": "a"}', "--timeout", "0.1"], 1, ["408", "no reply from orders.sleep"]),
         (["orders"], 2, ["service.endpoint"]),
         (["orders.quote", '{"sku": '], 2, ["the body is no JSON"]),
