@@ -96,9 +96,6 @@ class NatsSubscription:
         self._take_run([(subject, reply, data, headers)])
 
     def _take_run(self, run: list[Raw]) -> None:
-        self._intake.take_all(self._deliveries(run))
-
-    def _deliveries(self, run: list[Raw]) -> list[Delivery]:
         exact, name, read_headers = self._exact, self.subject, self._read_headers
         deliveries = []
         for subject, reply, data, headers in run:
@@ -118,7 +115,7 @@ class NatsSubscription:
                 log.exception("a message on %r could not be taken", subject[:100])
                 continue
             deliveries.append(delivery)
-        return deliveries
+        self._intake.take_all(deliveries)
 
     def end(self) -> None:
         """Drop what waits for room, and report what was dropped and not yet said."""

@@ -89,6 +89,8 @@ class InFlight:
             begin: the handling of a message; None where it is not to be handled.
             goes_on: is told of the task of each that waits, and of its message.
         """
+        if len(line) == 1 and not self.is_full:
+            return self._take_one(line.popleft(), begin, goes_on)
         current: D
         begun = waited = 0
 
@@ -116,8 +118,19 @@ class InFlight:
         self._starter.start_all(works(), keep)
         if begun > waited:
             self.statistics.handled(begun - waited, (perf_counter() - started) * (begun - waited) / begun)
-        self._ahead = 2 * self._ahead if len(self._tasks) <= running else max(1, self.free)
-        self._ahead = min(self._ahead, AT_ONCE)
+        return self._look_ahead(len(self._tasks) > running)
+
+    def _take_one(self, message: D, begin: Begin[D], goes_on: GoesOn[D] | None) -> Room:
+        """The same for one that comes alone, and has nothing to wait for: its handler reads it."""
+        work = begin(message, UNREAD)
+        task = None if work is None else self.start(work)
+        if task is not None and goes_on is not None:
+            goes_on(task, message)
+        return self._look_ahead(task is not None)
+
+    def _look_ahead(self, some_wait: bool) -> Room:
+        """Read more ahead as long as no handler waits for something, else no more than may run."""
+        self._ahead = min(max(1, self.free) if some_wait else 2 * self._ahead, AT_ONCE)
         return self.room()
 
     @property
@@ -127,7 +140,7 @@ class InFlight:
 
     def room(self) -> Awaitable[None] | None:
         """None while one more may be started, else what ends as soon as one may."""
-        if self.free > 0:
+        if not self.is_full:
             return None
         if self._room is None or self._room.done():
             self._room = asyncio.get_running_loop().create_future()

@@ -1,6 +1,6 @@
 """Calls on their way: one reply inbox, counter tokens, one sweep for all the timeouts.
 
-Nothing here is made per call but a future: no subscription, no timer, no random number, no header.
+Nothing here is made per call but its outcome: no subscription, no timer, no random number, no header.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from typing import Any
 from eventmicro.broker import Broker, StoresRequests, Subscription, sends_at_once
 from eventmicro.errors import CallTimeout, EventMicroError
 from eventmicro.message import Delivery, Message
+from eventmicro.rpc.outcome import Outcome
 from eventmicro.wire import DESCRIPTION, STATUS, STORED, cancel_subject, with_budget
 
 # How late a timeout may be noticed, in seconds; with very many calls waiting it grows by a microsecond a call.
 SWEEP = 0.01
 # The outcome of a call to which no reply came in time.
 NO_REPLY: Any = object()
-
-Waiting = tuple[asyncio.Future[Any], float, str]
-"""The outcome that is awaited, until when, and the endpoint that is called."""
 
 
 class Caller:
@@ -36,7 +34,7 @@ class Caller:
         self._inbox = broker.inbox() + "."
         self._prefix = len(self._inbox)
         self._numbers = count(1)
-        self._waiting: dict[str, Waiting] = {}
+        self._waiting: dict[str, Outcome] = {}
         self._notes: dict[str, str] = {}  # what is known of why no reply comes
         self._sweeper: asyncio.TimerHandle | None = None
         self._subscription: Subscription | None = None
@@ -64,8 +62,8 @@ class Caller:
         headers: dict[str, str] | None,
         seconds: float,
         deadline: float,
-    ) -> tuple[str, asyncio.Future[Any]] | None:
-        """Send a request where that has nothing to wait for: the call, and its outcome to be; None: `request` does it.
+    ) -> Outcome | None:
+        """Send a request where that has nothing to wait for: its outcome to be; None: `request` does it.
 
         The outcome is the reply, or NO_REPLY. Whoever waits no more for it, and whoever gets NO_REPLY, says `give_up`.
 
@@ -80,7 +78,7 @@ class Caller:
         call = with_budget(str(next(self._numbers)), seconds)
         if not self._try_send(endpoint, body, headers, self._inbox + call):
             return None
-        return call, self._wait(call, endpoint, deadline)
+        return self._wait(call, endpoint, deadline)
 
     async def request(self, service: str, message: Message, deadline: float) -> Delivery:
         """Send a request and wait for its reply until `deadline`, in `time.monotonic()` seconds.
@@ -132,9 +130,8 @@ class Caller:
         """Listen no more; whoever still waits gets a timeout at once."""
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for reply, *_ in list(self._waiting.values()):
-            if not reply.done():
-                reply.set_result(NO_REPLY)
+        for reply in list(self._waiting.values()):
+            reply.set(NO_REPLY, at_once=False)
         for looking in self._looking:
             looking.cancel()
         if self._looking:
@@ -153,24 +150,21 @@ class Caller:
 
     def many(self, line: deque[Delivery]) -> None:
         """Take replies that came together."""
-        waiting, prefix = self._waiting, self._prefix
-        for _ in range(len(line)):
+        waiting, prefix, at_once = self._waiting, self._prefix, asyncio.current_task(self._loop) is None
+        while line:  # who goes on with its reply may end what waits here
             delivery = line.popleft()
             call = delivery.subject[prefix:]
-            expected = waiting.pop(call, None)
-            if expected is None:  # it comes too late, or twice
+            reply = waiting.pop(call, None)
+            if reply is None:  # it comes too late, or twice
                 continue
-            reply = expected[0]
-            if delivery.headers is not None and self._may_be_stored(call, expected, delivery):
+            if delivery.headers is not None and self._may_be_stored(reply, delivery):
                 continue
             if self._notes:
                 self._notes.pop(call, None)
-            if not reply.done():
-                reply.set_result(delivery)
+            reply.set(delivery, at_once)
 
-    def _wait(self, call: str, endpoint: str, deadline: float) -> asyncio.Future[Any]:
-        reply: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting[call] = reply, deadline, endpoint
+    def _wait(self, call: str, endpoint: str, deadline: float) -> Outcome:
+        reply = self._waiting[call] = Outcome(self._loop, call, endpoint, deadline)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         return reply
@@ -178,30 +172,30 @@ class Caller:
     def _sweep(self) -> None:
         """End what is over its deadline; go on while anything waits."""
         now = time.monotonic()
-        for reply, deadline, _ in list(self._waiting.values()):
-            if deadline <= now and not reply.done():
-                reply.set_result(NO_REPLY)
+        for reply in list(self._waiting.values()):
+            if reply.deadline <= now:
+                reply.set(NO_REPLY, at_once=False)
         self._sweeper = None
         if self._waiting:
             self._sweeper = self._loop.call_later(max(SWEEP, len(self._waiting) * 1e-6), self._sweep)
 
     # -- what stores requests ----------------------------------------------------------------------------------
 
-    def _may_be_stored(self, call: str, expected: Waiting, delivery: Delivery) -> bool:
+    def _may_be_stored(self, expected: Outcome, delivery: Delivery) -> bool:
         """Whether it may be a confirmation that something stores the request, which is then found out."""
         if self._storage is None or delivery.headers is None or delivery.headers.get(STATUS) != STORED:
             return False
-        self._waiting[call] = expected  # its reply may be on its way yet
-        looking = asyncio.create_task(self._look(self._storage, call, expected, delivery))
+        self._waiting[expected.call] = expected  # its reply may be on its way yet
+        looking = asyncio.create_task(self._look(self._storage, expected, delivery))
         self._looking.add(looking)
         looking.add_done_callback(self._looking.discard)
         return True
 
-    async def _look(self, storage: StoresRequests, call: str, expected: Waiting, delivery: Delivery) -> None:
+    async def _look(self, storage: StoresRequests, expected: Outcome, delivery: Delivery) -> None:
         """Find out whether it is a confirmation of what stores the request, or the service's reply that looks so."""
         headers = dict(delivery.headers or {})
         headers.pop(STATUS)
-        store, endpoint = headers.pop(DESCRIPTION, ""), expected[2]
+        store, call, endpoint = headers.pop(DESCRIPTION, ""), expected.call, expected.endpoint
         self._notes[call] = (
             f"{store} confirmed something, perhaps that it stores {endpoint}, and that cannot be looked up here"
         )

@@ -214,17 +214,16 @@ class RpcClient:
         if begun is None:
             outcome: Any = await caller.request(service, Message(endpoint, packed, headers or None), deadline)
         else:
-            call, reply_to_be = begun
             try:
-                outcome = await reply_to_be
+                outcome = await begun
             except asyncio.CancelledError:
-                await caller.give_up(service, call)
+                await caller.give_up(service, begun.call)
                 raise
             except GeneratorExit:  # the end of this coroutine, which nobody drives any more
-                caller.forget(call)
+                caller.forget(begun.call)
                 raise
             if outcome is NO_REPLY:
-                raise await caller.timed_out(service, endpoint, call, started)
+                raise await caller.timed_out(service, endpoint, begun.call, started)
         if outcome.headers is None:
             return decode_reply(outcome.body, endpoint, reply, decode)
         try:

@@ -37,6 +37,8 @@ REMEMBERED = 10_000
 MAX_REPLY = 256
 
 Serving = Coroutine[Any, Any, None]
+Reply = tuple[bytes, dict[str, str] | None]
+"""Body and headers."""
 
 
 class RunningCalls:
@@ -241,23 +243,23 @@ class Endpoint:
                 request = None if self._request is None else self._read(self._request, delivery, named)
             context = Received(delivery, self._fill)
             enter_context(context)
-            reply = self._write(delivery, await self._handler(request, context), named)
+            body, headers = self._write(await self._handler(request, context), named)
         except ServiceError as error:
-            reply = self._write_error(delivery.reply, self._failure() if error.received else error)
+            body, headers = self._write_error(self._failure() if error.received else error)
         except asyncio.CancelledError:
             outcome = self._calls.outcome()
             if outcome is None:
                 return
-            reply = self._write_error(delivery.reply, outcome)
+            body, headers = self._write_error(outcome)
         except GeneratorExit:  # the end of this coroutine
             raise
         except BaseException as error:  # nothing that a call brings about ends the service, or is not answered
-            reply = self._write_error(delivery.reply, self._failure())
+            body, headers = self._write_error(self._failure())
             if isinstance(error, KeyboardInterrupt):  # the end of the program
-                await self._send(reply)
+                await self._send(delivery.reply, body, headers)
                 raise
-        if not self._send_at_once(reply):
-            await self._send(reply)
+        if not self._send_at_once(delivery.reply, body, headers):
+            await self._send(delivery.reply, body, headers)
 
     def _fill(self, context: Received) -> None:
         delivery = context.came
@@ -281,19 +283,19 @@ class Endpoint:
         except DecodeError as error:
             raise BadRequest(f"the request is {error}", errors=error.errors) from None
 
-    def _write(self, delivery: Delivery, value: Any, named: str | None) -> Message:
+    def _write(self, value: Any, named: str | None) -> Reply:
         """The reply, in the caller's content type where it can be, else in its own, which it then names."""
         encode = self._reply.answer if named is None else self._reply.encoder(named)
         if encode is None:
-            return Message(delivery.reply, self._reply.encode(value), {CONTENT_TYPE: self._reply.content_type})
-        return Message(delivery.reply, encode(value))
+            return self._reply.encode(value), {CONTENT_TYPE: self._reply.content_type}
+        return encode(value), None
 
     def _failure(self) -> InternalError:
         """What the caller is told of the exception at hand; the log is told all."""
         log.exception("%s failed", self.name)
         return InternalError("the endpoint failed; the log of its service says why")
 
-    def _write_error(self, subject: str, error: ServiceError) -> Message:
+    def _write_error(self, error: ServiceError) -> Reply:
         self.inflight.statistics.failed(error.code, error.detail)
         headers = error_headers(error.code, error.detail)
         try:
@@ -301,27 +303,27 @@ class Endpoint:
         except (TypeError, ValueError, RecursionError):
             log.exception("%s: an error was sent without its parts, which JSON cannot hold", self.name)
             body = ServiceError(error.detail, id=error.id, code=error.code).to_json(self.name)
-        return Message(subject, body, headers)
+        return body, headers
 
-    def _send_at_once(self, reply: Message) -> bool:
+    def _send_at_once(self, subject: str, body: bytes, headers: dict[str, str] | None) -> bool:
         """Send a reply where that has nothing to wait for; whether it was done."""
-        if self._try_send is None or not reply.subject:
-            return not reply.subject
+        if self._try_send is None or not subject:
+            return not subject
         try:
-            return self._try_send(reply.subject, reply.body, reply.headers)
+            return self._try_send(subject, body, headers)
         except EventMicroError:  # which `_send` meets, too, and knows what to do
             return False
 
-    async def _send(self, reply: Message) -> None:
-        if not reply.subject:
+    async def _send(self, subject: str, body: bytes, headers: dict[str, str] | None) -> None:
+        if not subject:
             return
         try:
-            await self._broker.send(reply)
+            await self._broker.send(Message(subject, body, headers))
         except MessageTooLarge as error:
             log.error("%s: %s", self.name, error)
-            if reply.headers and ERROR in reply.headers:
+            if headers and ERROR in headers:
                 return  # not even an error fits
-            await self._send(self._write_error(reply.subject, InternalError("the reply is too large for the broker")))
+            await self._send(subject, *self._write_error(InternalError("the reply is too large for the broker")))
         except EventMicroError as error:
             log.error("%s: a reply was lost: %s", self.name, error)
 

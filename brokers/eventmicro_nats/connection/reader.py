@@ -124,8 +124,9 @@ class Reader:
                 if end + CRLF > length:
                     return position, end + CRLF - position
                 if words[2] != sid:
-                    before, run = run, []
-                    self._hand_over(sid, before)
+                    if run:
+                        before, run = run, []
+                        self._hand_over(sid, before)
                     sid, same = words[2], b""
                 elif kind == _M and words[1] == subject:
                     same = b"MSG %b %b " % (subject, sid)
