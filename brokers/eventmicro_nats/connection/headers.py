@@ -59,7 +59,7 @@ def read_headers(raw: bytes) -> dict[str, str] | None:
 
 def read_event_headers(raw: bytes) -> dict[str, str] | None:
     """The same without the publisher's orders to the server; None at once where there is no more than its id."""
-    if raw.startswith(_ID_FIRST) and raw.count(_CRLF) == (4 if _PIN in raw else 3):
+    if raw.startswith(_ID_FIRST) and ((lines := raw.count(_CRLF)) == 3 or (lines == 4 and _PIN in raw)):
         return None
     headers = read_headers(raw) or {}
     return {name: headers[name] for name in headers if not name.startswith(_ORDER) or name in _NO_ORDERS} or None

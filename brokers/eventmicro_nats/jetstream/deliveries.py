@@ -41,15 +41,27 @@ class JetStreamDelivery(Delivery):
         headers: dict[str, str] | None,
         attempt: int,
     ) -> None:
-        Delivery.__init__(self, subject, body, headers, "", attempt, None, f"{sequence}-{stored.decode()}")
+        self.subject = subject  # here and not by Delivery's own, which would be another call for each event
+        self.body = body
+        self.headers = headers
+        self.reply = ""
+        self.attempt = attempt
+        self.arrived = None
+        self.lapsed = self.waiting = False
         self.sequence = sequence
         self.stored = stored
         self.settle_at = settle_at
         self.leased = leased
         self._home = home
 
+    @property
+    def id(self) -> str:  # type: ignore[override]  # put together at a look: most events are settled without one
+        return f"{self.sequence}-{self.stored.decode()}"
+
     def command(self, word: bytes) -> bytes:
         """What tells the server a word on it."""
+        if word is ACK:
+            return b"PUB %b 4\r\n+ACK\r\n" % self.settle_at
         return b"PUB %b %d\r\n%b\r\n" % (self.settle_at, len(word), word)
 
     def try_ack(self) -> bool:
@@ -69,6 +81,8 @@ def read_settle_subject(subject: bytes) -> tuple[int, int, bytes]:
     `$JS.ACK.<stream>.<consumer>.<attempt>.<sequence>.<sequence in the queue>.<time>.<left>` has nine tokens; the later
     form has domain and account before the stream, and may have a token more at the end.
     """
-    tokens = subject.split(b".")
-    first = 4 if len(tokens) == 9 else 6
-    return int(tokens[first]), int(tokens[first + 1]), tokens[first + 3]
+    if subject.count(b".") == 8:
+        _, attempt, sequence, _, stored, _ = subject.rsplit(b".", 5)
+    else:
+        _, attempt, sequence, _, stored, *_ = subject.split(b".", 10)[5:]
+    return int(attempt), int(sequence), stored

@@ -87,6 +87,7 @@ class DurableSubscription(Settling):
         self._expected = 0  # how many events are asked for and not here
         self._heard = 0.0
         self._taken = 0  # how many have come
+        self._subject = b"", ""  # that of the last one, as it is written and as text
         self._info: dict[str, Any] | None = None  # what was last said of the queue on this connection
         self._watchdog = Watchdog(self._progress, self._is_waiting, self._begin_anew)
         self._watching: asyncio.Task[None] | None = None
@@ -235,27 +236,25 @@ class DurableSubscription(Settling):
         self._take_run([(subject, reply, data, headers)])
 
     def _take_run(self, run: list[Raw]) -> None:
-        deliveries = []
-        for message in run:
+        deliveries, now = [], self._loop.time()
+        for subject, reply, data, headers in run:
             try:
-                delivery = self._read(*message)
+                if not reply.startswith(SETTLE):
+                    self._take_word(subject, data, headers)
+                elif (delivery := self._read(subject, reply, data, headers, now)) is not None:
+                    deliveries.append(delivery)
             except Exception:  # of what is not as a server sends it; the others are
-                log.exception("a message on %r could not be taken", message[0][:100])
-                continue
-            if delivery is not None:
-                deliveries.append(delivery)
+                log.exception("a message on %r could not be taken", subject[:100])
         if deliveries:
             self._intake.take_all(deliveries)
             if not self._expected:
                 self._ask_soon()
 
-    def _read(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> JetStreamDelivery | None:
-        """The event that has come, if it is one, and to be handed over."""
-        if not reply.startswith(SETTLE):
-            self._take_word(subject, data, headers)
-            return None
-        now = self._heard = self._loop.time()
-        self._refused = 0
+    def _read(
+        self, subject: bytes, reply: bytes, data: bytes, headers: bytes, now: float
+    ) -> JetStreamDelivery | None:
+        """The event that has come, if it is to be handed over."""
+        self._heard, self._refused = now, 0
         self._taken += 1
         if self._expected > 0:
             self._expected -= 1
@@ -268,10 +267,10 @@ class DurableSubscription(Settling):
                 self.settle(known, word)
             self._ask_soon()
             return None
+        if subject != self._subject[0]:
+            self._subject = subject, subject.decode(errors="replace")
         parsed = read_event_headers(headers) if headers else None
-        delivery = JetStreamDelivery(
-            self, sequence, stored, reply, now, subject.decode(errors="replace"), data, parsed, attempt
-        )
+        delivery = JetStreamDelivery(self, sequence, stored, reply, now, self._subject[1], data, parsed, attempt)
         self.unsettled[sequence] = delivery
         if self._acks.events and (sequence, stored) in self._acks.events:
             self.settle(delivery, ACK)
