@@ -7,10 +7,12 @@ twice and also all of it anew, and gets the changes; readers get records a versi
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing
 
 from pydantic import ValidationError
 
+from eventmicro.errors import Unavailable
 from eventmicro.registry import Change, NodeRecord, ServiceRecord
 
 log = logging.getLogger(__name__)
@@ -101,6 +103,32 @@ def _merge(records: Iterable[ServiceRecord]) -> Iterator[ServiceRecord]:
         of_version = versions[version]
         nodes: list[NodeRecord] = [node for record in of_version for node in record.nodes]
         yield of_version[-1].model_copy(update={"nodes": nodes})
+
+
+async def look_again(
+    look: Callable[[Roster], AsyncGenerator[Change, None]], wait: Callable[[], Awaitable[bool]]
+) -> AsyncGenerator[Change, None]:
+    """A watch as `eventmicro.registry.Registry` promises it, of a registry to which the connection may be lost.
+
+    Args:
+        look: tells all that is there, as changes of the roster, then `synced`, then what changes; Unavailable where the
+            registry is away, or any more of it cannot be told without a new look.
+        wait: returns when it is worth looking again; False: it never is, the registry is closed.
+    """
+    roster, lost = Roster(), False
+    while True:
+        try:
+            async with aclosing(look(roster)) as changes:
+                async for change in changes:
+                    lost = lost and change.action != "synced"
+                    yield change
+        except Unavailable:
+            pass
+        if not lost:
+            lost = True
+            yield Change("lost")
+        if not await wait():
+            return
 
 
 class Reader:

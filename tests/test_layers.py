@@ -21,7 +21,7 @@ ADAPTERS = sorted(
 
 LAYERS = {
     "words": "errors checks wire message topic context retry settings watchdog lifetime room",
-    "ports": "broker codec middleware registry selector intake roster",
+    "ports": "broker codec middleware registry selector intake roster registrations",
     "parts": "plugins embedded codecs memory registries",
     "functions": "handlers",
     "patterns": "events rpc discovery",

@@ -20,7 +20,7 @@ from eventmicro.message import Message
 from eventmicro.wire import NO_RESPONDERS, STATUS
 
 if TYPE_CHECKING:
-    from eventmicro.memory.registry import Registrations
+    from eventmicro.registrations import Registrations
 
 # For how many subjects, beside as many as are subscribed to, it is remembered who gets their messages.
 ROUTES = 1000

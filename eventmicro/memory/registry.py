@@ -2,100 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from urllib.parse import urlsplit
 
 from eventmicro.checks import check_seconds
 from eventmicro.errors import NotFound, Unavailable, UsageError
 from eventmicro.lifetime import Lifetime
 from eventmicro.memory.hub import shared_hub
+from eventmicro.registrations import Registrations
 from eventmicro.registry import Change, ServiceRecord, check_record
-from eventmicro.roster import Key, Roster
-
-# How many changes may wait for a watcher before it is told what differs then, in place of each.
-WAITING = 10_000
-
-
-class Registrations:
-    """What is registered at one URL, each node until its time is over, and who watches."""
-
-    def __init__(self) -> None:
-        self.roster = Roster()
-        self._expiring: dict[Key, asyncio.TimerHandle] = {}
-        self._watchers: dict[Watcher, None] = {}
-
-    def register(self, service: ServiceRecord, ttl: float) -> None:
-        self._tell(self.roster.put(service))
-        loop = asyncio.get_running_loop()
-        for node in service.nodes:
-            key = service.name, node.id
-            self._stop_timer(key)
-            self._expiring[key] = loop.call_later(ttl, self.remove, *key)
-
-    def remove(self, name: str, node: str) -> None:
-        self._stop_timer((name, node))
-        self._tell(self.roster.remove(name, node))
-
-    def watch(self, name: str | None) -> Watcher:
-        watcher = Watcher(self.roster, name)
-        self._watchers[watcher] = None
-        return watcher
-
-    def leave(self, watcher: Watcher) -> None:
-        self._watchers.pop(watcher, None)
-
-    def _stop_timer(self, key: Key) -> None:
-        if (timer := self._expiring.pop(key, None)) is not None:
-            timer.cancel()
-
-    def _tell(self, changes: Iterable[Change]) -> None:
-        for change in changes:
-            for watcher in self._watchers:
-                watcher.put(change)
-
-
-class Watcher:
-    """The changes that wait for one reader."""
-
-    def __init__(self, roster: Roster, name: str | None) -> None:
-        self.name = name
-        self._roster = roster
-        self._told = Roster()
-        self._waiting: deque[Change] = deque()
-        self._news = asyncio.Event()
-        self._start()
-
-    def put(self, change: Change) -> None:
-        assert change.service is not None
-        if self.name not in (None, change.service.name):
-            return
-        self._waiting.append(change)
-        self._news.set()
-
-    async def next(self) -> Change:
-        while not self._waiting:
-            self._news.clear()
-            await self._news.wait()
-        if len(self._waiting) > WAITING:
-            self._start()
-        change = self._waiting.popleft()
-        if change.service is not None:
-            self._take_in(change, change.service)
-        return change
-
-    def _start(self) -> None:
-        """Tell what differs now from what was told."""
-        here = self._roster.all() if self.name is None else self._roster.get(self.name)
-        self._waiting = deque([*self._told.replace(here), Change("synced")])
-        self._news.set()
-
-    def _take_in(self, change: Change, service: ServiceRecord) -> None:
-        if change.action == "delete":
-            self._told.remove(service.name, service.nodes[0].id)
-        else:
-            self._told.put(service)
 
 
 class MemoryRegistry(Lifetime):
@@ -141,13 +57,9 @@ class MemoryRegistry(Lifetime):
         return self._connected().roster.all()
 
     async def watch(self, name: str | None = None) -> AsyncIterator[Change]:
-        shared = self._connected()
-        watcher = shared.watch(name)
-        try:
-            while True:
-                yield await watcher.next()
-        finally:
-            shared.leave(watcher)
+        async with aclosing(self._connected().watch(name)) as changes:
+            async for change in changes:
+                yield change
 
     def _connected(self) -> Registrations:
         if self._shared is None:
