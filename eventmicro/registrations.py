@@ -62,11 +62,6 @@ class Registrations:
         for watcher in self._watchers:
             watcher.start()
 
-    def close(self) -> None:
-        """Count no more."""
-        for key in list(self._expiring):
-            self._stop_timer(key)
-
     async def watch(self, name: str | None) -> AsyncGenerator[Change, None]:
         """See `eventmicro.registry.Registry.watch`."""
         watcher = Watcher(self.roster, name)

@@ -105,23 +105,38 @@ def _merge(records: Iterable[ServiceRecord]) -> Iterator[ServiceRecord]:
         yield of_version[-1].model_copy(update={"nodes": nodes})
 
 
+def gone(name: str, node: str) -> Change:
+    """That a node is gone, of which no more is known than this."""
+    return Change("delete", ServiceRecord(name=name, nodes=[NodeRecord(id=node)]))
+
+
 async def look_again(
-    look: Callable[[Roster], AsyncGenerator[Change, None]], wait: Callable[[], Awaitable[bool]]
+    look: Callable[[], AsyncGenerator[Change, None]], wait: Callable[[], Awaitable[bool]], name: str | None
 ) -> AsyncGenerator[Change, None]:
     """A watch as `eventmicro.registry.Registry` promises it, of a registry to which the connection may be lost.
 
     Args:
-        look: tells all that is there, as changes of the roster, then `synced`, then what changes; Unavailable where the
-            registry is away, or any more of it cannot be told without a new look.
-        wait: returns when it is worth looking again; False: it never is, the registry is closed.
+        look: tells all that is there as `create`, then `synced`, then what is there or gone, also twice; it raises
+            Unavailable where the registry is away, or more cannot be told without looking again.
+        wait: returns when it is worth looking again; False: it never is, for this is closed.
+        name: the service that is looked at; None: all.
     """
     roster, lost = Roster(), False
     while True:
+        here: dict[Key, ServiceRecord] | None = {}
         try:
-            async with aclosing(look(roster)) as changes:
-                async for change in changes:
-                    lost = lost and change.action != "synced"
-                    yield change
+            async with aclosing(look()) as heard:
+                async for change in heard:
+                    if change.service is None:
+                        changes = roster.replace((here or {}).values(), name)
+                        here, lost = None, False
+                        for each in (*changes, change):
+                            yield each
+                    elif here is not None:
+                        _collect(here, change.action, change.service)
+                    else:
+                        for each in _take_in(roster, change.action, change.service):
+                            yield each
         except Unavailable:
             pass
         if not lost:
@@ -129,6 +144,33 @@ async def look_again(
             yield Change("lost")
         if not await wait():
             return
+
+
+def _collect(here: dict[Key, ServiceRecord], action: str, service: ServiceRecord) -> None:
+    for node in service.nodes:
+        if action == "delete":
+            here.pop((service.name, node.id), None)
+        else:
+            here[service.name, node.id] = service.of_node(node)
+
+
+def _take_in(roster: Roster, action: str, service: ServiceRecord) -> list[Change]:
+    if action == "delete":
+        return [change for node in service.nodes for change in roster.remove(service.name, node.id)]
+    return roster.put(service)
+
+
+async def snapshot(look: AsyncGenerator[Change, None]) -> Roster:
+    """All that is there, by one look as of `look_again`."""
+    here: dict[Key, ServiceRecord] = {}
+    async with aclosing(look) as heard:
+        async for change in heard:
+            if change.service is None:
+                break
+            _collect(here, change.action, change.service)
+    roster = Roster()
+    roster.replace(here.values())
+    return roster
 
 
 class Reader:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from nats.errors import Error, StaleConnectionError, UnexpectedEOF
 
@@ -24,6 +24,7 @@ from eventmicro.settings import without_secrets
 from eventmicro_nats.connection.commands import publish_command
 from eventmicro_nats.connection.connecting import connect
 from eventmicro_nats.connection.driver import Driver
+from eventmicro_nats.connection.follower import Follower
 from eventmicro_nats.connection.headers import read_headers
 from eventmicro_nats.connection.refusals import TOO_MANY
 from eventmicro_nats.connection.told import Told
@@ -31,6 +32,9 @@ from eventmicro_nats.errors import in_words, plain, translate
 from eventmicro_nats.receipts import Storage
 from eventmicro_nats.settings import NatsSettings, read_url
 from eventmicro_nats.subscription import NatsSubscription
+
+if TYPE_CHECKING:
+    from eventmicro.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +75,7 @@ class NatsBroker(Lifetime):
         self.url = ",".join(self.settings.servers) if settings else without_secrets(url)
         self._driver: Driver | None = None
         self._subscriptions: dict[NatsSubscription, None] = {}
+        self._followers: dict[Follower, None] = {}
         self._refused: list[str] = []
         self._told = Told()
         self._pause = 0.0
@@ -100,6 +105,9 @@ class NatsBroker(Lifetime):
             for subscription in list(self._subscriptions):
                 subscription.end()
             self._subscriptions.clear()
+            for follower in list(self._followers):
+                follower.end()
+            self._followers.clear()
             if driver is None:
                 return
             try:
@@ -191,6 +199,20 @@ class NatsBroker(Lifetime):
     def _forget(self, subscription: NatsSubscription) -> None:
         self._subscriptions.pop(subscription, None)
 
+    def follow(self, follower: Follower) -> None:
+        """Tell from now on what becomes of this connection."""
+        self._followers[follower] = None
+
+    def unfollow(self, follower: Follower) -> None:
+        """Tell it no more."""
+        self._followers.pop(follower, None)
+
+    def registry(self) -> Registry:
+        """See `eventmicro.registry.HasRegistry`: a bucket of JetStream, or where there is none, who answers."""
+        from eventmicro_nats.registry import NatsRegistry  # its records are pydantic's, which is loaded when needed
+
+        return NatsRegistry(self)
+
     def inbox(self) -> str:
         return self._connected_driver().new_inbox()
 
@@ -263,7 +285,7 @@ class NatsBroker(Lifetime):
         if isinstance(error, UnexpectedEOF | StaleConnectionError | OSError) or "expecting INFO" in text:
             log.debug("%s: %s", self.url, text)  # a lost connection, of which on_lost and on_back tell
             return
-        if self._storage.refused(text):
+        if self._storage.refused(text) or any(follower.refused(text) for follower in self._followers):
             return
         if "permissions violation for subscription" in text.lower() or TOO_MANY in text:
             self._refused.append(text)
@@ -271,6 +293,8 @@ class NatsBroker(Lifetime):
             log.error("%s: %s", self.url, in_words(text))
 
     async def _on_lost(self) -> None:
+        for follower in self._followers:
+            follower.lost()
         if self._driver is not None:
             log.warning("%s: connection lost, reconnecting; live subscriptions miss what is sent meanwhile", self.url)
 
@@ -279,6 +303,11 @@ class NatsBroker(Lifetime):
         self._say_back()
         if self._driver is not None:
             await self._resume(self._driver)
+            self._tell_back()
+
+    def _tell_back(self) -> None:
+        for follower in self._followers:
+            follower.back()
 
     def _say_back(self) -> None:
         self._changed.set()
@@ -318,6 +347,8 @@ class NatsBroker(Lifetime):
         for subscription in list(self._subscriptions):
             if not subscription.ended:
                 await subscription.open(driver)
+        for follower in list(self._followers):
+            await follower.open(driver)
 
     async def _resume(self, driver: Driver) -> None:
         """Go on with what is more than a subscription, on a connection that is there again."""
@@ -332,3 +363,4 @@ class NatsBroker(Lifetime):
             raise
         self._driver = driver
         self._say_back()
+        self._tell_back()

@@ -59,9 +59,19 @@ class NatsSettings:
     """The same in bytes."""
     outgoing_bytes: int = 8 * 1024 * 1024
     """How much may wait to be sent, also while the server is away; more than that is refused."""
+    registry_bucket: str = "eventmicro_registry"
+    """The JetStream KV bucket of the registry, which is made when it is first needed."""
+    registry_storage: str = "file"
+    """Where that bucket is, if it is made from here: `file` or `memory`."""
+    registry_replicas: int = 1
+    """On how many servers of a cluster it is, 1 to 5."""
 
     def __post_init__(self) -> None:
         check_settings(self)
+        check_choice("registry_storage", self.registry_storage, ("file", "memory"))
+        _check_replicas("registry_replicas", self.registry_replicas)
+        if _match_stream(self.registry_bucket) is None:
+            raise UsageError(f"registry_bucket={self.registry_bucket!r}: write letters, digits, '_' and '-' only")
         if any("@" in server for server in self.servers):
             raise UsageError("servers name no user or password: set user, password or token beside them")
         if self.password is not None and self.user is None:
@@ -109,12 +119,16 @@ class JetStreamSettings(NatsSettings):
         NatsSettings.__post_init__(self)
         check_choice("declare", self.declare, ("true", "check", "false"))
         check_choice("storage", self.storage, ("file", "memory"))
-        if not 1 <= self.replicas <= 5:
-            raise UsageError(f"replicas={self.replicas}: write 1 to 5, which are servers of one cluster")
+        _check_replicas("replicas", self.replicas)
         if _match_stream(self.stream) is None:
             raise UsageError(f"stream={self.stream!r}: write letters, digits, '_' and '-' only")
         if self.ack_wait < 0.2:
             raise UsageError(f"ack_wait={self.ack_wait:g}: at least 0.2 s, for it takes time to extend it")
+
+
+def _check_replicas(name: str, replicas: int) -> None:
+    if not 1 <= replicas <= 5:
+        raise UsageError(f"{name}={replicas}: write 1 to 5, which are servers of one cluster")
 
 
 _match_stream = re.compile(r"[A-Za-z0-9_-]+").fullmatch

@@ -16,6 +16,7 @@ PREFIX = "$JS.API."
 ATTEMPT_TIMEOUT = 2.0
 PAUSE = 0.1
 # The server's numbers for what it refuses.
+NOT_ENABLED = frozenset({10039, 10076})
 STREAM_NOT_FOUND = 10059
 STREAM_EXISTS = 10058
 SUBJECTS_OVERLAP = 10065
@@ -42,6 +43,10 @@ class NotAllowed(UsageError):
 
 class Silent(Disconnected):
     """JetStream did not answer in time."""
+
+
+class Nobody(Silent):
+    """JetStream did not answer in time, nor was anybody there to answer for it."""
 
 
 class NoJetStream(UsageError):
@@ -100,5 +105,6 @@ class Api:
             elif answer is NoAnswer.NOBODY and "cluster" not in driver.info:
                 raise NoJetStream("the server has no JetStream, or not for this account: start it with --jetstream")
             elif loop.time() + PAUSE > deadline:
-                raise Silent(f"{subject}: JetStream did not answer in time")
+                kind = Nobody if answer is NoAnswer.NOBODY else Silent
+                raise kind(f"{subject}: JetStream did not answer in time")
             await asyncio.sleep(PAUSE)

@@ -28,7 +28,7 @@ async def test_more_nodes_than_may_wait_are_told_all_the_same(monkeypatch: pytes
     told = [await anext(changes) for _ in range(41)]
     assert [change.action for change in told] == ["delete"] * 20 + ["create"] * 20 + ["synced"]
     await changes.aclose()
-    table.close()
+    table.lose()
 
 
 async def test_nobody_ends_while_nothing_is_heard() -> None:

@@ -1,0 +1,199 @@
+"""NatsRegistry: the registry port over NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from eventmicro.broker import Subscription
+from eventmicro.checks import check_seconds
+from eventmicro.errors import ConnectionFailed, Disconnected, NotFound, Unavailable, UsageError
+from eventmicro.lifetime import Lifetime
+from eventmicro.message import Delivery
+from eventmicro.registry import Change, ServiceRecord, check_record
+from eventmicro.roster import Reader, Roster, look_again
+from eventmicro_nats.broker import NatsBroker
+from eventmicro_nats.connection.told import Told
+from eventmicro_nats.jetstream.api import Nobody, NoJetStream, NotAllowed
+from eventmicro_nats.registry.asking import Asking, Gathering
+from eventmicro_nats.registry.bucket import Bucket
+from eventmicro_nats.registry.information import INFO, is_foreign, read_information
+from eventmicro_nats.registry.line import Line
+
+log = logging.getLogger(__name__)
+
+DEFAULT = "nats://127.0.0.1:4222"
+# How long a watch waits before it looks again, and a cluster without JetStream before it is asked for it again.
+PAUSE = 0.2
+RETHINK = 30.0
+
+
+class NatsRegistry(Lifetime):
+    """A registry in a JetStream KV bucket; where there is no JetStream, one that asks who is there.
+
+    See `eventmicro.registry.Registry`.
+
+    Args:
+        broker: a URL as of a NatsBroker, for a connection of its own; or a broker whose connection is used, while that
+            is connected.
+    """
+
+    def __init__(self, broker: str | NatsBroker = "nats://") -> None:
+        self._owns = isinstance(broker, str)
+        self._broker = NatsBroker(DEFAULT if broker == "nats://" else broker) if isinstance(broker, str) else broker
+        self._line: Line | None = None
+        self._keeper: Bucket | Asking | None = None
+        self._rethink = float("inf")
+        self._changing = asyncio.Lock()
+        self._told = Told()
+
+    @property
+    def url(self) -> str:
+        return self._broker.url
+
+    async def connect(self) -> None:
+        if self._line is not None and not self._line.ended:
+            return
+        try:
+            if self._owns:
+                await self._broker.connect()
+            await self._open()
+            await self._find(self._connected())
+        except (ConnectionFailed, Disconnected) as error:
+            await self.close()
+            raise Unavailable(str(error), id=self.url) from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        await self._use(None)
+        line, self._line = self._line, None
+        if line is not None:
+            line.end()
+        if self._owns:
+            await self._broker.close()
+
+    async def register(self, service: ServiceRecord, *, ttl: float) -> None:
+        check_seconds("ttl", ttl)
+        check_record(service)
+        keeper = await self._find(self._connected())
+        await asyncio.gather(*(keeper.put(service.of_node(node), ttl) for node in service.nodes))
+
+    async def deregister(self, service: ServiceRecord) -> None:
+        keeper = await self._find(self._connected())
+        await asyncio.gather(*(keeper.remove(service.name, node.id) for node in service.nodes))
+
+    async def get_service(self, name: str) -> list[ServiceRecord]:
+        if found := (await self._roster(name)).get(name):
+            return list(found)
+        raise NotFound(f"service {name!r}: no node of it is registered", id=self.url)
+
+    async def list_services(self) -> list[ServiceRecord]:
+        return (await self._roster(None)).all()
+
+    async def watch(self, name: str | None = None) -> AsyncIterator[Change]:
+        line = self._connected()
+
+        async def wait() -> bool:
+            await asyncio.sleep(PAUSE)
+            return await line.stands()
+
+        async with aclosing(look_again(lambda: self._look(line, name), wait, name)) as changes:
+            async for change in changes:
+                yield change
+
+    async def foreign_services(self) -> list[ServiceRecord]:
+        """The services of other frameworks that answer on `$SRV.INFO` (ADR-32), asked within a second.
+
+        Raises:
+            Unavailable: the connection does not stand.
+        """
+        line, reader, found, gathering = self._connected(), Reader(self.url), Roster(), Gathering()
+
+        def take(answer: Delivery) -> None:
+            gathering.go_on()
+            record = read_information(answer.body, reader)
+            if record is not None and is_foreign(record):
+                found.put(record)
+
+        inbox = line.check().new_inbox()
+        subscription: Subscription | None = None
+        try:
+            subscription = await self._broker.subscribe(inbox, take)
+            line.send(INFO, reply=inbox)
+            gathering.go_on()
+            await gathering.wait()
+        finally:
+            gathering.end()
+            if subscription is not None:
+                await subscription.drain()
+        return found.all()
+
+    # -- within ------------------------------------------------------------------------------------------------
+
+    async def _roster(self, name: str | None) -> Roster:
+        return await (await self._find(self._connected())).roster(name)
+
+    async def _look(self, line: Line, name: str | None) -> AsyncGenerator[Change, None]:
+        try:
+            keeper = await self._find(line)
+            async with aclosing(keeper.look(name)) as changes:
+                async for change in changes:
+                    yield change
+        except UsageError as error:  # it may be mended yet
+            if self._told.is_new(str(error)):
+                log.error("registry %s cannot be watched: %s", self.url, error)
+            raise Unavailable(str(error), id=self.url) from error
+
+    async def _open(self) -> None:
+        driver = self._broker._connected_driver()
+        line = Line(self._broker, driver)
+        await line.open(driver)
+        line.on_loss[self._forget_keeper] = None
+        self._broker.follow(line)
+        self._line = line
+
+    def _connected(self) -> Line:
+        if self._line is None or self._line.ended:
+            raise Unavailable(f"{self.url} is not connected", id=self.url)
+        self._line.check()
+        return self._line
+
+    async def _find(self, line: Line) -> Bucket | Asking:
+        """The bucket, or where this server keeps none, who asks."""
+        async with self._changing:
+            line.check()
+            if self._keeper is None or asyncio.get_running_loop().time() > self._rethink:
+                await self._use(await self._choose(line))
+            assert self._keeper is not None
+            return self._keeper
+
+    async def _choose(self, line: Line) -> Bucket | Asking:
+        self._rethink = float("inf")
+        bucket = Bucket(line)
+        try:
+            await bucket.have()
+            return bucket
+        except Nobody:  # of a cluster, which may have JetStream in a moment
+            self._rethink = asyncio.get_running_loop().time() + RETHINK
+            reason = "JetStream does not answer"
+        except (NoJetStream, NotAllowed) as error:
+            reason = str(error)
+        if self._told.is_new(reason):
+            log.info("registry %s: nothing is stored, services are asked who is there: %s", self.url, reason)
+        return self._keeper if isinstance(self._keeper, Asking) else Asking(line)
+
+    async def _use(self, keeper: Bucket | Asking | None) -> None:
+        former, self._keeper = self._keeper, keeper
+        if former is not None and former is not keeper:
+            await former.retire()
+
+    def _forget_keeper(self) -> None:
+        """The server that comes back may be another one."""
+        if isinstance(self._keeper, Bucket):
+            self._keeper = None
+        else:
+            self._rethink = float("-inf")
