@@ -20,6 +20,7 @@ class Follower(Protocol):
 
     def refused(self, text: str) -> bool:
         """The server has refused something, in its own words; whether it was something of this one."""
+        ...
 
     def end(self) -> None:
         """It is closed."""

@@ -45,6 +45,8 @@ class Asking:
         self._table = Registrations()
         self._listening: dict[str, Subscription] = {}
         self._opening = asyncio.Lock()
+        self._beginning = asyncio.Lock()
+        self._inbox = ""
         self._gathering: Gathering | None = None
         self._again: asyncio.TimerHandle | None = None
         self._retired = False
@@ -105,17 +107,11 @@ class Asking:
     # -- hearing -----------------------------------------------------------------------------------------------
 
     async def _listen(self, subject: str, take: Callable[[Delivery], None]) -> None:
-        if subject in self._listening:
-            return
-
-        def receive(delivery: Delivery) -> None:
-            take(delivery)
-
         async with self._opening:
             if subject not in self._listening:
                 self._line.check()
                 try:
-                    self._listening[subject] = await self._line.broker.subscribe(subject, receive)
+                    self._listening[subject] = await self._line.broker.subscribe(subject, take)
                 except TransportError as error:
                     raise Unavailable(str(error), id=self._line.url) from None
 
@@ -137,42 +133,39 @@ class Asking:
                 self._table.remove(*key)
 
     def _take_answer(self, delivery: Delivery) -> None:
-        if self._gathering is not None and not self._gathering.ended:
+        if self._gathering is not None:
             self._gathering.go_on()
         if header(delivery.headers, TTL) is not None:
             self._hear(delivery)
             return
-        record = read_information(delivery.body, self._reader)
-        for node in record.nodes if record is not None else ():
-            key = record.name, node.id  # type: ignore[union-attr]
+        if (record := read_information(delivery.body, self._reader)) is not None:
+            self._take_information(record)
+
+    def _take_information(self, record: ServiceRecord) -> None:
+        """Who says by himself that he is there has said better for how long."""
+        for node in record.nodes:
+            key = record.name, node.id
             if key not in self._told or self._table.roster.node(*key) is None:
                 self._told.discard(key)
-                self._table.register(record.of_node(node), KEPT)  # type: ignore[union-attr]
+                self._table.register(record.of_node(node), KEPT)
                 self._ask_again_later()
 
     async def _gather(self) -> None:
         """Return when those who are there have had time to say so, once a connection."""
-        self._line.check()
-        if self._gathering is None:
-            self._gathering = gathering = Gathering()
-            try:
-                self._inbox = self._line.driver().new_inbox()
-                await self._listen(f"{NODE}.*", self._hear)
-                await self._listen(self._inbox, self._take_answer)
-                self._ask()
-                gathering.go_on()
-            except BaseException:
-                self._gathering = None
-                gathering.end()
-                raise
-            finally:
-                if self._gathering is not gathering:
-                    gathering.end()
-        gathering = self._gathering
+        async with self._beginning:
+            gathering = self._gathering or await self._begin()
         await gathering.wait()
         self._line.check()
-        if self._table.lost and not self._retired and self._gathering is gathering:
+        if self._table.lost and self._gathering is gathering:
             self._table.restore()
+
+    async def _begin(self) -> Gathering:
+        self._inbox = self._inbox or self._line.check().new_inbox()
+        await self._listen(f"{NODE}.*", self._hear)
+        await self._listen(self._inbox, self._take_answer)
+        self._ask()
+        self._gathering = Gathering()
+        return self._gathering
 
     def _ask(self) -> None:
         self._line.send(ASK, reply=self._inbox)
@@ -206,23 +199,18 @@ class Gathering:
         self._loop = asyncio.get_running_loop()
         self._over = asyncio.Event()
         self._last = self._loop.call_later(LONGEST, self.end)
-        self._quiet: asyncio.TimerHandle | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self._over.is_set()
+        self._quiet = self._loop.call_later(QUIET, self.end)
 
     def go_on(self) -> None:
         """Something has come: wait for more."""
-        if self._quiet is not None:
+        if not self._over.is_set():
             self._quiet.cancel()
-        self._quiet = self._loop.call_later(QUIET, self.end)
+            self._quiet = self._loop.call_later(QUIET, self.end)
 
     def end(self) -> None:
         self._over.set()
         self._last.cancel()
-        if self._quiet is not None:
-            self._quiet.cancel()
+        self._quiet.cancel()
 
     async def wait(self) -> None:
         await self._over.wait()

@@ -198,6 +198,8 @@ class Bucket:
         lacking = [] if config.get("allow_msg_ttl") else ["allow_msg_ttl"]
         if config.get("subject_delete_marker_ttl", 0) < NANO:
             lacking.append("subject_delete_marker_ttl")
+        if config.get("max_msgs_per_subject") != 1:  # with a history the server raises each TTL to that of its markers
+            lacking.append("max_msgs_per_subject=1")
         if f"{self._prefix}>" not in (config.get("subjects") or ()):
             lacking.append(f"the subject {self._prefix}>")
         if lacking:

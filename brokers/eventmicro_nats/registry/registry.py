@@ -124,7 +124,6 @@ class NatsRegistry(Lifetime):
         try:
             subscription = await self._broker.subscribe(inbox, take)
             line.send(INFO, reply=inbox)
-            gathering.go_on()
             await gathering.wait()
         finally:
             gathering.end()
