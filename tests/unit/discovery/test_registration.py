@@ -1,0 +1,212 @@
+"""A node is registered while its check passes, whatever becomes of the registry."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from eventmicro import NotFound, Service, Unavailable, UsageError
+from eventmicro.discovery import registration as module
+from eventmicro.discovery.registering import Registering
+from eventmicro.discovery.registration import Registration
+from eventmicro.registry import EndpointRecord, ServiceRecord
+from tests.unit.discovery.kit import Steered, record
+
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+
+
+async def is_there(registry: Steered) -> bool:
+    try:
+        return bool(await registry.get_service("orders"))
+    except NotFound:
+        return False
+
+
+def registration(registry: Steered, **words: object) -> Registration:
+    how = Registering(**({"ttl": 30.0, "interval": 0.01} | words))  # type: ignore[arg-type]
+    return Registration(registry, "orders 1", record, how)
+
+
+async def test_it_is_there_from_start_to_stop() -> None:
+    registry = Steered("life")
+    registered = registration(registry)
+    await registered.start()
+    assert registered.registered
+    assert await is_there(registry)
+    await registered.stop()
+    assert not await is_there(registry)
+    assert not registered.registered
+    calls = len(registry.calls)
+    await registered.stop()
+    assert len(registry.calls) == calls
+
+
+async def test_heartbeats_renew_it(until: Until) -> None:
+    registry = Steered("beats")
+    registered = registration(registry)
+    await registered.start()
+    await until(lambda: registry.calls.count("register") >= 5)
+    await registered.stop()
+    assert registry.calls[-1] == "deregister"
+
+
+async def test_one_whose_check_fails_is_absent_until_it_passes(
+    until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "eventmicro")
+    registry, looks, well = Steered("check"), [0], [False]
+
+    def check() -> None:
+        looks[0] += 1
+        if not well[0]:
+            raise RuntimeError("the disk is full")
+
+    registered = registration(registry, check=check)
+    await registered.start()
+    await until(lambda: looks[0] >= 4)
+    assert registry.calls == []
+    well[0] = True
+    await until(lambda: registered.registered)
+    assert await is_there(registry)
+    well[0] = False
+    await until(lambda: not registered.registered)
+    assert not await is_there(registry)
+    beat = looks[0] + 4
+    await until(lambda: looks[0] >= beat)
+    assert registry.calls.count("deregister") == 1
+    assert not await is_there(registry)
+    well[0] = True
+    await until(lambda: registered.registered)
+    await registered.stop()
+    said = [r.getMessage() for r in caplog.records if "check" in r.getMessage()]
+    assert said == [
+        "orders 1 is not registered while its check fails: RuntimeError: the disk is full",
+        "orders 1: its check passes again",
+        "orders 1 is not registered while its check fails: RuntimeError: the disk is full",
+        "orders 1: its check passes again",
+    ]
+
+
+async def test_an_async_check_and_one_that_returns_false() -> None:
+    async def well() -> bool:
+        return False
+
+    registry = Steered("false")
+    registered = registration(registry, check=well)
+    await registered.start()
+    assert not registered.registered
+    await registered.stop()
+    assert registry.calls == []
+
+
+async def test_a_registry_that_is_away_at_the_start_stops_nobody(
+    until: Until, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.001)
+    registry = Steered("away")
+    registry.away = True
+    registered = registration(registry)
+    await registered.start()
+    await until(lambda: len(registry.calls) >= 5)
+    assert not registered.registered
+    registry.away = False
+    await until(lambda: registered.registered)
+    await registered.stop()
+    lines = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert lines == [f"orders 1 serves on, but registry {registry.url} cannot be reached, and is tried again: it is away"]
+
+
+async def test_a_registry_that_is_required_has_to_be_there() -> None:
+    registry = Steered("required")
+    registry.away = True
+    with pytest.raises(Unavailable, match=r"registry memory://required is required: it is away"):
+        await registration(registry, required=True).start()
+
+
+async def test_one_that_is_away_at_the_stop_is_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    registry = Steered("stop")
+    registered = registration(registry, interval=20.0)
+    await registered.start()
+    registry.away = True
+    await registered.stop()
+    assert "could not be deregistered, and is forgotten within 30 s" in caplog.text
+
+
+async def test_what_an_adapter_raises_by_mistake_ends_no_heartbeats(
+    until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = Steered("mistake")
+    registered = registration(registry)
+    await registered.start()
+    registry.refusal = ZeroDivisionError()
+    beats = len(registry.calls) + 3
+    await until(lambda: len(registry.calls) >= beats)
+    registry.refusal = None
+    beats = len(registry.calls) + 2
+    await until(lambda: len(registry.calls) >= beats)
+    await registered.stop()
+    assert "could not be registered" in caplog.text
+
+
+async def test_a_record_that_is_too_large_is_registered_without_what_makes_it_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Small(Steered):
+        async def register(self, service: ServiceRecord, *, ttl: float) -> None:
+            if len(service.model_dump_json()) > 300:
+                raise UsageError("it is too large")
+            await super().register(service, ttl=ttl)
+
+    def large() -> ServiceRecord:
+        return record(endpoints=[EndpointRecord(name="quote", request={"title": "x" * 500})])
+
+    registry = Small("small")
+    registered = Registration(registry, "orders 1", large, Registering())
+    await registered.start()
+    (found,) = await registry.get_service("orders")
+    assert found.endpoints == [EndpointRecord(name="quote")]
+    assert "orders 1 is registered without its schemas: it is too large" in caplog.text
+    await registered.stop()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ({"register_ttl": 10, "register_interval": 10}, r"register_interval=10 is not shorter than register_ttl=10"),
+        ({"register_interval": 90}, r"register_interval=90 is not shorter than register_ttl=90"),
+        ({"register_ttl": 0}, r"register_ttl=0: write seconds"),
+        ({"register_check": 7}, r"register_check: 7 is no function"),
+        ({"register_required": 1}, r"register_required=1: write True or False"),
+        ({"registry": 7}, r"registry=7: write a name or a URL"),
+        ({"registry": "pigeon://x"}, r"no registry 'pigeon' is installed"),
+        ({"id": "a b"}, r"node name 'a b'"),
+        ({"id": "a" * 129}, r"node id .* has 129 characters"),
+        ({"metadata": {"zone": 1}}, r"metadata=.*write a dict of strings"),
+        ({"needs": "payments"}, r"needs='payments': write a list"),
+        ({"needs": ["pay ments"]}, r"service name 'pay ments'"),
+        ({"version": "1.0"}, r"version='1\.0': write '1\.0\.0'"),
+        ({"selector": "best"}, r"selector='best': there are random"),
+    ],
+)
+def test_words_of_a_service_that_cannot_be(words: dict[str, object], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        Service("orders", **words)  # type: ignore[arg-type]
+
+
+def test_a_name_of_three_hundred_characters_is_refused() -> None:
+    with pytest.raises(UsageError, match="has 300 characters: write 128 at most"):
+        Service("a" * 300)
+
+
+def test_the_environment_says_what_the_code_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTMICRO_REGISTER_TTL", "12")
+    monkeypatch.setenv("EVENTMICRO_REGISTER_INTERVAL", "5")
+    assert Registering().with_environment() == Registering(12.0, 5.0)
+    assert Registering(60.0).with_environment() == Registering(60.0, 5.0)
+    assert Registering(6.0).pause == 2.0
+    assert Registering(1000.0).pause == 30.0
+    monkeypatch.setenv("EVENTMICRO_REGISTER_TTL", "soon")
+    with pytest.raises(UsageError, match="EVENTMICRO_REGISTER_TTL='soon': write seconds"):
+        Registering().with_environment()
