@@ -25,7 +25,7 @@ from eventmicro.events.options import DeliveryWords
 from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Publishing, check_publishing
 from eventmicro.handlers.depends import name_of
-from eventmicro.handlers.signature import MISSING
+from eventmicro.handlers.signature import MISSING, own_name
 from eventmicro.middleware import Middleware, check_middleware
 from eventmicro.plugins import check_broker, check_registry
 from eventmicro.rpc.client import DEFAULT_TIMEOUT, CallsEndpoints, RpcClient
@@ -280,7 +280,7 @@ class Service(CallsEndpoints, PublishesEvents):
 
         def declare(check: C) -> C:
             check_function("health_check", check)
-            named = name or name_of(check)
+            named = name or own_name(check)
             if named in {"broker", "subscriptions", "registered", *(each.name for each in self._checks)}:
                 raise UsageError(f"service {self.name!r} has a health check {named!r} already; give this one a name=")
             self._checks.append(HealthCheck(named, check, critical, vital))

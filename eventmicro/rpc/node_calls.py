@@ -65,10 +65,11 @@ class NodeCalls:
         if line is None:
             self._refuse(run, self._not_found(name))
             return
-        room = max(LINE - len(line), 0)
-        line.take_all(run[:room])
-        if run[room:]:
-            self._refuse(run[room:], TooManyRequests(f"{LINE} calls of {name!r} wait at this node"))
+        while run and (room := LINE - len(line)) > 0:
+            line.take_all(run[:room])  # those for which there is room are handled in here
+            run = run[room:]
+        if run:
+            self._refuse(run, TooManyRequests(f"{LINE} calls of {name!r} wait at this node"))
 
     def _open_line(self, name: str) -> Intake[Delivery] | None:
         endpoint = self._endpoints().get(name)

@@ -1,0 +1,255 @@
+"""Calls to nodes that are chosen, and what is found out where nobody takes a call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from eventmicro import (
+    BadRequest,
+    CallTimeout,
+    Client,
+    Context,
+    InternalError,
+    MemoryBroker,
+    NotFound,
+    Service,
+    TooManyRequests,
+    Unavailable,
+    UsageError,
+)
+from eventmicro.discovery.filters import label, version
+from eventmicro.memory.registry import MemoryRegistry
+from eventmicro.registry import NodeRecord, ServiceRecord
+from eventmicro.rpc import node_calls
+from eventmicro.selector import Choice, Node
+
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+URL = "memory://directed"
+
+
+def orders(id: str, version: str = "1.0.0", **words: Any) -> Service:
+    service = Service("orders", id=id, version=version, broker=URL, **words)
+
+    @service.rpc
+    async def who() -> str:
+        return id
+
+    @service.rpc
+    async def refuse() -> None:
+        raise BadRequest("no")
+
+    @service.rpc
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    return service
+
+
+async def called(client: Client, times: int = 100, **words: Any) -> Counter[str]:
+    return Counter([await client.call("orders.who", None, str, **words) for _ in range(times)])
+
+
+async def test_round_robin_over_four_nodes_is_twenty_five_each() -> None:
+    async with AsyncExitStack() as stack:
+        for number in range(4):
+            await stack.enter_async_context(orders(f"n{number}"))
+        client = await stack.enter_async_context(Client(URL, selector="round-robin"))
+        assert set((await called(client)).values()) == {25}
+        together = await asyncio.gather(*(client.call("orders.who", None, str) for _ in range(100)))
+        assert set(Counter(together).values()) == {25}
+
+
+async def test_a_canary_by_version_and_a_zone_by_label() -> None:
+    async with (
+        orders("old", "1.9.0", metadata={"zone": "eu"}),
+        orders("new", "1.10.0", metadata={"zone": "us"}),
+        Client(URL) as client,
+    ):
+        assert set(await called(client, filters=[version("^1.10")])) == {"new"}
+        assert set(await called(client, selector="newest")) == {"new"}
+        assert set(await called(client, filters=[label("zone", "eu")])) == {"old"}
+        assert set(await called(client, filters=[lambda node: node.id == "old"])) == {"old"}
+        assert set(await called(client, key="customer-7")) in ({"old"}, {"new"})
+        with pytest.raises(Unavailable, match="none of the 2 nodes of 'orders' passes the filters"):
+            await client.call("orders.who", None, str, filters=[version("^2")])
+
+
+async def test_a_selector_of_ones_own_sees_the_nodes_and_what_is_called() -> None:
+    seen: list[tuple[list[str], Choice]] = []
+
+    def last(nodes: Any, choice: Choice) -> Node:
+        seen.append(([node.id for node in nodes], choice))
+        return nodes[-1]  # type: ignore[no-any-return]
+
+    async with orders("one"), orders("two"), Client(URL, selector=last) as client:
+        assert set(await called(client, 3, key="k")) == {"two"}
+    assert seen[0] == (["one", "two"], Choice("orders", "who", "k"))
+
+
+async def test_middleware_runs_once_around_a_directed_call() -> None:
+    seen = []
+
+    async def note(message: Any, context: Context, call_next: Any) -> Any:
+        seen.append((context.service, context.endpoint))
+        return await call_next(message, context)
+
+    async with orders("one"), Client(URL, middleware=[note], selector="random") as client:
+        await called(client, 2)
+    assert seen == [("orders", "who")] * 2
+
+
+async def test_a_node_that_is_gone_is_passed_over_though_it_is_still_registered(until: Until) -> None:
+    async with MemoryRegistry(URL) as registry, orders("here"), Client(URL, selector="round-robin") as client:
+        gone = NodeRecord(id="gone", address="orders.$node.gone")
+        await registry.register(ServiceRecord(name="orders", version="1.0.0", nodes=[gone]), ttl=30)
+        assert await called(client, 20) == {"here": 20}
+
+
+async def test_where_all_are_gone_the_caller_is_told(until: Until) -> None:
+    async with MemoryRegistry(URL) as registry, Client(URL, selector="random") as client:
+        for number in range(3):
+            gone = NodeRecord(id=str(number), address=f"orders.$node.{number}")
+            await registry.register(ServiceRecord(name="orders", version="1.0.0", nodes=[gone]), ttl=30)
+        with pytest.raises(Unavailable, match=r"nobody serves orders\.\$node\."):
+            await client.call("orders.who", None, str)
+        for number in range(3):
+            await registry.deregister(ServiceRecord(name="orders", nodes=[NodeRecord(id=str(number))]))
+        with pytest.raises(NotFound, match="no node of service 'payments' is registered in memory://directed"):
+            await client.call("payments.pay")
+
+
+async def test_errors_of_a_handler_are_the_callers_and_are_not_tried_elsewhere() -> None:
+    async with orders("one"), orders("two"), Client(URL, selector="round-robin") as client:
+        for endpoint, kind in (("refuse", BadRequest), ("fail", InternalError)):
+            with pytest.raises(kind):
+                await client.call(f"orders.{endpoint}")
+        with pytest.raises(NotFound, match="this node has no endpoint 'wo'; did you mean 'who'"):
+            await client.call("orders.wo")
+
+
+async def test_one_that_fails_again_and_again_is_not_asked_for_a_while() -> None:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(orders("well"))
+        ill = Service("orders", id="ill", version="1.0.0", broker=URL)
+
+        @ill.rpc
+        async def who() -> str:
+            raise ZeroDivisionError
+
+        await stack.enter_async_context(ill)
+        client = await stack.enter_async_context(Client(URL, selector="round-robin"))
+        failed = 0
+        for _ in range(40):
+            try:
+                await client.call("orders.who", None, str)
+            except InternalError:
+                failed += 1
+        assert failed == 3
+
+
+async def test_what_is_asked_at_once_is_bounded_at_each_node(monkeypatch: pytest.MonkeyPatch, until: Until) -> None:
+    monkeypatch.setattr(node_calls, "LINE", 5)
+    gate, begun = asyncio.Event(), []
+    service = Service("orders", id="one", broker=URL)
+
+    @service.rpc(concurrency=2)
+    async def wait() -> str:
+        begun.append(1)
+        await gate.wait()
+        return "done"
+
+    async with service, Client(URL, selector="random") as client:
+        calls = [asyncio.create_task(client.call("orders.wait", None, str)) for _ in range(20)]
+        await until(lambda: sum(call.done() for call in calls) >= 13)
+        assert len(begun) == 2
+        assert (await client.call("orders.health", None, dict))["ready"]  # a full line holds up no other endpoint
+        gate.set()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert Counter(map(type, outcomes)) == {str: 7, TooManyRequests: 13}
+
+
+async def test_a_directed_call_is_cancelled_and_timed_out_as_any() -> None:
+    cancelled, hangs = asyncio.Event(), asyncio.Event()
+    service = Service("orders", id="one", broker=URL)
+
+    @service.rpc
+    async def hang() -> None:
+        hangs.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async with service, Client(URL, selector="random") as client:
+        with pytest.raises(CallTimeout, match=r"no reply from orders\.\$node\.one\.hang within"):
+            await client.call("orders.hang", timeout=0.05)
+        await asyncio.wait_for(cancelled.wait(), 5)
+        cancelled.clear()
+        hangs.clear()
+        call = asyncio.create_task(client.call("orders.hang"))
+        await hangs.wait()
+        call.cancel()
+        await asyncio.wait_for(cancelled.wait(), 5)
+
+
+async def test_nobody_is_looked_up_unless_a_call_asks_for_it() -> None:
+    async with orders("one"), Client(URL) as client:
+        await called(client)
+        assert "registry" not in vars(client)
+        assert "_directing" not in vars(client)
+
+
+async def test_without_a_registry_a_directed_call_says_what_is_missing() -> None:
+    async with orders("one"), Client(URL, registry="none") as client:
+        assert await called(client, 1) == {"one": 1}
+        with pytest.raises(UsageError, match="needs a registry, and memory://directed keeps none: name one by registry="):
+            await client.call("orders.who", None, str, selector="random")
+
+
+async def test_a_wrong_endpoint_of_a_live_service_is_not_found_and_the_right_one_is_named() -> None:
+    async with orders("one"), Client(URL) as client:
+        with pytest.raises(NotFound, match=r"'orders' has no endpoint 'woh': there are fail, refuse, who; did you mean"):
+            await client.call("orders.woh", None, str)
+        with pytest.raises(Unavailable, match="nobody serves payments.pay"):
+            await client.call("payments.pay")
+
+
+async def test_one_question_is_asked_for_many_calls_that_nobody_takes() -> None:
+    questions: list[str] = []
+    async with MemoryBroker(URL) as wire, orders("one"), Client(URL) as client:
+        await wire.subscribe("$SRV.INFO.orders", lambda question: questions.append(question.subject))
+        outcomes = await asyncio.gather(*(client.call("orders.woh") for _ in range(50)), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {NotFound}
+    assert len(questions) == 1
+
+
+async def test_the_question_takes_no_longer_than_the_call(until: Until) -> None:
+    async with MemoryBroker(URL) as wire, Client(URL) as client:
+        await wire.subscribe("$SRV.INFO.slow", lambda question: None)
+        with pytest.raises(Unavailable):
+            await client.call("slow.quote", timeout=0.1)
+
+
+async def test_another_frameworks_endpoint_is_called_under_its_own_subject() -> None:
+    info = (
+        b'{"type":"io.nats.micro.v1.info_response","name":"greeter","id":"x","version":"1.0.0","description":"",'
+        b'"endpoints":[{"name":"hello","subject":"hi.there","queue_group":"q"}]}'
+    )
+    async with MemoryBroker(URL) as wire, Client(URL) as client:
+
+        def answer(body: bytes) -> Any:
+            return lambda question: wire.try_send(question.reply, body)
+
+        await wire.subscribe("$SRV.INFO.greeter", answer(info))
+        await wire.subscribe("hi.there", answer(b'"hello"'), queue="q")
+        for _ in range(3):
+            assert await client.call("greeter.hello", None, str) == "hello"
+        with pytest.raises(NotFound, match="there are hello"):
+            await client.call("greeter.bye", None, str)
