@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ from eventmicro.wire import check_name
 
 if TYPE_CHECKING:
     from eventmicro.discovery.directing import Directing
-    from eventmicro.registry import Registry
+    from eventmicro.registry import Change, Registry, ServiceRecord
 
 # How long `ready` waits where nothing else is said, in seconds.
 READY_TIMEOUT = 30.0
@@ -111,6 +111,30 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
         from eventmicro.discovery.directing import Directing  # with the records comes pydantic: most calls need neither
 
         return Directing(lambda: self.registry, self.rpc_broker, self._selector)
+
+    async def services(self, name: str | None = None) -> list[ServiceRecord]:
+        """Who is there: all services, or one, a record a version, with those of other frameworks that answer.
+
+        Raises:
+            Unavailable: the registry cannot be reached.
+            UsageError: there is none, and the broker carries no calls by which services could be asked.
+        """
+        from eventmicro.discovery.listing import list_all
+
+        return await list_all(self.rpc_broker, self.registry, name)
+
+    async def watch(self, name: str | None = None) -> AsyncIterator[Change]:
+        """Tell who is registered, and then who comes, changes and goes; see `eventmicro.registry.Registry.watch`.
+
+        Raises:
+            Unavailable: the registry cannot be reached at the beginning.
+            UsageError: there is none.
+        """
+        if self.registry is None:
+            raise UsageError(f"there is no registry to watch: name one by registry= or {REGISTRY_VARIABLE}")
+        await self.registry.connect()
+        async for change in self.registry.watch(name):
+            yield change
 
     async def ready(self, *services: str, timeout: float = READY_TIMEOUT) -> None:
         """Return when each of these services answers; for programs that are started in no order.

@@ -61,7 +61,7 @@ def _fields(schema: dict[str, Any] | None) -> str:
         return "-"
     properties, required = schema.get("properties", {}), schema.get("required", ())
     if not properties:
-        return str(schema.get("title") or schema.get("type") or "any")
+        return str(schema.get("title") or _kind(schema))
     fields = [f"{name}{'' if name in required else '?'}: {_kind(each)}" for name, each in properties.items()]
     return f"{schema.get('title', 'object')}({', '.join(fields)})"
 

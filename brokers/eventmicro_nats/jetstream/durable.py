@@ -250,9 +250,7 @@ class DurableSubscription(Settling):
             if not self._expected:
                 self._ask_soon()
 
-    def _read(
-        self, subject: bytes, reply: bytes, data: bytes, headers: bytes, now: float
-    ) -> JetStreamDelivery | None:
+    def _read(self, subject: bytes, reply: bytes, data: bytes, headers: bytes, now: float) -> JetStreamDelivery | None:
         """The event that has come, if it is to be handed over."""
         self._heard, self._refused = now, 0
         self._taken += 1

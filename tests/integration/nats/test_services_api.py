@@ -36,7 +36,9 @@ await connection.drain();
 
 @asynccontextmanager
 async def orders(nats_url: str) -> AsyncIterator[None]:
-    service = Service("listed", version="1.2.3", description="Takes orders.", metadata={"team": "shop"}, broker=nats_url)
+    service = Service(
+        "listed", version="1.2.3", description="Takes orders.", metadata={"team": "shop"}, broker=nats_url
+    )
 
     @service.rpc
     async def double(number: int) -> int:

@@ -54,7 +54,7 @@ async def test_a_registry_that_was_never_there_is_told_in_time() -> None:
     registry = Steered("never")
     registry.away = True
     cache = ServiceCache(registry)
-    with pytest.raises(Unavailable, match="did not say within 0.05 s who serves 'orders'"):
+    with pytest.raises(Unavailable, match=r"did not say within 0\.05 s who serves 'orders'"):
         await cache.look("orders", 0.05)
     registry.away = False
     await registry.connect()

@@ -120,7 +120,7 @@ async def test_where_all_are_gone_the_caller_is_told(until: Until) -> None:
             await client.call("orders.who", None, str)
         for number in range(3):
             await registry.deregister(ServiceRecord(name="orders", nodes=[NodeRecord(id=str(number))]))
-        with pytest.raises(NotFound, match="no node of service 'payments' is registered in memory://directed"):
+        with pytest.raises(NotFound, match=r"no node of service 'payments' is registered in memory://directed"):
             await client.call("payments.pay")
 
 
@@ -209,15 +209,19 @@ async def test_nobody_is_looked_up_unless_a_call_asks_for_it() -> None:
 async def test_without_a_registry_a_directed_call_says_what_is_missing() -> None:
     async with orders("one"), Client(URL, registry="none") as client:
         assert await called(client, 1) == {"one": 1}
-        with pytest.raises(UsageError, match="needs a registry, and memory://directed keeps none: name one by registry="):
+        with pytest.raises(
+            UsageError, match=r"needs a registry, and memory://directed keeps none: name one by registry="
+        ):
             await client.call("orders.who", None, str, selector="random")
 
 
 async def test_a_wrong_endpoint_of_a_live_service_is_not_found_and_the_right_one_is_named() -> None:
     async with orders("one"), Client(URL) as client:
-        with pytest.raises(NotFound, match=r"'orders' has no endpoint 'woh': there are fail, refuse, who; did you mean"):
+        with pytest.raises(
+            NotFound, match=r"'orders' has no endpoint 'woh': there are fail, refuse, who; did you mean"
+        ):
             await client.call("orders.woh", None, str)
-        with pytest.raises(Unavailable, match="nobody serves payments.pay"):
+        with pytest.raises(Unavailable, match=r"nobody serves payments\.pay"):
             await client.call("payments.pay")
 
 

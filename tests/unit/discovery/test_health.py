@@ -190,7 +190,10 @@ def test_statistics_are_counted_by_run_and_bounded() -> None:
     statistics.handled(4, 0.4)
     statistics.handled(1, 100.0)
     assert (statistics.count, statistics.seconds) == (5, 100.4)
-    assert {bound: n for bound, n in zip((*BUCKETS, "more"), statistics.latency, strict=True) if n} == {0.1: 4, "more": 1}
+    assert {bound: n for bound, n in zip((*BUCKETS, "more"), statistics.latency, strict=True) if n} == {
+        0.1: 4,
+        "more": 1,
+    }
     for code in range(400, 400 + 3 * MAX_CODES):
         statistics.failed(code, "x" * 1000)
     assert len(statistics.errors) == MAX_CODES + 1

@@ -39,7 +39,7 @@ async def test_a_client_waits_until_services_answer() -> None:
 
 async def test_one_that_does_not_come_is_named() -> None:
     async with Service("orders", broker=URL), Client(URL) as client:
-        with pytest.raises(Unavailable, match="service 'payments' was not there within 0.1 s"):
+        with pytest.raises(Unavailable, match=r"service 'payments' was not there within 0\.1 s"):
             await client.ready("orders", "payments", timeout=0.1)
         with pytest.raises(UsageError, match="service name 'pay ments'"):
             await client.ready("pay ments")

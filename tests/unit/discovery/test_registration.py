@@ -52,9 +52,7 @@ async def test_heartbeats_renew_it(until: Until) -> None:
     assert registry.calls[-1] == "deregister"
 
 
-async def test_one_whose_check_fails_is_absent_until_it_passes(
-    until: Until, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_one_whose_check_fails_is_absent_until_it_passes(until: Until, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "eventmicro")
     registry, looks, well = Steered("check"), [0], [False]
 
@@ -115,7 +113,9 @@ async def test_a_registry_that_is_away_at_the_start_stops_nobody(
     await until(lambda: registered.registered)
     await registered.stop()
     lines = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-    assert lines == [f"orders 1 serves on, but registry {registry.url} cannot be reached, and is tried again: it is away"]
+    assert lines == [
+        f"orders 1 serves on, but registry {registry.url} cannot be reached, and is tried again: it is away"
+    ]
 
 
 async def test_a_registry_that_is_required_has_to_be_there() -> None:
