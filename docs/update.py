@@ -1,9 +1,10 @@
-"""Writes what the docs take from the code: part of brokers.md, all of settings.md. python docs/update.py [--check]"""
+"""Writes what is taken from the code: part of brokers.md, all of settings.md, schemas of records. [--check]"""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
@@ -13,14 +14,19 @@ from typing import Any
 from eventmicro_kafka import KafkaSettings
 from eventmicro_nats import JetStreamSettings, NatsSettings
 from eventmicro_rabbitmq import RabbitSettings
+from pydantic import BaseModel
 
 from eventmicro import Batch, Publishing, Retry
 from eventmicro.broker import Capabilities
 from eventmicro.cli.brokers import FLAGS, one_a_kind, to_markdown
+from eventmicro.discovery.health import Health
 from eventmicro.plugins import installed_brokers
+from eventmicro.registry import ServiceRecord
 
 BROKERS = Path(__file__).with_name("brokers.md")
 SETTINGS = Path(__file__).with_name("settings.md")
+SCHEMAS = Path(__file__).parent.parent / "schemas" / "eventmicro_schemas" / "v1"
+RECORD, HEALTH = SCHEMAS / "service_record.schema.json", SCHEMAS / "health.schema.json"
 BEGIN, END = "<!-- generated: begin -->\n", "<!-- generated: end -->"
 
 INTRODUCTION = """\
@@ -65,6 +71,12 @@ def table(kind: type) -> str:
     return "| name | default | meaning |\n| --- | --- | --- |\n" + "".join(rows)
 
 
+def schema(kind: type[BaseModel]) -> str:
+    """The JSON Schema of a model, as it is written."""
+    form = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | kind.model_json_schema(mode="serialization")
+    return json.dumps(form, indent=2, ensure_ascii=False) + "\n"
+
+
 def meanings(kind: type) -> Iterator[tuple[str, str]]:
     """The fields of a class and the docstrings behind them."""
     (definition,) = ast.parse(inspect.cleandoc(inspect.getsource(kind))).body
@@ -89,7 +101,7 @@ def shown(default: Any) -> str:
 
 
 if __name__ == "__main__":
-    wanted = {BROKERS: brokers(), SETTINGS: settings()}
+    wanted = {BROKERS: brokers(), SETTINGS: settings(), RECORD: schema(ServiceRecord), HEALTH: schema(Health)}
     if "--check" in sys.argv:
         stale = [file.name for file, text in wanted.items() if not file.exists() or file.read_text() != text]
         sys.exit(f"{', '.join(stale)}: not what the code says; run `make docs`" if stale else 0)

@@ -72,6 +72,23 @@ OUTPUT = {
     "11_order_by_key": [f"{order} placed packed sent" for order in "abcde"],
     "12_batch_into_database": ["1000 readings are in the database"],
     "13_replay": ["now: 30 euros", "history: 30 euros", "afternoon: 20 euros"],
+    "14_balancing": [
+        "in turn: {'north': 10, 'south': 10, 'west': 10}",
+        "one customer: 1 node",
+        "one less: {'north': 15, 'west': 15}",
+    ],
+    "15_canary": [
+        "stable: 0.19",
+        "canary: 0.21",
+        "newest: 0.21",
+        "in the eu: 0.19",
+        "second: none of the 2 nodes of 'tax' passes the filters of this call",
+    ],
+    "16_start_order": [
+        "the till is waiting for the mint",
+        "change: [2, 2, 2]",
+        "the till is ok ['broker', 'subscriptions', 'registered', 'has_coins']",
+    ],
 }
 NEEDS_DURABLE = {"10_retry_and_dead_letters", "11_order_by_key", "13_replay"}  # refused on core NATS
 

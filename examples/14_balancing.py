@@ -1,0 +1,40 @@
+"""Balancing: calls that go to nodes of the caller's choice, and shift when one of them dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from contextlib import AsyncExitStack
+
+from eventmicro import Client, Service
+
+BROKER = os.environ.get("BROKER", "memory://")
+
+
+def bakery(id: str) -> Service:
+    service = Service("bakery", id=id, broker=BROKER)
+
+    @service.rpc
+    async def bake() -> str:
+        return id
+
+    return service
+
+
+async def main() -> None:
+    async with AsyncExitStack() as stack, Client(BROKER, selector="round-robin") as client:
+        north, south, west = [await stack.enter_async_context(bakery(id)) for id in ("north", "south", "west")]
+
+        async def count(calls: int, **words: str) -> dict[str, int]:
+            return dict(
+                sorted(Counter([await client.call("bakery.bake", None, str, **words) for _ in range(calls)]).items())
+            )
+
+        print("in turn:", await count(30))
+        print("one customer:", len(await count(30, selector="rendezvous", key="customer-7")), "node")
+        await south.stop()
+        print("one less:", await count(30))
+
+
+asyncio.run(main())
