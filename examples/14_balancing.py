@@ -24,7 +24,10 @@ def bakery(id: str) -> Service:
 
 async def main() -> None:
     async with AsyncExitStack() as stack, Client(BROKER, selector="round-robin") as client:
-        north, south, west = [await stack.enter_async_context(bakery(id)) for id in ("north", "south", "west")]
+        for name in ("north", "west"):
+            await stack.enter_async_context(bakery(name))
+        south = bakery("south")
+        await south.start()
 
         async def count(calls: int, **words: str) -> dict[str, int]:
             return dict(

@@ -40,7 +40,7 @@ def table(first: str) -> str:
 
 def test_the_house_is_drawn_with_all_its_modules_and_rooms() -> None:
     drawn = set(re.findall(r"`(\w+)/?`", table(r"\| (words|ports|parts|rooms?|faces?|tools|) ?\| (?!files in)")))
-    rooms = set().union(*(names_in(CORE / room) for room in ("handlers", "events", "rpc", "running")))
+    rooms = set().union(*(names_in(CORE / room) for room in ("handlers", "events", "rpc", "discovery", "running")))
     assert drawn == names_in(CORE) | rooms
 
 
