@@ -71,8 +71,9 @@ def declare_subscriber(
     event = signature.takes if options.batch is None else _item_type(function, signature.takes)
     if isinstance(topic, Topic):
         event = _check_event(function, event, topic)
-    if options.order_by is not None:
-        _check_key(function, event, options.order_by)
+    for word in ("order_by", "sticky_by"):
+        if (key := getattr(options, word)) is not None:
+            _check_key(function, event, key, word)
     name = check_name(name or own_name(function), "subscriber")
     if options.queue == OWN_QUEUE:
         options = options.named(f"{service}.{name}")
@@ -112,7 +113,7 @@ def _check_event(function: Callable[..., Any], takes: Any, topic: Topic[Any]) ->
     )
 
 
-def _check_key(function: Callable[..., Any], event: Any, order_by: OrderBy) -> None:
+def _check_key(function: Callable[..., Any], event: Any, key: OrderBy, word: str) -> None:
     if event is MISSING:
-        raise SignatureError(f"subscriber {name_of(function)} has order_by=: let it take the event that has the key")
-    check_field(event, order_by, "order_by")
+        raise SignatureError(f"subscriber {name_of(function)} has {word}=: let it take the event that has the key")
+    check_field(event, key, word)

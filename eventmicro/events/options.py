@@ -48,6 +48,7 @@ class DeliveryWords(TypedDict, total=False):
     dead_letter: str | Literal[False] | None
     concurrency: int
     order_by: OrderBy | None
+    sticky_by: OrderBy | None
     prefetch: int | None
     batch: Batch | None
     timeout: float | None
@@ -86,6 +87,10 @@ class DeliveryOptions:
     order_by: OrderBy | None = None
     """The field of the event, or a function of it, by which order is kept: events of one key are handled one after the
     other, also across a retry and over all instances, while those of other keys go on."""
+    sticky_by: OrderBy | None = None
+    """The field of the event, or a function of it, by which instances are chosen: events of one key are handled by the
+    same instance while it runs. Whichever gets an event hands it over to that one; the broker has to carry calls, or
+    there has to be an `rpc_broker`, and a registry."""
     prefetch: int | None = None
     """How many events that are not settled one instance may hold, no fewer than it handles at the same time. Default:
     100, or more where concurrency and batch need it."""
@@ -106,6 +111,11 @@ class DeliveryOptions:
             self._check_nothing_durable()
         if self.batch is not None and self.order_by is not None:
             raise UsageError("batch and order_by do not go together: a batch holds events of many keys")
+        if self.sticky_by is not None and (self.batch is not None or self.ack == "manual" or self.queue is None):
+            raise UsageError(
+                "sticky_by goes with a queue, without batch and without ack='manual': each event is settled by what "
+                "became of it at the instance of its key"
+            )
         if self.ack == "manual" and self.order_by is not None:
             raise UsageError(
                 "ack='manual' and order_by do not go together: the next of a key would not wait for it; "
@@ -165,6 +175,7 @@ class DeliveryOptions:
             letters = "a subject, such as TOPIC.name, or False for nowhere; without it they go to 'dead.<queue>'"
             check_kind("dead_letter", self.dead_letter, str | None, letters)
         check_pick(self.order_by, "order_by")
+        check_pick(self.sticky_by, "sticky_by")
 
     def _check_ranges(self) -> None:
         check_count("concurrency", self.concurrency)

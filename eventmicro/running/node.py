@@ -19,18 +19,19 @@ from eventmicro.errors import Unavailable, Unsupported, UsageError
 from eventmicro.events.batches import BatchSubscriber
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.events.lanes import KeyedSubscriber
-from eventmicro.events.options import DEAD
+from eventmicro.events.options import DEAD, OrderBy
 from eventmicro.events.settling import Kept, Live
 from eventmicro.events.subscriber import Subscriber, Work
 from eventmicro.handlers.depends import Overrides
 from eventmicro.handlers.signature import MISSING, Signature
-from eventmicro.middleware import Middleware, compose
-from eventmicro.plugins import RPC_BROKER_VARIABLE, brokers_with
+from eventmicro.middleware import Handler, Middleware, compose
+from eventmicro.plugins import REGISTRY_VARIABLE, RPC_BROKER_VARIABLE, brokers_with
 from eventmicro.rpc.caller import stored
-from eventmicro.rpc.declare import EndpointDeclaration
+from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY, EndpointDeclaration
 from eventmicro.rpc.endpoint import Endpoint, RunningCalls
 from eventmicro.running.identity import Identity
-from eventmicro.running.presence import Parts, Presence
+from eventmicro.running.presence import ASKED, Parts, Presence
+from eventmicro.running.sticking import Sticking, taking
 from eventmicro.topic import picker
 from eventmicro.wire import ENDPOINT_QUEUE, cancel_subject, endpoint_subject
 
@@ -193,6 +194,9 @@ class Node:
             self._check(endpoint.name, self._rpc_broker, Capabilities(request_reply=True, queue_groups=True))
         for subscriber in subscribers:
             self._check(subscriber.name, self._broker, subscriber.needs(), subscriber.options.durable_words())
+            if subscriber.options.sticky_by is not None:
+                self._check(subscriber.name, self._rpc_broker, ASKED)
+                self._check_registry(subscriber.name)
         self._check_queues(subscribers)
 
     def _check_queues(self, subscribers: list[SubscriberDeclaration]) -> None:
@@ -228,6 +232,13 @@ class Node:
             )
         raise Unsupported(what)
 
+    def _check_registry(self, name: str) -> None:
+        if self._client.registry is None:
+            raise Unsupported(
+                f"{self._service}.{name} has sticky_by, which needs a registry to know the other instances: name one "
+                f"by registry= or {REGISTRY_VARIABLE}, such as 'etcd://127.0.0.1:2379'"
+            )
+
     async def _warn_of_stored(self, endpoints: list[EndpointDeclaration]) -> None:
         """Say what stores the calls of these endpoints; their callers would get its confirmation, too."""
         if not endpoints or not isinstance(self._rpc_broker, StoresRequests):
@@ -256,21 +267,33 @@ class Node:
                 )
 
     async def _start_endpoint(self, declared: EndpointDeclaration) -> None:
-        endpoint = Endpoint(
-            self._service,
+        endpoint = self._make_endpoint(
             declared.name,
             self._compile(declared.signature, declared.middleware, Side.ENDPOINT),
             self._body(declared.request),
             self._codecs.body(declared.reply),
-            broker=self._rpc_broker,
-            calls=self._calls,
-            concurrency=declared.concurrency,
-            timeout=declared.timeout,
-            state=self._state,
+            declared.concurrency,
+            declared.timeout,
         )
         self._parts.handlers.append(endpoint)
         subject = endpoint_subject(self._service, declared.name)
         self._parts.subscriptions.append(await self._rpc_broker.subscribe(subject, endpoint, queue=ENDPOINT_QUEUE))
+
+    def _make_endpoint(
+        self, name: str, handler: Handler, request: Body | None, reply: Body, concurrency: int, timeout: float | None
+    ) -> Endpoint:
+        return Endpoint(
+            self._service,
+            name,
+            handler,
+            request,
+            reply,
+            broker=self._rpc_broker,
+            calls=self._calls,
+            concurrency=concurrency,
+            timeout=timeout,
+            state=self._state,
+        )
 
     async def _start_subscriber(self, declared: SubscriberDeclaration) -> None:
         options = declared.options
@@ -288,10 +311,11 @@ class Node:
     def _make_subscriber(self, declared: SubscriberDeclaration, durable: bool) -> Subscriber:
         options = declared.options
         name = f"{self._service}.{declared.name}"
+        handler = self._compile(declared.signature, declared.middleware, Side.SUBSCRIBER)
         work = Work(
             self._service,
             declared.name,
-            self._compile(declared.signature, declared.middleware, Side.SUBSCRIBER),
+            handler if options.sticky_by is None else self._stick(declared, options.sticky_by, handler),
             self._body(declared.event),
             options.timeout,
             self._state,
@@ -302,6 +326,21 @@ class Node:
         if options.batch is not None:
             return BatchSubscriber(work, options.concurrency, options.batch)
         return Subscriber(work, options.concurrency)
+
+    def _stick(self, declared: SubscriberDeclaration, sticky_by: OrderBy, handler: Handler) -> Handler:
+        """What hands events to the instance of their key, of which this is one that takes them from others."""
+        body = self._codecs.body(declared.event)
+        taker = self._make_endpoint(
+            declared.name,
+            taking(handler),
+            body,
+            self._codecs.body(None),
+            ENDPOINT_CONCURRENCY,
+            declared.options.timeout,
+        )
+        self._parts.takers[declared.name] = taker
+        pick, timeout = picker(sticky_by), declared.options.timeout
+        return Sticking(self._client, self._identity, declared.name, pick, handler, body, timeout)
 
     def _compile(self, signature: Signature, own: tuple[Middleware, ...], side: Side) -> Any:
         return compose((*self._middleware, *own), side, signature.compile(self._overrides))
@@ -316,7 +355,7 @@ class Node:
                 drains = (s.drain() for s in self._parts.subscriptions)
                 drained = await asyncio.gather(presence.take_no_calls(), *drains, return_exceptions=True)
                 await asyncio.gather(*(handler.give_back() for handler in self._parts.handlers))
-                for handler in self._parts.handlers:
+                for handler in (*self._parts.handlers, *self._parts.takers.values()):
                     await handler.finish()
             self._raise([error for error in drained if isinstance(error, Exception)])
         except TimeoutError:
@@ -329,8 +368,9 @@ class Node:
         await asyncio.gather(
             *(_end(subscription) for subscription in self._parts.subscriptions if not subscription.ended)
         )
-        counts = await asyncio.gather(*(handler.cut_off() for handler in self._parts.handlers))
-        for handler, cut_off in zip(self._parts.handlers, counts, strict=True):
+        handlers = (*self._parts.handlers, *self._parts.takers.values())
+        counts = await asyncio.gather(*(handler.cut_off() for handler in handlers))
+        for handler, cut_off in zip(handlers, counts, strict=True):
             if cut_off:
                 log.warning("%s: %d cut off after %g s", handler.name, cut_off, self._stop_timeout)
             if len(handler):

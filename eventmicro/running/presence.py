@@ -39,6 +39,12 @@ class Parts:
 
     handlers: list[Endpoint | Subscriber] = field(default_factory=list)
     subscriptions: list[Subscription] = field(default_factory=list)
+    takers: dict[str, Endpoint] = field(default_factory=dict)
+    """What takes events that other instances hand over, by the subscriber's name."""
+
+    def called(self) -> dict[str, Endpoint]:
+        """What other nodes may call here, by name."""
+        return self.endpoints() | self.takers
 
     def endpoints(self) -> dict[str, Endpoint]:
         """The endpoints by their names."""
@@ -114,7 +120,7 @@ class Presence:
         from eventmicro.discovery.services_api import ServicesApi
 
         identity = self._identity
-        calls = NodeCalls(self._broker, identity.address, self._parts.endpoints)
+        calls = NodeCalls(self._broker, identity.address, self._parts.called)
         self._calls = calls, await self._broker.subscribe(f"{identity.address}.*", calls)
         self._api = ServicesApi(
             self._broker,

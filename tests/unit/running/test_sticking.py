@@ -1,0 +1,207 @@
+"""Events of one key reach one instance of a queue, also where the broker spreads a queue's events over all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from eventmicro import (
+    Batch,
+    Client,
+    Context,
+    MemoryBroker,
+    Nack,
+    Reject,
+    Retry,
+    Service,
+    Topic,
+    Unsupported,
+    UsageError,
+)
+from eventmicro.memory.registry import MemoryRegistry
+from eventmicro.registry import NodeRecord, ServiceRecord
+from eventmicro.running import sticking
+
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+URL = "memory://sticking"
+
+
+class Move(BaseModel):
+    game: str
+    number: int = 0
+
+
+TOPIC = Topic("games.moved", Move)
+
+
+class Instances:
+    """Instances of one service, and which of them handled the events of each key."""
+
+    def __init__(self, handle: Callable[[Move, Context], Awaitable[None]] | None = None, **words: Any) -> None:
+        self.homes: dict[str, list[str]] = defaultdict(list)
+        self.count = 0
+        self._handle = handle
+        self._words = words
+
+    def make(self, id: str) -> Service:
+        service = Service("games", id=id, broker=URL)
+
+        @service.subscribe(TOPIC, sticky_by="game", **({"concurrency": 10} | self._words))
+        async def move(event: Move, context: Context) -> None:
+            self.homes[event.game].append(id)
+            self.count += 1
+            if self._handle is not None:
+                await self._handle(event, context)
+
+        return service
+
+
+async def play(client: Client, games: int, moves: int = 5) -> None:
+    for number in range(moves):
+        for game in range(games):
+            await client.publish(TOPIC, Move(game=f"g{game}", number=number))
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_a_key_stays_with_its_instance_and_moves_only_where_that_goes(durable: bool, until: Until) -> None:
+    instances = Instances(durable=durable)
+    async with AsyncExitStack() as stack, Client(URL) as client:
+        services = [instances.make(name) for name in "abc"]
+        for service in services:
+            await stack.enter_async_context(service)
+        await play(client, 30)
+        await until(lambda: instances.count == 150)
+        homes = {game: set(found) for game, found in instances.homes.items()}
+        assert {len(found) for found in homes.values()} == {1}
+        assert set.union(*homes.values()) == {"a", "b", "c"}
+        await services[1].stop()
+        instances.homes.clear()
+        await play(client, 30)
+        await until(lambda: instances.count == 300)
+    for game, (home,) in homes.items():
+        assert set(instances.homes[game]) <= {"a", "c"}
+        if home != "b":
+            assert set(instances.homes[game]) == {home}
+
+
+async def test_what_is_registered_and_gone_loses_nothing(until: Until) -> None:
+    instances = Instances()
+    async with MemoryRegistry(URL) as registry, instances.make("a"), Client(URL) as client:
+        for letter in "xyz":
+            gone = NodeRecord(id=letter, address=f"games.$node.{letter}")
+            await registry.register(ServiceRecord(name="games", nodes=[gone]), ttl=30)
+        await play(client, 20, 1)
+        await until(lambda: instances.count == 20)
+    assert {home for found in instances.homes.values() for home in found} == {"a"}
+
+
+async def test_an_older_version_without_the_subscriber_is_passed_over(until: Until) -> None:
+    instances = Instances()
+    async with instances.make("a"), Service("games", id="old", broker=URL), Client(URL) as client:
+        await play(client, 20, 1)
+        await until(lambda: instances.count == 20)
+
+
+async def test_how_an_event_ends_is_how_it_is_settled_where_it_came(until: Until) -> None:
+    attempts: dict[str, int] = defaultdict(int)
+
+    async def handle(event: Move, context: Context) -> None:
+        attempts[event.game] += 1
+        if event.game == "rejected":
+            raise Reject("not that one")
+        if event.game == "later" and attempts["later"] < 3:
+            raise Nack(0.001)
+        if event.game == "failing" and attempts["failing"] < 3:
+            raise ZeroDivisionError
+
+    instances = Instances(handle, retry=Retry(attempts=5, backoff=0.001))
+    letters: list[str] = []
+    async with AsyncExitStack() as stack, Client(URL) as client:
+        for name in "abcd":
+            await stack.enter_async_context(instances.make(name))
+        watching = Service("watching", broker=URL)
+
+        @watching.subscribe("dead.games.move", queue="dead.games.move")
+        async def letter(event: Move, context: Context) -> None:
+            letters.append(f"{event.game}: {context.metadata['Dead-Letter-Reason']}")
+
+        await stack.enter_async_context(watching)
+        for game in ("rejected", "later", "failing"):
+            await client.publish(TOPIC, Move(game=game))
+        await until(lambda: attempts["later"] == 3 and attempts["failing"] == 3 and letters)
+    assert attempts["rejected"] == 1
+    assert letters == ["rejected: rejected: not that one"]
+
+
+async def test_headers_go_along(until: Until) -> None:
+    seen: list[str] = []
+
+    async def handle(event: Move, context: Context) -> None:
+        seen.append(context.metadata.get("tenant", ""))
+
+    instances = Instances(handle)
+    async with instances.make("a"), instances.make("b"), Client(URL) as client:
+        for game in range(10):
+            await client.publish(TOPIC, Move(game=str(game)), metadata={"tenant": "acme"})
+        await until(lambda: len(seen) == 10)
+    assert set(seen) == {"acme"}
+
+
+async def test_an_instance_that_hangs_is_waited_for_no_longer_than_the_timeout(
+    until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sticking, "LOOK", 0.5)
+    async with MemoryBroker(URL) as wire, MemoryRegistry(URL) as registry, Client(URL) as client:
+        instances = Instances(timeout=0.05, retry=Retry(attempts=50, backoff=0.001, longest=0.01))
+        async with instances.make("a"):
+            hung = NodeRecord(id="hung", address="games.$node.hung")
+            record = ServiceRecord(name="games", nodes=[hung])
+            await registry.register(record, ttl=30)
+            subscription = await wire.subscribe("games.$node.hung.*", lambda call: None)
+            await play(client, 10, 1)
+            await asyncio.sleep(0)
+            await registry.deregister(record)
+            await subscription.drain()
+            await until(lambda: instances.count == 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ({"sticky_by": "nothing"}, "nothing"),
+        ({"sticky_by": "game", "batch": Batch()}, "sticky_by goes with a queue, without batch"),
+        ({"sticky_by": "game", "ack": "manual"}, "sticky_by goes with a queue"),
+        ({"sticky_by": "game", "queue": None}, "sticky_by goes with a queue"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(words: dict[str, Any], reason: str) -> None:
+    service = Service("games")
+    with pytest.raises(UsageError, match=reason):
+
+        @service.subscribe(TOPIC, **words)
+        async def move(event: Move) -> None: ...
+
+
+async def test_what_the_broker_cannot_do_is_refused_at_the_start() -> None:
+    class NoCalls(MemoryBroker):
+        capabilities = replace(MemoryBroker.capabilities, request_reply=False)
+
+    def service(**words: Any) -> Service:
+        service = Service("games", **words)
+
+        @service.subscribe(TOPIC, sticky_by="game")
+        async def move(event: Move) -> None: ...
+
+        return service
+
+    with pytest.raises(Unsupported, match=r"games\.move needs request_reply"):
+        await service(broker=NoCalls(URL)).start()
+    with pytest.raises(Unsupported, match=r"games\.move has sticky_by, which needs a registry"):
+        await service(broker=URL, registry="none").start()
