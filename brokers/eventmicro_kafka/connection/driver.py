@@ -146,6 +146,8 @@ async def has_more(consumer: Any, topics: Iterable[str]) -> bool:
     share: Any = share_of(consumer)
     for place in consumer.assignment() - consumer.paused():
         state = share.state_value(place)
+        if place in consumer._fetcher._records:  # its position may be behind that
+            return True
         if place in ends and (not state.has_valid_position or state.position < ends[place]):
             return True
     return False

@@ -1,14 +1,14 @@
-"""Fetching: records as aiokafka's parser has them, many at a time, without a ConsumerRecord made of each."""
+"""Fetching: records as aiokafka's parser has them, many at a time, and the next ones on their way meanwhile."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
-from aiokafka.errors import CorruptRecordException  # type: ignore[import-untyped]
-from aiokafka.structs import TopicPartition  # type: ignore[import-untyped]
+from aiokafka.errors import CorruptRecordException, KafkaError  # type: ignore[import-untyped]
 
 
 def leave_records_bare(consumer: Any) -> None:
@@ -17,65 +17,182 @@ def leave_records_bare(consumer: Any) -> None:
     To make a ConsumerRecord of each, and to ask for them one by one, takes longer than to parse them.
     """
     fetcher = consumer._fetcher
-    fetcher._records = _Fetched(fetcher._records)
+    fetcher._records = _Fetched(fetcher)
+
+
+def fetch_ahead(consumer: Any) -> None:
+    """Have a consumer whose records are left bare fetch the next of a partition while the last are read.
+
+    aiokafka fetches a partition again when all that it has of it was read, and those that come to that at different
+    times in requests of their own: a request that waits for events of one then keeps the others waiting. Here they are
+    fetched together, when of none the next are there. Its position is that of the fetches: what is there is not behind it.
+    """
+    fetcher = consumer._fetcher
+    fetcher._get_actions_per_node = partial(_ask_ahead, fetcher, fetcher._get_actions_per_node)
+    fetcher._set_error = partial(_fail, fetcher, fetcher._set_error)
+
+
+def _ask_ahead(fetcher: Any, ask: Any, assignment: Any) -> Any:
+    fetched: _Fetched = fetcher._records
+    fetched.hidden = fetched.go_ahead()
+    try:
+        return ask(assignment)
+    finally:
+        fetched.hidden = frozenset()
+
+
+def _fail(fetcher: Any, set_error: Any, place: Any, error: Exception) -> None:
+    """What cannot be fetched on from is not read to its end; it is read again with what follows."""
+    if place in fetcher._records:
+        fetcher._records.step_back(place)
+        del fetcher._records[place]
+    set_error(place, error)
 
 
 class _Fetched(OrderedDict[Any, Any]):
-    """What was fetched and not returned yet, by partition: each a parser that has not begun, or an error."""
+    """What was fetched and not returned yet, by partition: batches to be parsed, or an error."""
+
+    def __init__(self, fetcher: Any) -> None:
+        self.hidden: frozenset[Any] = frozenset()
+        """The partitions that are to be fetched as if nothing of them was there."""
+        self._fetcher = fetcher
+        super().__init__(fetcher._records)
+
+    def __contains__(self, place: object) -> bool:
+        return super().__contains__(place) and place not in self.hidden
 
     def __setitem__(self, place: Any, fetched: Any) -> None:
-        parser = getattr(fetched, "_partition_records", None)
-        if parser is not None:
-            parser._records_iterator = _readable(place, parser)
-            fetched.getall = _Runs(fetched)
+        if getattr(fetched, "_partition_records", None) is not None:
+            runs = self._runs_of(place)
+            if runs is not None and runs.is_ahead:
+                runs.following = fetched
+                return
+            fetched.getall = _Runs(fetched, self._wake)
         super().__setitem__(place, fetched)
+
+    def go_ahead(self) -> frozenset[Any]:
+        """The partitions of which the next are to be fetched: none, as long as the next of any are there."""
+        known = {place: runs for place in self if (runs := self._runs_of(place)) is not None}
+        if any(runs.following is not None for runs in known.values()):
+            return frozenset()
+        return frozenset(place for place, runs in known.items() if runs.go_ahead())
+
+    def step_back(self, place: Any) -> None:
+        """Let what follows on what is there be fetched again."""
+        runs = self._runs_of(place)
+        if runs is not None:
+            runs.step_back()
+
+    def _runs_of(self, place: Any) -> _Runs | None:
+        runs = getattr(self.get(place), "getall", None)
+        return runs if isinstance(runs, _Runs) else None
+
+    def _wake(self) -> None:
+        """Have it looked anew what is to be fetched."""
+        self._fetcher._notify(self._fetcher._wait_consume_future)
 
 
 class _Runs:
-    """What was fetched of one partition, as FetchResult's `getall` gives it out."""
+    """What was fetched of one partition, as `getall` of its FetchResult gives it out, and what was fetched ahead.
 
-    def __init__(self, fetched: Any) -> None:
+    Attributes:
+        is_ahead: whether the partition's position is behind all that is here, so that the next can be fetched.
+        following: the FetchResult of the next, if it is there already.
+    """
+
+    def __init__(self, fetched: Any, wake: Callable[[], None]) -> None:
+        self.is_ahead = False
+        self.following: Any = None
         self._fetched = fetched
-        self._batch: Iterator[Any] = iter(())
+        self._wake = wake
+        self._place = fetched._topic_partition
+        self._state = fetched._assignment.state_value(self._place)
+        self._begin(fetched._partition_records)
 
     def __call__(self, max_records: int | None = None) -> list[Any]:
-        fetched = self._fetched
-        if not fetched.check_assignment(fetched._topic_partition):
+        if not self._is_current():
             return []
-        parser, found = fetched._partition_records, list[Any]()
-        while max_records is None or len(found) < max_records:
-            batch = self._run(parser, None if max_records is None else max_records - len(found))
-            if batch is None:
-                fetched._partition_records = None
-                break
-            found += batch
-        fetched._assignment.state_value(fetched._topic_partition).consumed_to(parser.next_fetch_offset)
+        found = list[Any]()
+        while self._fetched.has_more() and (max_records is None or len(found) < max_records):
+            found += self._run(None if max_records is None else max_records - len(found))
+        if not self.is_ahead:
+            self._state.consumed_to(self._parser.next_fetch_offset)
         return found
 
-    def _run(self, parser: Any, most: int | None) -> list[Any] | None:
-        """The next records of a batch, which may be none; None: there is no batch any more."""
+    def go_ahead(self) -> bool:
+        """Set the position of the partition behind what is here; whether it is there."""
+        state = self._state
+        reads_on = state.has_valid_position and state.position == self._parser.next_fetch_offset
+        if not (self.is_ahead or state.paused or self._end is None) and reads_on:
+            state.consumed_to(self._end)
+            self.is_ahead = True
+        return self.is_ahead
+
+    def step_back(self) -> None:
+        """Set it to what was not returned yet, and forget what follows on what is here."""
+        if self.is_ahead:
+            self._state.seek(self._parser.next_fetch_offset)
+            self.is_ahead, self.following = False, None
+
+    def _is_current(self) -> bool:
+        """Whether it may be returned; else it is forgotten, and fetched again where it is still this side's."""
+        if self.is_ahead:
+            if self._fetched._assignment.active and not self._state.paused:
+                return True
+            self.step_back()
+        return bool(self._fetched.check_assignment(self._place))
+
+    def _run(self, most: int | None) -> list[Any]:
+        """The next records of a batch, which may be none."""
+        parser = self._parser
         try:
             run = list(islice(self._batch, most))
-        except BaseException:
+            if not run:
+                self._batch = next(parser._records_iterator, None) or self._go_on()
+        except Exception:
+            self.step_back()
+            self._end = None
             parser._records_iterator.close()  # so it is seen by `unreadable`
             raise
-        if not run:
-            following = next(parser._records_iterator, None)
-            if following is None:
-                return None
-            self._batch = following
-        elif run[0].offset < parser.next_fetch_offset:  # a batch comes as a whole, also where it is asked for from within
+        if run and run[0].offset < parser.next_fetch_offset:  # a batch comes as a whole, wherever in it one has begun
             run = [record for record in run if record.offset >= parser.next_fetch_offset]
         if run:
             parser.next_fetch_offset = run[-1].offset + 1
         return run
 
+    def _go_on(self) -> Iterator[Any]:
+        """Go on with what was fetched ahead, if it is there, when there are no more batches."""
+        following, self.following = self.following, None
+        self._fetched._partition_records = None if following is None else following._partition_records
+        if following is not None:
+            self.is_ahead = False
+            self._begin(following._partition_records)
+            self._wake()
+        return iter(())
 
-def _readable(place: TopicPartition, parser: Any) -> Iterator[Iterator[Any]]:
-    """The batches as PartitionRecords goes through them, without those that are not for readers."""
-    batches = parser._records
-    while batches.has_next():
-        batch = batches.next_batch()
+    def _begin(self, parser: Any) -> None:
+        batches, self._end = _whole(parser._records)
+        parser._records_iterator = _readable(self._place, parser, batches)
+        self._parser = parser
+        self._batch: Iterator[Any] = iter(())
+
+
+def _whole(records: Any) -> tuple[list[Any], int | None]:
+    """All batches, and the offset behind the last; where one is broken, they end with the error, and with no offset."""
+    batches: list[Any] = []
+    try:
+        while records.has_next():
+            batches.append(records.next_batch())
+    except KafkaError as error:
+        return [*batches, error], None
+    return batches, batches[-1].next_offset
+
+
+def _readable(place: Any, parser: Any, batches: list[Any]) -> Iterator[Iterator[Any]]:
+    """The records of each batch, as PartitionRecords goes through them, without those that are not for readers."""
+    for batch in batches:
+        if isinstance(batch, Exception):
+            raise batch
         if parser._check_crcs and not batch.validate_crc():
             raise CorruptRecordException(f"Invalid CRC - {place}")
         if not (_is_aborted(parser, batch) or batch.is_control_batch):

@@ -24,7 +24,7 @@ from eventmicro_kafka.connection.driver import (
     raise_trouble,
 )
 from eventmicro_kafka.connection.ending import stop_consumer, within
-from eventmicro_kafka.connection.fetching import leave_records_bare
+from eventmicro_kafka.connection.fetching import fetch_ahead, leave_records_bare
 from eventmicro_kafka.consuming.lane import Committed, Holder, Lane
 from eventmicro_kafka.consuming.reading import Reading
 from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
@@ -123,6 +123,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
                 await consumer.start()
                 if self._leaves_records_bare:
                     leave_records_bare(consumer)
+                    fetch_ahead(consumer)
                 consumer.subscribe(self._topics, listener=self)
                 await self._wait_for_share(consumer)
         except (KafkaError, OSError, TimeoutError) as error:
