@@ -20,10 +20,20 @@ class HeldDelivery(Delivery):
     __slots__ = ("_holder", "event")
 
     def __init__(self, event: Event, holder: DurableSubscription) -> None:
-        headers = event.headers and dict(event.headers)
-        Delivery.__init__(self, event.subject, event.body, headers, event.reply, event.attempts, None, event.id)
+        self.subject = event.subject
+        self.body = event.body
+        self.headers = event.headers and dict(event.headers)
+        self.reply = event.reply
+        self.attempt = event.attempts
+        self.arrived = None
+        self.lapsed = False
+        self.waiting = False
         self.event = event
         self._holder: DurableSubscription | None = holder
+
+    @property
+    def id(self) -> str:  # type: ignore[override]  # made when it is asked for
+        return f"{self.event.queue}-{self.event.number}"
 
     def try_ack(self) -> bool:
         holder, self._holder = self._holder, None

@@ -17,10 +17,10 @@ from eventmicro.message import Message
 
 @dataclass(slots=True)
 class Event:
-    """One event as its queue keeps it; the number is its place in the order of publishing."""
+    """One event as its queue keeps it; the number is its place in the order of publishing, the queue what names it."""
 
     number: int
-    id: str
+    queue: str
     subject: str
     body: bytes
     headers: dict[str, str] | None
@@ -84,7 +84,7 @@ class DurableQueue:
             return
         number = next(self._numbers)
         headers = message.headers and dict(message.headers)
-        event = Event(number, f"{self._id}-{number}", message.subject, message.body, headers, message.reply)
+        event = Event(number, self._id, message.subject, message.body, headers, message.reply)
         self._new.append(event)
         self._size += 1
         if len(self._new) == 1 or len(self._members) != 1:  # else its one member knows of those before, or has no room

@@ -146,11 +146,17 @@ async def has_more(consumer: Any, topics: Iterable[str]) -> bool:
     share: Any = share_of(consumer)
     for place in consumer.assignment() - consumer.paused():
         state = share.state_value(place)
-        if place in consumer._fetcher._records:  # its position may be behind that
-            return True
-        if place in ends and (not state.has_valid_position or state.position < ends[place]):
+        if place in ends and (not state.has_valid_position or returned_up_to(consumer, place) < ends[place]):
             return True
     return False
+
+
+def returned_up_to(consumer: Any, place: Any) -> int:
+    """The offset behind what a consumer has returned of a partition; its position may be behind more than that."""
+    parser: Any = getattr(consumer._fetcher._records.get(place), "_partition_records", None)
+    share: Any = share_of(consumer)
+    offset: int = share.state_value(place).position if parser is None else parser.next_fetch_offset
+    return offset
 
 
 def share_of(consumer: Any) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchError, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
+from aiokafka.record.util import calc_crc32c
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
@@ -40,20 +42,27 @@ def batch(magic: int) -> bytearray:
 class Fetched:
     """A consumer that has fetched records of one partition."""
 
-    def __init__(self, data: bytearray, *, bare: bool) -> None:
-        state = SimpleNamespace(paused=False, position=0)
+    def __init__(self, data: bytearray, *, bare: bool, aborted: Any = (), start: int = 0) -> None:
+        state = SimpleNamespace(paused=False, position=start)
         state.consumed_to = lambda position: setattr(state, "position", position)
         self.position = state
         self._fetcher = SimpleNamespace(_records=OrderedDict[Any, Any]())
         if bare:
             leave_records_bare(self)
-        parser = PartitionRecords(PLACE, MemoryRecords(bytes(data)), [], 0, None, None, True, READ_COMMITTED)
+        parser = PartitionRecords(PLACE, MemoryRecords(bytes(data)), aborted, start, None, None, True, READ_COMMITTED)
         assignment = SimpleNamespace(active=True, state_value=lambda _: state)
         result = FetchResult(PLACE, assignment=assignment, partition_records=parser, backoff=0)
         self._fetcher._records[PLACE] = result
 
     def read(self) -> list[Any]:
         records: list[Any] = self._fetcher._records[PLACE].getall(10)
+        return records
+
+    def read_all(self, most: int) -> list[Any]:
+        """All, so many at a time."""
+        fetched, records = self._fetcher._records[PLACE], list[Any]()
+        while fetched.has_more():
+            records += fetched.getall(most)
         return records
 
 
@@ -82,3 +91,39 @@ def test_an_error_in_place_of_records_stays_one() -> None:
     fetched._fetcher._records[PLACE] = error
     assert fetched._fetcher._records.pop(PLACE) is error
     assert not fetched._fetcher._records
+
+
+def transactional(first: int, count: int, producer: int, control: int | None = None) -> bytearray:
+    """A batch of a transaction; `control` makes it the end of one: 0, it was aborted, or 1, it was committed."""
+    builder = DefaultRecordBatchBuilder(2, 0, True, producer, 0, 0, 10_000)
+    key = None if control is None else struct.pack(">hh", 0, control)
+    assert all([builder.append(n, timestamp=1, key=key, value=b"v", headers=[]) for n in range(count)])
+    data = bytearray(builder.build())
+    data[:8] = first.to_bytes(8, "big")
+    if control is not None:
+        data[22] |= 0x20  # among the attributes: a control batch
+        data[17:21] = calc_crc32c(bytes(data[21:])).to_bytes(4, "big")
+    return data
+
+
+@pytest.mark.parametrize("start", [0, 1, 2])
+@pytest.mark.parametrize("most", [1, 2, 100])
+def test_what_transactions_have_aborted_and_their_ends_are_left_out_as_in_whole_records(start: int, most: int) -> None:
+    data = transactional(0, 3, 7) + transactional(3, 2, 8) + transactional(5, 1, 7, 0) + transactional(6, 2, 7)
+    data += transactional(8, 1, 8, 1) + transactional(9, 1, 7, 1)
+    aborted = [(7, 0)]
+    whole, bare = (Fetched(data, bare=bare, aborted=aborted, start=start) for bare in (False, True))
+    expected, found = whole.read_all(most), bare.read_all(most)
+    assert [record.offset for record in found] == [record.offset for record in expected]
+    assert [record.offset for record in found] == [3, 4, 6, 7]
+    assert bare.position.position == whole.position.position == 10
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 100])
+@pytest.mark.parametrize("start", [0, 1, 3])
+def test_records_of_a_compressed_batch_begin_where_they_are_asked_for(most: int, start: int) -> None:
+    builder = DefaultRecordBatchBuilder(2, 1, False, -1, -1, 0, 10_000)
+    assert all([builder.append(n, timestamp=1, key=None, value=b"%d" % n, headers=[]) for n in range(4)])
+    fetched = Fetched(bytearray(builder.build()), bare=True, start=start)
+    assert [record.offset for record in fetched.read_all(most)] == list(range(start, 4))
+    assert fetched.position.position == 4
