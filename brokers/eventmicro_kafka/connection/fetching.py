@@ -11,6 +11,11 @@ from typing import Any
 from aiokafka.errors import CorruptRecordException, KafkaError  # type: ignore[import-untyped]
 
 
+# How long a broker may wait for events of some partitions while of others the next are there, in milliseconds: these are
+# not fetched meanwhile.
+WAIT_FOR_SOME = 100
+
+
 def leave_records_bare(consumer: Any) -> None:
     """Have a consumer that was started return records that have an offset, key, value and headers, and no topic.
 
@@ -33,12 +38,15 @@ def fetch_ahead(consumer: Any) -> None:
 
 
 def _ask_ahead(fetcher: Any, ask: Any, assignment: Any) -> Any:
-    fetched: _Fetched = fetcher._records
-    fetched.hidden = fetched.go_ahead()
+    fetched, wait = fetcher._records, fetcher._fetch_max_wait_ms
+    if fetched.has_next:
+        fetcher._fetch_max_wait_ms = WAIT_FOR_SOME
+    else:
+        fetched.hidden = fetched.go_ahead()
     try:
         return ask(assignment)
     finally:
-        fetched.hidden = frozenset()
+        fetched.hidden, fetcher._fetch_max_wait_ms = frozenset(), wait
 
 
 def _fail(fetcher: Any, set_error: Any, place: Any, error: Exception) -> None:
@@ -66,16 +74,19 @@ class _Fetched(OrderedDict[Any, Any]):
             runs = self._runs_of(place)
             if runs is not None and runs.is_ahead:
                 runs.following = fetched
+                self[place]._created = fetched._created  # for some time after that nothing of its broker is fetched
                 return
-            fetched.getall = _Runs(fetched, self._wake)
+            fetched.getall = _Runs(fetched, self._went_on)
         super().__setitem__(place, fetched)
 
+    @property
+    def has_next(self) -> bool:
+        """Whether of any partition the next are there while the last are read."""
+        return any(runs.following is not None for runs in map(self._runs_of, self) if runs is not None)
+
     def go_ahead(self) -> frozenset[Any]:
-        """The partitions of which the next are to be fetched: none, as long as the next of any are there."""
-        known = {place: runs for place in self if (runs := self._runs_of(place)) is not None}
-        if any(runs.following is not None for runs in known.values()):
-            return frozenset()
-        return frozenset(place for place, runs in known.items() if runs.go_ahead())
+        """Have the next fetched of all partitions of which something is there, as far as that can be; of which."""
+        return frozenset(place for place in self if (runs := self._runs_of(place)) is not None and runs.go_ahead())
 
     def step_back(self, place: Any) -> None:
         """Let what follows on what is there be fetched again."""
@@ -87,8 +98,9 @@ class _Fetched(OrderedDict[Any, Any]):
         runs = getattr(self.get(place), "getall", None)
         return runs if isinstance(runs, _Runs) else None
 
-    def _wake(self) -> None:
-        """Have it looked anew what is to be fetched."""
+    def _went_on(self, place: Any) -> None:
+        """Those that were fetched ahead of it are read, when it is its turn again; the next are fetched."""
+        self.move_to_end(place)
         self._fetcher._notify(self._fetcher._wait_consume_future)
 
 
@@ -100,11 +112,11 @@ class _Runs:
         following: the FetchResult of the next, if it is there already.
     """
 
-    def __init__(self, fetched: Any, wake: Callable[[], None]) -> None:
+    def __init__(self, fetched: Any, went_on: Callable[[Any], None]) -> None:
         self.is_ahead = False
         self.following: Any = None
         self._fetched = fetched
-        self._wake = wake
+        self._went_on = went_on
         self._place = fetched._topic_partition
         self._state = fetched._assignment.state_value(self._place)
         self._begin(fetched._partition_records)
@@ -167,7 +179,7 @@ class _Runs:
         if following is not None:
             self.is_ahead = False
             self._begin(following._partition_records)
-            self._wake()
+            self._went_on(self._place)
         return iter(())
 
     def _begin(self, parser: Any) -> None:
