@@ -72,7 +72,7 @@ class KafkaSettings:
     compression: Compression = "none"
     """How what is published is compressed, by the batch: `gzip`, `snappy`, `lz4`, `zstd`. All of them are read."""
     fetch_bytes: int = 1_048_576
-    """How much of a partition is fetched in one go."""
+    """How much of a partition is fetched in one go; as much again is fetched while that is read."""
     retry_messages: int = 10_000
     """How many events a subscription may have waiting on this side until they are due again."""
     retry_bytes: int = 64 * 1024 * 1024

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
@@ -10,9 +10,8 @@ from typing import Any
 
 from aiokafka.errors import CorruptRecordException, KafkaError  # type: ignore[import-untyped]
 
-
-# How long a broker may wait for events of some partitions while of others the next are there, in milliseconds: these are
-# not fetched meanwhile.
+# How long a broker may wait for events of some partitions, in milliseconds, while of others the next are there already:
+# it is not asked for these meanwhile.
 WAIT_FOR_SOME = 100
 
 
@@ -28,9 +27,9 @@ def leave_records_bare(consumer: Any) -> None:
 def fetch_ahead(consumer: Any) -> None:
     """Have a consumer whose records are left bare fetch the next of a partition while the last are read.
 
-    aiokafka fetches a partition again when all that it has of it was read, and those that come to that at different
-    times in requests of their own: a request that waits for events of one then keeps the others waiting. Here they are
-    fetched together, when of none the next are there. Its position is that of the fetches: what is there is not behind it.
+    aiokafka fetches a partition again when all of it that is there was read. So they come to that one by one, and a
+    request for some of them, of which the broker has no more, keeps the others waiting. Here all are fetched together,
+    as soon as the next are there of none. A partition's position is then behind what is there and was not read yet.
     """
     fetcher = consumer._fetcher
     fetcher._get_actions_per_node = partial(_ask_ahead, fetcher, fetcher._get_actions_per_node)
@@ -119,6 +118,9 @@ class _Runs:
         self._went_on = went_on
         self._place = fetched._topic_partition
         self._state = fetched._assignment.state_value(self._place)
+        self._parser: Any = None
+        self._batch: Iterator[Any] = iter(())
+        self._end: int | None = None
         self._begin(fetched._partition_records)
 
     def __call__(self, max_records: int | None = None) -> list[Any]:
@@ -160,7 +162,8 @@ class _Runs:
         try:
             run = list(islice(self._batch, most))
             if not run:
-                self._batch = next(parser._records_iterator, None) or self._go_on()
+                batch: Iterator[Any] | None = next(parser._records_iterator, None)
+                self._batch = self._go_on() if batch is None else batch
         except Exception:
             self.step_back()
             self._end = None
@@ -174,11 +177,13 @@ class _Runs:
 
     def _go_on(self) -> Iterator[Any]:
         """Go on with what was fetched ahead, if it is there, when there are no more batches."""
-        following, self.following = self.following, None
-        self._fetched._partition_records = None if following is None else following._partition_records
-        if following is not None:
+        fetched, following, self.following = self._fetched, self.following, None
+        fetched._partition_records = None if following is None else following._partition_records
+        if following is None:
+            del fetched.getall  # which refers to it: what has come to its end is gone at once
+        else:
             self.is_ahead = False
-            self._begin(following._partition_records)
+            self._begin(fetched._partition_records)
             self._went_on(self._place)
         return iter(())
 
@@ -186,23 +191,24 @@ class _Runs:
         batches, self._end = _whole(parser._records)
         parser._records_iterator = _readable(self._place, parser, batches)
         self._parser = parser
-        self._batch: Iterator[Any] = iter(())
 
 
-def _whole(records: Any) -> tuple[list[Any], int | None]:
+def _whole(records: Any) -> tuple[deque[Any], int | None]:
     """All batches, and the offset behind the last; where one is broken, they end with the error, and with no offset."""
-    batches: list[Any] = []
+    batches = deque[Any]()
     try:
         while records.has_next():
             batches.append(records.next_batch())
     except KafkaError as error:
-        return [*batches, error], None
+        batches.append(error)
+        return batches, None
     return batches, batches[-1].next_offset
 
 
-def _readable(place: Any, parser: Any, batches: list[Any]) -> Iterator[Iterator[Any]]:
+def _readable(place: Any, parser: Any, batches: deque[Any]) -> Iterator[Iterator[Any]]:
     """The records of each batch, as PartitionRecords goes through them, without those that are not for readers."""
-    for batch in batches:
+    while batches:
+        batch = batches.popleft()
         if isinstance(batch, Exception):
             raise batch
         if parser._check_crcs and not batch.validate_crc():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -236,6 +238,20 @@ async def test_where_no_more_can_be_fetched_that_is_said_and_nothing_is_left_out
         node.refused = set()
         await reader.read_all(40 - len(reader.got[ONE]))
     assert reader.got[ONE] == list(range(40))
+
+
+async def test_what_was_read_to_its_end_takes_no_memory_until_the_garbage_is_collected() -> None:
+    node = Node(p0=2 * SIZE)
+    async with reading(node) as reader:
+        await reader.read(1)
+        (runs,) = [weakref.ref(fetched.getall) for fetched in reader._fetcher._records.values()]
+        gc.disable()
+        try:
+            await reader.read_all(2 * SIZE - 1)
+            assert not await reader._fetcher.fetched_records((), 0)
+            assert runs() is None
+        finally:
+            gc.enable()
 
 
 async def test_two_answers_to_the_same_question_come_once() -> None:

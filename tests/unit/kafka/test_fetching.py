@@ -11,10 +11,10 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchError, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
-from aiokafka.record.util import calc_crc32c
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import ConsumerRecord
 from eventmicro_kafka.connection.driver import unreadable
 from eventmicro_kafka.connection.fetching import leave_records_bare
@@ -97,7 +97,7 @@ def transactional(first: int, count: int, producer: int, control: int | None = N
     """A batch of a transaction; `control` makes it the end of one: 0, it was aborted, or 1, it was committed."""
     builder = DefaultRecordBatchBuilder(2, 0, True, producer, 0, 0, 10_000)
     key = None if control is None else struct.pack(">hh", 0, control)
-    assert all([builder.append(n, timestamp=1, key=key, value=b"v", headers=[]) for n in range(count)])
+    assert all(builder.append(n, timestamp=1, key=key, value=b"v", headers=[]) for n in range(count))
     data = bytearray(builder.build())
     data[:8] = first.to_bytes(8, "big")
     if control is not None:
@@ -123,7 +123,7 @@ def test_what_transactions_have_aborted_and_their_ends_are_left_out_as_in_whole_
 @pytest.mark.parametrize("start", [0, 1, 3])
 def test_records_of_a_compressed_batch_begin_where_they_are_asked_for(most: int, start: int) -> None:
     builder = DefaultRecordBatchBuilder(2, 1, False, -1, -1, 0, 10_000)
-    assert all([builder.append(n, timestamp=1, key=None, value=b"%d" % n, headers=[]) for n in range(4)])
+    assert all(builder.append(n, timestamp=1, key=None, value=b"%d" % n, headers=[]) for n in range(4))
     fetched = Fetched(bytearray(builder.build()), bare=True, start=start)
     assert [record.offset for record in fetched.read_all(most)] == list(range(start, 4))
     assert fetched.position.position == 4
