@@ -107,7 +107,7 @@ class DurableSubscription:
         del self._held[event.number]
         if self.ended:
             self._leave_if_done()
-        if self._queue.waiting and not self._handover.is_busy:
+        if not self._handover.is_busy and self._queue.waiting:
             self.wake()
 
     def _leave_if_done(self) -> None:
