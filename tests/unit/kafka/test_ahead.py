@@ -18,7 +18,7 @@ from aiokafka.errors import CorruptRecordException, TopicAuthorizationFailedErro
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from eventmicro_kafka.connection.driver import has_more, share_of, unreadable
-from eventmicro_kafka.connection.fetching import fetch_ahead, leave_records_bare
+from eventmicro_kafka.connection.fetching import WAIT_FOR_SOME, fetch_ahead, leave_records_bare
 
 ONE, TWO = TopicPartition("t", 0), TopicPartition("t", 1)
 # How many records are in a batch; a fetch answers with one.
@@ -44,6 +44,7 @@ class Node:
         broken: at which offsets batches begin that cannot be read.
         refused: which partitions may not be read.
         asked: what each fetch has asked for.
+        waits: how long each has allowed the broker to wait, in milliseconds.
         open: whether fetches are answered.
     """
 
@@ -54,6 +55,7 @@ class Node:
         self.broken: set[int] = set()
         self.refused: set[TopicPartition] = set()
         self.asked: list[dict[TopicPartition, int]] = []
+        self.waits: list[int] = []
         self.open = asyncio.Event()
         self.open.set()
         self._loop = asyncio.get_running_loop()
@@ -62,6 +64,7 @@ class Node:
     async def send(self, node: int, request: Any) -> Any:
         asked = {TopicPartition(topic, n): at for topic, places in request.topics for n, at, _ in places}
         self.asked.append(asked)
+        self.waits.append(request._max_wait_ms)
         while not self.refused and not any(at < self.ends[place] for place, at in asked.items()):
             await asyncio.sleep(0)
         await self.open.wait()
@@ -165,6 +168,18 @@ async def test_the_next_are_fetched_together_so_none_waits_for_events_of_another
         await reader.read_all(2 * SIZE)  # the other one is at its end, and stays there
         await reader.read_all(100 - SIZE)
         assert [places for places in node.asked if places.keys() == {TWO}] == []
+
+
+async def test_while_the_next_of_one_are_there_the_broker_does_not_wait_long_for_events_of_another() -> None:
+    node = Node(p0=100, p1=0)
+    async with reading(node) as reader:
+        reader._fetcher._prefetch_backoff = 0
+        await reader.read(1)
+        await turns()
+    usual = reader._fetcher._fetch_max_wait_ms
+    assert usual > WAIT_FOR_SOME
+    assert node.asked == [{ONE: 0, TWO: 0}, {ONE: SIZE, TWO: 0}, {TWO: 0}]
+    assert node.waits == [usual, usual, WAIT_FOR_SOME]
 
 
 async def test_what_was_fetched_ahead_counts_as_more() -> None:
