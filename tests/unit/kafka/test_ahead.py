@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import Fetcher, FetchError, FetchResult, PartitionRecords
+from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import CorruptRecordException, TopicAuthorizationFailedError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -270,15 +270,35 @@ async def test_what_was_read_to_its_end_takes_no_memory_until_the_garbage_is_col
 
 
 async def test_two_answers_to_the_same_question_come_once() -> None:
-    node = Node(p0=2 * SIZE)
+    node = Node(p0=SIZE)
+    node.open.clear()
     async with reading(node) as reader:
-        await reader.read_all(SIZE + 1)
+        for _ in range(2):
+            reader._fetcher._records[ONE] = answer(reader, 0)
+        await reader.read_all(SIZE)
+        assert not await reader._fetcher.fetched_records((), 0)
+    assert reader.got[ONE] == list(range(SIZE))
+
+
+async def test_partitions_take_turns_though_of_each_the_next_are_there() -> None:
+    node = Node(p0=100, p1=100)
+    async with reading(node) as reader:
+        await reader.read(1)
         await turns()
-        reader._fetcher._records[ONE] = answer(reader, SIZE)
+        await reader.read_all(2 * SIZE)
+        assert min(map(len, reader.got.values())) >= SIZE - 3  # the read at the turn takes from both
+
+
+async def test_when_the_next_of_one_have_come_others_of_its_broker_are_not_asked_for_at_once() -> None:
+    node = Node(p0=100, p1=0)
+    async with reading(node) as reader:
+        await reader.read(1)
+        node.open.clear()
         await turns()
-        assert not isinstance(reader._fetcher._records[ONE], FetchError)
-        await reader.read_all(SIZE - 1)
-    assert reader.got[ONE] == list(range(2 * SIZE))
+        reader._fetcher._records[ONE]._created -= 10  # what is read at the moment is there for long
+        node.open.set()
+        await turns()
+        assert node.asked == [{ONE: 0, TWO: 0}, {ONE: SIZE, TWO: 0}]
 
 
 def answer(reader: Reader, first: int) -> FetchResult:
