@@ -119,12 +119,13 @@ class DurableSubscription:
         """Take up to so many events, as far as they may be held."""
         if self.ended:
             return
-        for _ in range(min(most, self._queue.at_once, self._prefetch - len(self._held))):
-            event = self._queue.next_for(self)
+        queue, held, line = self._queue, self._held, self._line
+        for _ in range(min(most, queue.at_once, self._prefetch - len(held))):
+            event = queue.next_for(self)
             if event is None:
                 return
-            delivery = self._held[event.number] = HeldDelivery(event, self)
-            self._line.append(delivery)
+            delivery = held[event.number] = HeldDelivery(event, self)
+            line.append(delivery)
 
     def _put_back(self) -> None:
         """What was not handed over was not delivered, either: it is where it was."""
