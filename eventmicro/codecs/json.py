@@ -13,7 +13,7 @@ from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, get_origin
 
 from eventmicro.codec import Decoder, Encoder
-from eventmicro.codecs.finite import NULL, finite_check
+from eventmicro.codecs.finite import find_null, finite_check
 from eventmicro.errors import DecodeError, EncodeError, UsageError
 from eventmicro.wire import JSON
 
@@ -46,7 +46,7 @@ class JsonCodec:
                 check(value)
             try:
                 body = to_json(value, by_alias=True)
-                if check_finite is not None and NULL in body:
+                if check_finite is not None and find_null(body):
                     check_finite(value)
                 return body
             except (ValueError, RecursionError, UserWarning) as error:
