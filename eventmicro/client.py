@@ -93,7 +93,7 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
         self._calls = RpcClient(
             self.rpc_broker, own, middleware, timeout, lambda: self._directing, directs=selector is not None
         )
-        self._events = EventPublisher(self.outgoing, own, middleware)
+        self._publisher = EventPublisher(self.outgoing, own, middleware)
         self._owned: list[Broker] = []
 
     @property
@@ -156,10 +156,6 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
     @property
     def _caller(self) -> RpcClient:
         return self._calls
-
-    @property
-    def _publisher(self) -> EventPublisher:
-        return self._events
 
     async def connect(self) -> None:
         """Connect the brokers that are not connected.

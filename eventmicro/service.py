@@ -455,8 +455,8 @@ class Service(CallsEndpoints, PublishesEvents):
         return self.client._caller
 
     @property
-    def _publisher(self) -> EventPublisher:
-        return self.client._publisher
+    def _publisher(self) -> EventPublisher:  # type: ignore[override]
+        return (self._client or self.client)._publisher  # that one says so where there is none
 
 
 def _as_context_manager(lifespan: Lifespan | None) -> Any:

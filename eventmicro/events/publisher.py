@@ -27,10 +27,8 @@ AT_ONCE = 256
 class PublishesEvents:
     """Whoever publishes events: a Client, a Service."""
 
-    @property
-    def _publisher(self) -> EventPublisher:
-        """Over what it publishes."""
-        raise NotImplementedError
+    _publisher: EventPublisher
+    """Over what it publishes."""
 
     @overload
     async def publish(

@@ -60,7 +60,8 @@ class Driver(Client):
         self._orders: deque[Callable[[], Awaitable[None]]] = deque()  # what is to be awaited of what the server says
         self._ordered = asyncio.Event()
         self._writes_soon = False
-        self._is_quiet = False  # whether the last turn of the loop had one command at most
+        self._is_quiet = False  # whether the last turn of the loop, or read, had one command at most
+        self._went_at_once = False  # whether the first of this one did
         self._leaving = Leaving(self._ping, lambda: self.is_connected)
         self._refusals = Refusals(self, self._tell)
 
@@ -121,12 +122,15 @@ class Driver(Client):
         return True
 
     def push(self, command: bytes) -> None:
-        """Put a command into what goes out at the end of this turn of the loop, with no check at all; while the server
-        is away it waits there. Where little is going on, the first of a turn goes out at once.
+        """Put a command into what goes out at the end of this turn of the loop, or of this read, with no check at all;
+        while the server is away it waits there. Where little is going on, the first goes out at once.
         """
         if not self._writes_soon:
             self._write_soon()
-            if self._is_quiet and not self._pending and self._may_write():
+        if self._is_quiet and not self._reader.has_more:
+            self._is_quiet = False
+            if not self._pending and self._may_write():
+                self._went_at_once = True
                 self._link.transport.write(command)  # type: ignore[union-attr]
                 return
         self._pending.append(command)
@@ -150,7 +154,12 @@ class Driver(Client):
 
     def _end_turn(self) -> None:
         self._writes_soon = False
-        self._is_quiet = len(self._pending) < 2
+        self._write_together()
+
+    def _write_together(self) -> None:
+        """Write all that a turn or a read has brought about, but for what went out at once."""
+        self._is_quiet = len(self._pending) + self._went_at_once < 2
+        self._went_at_once = False
         self._write_pending()
 
     def _write_pending(self) -> None:
@@ -255,7 +264,7 @@ class Driver(Client):
             self._order(lambda: self._process_op_err(failed))
         finally:
             self._writes_soon = writes_soon
-        self._write_pending()  # all that this read has brought about, in one write
+        self._write_together()
 
     async def _read_loop(self) -> None:
         """What is to be awaited of what the server says, one after the other, until the connection ends."""

@@ -51,6 +51,9 @@ class Reader:
     Args:
         takers: who takes the messages of a subscription, by its number as it is on the wire.
         hears: who is told the rest.
+
+    Attributes:
+        has_more: whether what is being handed over is not all that its chunk holds.
     """
 
     def __init__(self, takers: Mapping[bytes, TakeRun], hears: Hears) -> None:
@@ -58,6 +61,7 @@ class Reader:
         self._hears = hears
         self._parts: list[bytes] = []  # of what is cut off
         self._have = self._need = 0
+        self.has_more = False
         self._sizes: dict[bytes, int] = {}  # as they are written: to look one up takes a third of reading it
 
     def reset(self) -> None:
@@ -125,8 +129,9 @@ class Reader:
                     headers = data[end_of_line + CRLF : body]
                     reply = words[3] if len(words) == 6 else b""
                 else:
-                    before, run = run, []  # once, also where a taker ends the program
-                    self._hand_over(sid, before)
+                    if run:
+                        before, run, self.has_more = run, [], True  # once, also where a taker ends the program
+                        self._hand_over(sid, before)
                     sid = same = line = b""
                     self._hear(data[position:end_of_line])
                     position = end_of_line + CRLF
@@ -138,7 +143,7 @@ class Reader:
                     return position, end + CRLF - position
                 if words[2] != sid:
                     if run:
-                        before, run = run, []
+                        before, run, self.has_more = run, [], True
                         self._hand_over(sid, before)
                     sid, same, line = words[2], b"", b""
                 elif kind == _M and words[1] == subject:
@@ -150,11 +155,12 @@ class Reader:
         except (ValueError, IndexError):
             raise ProtocolError("nats: a message has no readable first line") from None
         finally:
-            self._hand_over(sid, run)
+            if run:
+                self.has_more |= len(run) > 1
+                self._hand_over(sid, run)
+            self.has_more = False
 
     def _hand_over(self, sid: bytes, run: list[Raw]) -> None:
-        if not run:
-            return
         take = self._takers.get(sid)
         try:
             if take is None:

@@ -283,3 +283,41 @@ async def test_who_waits_for_room_goes_on_when_there_is_some_or_the_connection_i
     link.connection_lost(None)
     with pytest.raises(ConnectionResetError):
         await lost
+
+
+async def test_where_little_is_going_on_the_answer_to_a_message_that_came_alone_leaves_at_once() -> None:
+    driver, seen = Connected(), list[list[bytes]]()
+
+    def answer(subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        for byte in data:
+            driver.push(bytes((byte,)))
+            seen.append(list(driver.wire.writes))
+
+    await driver.subscribe_to("a", "", answer)
+    await driver.quiet()
+    driver.link.data_received(b"MSG a 1 1\r\n1\r\n")
+    driver.link.data_received(b"MSG a 1 1\r\n2\r\n")
+    assert seen == [[b"1"], [b"1", b"2"]]
+    driver.link.data_received(b"MSG a 1 3\r\n345\r\n")
+    assert driver.wire.writes == [b"1", b"2", b"3", b"45"], "the others of a read together"
+    driver.link.data_received(b"MSG a 1 1\r\n6\r\nMSG a 1 1\r\n7\r\n")
+    assert driver.wire.writes[4:] == [b"67"], "it was a read with more"
+    driver.link.data_received(b"MSG a 1 1\r\n8\r\nMSG a 1 1\r\n9\r\n")
+    assert driver.wire.writes[5:] == [b"89"]
+    assert driver.pending_data_size == 0
+
+
+async def test_what_waits_to_be_written_is_not_overtaken_by_the_answer_to_a_message_that_came_alone() -> None:
+    driver = Connected()
+
+    def answer(subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        driver.push(data)
+
+    await driver.subscribe_to("a", "", answer)
+    await driver.quiet()
+    driver.push(b"1")
+    driver.push(b"2")
+    driver.link.data_received(b"MSG a 1 1\r\n3\r\n")
+    assert driver.wire.writes == [b"1", b"23"]
+    await asyncio.sleep(0)
+    assert driver.wire.writes == [b"1", b"23"]
