@@ -7,7 +7,7 @@ BIN := .venv/bin
 demo: .venv/demo           ## the earthquake demo: three services over an embedded NATS
 	$(BIN)/python -m examples.quakes
 
-test: servers              ## all tests, on real servers: NATS, RabbitMQ, Kafka
+test: servers              ## all tests, on real servers: NATS, RabbitMQ, Kafka, etcd
 	$(BIN)/pytest -n auto --dist worksteal
 
 test-wheel: servers        ## the tests against the built wheel, apart from the sources
@@ -35,6 +35,7 @@ bench: servers             ## beside hand-written clients and FastStream, in one
 
 servers: .venv/kafka       ## what tests start; where one cannot be had, they say so and are skipped
 	@tests/servers/install-rabbitmq || echo "RabbitMQ could not be installed: its tests are skipped"
+	@tests/servers/install-etcd || echo "etcd could not be installed: its tests are skipped"
 
 docs: .venv/dev           ## what docs/ takes from the code: brokers.md, settings.md
 	$(BIN)/python docs/update.py

@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from eventmicro_etcd import EtcdSettings
 from eventmicro_kafka import KafkaSettings
 from eventmicro_nats import JetStreamSettings, NatsSettings
 from eventmicro_rabbitmq import RabbitSettings
@@ -46,6 +47,7 @@ SECTIONS: dict[str, type] = {
     "`jetstream://`: `eventmicro_nats.JetStreamSettings`, all of `nats://` and these": JetStreamSettings,
     "`amqp://`, `amqps://`: `eventmicro_rabbitmq.RabbitSettings`": RabbitSettings,
     "`kafka://`, `kafkas://` (or `kafka+ssl://`): `eventmicro_kafka.KafkaSettings`": KafkaSettings,
+    "`etcd://`, `etcds://`, a registry: `eventmicro_etcd.EtcdSettings`": EtcdSettings,
 }
 
 

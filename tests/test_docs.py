@@ -14,7 +14,12 @@ from eventmicro.events.options import DeliveryOptions
 
 DOCS = Path(__file__).parents[1] / "docs"
 CORE = DOCS.parent / "eventmicro"
-ADAPTERS = sorted(path for path in (DOCS.parent / "brokers").iterdir() if (path / "__init__.py").is_file())
+ADAPTERS = sorted(
+    path
+    for folder in ("brokers", "backends")
+    for path in (DOCS.parent / folder).iterdir()
+    if (path / "__init__.py").is_file()
+)
 
 
 def test_what_the_docs_take_from_the_code_is_up_to_date() -> None:

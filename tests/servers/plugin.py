@@ -13,7 +13,7 @@ from tests.servers.process import ServerUnavailable
 from tests.servers.sharing import KINDS, Desk, SharedServers, ask, begin
 
 # What `EVENTMICRO_REQUIRE` takes; JetStream is in nats.
-PROGRAMS = {"nats", "rabbitmq", "kafka"}
+PROGRAMS = {"nats", "rabbitmq", "kafka", "etcd"}
 SHARED = pytest.StashKey[SharedServers]()
 DESK = pytest.StashKey[Desk]()
 
@@ -40,6 +40,12 @@ def rabbitmq_url(pytestconfig: pytest.Config) -> str:
 def kafka_url(pytestconfig: pytest.Config) -> str:
     """A Kafka broker: `kafka://127.0.0.1:port`."""
     return _url(pytestconfig, "kafka")
+
+
+@pytest.fixture(scope="session")
+def etcd_url(pytestconfig: pytest.Config) -> str:
+    """An etcd member: `etcd://127.0.0.1:port`."""
+    return _url(pytestconfig, "etcd")
 
 
 def _url(config: pytest.Config, kind: str) -> str:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.servers.etcd import EtcdServer, etcd_version
 from tests.servers.kafka import KafkaServer
 from tests.servers.kafka_jars import VERSION as KAFKA_VERSION
 from tests.servers.nats import NatsServer, nats_version
@@ -49,6 +50,7 @@ KINDS = {
     "jetstream": Kind("JetStream", "jetstream", lambda: NatsServer(jetstream=True), nats_version),
     "rabbitmq": Kind("RabbitMQ", "amqp", RabbitServer, rabbitmq_version),
     "kafka": Kind("Apache Kafka", "kafka", KafkaServer, _our_kafka_version),
+    "etcd": Kind("etcd", "etcd", EtcdServer, etcd_version),
 }
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import ValidationError
-
 from eventmicro.registry import FOREIGN, QUEUE, SUBJECT, EndpointRecord, NodeRecord, ServiceRecord
 from eventmicro.roster import Reader
 
@@ -45,7 +43,7 @@ def _foreign(answer: dict[str, Any]) -> ServiceRecord | None:
             endpoints=[_endpoint(each) for each in answer.get("endpoints") or ()],
             nodes=[NodeRecord(id=answer["id"], metadata={FOREIGN: "true"})],
         )
-    except (ValidationError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError):  # pydantic's is a ValueError
         return None
 
 

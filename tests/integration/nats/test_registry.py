@@ -5,69 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import nats
 import pytest
 from eventmicro_nats import NatsBroker
 from eventmicro_nats.registry import NatsRegistry, asking, feed
-from eventmicro_nats.registry.registry import PAUSE
 from nats.js.api import KeyValueConfig
 from nats.micro import add_service
 from nats.micro.service import EndpointConfig, ServiceConfig
 
 from eventmicro.errors import NotFound, Unavailable, UsageError
 from eventmicro.plugins import open_registry
-from eventmicro.registry import Change, EndpointRecord, HasRegistry, NodeRecord, ServiceRecord
+from eventmicro.registry import HasRegistry
 from tests.conftest import Until
+from tests.integration.registries import record, watched
 from tests.servers import FaultProxy, NatsServer
 
 pytestmark = pytest.mark.timeout_seconds(60)
-assert PAUSE < 1
-
-
-def record(node: str = "1", name: str = "orders", **labels: str) -> ServiceRecord:
-    endpoints = [EndpointRecord(name="quote", request={"type": "object"})]
-    return ServiceRecord(name=name, version="1.0.0", endpoints=endpoints, nodes=[NodeRecord(id=node, metadata=labels)])
-
-
-class Told(list[Change]):
-    """What a watch has told so far."""
-
-    @property
-    def nodes(self) -> set[str]:
-        """Who is there by that."""
-        here: set[str] = set()
-        for change in self:
-            if change.service is not None:
-                (here.discard if change.action == "delete" else here.add)(change.service.nodes[0].id)
-        return here
-
-    def count(self, action: Any) -> int:
-        return [change.action for change in self].count(action)
-
-
-@asynccontextmanager
-async def watched(registry: NatsRegistry, name: str | None = None) -> AsyncIterator[Told]:
-    told = Told()
-
-    async def read() -> None:
-        async with aclosing(registry.watch(name)) as changes:  # type: ignore[type-var]
-            async for change in changes:
-                told.append(change)
-
-    reading = asyncio.create_task(read())
-    try:
-        async with asyncio.timeout(20):
-            while not told.count("synced"):
-                await asyncio.sleep(0.01)
-        yield told
-    finally:
-        reading.cancel()
-        with suppress(asyncio.CancelledError):
-            await reading
 
 
 @pytest.fixture
@@ -333,17 +289,24 @@ async def test_services_that_answer_with_their_record_are_no_foreign_ones(nats_u
 
 async def test_who_only_answers_is_asked_again(nats_url: str, monkeypatch: pytest.MonkeyPatch, until: Until) -> None:
     monkeypatch.setattr(asking, "ASK_AGAIN", 0.1)
-    monkeypatch.setattr(asking, "KEPT", 0.5)
+    monkeypatch.setattr(asking, "KEPT", 4.0)
     client = await nats.connect(nats_url)
     service = await add_service(client, ServiceConfig(name="only-answers", version="1.0.0"))
+    asked: list[str] = []
+
+    async def count(question: Any) -> None:
+        asked.append(question.reply)
+
+    await client.subscribe("$SRV.INFO", cb=count)
     async with NatsRegistry(nats_url) as registry, watched(registry, "only-answers") as told:
-        await asyncio.sleep(1)
+        while len([reply for reply in asked if reply == asked[0]]) < 4:
+            await asyncio.sleep(0.05)
         assert [change.action for change in told] == ["create", "synced"]
         await service.stop()
-        await client.close()
         await until(lambda: told.count("delete"))
         with pytest.raises(NotFound):
             await registry.get_service("only-answers")
+    await client.close()
 
 
 async def test_garbage_that_is_said_is_left_out(nats_url: str, caplog: pytest.LogCaptureFixture) -> None:
