@@ -9,7 +9,7 @@ import asyncio
 import json
 import random
 from base64 import b64decode, b64encode
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import httpx2
@@ -72,29 +72,39 @@ class Gateway:
             Silent: nothing has come for a while.
         """
         await self._log_in()
-        timeout = httpx2.Timeout(self._settings.timeout, read=SILENCE)
-        request = self._client.build_request(
-            "POST", self._place("watch"), json=body, headers=self._headers(), timeout=timeout
-        )
+        place, headers = self._place("watch"), self._headers()
+        request = self._client.build_request("POST", place, json=body, headers=headers, timeout=None)
+        response: httpx2.Response | None = None
         try:
-            response = await asyncio.wait_for(self._client.send(request, stream=True), self._settings.timeout)
-        except (httpx2.HTTPError, TimeoutError, RuntimeError) as error:
-            raise self._next(error) from error
-        try:
-            if response.status_code != 200:
-                raise self._refusal(json.loads(await response.aread()))
-            async for line in response.aiter_lines():
-                answer = json.loads(line)
-                if "error" in answer:
-                    raise self._refusal(answer["error"])
-                yield answer["result"]
-        except httpx2.ReadTimeout:
-            raise Silent from None
-        except (httpx2.HTTPError, httpx2.StreamError, RuntimeError, ValueError) as error:
+            async with asyncio.timeout(self._settings.timeout):
+                response = await self._client.send(request, stream=True)
+                if response.status_code != 200:
+                    raise self._refusal(json.loads(await response.aread()))
+                lines = response.aiter_lines()
+                first = await anext(lines)  # that it has begun
+            yield self._answer(first)
+            while True:
+                yield self._answer(await self._heard(lines))
+        except StopAsyncIteration:
+            raise self._next(self._away("the watch has ended")) from None
+        except (httpx2.HTTPError, httpx2.StreamError, RuntimeError, ValueError, TimeoutError) as error:
             raise self._next(error) from error
         finally:
-            await response.aclose()
-        raise self._away("the watch has ended")
+            if response is not None:
+                await response.aclose()
+
+    def _answer(self, line: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise self._refusal(answer["error"])
+        return answer.get("result", {})  # type: ignore[no-any-return]
+
+    async def _heard(self, lines: AsyncIterator[str]) -> str:
+        try:
+            async with asyncio.timeout(SILENCE):
+                return await anext(lines)
+        except TimeoutError:
+            raise Silent from None
 
     # -- within ------------------------------------------------------------------------------------------------
 
