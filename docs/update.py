@@ -13,6 +13,7 @@ from typing import Any
 
 from eventmicro_etcd import EtcdSettings
 from eventmicro_kafka import KafkaSettings
+from eventmicro_mdns import MdnsSettings
 from eventmicro_nats import JetStreamSettings, NatsSettings
 from eventmicro_rabbitmq import RabbitSettings
 from pydantic import BaseModel
@@ -48,6 +49,7 @@ SECTIONS: dict[str, type] = {
     "`amqp://`, `amqps://`: `eventmicro_rabbitmq.RabbitSettings`": RabbitSettings,
     "`kafka://`, `kafkas://` (or `kafka+ssl://`): `eventmicro_kafka.KafkaSettings`": KafkaSettings,
     "`etcd://`, `etcds://`, a registry: `eventmicro_etcd.EtcdSettings`": EtcdSettings,
+    "`mdns://`, a registry: `eventmicro_mdns.MdnsSettings`": MdnsSettings,
 }
 
 

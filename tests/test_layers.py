@@ -39,6 +39,7 @@ DRIVERS = {
     "eventmicro_rabbitmq": {"aio_pika", "aiormq", "pamqp", "yarl"},
     "eventmicro_kafka": {"aiokafka"},
     "eventmicro_etcd": {"httpx2"},
+    "eventmicro_mdns": {"zeroconf"},
 }
 # What the core itself stands on; the command line has its own.
 CORE_USES = {"pydantic", "pydantic_core", "typing_extensions", "google"}
