@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from eventmicro_consul import ConsulSettings
 from eventmicro_etcd import EtcdSettings
 from eventmicro_kafka import KafkaSettings
 from eventmicro_mdns import MdnsSettings
@@ -50,6 +51,7 @@ SECTIONS: dict[str, type] = {
     "`kafka://`, `kafkas://` (or `kafka+ssl://`): `eventmicro_kafka.KafkaSettings`": KafkaSettings,
     "`etcd://`, `etcds://`, a registry: `eventmicro_etcd.EtcdSettings`": EtcdSettings,
     "`mdns://`, a registry: `eventmicro_mdns.MdnsSettings`": MdnsSettings,
+    "`consul://`, `consuls://`, a registry: `eventmicro_consul.ConsulSettings`": ConsulSettings,
 }
 
 

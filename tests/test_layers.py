@@ -40,6 +40,7 @@ DRIVERS = {
     "eventmicro_kafka": {"aiokafka"},
     "eventmicro_etcd": {"httpx2"},
     "eventmicro_mdns": {"zeroconf"},
+    "eventmicro_consul": {"httpx2"},
 }
 # What the core itself stands on; the command line has its own.
 CORE_USES = {"pydantic", "pydantic_core", "typing_extensions", "google"}

@@ -1,5 +1,6 @@
 """Real servers for the tests: own folders, own ports on 127.0.0.1, ended with the test run."""
 
+from tests.servers.consul import ConsulServer
 from tests.servers.etcd import EtcdServer
 from tests.servers.faults import FaultProxy
 from tests.servers.kafka import KafkaServer
@@ -7,4 +8,4 @@ from tests.servers.nats import NatsServer
 from tests.servers.process import ServerUnavailable
 from tests.servers.rabbitmq import RabbitServer
 
-__all__ = ["EtcdServer", "FaultProxy", "KafkaServer", "NatsServer", "RabbitServer", "ServerUnavailable"]
+__all__ = ["ConsulServer", "EtcdServer", "FaultProxy", "KafkaServer", "NatsServer", "RabbitServer", "ServerUnavailable"]

@@ -13,7 +13,7 @@ from tests.servers.process import ServerUnavailable
 from tests.servers.sharing import KINDS, Desk, SharedServers, ask, begin
 
 # What `EVENTMICRO_REQUIRE` takes; JetStream is in nats.
-PROGRAMS = {"nats", "rabbitmq", "kafka", "etcd"}
+PROGRAMS = {"nats", "rabbitmq", "kafka", "etcd", "consul"}
 SHARED = pytest.StashKey[SharedServers]()
 DESK = pytest.StashKey[Desk]()
 
@@ -46,6 +46,12 @@ def kafka_url(pytestconfig: pytest.Config) -> str:
 def etcd_url(pytestconfig: pytest.Config) -> str:
     """An etcd member: `etcd://127.0.0.1:port`."""
     return _url(pytestconfig, "etcd")
+
+
+@pytest.fixture(scope="session")
+def consul_url(pytestconfig: pytest.Config) -> str:
+    """A Consul agent: `consul://127.0.0.1:port`."""
+    return _url(pytestconfig, "consul")
 
 
 def _url(config: pytest.Config, kind: str) -> str:

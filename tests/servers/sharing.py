@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.servers.consul import ConsulServer, consul_version
 from tests.servers.etcd import EtcdServer, etcd_version
 from tests.servers.kafka import KafkaServer
 from tests.servers.kafka_jars import VERSION as KAFKA_VERSION
@@ -51,6 +52,7 @@ KINDS = {
     "rabbitmq": Kind("RabbitMQ", "amqp", RabbitServer, rabbitmq_version),
     "kafka": Kind("Apache Kafka", "kafka", KafkaServer, _our_kafka_version),
     "etcd": Kind("etcd", "etcd", EtcdServer, etcd_version),
+    "consul": Kind("Consul", "consul", ConsulServer, consul_version),
 }
 
 
