@@ -14,11 +14,14 @@ RPC = {
     "eventmicro": "benchmarks.nats.eventmicro:EventMicro",
     "eventmicro+mw+di": "benchmarks.nats.eventmicro:WithMiddleware",
     "eventmicro+trace": "benchmarks.nats.eventmicro:WithTrace",
+    "eventmicro+directed": "benchmarks.nats.eventmicro:Directed",
+    "eventmicro-registry": "benchmarks.nats.eventmicro:Unregistered",
 }
+CALLS_ONLY = ("eventmicro+trace", "eventmicro+directed", "eventmicro-registry")
 # What runs on uvloop in place of asyncio's own event loop.
 UVLOOP = "+uvloop"
 RPC |= {name + UVLOOP: RPC[name] for name in ("raw", "eventmicro")}
-EVENTS = {name: path for name, path in RPC.items() if name != "eventmicro+trace"}
+EVENTS = {name: path for name, path in RPC.items() if name not in CALLS_ONLY}
 # In one process, over memory://; there is no rival beside it.
 MEMORY = "eventmicro memory"
 

@@ -101,6 +101,26 @@ class WithMiddleware(EventMicro):
                 await service.publish(MADE, progress)
 
 
+class Directed(EventMicro):
+    """Each call goes to a node that the client has chosen."""
+
+    @asynccontextmanager
+    async def client(self, url: str) -> AsyncIterator[Call]:
+        async with Client(url, selector="two-choices") as client:
+            yield lambda order: client.call(ENDPOINT, order, Receipt)
+
+
+class Unregistered(EventMicro):
+    """A service in no registry."""
+
+    @asynccontextmanager
+    async def server(self, url: str) -> AsyncIterator[None]:
+        service = Service("orders", broker=url, registry="none")
+        self.serve(service)
+        async with service:
+            yield
+
+
 class WithTrace(EventMicro):
     """A trace header with every call."""
 

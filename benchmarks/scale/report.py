@@ -31,6 +31,16 @@ ENDURANCE: list[Column] = [
     ("number", lambda r: f"{r['messages']:,}"),
     ("MiB after a tenth, half, all of them", lambda r: "; ".join(_memory(*each) for each in r["bytes"].items())),
 ]
+CHOICES: list[Column] = [
+    ("nodes", lambda r: f"{r['number']:,}"),
+    ("us a choice", lambda r: ", ".join(f"{name} {us:.2f}" for name, us in r["choice_us"].items())),
+    ("bytes a node", lambda r: f"{r['bytes_each']:,.0f}" if r["number"] >= 1_000 else "-"),
+]
+REGISTRY: list[Column] = [
+    ("services, of 10 nodes each", lambda r: f"{r['number']:,}"),
+    ("in memory: us to register, get; list, watch a node", lambda r: _registry(r["memory"])),
+    ("on NATS", lambda r: _registry(r["nats"])),
+]
 TABLES: dict[str, tuple[str, list[Column]]] = {
     "endpoints": ("Endpoints in one service, called in turn, 64 calls in flight", HANDLERS),
     "subscribers": ("Subscribers in one service, their topics published to in turn", HANDLERS),
@@ -39,6 +49,8 @@ TABLES: dict[str, tuple[str, list[Column]]] = {
     "in flight, starved": ("The same while others use up the machine", FLOOD),
     "calls in a row": ("Calls in a row, 64 in flight, and the memory of each process", ENDURANCE),
     "events in a row": ("Events in a row, and the memory of each process", ENDURANCE),
+    "choices": ("Choosing one of many nodes for a call, CPU time", CHOICES),
+    "registry": ("A registry with many services", REGISTRY),
 }
 
 
@@ -61,6 +73,10 @@ def _kib(result: Result) -> str:
 def _cpu(result: Result) -> str:
     each = result["cpu_us"]
     return f"{sum(each.values()):.1f}: " + ", ".join(f"{name} {value:.1f}" for name, value in each.items())
+
+
+def _registry(took: dict[str, float]) -> str:
+    return ", ".join(f"{took[f'{what}_us']:.1f}" for what in ("register", "get", "list", "watch"))
 
 
 def _memory(name: str, looks: list[int]) -> str:

@@ -19,16 +19,19 @@ SLOWEST = 1_000
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of each there is: handlers, topics, calls in flight, messages in a row; and seconds of a timed part."""
+    """How much of each there is: handlers, topics, calls in flight, messages in a row, nodes to choose from, and services
+    in a registry; and seconds of a timed part."""
 
     seconds: float = 2.0
     handlers: tuple[int, ...] = (1, 100, 1_000, 10_000)
     topics: tuple[int, ...] = (10, 1_000, 10_000, 100_000)
     in_flight: int = 10_000
     messages: int = 2_000_000
+    nodes: tuple[int, ...] = (10, 1_000, 10_000)
+    services: int = 1_000
 
 
-QUICK = Plan(0.2, (1, 100), (10, 1_000), 500, 20_000)
+QUICK = Plan(0.2, (1, 100), (10, 1_000), 500, 20_000, (10, 100), 10)
 
 Tell = Callable[[str], None]
 
@@ -72,6 +75,8 @@ def steps(plan: Plan, nats: Server) -> list[tuple[str, int, Callable[[], Result]
             plan.messages,
             lambda: run_both(nats, "subscribers", "events in a row", 1, 0, plan.messages),
         ),
+        *(step("choices", number, run_one, "choices") for number in plan.nodes),
+        ("registry", plan.services, lambda: run_on_jetstream("registry", plan.services, plan.seconds)),
     ]
 
 
@@ -90,6 +95,12 @@ def run_starved(nats: Server, number: int, seconds: float) -> Result:
     """Calls in flight while others use up the machine."""
     with starved():
         return run_both(nats, "slow endpoint", "flood", number, seconds)
+
+
+def run_on_jetstream(role: str, number: int, seconds: float) -> Result:
+    """The same as `run_one`, on a server that stores."""
+    with server("jetstream") as storing:
+        return run_one(storing, role, number, seconds)
 
 
 def run_one(nats: Server, role: str, number: int, seconds: float, pids: dict[str, int] | None = None) -> Result:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 
 from benchmarks.cpu import pin
 from benchmarks.load import Result
-from benchmarks.scale import endurance, flood, handlers, topics
+from benchmarks.scale import choosing, endurance, flood, handlers, topics
 from benchmarks.worker import RECEIVING, SENDING, Pids, say
 
 Serve = Callable[[str, int], Coroutine[None, None, Result]]
@@ -33,6 +33,8 @@ LOADING: dict[str, Load] = {
     "flood": lambda url, number, _, pids: flood.call(url, number, pids),
     "calls in a row": lambda url, number, _, pids: endurance.call(url, number, pids),
     "events in a row": lambda url, number, _, pids: endurance.publish(url, number, pids),
+    "choices": lambda _, number, seconds, __: choosing.choose(number, seconds),
+    "registry": lambda url, number, _, __: choosing.register(url, number),
 }
 
 

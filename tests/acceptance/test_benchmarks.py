@@ -17,6 +17,7 @@ from benchmarks.runner import Failed, checked_consume, checked_events, checked_p
 from benchmarks.scale.report import TABLES
 from benchmarks.scale.runner import checked
 from benchmarks.variants import DURABLE, EVENTS, MEMORY, RPC, missing
+from eventmicro.discovery.strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[2]
 EVERY = {("rpc", name) for name in (*RPC, MEMORY)} | {("events", name) for name in (*EVENTS, MEMORY)}
@@ -32,24 +33,13 @@ def quick(folder: Path, *options: str, **environment: str) -> tuple[dict[str, An
     return json.loads(file.read_text()), done.stdout
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What is measured over core NATS and in memory."""
-    content, printed = quick(
-        tmp_path_factory.mktemp("bench"), "--brokers", "nats", EVENTMICRO_TEST_NATS_URL=""
-    )  # one of its own
+def test_every_variant_is_measured_and_everything_in_it_looked_at(tmp_path: Path) -> None:
+    report, printed = quick(tmp_path, "--brokers", "nats", EVENTMICRO_TEST_NATS_URL="")  # one of its own
     assert all(name in printed for _, name in EVERY if name not in missing())
-    return content
-
-
-def test_every_variant_is_measured(report: dict[str, Any]) -> None:
     expected = {(what, name) for what, name in EVERY if name not in missing()}
     assert {(run["measure"], run["variant"]) for run in report["runs"]} == expected
     assert {(entry["measure"], entry["variant"]) for entry in report["summary"]} == expected
     assert set(report["missing"]) == set(missing())
-
-
-def test_every_reply_and_every_event_was_looked_at(report: dict[str, Any]) -> None:
     for run in report["runs"]:
         if run["measure"] == "rpc":
             assert run["checked"] == 1_380
@@ -59,9 +49,6 @@ def test_every_reply_and_every_event_was_looked_at(report: dict[str, Any]) -> No
             assert run["messages"] > 0
             assert run["received"] == run["messages"]
             assert run["misplaced"] == 0
-
-
-def test_the_report_has_ratios_to_hand_written_code_and_the_cpu_of_each_process(report: dict[str, Any]) -> None:
     for entry in report["summary"]:
         apart = {"client", "server"} if entry["measure"] == "rpc" else {"publisher", "subscriber"}
         in_memory = entry["variant"] == MEMORY
@@ -104,6 +91,10 @@ def test_what_very_many_cost_is_measured_and_nothing_of_it_lost(tmp_path: Path) 
         elif run["measure"].endswith("in a row"):
             assert run["messages"] >= run["number"]
             assert {"server", "broker"} < set(run["bytes"])
+        elif run["measure"] == "choices":
+            assert set(run["choice_us"]) == set(STRATEGIES)
+        elif run["measure"] == "registry":
+            assert set(run["memory"]) == set(run["nats"]) == {f"{w}_us" for w in ("register", "get", "list", "watch")}
 
 
 @pytest.mark.parametrize(
