@@ -145,8 +145,10 @@ class Reader:
                     if run:
                         before, run, self.has_more = run, [], True
                         self._hand_over(sid, before)
-                    sid, same, line = words[2], b"", b""
-                elif kind == _M and words[1] == subject:
+                    sid, same = words[2], b""
+                elif words[1] != subject:
+                    same = b""
+                elif kind == _M:
                     same = b"MSG %b %b " % (subject, sid)
                 subject, line = words[1], b""
                 run.append((subject, reply, data[body:end], headers))

@@ -153,3 +153,41 @@ def test_another_connection_begins_with_a_line_of_its_own() -> None:
     feeds.reset()
     feeds.feed(message(1, b"1"))
     assert [entry[3] for entry in said.said] == [b"1"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("remembered", [1, 10_000])
+async def test_one_as_long_as_the_one_before_is_read_as_any_other(
+    seed: int, remembered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventmicro_nats.connection.reader.SIZES", remembered)
+    chance = random.Random(seed)
+    bodies = [b"", b"1", b"22", b"33", b"MSG a 1 1\r\n"]
+    replies = [b""] * 8 + [b"r "]
+    sent = b""
+    for _ in range(300):
+        body = chance.choice(bodies)
+        sent += b"MSG %b %d %b%d\r\n%b\r\n" % (
+            b"ab"[: 1 + chance.randrange(20) // 19],
+            1,
+            chance.choice(replies),
+            len(body),
+            body,
+        )
+        sent += chance.choice([b""] * 20 + [b"PING\r\n", message(23, b"22")])
+    own = Said()
+    await Parser(own).parse(sent)
+    for size in (1, 13, 64, len(sent)):
+        ours = Said()
+        feeds = reader(ours)
+        for position in range(0, len(sent), size):
+            feeds.feed(sent[position : position + size])
+        assert ours.said == own.said
+        assert not feeds.has_more
+
+
+@pytest.mark.parametrize("last", [b"MSG a 1 1\r\n4\r\n", b"MSG a 1 2\r\n44\r\n"])
+def test_each_message_of_a_wildcard_has_its_own_subject(last: bytes) -> None:
+    said = Said()
+    reader(said).feed(message(1, b"1") + message(1, b"2") + b"MSG ab 1 1\r\n3\r\n" + last)
+    assert [subject for _, subject, *_ in said.said] == [b"a", b"a", b"ab", b"a"]
