@@ -170,11 +170,8 @@ _UNTOUCHED = 4
 _filling = RLock()
 _current: ContextVar[Context | None] = ContextVar("eventmicro_context", default=None)
 enter_context = _current.set
-
-
-def find_context() -> Context | None:
-    """The context of the message being handled; None outside a handler."""
-    return _current.get()
+find_context: Callable[[], Context | None] = _current.get
+"""The context of the message being handled; None outside a handler."""
 
 
 def context_in(variables: Variables) -> Context | None:

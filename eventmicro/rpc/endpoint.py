@@ -239,7 +239,8 @@ class Endpoint:
         named = None
         try:
             if request is UNREAD:
-                named = _named_type(delivery)
+                if delivery.headers:
+                    named = content_type(delivery.headers)
                 request = None if self._request is None else self._read(self._request, delivery, named)
             context = Received(delivery, self._fill)
             enter_context(context)

@@ -47,6 +47,7 @@ class Link(asyncio.Protocol):
     def start(self, feed: Callable[[bytes], None], on_change: Callable[[], None]) -> None:
         """From now on hand over what comes at once, and tell when there is room again or the connection has ended."""
         self._feed, self._on_change = feed, on_change
+        self.data_received = feed  # type: ignore[assignment]  # asyncio calls it without a step between
         early, self._early = bytes(self._early), bytearray()
         if early:
             feed(early)
