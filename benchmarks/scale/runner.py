@@ -19,7 +19,7 @@ SLOWEST = 1_000
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of each there is: handlers, topics, calls in flight, messages in a row, nodes to choose from, and services
+    """How much of each there is: handlers, topics, calls in flight, messages in a row, nodes to choose from, services
     in a registry; and seconds of a timed part."""
 
     seconds: float = 2.0
