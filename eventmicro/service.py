@@ -350,7 +350,8 @@ class Service(CallsEndpoints, PublishesEvents):
             self._node = node
 
     def _make_node(self, client: Client) -> Node:
-        identity = Identity(self.name, self.version, self.id or new_id(), self.description, self.metadata)
+        named = self.id is not None
+        identity = Identity(self.name, self.version, self.id or new_id(), self.description, self.metadata, named)
         return Node(
             identity,
             client,

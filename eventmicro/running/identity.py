@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a node is: its service, and which instance of that."""
+    """Who a node is: its service, and which instance of that; `is_named`: by its user, so that another may be, too."""
 
     service: str
     version: str
     id: str
     description: str
     metadata: Mapping[str, str]
+    is_named: bool = False
 
     @property
     def address(self) -> str:

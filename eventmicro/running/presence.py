@@ -12,6 +12,7 @@ from eventmicro.broker import Broker, Capabilities, Subscription
 from eventmicro.client import Client
 from eventmicro.discovery.checking import HealthCheck
 from eventmicro.discovery.registering import Registering
+from eventmicro.errors import UsageError
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.events.subscriber import Subscriber
 from eventmicro.handlers.statistics import Statistics
@@ -114,9 +115,14 @@ class Presence:
         return [endpoint for endpoint in own if endpoint.name not in taken]
 
     async def answer(self) -> None:
-        """Let the node be asked: who it is, and calls that are directed to it."""
+        """Let the node be asked: who it is, and calls that are directed to it.
+
+        Raises:
+            UsageError: another node of this id answers already.
+        """
         if not self._can_be_asked:
             return
+        await self._check_id()
         from eventmicro.discovery.services_api import ServicesApi
 
         identity = self._identity
@@ -131,6 +137,16 @@ class Presence:
             self._parts.statistics,
         )
         await self._api.start()
+
+    async def _check_id(self) -> None:
+        from eventmicro.discovery.asking import ask_all
+        from eventmicro.discovery.services_api import PING, PREFIX
+
+        name, node = self._identity.service, self._identity.id
+        if self._identity.is_named and await ask_all(self._broker, f"{PREFIX}.{PING}.{name}.{node}", most=1):
+            raise UsageError(
+                f"service {name!r}: another instance with id {node!r} is running; give each an id of its own, or none"
+            )
 
     async def register(self) -> None:
         """Register the node, where there is a registry.

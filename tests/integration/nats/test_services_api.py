@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -80,6 +81,22 @@ async def test_the_javascript_client_lists_our_services(nats_url: str) -> None:
         assert (answer["type"], answer["name"]) == (f"io.nats.micro.v1.{verb}_response", "listed")
     assert found["info"][0]["endpoints"][0]["name"] == "double"
     assert found["stats"][0]["endpoints"][0]["processing_time"] == 0
+
+
+@pytest.mark.skipif(shutil.which("nats") is None, reason="NATS' own command-line tool is not here: install natscli")
+async def test_the_standard_command_line_tool_lists_and_asks_our_services(nats_url: str) -> None:
+    async def nats_cli(*arguments: str) -> str:
+        command = ("nats", "--server", nats_url, "micro", *arguments)
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        printed, _ = await process.communicate()
+        assert process.returncode == 0
+        return printed.decode()
+
+    async with orders(nats_url):
+        assert "listed" in await nats_cli("ls")
+        assert "listed.double" in await nats_cli("info", "listed")
+        assert "double" in await nats_cli("stats", "listed")
+        assert "listed" in await nats_cli("ping", "listed")
 
 
 async def test_a_foreign_service_is_called_and_listed_as_any(nats_url: str) -> None:
