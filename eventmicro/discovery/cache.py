@@ -35,12 +35,16 @@ class View:
         self.registry = registry
         self.stale = False
         """Whether the registry is away, so that this is what it said last."""
-        self.foreign = False
-        """Whether there are only nodes of another framework, of which none can be asked alone."""
+        self.aloof = False
+        """Whether no node can be asked alone, as all are another framework's, or on a broker without calls."""
         self.synced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._nodes: dict[str, Node] = {}
         self._all: Sequence[Node] = ()
         self._filtered: dict[tuple[Filter, ...], Sequence[Node]] = {}
+
+    def __len__(self) -> int:
+        """How many nodes there are, those included that cannot be asked alone."""
+        return len(self._nodes)
 
     def nodes(self, filters: tuple[Filter, ...] = ()) -> Sequence[Node]:
         """The nodes that all filters let through; the same list until something changes."""
@@ -75,7 +79,7 @@ class View:
             node.metadata = {**service.metadata, **record.metadata}
             node.endpoints = frozenset(each.name for each in service.endpoints if not each.is_subscriber)
         self._all = tuple(node for node in self._nodes.values() if node.address)
-        self.foreign = len(self._all) < len(self._nodes) and not self._all
+        self.aloof = bool(self._nodes) and not self._all
         self._filtered.clear()
 
 

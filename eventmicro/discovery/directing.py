@@ -146,10 +146,10 @@ def _nodes(view: View, filters: tuple[Filter, ...]) -> Sequence[Node]:
     nodes = view.nodes(filters)
     if nodes:
         return nodes
-    if view.foreign:
+    if view.aloof:
         raise Unavailable(
-            f"the nodes of {view.name!r} are of another framework, which has no subject for each: call it without "
-            f"selector, filters and key",
+            f"no node of {view.name!r} can be asked alone, as they are another framework's, or on a broker without "
+            f"calls: call it without selector, filters and key",
             id=view.name,
         )
     if not view.nodes():

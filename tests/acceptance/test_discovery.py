@@ -194,6 +194,15 @@ def eventmicro(folder: Path, url: str, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def completed(folder: Path, url: str, function: str, begun: str) -> list[str]:
+    """What the shell is offered."""
+    code = f"from eventmicro.cli.connecting import {function} as f; print(*f({begun!r}))"
+    env = environment(folder) | {"EVENTMICRO_BROKER": url}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True
+    ).stdout.split()
+
+
 def test_the_command_line_shows_who_is_there_and_how_they_are(folder: Path, server: NatsServer) -> None:
     url = server.url
     assert eventmicro(folder, url, "services") == (0, "nobody answers\n")
@@ -213,6 +222,9 @@ def test_the_command_line_shows_who_is_there_and_how_they_are(folder: Path, serv
             ("1.0.0", ["a"]),
             ("1.1.0", ["b"]),
         ]
+        assert completed(folder, url, "complete_service", "or") == ["orders"]
+        assert completed(folder, url, "complete_endpoint", "orders.") == ["orders.who"]
+        assert completed(folder, "nats://127.0.0.1:1", "complete_endpoint", "") == []
         code, said = eventmicro(folder, url, "describe", "orders")
         assert code == 0
         for words in (

@@ -12,8 +12,10 @@ import pytest
 
 from eventmicro import Client, MemoryBroker, Service, Unavailable, UsageError
 from eventmicro.memory.registry import MemoryRegistry
+from eventmicro.registry import NodeRecord, ServiceRecord
 from eventmicro.running import node
-from tests.unit.discovery.kit import Steered, record
+from eventmicro.selector import Choice
+from tests.unit.discovery.kit import Steered
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 URL = "memory://ready"
@@ -51,8 +53,10 @@ async def test_where_nobody_can_be_asked_the_registry_says_who_is_there() -> Non
         async with Client(broker, registry=registry) as client:
             with pytest.raises(Unavailable):
                 await client.ready("orders", timeout=0.05)
-            await registry.register(record(), ttl=30)
+            await registry.register(ServiceRecord(name="orders", nodes=[NodeRecord(id="1")]), ttl=30)
             await client.ready("orders", timeout=10)
+            with pytest.raises(Unavailable, match="no node of 'orders' can be asked alone"):
+                await client._directing.choose(Choice("orders"), None, (), ())
         async with Client(broker) as client:
             with pytest.raises(UsageError, match="needs a registry"):
                 await client.ready("orders", timeout=0.05)
