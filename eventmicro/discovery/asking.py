@@ -12,8 +12,9 @@ from eventmicro.wire import NO_RESPONDERS, STATUS, header
 # How long to wait for the first answer, and after each for another one, in seconds.
 WITHIN = 2.0
 STALL = 0.3
-# How many answers are taken.
+# How many answers are taken, and how many bytes of them: whatever peers send.
 MOST = 100_000
+MOST_BYTES = 64 * 1024 * 1024
 
 
 async def ask_all(
@@ -36,9 +37,12 @@ async def ask_all(
     """
     answers: list[Delivery] = []
     news = asyncio.Event()
+    left = MOST_BYTES
 
     def take(delivery: Delivery) -> None:
-        if len(answers) < most:
+        nonlocal left
+        left -= len(delivery.body)
+        if len(answers) < most and left >= 0:
             answers.append(delivery)
         news.set()
 

@@ -34,6 +34,8 @@ ACCEPT = "Accept"
 RECORD = "application/vnd.eventmicro.record+json"
 # The longest text of an answer that is read, in bytes: whatever a peer sends.
 MAX_ANSWER = 8 * 1024 * 1024
+# What is no longer than this, in bytes, and never changes is kept for the next who asks.
+KEPT = 64 * 1024
 
 Form = dict[str, Any]
 
@@ -65,6 +67,7 @@ class ServicesApi:
         self._description = description
         self._statistics = statistics
         self._started = now()
+        self._kept: dict[tuple[str, bool], bytes] = {}
         self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
@@ -73,14 +76,13 @@ class ServicesApi:
         Raises:
             Disconnected: the broker is not connected.
         """
-        makers: dict[str, Callable[[Delivery], Form]] = {PING: self.ping, INFO: self.info, STATS: self.stats}
-        for verb, make in makers.items():
+        for verb in (PING, INFO, STATS):
             for subject in (
                 f"{PREFIX}.{verb}",
                 f"{PREFIX}.{verb}.{self._name}",
                 f"{PREFIX}.{verb}.{self._name}.{self._id}",
             ):
-                answering = partial(self._answer, make)
+                answering = partial(self._answer, verb)
                 self._subscriptions.append(await self._broker.subscribe(subject, answering))
 
     async def drain(self) -> None:
@@ -88,38 +90,50 @@ class ServicesApi:
         subscriptions, self._subscriptions = self._subscriptions, []
         await asyncio.gather(*(subscription.drain() for subscription in subscriptions))
 
-    def ping(self, question: Delivery) -> Form:
-        return _form("ping", self._make_record())
-
-    def info(self, question: Delivery) -> Form:
+    def _make(self, verb: str, whole: bool) -> Form:
+        """What is answered; `whole`: with the registry record."""
         record = self._make_record()
+        if verb == PING:
+            return _form("ping", record)
+        return self._info(record, whole) if verb == INFO else self._stats(record)
+
+    def _info(self, record: ServiceRecord, whole: bool) -> Form:
         form = _form("info", record) | {
             "description": self._description,
             "endpoints": [_endpoint(record.name, each) for each in _callable(record)],
         }
-        if header(question.headers, ACCEPT) == RECORD:
+        if whole:
             form["record"] = record.model_dump(mode="json")
         return form
 
-    def stats(self, question: Delivery) -> Form:
-        record, statistics = self._make_record(), self._statistics()
+    def _stats(self, record: ServiceRecord) -> Form:
+        statistics = self._statistics()
         return _form("stats", record) | {
             "started": self._started,
             "endpoints": [_counted(record.name, each, statistics) for each in _callable(record)],
         }
 
-    def _answer(self, make: Callable[[Delivery], Form], question: Delivery) -> Any:
-        return self._send(make, question) if question.reply else None
+    def _answer(self, verb: str, question: Delivery) -> Any:
+        return self._send(verb, question) if question.reply else None
 
-    async def _send(self, make: Callable[[Delivery], Form], question: Delivery) -> None:
+    async def _send(self, verb: str, question: Delivery) -> None:
+        whole = header(question.headers, ACCEPT) == RECORD
         try:
-            form = make(question)
             try:
-                await self._broker.send(Message(question.reply, _json(form)))
+                await self._broker.send(Message(question.reply, self._body(verb, whole)))
             except MessageTooLarge:  # by its schemas, most likely
-                await self._broker.send(Message(question.reply, _json(_without_schemas(form))))
+                await self._broker.send(Message(question.reply, _json(_without_schemas(self._make(verb, False)))))
         except EventMicroError as error:
             log.warning("%s: %s was not answered: %s", self._name, question.subject, error)
+
+    def _body(self, verb: str, whole: bool) -> bytes:
+        kept = self._kept.get((verb, whole))
+        if kept is not None:
+            return kept
+        body = _json(self._make(verb, whole))
+        if verb != STATS and len(body) <= KEPT:
+            self._kept[verb, whole] = body
+        return body
 
 
 def _callable(record: ServiceRecord) -> list[EndpointRecord]:
