@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-wheel soak lint bench servers docs clean
+.PHONY: demo test test-consul test-wheel soak lint bench servers docs clean
 
 demo: .venv/demo           ## the earthquake demo: three services over an embedded NATS
 	$(BIN)/python -m examples.quakes
 
 test: servers              ## all tests, on real servers: NATS, RabbitMQ, Kafka, etcd
 	$(BIN)/pytest -n auto --dist worksteal
+
+test-consul: servers       ## the registry on a real Consul, which is built first: 20 minutes, and Go is needed
+	tests/servers/build-consul
+	EVENTMICRO_REQUIRE=consul $(BIN)/pytest -n auto tests/conformance/test_consul_registry.py tests/integration/consul
 
 test-wheel: servers        ## the tests against the built wheel, apart from the sources
 	rm -rf build/wheel && mkdir -p build/wheel

@@ -78,6 +78,11 @@ class ServiceRecord(_Record):
         """The same version with this node alone: what that node registers."""
         return self.model_copy(update={"nodes": [node]})
 
+    def without_schemas(self) -> ServiceRecord:
+        """The same without what its endpoints take and reply, for a registry that has no room for it."""
+        bare = [endpoint.model_copy(update={"request": None, "reply": None}) for endpoint in self.endpoints]
+        return self.model_copy(update={"endpoints": bare})
+
 
 Action = Literal["create", "update", "delete", "synced", "lost"]
 

@@ -54,7 +54,7 @@ def service_of(service: ServiceRecord, ttl: float, forget_after: float) -> tuple
 
 
 def _pack(service: ServiceRecord) -> tuple[str, bool]:
-    for record in (service, without_schemas(service)):
+    for record in (service, service.without_schemas()):
         body = base64.b64encode(zlib.compress(record.model_dump_json().encode(), 9)).decode()
         if len(body) <= CHUNK * PARTS:
             return body, record is service
@@ -68,9 +68,3 @@ def unpack(meta: Mapping[str, str]) -> bytes:
         return zlib.decompressobj().decompress(base64.b64decode("".join(parts), validate=True), MOST)
     except (ValueError, zlib.error):
         return b""
-
-
-def without_schemas(service: ServiceRecord) -> ServiceRecord:
-    """The record, but for what its endpoints take and reply."""
-    bare = [endpoint.model_copy(update={"request": None, "reply": None}) for endpoint in service.endpoints]
-    return service.model_copy(update={"endpoints": bare})

@@ -37,7 +37,7 @@ def pack(service: ServiceRecord, ttl: float) -> tuple[dict[str | bytes, str | by
     Raises:
         UsageError: it is too large even so.
     """
-    for record in (service, without_schemas(service)):
+    for record in (service, service.without_schemas()):
         body = zlib.compress(record.model_dump_json(exclude_none=True).encode(), 9)
         if len(body) <= LONGEST:
             chunks = range(0, len(body), CHUNK)
@@ -60,9 +60,3 @@ def unpack(properties: Mapping[bytes, bytes | None]) -> tuple[bytes, float]:
     except (ValueError, zlib.error):
         return b"", 0.0
     return (json, ttl) if 0 < ttl < 1e7 else (b"", 0.0)
-
-
-def without_schemas(service: ServiceRecord) -> ServiceRecord:
-    """The record, but for what its endpoints take and reply."""
-    bare = [endpoint.model_copy(update={"request": None, "reply": None}) for endpoint in service.endpoints]
-    return service.model_copy(update={"endpoints": bare})

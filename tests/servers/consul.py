@@ -47,10 +47,12 @@ class ConsulServer(ServerProcess):
 
     def is_ready(self) -> bool:
         """Whether it has a leader, and has told it of itself."""
-        with suppress(OSError, ValueError):
-            leader = f"http://{HOST}:{self.port}/v1/health/node/one"
-            with urllib.request.urlopen(leader, timeout=1) as answer:
-                return bool(json.load(answer))
+        place = "status/leader" if "acl" in self.config else "health/node/one"
+        with (
+            suppress(OSError, ValueError),
+            urllib.request.urlopen(f"http://{HOST}:{self.port}/v1/{place}", timeout=1) as answer,
+        ):
+            return bool(json.load(answer))
         return False
 
 

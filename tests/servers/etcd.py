@@ -1,4 +1,4 @@
-"""etcd, one member, of the system's package or of the folder that EVENTMICRO_GO_SERVERS names."""
+"""etcd, one member: the system's package, or another one in the folder that EVENTMICRO_GO_SERVERS names."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from pathlib import Path
 from tests.certificates import Certificates
 from tests.servers.process import HOST, ServerProcess, ServerUnavailable, free_port
 
+# Where programs are that are built for the tests, if no other folder is named.
+BUILT = Path.home() / ".cache" / "eventmicro" / "go-servers"
+
 
 def find_program(name: str, how: str) -> str:
-    """The program of a server.
+    """The program of a server: one that was built for the tests, or the system's.
 
     Raises:
         ServerUnavailable: it is not installed; `how` it can be.
     """
-    for folder in filter(None, os.environ.get("EVENTMICRO_GO_SERVERS", "").split(os.pathsep)):
+    for folder in os.environ.get("EVENTMICRO_GO_SERVERS", str(BUILT)).split(os.pathsep):
         if (Path(folder) / name).is_file():
             return str(Path(folder) / name)
     if found := shutil.which(name):
