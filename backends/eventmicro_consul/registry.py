@@ -38,22 +38,24 @@ class ConsulRegistry(Lifetime):
     def __init__(self, url: str = "consul://", settings: ConsulSettings | None = None) -> None:
         self.settings = settings or read_url(url)
         self.url = self.settings.address
+        self._connecting = asyncio.Lock()
         self._agent: Agent | None = None
         self._registered: dict[str, dict[str, Any]] = {}
         self._reader = Reader(self.url)
         self._told: set[str] = set()
 
     async def connect(self) -> None:
-        if self._agent is not None:
-            return
-        agent = Agent(self.settings)
-        try:
-            if not (await agent.get("status/leader"))[0]:
-                raise Unavailable(f"{self.url}: the cluster has no leader", id=self.url)
-        except BaseException:
-            await agent.close()
-            raise
-        self._agent = agent
+        async with self._connecting:
+            if self._agent is not None:
+                return
+            agent = Agent(self.settings)
+            try:
+                if not (await agent.get("status/leader"))[0]:
+                    raise Unavailable(f"{self.url}: the cluster has no leader", id=self.url)
+            except BaseException:
+                await agent.close()
+                raise
+            self._agent = agent
 
     async def close(self) -> None:
         agent, self._agent = self._agent, None

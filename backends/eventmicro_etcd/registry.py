@@ -48,23 +48,25 @@ class EtcdRegistry(Lifetime):
         self.settings = settings or read_url(url)
         self.url = self.settings.address
         self._prefix = self.settings.prefix.strip("/") + "/"
+        self._connecting = asyncio.Lock()
         self._gateway: Gateway | None = None
         self._leases: dict[Key, Lease] = {}
         self._reader = Reader(self.url)
         self._told = ""
 
     async def connect(self) -> None:
-        if self._gateway is not None:
-            return
-        gateway = Gateway(self.settings)
-        try:
-            await gateway.call("maintenance/status", {})
-        except Refused as refused:  # it is there, and may let us do what we need
-            log.debug("%s: %s", self.url, refused)
-        except BaseException:
-            await gateway.close()
-            raise
-        self._gateway = gateway
+        async with self._connecting:
+            if self._gateway is not None:
+                return
+            gateway = Gateway(self.settings)
+            try:
+                await gateway.call("maintenance/status", {})
+            except Refused as refused:  # it is there, and may let us do what we need
+                log.debug("%s: %s", self.url, refused)
+            except BaseException:
+                await gateway.close()
+                raise
+            self._gateway = gateway
 
     async def close(self) -> None:
         gateway, self._gateway = self._gateway, None

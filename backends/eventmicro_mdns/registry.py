@@ -46,23 +46,26 @@ class MdnsRegistry(Lifetime):
         self.url = f"mdns://{self.settings.interface}"
         self._type = f"{self.settings.type}.local."
         self._host = f"eventmicro-{secrets.token_hex(6)}.local."
+        self._connecting = asyncio.Lock()
         self._zeroconf: AsyncZeroconf | None = None
         self._listening: Listening | None = None
         self._announced: dict[Key, Announced] = {}
         self._told: set[str] = set()
 
     async def connect(self) -> None:
-        if self._zeroconf is not None:
-            return
-        interface = self.settings.interface
-        version = IPVersion.V6Only if ":" in interface else IPVersion.V4Only
-        try:
-            self._zeroconf = AsyncZeroconf([interface] if interface else InterfaceChoice.Default, ip_version=version)
-            await self._zeroconf.zeroconf.async_wait_for_start()
-        except (OSError, Error, RuntimeError) as error:
-            await self.close()
-            raise Unavailable(f"{self.url} cannot be used: {error}", id=self.url) from error
-        self._listening = Listening(self._zeroconf, self._type, self.url, self._on_text)
+        async with self._connecting:
+            if self._zeroconf is not None:
+                return
+            interface = self.settings.interface
+            interfaces = [interface] if interface else InterfaceChoice.Default
+            version = IPVersion.V6Only if ":" in interface else IPVersion.V4Only
+            try:
+                self._zeroconf = AsyncZeroconf(interfaces, ip_version=version)
+                await self._zeroconf.zeroconf.async_wait_for_start()
+            except (OSError, Error, RuntimeError) as error:
+                await self.close()
+                raise Unavailable(f"{self.url} cannot be used: {error}", id=self.url) from error
+            self._listening = Listening(self._zeroconf, self._type, self.url, self._on_text)
 
     async def close(self) -> None:
         """What is announced stays in the memory of others until its time is over: nobody says goodbye."""

@@ -46,6 +46,7 @@ class Feed:
         self._stream = stream
         self._pattern = pattern
         self._name = f"eventmicro-{secrets.token_hex(8)}"
+        self._driver = line.check()
         self._interest: Interest | None = None
         self._waiting: deque[Entry | str | None] = deque()
         self._news = asyncio.Event()
@@ -59,11 +60,10 @@ class Feed:
             ApiError, Silent, Disconnected: as of `Api.call`.
             Unavailable: the connection does not stand.
         """
-        driver = self._line.check()
-        inbox = driver.new_inbox()
+        inbox = self._driver.new_inbox()
         self._line.on_loss[self._lose] = None
         try:
-            self._interest = await driver.subscribe_to(inbox, "", self._take)
+            self._interest = await self._driver.subscribe_to(inbox, "", self._take)
         except Error as error:
             raise Unavailable(str(error), id=self._line.url) from error
         config = {
@@ -86,14 +86,15 @@ class Feed:
             self._put(None)
 
     def close(self) -> None:
-        """End it; the consumer is taken away."""
+        """End it; the consumer is taken away, at once if the connection stands."""
         self._line.on_loss.pop(self._lose, None)
         if self._interest is None:
             return
-        with suppress(Unavailable):
-            driver = self._line.check()
-            driver.leave(self._interest)
-            self._line.send(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
+        self._driver.forget(self._interest)  # else it would be taken up again by the next connection
+        if not self._cut:
+            with suppress(Unavailable):
+                self._driver.withdraw(self._interest)
+                self._line.send(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
 
     async def next(self) -> Entry | None:
         """What comes next; None: all that was there has come, or nothing has happened for a while.
@@ -149,7 +150,7 @@ class Feed:
             self._put(None)
 
     def _put(self, entry: Entry | str | None) -> None:
-        if not self._cut:
+        if not self._cut and (entry is not None or not self._waiting or self._waiting[-1] is not None):
             self._waiting.append(entry)
             self._news.set()
 

@@ -46,7 +46,8 @@ class NatsRegistry(Lifetime):
         self._line: Line | None = None
         self._keeper: Bucket | Asking | None = None
         self._rethink = float("inf")
-        self._changing = asyncio.Lock()
+        self._connecting = asyncio.Lock()
+        self._choosing = asyncio.Lock()
         self._told = Told()
 
     @property
@@ -54,19 +55,16 @@ class NatsRegistry(Lifetime):
         return self._broker.url
 
     async def connect(self) -> None:
-        if self._line is not None and not self._line.ended:
-            return
-        try:
-            if self._owns:
-                await self._broker.connect()
-            await self._open()
-            await self._find(self._connected())
-        except (ConnectionFailed, Disconnected) as error:
-            await self.close()
-            raise Unavailable(str(error), id=self.url) from error
-        except BaseException:
-            await self.close()
-            raise
+        async with self._connecting:
+            if self._line is not None and not self._line.ended:
+                return
+            try:
+                await self._open()
+            except BaseException as error:
+                await self.close()
+                if isinstance(error, ConnectionFailed | Disconnected):
+                    raise Unavailable(str(error), id=self.url) from error
+                raise
 
     async def close(self) -> None:
         await self._use(None)
@@ -148,12 +146,14 @@ class NatsRegistry(Lifetime):
             raise Unavailable(str(error), id=self.url) from error
 
     async def _open(self) -> None:
+        if self._owns:
+            await self._broker.connect()
         driver = self._broker._connected_driver()
-        line = Line(self._broker, driver)
+        self._line = line = Line(self._broker, driver)
         await line.open(driver)
         line.on_loss[self._forget_keeper] = None
         self._broker.follow(line)
-        self._line = line
+        await self._find(line)
 
     def _connected(self) -> Line:
         if self._line is None or self._line.ended:
@@ -163,7 +163,7 @@ class NatsRegistry(Lifetime):
 
     async def _find(self, line: Line) -> Bucket | Asking:
         """The bucket, or where this server keeps none, who asks."""
-        async with self._changing:
+        async with self._choosing:
             line.check()
             if self._keeper is None or asyncio.get_running_loop().time() > self._rethink:
                 await self._use(await self._choose(line))

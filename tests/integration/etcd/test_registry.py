@@ -65,6 +65,12 @@ async def test_garbage_is_left_out_and_told_once(server: EtcdServer, caplog: pyt
     assert caplog.text.count("orders/2 is no record") == 1
 
 
+async def test_connecting_twice_at_once_is_connecting_once(server: EtcdServer) -> None:
+    registry = EtcdRegistry(server.url)
+    await asyncio.gather(registry.connect(), registry.connect())
+    await registry.close()  # what is left open fails the test
+
+
 async def test_a_lease_that_has_ended_is_made_anew(server: EtcdServer) -> None:
     async with EtcdRegistry(server.url) as registry, watched(registry) as told:
         await registry.register(record(), ttl=60)

@@ -169,6 +169,29 @@ async def test_a_watch_goes_on_after_a_cut(jetstream: bool) -> None:
             assert told.count("lost") == 1
 
 
+@pytest.mark.parametrize("jetstream", [True, False])
+async def test_looks_that_were_cut_leave_no_subscription(jetstream: bool) -> None:
+    with NatsServer(jetstream=jetstream) as server:
+        async with (
+            FaultProxy(server.port) as proxy,
+            NatsRegistry(f"nats://127.0.0.1:{proxy.port}") as registry,
+            watched(registry) as told,
+        ):
+            before = len(registry._broker._connected_driver().subscriptions)
+            for turn in range(2, 5):
+                proxy.cut()
+                while told.count("synced") < turn:
+                    await asyncio.sleep(0.01)
+            assert len(registry._broker._connected_driver().subscriptions) == before
+
+
+async def test_connecting_twice_at_once_is_connecting_once(server: NatsServer) -> None:
+    registry = NatsRegistry(server.url)
+    await asyncio.gather(registry.connect(), registry.connect())
+    assert len(registry._broker._followers) == 1
+    await registry.close()
+
+
 async def test_a_server_that_hangs_is_lost_and_what_it_says_when_it_is_back_is_told(
     server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
