@@ -35,6 +35,8 @@ from eventmicro_nats.registry.line import Line
 MARKER = 300
 # How much later than due a record is looked for that was neither renewed nor said to have ended, in seconds.
 GRACE = 2.0
+# How often it is looked whether a server of a cluster has told all, each time that it says nothing more.
+CHECKS = 4
 # The first version of the server that keeps a TTL for each message.
 SINCE = (2, 11)
 TTL = "Nats-TTL"
@@ -88,19 +90,22 @@ class Bucket:
 
     async def look(self, name: str | None) -> AsyncGenerator[Change, None]:
         """See `eventmicro.roster.look_again`."""
-        feed = Feed(self._line, self._stream, f"{self._prefix}{name or '*'}.*")
-        due = Due()
+        pattern = f"{self._prefix}{name or '*'}.*"
+        feed, due, seen = Feed(self._line, self._stream, pattern), Due(), set[str]()
         try:
             await self._open(feed)
-            synced = False
+            checks = CHECKS
             while True:
                 entry = await feed.next()
                 if entry is not None:
+                    if checks:
+                        seen.add(entry.subject)
                     if (change := self._read(entry, due)) is not None:
                         yield change
-                elif not synced:
-                    synced = True
-                    yield Change("synced")
+                elif checks:
+                    checks = await self._check_whole(pattern, seen, checks)
+                    if not checks:
+                        yield Change("synced")
                 for key in due.overdue():
                     if await self._has_ended(key):
                         due.forget(key)
@@ -126,6 +131,20 @@ class Bucket:
         except Disconnected as error:
             raise Unavailable(str(error), id=self._line.url) from None
 
+    async def _check_whole(self, pattern: str, seen: set[str], checks: int) -> int:
+        """How many times more it is to be looked whether all that is there has come: 0 where it has.
+
+        In a cluster what comes may be of a server that was away and is still behind.
+        """
+        if "cluster" not in self._line.check().info:
+            return 0
+        found = await self._ask(f"STREAM.INFO.{self._stream}", {"subjects_filter": pattern})
+        if found is None or seen.issuperset(found["state"].get("subjects") or ()):
+            return 0
+        if checks == 1:
+            raise Unavailable(f"registry bucket {self._name}: a server of the cluster is behind", id=self._line.url)
+        return checks - 1
+
     def _read(self, entry: Entry, due: Due) -> Change | None:
         """What an entry says; None where it is no record, or the same as before."""
         name, _, node = entry.subject.removeprefix(self._prefix).partition(".")
@@ -142,16 +161,22 @@ class Bucket:
     async def _has_ended(self, key: Key) -> bool:
         """Whether a record is gone of whose end nobody has told, as after a purge."""
         what, subject = f"STREAM.MSG.GET.{self._stream}", f"{self._prefix}{'.'.join(key)}"
+        found = await self._ask(what, {"last_by_subj": subject})
+        if found is None:
+            return True
+        headers = read_headers(base64.b64decode(found["message"].get("hdrs", ""))) or {}
+        return any(mark in headers for mark in _MARKS)
+
+    async def _ask(self, what: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """What is answered; None: there is no such message."""
         try:
-            found = await self._line.api.call(what, {"last_by_subj": subject}, deadline=self._line.deadline())
+            return await self._line.api.call(what, arguments, deadline=self._line.deadline())
         except ApiError as error:
             if error.number == MESSAGE_NOT_FOUND:
-                return True
+                return None
             raise Unavailable(f"registry bucket {self._name}: {error}", id=self._line.url) from None
         except (Disconnected, UsageError) as error:
             raise Unavailable(str(error), id=self._line.url) from None
-        headers = read_headers(base64.b64decode(found["message"].get("hdrs", ""))) or {}
-        return any(mark in headers for mark in _MARKS)
 
     async def _write(self, key: str, body: bytes, headers: dict[str, str]) -> None:
         subject = self._prefix + key

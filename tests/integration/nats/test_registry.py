@@ -20,8 +20,10 @@ from eventmicro.errors import NotFound, Unavailable, UsageError
 from eventmicro.plugins import open_registry
 from eventmicro.registry import HasRegistry
 from tests.conftest import Until
-from tests.integration.registries import record, watched
+from tests.integration.registries import record, until_registered, watched
 from tests.servers import FaultProxy, NatsServer
+from tests.servers.nats_cluster import NatsCluster
+from tests.servers.process import free_port
 
 pytestmark = pytest.mark.timeout_seconds(60)
 
@@ -343,3 +345,29 @@ async def test_garbage_that_is_said_is_left_out(nats_url: str, caplog: pytest.Lo
             await asyncio.sleep(0.01)
         assert [change.action for change in told] == ["synced", "create"]
     await client.close()
+
+
+@pytest.mark.timeout_seconds(150)
+async def test_a_server_of_a_cluster_that_is_behind_takes_nobody_out() -> None:
+    with NatsCluster() as cluster:
+        url = f"nats://{cluster.hosts}?registry_replicas=3"
+        async with NatsRegistry(url) as one, NatsRegistry(url) as other, watched(other) as told:
+            await one.register(record("first"), ttl=600)
+            for number in range(3):
+                cluster.kill(number)
+                await until_registered(one, record(str(number)), 600)
+                while str(number) not in told.nodes:
+                    await asyncio.sleep(0.05)
+                await asyncio.to_thread(cluster.start, number)
+            (found,) = await other.get_service("orders")
+            assert {node.id for node in found.nodes} == {"first", "0", "1", "2"} == told.nodes
+            assert told.count("delete") == 0
+
+
+async def test_a_cluster_without_jetstream_asks() -> None:
+    route = free_port()
+    config = f'server_name: alone\ncluster {{ name: test, listen: "127.0.0.1:{route}" }}'
+    with NatsServer(config) as server:
+        async with NatsRegistry(server.url) as one, NatsRegistry(server.url) as other:
+            await one.register(record(), ttl=60)
+            assert await other.get_service("orders") == [record()]
