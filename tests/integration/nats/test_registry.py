@@ -12,6 +12,7 @@ import nats
 import pytest
 from eventmicro_nats import NatsBroker
 from eventmicro_nats.registry import NatsRegistry, asking, feed
+from eventmicro_nats.registry.bucket import Bucket
 from nats.js.api import KeyValueConfig
 from nats.micro import add_service
 from nats.micro.service import EndpointConfig, ServiceConfig
@@ -362,6 +363,32 @@ async def test_a_server_of_a_cluster_that_is_behind_takes_nobody_out() -> None:
             (found,) = await other.get_service("orders")
             assert {node.id for node in found.nodes} == {"first", "0", "1", "2"} == told.nodes
             assert told.count("delete") == 0
+
+
+@pytest.mark.timeout_seconds(90)
+async def test_what_the_leader_has_and_a_server_that_is_behind_has_not_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lies: list[str] = []
+    ask = Bucket._ask
+
+    async def lie(self: Bucket, what: str, arguments: dict[str, Any]) -> Any:
+        found = await ask(self, what, arguments)
+        if found is not None and "subjects_filter" in arguments and lies:
+            found["state"].setdefault("subjects", {})[lies.pop()] = 1
+        return found
+
+    monkeypatch.setattr(Bucket, "_ask", lie)
+    monkeypatch.setattr(feed, "HEARTBEAT", 0.3)
+    with NatsCluster() as cluster:
+        async with NatsRegistry(f"nats://{cluster.hosts}?registry_replicas=3") as registry:
+            await registry.register(record(), ttl=60)
+            lies = ["$KV.eventmicro_registry.orders.2"] * 2
+            assert await registry.get_service("orders") == [record()]
+            assert lies == []
+            lies = ["$KV.eventmicro_registry.orders.2"] * 10
+            with pytest.raises(Unavailable, match="behind"):
+                await registry.get_service("orders")
 
 
 async def test_a_cluster_without_jetstream_asks() -> None:
