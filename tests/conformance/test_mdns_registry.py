@@ -11,5 +11,5 @@ from eventmicro import conformance
 
 
 @pytest.mark.parametrize("case", conformance.registry_cases(), ids=str)
-def test_mdns(case: conformance.RegistryCase) -> None:
-    asyncio.run(case.run(lambda: MdnsRegistry("mdns://127.0.0.1"), ttl=2))
+def test_mdns(case: conformance.RegistryCase, mdns_url: str) -> None:
+    asyncio.run(case.run(lambda: MdnsRegistry(mdns_url), ttl=2))

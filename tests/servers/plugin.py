@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from tests.servers.multicast import check_multicast
 from tests.servers.process import ServerUnavailable
 from tests.servers.sharing import KINDS, Desk, SharedServers, ask, begin
 
 # What `EVENTMICRO_REQUIRE` takes; JetStream is in nats.
-PROGRAMS = {"nats", "rabbitmq", "kafka", "etcd", "consul"}
+PROGRAMS = {"nats", "rabbitmq", "kafka", "etcd", "consul", "mdns"}
 SHARED = pytest.StashKey[SharedServers]()
 DESK = pytest.StashKey[Desk]()
 
@@ -52,6 +53,13 @@ def etcd_url(pytestconfig: pytest.Config) -> str:
 def consul_url(pytestconfig: pytest.Config) -> str:
     """A Consul agent: `consul://127.0.0.1:port`."""
     return _url(pytestconfig, "consul")
+
+
+@pytest.fixture(scope="session")
+def mdns_url() -> str:
+    """Multicast DNS on this machine alone: `mdns://127.0.0.1`."""
+    check_multicast()
+    return "mdns://127.0.0.1"
 
 
 def _url(config: pytest.Config, kind: str) -> str:

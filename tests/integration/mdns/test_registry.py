@@ -41,9 +41,9 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def url() -> str:
+def url(mdns_url: str) -> str:
     """A type of service of this test alone."""
-    return f"mdns://127.0.0.1?type=_t{secrets.token_hex(5)}._tcp"
+    return f"{mdns_url}?type=_t{secrets.token_hex(5)}._tcp"
 
 
 def with_schema(size: int) -> ServiceRecord:
