@@ -129,15 +129,19 @@ def test_a_server_that_does_not_start_tells_what_it_said() -> None:
 def test_a_server_that_is_not_installed_is_reported_and_a_given_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.servers.rabbitmq.PROGRAMS", "/nowhere")
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("EVENTMICRO_GO_SERVERS", "/nowhere")
     monkeypatch.setenv("EVENTMICRO_TEST_KAFKA_URL", "kafka://kafka.example:9092")
     shared = SharedServers()
     try:
         with pytest.raises(ServerUnavailable, match="RabbitMQ is not installed: apt-get install"):
             shared.begin("rabbitmq").result()
+        with pytest.raises(ServerUnavailable, match="etcd is not installed: apt-get install"):
+            shared.begin("etcd").result()
         assert shared.begin("kafka").result().url == "kafka://kafka.example:9092"
         assert shared.report() == (
             "servers: nats-server not used, JetStream not used, RabbitMQ skipped: RabbitMQ is not installed: "
-            "apt-get install --no-install-recommends rabbitmq-server, Apache Kafka (given)"
+            "apt-get install --no-install-recommends rabbitmq-server, Apache Kafka (given), "
+            "etcd skipped: etcd is not installed: apt-get install --no-install-recommends etcd-server, Consul not used"
         )
     finally:
         shared.close()
@@ -159,7 +163,10 @@ def test_a_run_skips_what_needs_a_missing_server_and_ends_with_a_line_on_all(tmp
     assert done.returncode == 0, done.stdout + done.stderr
     assert ": no RabbitMQ here: get one\n" in done.stdout
     assert "\nservers: nats-server 2." in done.stdout
-    assert ", JetStream not used, RabbitMQ not used, Apache Kafka not used\n" in done.stdout
+    assert (
+        ", JetStream not used, RabbitMQ not used, Apache Kafka not used, etcd not used, Consul not used\n"
+        in done.stdout
+    )
 
 
 def test_a_run_fails_where_a_required_server_is_missing(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ class EtcdServer(ServerProcess):
         }
         if self.certificates:
             options |= {"cert-file": self.certificates.certificate, "key-file": self.certificates.key}
-        program = find_program("etcd", "apt-get install etcd-server")
+        program = find_program("etcd", "apt-get install --no-install-recommends etcd-server")
         return self._spawn([program, *(f"--{name}={value}" for name, value in options.items())])
 
     def is_ready(self) -> bool:
