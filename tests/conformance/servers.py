@@ -21,7 +21,11 @@ class Restartable:
         self._thread = ThreadPoolExecutor(1)
 
     def __enter__(self) -> Self:
-        self.revive()
+        try:
+            self.revive()
+        except BaseException:  # it is not installed, perhaps
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
