@@ -16,7 +16,7 @@ CASES = conformance.registry_cases(restartable=True)
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.restarts], ids=str)
 def test_consul(case: conformance.RegistryCase, consul_url: str) -> None:
-    asyncio.run(case.run(lambda: ConsulRegistry(consul_url), ttl=1))
+    asyncio.run(case.run(lambda: ConsulRegistry(f"{consul_url}?timeout=20"), ttl=1))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.restarts], ids=str)

@@ -17,7 +17,7 @@ CASES = conformance.registry_cases(restartable=True)
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.restarts], ids=str)
 def test_etcd(case: conformance.RegistryCase, etcd_url: str) -> None:
-    url = f"{etcd_url}?prefix=conformance-{secrets.token_hex(4)}"
+    url = f"{etcd_url}?prefix=conformance-{secrets.token_hex(4)}&timeout=20"
     asyncio.run(case.run(lambda: EtcdRegistry(url), ttl=2))
 
 
