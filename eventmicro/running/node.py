@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from eventmicro.broker import Broker, Capabilities, StoresRequests, Subscription
+from eventmicro.broker import Broker, Capabilities, StoresRequests
 from eventmicro.client import Client
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side
 from eventmicro.discovery.checking import HealthCheck
 from eventmicro.discovery.registering import Registering
-from eventmicro.errors import Unavailable, Unsupported, UsageError
+from eventmicro.errors import Disconnected, TransportError, Unavailable, Unsupported, UsageError
 from eventmicro.events.batches import BatchSubscriber
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.events.lanes import KeyedSubscriber
@@ -30,7 +30,7 @@ from eventmicro.rpc.caller import stored
 from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY, EndpointDeclaration
 from eventmicro.rpc.endpoint import Endpoint, RunningCalls
 from eventmicro.running.identity import Identity
-from eventmicro.running.presence import ASKED, Parts, Presence
+from eventmicro.running.presence import ASKED, Parts, Presence, end
 from eventmicro.running.sticking import Sticking, taking
 from eventmicro.topic import picker
 from eventmicro.wire import ENDPOINT_QUEUE, cancel_subject, endpoint_subject
@@ -119,11 +119,11 @@ class Node:
             undo.push_async_callback(self._drain, presence)
             for subscriber in subscribers:
                 await self._start_subscriber(subscriber)
-            for endpoint in (*endpoints, *presence.own_endpoints()):
+            for endpoint in endpoints:
                 await self._start_endpoint(endpoint)
-            await presence.answer()
             for broker in dict.fromkeys((self._broker, self._rpc_broker)):
                 await broker.flush()
+            await self._let_be_asked(presence)
             await self._warn_of_stored(endpoints)
             self._warn_of_letters(subscribers)
             undo.push_async_callback(presence.deregister)
@@ -131,6 +131,37 @@ class Node:
             for hook in after_start:
                 await run_hook(hook)
             self._undo = undo.pop_all()
+
+    async def _let_be_asked(self, presence: Presence) -> None:
+        """Let others ask the node itself. Where the server does not let it listen there it serves without."""
+        own = presence.own_endpoints()
+        for endpoint in own:
+            await self._start_endpoint(endpoint)
+        await presence.take_calls()
+        if not await self._may_listen(f"{self._identity.address}.*, and to {', '.join(each.name for each in own)}"):
+            await presence.go_without_calls()
+            await self._parts.end_last(len(own))
+        await presence.answer()
+        if not await self._may_listen("$SRV.>"):
+            await presence.answer_no_more()
+
+    async def _may_listen(self, subjects: str) -> bool:
+        """Whether the server has taken what was subscribed to last; it is not what the service is there for."""
+        try:
+            await self._rpc_broker.flush()
+        except Disconnected:
+            raise
+        except TransportError as error:
+            if self._parts.takers and "$node" in subjects:  # a sticky subscriber needs it
+                raise
+            log.warning(
+                "service %r serves, but cannot be looked into, as it may not listen to %s; permit that: %.200s",
+                self._service,
+                subjects,
+                error,
+            )
+            return False
+        return True
 
     async def _wait_for_needs(self) -> None:
         """Wait until all services answer that this one needs, as long as it takes; say for which."""
@@ -275,9 +306,8 @@ class Node:
             declared.concurrency,
             declared.timeout,
         )
-        self._parts.handlers.append(endpoint)
         subject = endpoint_subject(self._service, declared.name)
-        self._parts.subscriptions.append(await self._rpc_broker.subscribe(subject, endpoint, queue=ENDPOINT_QUEUE))
+        self._parts.add(endpoint, await self._rpc_broker.subscribe(subject, endpoint, queue=ENDPOINT_QUEUE))
 
     def _make_endpoint(
         self, name: str, handler: Handler, request: Body | None, reply: Body, concurrency: int, timeout: float | None
@@ -299,14 +329,13 @@ class Node:
         options = declared.options
         durable = options.is_durable(self._broker.capabilities)
         subscriber = self._make_subscriber(declared, durable)
-        self._parts.handlers.append(subscriber)
         subscription = await self._broker.subscribe(
             declared.subject,
             subscriber.consumer,
             queue=options.queue,
             durable=options.to_durable() if durable else None,
         )
-        self._parts.subscriptions.append(subscription)
+        self._parts.add(subscriber, subscription)
 
     def _make_subscriber(self, declared: SubscriberDeclaration, durable: bool) -> Subscriber:
         options = declared.options
@@ -366,7 +395,7 @@ class Node:
     async def _cut_off(self) -> None:
         self._calls.stopping = True
         await asyncio.gather(
-            *(_end(subscription) for subscription in self._parts.subscriptions if not subscription.ended)
+            *(end(subscription) for subscription in self._parts.subscriptions if not subscription.ended)
         )
         handlers = (*self._parts.handlers, *self._parts.takers.values())
         counts = await asyncio.gather(*(handler.cut_off() for handler in handlers))
@@ -375,14 +404,6 @@ class Node:
                 log.warning("%s: %d cut off after %g s", handler.name, cut_off, self._stop_timeout)
             if len(handler):
                 log.error("%s: %d ignored being cancelled and still run", handler.name, len(handler))
-
-
-async def _end(subscription: Subscription) -> None:
-    """Take no more from it, and wait for nothing: there was no time to begin with its drain."""
-    draining = asyncio.ensure_future(subscription.drain())
-    await asyncio.sleep(0)
-    draining.cancel()
-    await asyncio.gather(draining, return_exceptions=True)
 
 
 async def run_hook(hook: Hook) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from eventmicro.rpc.declare import EndpointDeclaration, declare_endpoint
 from eventmicro.rpc.endpoint import Endpoint
 from eventmicro.rpc.node_calls import NodeCalls
 from eventmicro.running.identity import Identity
+from eventmicro.wire import ENDPOINT_QUEUE
 
 if TYPE_CHECKING:  # pydantic comes with them: they are loaded when a service starts
     from eventmicro.discovery.health import HealthChecks
@@ -42,6 +44,17 @@ class Parts:
     subscriptions: list[Subscription] = field(default_factory=list)
     takers: dict[str, Endpoint] = field(default_factory=dict)
     """What takes events that other instances hand over, by the subscriber's name."""
+
+    def add(self, handler: Endpoint | Subscriber, subscription: Subscription) -> None:
+        """One more, which is at work from now on."""
+        self.handlers.append(handler)
+        self.subscriptions.append(subscription)
+
+    async def end_last(self, count: int) -> None:
+        """End so many of those that were added last."""
+        for _ in range(count):
+            self.handlers.pop()
+            await self.subscriptions.pop().drain()
 
     def called(self) -> dict[str, Endpoint]:
         """What other nodes may call here, by name."""
@@ -86,6 +99,7 @@ class Presence:
         self._started = time.time()
         self._can_be_asked = not self._broker.capabilities.missing(ASKED)
         self._checks = self._make_checks(checks)
+        self._address = ""  # where it takes calls; empty: nowhere
         self._api: ServicesApi | None = None
         self._calls: tuple[NodeCalls, Subscription] | None = None
         self._registration: Registration | None = None
@@ -114,8 +128,17 @@ class Presence:
         own = [declare_endpoint(function, internal=True) for function in (health, stats)]
         return [endpoint for endpoint in own if endpoint.name not in taken]
 
+    async def take_calls(self) -> None:
+        """Take calls that are directed to this node."""
+        if not self._can_be_asked:
+            return
+        address = self._address = self._identity.address
+        calls = NodeCalls(self._broker, address, self._parts.called)
+        # With a queue: where two nodes have one id by mistake, one of them runs the call, not both.
+        self._calls = calls, await self._broker.subscribe(f"{address}.*", calls, queue=ENDPOINT_QUEUE)
+
     async def answer(self) -> None:
-        """Let the node be asked: who it is, and calls that are directed to it.
+        """Let everybody ask who the node is, what it has and what it has done.
 
         Raises:
             UsageError: another node of this id answers already.
@@ -126,8 +149,6 @@ class Presence:
         from eventmicro.discovery.services_api import ServicesApi
 
         identity = self._identity
-        calls = NodeCalls(self._broker, identity.address, self._parts.called)
-        self._calls = calls, await self._broker.subscribe(f"{identity.address}.*", calls)
         self._api = ServicesApi(
             self._broker,
             identity.service,
@@ -176,18 +197,30 @@ class Presence:
             await subscription.drain()
             await calls.finish()
 
+    async def go_without_calls(self) -> None:
+        """Take no such calls, which the server does not let come, and do not say that it does."""
+        await self.take_no_calls()
+        self._address = ""
+
+    async def answer_no_more(self) -> None:
+        """Answer what was asked, and no more."""
+        api, self._api = self._api, None
+        if api is not None:
+            await api.drain()
+
     async def close(self) -> None:
-        """Answer no more."""
+        """Take and answer nothing more, and wait for nothing that was taken."""
         if self._calls is not None:
-            self._calls[0].close()
-        if self._api is not None:
-            await self._api.drain()
+            calls, subscription = self._calls
+            calls.close()
+            if not subscription.ended:  # there was no time to finish
+                await end(subscription)
+        await self.answer_no_more()
 
     def _make_record(self) -> ServiceRecord:
         from eventmicro.running.recording import make_record
 
-        address = self._identity.address if self._can_be_asked else ""
-        return make_record(self._identity, *self._declared, self._broker, address)
+        return make_record(self._identity, *self._declared, self._broker, self._address)
 
     def _make_checks(self, own: Sequence[HealthCheck]) -> HealthChecks:
         from eventmicro.discovery.health import HealthChecks
@@ -236,6 +269,14 @@ class Presence:
             endpoints=endpoints,
             subscribers=subscribers,
         )
+
+
+async def end(subscription: Subscription) -> None:
+    """Take no more from it, and wait for nothing: there was no time to begin with its drain."""
+    draining = asyncio.ensure_future(subscription.drain())
+    await asyncio.sleep(0)
+    draining.cancel()
+    await asyncio.gather(draining, return_exceptions=True)
 
 
 def _short(name: str) -> str:

@@ -21,10 +21,10 @@ from eventmicro.registry import Change, ServiceRecord
 from eventmicro.roster import Key, Reader, Roster
 from eventmicro.wire import header
 from eventmicro_nats.registry.information import ACCEPT, INFO, read_information
-from eventmicro_nats.registry.line import Line
+from eventmicro_nats.registry.line import OWN, Line
 
-ASK = "_EVENTMICRO.registry.ask"
-NODE = "_EVENTMICRO.registry.node"
+ASK = f"{OWN}.ask"
+NODE = f"{OWN}.node"
 TTL = "Registry-TTL"
 # How long answers are waited for after the last one, and in all, in seconds.
 QUIET = 0.3

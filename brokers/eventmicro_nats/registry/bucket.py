@@ -45,6 +45,10 @@ _DELETE = {"KV-Operation": "DEL", TTL: f"{MARKER}s"}
 _MARKS = ("KV-Operation", "Nats-Marker-Reason")
 
 
+class NotMade(NoJetStream):
+    """There is no bucket, and the server makes none: this account has no room for a stream, as a rule."""
+
+
 class Bucket:
     """What one registry does with its bucket."""
 
@@ -61,7 +65,7 @@ class Bucket:
 
         Raises:
             NoJetStream, NotAllowed, Nobody: this server cannot keep one, or not for us.
-            UsageError: there is one that cannot keep what is promised, or none can be made.
+            UsageError: there is one that cannot keep what is promised.
             Unavailable: that cannot be known now.
         """
         version = str(self._line.check().info.get("version", ""))
@@ -205,8 +209,10 @@ class Bucket:
         try:
             return await self._call("STREAM.CREATE", self._config())
         except ApiError as error:
-            if error.number != STREAM_EXISTS:  # somebody else has made it just now
+            if error.number in NOT_ENABLED:
                 raise
+            if error.number != STREAM_EXISTS:  # somebody else has made it just now
+                raise NotMade(f"the bucket {self._name} could not be made: {error}") from None
         return await self._call("STREAM.INFO")
 
     async def _call(self, what: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:

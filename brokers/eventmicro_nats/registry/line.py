@@ -17,6 +17,8 @@ from eventmicro_nats.jetstream.replies import Answer, Replies
 
 # How long one question may take, in seconds.
 TIMEOUT = 3.0
+# Below which subject registries talk to one another where nothing is stored.
+OWN = "_EVENTMICRO.registry"
 
 
 class Line:
@@ -32,6 +34,7 @@ class Line:
         self.replies = Replies(driver)
         self.api = Api(self.driver, self.replies)
         self.ended = False
+        self._forbidden = ""
         self.on_loss: dict[Callable[[], None], None] = {}
         self._back = asyncio.Event()
 
@@ -84,12 +87,16 @@ class Line:
         """Return when the server has what was sent.
 
         Raises:
-            Unavailable: it does not say so in time.
+            Unavailable: it does not say so in time, or has refused something.
         """
         try:
             await self.check().flush(int(TIMEOUT))
         except Error as error:
             raise Unavailable(f"{self.url}: {plain(error)}", id=self.url) from None
+        forbidden, self._forbidden = self._forbidden, ""
+        if forbidden:
+            mend = f"permit this user {OWN}.>, or name another registry, or 'none'"
+            raise Unavailable(f"{self.url}: {forbidden}; {mend}", id=self.url)
 
     def _push(self, driver: Driver, subject: str, body: bytes, headers: Mapping[str, str], reply: str) -> None:
         try:
@@ -118,7 +125,10 @@ class Line:
         self._back.set()
 
     def refused(self, text: str) -> bool:
-        return self.replies.refused(text)
+        if f'"{OWN}.' not in text and f'"{OWN.lower()}.' not in text:
+            return self.replies.refused(text)
+        self._forbidden = text  # it is no fault of the service's, whose broker this is
+        return True
 
     def end(self) -> None:
         """Close it; the broker stays as it is."""

@@ -18,7 +18,7 @@ from eventmicro_nats.broker import NatsBroker
 from eventmicro_nats.connection.told import Told
 from eventmicro_nats.jetstream.api import Nobody, NoJetStream, NotAllowed
 from eventmicro_nats.registry.asking import Asking, Gathering
-from eventmicro_nats.registry.bucket import Bucket
+from eventmicro_nats.registry.bucket import Bucket, NotMade
 from eventmicro_nats.registry.information import INFO, is_foreign, read_information
 from eventmicro_nats.registry.line import Line
 
@@ -171,7 +171,7 @@ class NatsRegistry(Lifetime):
             return self._keeper
 
     async def _choose(self, line: Line) -> Bucket | Asking:
-        self._rethink = float("inf")
+        self._rethink, level = float("inf"), logging.INFO
         bucket = Bucket(line)
         try:
             await bucket.have()
@@ -179,10 +179,13 @@ class NatsRegistry(Lifetime):
         except Nobody:  # of a cluster, which may have JetStream in a moment
             self._rethink = asyncio.get_running_loop().time() + RETHINK
             reason = "JetStream does not answer"
+        except NotMade as error:  # there may be room in a while, or somebody else makes it
+            self._rethink = asyncio.get_running_loop().time() + RETHINK
+            reason, level = str(error), logging.WARNING
         except (NoJetStream, NotAllowed) as error:
             reason = str(error)
         if self._told.is_new(reason):
-            log.info("registry %s: nothing is stored, services are asked who is there: %s", self.url, reason)
+            log.log(level, "registry %s: nothing is stored, services are asked who is there: %s", self.url, reason)
         return self._keeper if isinstance(self._keeper, Asking) else Asking(line)
 
     async def _use(self, keeper: Bucket | Asking | None) -> None:

@@ -134,7 +134,7 @@ async def test_calls_come_back_where_endpoint_and_reply_inbox_had_lost_their_per
         async with started(service, url(server)), Client(url(server)) as client:
             assert await client.call("orders.double", 1, int) == 2
             server.reload(users(subscribe='"orders.>", "_INBOX.>"'))
-            await until(lambda: count(caplog, "permissions violation", "_inbox") == 2)  # a service asks JetStream, too
+            await until(lambda: count(caplog, "permissions violation", "_inbox") >= 2)  # the service has inboxes, too
             await until(lambda: count(caplog, "permissions violation", '"orders.double"') == 1)
             with pytest.raises(EventMicroError):
                 await client.call("orders.double", 1, int, timeout=0.3)
