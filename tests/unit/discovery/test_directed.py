@@ -257,3 +257,36 @@ async def test_another_frameworks_endpoint_is_called_under_its_own_subject() -> 
             assert await client.call("greeter.hello", None, str) == "hello"
         with pytest.raises(NotFound, match="there are hello"):
             await client.call("greeter.bye", None, str)
+
+
+async def test_of_two_nodes_with_one_id_one_runs_the_call() -> None:
+    runs: list[str] = []
+    one, two = Service("orders", id="same", broker=URL), Service("orders", id="same", broker=URL)
+    for service in (one, two):
+
+        @service.rpc
+        async def count() -> None:
+            runs.append("")
+
+    async with one, two, Client(URL, selector="random") as client:
+        for _ in range(20):
+            await client.call("orders.count")
+        await asyncio.sleep(0)
+    assert len(runs) == 20
+
+
+@pytest.mark.parametrize("stop_timeout", [0, 5.0])
+async def test_after_the_stop_no_call_is_taken_though_the_broker_stays_connected(stop_timeout: float) -> None:
+    async with MemoryBroker(URL) as broker, Client(broker) as client:
+        service = Service("orders", id="n", broker=broker, stop_timeout=stop_timeout)
+        runs: list[str] = []
+
+        @service.rpc
+        async def count() -> None:
+            runs.append("")
+
+        async with service:
+            await client.call("orders.$node.n.count")
+        with pytest.raises(Unavailable):
+            await client.call("orders.$node.n.count")
+    assert len(runs) == 1
