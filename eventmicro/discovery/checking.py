@@ -30,13 +30,18 @@ class HealthCheck:
 
 async def find_fault(check: CheckFunction, within: float = CHECK_TIMEOUT) -> str | None:
     """What is wrong by a check: it raised, returned False, or took too long; None: nothing."""
+    outcome: object = None
     try:
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(within) as limit:
             outcome = check()
             if inspect.isawaitable(outcome):
                 outcome = await outcome
-    except TimeoutError:
-        return f"it took longer than {within:g} s"
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) is None or task.cancelling():  # it is we who are cancelled
+            raise
+        return f"{type(error).__name__}: what it waited for was cancelled"
     except Exception as error:
+        if limit.expired() and isinstance(error, TimeoutError):
+            return f"it took longer than {within:g} s"
         return f"{type(error).__name__}: {error}"
     return "it returned False" if outcome is False else None

@@ -57,6 +57,8 @@ class Registration:
         self._away: str | None = None
         self._tries = 0
         self._beating: asyncio.Task[None] | None = None
+        self._written = False  # whether the registry may have the node, also where it did not say so
+        self._telling = asyncio.Lock()
 
     async def start(self) -> None:
         """Register; what fails now is tried again later, unless the registry is required.
@@ -77,11 +79,21 @@ class Registration:
     async def stop(self) -> None:
         """Deregister, at once and once; where the registry is away it forgets the node by itself."""
         beating, self._beating = self._beating, None
-        if beating is None:
-            return
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
-        await self._leave()
+        try:
+            async with asyncio.timeout(PATIENCE), self._telling:  # a heartbeat on its way might come after the goodbye
+                await self._leave()
+        except (EventMicroError, TimeoutError) as error:
+            log.warning(
+                "%s could not be deregistered, and is forgotten within %g s: %s",
+                self._name,
+                self._how.lifetime,
+                str(error) or f"it did not answer within {PATIENCE:g} s",
+            )
+        finally:
+            self.registered = False
+            if beating is not None:
+                beating.cancel()
+                await asyncio.gather(beating, return_exceptions=True)
 
     async def _go_on(self) -> None:
         while True:
@@ -107,10 +119,8 @@ class Registration:
         self._say_check(failing)
         try:
             await self._registry.connect()
-            if failing is None:
-                await self._register()
-            elif self.registered:
-                await self._registry.deregister(self._make_record())
+            async with self._telling:
+                await (self._register() if failing is None else self._leave())
         except Unavailable as error:
             self._say_away(error.detail)
             return
@@ -121,6 +131,7 @@ class Registration:
         """Register the record, or as much of it as this registry takes: it is found in any case."""
         record = self._make_record()
         while True:
+            self._written = True
             try:
                 return await self._registry.register(SLIMMER[self._slimming](record), ttl=self._how.lifetime)
             except UsageError as error:
@@ -130,16 +141,9 @@ class Registration:
                 log.warning("%s is registered without %s: %s", self._name, SLIMMED[self._slimming], error)
 
     async def _leave(self) -> None:
-        if not self.registered:
-            return
-        self.registered = False
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._registry.deregister(self._make_record())
-        except (EventMicroError, TimeoutError) as error:
-            log.warning(
-                "%s could not be deregistered, and is forgotten within %g s: %s", self._name, self._how.lifetime, error
-            )
+        if self._written:
+            await self._registry.deregister(self._make_record())
+            self._written = False
 
     # -- one line a change -------------------------------------------------------------------------------------
 

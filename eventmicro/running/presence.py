@@ -181,9 +181,8 @@ class Presence:
         from eventmicro.discovery.registration import Registration
 
         name = f"{self._identity.service} {self._identity.id}"
-        registration = Registration(registry, name, self._make_record, self._registering)
-        await registration.start()
-        self._registration = registration
+        self._registration = Registration(registry, name, self._make_record, self._registering)
+        await self._registration.start()
 
     async def deregister(self) -> None:
         """Be found no more."""

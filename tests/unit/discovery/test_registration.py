@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -210,3 +211,91 @@ def test_the_environment_says_what_the_code_does_not(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("EVENTMICRO_REGISTER_TTL", "soon")
     with pytest.raises(UsageError, match="EVENTMICRO_REGISTER_TTL='soon': write seconds"):
         Registering().with_environment()
+
+
+class Slow(Steered):
+    """Keeps at once what it is told, and answers when it is let."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.answer = asyncio.Event()
+        self.kept = 0
+
+    async def register(self, service: ServiceRecord, *, ttl: float) -> None:
+        await super().register(service, ttl=ttl)
+        self.kept += 1
+        await self.answer.wait()
+
+
+async def test_one_that_was_registered_without_an_answer_is_deregistered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    registry = Slow("no answer")
+    registered = registration(registry, interval=10.0)
+    await registered.start()
+    assert not registered.registered
+    assert await is_there(registry)
+    await registered.stop()
+    assert not await is_there(registry)
+
+
+async def test_a_start_that_is_cancelled_leaves_nobody_registered(until: Until) -> None:
+    registry = Slow("cancelled")
+    service = Service("orders", broker="memory://cancelled", registry=registry)
+
+    @service.rpc
+    async def quote() -> None: ...
+
+    starting = asyncio.create_task(service.start())
+    await until(lambda: registry.kept)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await registry.connect()
+    assert not await is_there(registry)
+
+
+async def test_a_heartbeat_on_its_way_does_not_come_after_the_goodbye(until: Until) -> None:
+    class Queued(Steered):
+        """What is sent arrives, also where who sent it waits no more; as over HTTP, in any order."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            self.deliver = asyncio.Event()
+            self.sent: list[asyncio.Task[None]] = []
+
+        async def register(self, service: ServiceRecord, *, ttl: float) -> None:
+            if "register" not in self.calls:
+                return await super().register(service, ttl=ttl)
+            self.sent.append(asyncio.create_task(self.arrive(service, ttl)))
+            await asyncio.shield(self.sent[-1])
+
+        async def arrive(self, service: ServiceRecord, ttl: float) -> None:
+            await self.deliver.wait()
+            await super().register(service, ttl=ttl)
+
+    registry = Queued("queued")
+    registered = registration(registry)
+    await registered.start()
+    await until(lambda: registry.sent)
+    stopping = asyncio.create_task(registered.stop())
+    for _ in range(20):  # as many turns as a goodbye takes that waits for nothing
+        await asyncio.sleep(0)
+    registry.deliver.set()
+    await stopping
+    await asyncio.wait(registry.sent)
+    assert not await is_there(registry)
+
+
+async def test_a_check_whose_own_work_is_cancelled_or_too_late_ends_no_heartbeats(until: Until) -> None:
+    registry, faults = Steered("own faults"), [asyncio.CancelledError(), TimeoutError("the pool is full")]
+
+    async def check() -> None:
+        if faults:
+            raise faults.pop()
+
+    registered = registration(registry, check=check)
+    await registered.start()
+    assert registered._failing == "TimeoutError: the pool is full"
+    await until(lambda: registered.registered)
+    assert faults == []
+    await registered.stop()
