@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field
 
 from eventmicro.errors import UsageError
-from eventmicro.wire import check_length, check_name
+from eventmicro.wire import check_length, check_name, check_subject
 
 # Metadata of an endpoint that is a subscriber: what it subscribes to, and with whom it shares the events.
 SUBSCRIBER = "subscriber"
@@ -187,11 +187,14 @@ def check_record(service: ServiceRecord) -> ServiceRecord:
     """Return the record if it can be registered.
 
     Raises:
-        UsageError: a name or an id has other signs than letters, digits, `_` and `-`, or is too long; it has no node.
+        UsageError: a name or an id has other signs than letters, digits, `_` and `-`, or is too long; an
+            address is no subject; it has no node.
     """
     check_length(check_name(service.name, "service"), "service name")
     if not service.nodes:
         raise UsageError(f"service {service.name!r}: a record without nodes has nobody to register")
     for node in service.nodes:
         check_length(check_name(node.id, "node"), "node id")
+        if node.address:
+            check_subject(node.address, option="address")
     return service

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from eventmicro.errors import Unavailable
 from eventmicro.registry import Change, NodeRecord, ServiceRecord
+from eventmicro.wire import is_subject
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +196,9 @@ class Reader:
             return None
         if not record.name or not record.nodes:
             self._tell(place, "it has no name, or no node")
+            return None
+        if not all(is_subject(node.address) for node in record.nodes if node.address):
+            self._tell(place, "the address of its node is no subject")
             return None
         return record
 

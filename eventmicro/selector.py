@@ -58,13 +58,15 @@ class Director(Protocol):
         selector: str | Selector | None,
         filters: Iterable[Filter],
         tried: Sequence[Node],
+        deadline: float,
     ) -> Node:
-        """The node to ask; rather one that was not tried yet.
+        """The node to ask; rather one that was not tried yet. A registry that is asked for the first time is waited for
+        until `deadline` at most, in `time.monotonic()` seconds.
 
         Raises:
             NotFound: there is no such service.
             Unavailable: none of its nodes passes the filters; or the registry is away and nothing is known of it.
-            UsageError: there is no registry, or no selector of this name.
+            UsageError: there is no registry, no selector of this name, or what it returns is no node.
         """
         ...
 

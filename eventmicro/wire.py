@@ -134,6 +134,14 @@ def check_subject(subject: str, *, wildcards: bool = False, option: str = "") ->
     return subject
 
 
+def is_subject(text: str) -> bool:
+    """Whether a text that others have written is an exact subject."""
+    try:
+        return bool(check_subject(text))
+    except UsageError:
+        return False
+
+
 def endpoint_subject(service: str, endpoint: str) -> str:
     """Where the instances of a service are called: `orders.quote`."""
     return f"{service}.{endpoint}"

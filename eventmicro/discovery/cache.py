@@ -8,9 +8,10 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, cast
 
+from eventmicro.checks import check_function
 from eventmicro.errors import Unavailable
 from eventmicro.registry import Change, Registry, ServiceRecord
 from eventmicro.selector import Filter, Node
@@ -25,6 +26,7 @@ FILTERED = 64
 FIRST_LOOK = 5.0
 # How long a watch that has ended, though it never should, waits before it begins again, in seconds.
 AGAIN = 1.0
+LOST = Change("lost")
 
 
 class View:
@@ -37,7 +39,10 @@ class View:
         """Whether the registry is away, so that this is what it said last."""
         self.aloof = False
         """Whether no node can be asked alone, as all are another framework's, or on a broker without calls."""
+        self.why = ""
+        """Why nothing is heard of the registry, as far as is known."""
         self.synced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._told: set[str] | None = set()  # the nodes of which a watch has told that has not told all yet
         self._nodes: dict[str, Node] = {}
         self._all: Sequence[Node] = ()
         self._filtered: dict[tuple[Filter, ...], Sequence[Node]] = {}
@@ -50,18 +55,26 @@ class View:
         """The nodes that all filters let through; the same list until something changes."""
         if not filters:
             return self._all
-        found = self._filtered.get(filters)
+        try:
+            found = self._filtered.get(filters)
+        except TypeError:  # an object that cannot be hashed
+            return self._filter(filters)
         if found is None:
-            found = [node for node in self._all if all(each(node) for each in filters)]
+            found = self._filter(filters)
             if len(self._filtered) >= FILTERED:  # functions that are made anew for each call
                 self._filtered.clear()
             self._filtered[filters] = found
         return found
 
+    def begin(self) -> None:
+        """A watch begins, which tells of all who are there before it is synced; of the others it knows nothing."""
+        self._told = set()
+
     def apply(self, change: Change) -> None:
         """Take in what the watch tells."""
         if change.action == "synced":
             self.stale = False
+            self._drop_untold()
             if not self.synced.done():
                 self.synced.set_result(None)
         elif change.action == "lost":
@@ -69,15 +82,31 @@ class View:
         elif change.service is not None:
             self._take_in(change.action == "delete", change.service)
 
+    def _filter(self, filters: tuple[Filter, ...]) -> Sequence[Node]:
+        for each in filters:
+            check_function("filters", each)
+        return [node for node in self._all if all(each(node) for each in filters)]
+
     def _take_in(self, gone: bool, service: ServiceRecord) -> None:
         for record in service.nodes:
             if gone:
                 self._nodes.pop(record.id, None)
                 continue
+            if self._told is not None:
+                self._told.add(record.id)
             node = self._nodes.setdefault(record.id, Node(service.name, record.id))
             node.version, node.address = service.version, record.address
             node.metadata = {**service.metadata, **record.metadata}
             node.endpoints = frozenset(each.name for each in service.endpoints if not each.is_subscriber)
+        self._look_over()
+
+    def _drop_untold(self) -> None:
+        told, self._told = self._told, None
+        if told is not None and not self._nodes.keys() <= told:  # who went between two watches
+            self._nodes = {each: node for each, node in self._nodes.items() if each in told}
+            self._look_over()
+
+    def _look_over(self) -> None:
         self._all = tuple(node for node in self._nodes.values() if node.address)
         self.aloof = bool(self._nodes) and not self._all
         self._filtered.clear()
@@ -94,7 +123,11 @@ class ServiceCache:
     def known(self, name: str) -> View | None:
         """The view of a service that has been looked at; None: `look` is to be awaited."""
         view = self._views.get(name)
-        return view if view is not None and view.synced.done() else None
+        if view is None or not view.synced.done():
+            return None
+        if len(self._views) >= SERVICES:  # only then it matters who was asked for last
+            self._views.move_to_end(name)
+        return view
 
     async def look(self, name: str, within: float = FIRST_LOOK) -> View:
         """The view of a service, when the registry has told who is there; one look for all who wait.
@@ -103,7 +136,7 @@ class ServiceCache:
             within: how long to wait for that, in seconds.
 
         Raises:
-            Unavailable: it did not answer in time; nothing is known of the service.
+            Unavailable: it did not answer in time, or this was closed; nothing is known of the service.
         """
         view = self._views.get(name)
         if view is None:
@@ -113,10 +146,12 @@ class ServiceCache:
         self._views.move_to_end(name)
         try:
             async with asyncio.timeout(within):
-                await asyncio.shield(view.synced)
+                await asyncio.wait([view.synced])
         except TimeoutError:
-            url = self._registry.url
-            raise Unavailable(f"registry {url} did not say within {within:g} s who serves {name!r}", id=name) from None
+            what = f"registry {self._registry.url} did not say within {within:.3g} s who serves {name!r}"
+            raise Unavailable(what + (view.why and f": {view.why}"), id=name) from None
+        if view.synced.cancelled():
+            raise Unavailable(f"who serves {name!r} is watched no more, as the client was closed", id=name)
         return view
 
     async def close(self) -> None:
@@ -134,13 +169,27 @@ class ServiceCache:
 
     async def _watch(self, view: View) -> None:
         while True:
-            with suppress(Unavailable):  # it cannot be connected yet
+            view.begin()
+            try:
                 await self._registry.connect()
                 async with aclosing(cast("Any", self._registry.watch(view.name))) as changes:
                     async for change in changes:
                         self._say(view, change)
                         view.apply(change)
+                view.why = "its watch has ended"
+            except Unavailable as error:  # it cannot be connected yet, or was closed
+                view.why = error.detail
+            except Exception as error:  # a setting of it, or an adapter's fault; it may be mended yet
+                self._say_fault(view, error)
+            if view.synced.done() and not view.stale:
+                self._say(view, LOST)
+                view.apply(LOST)
             await asyncio.sleep(AGAIN)
+
+    def _say_fault(self, view: View, error: Exception) -> None:
+        former, view.why = view.why, f"{type(error).__name__}: {error}"
+        if view.why != former:
+            log.error("registry %s cannot be watched, and is tried again: %s", self._registry.url, view.why)
 
     def _say(self, view: View, change: Change) -> None:
         if change.action == "lost" and not view.stale:

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 
 from eventmicro.broker import Broker
+from eventmicro.checks import check_several
 from eventmicro.discovery.asking import ask_all
-from eventmicro.discovery.cache import ServiceCache, View
+from eventmicro.discovery.cache import FIRST_LOOK, ServiceCache, View
 from eventmicro.discovery.marks import Marks
 from eventmicro.discovery.services_api import ACCEPT, INFO, PREFIX, RECORD, read_record
 from eventmicro.discovery.strategies import make_selector
-from eventmicro.errors import NotFound, TransportError, Unavailable, UsageError
+from eventmicro.errors import EventMicroError, NotFound, Unavailable, UsageError
 from eventmicro.plugins import REGISTRY_VARIABLE
 from eventmicro.registry import SUBJECT, Registry, ServiceRecord
 from eventmicro.selector import Choice, Filter, Node, Selector
+from eventmicro.wire import is_subject
 
 DEFAULT_SELECTOR = "two-choices"
 # How much a new answer counts in how long a node takes to answer.
@@ -57,14 +59,19 @@ class Directing:
         selector: str | Selector | None,
         filters: Iterable[Filter],
         tried: Sequence[Node],
+        deadline: float,
     ) -> Node:
         cache = self._cache or self._open_cache()
         select = self._default if selector is None else self._selector(selector)
-        view = cache.known(choice.service) or await cache.look(choice.service)
-        nodes = _nodes(view, tuple(filters))
+        view = cache.known(choice.service)
+        if view is None:
+            view = await cache.look(choice.service, max(0.0, min(FIRST_LOOK, deadline - time.monotonic())))
+        nodes = _nodes(view, filters if type(filters) is tuple else check_several("filters", filters, "version('^1')"))
         if tried:
             nodes = [node for node in nodes if node not in tried] or nodes
         node = select(self._marks.usable(nodes), choice)
+        if not isinstance(node, Node):
+            raise UsageError(f"the selector {select!r} has returned {node!r}: return one of the nodes that it is given")
         self._marks.chosen(node)
         return node
 
@@ -81,10 +88,11 @@ class Directing:
             self._finding[endpoint] = now + FOUND, finding
             if len(self._finding) > FINDINGS:
                 self._finding.popitem(last=False)
-        try:
-            return await asyncio.wait_for(asyncio.shield(finding), max(within, 0.0))
-        except TimeoutError:
+        await asyncio.wait([finding], timeout=max(within, 0.0))
+        if not finding.done() or finding.cancelled():
             return None
+        found = finding.result()  # an error is not shared by those who raise it
+        return NotFound(found.detail, id=found.id) if isinstance(found, NotFound) else found
 
     async def view(self, service: str, within: float) -> View:
         """What is known of a service; see `ServiceCache.look`."""
@@ -124,7 +132,7 @@ class Directing:
             answers = await ask_all(
                 self._broker, f"{PREFIX}.{INFO}.{service}", headers={ACCEPT: RECORD}, within=FIND, most=1
             )
-        except TransportError:
+        except EventMicroError:
             return None
         record = read_record(answers[0]) if answers else None
         return None if record is None else _explain(record, endpoint, name)
@@ -135,7 +143,7 @@ def _explain(record: ServiceRecord, endpoint: str, name: str) -> Finding:
     names = {each.name: each for each in record.endpoints if not each.is_subscriber}
     if name in names:  # it starts or stops at this moment, or it is another framework's, with a subject of its own
         subject = names[name].metadata.get(SUBJECT, endpoint)
-        return subject if subject != endpoint else None
+        return subject if subject != endpoint and is_subject(subject) else None
     close = get_close_matches(name, names, n=1)
     meant = f"; did you mean {close[0]!r}?" if close else ""
     there = f"there are {', '.join(sorted(names))}" if names else "it has none"

@@ -109,8 +109,9 @@ def newest(nodes: Sequence[Node], choice: Choice) -> Node:
 
 
 def _key(choice: Choice, name: str) -> str:
-    if choice.key is None:
-        raise UsageError(f"selector {name!r} goes by a key: write call(..., key='customer-7')")
+    if not isinstance(choice.key, str):
+        said = "" if choice.key is None else f", and {choice.key!r} is none"
+        raise UsageError(f"selector {name!r} goes by a key{said}: write call(..., key='customer-7')")
     return choice.key
 
 

@@ -37,7 +37,7 @@ async def call_directed(
     selector = direction.selector or (BY_KEY if direction.key is not None and not client.directs else None)
     tried: list[Node] = []
     while True:
-        node = await director.choose(choice, selector, direction.filters, tried)
+        node = await director.choose(choice, selector, direction.filters, tried, deadline)
         started, failed = time.monotonic(), None  # a call that is cancelled says nothing of its node
         node.in_flight += 1
         try:
@@ -46,7 +46,8 @@ async def call_directed(
             )
             failed = False
         except ServiceError as error:
-            failed = error.code >= 500 or isinstance(error, CallTimeout)
+            if started < deadline:  # else it was not asked
+                failed = error.code >= 500 or isinstance(error, CallTimeout)
             did_not_run = isinstance(error, Unavailable) and error.nobody
             if not did_not_run or node in tried or len(tried) >= ATTEMPTS - 1:
                 raise

@@ -19,7 +19,7 @@ from nats.micro.service import EndpointConfig, ServiceConfig
 
 from eventmicro.errors import NotFound, Unavailable, UsageError
 from eventmicro.plugins import open_registry
-from eventmicro.registry import HasRegistry
+from eventmicro.registry import HasRegistry, NodeRecord
 from tests.conftest import Until
 from tests.integration.registries import record, until_registered, watched
 from tests.servers import FaultProxy, NatsServer
@@ -398,3 +398,26 @@ async def test_a_cluster_without_jetstream_asks() -> None:
         async with NatsRegistry(server.url) as one, NatsRegistry(server.url) as other:
             await one.register(record(), ttl=60)
             assert await other.get_service("orders") == [record()]
+
+
+async def test_who_connects_twice_at_once_has_one_line(server: NatsServer) -> None:
+    async with NatsBroker(server.url) as broker:
+        registry = broker.registry()
+        await asyncio.gather(*(registry.connect() for _ in range(5)))
+        assert len(broker._followers) == 1
+        await registry.close()
+        assert not broker._followers
+
+
+async def test_a_record_whose_address_is_no_subject_is_left_out(server: NatsServer) -> None:
+    client = await nats.connect(server.url)
+    async with NatsRegistry(server.url) as registry:
+        await registry.register(record("1"), ttl=60)
+        bad = record("2").model_copy(update={"nodes": [NodeRecord(id="2", address="or ders.\r\nPUB x 0")]})
+        with pytest.raises(UsageError, match="address="):
+            await registry.register(bad, ttl=60)
+        key = f"$KV.eventmicro_registry.{bad.name}.2"
+        await client.jetstream().publish(key, bad.model_dump_json().encode())
+        (found,) = await registry.get_service(bad.name)
+        assert [node.id for node in found.nodes] == ["1"]
+    await client.close()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
 import pytest
 
-from eventmicro import Unavailable
+from eventmicro import Unavailable, UsageError
 from eventmicro.discovery import cache as module
 from eventmicro.discovery.cache import FILTERED, ServiceCache, View
 from eventmicro.discovery.filters import version
+from eventmicro.memory.registry import MemoryRegistry
 from eventmicro.registry import Change, NodeRecord, ServiceRecord
+from eventmicro.selector import Node
 from tests.unit.discovery.kit import Steered, record
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -124,3 +127,108 @@ async def test_services_that_were_not_asked_for_the_longest_are_watched_no_more(
     assert cache.known("service-29") is not None
     await cache.close()
     await until(lambda: registry.watches == 0)
+
+
+class Flaky(Steered):
+    """Its watch can be ended from outside, and raises what it is told to."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.end = asyncio.Event()
+        self.fault: Exception | None = None
+
+    async def connect(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+        await super().connect()
+
+    async def watch(self, name: str | None = None) -> AsyncIterator[Change]:
+        for service in self._connected().roster.all():
+            yield Change("create", service)
+        yield Change("synced")
+        await self.end.wait()
+        self.end.clear()
+        if self.fault is not None:
+            raise self.fault
+
+
+@pytest.mark.parametrize("fault", [None, Unavailable("it was closed"), KeyError("an adapter's own")])
+async def test_a_watch_that_ends_is_begun_again_and_who_went_meanwhile_is_gone(
+    fault: Exception | None, monkeypatch: pytest.MonkeyPatch, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "AGAIN", 0.01)
+    registry = Flaky(f"ends {fault}")
+    await MemoryRegistry.connect(registry)
+    for node in "12":
+        await registry.register(record(node), ttl=30)
+    cache = ServiceCache(registry)
+    view = await cache.look("orders")
+    first = view.nodes()[0]
+    registry.fault = fault
+    registry.end.set()
+    await until(lambda: view.stale)
+    assert len(view.nodes()) == 2
+    await registry.deregister(record("2"))
+    registry.fault = None
+    await until(lambda: not view.stale and len(view.nodes()) == 1)
+    assert view.nodes()[0] is first
+    await cache.close()
+    told = [r.getMessage() for r in caplog.records if "cannot be watched" in r.getMessage()]
+    assert len(told) == isinstance(fault, KeyError)
+
+
+async def test_what_keeps_a_registry_from_being_connected_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "AGAIN", 0.01)
+    registry = Flaky("wrong")
+    registry.fault = UsageError("the bucket was made by others")
+    cache = ServiceCache(registry)
+    with pytest.raises(Unavailable, match="the bucket was made by others"):
+        await cache.look("orders", 0.1)
+    registry.fault = None
+    assert (await cache.look("orders", 5.0)).nodes() == ()
+    await cache.close()
+    assert sum("cannot be watched" in r.getMessage() for r in caplog.records) == 1
+
+
+async def test_who_waits_while_it_is_closed_is_told_so_and_not_cancelled() -> None:
+    registry = Steered("closed")
+    registry.away = True
+    cache = ServiceCache(registry)
+    waiting = [asyncio.create_task(cache.look("orders")) for _ in range(2)]
+    await asyncio.sleep(0)
+    await cache.close()
+    for each in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(each, Unavailable)
+
+
+async def test_a_service_that_is_asked_for_again_and_again_is_not_the_one_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SERVICES", 2)
+    cache = ServiceCache(Steered("used"))
+    for name in ("orders", "bills"):
+        await cache.look(name)
+    assert cache.known("orders")
+    await cache.look("stock")
+    assert cache.known("orders")
+    assert not cache.known("bills")
+    await cache.close()
+
+
+def test_a_filter_that_cannot_be_remembered_is_asked_each_time() -> None:
+    @dataclass
+    class Zone:  # its equality makes it unhashable
+        zone: str
+
+        def __call__(self, node: Node) -> bool:
+            return node.metadata.get("zone") == self.zone
+
+    async def look() -> None:
+        view = View("orders", "memory://")
+        view.apply(Change("create", record("1", metadata={"zone": "eu"})))
+        view.apply(Change("create", record("2", metadata={"zone": "us"})))
+        assert [node.id for node in view.nodes((Zone("us"),))] == ["2"]
+
+    asyncio.run(look())

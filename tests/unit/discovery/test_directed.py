@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -25,9 +26,11 @@ from eventmicro import (
 )
 from eventmicro.discovery.filters import label, version
 from eventmicro.memory.registry import MemoryRegistry
-from eventmicro.registry import NodeRecord, ServiceRecord
+from eventmicro.message import Delivery, Message
+from eventmicro.registry import EndpointRecord, NodeRecord, ServiceRecord
 from eventmicro.rpc import node_calls
 from eventmicro.selector import Choice, Node
+from tests.unit.discovery.kit import Steered
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 URL = "memory://directed"
@@ -290,3 +293,80 @@ async def test_after_the_stop_no_call_is_taken_though_the_broker_stays_connected
         with pytest.raises(Unavailable):
             await client.call("orders.$node.n.count")
     assert len(runs) == 1
+
+
+async def test_a_call_waits_for_no_registry_longer_than_it_has_time(until: Until) -> None:
+    registry = Steered("slow to answer")
+    registry.away = True
+    async with orders("one"), Client(URL, registry=registry) as client:
+        with pytest.raises(Unavailable, match="did not say within"):
+            async with asyncio.timeout(2):
+                await client.call("orders.who", None, str, timeout=0.05, selector="random")
+
+
+async def test_a_call_that_has_no_time_left_says_nothing_of_its_node() -> None:
+    async with orders("one"), orders("two"), Client(URL, selector="round-robin") as client:
+        await called(client, 2)
+        for _ in range(3):
+            with pytest.raises(CallTimeout, match="no time is left"):
+                await client.call("orders.who", None, str, timeout=0, filters=[lambda node: node.id == "one"])
+        assert set(await called(client)) == {"one", "two"}
+
+
+async def test_who_asks_what_is_there_while_the_client_is_closed_is_not_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(*arguments: Any, **words: Any) -> list[Any]:
+        await asyncio.Event().wait()
+        return []
+
+    monkeypatch.setattr("eventmicro.discovery.directing.ask_all", never)
+    async with MemoryBroker(URL) as broker:
+        client = Client(broker)
+        await client.connect()
+        calling = asyncio.create_task(client.call("orders.who"))
+        while not client._directing._finding:
+            await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(Unavailable):
+            await calling
+
+
+async def test_those_who_are_told_the_same_share_no_error() -> None:
+    async with orders("one"), Client(URL) as client:
+        errors = await asyncio.gather(*(client.call("orders.whom") for _ in range(3)), return_exceptions=True)
+        assert len({id(error) for error in errors}) == 3
+        assert {str(error) for error in errors} == {str(errors[0])}
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ({"key": 7}, "goes by a key, and 7 is none"),
+        ({"filters": label("zone")}, r"filters=.*: write a list"),
+        ({"filters": "zone"}, r"filters='zone': write a list"),
+        ({"filters": ["zone"]}, "filters: 'zone' is no function"),
+        ({"selector": lambda nodes, choice: nodes}, "return one of the nodes"),
+    ],
+)
+async def test_words_that_cannot_be_say_what_to_write(words: dict[str, Any], reason: str) -> None:
+    async with orders("one"), Client(URL) as client:
+        with pytest.raises(UsageError, match=reason):
+            await client.call("orders.who", None, str, **words)
+
+
+async def test_a_subject_that_is_none_in_anothers_answer_is_not_called() -> None:
+    record = ServiceRecord(
+        name="greeter",
+        nodes=[NodeRecord(id="x", metadata={"foreign": "true"})],
+        endpoints=[EndpointRecord(name="hello", metadata={"subject": "no subject"})],
+    )
+    answer = json.dumps({"type": "io.nats.micro.v1.info_response", "record": record.model_dump()}).encode()
+    async with MemoryBroker(URL) as broker, Client(broker) as client:
+
+        async def tell(question: Delivery) -> None:
+            await broker.send(Message(question.reply, answer))
+
+        await broker.subscribe("$SRV.INFO.greeter", tell)
+        with pytest.raises(Unavailable):
+            await client.call("greeter.hello")

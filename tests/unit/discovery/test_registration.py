@@ -265,9 +265,10 @@ async def test_a_heartbeat_on_its_way_does_not_come_after_the_goodbye(until: Unt
 
         async def register(self, service: ServiceRecord, *, ttl: float) -> None:
             if "register" not in self.calls:
-                return await super().register(service, ttl=ttl)
-            self.sent.append(asyncio.create_task(self.arrive(service, ttl)))
-            await asyncio.shield(self.sent[-1])
+                await super().register(service, ttl=ttl)
+            else:
+                self.sent.append(asyncio.create_task(self.arrive(service, ttl)))
+                await asyncio.shield(self.sent[-1])
 
         async def arrive(self, service: ServiceRecord, ttl: float) -> None:
             await self.deliver.wait()
