@@ -7,20 +7,29 @@ its instance goes, or a new one takes it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from eventmicro.client import Client
 from eventmicro.codecs import Body
-from eventmicro.context import Context
+from eventmicro.context import Context, Side
 from eventmicro.discovery.strategies import rendezvous
 from eventmicro.errors import Ack, Nack, NotFound, Reject, ServiceError, Settlement, Unavailable
 from eventmicro.middleware import Handler
 from eventmicro.running.identity import Identity
 from eventmicro.selector import Choice, Node
 from eventmicro.topic import Pick
+from eventmicro.wire import header_line
 
+log = logging.getLogger(__name__)
+
+# Headers of an event that is handed over: its subject, how often it was delivered, and its id in a durable queue.
+TOPIC = "Sticky-Topic"
+ATTEMPT = "Sticky-Attempt"
+ID = "Sticky-Id"
+LONGEST = 2000
 # How long the instance of a key may take for an event where the subscriber says no `timeout`, in seconds.
 PATIENCE = 60.0
 # The code under which a settlement travels from there: the request was understood, and is not done.
@@ -87,7 +96,9 @@ class Sticking:
         return None if node is self._myself else node
 
     async def _hand_over(self, node: Node, event: Any, context: Context) -> None:
-        headers = dict(context.metadata)
+        headers = context.metadata | {TOPIC: header_line(context.topic, LONGEST), ATTEMPT: str(context.attempt)}
+        if context.settles is not None:
+            headers[ID] = header_line(context.id, LONGEST)
         body, now = self._body.pack(event, headers), time.monotonic()
         try:
             await self._client._caller.exchange(
@@ -104,19 +115,58 @@ class Sticking:
             raise _settlement(error) or error from None
 
 
+class HandedOver:
+    """An event that another instance has: how the handler settles it is kept, and travels back when that has ended."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.said: Settlement | None = None
+
+    async def ack(self, event: object) -> None:
+        self.said = Ack()
+
+    async def nack(self, event: object, delay: float | None) -> None:
+        self.said = Nack(delay)
+
+    async def reject(self, event: object, reason: str) -> None:
+        self.said = Reject(reason)
+
+
 def taking(handler: Handler) -> Callable[[Any, Context], Awaitable[None]]:
     """The handler of what other instances hand over: how it settles an event travels back to the one that has it."""
 
     async def take(event: Any, context: Context) -> None:
+        handed = _show_as_it_came(context)
         try:
             await handler(event, context)
-        except Ack:
-            return
         except Settlement as error:
-            said = {"type": type(error).__name__.lower(), "delay": getattr(error, "delay", None)}
-            raise ServiceError(error.reason, code=SETTLED, errors=[said]) from None
+            handed.said = handed.said or error
+        except Exception:
+            if handed.said is None:
+                raise
+            log.exception("%s.%s failed after it had settled its event", context.service, context.endpoint)
+        if handed.said is not None and not isinstance(handed.said, Ack):
+            raise _error(handed.said)
 
     return take
+
+
+def _show_as_it_came(context: Context) -> HandedOver:
+    """Let a handler see what it would see where the event came."""
+    said = context.metadata
+    handed = HandedOver(said.pop(ID, ""))
+    context.side, context.topic = Side.SUBSCRIBER, said.pop(TOPIC, context.topic)
+    attempt = said.pop(ATTEMPT, "")
+    context.attempt = int(attempt) if attempt.isdecimal() and len(attempt) < 10 else 1
+    if handed.id:
+        context.delivery = context.settles = handed
+    return handed
+
+
+def _error(said: Settlement) -> ServiceError:
+    """The error as which a settlement travels."""
+    form = {"type": type(said).__name__.lower(), "delay": getattr(said, "delay", None)}
+    return ServiceError(said.reason, code=SETTLED, errors=[form])
 
 
 def _settlement(error: ServiceError) -> Settlement | None:

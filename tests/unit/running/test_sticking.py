@@ -25,6 +25,7 @@ from eventmicro import (
     Unsupported,
     UsageError,
 )
+from eventmicro.context import Side
 from eventmicro.memory.registry import MemoryRegistry
 from eventmicro.registry import NodeRecord, ServiceRecord
 from eventmicro.running import sticking
@@ -205,3 +206,56 @@ async def test_what_the_broker_cannot_do_is_refused_at_the_start() -> None:
         await service(broker=NoCalls(URL)).start()
     with pytest.raises(Unsupported, match=r"games\.move has sticky_by, which needs a registry"):
         await service(broker=URL, registry="none").start()
+
+
+async def test_a_handler_sees_the_same_wherever_its_event_came(until: Until) -> None:
+    seen: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+
+    async def handle(event: Move, context: Context) -> None:
+        about = (context.side, context.service, context.endpoint, context.topic, context.attempt, context.metadata)
+        seen[event.game].append((*about[:5], "Sticky-Topic" in about[5], context.id))
+        if context.attempt == 1:
+            raise ZeroDivisionError
+
+    instances = Instances(handle, retry=Retry(attempts=3, backoff=0.001), timeout=5)
+    async with instances.make("a"), instances.make("b"), Client(URL) as client:
+        await play(client, games=20, moves=1)
+        await until(lambda: len(seen) == 20 and all(len(each) == 2 for each in seen.values()))
+    for (*first, one), (*second, two) in seen.values():
+        assert first == [Side.SUBSCRIBER, "games", "move", "games.moved", 1, False]
+        assert second == [Side.SUBSCRIBER, "games", "move", "games.moved", 2, False]
+        assert one == two != ""
+    assert len({each[0][-1] for each in seen.values()}) == 20
+    assert all(len(set(homes)) == 1 for homes in instances.homes.values())
+
+
+async def test_what_a_handler_settles_itself_is_settled_where_it_came(until: Until) -> None:
+    attempts: dict[str, int] = defaultdict(int)
+    letters: list[str] = []
+
+    async def handle(event: Move, context: Context) -> None:
+        attempts[event.game] += 1
+        if event.game.startswith("acked"):
+            await context.ack()
+            raise ZeroDivisionError
+        if event.game.startswith("rejected"):
+            await context.reject("not that one")
+            await context.ack()  # the first counts
+        elif attempts[event.game] == 1:
+            await context.nack(0.001)
+
+    instances = Instances(handle, retry=Retry(attempts=5, backoff=0.001))
+    games = [f"{what}{n}" for what in ("acked", "rejected", "later") for n in range(8)]
+    async with instances.make("a"), instances.make("b"), Client(URL) as client:
+        watching = Service("watching", broker=URL)
+
+        @watching.subscribe("dead.games.move", queue="dead.games.move")
+        async def letter(event: Move) -> None:
+            letters.append(event.game)
+
+        async with watching:
+            for game in games:
+                await client.publish(TOPIC, Move(game=game))
+            await until(lambda: len(letters) == 8 and all(attempts[g] == 1 + g.startswith("later") for g in games))
+    assert sorted(letters) == [f"rejected{n}" for n in range(8)]
+    assert {game: attempts[game] for game in games} == {game: 1 + game.startswith("later") for game in games}
