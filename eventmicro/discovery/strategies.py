@@ -15,6 +15,8 @@ from eventmicro.selector import Choice, Node, Selector
 
 # How many keys a sticky selector remembers; those not asked for the longest are forgotten.
 STICKY_KEYS = 100_000
+# Of how many endpoints it is remembered whose turn it is.
+TURNS = 10_000
 
 
 def random(nodes: Sequence[Node], choice: Choice) -> Node:
@@ -23,14 +25,22 @@ def random(nodes: Sequence[Node], choice: Choice) -> Node:
 
 
 class RoundRobin:
-    """One after the other, across all calls to a service: 100 calls on 4 nodes are 25 each."""
+    """One after the other, across all calls to an endpoint: 100 calls on 4 nodes are 25 each.
+
+    Each endpoint has turns of its own: where two were called by turns, each would else meet every other node alone.
+    """
 
     def __init__(self) -> None:
-        self._turns: dict[str, int] = {}
+        self._turns: dict[tuple[str, str], int] = {}
 
     def __call__(self, nodes: Sequence[Node], choice: Choice) -> Node:
-        turn = self._turns.get(choice.service, 0)
-        self._turns[choice.service] = turn + 1
+        place = choice.service, choice.endpoint
+        turn = self._turns.get(place)
+        if turn is None:
+            if len(self._turns) >= TURNS:  # endpoints of names that others make up
+                self._turns.clear()
+            turn = int(_random.random() * len(nodes))  # noqa: S311  many clients do not begin at the same node
+        self._turns[place] = turn + 1
         return nodes[turn % len(nodes)]
 
 
@@ -50,11 +60,14 @@ def two_choices(nodes: Sequence[Node], choice: Choice) -> Node:
     other = random(nodes, choice)
     while other is one:
         other = random(nodes, choice)
-    return one if _load(one) <= _load(other) else other
+    return one if _is_better(one, other) else other
 
 
-def _load(node: Node) -> float:
-    return (node.latency or 1e-9) * (node.in_flight + 1)  # one that has not answered yet is tried first
+def _is_better(one: Node, other: Node) -> bool:
+    if one.latency and other.latency:
+        return one.latency * (one.in_flight + 1) <= other.latency * (other.in_flight + 1)
+    # One that has not answered yet is tried first, but by no more calls than the other has: perhaps it never will.
+    return (one.in_flight, one.latency) <= (other.in_flight, other.latency)
 
 
 class Sticky:

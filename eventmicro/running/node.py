@@ -113,7 +113,7 @@ class Node:
             await self._wait_for_needs()
             presence = self._presence = self._make_presence(endpoints, subscribers)
             undo.push_async_callback(presence.close)
-            if endpoints:
+            if endpoints or any(subscriber.options.sticky_by is not None for subscriber in subscribers):
                 cancels = await self._rpc_broker.subscribe(cancel_subject(self._service), self._calls.receive_cancel)
                 undo.push_async_callback(cancels.drain)
             undo.push_async_callback(self._drain, presence)

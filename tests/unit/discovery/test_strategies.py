@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from eventmicro import UsageError
+from eventmicro.discovery import strategies
 from eventmicro.discovery.filters import endpoint, label, version
 from eventmicro.discovery.strategies import STICKY_KEYS, STRATEGIES, make_selector
 from eventmicro.selector import Choice, Node
@@ -140,3 +141,31 @@ def test_filters_let_through_what_they_say() -> None:
 def test_a_filter_of_another_kind_is_refused(make: object) -> None:
     with pytest.raises(UsageError):
         make()  # type: ignore[operator]
+
+
+def test_two_choices_does_not_send_all_to_one_that_has_never_answered() -> None:
+    known, hung = nodes(2)
+    known.latency, select = 0.01, make_selector("two-choices")
+    chosen = Counter[str]()
+    for _ in range(100):  # at once: of the hung one no call ends
+        node = select([known, hung], CHOICE)
+        chosen[node.id] += 1
+        node.in_flight += 1
+    assert max(chosen.values()) == 50
+
+
+def test_round_robin_is_fair_for_each_endpoint_where_several_are_called_by_turns() -> None:
+    two, select = nodes(2), make_selector("round-robin")
+    chosen = Counter[tuple[str, str]]()
+    for _ in range(50):
+        for called in ("quote", "reserve"):
+            chosen[called, select(two, Choice("orders", called)).id] += 1
+    assert set(chosen.values()) == {25}
+
+
+def test_round_robin_remembers_no_endpoints_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategies, "TURNS", 10)
+    select = strategies.RoundRobin()
+    for number in range(1000):
+        select(nodes(2), Choice("orders", f"made-up-{number}"))
+    assert len(select._turns) <= 10

@@ -259,3 +259,21 @@ async def test_what_a_handler_settles_itself_is_settled_where_it_came(until: Unt
             await until(lambda: len(letters) == 8 and all(attempts[g] == 1 + g.startswith("later") for g in games))
     assert sorted(letters) == [f"rejected{n}" for n in range(8)]
     assert {game: attempts[game] for game in games} == {game: 1 + game.startswith("later") for game in games}
+
+
+async def test_who_hands_over_and_waits_no_more_has_the_handler_cancelled(until: Until) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def handle(event: Move, context: Context) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with Instances(handle).make("b"), Client(URL) as client:
+        calling = asyncio.create_task(client.call("games.$node.b.move", Move(game="g"), timeout=60))
+        await begun.wait()
+        calling.cancel()
+        async with asyncio.timeout(5):
+            await ended.wait()
