@@ -209,12 +209,17 @@ def _run_here(
 
 
 def _check_shared(services: Sequence[Runnable], broker: str | None) -> None:
-    """Refuse brokers that no two processes share.
+    """Refuse brokers that no two processes share, and names that all would have.
 
     Raises:
-        UsageError: a service is on such a one.
+        UsageError: a service is on such a broker, or has an id.
     """
     for service in services:
+        if (named := getattr(service, "id", None)) is not None:
+            raise UsageError(
+                f"{service.name} has id={named!r}, which names one instance, and workers are several: leave out "
+                "--workers, or id="
+            )
         events = service.broker or broker or os.environ.get(BROKER_VARIABLE)
         for used in (events, service.rpc_broker or os.environ.get(RPC_BROKER_VARIABLE)):
             if isinstance(used, MemoryBroker) or (isinstance(used, str) and used.startswith("memory://")):

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 # How long a check may take, in seconds.
 CHECK_TIMEOUT = 5.0
+# The longest reason that is told, in characters, and what of it is not: drivers name what they could not connect to.
+LONGEST = 500
+_IN_URL = re.compile(r"(\w://[^\s/@:]*):[^\s/]*@")
+_NAMED = re.compile(r"(?i)\b(\w*(?:password|passwd|pwd|secret|token)\w*['\"]?\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,;&]+)")
 
 CheckFunction = Callable[[], bool | Awaitable[bool | None] | None]
 """It fails by raising, or by returning False."""
@@ -43,5 +48,10 @@ async def find_fault(check: CheckFunction, within: float = CHECK_TIMEOUT) -> str
     except Exception as error:
         if limit.expired() and isinstance(error, TimeoutError):
             return f"it took longer than {within:g} s"
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {without_secrets(str(error))}"
     return "it returned False" if outcome is False else None
+
+
+def without_secrets(text: str) -> str:
+    """An error's text as others may see it, who ask how a service is: without the passwords that it may hold."""
+    return _NAMED.sub(r"\1***", _IN_URL.sub(r"\1:***@", text))[:LONGEST]

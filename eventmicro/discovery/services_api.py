@@ -32,6 +32,8 @@ REPLY_SCHEMA = "reply_schema"
 # Who asks with this header gets the node's whole registry record beside what ADR-32 says, as `record`.
 ACCEPT = "Accept"
 RECORD = "application/vnd.eventmicro.record+json"
+# Whether the node that answers so takes no more calls, of which some may be listed nowhere.
+STOPPING = "stopping"
 # The longest text of an answer that is read, in bytes: whatever a peer sends.
 MAX_ANSWER = 8 * 1024 * 1024
 # What is no longer than this, in bytes, and never changes is kept for the next who asks.
@@ -69,6 +71,8 @@ class ServicesApi:
         self._started = now()
         self._kept: dict[tuple[str, bool], bytes] = {}
         self._subscriptions: list[Subscription] = []
+        self.stopping = False
+        """Whether the node takes no more calls, and finishes those that run."""
 
     async def start(self) -> None:
         """Listen.
@@ -104,6 +108,7 @@ class ServicesApi:
         }
         if whole:
             form["record"] = record.model_dump(mode="json")
+            form[STOPPING] = self.stopping
         return form
 
     def _stats(self, record: ServiceRecord) -> Form:
@@ -187,6 +192,11 @@ def read_record(answer: Delivery) -> ServiceRecord | None:
         return _foreign_record(form)
     except (ValueError, KeyError, TypeError, AttributeError):  # whatever a peer answers; pydantic's own is a ValueError
         return None
+
+
+def is_stopping(answer: Delivery) -> bool:
+    """Whether the node that has answered `INFO` takes no more calls."""
+    return (read_form(answer) or {}).get(STOPPING) is True
 
 
 def read_form(answer: Delivery) -> Form | None:

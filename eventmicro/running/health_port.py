@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # How long a client may take to ask, and to take the answer, in seconds; how long its question may be, in bytes.
 PATIENCE = 10.0
 LONGEST = 8192
+LIVE = "/health/live"
 
 
 class HasHealth(Protocol):
@@ -32,35 +33,51 @@ class HasHealth(Protocol):
 
 
 @asynccontextmanager
-async def health_port(services: Sequence[HasHealth], host: str, port: int) -> AsyncIterator[int]:
+async def health_port(
+    services: Sequence[HasHealth], host: str, port: int, changing: Callable[[], bool] = lambda: False
+) -> AsyncIterator[int]:
     """Answer for these services as long as the block lasts.
 
     Args:
         host: the address to listen on.
         port: 0: any free one; it yields which.
+        changing: whether they are being started or stopped: one that cannot be asked then lives, and is not ready.
 
     Raises:
         UsageError: the port is taken, or not allowed.
     """
+    connections: set[asyncio.StreamWriter] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(writer)
         try:
             async with asyncio.timeout(PATIENCE):
-                await _answer(services, reader, writer)
+                await _answer(services, changing, reader, writer)
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # who asks so gets no answer
         finally:
+            connections.discard(writer)
             writer.close()
 
     try:
         server = await asyncio.start_server(serve, host, port, limit=LONGEST)
     except (OSError, OverflowError) as error:
         raise UsageError(f"--health-port {port}: {error}") from None
-    async with server:
+    try:
         yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in connections:  # one that is silent would hold up the end
+            writer.transport.abort()
+        await server.wait_closed()
 
 
-async def _answer(services: Sequence[HasHealth], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _answer(
+    services: Sequence[HasHealth],
+    changing: Callable[[], bool],
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
     head = await reader.readuntil(b"\r\n\r\n")
     method, _, rest = head.partition(b" ")
     path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
@@ -68,7 +85,7 @@ async def _answer(services: Sequence[HasHealth], reader: asyncio.StreamReader, w
     if method not in (b"GET", b"HEAD"):
         status, body = HTTPStatus.METHOD_NOT_ALLOWED, b'{"detail":"GET it"}'
     elif path in _LOOKS:
-        status, body = await _look(services, _LOOKS[path])
+        status, body = await _look(services, _LOOKS[path], unknown_is_well=path == LIVE and changing())
     lines = (
         f"HTTP/1.1 {status.value} {status.phrase}",
         "Content-Type: application/json",
@@ -81,10 +98,12 @@ async def _answer(services: Sequence[HasHealth], reader: asyncio.StreamReader, w
     await writer.drain()
 
 
-async def _look(services: Sequence[HasHealth], is_well: Callable[[Health], bool]) -> tuple[HTTPStatus, bytes]:
+async def _look(
+    services: Sequence[HasHealth], is_well: Callable[[Health], bool], *, unknown_is_well: bool
+) -> tuple[HTTPStatus, bytes]:
     found = await asyncio.gather(*(_health_of(service) for service in services))
     forms = {name: None if health is None else health.model_dump(mode="json") for name, health in found}
-    well = all(health is not None and is_well(health) for _, health in found)
+    well = all(unknown_is_well if health is None else is_well(health) for _, health in found)
     return HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(forms).encode()
 
 
@@ -98,5 +117,5 @@ async def _health_of(service: HasHealth) -> tuple[str, Health | None]:
 _LOOKS: Mapping[str, Callable[[Health], bool]] = {
     "/health": lambda health: health.ready,
     "/health/ready": lambda health: health.ready,
-    "/health/live": lambda health: health.live,
+    LIVE: lambda health: health.live,
 }

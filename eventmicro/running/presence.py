@@ -186,6 +186,8 @@ class Presence:
 
     async def deregister(self) -> None:
         """Be found no more."""
+        if self._api is not None:
+            self._api.stopping = True
         if self._registration is not None:
             await self._registration.stop()
 

@@ -123,8 +123,9 @@ async def _serve(
     health: tuple[str, int] | None,
 ) -> bool:
     async with AsyncExitStack() as opened:
+        serving = asyncio.Event()
         if health is not None:  # before they start: who starts lives, and is not ready
-            port = await opened.enter_async_context(health_port(services, *health))
+            port = await opened.enter_async_context(health_port(services, *health, lambda: not serving.is_set()))
             log.info("health is told at http://%s:%d/health", health[0], port)
         await _open_shared(services, broker, opened)
         starting = asyncio.create_task(_start(services, broker))
@@ -144,9 +145,11 @@ async def _serve(
                 return True
             raise
         try:
+            serving.set()
             announce(services)
             await stop.wait()
         finally:
+            serving.clear()
             stopped_well = await _stop(services)
         return stopped_well
 

@@ -161,3 +161,10 @@ def test_reload_with_several_workers_is_refused(folder: Path) -> None:
     done = eventmicro(folder, "run", "app", "--reload", env={"EVENTMICRO_WORKERS": "2"})
     assert done.returncode == 2
     assert "--reload runs one worker" in done.stderr
+
+
+def test_workers_of_one_id_are_refused(tmp_path: Path, nats_url: str) -> None:
+    (tmp_path / "own.py").write_text("from eventmicro import Service\nown = Service('own', id='one')\n")
+    done = eventmicro(tmp_path, "run", "own", "--workers", "2", "--broker", nats_url)
+    assert done.returncode == 2
+    assert done.stderr.count("own has id='one', which names one instance") == 1

@@ -370,3 +370,28 @@ async def test_a_subject_that_is_none_in_anothers_answer_is_not_called() -> None
         await broker.subscribe("$SRV.INFO.greeter", tell)
         with pytest.raises(Unavailable):
             await client.call("greeter.hello")
+
+
+async def test_an_internal_endpoint_of_a_service_that_stops_is_unavailable_and_not_unknown(until: Until) -> None:
+    service, go_on = Service("orders", broker=URL), asyncio.Event()
+
+    @service.rpc
+    async def wait() -> None:
+        await go_on.wait()
+
+    @service.rpc(internal=True)
+    async def hidden() -> None: ...
+
+    async with service, Client(URL) as client:
+        with pytest.raises(NotFound):
+            await client.call("orders.hiden")
+        waiting = asyncio.create_task(client.call("orders.wait"))
+        await client.call("orders.hidden")
+        stopping = asyncio.create_task(service.stop())
+        await until(lambda: service._node is not None and service._node._parts.subscriptions[0].ended)
+        for name in ("wait", "hidden", "health"):
+            with pytest.raises(Unavailable):
+                await client.call(f"orders.{name}")
+        go_on.set()
+        await waiting
+        await stopping

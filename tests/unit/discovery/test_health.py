@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -243,3 +244,42 @@ async def test_a_port_that_is_taken_is_told() -> None:
         with pytest.raises(UsageError, match=f"--health-port {port}: "):
             async with health_port([], "127.0.0.1", port):
                 pass
+
+
+async def test_who_is_being_started_lives_and_is_not_ready() -> None:
+    changing, service = [True], shop()
+    async with health_port([service], "127.0.0.1", 0, lambda: changing[0]) as port:
+        assert await ask(port, b"GET /health/live HTTP/1.1\r\n\r\n") == (200, {"shop": None})
+        assert await ask(port, b"GET /health/ready HTTP/1.1\r\n\r\n") == (503, {"shop": None})
+        assert (await ask(port, b"GET /health HTTP/1.1\r\n\r\n"))[0] == 503
+        changing[0] = False
+        assert (await ask(port, b"GET /health/live HTTP/1.1\r\n\r\n"))[0] == 503
+
+
+async def test_a_connection_that_is_silent_holds_up_no_stop() -> None:
+    async with asyncio.timeout(5):
+        async with health_port([], "127.0.0.1", 0) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await ask(port, b"GET /health HTTP/1.1\r\n\r\n")  # the first is served, too
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("no answer from postgres://shop:s3:cr@t@db:5432/shop", "no answer from postgres://shop:***@db:5432/shop"),
+        ("amqp://:hidden@mq", "amqp://:***@mq"),
+        ("host=db password=hidden user=x", "host=db password=*** user=x"),
+        ("{'api_token': 'hid den', 'x': 1}", "{'api_token': ***, 'x': 1}"),
+        ("http://db:5432/a@b is away", "http://db:5432/a@b is away"),
+        ("the disk is full: 3 tokens left", "the disk is full: 3 tokens left"),
+    ],
+)
+async def test_what_a_check_says_holds_no_passwords(text: str, told: str) -> None:
+    def check() -> None:
+        raise ConnectionError(text)
+
+    assert await find_fault(check) == f"ConnectionError: {told}"
+    assert await find_fault(lambda: bool([][0])) == "IndexError: list index out of range"
