@@ -175,6 +175,17 @@ class Registry(Protocol):
 
 
 @runtime_checkable
+class TellsReturn(Protocol):
+    """What a registry has beside `Registry` that notices when its server is back, perhaps without its data: a node then
+    registers at once, not at its next heartbeat.
+    """
+
+    async def returned(self) -> None:
+        """Return when the connection was lost and is made again, next time."""
+        ...
+
+
+@runtime_checkable
 class HasRegistry(Protocol):
     """What a broker has beside `Broker` where its own server can keep a registry: the default there."""
 

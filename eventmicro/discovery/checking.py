@@ -36,8 +36,9 @@ class HealthCheck:
 async def find_fault(check: CheckFunction, within: float = CHECK_TIMEOUT) -> str | None:
     """What is wrong by a check: it raised, returned False, or took too long; None: nothing."""
     outcome: object = None
+    limit = asyncio.timeout(within)
     try:
-        async with asyncio.timeout(within) as limit:
+        async with limit:
             outcome = check()
             if inspect.isawaitable(outcome):
                 outcome = await outcome

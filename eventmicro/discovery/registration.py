@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from eventmicro.discovery.checking import find_fault
 from eventmicro.discovery.registering import Registering
 from eventmicro.errors import EventMicroError, Unavailable, UsageError
-from eventmicro.registry import Registry, ServiceRecord
+from eventmicro.registry import Registry, ServiceRecord, TellsReturn
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Registration:
 
     async def _go_on(self) -> None:
         while True:
-            await asyncio.sleep(self._pause)
+            await self._rest()
             try:
                 async with asyncio.timeout(self._how.pause + PATIENCE):
                     await self._beat()
@@ -105,6 +106,15 @@ class Registration:
                 self._say_away("it did not answer in time")
             except Exception:  # an adapter's fault; the node goes on, and tries again
                 log.exception("%s could not be registered", self._name)
+
+    async def _rest(self) -> None:
+        """Wait for the time of the next heartbeat, or for a registry that is back and may have forgotten the node."""
+        if not isinstance(self._registry, TellsReturn):
+            await asyncio.sleep(self._pause)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause):
+                await self._registry.returned()
 
     @property
     def _pause(self) -> float:

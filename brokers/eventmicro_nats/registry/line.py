@@ -27,6 +27,7 @@ class Line:
     Attributes:
         ended: whether it is closed.
         on_loss: called when the connection is lost, or closed.
+        on_back: called when it is made again.
     """
 
     def __init__(self, broker: NatsBroker, driver: Driver) -> None:
@@ -36,6 +37,7 @@ class Line:
         self.ended = False
         self._forbidden = ""
         self.on_loss: dict[Callable[[], None], None] = {}
+        self.on_back: Callable[[], None] | None = None
         self._back = asyncio.Event()
 
     @property
@@ -123,6 +125,8 @@ class Line:
 
     def back(self) -> None:
         self._back.set()
+        if self.on_back is not None:
+            self.on_back()
 
     def refused(self, text: str) -> bool:
         if f'"{OWN}.' not in text and f'"{OWN.lower()}.' not in text:

@@ -49,6 +49,7 @@ class NatsRegistry(Lifetime):
         self._connecting = asyncio.Lock()
         self._choosing = asyncio.Lock()
         self._told = Told()
+        self._back = asyncio.Event()
 
     @property
     def url(self) -> str:
@@ -103,6 +104,9 @@ class NatsRegistry(Lifetime):
             async for change in changes:
                 yield change
 
+    async def returned(self) -> None:
+        await self._back.wait()
+
     async def foreign_services(self) -> list[ServiceRecord]:
         """The services of other frameworks that answer on `$SRV.INFO` (ADR-32), asked within a second.
 
@@ -152,6 +156,7 @@ class NatsRegistry(Lifetime):
         self._line = line = Line(self._broker, driver)
         await line.open(driver)
         line.on_loss[self._forget_keeper] = None
+        line.on_back = self._tell_back
         self._broker.follow(line)
         await self._find(line)
 
@@ -192,6 +197,10 @@ class NatsRegistry(Lifetime):
         former, self._keeper = self._keeper, keeper
         if former is not None and former is not keeper:
             await former.retire()
+
+    def _tell_back(self) -> None:
+        back, self._back = self._back, asyncio.Event()
+        back.set()
 
     def _forget_keeper(self) -> None:
         """The server that comes back may be another one."""

@@ -20,6 +20,7 @@ from nats.micro.service import EndpointConfig, ServiceConfig
 from eventmicro.errors import NotFound, Unavailable, UsageError
 from eventmicro.plugins import open_registry
 from eventmicro.registry import HasRegistry, NodeRecord
+from eventmicro.service import Service
 from tests.conftest import Until
 from tests.integration.registries import record, until_registered, watched
 from tests.servers import FaultProxy, NatsServer
@@ -421,3 +422,23 @@ async def test_a_record_whose_address_is_no_subject_is_left_out(server: NatsServ
         (found,) = await registry.get_service(bad.name)
         assert [node.id for node in found.nodes] == ["1"]
     await client.close()
+
+
+@pytest.mark.parametrize("storage", ["file", "memory"])
+async def test_after_a_restart_of_the_server_nobody_waits_for_a_heartbeat(storage: str) -> None:
+    with NatsServer(jetstream=True) as server:
+        url = f"{server.url}?registry_storage={storage}&reconnect_wait=0.05"
+        async with (
+            Service("orders", id="1", broker=url, register_ttl=3600, register_interval=900),
+            NatsRegistry(url) as other,
+        ):
+            assert await other.get_service("orders")
+            server.kill()
+            server.start()
+            async with asyncio.timeout(30):
+                while True:
+                    with suppress(Unavailable, NotFound):
+                        (found,) = await other.get_service("orders")
+                        break
+                    await asyncio.sleep(0.02)
+            assert [node.id for node in found.nodes] == ["1"]
