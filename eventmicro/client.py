@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import AsyncExitStack, aclosing
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from eventmicro.broker import Broker
 from eventmicro.checks import check_seconds
 from eventmicro.codec import Codec
 from eventmicro.codecs import Codecs
-from eventmicro.discovery.strategies import make_selector
+from eventmicro.discovery.strategies import BY_KEY, DEFAULT_BY_KEY, make_selector
 from eventmicro.embedded import describe_last
 from eventmicro.embedded import find as find_embedded
 from eventmicro.errors import UsageError
@@ -91,7 +91,13 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
         self._registry_named = registry or os.environ.get(REGISTRY_VARIABLE) or None
         self._selector = None if selector is None else make_selector(selector)
         self._calls = RpcClient(
-            self.rpc_broker, own, middleware, timeout, lambda: self._directing, directs=selector is not None
+            self.rpc_broker,
+            own,
+            middleware,
+            timeout,
+            lambda: self._directing,
+            directs=selector is not None,
+            by_key=selector if callable(selector) or selector in BY_KEY else DEFAULT_BY_KEY,
         )
         self._publisher = EventPublisher(self.outgoing, own, middleware)
         self._owned: list[Broker] = []
@@ -117,10 +123,13 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
 
         Raises:
             Unavailable: the registry cannot be reached.
-            UsageError: there is none, and the broker carries no calls by which services could be asked.
+            UsageError: there is none, and the broker carries no calls by which services could be asked; or no service
+                can have this name.
         """
         from eventmicro.discovery.listing import list_all
 
+        if name is not None:
+            check_name(name, "service")
         return await list_all(self.rpc_broker, self.registry, name)
 
     async def watch(self, name: str | None = None) -> AsyncIterator[Change]:
@@ -128,13 +137,16 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
 
         Raises:
             Unavailable: the registry cannot be reached at the beginning.
-            UsageError: there is none.
+            UsageError: there is none, or no service can have this name.
         """
         if self.registry is None:
             raise UsageError(f"there is no registry to watch: name one by registry= or {REGISTRY_VARIABLE}")
+        if name is not None:
+            check_name(name, "service")
         await self.registry.connect()
-        async for change in self.registry.watch(name):
-            yield change
+        async with aclosing(cast("AsyncGenerator[Change, None]", self.registry.watch(name))) as changes:
+            async for change in changes:
+                yield change
 
     async def ready(self, *services: str, timeout: float = READY_TIMEOUT) -> None:
         """Return when each of these services answers; for programs that are started in no order.

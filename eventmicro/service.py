@@ -109,6 +109,8 @@ class Service(CallsEndpoints, PublishesEvents):
         check_broker("rpc_broker", rpc_broker)
         check_publishing(publishing)
         check_registry("registry", registry)
+        if selector is not None:
+            make_selector(selector)
         check_version(version)
         check_kind("description", description, str, "a sentence")
         check_seconds("timeout", timeout)
@@ -129,7 +131,7 @@ class Service(CallsEndpoints, PublishesEvents):
         self._publishing = publishing
         self._stop_timeout = stop_timeout
         self._registry = registry
-        self._selector = None if selector is None else make_selector(selector)
+        self._selector = selector
         self._registering = Registering(register_ttl, register_interval, register_check, register_required)
         self._needs = tuple(check_name(each, "service") for each in check_several("needs", needs, "'payments'"))
         self._checks: list[HealthCheck] = []

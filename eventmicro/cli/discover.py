@@ -120,7 +120,7 @@ def health(
     registry: Registry = None,
     as_json: Json = False,
 ) -> None:
-    """Ask each node how it is. The exit code is 1 where one is not ready, or does not answer."""
+    """Ask each node how it is. The exit code is 1 where one is not ready, or nobody answers."""
     found = _ask(broker, rpc_broker, registry, lambda client: _each(client, service, "health", Health))
     if as_json:
         print_json([_shown(node, answer) for node, answer in found])
@@ -135,7 +135,7 @@ def health(
             for (name, node), answer in found
         ]
         print_table(("SERVICE", "NODE", "STATUS", "WHAT IS WRONG"), rows)
-    if not all(isinstance(answer, Health) and answer.ready for _, answer in found):
+    if not found or not all(isinstance(answer, Health) and answer.ready for _, answer in found):
         raise typer.Exit(1)
 
 
@@ -158,6 +158,8 @@ def stats(
                 live.update(_figures(await ask(client)), refresh=True)
                 await asyncio.sleep(EVERY)
 
+    if watch and as_json:
+        raise UsageError("--watch draws a table anew, and --json is for programs: leave one of them out")
     if watch:
         _ask(broker, rpc_broker, registry, show_again)
         return

@@ -139,6 +139,11 @@ STRATEGIES: dict[str, Callable[[], Selector]] = {
 }
 
 
+# Those that go by a key, and what goes by one where a call names a key and the client's selector does not.
+BY_KEY = ("sticky", "rendezvous")
+DEFAULT_BY_KEY = "rendezvous"
+
+
 def make_selector(selector: str | Selector) -> Selector:
     """The selector of this name; a function is one itself.
 

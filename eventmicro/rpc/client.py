@@ -106,7 +106,8 @@ class CallsEndpoints:
                 `sticky`, `rendezvous`, `newest`, or a function of the nodes. Default: the client's; where that has
                 none either, and there are neither filters nor a key, the broker chooses, and nobody is looked up.
             filters: which nodes may be asked, such as `version("^1.2")`; each is a function of a node.
-            key: what the call belongs to, for `sticky` and `rendezvous`; alone it asks for `rendezvous`.
+            key: what the call belongs to, for `sticky` and `rendezvous`; where no selector goes by it it asks for
+                `rendezvous`.
 
         Raises:
             Unavailable: nobody serves this endpoint; it did not run.
@@ -147,6 +148,7 @@ class RpcClient:
         timeout: how long a call waits where it does not say so itself, in seconds.
         director: gives what directs calls to nodes, and knows who is there; asked for when it is needed.
         directs: whether each call goes to a chosen node.
+        by_key: what chooses it for a call that names a key and no selector.
     """
 
     def __init__(
@@ -157,11 +159,13 @@ class RpcClient:
         timeout: float,
         director: Callable[[], Director],
         directs: bool = False,
+        by_key: str | Selector | None = None,
     ) -> None:
         self.timeout = timeout
         self.codecs = codecs
         self.director = director
         self.directs = directs
+        self.by_key = by_key
         self.has_middleware = bool(middleware)
         self.run = compose(middleware, Side.CLIENT, self._exchange)
         self._broker = broker

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 # How many nodes are asked, one after the other, where each says that it did not run the call.
 ATTEMPTS = 5
-# What goes by a key where a call names a key and no selector.
-BY_KEY = "rendezvous"
 
 
 async def call_directed(
@@ -34,7 +32,7 @@ async def call_directed(
     A node that is gone has not run the call: then another one is asked, that was not asked yet.
     """
     director, choice = client.director(), Choice(service, name, direction.key)
-    selector = direction.selector or (BY_KEY if direction.key is not None and not client.directs else None)
+    selector = client.by_key if direction.selector is None and direction.key is not None else direction.selector
     tried: list[Node] = []
     while True:
         node = await director.choose(choice, selector, direction.filters, tried, deadline)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
+from typing import Any, cast
 
 import pytest
 
@@ -395,3 +395,44 @@ async def test_an_internal_endpoint_of_a_service_that_stops_is_unavailable_and_n
         go_on.set()
         await waiting
         await stopping
+
+
+@pytest.mark.parametrize("selector", [None, "round-robin", "two-choices", "sticky", "rendezvous"])
+async def test_a_key_is_never_passed_over(selector: str | None) -> None:
+    """Whatever the client's own selector is: the same node for the same key, unless a call says otherwise."""
+    async with AsyncExitStack() as stack:
+        for number in range(4):
+            await stack.enter_async_context(orders(f"n{number}"))
+        client = await stack.enter_async_context(Client(URL, selector=selector))
+        for key in ("a", "b", "c"):
+            assert len(await called(client, 20, key=key)) == 1
+        assert len(await called(client, 20, key="a", selector="round-robin")) == 4
+
+
+async def test_a_selector_of_a_clients_own_gets_the_key() -> None:
+    keys: list[str | None] = []
+
+    def choose(nodes: Sequence[Node], choice: Choice) -> Node:
+        keys.append(choice.key)
+        return nodes[0]
+
+    async with orders("one"), Client(URL, selector=choose) as client:
+        await called(client, 1, key="a")
+        await called(client, 1)
+    assert keys == ["a", None]
+
+
+async def test_a_watch_that_is_left_is_over_and_a_name_that_cannot_be_is_refused() -> None:
+    registry = Steered("left")
+    async with Client(URL, registry=registry) as client:
+        watching = client.watch("orders")
+        async with aclosing(cast("AsyncGenerator[Any, None]", watching)) as changes:
+            async for _ in changes:
+                assert registry.watches == 1
+                break
+        assert registry.watches == 0
+        for name in ("or ders", "or.ders", ">"):
+            with pytest.raises(UsageError, match="service name"):
+                await client.services(name)
+            with pytest.raises(UsageError, match="service name"):
+                await anext(client.watch(name))
