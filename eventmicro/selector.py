@@ -46,7 +46,7 @@ Selector = Callable[[Sequence[Node], Choice], Node]
 """Picks one of the nodes, of which there is at least one."""
 
 Filter = Callable[[Node], bool]
-"""Whether a node may be asked."""
+"""Whether a node may be asked: by what it is, not by what it does, as the answer is kept until a node changes."""
 
 
 class Director(Protocol):
