@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from eventmicro.broker import Broker, Capabilities, StoresRequests
+from eventmicro.broker import Broker, Capabilities
 from eventmicro.client import Client
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side
@@ -19,17 +19,17 @@ from eventmicro.errors import Disconnected, TransportError, Unavailable, Unsuppo
 from eventmicro.events.batches import BatchSubscriber
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.events.lanes import KeyedSubscriber
-from eventmicro.events.options import DEAD, OrderBy
+from eventmicro.events.options import OrderBy
 from eventmicro.events.settling import Kept, Live
 from eventmicro.events.subscriber import Subscriber, Work
 from eventmicro.handlers.depends import Overrides
 from eventmicro.handlers.signature import MISSING, Signature
 from eventmicro.middleware import Handler, Middleware, compose
 from eventmicro.plugins import REGISTRY_VARIABLE, RPC_BROKER_VARIABLE, brokers_with
-from eventmicro.rpc.caller import stored
 from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY, EndpointDeclaration
 from eventmicro.rpc.endpoint import Endpoint, RunningCalls
 from eventmicro.running.identity import Identity
+from eventmicro.running.pitfalls import warn_of_letters, warn_of_stored
 from eventmicro.running.presence import ASKED, Parts, Presence, end
 from eventmicro.running.sticking import Sticking, taking
 from eventmicro.topic import picker
@@ -124,8 +124,8 @@ class Node:
             for broker in dict.fromkeys((self._broker, self._rpc_broker)):
                 await broker.flush()
             await self._let_be_asked(presence)
-            await self._warn_of_stored(endpoints)
-            self._warn_of_letters(subscribers)
+            await warn_of_stored(self._service, self._rpc_broker, endpoints)
+            warn_of_letters(self._service, self._broker, subscribers)
             undo.push_async_callback(presence.deregister)
             await presence.register()
             for hook in after_start:
@@ -138,21 +138,26 @@ class Node:
         for endpoint in own:
             await self._start_endpoint(endpoint)
         await presence.take_calls()
-        if not await self._may_listen(f"{self._identity.address}.*, and to {', '.join(each.name for each in own)}"):
+        subjects = f"{self._identity.address}.*, and to {', '.join(each.name for each in own)}"
+        if not await self._may_listen(subjects, needed=bool(self._parts.takers)):
             await presence.go_without_calls()
             await self._parts.end_last(len(own))
         await presence.answer()
         if not await self._may_listen("$SRV.>"):
             await presence.answer_no_more()
 
-    async def _may_listen(self, subjects: str) -> bool:
-        """Whether the server has taken what was subscribed to last; it is not what the service is there for."""
+    async def _may_listen(self, subjects: str, *, needed: bool = False) -> bool:
+        """Whether the server has taken what was subscribed to last, which is not what the service is there for.
+
+        Args:
+            needed: whether it is: a sticky subscriber takes events there.
+        """
         try:
             await self._rpc_broker.flush()
         except Disconnected:
             raise
         except TransportError as error:
-            if self._parts.takers and "$node" in subjects:  # a sticky subscriber needs it
+            if needed:
                 raise
             log.warning(
                 "service %r serves, but cannot be looked into, as it may not listen to %s; permit that: %.200s",
@@ -269,33 +274,6 @@ class Node:
                 f"{self._service}.{name} has sticky_by, which needs a registry to know the other instances: name one "
                 f"by registry= or {REGISTRY_VARIABLE}, such as 'etcd://127.0.0.1:2379'"
             )
-
-    async def _warn_of_stored(self, endpoints: list[EndpointDeclaration]) -> None:
-        """Say what stores the calls of these endpoints; their callers would get its confirmation, too."""
-        if not endpoints or not isinstance(self._rpc_broker, StoresRequests):
-            return
-        subjects = [endpoint_subject(self._service, endpoint.name) for endpoint in endpoints]
-        found = await self._rpc_broker.stores(subjects) or {}
-        by_store: dict[str, list[str]] = {}
-        for subject, stores in found.items():
-            for store in stores:
-                by_store.setdefault(store, []).append(subject)
-        for store, its_subjects in by_store.items():
-            log.warning("service %r: %s", self._service, stored(store, its_subjects))
-
-    def _warn_of_letters(self, subscribers: list[SubscriberDeclaration]) -> None:
-        """Say which of them take dead letters without naming their queue, so that another one keeps these, too."""
-        durable = [s for s in subscribers if s.options.is_durable(self._broker.capabilities)]
-        letters = {subscriber.options.dead_letter_subject() for subscriber in durable}
-        for s in durable:
-            is_letters = s.subject in letters or (s.subject.startswith(DEAD) and not s.has_wildcards)
-            if is_letters and s.queue == f"{self._service}.{s.name}":
-                log.warning(
-                    "%s takes dead letters by a queue of its own, which gets none of before it was made, and settles "
-                    "none of those that are kept: write queue=%r",
-                    s.queue,
-                    s.subject,
-                )
 
     async def _start_endpoint(self, declared: EndpointDeclaration) -> None:
         endpoint = self._make_endpoint(
