@@ -28,7 +28,7 @@ EventMicroError
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from math import inf
 from typing import Any
@@ -82,6 +82,17 @@ class DecodeError(CodecError):
 
 class TransportError(EventMicroError):
     """The broker did not take the message."""
+
+
+class Refused(TransportError):
+    """The server refuses subscriptions: by a permission, or as there are too many.
+
+    subjects: those that are refused, in small letters.
+    """
+
+    def __init__(self, message: str, subjects: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.subjects = frozenset(subject.lower() for subject in subjects)
 
 
 class ConnectionFailed(TransportError):

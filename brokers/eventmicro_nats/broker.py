@@ -15,7 +15,7 @@ from eventmicro.errors import (
     Disconnected,
     EventMicroError,
     NotAllPublished,
-    TransportError,
+    Refused,
     Unsupported,
 )
 from eventmicro.lifetime import Lifetime
@@ -26,7 +26,7 @@ from eventmicro_nats.connection.connecting import connect
 from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.connection.follower import Follower
 from eventmicro_nats.connection.headers import read_headers
-from eventmicro_nats.connection.refusals import TOO_MANY
+from eventmicro_nats.connection.refusals import TOO_MANY, refused_subjects
 from eventmicro_nats.connection.told import Told
 from eventmicro_nats.errors import in_words, plain, translate
 from eventmicro_nats.receipts import Storage
@@ -232,7 +232,7 @@ class NatsBroker(Lifetime):
             raise translate(error, self.url) from error
         refused, self._refused = self._refused, []
         if refused:
-            raise TransportError(f"{self.url} refuses: {'; '.join(refused)}")
+            raise Refused(f"{self.url} refuses: {'; '.join(refused)}", refused_subjects("; ".join(refused)))
 
     def _connected_driver(self) -> Driver:
         if self._driver is None:

@@ -15,7 +15,7 @@ from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side
 from eventmicro.discovery.checking import HealthCheck
 from eventmicro.discovery.registering import Registering
-from eventmicro.errors import Disconnected, TransportError, Unavailable, Unsupported, UsageError
+from eventmicro.errors import Refused, Unavailable, Unsupported, UsageError
 from eventmicro.events.batches import BatchSubscriber
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.events.lanes import KeyedSubscriber
@@ -119,11 +119,16 @@ class Node:
             undo.push_async_callback(self._drain, presence)
             for subscriber in subscribers:
                 await self._start_subscriber(subscriber)
-            for endpoint in endpoints:
+            own = presence.own_endpoints()
+            for endpoint in (*endpoints, *own):
                 await self._start_endpoint(endpoint)
+            await presence.take_calls()
+            await presence.answer()
             for broker in dict.fromkeys((self._broker, self._rpc_broker)):
-                await broker.flush()
-            await self._let_be_asked(presence)
+                try:
+                    await broker.flush()
+                except Refused as refused:
+                    await self._go_without(presence, own, refused)
             await warn_of_stored(self._service, self._rpc_broker, endpoints)
             warn_of_letters(self._service, self._broker, subscribers)
             undo.push_async_callback(presence.deregister)
@@ -132,41 +137,28 @@ class Node:
                 await run_hook(hook)
             self._undo = undo.pop_all()
 
-    async def _let_be_asked(self, presence: Presence) -> None:
-        """Let others ask the node itself. Where the server does not let it listen there it serves without."""
-        own = presence.own_endpoints()
-        for endpoint in own:
-            await self._start_endpoint(endpoint)
-        await presence.take_calls()
-        subjects = f"{self._identity.address}.*, and to {', '.join(each.name for each in own)}"
-        if not await self._may_listen(subjects, needed=bool(self._parts.takers)):
+    async def _go_without(self, presence: Presence, own: Sequence[EndpointDeclaration], refused: Refused) -> None:
+        """Serve without what the server refuses, where it is only what others would look into this node by.
+
+        Raises:
+            Refused: it is what the service is there for.
+        """
+        calls = {f"{self._identity.address}.*", *(endpoint_subject(self._service, each.name) for each in own)}
+        calls = {subject.lower() for subject in calls} & refused.subjects
+        questions = {subject for subject in refused.subjects if subject.startswith("$srv.")}
+        if refused.subjects - calls - questions or (calls and self._parts.takers):
+            raise refused
+        if calls:
             await presence.go_without_calls()
             await self._parts.end_last(len(own))
-        await presence.answer()
-        if not await self._may_listen("$SRV.>"):
+        if questions:
             await presence.answer_no_more()
-
-    async def _may_listen(self, subjects: str, *, needed: bool = False) -> bool:
-        """Whether the server has taken what was subscribed to last, which is not what the service is there for.
-
-        Args:
-            needed: whether it is: a sticky subscriber takes events there.
-        """
-        try:
-            await self._rpc_broker.flush()
-        except Disconnected:
-            raise
-        except TransportError as error:
-            if needed:
-                raise
-            log.warning(
-                "service %r serves, but cannot be looked into, as it may not listen to %s; permit that: %.200s",
-                self._service,
-                subjects,
-                error,
-            )
-            return False
-        return True
+        log.warning(
+            "service %r serves, but cannot be looked into, as it may not listen to %s; permit that: %.200s",
+            self._service,
+            " and ".join((*sorted(calls), *(["$SRV.>"] if questions else ()))),
+            refused,
+        )
 
     async def _wait_for_needs(self) -> None:
         """Wait until all services answer that this one needs, as long as it takes; say for which."""

@@ -29,6 +29,11 @@ _match_refused = re.compile(
 ).match
 
 
+def refused_subjects(text: str) -> list[str]:
+    """The subjects of which a text says that a subscription to them is refused."""
+    return re.findall(r'subscription to "(.*?)"', text)
+
+
 class Asks(Protocol):
     """The connection that they are of."""
 

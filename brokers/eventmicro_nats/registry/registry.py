@@ -176,7 +176,7 @@ class NatsRegistry(Lifetime):
             return self._keeper
 
     async def _choose(self, line: Line) -> Bucket | Asking:
-        self._rethink, level = float("inf"), logging.INFO
+        self._rethink = float("inf")
         bucket = Bucket(line)
         try:
             await bucket.have()
@@ -186,11 +186,11 @@ class NatsRegistry(Lifetime):
             reason = "JetStream does not answer"
         except NotMade as error:  # there may be room in a while, or somebody else makes it
             self._rethink = asyncio.get_running_loop().time() + RETHINK
-            reason, level = str(error), logging.WARNING
+            reason = str(error)
         except (NoJetStream, NotAllowed) as error:
             reason = str(error)
         if self._told.is_new(reason):
-            log.log(level, "registry %s: nothing is stored, services are asked who is there: %s", self.url, reason)
+            log.info("registry %s: nothing is stored, services are asked who is there: %s", self.url, reason)
         return self._keeper if isinstance(self._keeper, Asking) else Asking(line)
 
     async def _use(self, keeper: Bucket | Asking | None) -> None:

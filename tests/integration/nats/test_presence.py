@@ -38,13 +38,13 @@ def orders() -> Service:
 @pytest.mark.parametrize(
     ("more", "lacking"),
     [
-        ("", ["Orders.$node.n1.*, and to health, stats", "$SRV.>"]),
-        (', "Orders.>"', ["$SRV.>"]),
-        (', "$SRV.>"', ["Orders.$node.n1.*, and to health, stats"]),
+        ("", "orders.$node.n1.* and orders.health and orders.stats and $SRV.>;"),
+        (', "Orders.>"', "listen to $SRV.>;"),
+        (', "$SRV.>"', "orders.$node.n1.* and orders.health and orders.stats;"),
     ],
 )
 async def test_a_service_that_may_not_be_asked_serves(
-    more: str, lacking: list[str], caplog: pytest.LogCaptureFixture
+    more: str, lacking: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "eventmicro")
     with NatsServer(user(OF_THE_SERVICE + more)) as server:
@@ -53,7 +53,7 @@ async def test_a_service_that_may_not_be_asked_serves(
         async with started(service, f"nats://u:p@{url}"), Client(f"nats://all:p@{url}") as client:
             assert await client.call("Orders.quote", None, str) == "4.20"
             told = [r.getMessage() for r in caplog.records if "cannot be looked into" in r.getMessage()]
-            assert [subjects for line, subjects in zip(told, lacking, strict=True) if subjects in line] == lacking
+            assert [lacking in line for line in told] == [True]
             assert (await service.health()).live
             assert service._node is not None
             presence = service._node._presence
@@ -79,7 +79,7 @@ LIMITED = """accounts { A { jetstream: { max_mem: 1M, max_file: 1M, max_streams:
 async def test_an_account_without_room_for_the_bucket_stops_no_service(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.WARNING, "eventmicro")
+    caplog.set_level(logging.INFO, "eventmicro_nats")
     with NatsServer(LIMITED, jetstream=True) as server:
         url = f"nats://u:p@127.0.0.1:{server.port}"
         other = await nats.connect(url)
