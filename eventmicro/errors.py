@@ -11,6 +11,7 @@ EventMicroError
 │   └── DecodeError             a body that arrived is not of the expected type
 ├── TransportError              the broker's
 │   ├── ConnectionFailed        no connection could be made
+│   ├── Refused                 the server refuses subscriptions; it says which
 │   ├── Disconnected            the connection is away or closed; the message was not taken
 │   ├── Unconfirmed             the broker did not confirm in time; whether it has the message is not known
 │   ├── NotStored               the broker refused the message, and says why
@@ -90,7 +91,7 @@ class Refused(TransportError):
     subjects: those that are refused, in small letters.
     """
 
-    def __init__(self, message: str, subjects: Iterable[str] = ()) -> None:
+    def __init__(self, message: str | None = None, subjects: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.subjects = frozenset(subject.lower() for subject in subjects)
 

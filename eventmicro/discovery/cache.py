@@ -47,7 +47,8 @@ class View:
         self._all: Sequence[Node] = ()
         self._filtered: dict[tuple[Filter, ...], Sequence[Node]] = {}
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         """How many nodes there are, those included that cannot be asked alone."""
         return len(self._nodes)
 

@@ -45,6 +45,6 @@ async def is_ready(broker: Broker, directing: Directing, service: str, within: f
     try:
         if not broker.capabilities.missing(Capabilities(request_reply=True, broadcast=True)):
             return bool(await ask_all(broker, f"{PREFIX}.{PING}.{service}", within=within, most=1))
-        return len(await directing.view(service, within)) > 0
+        return (await directing.view(service, within)).count > 0
     except (TransportError, Unavailable):
         return False

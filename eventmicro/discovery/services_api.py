@@ -69,7 +69,7 @@ class ServicesApi:
         self._description = description
         self._statistics = statistics
         self._started = now()
-        self._kept: dict[tuple[str, bool], bytes] = {}
+        self._kept: dict[tuple[str, bool, bool], bytes] = {}
         self._subscriptions: list[Subscription] = []
         self.stopping = False
         """Whether the node takes no more calls, and finishes those that run."""
@@ -132,12 +132,12 @@ class ServicesApi:
             log.warning("%s: %s was not answered: %s", self._name, question.subject, error)
 
     def _body(self, verb: str, whole: bool) -> bytes:
-        kept = self._kept.get((verb, whole))
-        if kept is not None:
+        question = verb, whole, self.stopping
+        if (kept := self._kept.get(question)) is not None:
             return kept
         body = _json(self._make(verb, whole))
         if verb != STATS and len(body) <= KEPT:
-            self._kept[verb, whole] = body
+            self._kept[question] = body
         return body
 
 

@@ -21,7 +21,7 @@ from eventmicro.rpc.caller import NO_REPLY, Caller
 from eventmicro.rpc.directed import call_directed
 from eventmicro.rpc.outgoing import Direction, OutgoingCall
 from eventmicro.rpc.replies import decode_reply, read_reply
-from eventmicro.selector import Director, Filter, Selector
+from eventmicro.selector import Choice, Director, Filter, Node, Selector
 from eventmicro.wire import CONTENT_TYPE, check_headers, check_subject, content_type
 
 R = TypeVar("R")
@@ -137,7 +137,7 @@ class CallsEndpoints:
             context.body, context.direction = expected, direction
             return await client.run(request, context)
         if direction is not None:
-            return await call_directed(client, direction, service, name, request, headers, deadline, expected)
+            return await client.direct(direction, service, name, request, headers, deadline, expected)
         return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
 
 
@@ -256,22 +256,35 @@ class RpcClient:
             raise nobody
         return elsewhere
 
+    async def direct(
+        self,
+        direction: Direction,
+        service: str,
+        name: str,
+        request: Any,
+        headers: dict[str, str] | None,
+        deadline: float,
+        reply: Body,
+    ) -> Any:
+        """Call an endpoint of a node that is chosen; errors as of `CallsEndpoints.call`."""
+        if direction.selector is None and direction.key is not None:
+            direction = Direction(self.by_key, direction.filters, direction.key)
+
+        async def ask(node: Node) -> Any:
+            now, subject = time.monotonic(), f"{node.address}.{name}"
+            return await self.exchange(service, subject, request, headers, now, deadline, reply, explained=False)
+
+        choice = Choice(service, name, direction.key)
+        return await call_directed(self.director(), choice, direction, deadline, ask)
+
     async def _exchange(self, request: Any, context: Context) -> Any:
         """The same as the innermost of the middleware."""
         assert isinstance(context, OutgoingCall)
         now = time.monotonic()
         deadline = now if context.deadline is None else context.deadline
         if context.direction is not None:
-            return await call_directed(
-                self,
-                context.direction,
-                context.service,
-                context.endpoint,
-                request,
-                context.metadata,
-                deadline,
-                context.body,
-            )
+            direction, service, name = context.direction, context.service, context.endpoint
+            return await self.direct(direction, service, name, request, context.metadata, deadline, context.body)
         return await self.exchange(
             context.service, context.topic, request, context.metadata, now, deadline, context.body
         )

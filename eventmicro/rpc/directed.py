@@ -3,45 +3,35 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from eventmicro.codecs import Body
 from eventmicro.errors import CallTimeout, ServiceError, Unavailable
 from eventmicro.rpc.outgoing import Direction
-from eventmicro.selector import Choice, Node
-
-if TYPE_CHECKING:
-    from eventmicro.rpc.client import RpcClient
+from eventmicro.selector import Choice, Director, Node
 
 # How many nodes are asked, one after the other, where each says that it did not run the call.
 ATTEMPTS = 5
 
 
 async def call_directed(
-    client: RpcClient,
-    direction: Direction,
-    service: str,
-    name: str,
-    request: Any,
-    headers: dict[str, str] | None,
-    deadline: float,
-    reply: Body,
+    director: Director, choice: Choice, direction: Direction, deadline: float, ask: Callable[[Node], Awaitable[Any]]
 ) -> Any:
     """Call an endpoint of a chosen node; errors as of `CallsEndpoints.call`.
 
     A node that is gone has not run the call: then another one is asked, that was not asked yet.
+
+    Args:
+        deadline: until when, in `time.monotonic()` seconds.
+        ask: calls the endpoint of a node.
     """
-    director, choice = client.director(), Choice(service, name, direction.key)
-    selector = client.by_key if direction.selector is None and direction.key is not None else direction.selector
     tried: list[Node] = []
     while True:
-        node = await director.choose(choice, selector, direction.filters, tried, deadline)
+        node = await director.choose(choice, direction.selector, direction.filters, tried, deadline)
         started, failed = time.monotonic(), None  # a call that is cancelled says nothing of its node
         node.in_flight += 1
         try:
-            reply_of_node = await client.exchange(
-                service, f"{node.address}.{name}", request, headers, started, deadline, reply, explained=False
-            )
+            reply = await ask(node)
             failed = False
         except ServiceError as error:
             if started < deadline:  # else it was not asked
@@ -54,4 +44,4 @@ async def call_directed(
         finally:
             node.in_flight -= 1
             director.mark(node, time.monotonic() - started, failed=failed)
-        return reply_of_node
+        return reply

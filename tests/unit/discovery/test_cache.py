@@ -108,9 +108,9 @@ async def test_what_filters_let_through_is_found_once_until_something_changes() 
 async def test_nodes_without_an_address_are_there_and_cannot_be_asked_alone() -> None:
     view = View("orders", "memory://")
     view.apply(Change("create", ServiceRecord(name="orders", nodes=[NodeRecord(id="x")])))
-    assert (view.nodes(), view.aloof, len(view)) == ((), True, 1)
+    assert (view.nodes(), view.aloof, view.count) == ((), True, 1)
     view.apply(Change("create", record()))
-    assert (len(view.nodes()), view.aloof, len(view)) == (1, False, 2)
+    assert (len(view.nodes()), view.aloof, view.count) == (1, False, 2)
 
 
 async def test_services_that_were_not_asked_for_the_longest_are_watched_no_more(

@@ -29,6 +29,7 @@ from eventmicro.memory.registry import MemoryRegistry
 from eventmicro.message import Delivery, Message
 from eventmicro.registry import EndpointRecord, NodeRecord, ServiceRecord
 from eventmicro.rpc import node_calls
+from eventmicro.running.presence import Presence
 from eventmicro.selector import Choice, Node
 from tests.unit.discovery.kit import Steered
 
@@ -262,7 +263,12 @@ async def test_another_frameworks_endpoint_is_called_under_its_own_subject() -> 
             await client.call("greeter.bye", None, str)
 
 
-async def test_of_two_nodes_with_one_id_one_runs_the_call() -> None:
+async def test_of_two_nodes_with_one_id_one_runs_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when both start at the same moment, and neither finds the other."""
+
+    async def see_nobody(self: Presence) -> None: ...
+
+    monkeypatch.setattr(Presence, "_check_id", see_nobody)
     runs: list[str] = []
     one, two = Service("orders", id="same", broker=URL), Service("orders", id="same", broker=URL)
     for service in (one, two):
