@@ -13,7 +13,7 @@ from eventmicro_kafka.consuming.lane import Holder, KafkaDelivery, Lane
 log = logging.getLogger(__name__)
 
 # How many events are made ready at most before the first of them is handled.
-AT_ONCE = 128
+AT_ONCE = 64
 # In how many seconds an event comes again whose consumer raised, which it never should.
 AFTER_FAILURE = 1.0
 

@@ -16,7 +16,7 @@ from eventmicro_kafka.errors import why_unreadable
 log = logging.getLogger(__name__)
 
 # How many records are taken at a time, and how long is waited for them, in milliseconds.
-POLL_RECORDS = 500
+POLL_RECORDS = 128
 POLL_TIME = 1000
 # After how long a partition that could not be read is tried again, in seconds.
 AGAIN_INTERVAL = 60.0
