@@ -29,9 +29,13 @@ GRACE = 1.0
 
 @dataclass(frozen=True)
 class Run:
-    """One rival over one broker, with a topic and a queue of its own, both called `name`."""
+    """One rival over one broker, with a topic and a queue of its own, both called `name`.
+
+    `filler` is who publishes what it consumes.
+    """
 
     peer: DurablePeer
+    filler: DurablePeer
     store: Store
     url: str
     name: str
@@ -42,7 +46,7 @@ async def consume(run: Run, least: float) -> Result:
     """Fill the queue with so many events, or a few more, then take and acknowledge all of them."""
     watch = Stopwatch(run.processes)
     async with queue(run):
-        async with publisher(run) as source:
+        async with publisher(run, run.filler) as source:
             while source.published < least:
                 await source.batch(int(min(BATCH, least)))
         total = source.published
@@ -63,13 +67,13 @@ async def consume(run: Run, least: float) -> Result:
 
 async def publish(run: Run, seconds: float) -> Result:
     """Publish for so long, `IN_FLIGHT` at a time."""
-    async with queue(run), publisher(run) as source:
+    async with queue(run), publisher(run, run.peer) as source:
         return await measure(run, source, source.one, seconds, IN_FLIGHT)
 
 
 async def publish_many(run: Run, seconds: float) -> Result:
     """Publish for so long, `BATCH` together, one batch after the other."""
-    async with queue(run), publisher(run) as source:
+    async with queue(run), publisher(run, run.peer) as source:
         batch = partial(source.batch, max(1, int(BATCH * min(1.0, seconds))))
         return await measure(run, source, batch, seconds, 1)
 
@@ -141,9 +145,9 @@ async def queue(run: Run) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def publisher(run: Run) -> AsyncIterator[Source]:
-    """What publishes to the run's topic."""
-    async with run.peer.publisher(run.url, run.name) as publishing:
+async def publisher(run: Run, peer: DurablePeer) -> AsyncIterator[Source]:
+    """What publishes to the run's topic, in this way."""
+    async with peer.publisher(run.url, run.name) as publishing:
         yield Source(publishing)
 
 

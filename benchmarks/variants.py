@@ -33,6 +33,8 @@ DURABLE = {
     }
     for broker, ours in (("jetstream", "WithStream"), ("rabbitmq", "WithPrefetch"), ("kafka", "EventMicro"))
 }
+# Who fills the backlog of all rivals, where that tells what reading it costs: Kafka keeps batches as they were sent.
+FILLER = {"kafka": "raw"}
 # How many events a backlog has for each second that a run is to take; what raw clients work off, roughly.
 BACKLOG = {"jetstream": 10_000, "rabbitmq": 4_000, "kafka": 100_000}
 

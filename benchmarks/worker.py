@@ -20,7 +20,7 @@ from benchmarks.cpu import Processes, pin
 from benchmarks.load import Caller, Result, Stream
 from benchmarks.messages import Tally
 from benchmarks.peer import DurablePeer, Peer
-from benchmarks.variants import BACKLOG, DURABLE, load, loop_factory
+from benchmarks.variants import BACKLOG, DURABLE, FILLER, load, loop_factory
 
 # Who sends runs on the first core, who receives on the second.
 SENDING, RECEIVING = 0, 1
@@ -90,11 +90,13 @@ LOADING: dict[str, Callable[[Peer, str, float, Pids], Awaitable[Result]]] = {
 }
 
 
-async def run_durable(broker: str, peer: DurablePeer, role: str, url: str, seconds: float, pids: Pids) -> Result:
+async def run_durable(
+    broker: str, peer: DurablePeer, filler: DurablePeer, role: str, url: str, seconds: float, pids: Pids
+) -> Result:
     """One side of durable events, with a topic of its own."""
     store = import_module(f"benchmarks.{broker}.store")
     name = f"bench-{uuid.uuid4().hex[:12]}"
-    run = durable_load.Run(peer, store, url, name, Processes(pids | {"client": os.getpid()}))
+    run = durable_load.Run(peer, filler, store, url, name, Processes(pids | {"client": os.getpid()}))
     if role == "consume":
         return await durable_load.consume(run, BACKLOG[broker] * seconds)
     return await {"publish": durable_load.publish, "publish_many": durable_load.publish_many}[role](run, seconds)
@@ -105,7 +107,8 @@ def main(broker: str, variant: str, role: str, url: str, seconds: str = "0", pid
     pin(RECEIVING if role in WAITING else SENDING)
     peer = load(broker, variant)
     if broker in DURABLE:
-        result = run_durable(broker, peer, role, url, float(seconds), json.loads(pids))
+        filler = load(broker, FILLER.get(broker, variant))
+        result = run_durable(broker, peer, filler, role, url, float(seconds), json.loads(pids))
     elif role in WAITING:
         result = WAITING[role](peer, url)
     else:

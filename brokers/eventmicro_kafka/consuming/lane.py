@@ -76,7 +76,12 @@ class KafkaDelivery(Delivery):
         )
 
     def try_ack(self) -> bool:
-        self.lane.finish(self)
+        lane, offset = self.lane, self.offset
+        if lane.quiet and not lane.repeats and lane.pending.get(offset) is self:  # as `finish`, which takes longer
+            del lane.pending[offset]
+            lane._finished += 1
+        else:
+            lane.finish(self)
         return True
 
     async def ack(self) -> None:
@@ -103,6 +108,7 @@ class Lane:
         """Whether the partition is somebody else's by now."""
         self.quiet = False
         """Whether the holder is told later of those that are finished meanwhile, of all of them at once."""
+        self._finished = 0  # how many it is to be told of then
         self.next = committed[0]
         """The offset from which on nothing has been taken in."""
         self.pending: dict[int, KafkaDelivery | None] = {}
@@ -131,6 +137,12 @@ class Lane:
             pending[delivery.offset] = delivery
         self.next = deliveries[-1].offset + 1
         self._holder.held += len(deliveries)
+
+    def tell(self) -> None:
+        """Be quiet no longer."""
+        self.quiet = False
+        self._holder.held -= self._finished
+        self._finished = 0
 
     def put_back(self, deliveries: Sequence[KafkaDelivery]) -> None:
         """The last of those that were handed over were not taken; as if they had not been."""

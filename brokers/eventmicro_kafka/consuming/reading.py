@@ -15,7 +15,8 @@ from eventmicro_kafka.errors import why_unreadable
 
 log = logging.getLogger(__name__)
 
-# How many records are taken at a time, and how long is waited for them, in milliseconds.
+# How many records are taken at a time, twice what is handed over together (see `AT_ONCE` there), and how long is waited
+# for them, in milliseconds.
 POLL_RECORDS = 128
 POLL_TIME = 1000
 # After how long a partition that could not be read is tried again, in seconds.

@@ -287,7 +287,8 @@ async def test_subscribing_waits_for_nobody_where_the_place_of_the_queue_is_fixe
     with KafkaServer({"group.initial.rebalance.delay.ms": 5000}) as server:
         worker = Worker(server.url, subject)
         async with workers(worker):
-            async with asyncio.timeout(4):
-                await worker.start()
+            await worker.start()
+            shared = worker.subscription._member._shared  # type: ignore[union-attr]
+            assert not shared.is_set()
             await worker.broker.publish(Message(subject, b"x"))
             await until(lambda: worker.bodies == [b"x"])
