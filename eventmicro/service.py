@@ -4,53 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self
 
 from eventmicro.broker import Broker
-from eventmicro.checks import check_function, check_kind, check_seconds, check_several
+from eventmicro.checks import check_kind, check_seconds, check_several
 from eventmicro.client import Client
 from eventmicro.codec import Codec
 from eventmicro.codecs import Codecs
 from eventmicro.context import find_context
-from eventmicro.declare import marked_methods
-from eventmicro.discovery.checking import CheckFunction, HealthCheck
+from eventmicro.declaring import Declares
+from eventmicro.discovery.checking import CheckFunction
 from eventmicro.discovery.registering import Registering
 from eventmicro.discovery.strategies import make_selector
 from eventmicro.errors import UsageError
-from eventmicro.events.declare import SubscriberDeclaration, declare_subscriber
-from eventmicro.events.options import DeliveryWords
 from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Publishing, check_publishing
 from eventmicro.handlers.depends import name_of
-from eventmicro.handlers.signature import MISSING, own_name
 from eventmicro.middleware import Middleware, check_middleware
 from eventmicro.plugins import check_broker, check_registry
 from eventmicro.rpc.client import DEFAULT_TIMEOUT, CallsEndpoints, RpcClient
-from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY, EndpointDeclaration, declare_endpoint
 from eventmicro.running.identity import Identity, new_id
-from eventmicro.running.node import Hook, Node
+from eventmicro.running.node import Node
 from eventmicro.selector import Selector
-from eventmicro.topic import Topic
 from eventmicro.wire import check_length, check_metadata, check_name, check_version
 
 if TYPE_CHECKING:
     from eventmicro.discovery.health import Health
     from eventmicro.registry import Registry
 
-F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-H = TypeVar("H", bound=Hook)
-C = TypeVar("C", bound=CheckFunction)
-
-HOOKS = ("before_start", "after_start", "before_stop", "after_stop")
-
-
 Lifespan = Callable[[], AbstractAsyncContextManager[Any] | AsyncIterator[Any]]
 
 
-class Service(CallsEndpoints, PublishesEvents):
+class Service(Declares, CallsEndpoints, PublishesEvents):
     """A service: its endpoints, its subscribers, and its own client. Several may live in one process.
 
     Args:
@@ -115,17 +103,14 @@ class Service(CallsEndpoints, PublishesEvents):
         check_kind("description", description, str, "a sentence")
         check_seconds("timeout", timeout)
         check_seconds("stop_timeout", stop_timeout, or_none_at_all=True)
-        self.name = check_length(check_name(name, "service"), "service name")
+        super().__init__(check_length(check_name(name, "service"), "service name"), Codecs(codecs))
         self.version = version
         self.description = description
         self.metadata = check_metadata(metadata or {})
         self.id = None if id is None else check_length(check_name(id, "node"), "node id")
         self.broker = broker
         self.rpc_broker = rpc_broker
-        self.endpoints: dict[str, EndpointDeclaration] = {}
-        self.subscribers: dict[str, SubscriberDeclaration] = {}
         self._middleware = check_middleware(middleware)
-        self._codecs = Codecs(codecs)
         self._lifespan = _as_context_manager(lifespan)
         self._timeout = timeout
         self._publishing = publishing
@@ -134,180 +119,14 @@ class Service(CallsEndpoints, PublishesEvents):
         self._selector = selector
         self._registering = Registering(register_ttl, register_interval, register_check, register_required)
         self._needs = tuple(check_name(each, "service") for each in check_several("needs", needs, "'payments'"))
-        self._checks: list[HealthCheck] = []
-        self._overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
-        self._hooks: dict[str, list[Hook]] = {when: [] for when in HOOKS}
         self._client: Client | None = None
         self._node: Node | None = None
         self._changing: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._changed_by: asyncio.Task[Any] | None = None
 
-    # -- declaring ---------------------------------------------------------------------------------------------
-
-    @overload
-    def rpc(self, function: F, /) -> F: ...
-    @overload
-    def rpc(
-        self,
-        *,
-        name: str | None = None,
-        timeout: float | None = None,
-        concurrency: int = ENDPOINT_CONCURRENCY,
-        middleware: Iterable[Middleware] = (),
-        internal: bool = False,
-    ) -> Callable[[F], F]: ...
-    def rpc(self, function: F | None = None, **options: Any) -> F | Callable[[F], F]:
-        """Declare an endpoint: `async def quote(request: QuoteRequest) -> Quote`, called as `orders.quote`.
-
-        The function takes the request, a Context and dependencies, each only if it wants it, and stays callable itself.
-
-        Args:
-            name: the endpoint's name; default: the function's.
-            timeout: how long a call may take, in seconds, where its caller gives more; default: what the caller gives.
-            concurrency: how many of its calls may wait for something at the same time; further ones wait in line.
-            middleware: what runs around this endpoint, inside the service's own middleware.
-            internal: whether it is only called by those who know it, and listed nowhere.
-
-        Raises:
-            SignatureError: the function cannot be an endpoint; the message says what to write instead.
-            UsageError: the name is taken, or an option is unknown or out of range.
-        """
-
-        def declare(function: F) -> F:
-            endpoint = declare_endpoint(function, **options)
-            self._check_new(endpoint.name)
-            self._check_type(endpoint.request, f"endpoint {endpoint.name}")
-            self._check_type(endpoint.reply, f"endpoint {endpoint.name}")
-            self.endpoints[endpoint.name] = endpoint
-            return function
-
-        return declare if function is None else declare(function)
-
-    def subscribe(
-        self,
-        topic: Topic[Any] | str,
-        *,
-        name: str | None = None,
-        middleware: Iterable[Middleware] = (),
-        **options: Unpack[DeliveryWords],
-    ) -> Callable[[F], F]:
-        """Declare a subscriber: `async def bill(event: OrderPlaced) -> None`.
-
-        The function takes the event, a Context and dependencies, each only if it wants it, and stays callable itself.
-
-        Args:
-            topic: a Topic, or a subject, which may hold wildcards: `*` for one token, `>` for the rest.
-            name: the subscriber's name; default: the function's.
-            middleware: what runs around this subscriber, inside the service's own middleware.
-            options: how it gets its events: `queue`, `durable`, `ack`, `retry`, `dead_letter`, `concurrency`,
-                `order_by`,
-                `prefetch`, `batch`, `timeout`, `start`, `dedupe`; each is explained in DeliveryOptions.
-
-        Raises:
-            SignatureError: the function cannot be a subscriber; the message says what to write instead.
-            UsageError: the name is taken, the topic is no subject, or an option is out of range.
-        """
-
-        if not isinstance(topic, str | Topic):
-            raise UsageError("a subscriber names its topic: write @service.subscribe(TOPIC) or ('orders.placed')")
-
-        def declare(function: F) -> F:
-            subscriber = declare_subscriber(self.name, topic, function, name, middleware, **options)
-            self._check_new(subscriber.name)
-            self._check_type(subscriber.event, f"subscriber {subscriber.name}")
-            self.subscribers[subscriber.name] = subscriber
-            return function
-
-        return declare
-
-    def add(self, target: object) -> None:
-        """Declare the methods of an object that are marked with `@rpc` or `@subscribe`.
-
-        Raises:
-            UsageError: it has none, or one of them cannot be declared.
-        """
-        methods = list(marked_methods(target))
-        if not methods or isinstance(target, type):
-            raise UsageError(f"{target!r} is no object with methods marked by @rpc or @subscribe")
-        for method, mark in methods:
-            declare = self.rpc(**mark.options) if mark.topic is None else self.subscribe(mark.topic, **mark.options)
-            declare(method)
-
-    def override(self, dependency: Callable[..., Any], by: Callable[..., Any]) -> None:
-        """Use another function where `Depends(dependency)` stands, from the next start on; for tests.
-
-        Raises:
-            UsageError: one of the two is no function.
-        """
-        for function in (dependency, by):
-            check_function("override", function)
-        self._overrides[dependency] = by
-
-    def before_start(self, hook: H) -> H:
-        """Run this plain or async function when the broker is connected, before the first message is taken."""
-        return self._hook("before_start", hook)
-
-    def after_start(self, hook: H) -> H:
-        """Run this function when the service has started."""
-        return self._hook("after_start", hook)
-
-    def before_stop(self, hook: H) -> H:
-        """Run this function before a stop, while all still works."""
-        return self._hook("before_stop", hook)
-
-    def after_stop(self, hook: H) -> H:
-        """Run this function when all is closed."""
-        return self._hook("after_stop", hook)
-
-    @overload
-    def health_check(self, check: C, /) -> C: ...
-    @overload
-    def health_check(
-        self, *, name: str | None = None, critical: bool = True, vital: bool = False
-    ) -> Callable[[C], C]: ...
-    def health_check(
-        self, check: C | None = None, *, name: str | None = None, critical: bool = True, vital: bool = False
-    ) -> C | Callable[[C], C]:
-        """Look at this, too, to say how the service is: a plain or async function that raises, or returns False, where
-        something is wrong. It has 5 seconds.
-
-        Args:
-            name: the check's name; default: the function's.
-            critical: whether the service is not ready for work where it fails.
-            vital: whether it does not live where it fails, so that an orchestrator is to start it anew.
-
-        Raises:
-            UsageError: it is no function, or the name is taken.
-        """
-
-        def declare(check: C) -> C:
-            check_function("health_check", check)
-            named = name or own_name(check)
-            if named in {"broker", "subscriptions", "registered", *(each.name for each in self._checks)}:
-                raise UsageError(f"service {self.name!r} has a health check {named!r} already; give this one a name=")
-            self._checks.append(HealthCheck(named, check, critical, vital))
-            return check
-
-        return declare if check is None else declare(check)
-
-    def _hook(self, when: str, hook: H) -> H:
-        check_function(when, hook)
-        self._hooks[when].append(hook)
-        return hook
-
-    def _check_type(self, kind: Any, where: str) -> None:
-        """Refuse a type that cannot travel, when it is declared."""
-        try:
-            if kind is not MISSING:
-                self._codecs.body(kind)
-        except UsageError as error:
-            raise UsageError(f"{where}: {error}") from None
-
-    def _check_new(self, name: str) -> None:
-        if self._node is not None:
-            raise UsageError(f"service {self.name!r} is started: declare {name!r} before, it would not be served now")
-        if name in self.endpoints or name in self.subscribers:
-            raise UsageError(f"service {self.name!r} has a handler {name!r} already; give this one a name=")
+    @property
+    def _is_started(self) -> bool:
+        return self._node is not None
 
     # -- running -----------------------------------------------------------------------------------------------
 

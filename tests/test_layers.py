@@ -26,6 +26,7 @@ LAYERS = {
     "functions": "handlers",
     "patterns": "events rpc discovery",
     "faces": "client declare",
+    "declaring": "declaring",
     "assembly": "running conformance testing",
     "service": "service",
     "cli": "cli __main__",

@@ -13,6 +13,7 @@ from eventmicro.broker import Broker, Capabilities
 from eventmicro.client import Client
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side
+from eventmicro.declaring import Hook
 from eventmicro.discovery.checking import HealthCheck
 from eventmicro.discovery.registering import Registering
 from eventmicro.errors import Refused, Unavailable, Unsupported, UsageError
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from eventmicro.discovery.health import Health
 
 log = logging.getLogger(__name__)
-
-Hook = Callable[[], Any]
 
 # After how long a start says that it waits for another service, and how often it says so again, in seconds.
 FIRST_PATIENCE = 1.0
