@@ -7,7 +7,7 @@ directed call, so it does not wait for anything. Ready-made ones are in `eventmi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,7 +32,7 @@ class Node:
     """How long it takes to answer this client, in seconds: a moving average; 0.0: it has not answered yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Choice:
     """For what a node is chosen."""
 
@@ -52,15 +52,16 @@ Filter = Callable[[Node], bool]
 class Director(Protocol):
     """What directs calls to nodes: a client's view of its registry."""
 
-    async def choose(
+    def choose(
         self,
         choice: Choice,
         selector: str | Selector | None,
         filters: Iterable[Filter],
         tried: Sequence[Node],
         deadline: float,
-    ) -> Node:
-        """The node to ask; rather one that was not tried yet. A registry that is asked for the first time is waited for
+    ) -> Node | Awaitable[Node]:
+        """The node to ask; rather one that was not tried yet. It is to be awaited where the registry has to be asked
+        first, which is so once for a service. A registry that is asked for the first time is waited for
         until `deadline` at most, in `time.monotonic()` seconds.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from difflib import get_close_matches
 
 from eventmicro.broker import Broker
@@ -53,19 +53,18 @@ class Directing:
         self._marks = Marks()
         self._finding: OrderedDict[str, tuple[float, asyncio.Task[Finding]]] = OrderedDict()
 
-    async def choose(
+    def choose(
         self,
         choice: Choice,
         selector: str | Selector | None,
         filters: Iterable[Filter],
         tried: Sequence[Node],
         deadline: float,
-    ) -> Node:
-        cache = self._cache or self._open_cache()
-        select = self._default if selector is None else self._selector(selector)
-        view = cache.known(choice.service)
+    ) -> Node | Awaitable[Node]:
+        view = (self._cache or self._open_cache()).known(choice.service)
         if view is None:
-            view = await cache.look(choice.service, max(0.0, min(FIRST_LOOK, deadline - time.monotonic())))
+            return self._look_and_choose(choice, selector, filters, tried, deadline)
+        select = self._default if selector is None else self._selector(selector)
         nodes = _nodes(view, filters if type(filters) is tuple else check_several("filters", filters, "version('^1')"))
         if tried:
             nodes = [node for node in nodes if node not in tried] or nodes
@@ -74,6 +73,20 @@ class Directing:
             raise UsageError(f"the selector {select!r} has returned {node!r}: return one of the nodes that it is given")
         self._marks.chosen(node)
         return node
+
+    async def _look_and_choose(
+        self,
+        choice: Choice,
+        selector: str | Selector | None,
+        filters: Iterable[Filter],
+        tried: Sequence[Node],
+        deadline: float,
+    ) -> Node:
+        """The same for a service that was not looked at yet."""
+        within = max(0.0, min(FIRST_LOOK, deadline - time.monotonic()))
+        await (self._cache or self._open_cache()).look(choice.service, within)
+        node = self.choose(choice, selector, filters, tried, deadline)
+        return node if isinstance(node, Node) else await node
 
     def mark(self, node: Node, seconds: float, *, failed: bool | None) -> None:
         self._marks.mark(node, failed=failed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from types import UnionType
 from typing import Any, TypeVar, overload
@@ -21,7 +21,7 @@ from eventmicro.rpc.caller import NO_REPLY, Caller
 from eventmicro.rpc.directed import call_directed
 from eventmicro.rpc.outgoing import Direction, OutgoingCall
 from eventmicro.rpc.replies import decode_reply, read_reply
-from eventmicro.selector import Choice, Director, Filter, Node, Selector
+from eventmicro.selector import Director, Filter, Selector
 from eventmicro.wire import CONTENT_TYPE, check_headers, check_subject, content_type
 
 R = TypeVar("R")
@@ -256,7 +256,7 @@ class RpcClient:
             raise nobody
         return elsewhere
 
-    async def direct(
+    def direct(
         self,
         direction: Direction,
         service: str,
@@ -265,17 +265,13 @@ class RpcClient:
         headers: dict[str, str] | None,
         deadline: float,
         reply: Body,
-    ) -> Any:
+    ) -> Awaitable[Any]:
         """Call an endpoint of a node that is chosen; errors as of `CallsEndpoints.call`."""
         if direction.selector is None and direction.key is not None:
             direction = Direction(self.by_key, direction.filters, direction.key)
-
-        async def ask(node: Node) -> Any:
-            now, subject = time.monotonic(), f"{node.address}.{name}"
-            return await self.exchange(service, subject, request, headers, now, deadline, reply, explained=False)
-
-        choice = Choice(service, name, direction.key)
-        return await call_directed(self.director(), choice, direction, deadline, ask)
+        return call_directed(
+            self.director(), self.exchange, direction, service, name, request, headers, deadline, reply
+        )
 
     async def _exchange(self, request: Any, context: Context) -> Any:
         """The same as the innermost of the middleware."""

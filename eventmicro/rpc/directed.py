@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from eventmicro.codecs import Body
 from eventmicro.errors import CallTimeout, ServiceError, Unavailable
 from eventmicro.rpc.outgoing import Direction
 from eventmicro.selector import Choice, Director, Node
@@ -13,25 +14,36 @@ from eventmicro.selector import Choice, Director, Node
 # How many nodes are asked, one after the other, where each says that it did not run the call.
 ATTEMPTS = 5
 
+Exchange = Callable[..., Awaitable[Any]]
+"""`RpcClient.exchange`."""
+
 
 async def call_directed(
-    director: Director, choice: Choice, direction: Direction, deadline: float, ask: Callable[[Node], Awaitable[Any]]
+    director: Director,
+    exchange: Exchange,
+    direction: Direction,
+    service: str,
+    name: str,
+    request: Any,
+    headers: dict[str, str] | None,
+    deadline: float,
+    reply: Body,
 ) -> Any:
     """Call an endpoint of a chosen node; errors as of `CallsEndpoints.call`.
 
     A node that is gone has not run the call: then another one is asked, that was not asked yet.
-
-    Args:
-        deadline: until when, in `time.monotonic()` seconds.
-        ask: calls the endpoint of a node.
     """
+    choice = Choice(service, name, direction.key)
     tried: list[Node] = []
     while True:
-        node = await director.choose(choice, direction.selector, direction.filters, tried, deadline)
+        node = director.choose(choice, direction.selector, direction.filters, tried, deadline)
+        if not isinstance(node, Node):
+            node = await node
         started, failed = time.monotonic(), None  # a call that is cancelled says nothing of its node
         node.in_flight += 1
         try:
-            reply = await ask(node)
+            subject = f"{node.address}.{name}"
+            value = await exchange(service, subject, request, headers, started, deadline, reply, explained=False)
             failed = False
         except ServiceError as error:
             if started < deadline:  # else it was not asked
@@ -44,4 +56,4 @@ async def call_directed(
         finally:
             node.in_flight -= 1
             director.mark(node, time.monotonic() - started, failed=failed)
-        return reply
+        return value

@@ -10,7 +10,7 @@ from eventmicro.context import Context
 from eventmicro.selector import Filter, Selector
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Direction:
     """How the node of a directed call is chosen; see `CallsEndpoints.call` for the words."""
 
