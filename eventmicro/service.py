@@ -119,6 +119,8 @@ class Service(Declares, CallsEndpoints, PublishesEvents):
         self._selector = selector
         self._registering = Registering(register_ttl, register_interval, register_check, register_required)
         self._needs = tuple(check_name(each, "service") for each in check_several("needs", needs, "'payments'"))
+        if name in self._needs:
+            raise UsageError(f"needs={name!r} is the service itself, and would be waited for without end; leave it out")
         self._client: Client | None = None
         self._node: Node | None = None
         self._changing: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None

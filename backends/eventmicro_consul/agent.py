@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 import httpx2
@@ -13,6 +14,11 @@ from eventmicro_consul.settings import ConsulSettings
 
 # By how much of its time Consul lets a query wait longer, so that not all of them end together.
 JITTER = 1 / 16
+
+
+# It says a line for each request, which would be one for each heartbeat; who wants them sets the level himself.
+if logging.getLogger("httpx2").level == logging.NOTSET:
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 class Unknown(Exception):

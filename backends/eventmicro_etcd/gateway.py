@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -21,6 +22,11 @@ from eventmicro_etcd.settings import EtcdSettings
 DEADLINE, NOT_FOUND, DENIED, NO_LOGIN_NEEDED, AWAY, NOT_LOGGED_IN = 4, 5, 7, 9, 14, 16
 # How long a stream may be silent before it is made anew, in seconds.
 SILENCE = 10.0
+
+
+# It says a line for each request, which would be one for each heartbeat; who wants them sets the level himself.
+if logging.getLogger("httpx2").level == logging.NOTSET:
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 class Refused(Exception):

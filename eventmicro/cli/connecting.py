@@ -23,6 +23,9 @@ Broker = Annotated[
         show_default=False,
     ),
 ]
+# How long a person who presses the tabulator waits at most, in seconds.
+COMPLETED = 1.5
+
 Registry = Annotated[
     str | None,
     typer.Option(
@@ -77,6 +80,6 @@ def _known() -> list[ServiceRecord]:
             return await list_all(client.rpc_broker, client.registry)
 
     try:
-        return asyncio.run(ask())
-    except (EventMicroError, OSError):
+        return asyncio.run(asyncio.wait_for(ask(), COMPLETED))
+    except (EventMicroError, OSError, TimeoutError):
         return []

@@ -89,7 +89,7 @@ def describe(
         print_json([each.model_dump(mode="json") for each in found])
         return
     for each in found:
-        typer.echo(printable(f"{each.name} {each.version}{labels(each.metadata)}"))
+        typer.echo(printable(f"{each.name} {each.version}  {labels(each.metadata)}".rstrip()))
         print_table(("ENDPOINT", "TAKES", "REPLIES"), [signature(e) for e in each.endpoints if not e.is_subscriber])
         print_table(("SUBSCRIBER", "TOPIC", "QUEUE", "TAKES"), [taken(e) for e in each.endpoints if e.is_subscriber])
         print_table(("NODE", "ADDRESS", "LABELS"), [(n.id, n.address, labels(n.metadata)) for n in each.nodes])

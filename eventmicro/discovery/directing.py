@@ -94,6 +94,8 @@ class Directing:
             node.latency = node.latency + NEW * (seconds - node.latency) if node.latency else seconds
 
     async def find(self, endpoint: str, within: float) -> Finding:
+        if ".$node." in endpoint:  # one node that is gone says nothing of its service
+            return None
         now = time.monotonic()
         until, finding = self._finding.get(endpoint, (0.0, None))
         if finding is None or until <= now:

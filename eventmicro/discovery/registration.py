@@ -61,6 +61,13 @@ class Registration:
         self._written = False  # whether the registry may have the node, also where it did not say so
         self._telling = asyncio.Lock()
 
+    @property
+    def why(self) -> str:
+        """Why it is not registered, as far as is known."""
+        if self._failing is not None:
+            return f"register_check: {self._failing}"
+        return f"the registry is away: {self._away}" if self._away is not None else "it has not begun, or has ended"
+
     async def start(self) -> None:
         """Register; what fails now is tried again later, unless the registry is required.
 

@@ -245,8 +245,11 @@ class Presence:
         if ended := [handler.name for handler, subscription in parts if subscription.ended]:
             raise RuntimeError(f"{', '.join(ended)}: the subscription has ended")
 
-    def _check_registered(self) -> bool:
-        return self._registration is not None and self._registration.registered
+    def _check_registered(self) -> None:
+        if self._registration is None:
+            raise RuntimeError("it starts, or stops")
+        if not self._registration.registered:
+            raise RuntimeError(self._registration.why)
 
     def _report(self) -> NodeStatistics:
         from eventmicro.discovery.report import HandlerStatistics, NodeStatistics, at, report

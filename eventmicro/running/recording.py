@@ -41,7 +41,7 @@ def make_record(
             NodeRecord(
                 id=identity.id,
                 address=address,
-                metadata={FRAMEWORK: "eventmicro", BROKER: broker.url.partition("://")[0]},
+                metadata={**identity.metadata, FRAMEWORK: "eventmicro", BROKER: broker.url.partition("://")[0]},
             )
         ],
     )

@@ -187,6 +187,7 @@ async def test_a_record_that_is_too_large_is_registered_without_what_makes_it_so
         ({"metadata": {"zone": 1}}, r"metadata=.*write a dict of strings"),
         ({"needs": "payments"}, r"needs='payments': write a list"),
         ({"needs": ["pay ments"]}, r"service name 'pay ments'"),
+        ({"needs": ["payments", "orders"]}, r"needs='orders' is the service itself"),
         ({"version": "1.0"}, r"version='1\.0': write '1\.0\.0'"),
         ({"selector": "best"}, r"selector='best': there are random"),
     ],
