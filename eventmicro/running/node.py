@@ -166,6 +166,8 @@ class Node:
             while True:
                 try:
                     await self._client.ready(needed, timeout=patience)
+                    if patience == PATIENCE:  # it was said that it is waited for
+                        log.info("service %r goes on: %r answers", self._service, needed)
                     break
                 except Unavailable:
                     log.warning(

@@ -85,6 +85,7 @@ async def test_a_service_takes_nothing_before_what_it_needs_is_there(
     async with Service("payments", broker=URL), asyncio.timeout(10):
         await starting
         assert hooks == ["before_start"]
+        assert "'shop' goes on: 'payments' answers" in caplog.text
         await shop.stop()
 
 
