@@ -138,11 +138,5 @@ class Watcher:
                 await self._news.wait()
         change = self._waiting.popleft()
         if change.service is not None:
-            self._take_in(change, change.service)
+            self._told.apply(change.action, change.service)
         return change
-
-    def _take_in(self, change: Change, service: ServiceRecord) -> None:
-        if change.action == "delete":
-            self._told.remove(service.name, service.nodes[0].id)
-        else:
-            self._told.put(service)

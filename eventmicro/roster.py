@@ -12,8 +12,8 @@ from contextlib import aclosing
 
 from pydantic import ValidationError
 
-from eventmicro.errors import Unavailable
-from eventmicro.registry import Change, NodeRecord, ServiceRecord
+from eventmicro.errors import NotFound, Unavailable
+from eventmicro.registry import Action, Change, NodeRecord, ServiceRecord
 from eventmicro.wire import is_subject
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,16 @@ class Roster:
             del self._records[name]
         return [Change("delete", former)]
 
+    def apply(self, action: Action, service: ServiceRecord) -> list[Change]:
+        """Take in what a registry tells of the nodes of a record: that they are gone, or how they are; what it changes.
+
+        Args:
+            action: `create`, `update` or `delete`.
+        """
+        if action == "delete":
+            return [change for node in service.nodes for change in self.remove(service.name, node.id)]
+        return self.put(service)
+
     def replace(self, services: Iterable[ServiceRecord], name: str | None = None) -> list[Change]:
         """Take this for all that is there, under one name or at all; what that changes, deletions first."""
         services = list(services)
@@ -71,6 +81,20 @@ class Roster:
             if not merged:
                 del self._merged[name]
         return merged
+
+    def find(self, name: str, url: str, *, known: str = "is registered") -> list[ServiceRecord]:
+        """What a registry answers to `get_service`: a list of its own for each who asks.
+
+        Args:
+            url: the registry's.
+            known: by what a node comes into this roster, for the error.
+
+        Raises:
+            NotFound: there is no node of this service.
+        """
+        if not (found := self.get(name)):
+            raise NotFound(f"service {name!r}: no node of it {known}", id=url)
+        return list(found)
 
     def all(self) -> list[ServiceRecord]:
         """The records of all services, in the order of their names."""
@@ -136,7 +160,7 @@ async def look_again(
                     elif here is not None:
                         _collect(here, change.action, change.service)
                     else:
-                        for each in _take_in(roster, change.action, change.service):
+                        for each in roster.apply(change.action, change.service):
                             yield each
         except Unavailable:
             pass
@@ -153,12 +177,6 @@ def _collect(here: dict[Key, ServiceRecord], action: str, service: ServiceRecord
             here.pop((service.name, node.id), None)
         else:
             here[service.name, node.id] = service.of_node(node)
-
-
-def _take_in(roster: Roster, action: str, service: ServiceRecord) -> list[Change]:
-    if action == "delete":
-        return [change for node in service.nodes for change in roster.remove(service.name, node.id)]
-    return roster.put(service)
 
 
 async def snapshot(look: AsyncGenerator[Change, None]) -> Roster:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from eventmicro.checks import check_seconds
-from eventmicro.errors import NotFound, Unavailable, UsageError
+from eventmicro.errors import Unavailable, UsageError
 from eventmicro.lifetime import Lifetime
 from eventmicro.registry import Change, ServiceRecord, check_record
 from eventmicro.roster import Reader, Roster, look_again
@@ -81,9 +81,7 @@ class ConsulRegistry(Lifetime):
     async def get_service(self, name: str) -> list[ServiceRecord]:
         roster = Roster()
         roster.replace((await self._of_service(self._connected(), name))[0])
-        if found := roster.get(name):
-            return list(found)
-        raise NotFound(f"service {name!r}: no node of it is registered", id=self.url)
+        return roster.find(name, self.url)
 
     async def list_services(self) -> list[ServiceRecord]:
         roster = Roster()

@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any
 
 from eventmicro.checks import check_seconds
-from eventmicro.errors import NotFound, Unavailable, UsageError
+from eventmicro.errors import Unavailable, UsageError
 from eventmicro.lifetime import Lifetime
 from eventmicro.registry import Change, ServiceRecord, check_record
 from eventmicro.roster import Key, Reader, Roster, gone, look_again
@@ -87,9 +87,7 @@ class EtcdRegistry(Lifetime):
                 await self._end(lease)
 
     async def get_service(self, name: str) -> list[ServiceRecord]:
-        if found := (await self._roster(name)).get(name):
-            return list(found)
-        raise NotFound(f"service {name!r}: no node of it is registered", id=self.url)
+        return (await self._roster(name)).find(name, self.url)
 
     async def list_services(self) -> list[ServiceRecord]:
         return (await self._roster(None)).all()

@@ -14,7 +14,7 @@ from zeroconf import Error, InterfaceChoice, IPVersion, ServiceInfo
 from zeroconf.asyncio import AsyncZeroconf
 
 from eventmicro.checks import check_seconds
-from eventmicro.errors import NotFound, Unavailable
+from eventmicro.errors import Unavailable
 from eventmicro.lifetime import Lifetime
 from eventmicro.registry import Change, ServiceRecord, check_record
 from eventmicro.roster import Key
@@ -99,9 +99,7 @@ class MdnsRegistry(Lifetime):
     async def get_service(self, name: str) -> list[ServiceRecord]:
         _, listening = self._connected()
         await listening.settle()
-        if found := listening.table.roster.get(name):
-            return list(found)
-        raise NotFound(f"service {name!r}: no node of it has answered", id=self.url)
+        return listening.table.roster.find(name, self.url, known="has answered")
 
     async def list_services(self) -> list[ServiceRecord]:
         _, listening = self._connected()

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from eventmicro.client import Client
-from eventmicro.discovery.listing import list_all
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.memory.broker import MemoryBroker
 from eventmicro.plugins import BROKER_VARIABLE, REGISTRY_VARIABLE, RPC_BROKER_VARIABLE
 from eventmicro.registry import ServiceRecord
+
+# How long a person who presses the tabulator waits at most, in seconds.
+COMPLETED = 1.5
 
 Broker = Annotated[
     str | None,
@@ -23,9 +25,6 @@ Broker = Annotated[
         show_default=False,
     ),
 ]
-# How long a person who presses the tabulator waits at most, in seconds.
-COMPLETED = 1.5
-
 Registry = Annotated[
     str | None,
     typer.Option(
@@ -77,7 +76,7 @@ def _known() -> list[ServiceRecord]:
 
     async def ask() -> list[ServiceRecord]:
         async with connected_client(None) as client:
-            return await list_all(client.rpc_broker, client.registry)
+            return await client.services()
 
     try:
         return asyncio.run(asyncio.wait_for(ask(), COMPLETED))

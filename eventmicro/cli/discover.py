@@ -26,7 +26,6 @@ from eventmicro.cli.records import (
 from eventmicro.cli.show import examples, printable
 from eventmicro.client import Client
 from eventmicro.discovery.health import Health
-from eventmicro.discovery.listing import list_all
 from eventmicro.discovery.report import NodeStatistics
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.registry import TOPIC, NodeRecord, ServiceRecord
@@ -58,7 +57,7 @@ def services(
     broker: Broker = None, rpc_broker: RpcBroker = None, registry: Registry = None, as_json: Json = False
 ) -> None:
     """List the services that are there, those of other frameworks too."""
-    found = _ask(broker, rpc_broker, registry, _list)
+    found = _ask(broker, rpc_broker, registry, Client.services)
     if as_json:
         print_json([service.model_dump(mode="json") for service in found])
         return
@@ -84,7 +83,7 @@ def describe(
     as_json: Json = False,
 ) -> None:
     """Show a service: its endpoints, what they take and reply, its subscribers and its nodes."""
-    found = _existing(_ask(broker, rpc_broker, registry, lambda client: _list(client, service)), service)
+    found = _existing(_ask(broker, rpc_broker, registry, lambda client: client.services(service)), service)
     if as_json:
         print_json([each.model_dump(mode="json") for each in found])
         return
@@ -103,7 +102,7 @@ def nodes(
     as_json: Json = False,
 ) -> None:
     """List the nodes that run services."""
-    found = _ask(broker, rpc_broker, registry, lambda client: _list(client, service))
+    found = _ask(broker, rpc_broker, registry, lambda client: client.services(service))
     if service is not None:
         _existing(found, service)
     if as_json:
@@ -185,13 +184,9 @@ def _ask(
     return asyncio.run(ask())
 
 
-async def _list(client: Client, name: str | None = None) -> list[ServiceRecord]:
-    return await list_all(client.rpc_broker, client.registry, name)
-
-
 async def _each(client: Client, service: str | None, endpoint: str, kind: type[M]) -> Answers[M]:
     """What each node answers, or why it does not; those of other frameworks are not asked."""
-    found = await _list(client, service)
+    found = await client.services(service)
     if service is not None:
         _existing(found, service)
     asked = [(each.name, node) for each, node in _nodes(found) if node.address]

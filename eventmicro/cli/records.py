@@ -19,10 +19,8 @@ from eventmicro.registry import QUEUE, TOPIC, EndpointRecord, NodeRecord
 FILE_WIDTH = 240
 
 
-# -- showing ---------------------------------------------------------------------------------------------------
-
-
 def numbers(handler: HandlerStatistics) -> tuple[str, ...]:
+    """The figures of a handler: count, errors, mean, p50, p99, running, lost and the last error."""
     mean = handler.seconds / handler.count if handler.count else None
     return (
         str(handler.count),
@@ -47,10 +45,12 @@ def _percentile(handler: HandlerStatistics, part: float) -> str:
 
 
 def signature(endpoint: EndpointRecord) -> tuple[str, str, str]:
+    """An endpoint: its name, what it takes and what it replies."""
     return endpoint.name, _fields(endpoint.request), _fields(endpoint.reply)
 
 
 def taken(endpoint: EndpointRecord) -> tuple[str, str, str, str]:
+    """A subscriber: its name, topic, queue and what it takes."""
     about = endpoint.metadata
     return endpoint.name, about.get(TOPIC, ""), about.get(QUEUE) or "(every instance)", _fields(endpoint.request)
 
@@ -78,18 +78,22 @@ def _kind(schema: Any) -> str:
 
 
 def framework(nodes: Sequence[NodeRecord]) -> str:
+    """Who runs these nodes: `eventmicro`, `another`, or both."""
     return ", ".join(sorted({"another" if node.is_foreign else "eventmicro" for node in nodes}))
 
 
 def labels(metadata: dict[str, str]) -> str:
+    """Labels in a line: `version=2 zone=eu`."""
     return " ".join(f"{name}={value}" for name, value in sorted(metadata.items()))
 
 
 def print_json(value: Any) -> None:
+    """Print a value for programs."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; where it is one of services and has no rows, say on stderr that nobody answers."""
     if rows:
         console().print(make_table(columns, rows))
     elif columns[0] == "SERVICE":
@@ -97,6 +101,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of plain texts, in which nothing a peer sends is taken for markup or an escape."""
     table = Table(*columns, box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from eventmicro.broker import Broker
+from eventmicro.broker import Broker, Capabilities
 from eventmicro.message import Delivery, Message
 from eventmicro.wire import NO_RESPONDERS, STATUS, header
 
@@ -15,6 +15,13 @@ STALL = 0.3
 # How many answers are taken, and how many bytes of them: whatever peers send.
 MOST = 100_000
 MOST_BYTES = 64 * 1024 * 1024
+# What a broker has to carry for that.
+NEEDED = Capabilities(request_reply=True, broadcast=True)
+
+
+def can_be_asked(broker: Broker) -> bool:
+    """Whether services on this broker can be asked who is there."""
+    return not broker.capabilities.missing(NEEDED)
 
 
 async def ask_all(

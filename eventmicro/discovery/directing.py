@@ -13,7 +13,7 @@ from eventmicro.checks import check_several
 from eventmicro.discovery.asking import ask_all
 from eventmicro.discovery.cache import FIRST_LOOK, ServiceCache, View
 from eventmicro.discovery.marks import Marks
-from eventmicro.discovery.services_api import ACCEPT, INFO, PREFIX, RECORD, is_stopping, read_record
+from eventmicro.discovery.services_api import ACCEPT, INFO, PREFIX, RECORD, STOPPING, read_form, record_of
 from eventmicro.discovery.strategies import make_selector
 from eventmicro.errors import EventMicroError, NotFound, Unavailable, UsageError
 from eventmicro.plugins import REGISTRY_VARIABLE
@@ -149,8 +149,11 @@ class Directing:
             )
         except EventMicroError:
             return None
-        record = read_record(answers[0]) if answers else None
-        return None if record is None or is_stopping(answers[0]) else _explain(record, endpoint, name)
+        form = read_form(answers[0]) if answers else None
+        if form is None or form.get(STOPPING) is True:  # it takes no more calls
+            return None
+        record = record_of(form)
+        return None if record is None else _explain(record, endpoint, name)
 
 
 def _explain(record: ServiceRecord, endpoint: str, name: str) -> Finding:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from eventmicro.broker import Broker, Capabilities
-from eventmicro.discovery.asking import WITHIN, ask_all
+from eventmicro.broker import Broker
+from eventmicro.discovery.asking import WITHIN, ask_all, can_be_asked
 from eventmicro.discovery.services_api import ACCEPT, INFO, PREFIX, RECORD, read_record
 from eventmicro.errors import UsageError
 from eventmicro.registry import Registry, ServiceRecord
@@ -20,13 +20,13 @@ async def list_all(broker: Broker, registry: Registry | None, name: str | None =
         Unavailable: the registry cannot be reached.
         UsageError: there is none, and the broker carries no questions.
     """
-    can_be_asked = not broker.capabilities.missing(Capabilities(request_reply=True, broadcast=True))
-    if registry is None and not can_be_asked:
+    asking = can_be_asked(broker)
+    if registry is None and not asking:
         raise UsageError(
             f"{broker.url} carries no calls, by which services could be asked: name the registry that they are in, "
             "by --registry or EVENTMICRO_REGISTRY"
         )
-    listed, asked = await asyncio.gather(_listed(registry), _asked(broker, name) if can_be_asked else _nobody())
+    listed, asked = await asyncio.gather(_listed(registry), _asked(broker, name) if asking else _nobody())
     roster = Roster()
     for service in (*listed, *asked):
         roster.put(service)

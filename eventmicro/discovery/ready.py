@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from eventmicro.broker import Broker, Capabilities
-from eventmicro.discovery.asking import ask_all
+from eventmicro.broker import Broker
+from eventmicro.discovery.asking import ask_all, can_be_asked
 from eventmicro.discovery.directing import Directing
 from eventmicro.discovery.services_api import PING, PREFIX
 from eventmicro.errors import TransportError, Unavailable
@@ -43,7 +43,7 @@ async def wait_until_ready(broker: Broker, directing: Directing, services: Seque
 async def is_ready(broker: Broker, directing: Directing, service: str, within: float) -> bool:
     """Whether a node of this service is there; see `wait_until_ready`."""
     try:
-        if not broker.capabilities.missing(Capabilities(request_reply=True, broadcast=True)):
+        if can_be_asked(broker):
             return bool(await ask_all(broker, f"{PREFIX}.{PING}.{service}", within=within, most=1))
         return (await directing.view(service, within)).count > 0
     except (TransportError, Unavailable):

@@ -20,15 +20,10 @@ PATIENCE = 5.0
 FIRST_PAUSE = 0.5
 
 
-def _without_schemas(record: ServiceRecord) -> ServiceRecord:
-    bare = [each.model_copy(update={"request": None, "reply": None}) for each in record.endpoints]
-    return record.model_copy(update={"endpoints": bare})
-
-
 # What is registered where a registry does not take the whole record, and what then is left out.
 SLIMMER: tuple[Callable[[ServiceRecord], ServiceRecord], ...] = (
     lambda record: record,
-    _without_schemas,
+    ServiceRecord.without_schemas,
     lambda record: record.model_copy(update={"endpoints": []}),
 )
 SLIMMED = ("nothing", "its schemas", "its endpoints")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, Field
 
-from eventmicro.handlers.statistics import BUCKETS, Statistics
+from eventmicro.handlers.statistics import Statistics
 
 
 class HandlerStatistics(BaseModel):
@@ -43,7 +43,6 @@ class NodeStatistics(BaseModel):
 
 def report(name: str, statistics: Statistics, *, in_flight: int, dropped: int, dead_letters: int) -> HandlerStatistics:
     """One handler's figures."""
-    bounds = [*(f"{bound:g}" for bound in BUCKETS), "more"]
     return HandlerStatistics(
         name=name,
         count=statistics.count,
@@ -51,7 +50,7 @@ def report(name: str, statistics: Statistics, *, in_flight: int, dropped: int, d
         last_error=statistics.last_error,
         in_flight=in_flight,
         seconds=statistics.seconds,
-        latency={bound: count for bound, count in zip(bounds, statistics.latency, strict=True) if count},
+        latency={bound: count for bound, count in statistics.by_bound().items() if count},
         dropped=dropped,
         dead_letters=dead_letters,
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 from eventmicro.broker import Broker, Subscription
 from eventmicro.errors import EventMicroError, MessageTooLarge
-from eventmicro.handlers.statistics import BUCKETS, Statistics
+from eventmicro.handlers.statistics import Statistics
 from eventmicro.message import Delivery, Message
 from eventmicro.registry import FOREIGN, QUEUE, SUBJECT, EndpointRecord, NodeRecord, ServiceRecord
 from eventmicro.wire import ENDPOINT_QUEUE, header
@@ -104,7 +104,7 @@ class ServicesApi:
     def _info(self, record: ServiceRecord, whole: bool) -> Form:
         form = _form("info", record) | {
             "description": self._description,
-            "endpoints": [_endpoint(record.name, each) for each in _callable(record)],
+            "endpoints": [_endpoint(record.name, each) | {"metadata": _schemas(each)} for each in _callable(record)],
         }
         if whole:
             form["record"] = record.model_dump(mode="json")
@@ -157,9 +157,7 @@ def _form(kind: str, record: ServiceRecord) -> Form:
 
 
 def _counted(service: str, endpoint: EndpointRecord, statistics: Mapping[str, Statistics]) -> Form:
-    form = _endpoint(service, endpoint)
-    del form["metadata"]
-    return form | counted(statistics.get(endpoint.name) or Statistics())
+    return _endpoint(service, endpoint) | counted(statistics.get(endpoint.name) or Statistics())
 
 
 def counted(statistics: Statistics) -> Form:
@@ -173,10 +171,7 @@ def counted(statistics: Statistics) -> Form:
         "average_processing_time": spent // statistics.count if statistics.count else 0,
         "data": {
             "errors": {str(code): count for code, count in sorted(statistics.errors.items())},
-            "latency": {
-                **{f"{bound:g}": count for bound, count in zip(BUCKETS, statistics.latency, strict=False)},
-                "more": statistics.latency[-1],
-            },
+            "latency": statistics.by_bound(),
         },
     }
 
@@ -184,7 +179,12 @@ def counted(statistics: Statistics) -> Form:
 def read_record(answer: Delivery) -> ServiceRecord | None:
     """The record of the node that has answered `INFO`; None where it is no such answer."""
     form = read_form(answer)
-    if form is None or form.get("type") != TYPE.format("info"):
+    return None if form is None else record_of(form)
+
+
+def record_of(form: Form) -> ServiceRecord | None:
+    """The same of an answer that is read already."""
+    if form.get("type") != TYPE.format("info"):
         return None
     try:
         if "record" in form:
@@ -192,11 +192,6 @@ def read_record(answer: Delivery) -> ServiceRecord | None:
         return _foreign_record(form)
     except (ValueError, KeyError, TypeError, AttributeError):  # whatever a peer answers; pydantic's own is a ValueError
         return None
-
-
-def is_stopping(answer: Delivery) -> bool:
-    """Whether the node that has answered `INFO` takes no more calls."""
-    return (read_form(answer) or {}).get(STOPPING) is True
 
 
 def read_form(answer: Delivery) -> Form | None:
@@ -241,13 +236,16 @@ def _schema(endpoint: Form, name: str) -> Form | None:
 
 
 def _endpoint(service: str, endpoint: EndpointRecord) -> Form:
-    schemas = {REQUEST_SCHEMA: endpoint.request, REPLY_SCHEMA: endpoint.reply}
     return {
         "name": endpoint.name,
         "subject": endpoint.metadata.get(SUBJECT, f"{service}.{endpoint.name}"),
         "queue_group": endpoint.metadata.get(QUEUE, ENDPOINT_QUEUE),
-        "metadata": {name: _text(schema) for name, schema in schemas.items() if schema is not None},
     }
+
+
+def _schemas(endpoint: EndpointRecord) -> Form:
+    schemas = {REQUEST_SCHEMA: endpoint.request, REPLY_SCHEMA: endpoint.reply}
+    return {name: _text(schema) for name, schema in schemas.items() if schema is not None}
 
 
 def _without_schemas(form: Form) -> Form:

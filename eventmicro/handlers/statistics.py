@@ -9,6 +9,7 @@ from types import MappingProxyType
 # The upper bounds of the latency histogram's buckets, in seconds; Prometheus' default ones, finer at the lower end. The
 # last bucket holds what took longer.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BOUNDS = (*(f"{bound:g}" for bound in BUCKETS), "more")
 NO_ERRORS: Mapping[int, int] = MappingProxyType({})
 NO_LATENCY = (0,) * (len(BUCKETS) + 1)
 # How many different codes are counted each; further ones are counted as 0.
@@ -36,6 +37,10 @@ class Statistics:
         self.last_error = ""
         self.seconds = 0.0
         self.latency: Sequence[int] = NO_LATENCY
+
+    def by_bound(self) -> dict[str, int]:
+        """`latency` by the text of each bound in seconds, and `more` for the rest."""
+        return dict(zip(BOUNDS, self.latency, strict=True))
 
     def handled(self, count: int, seconds: float) -> None:
         """So many have ended, which took so long together."""

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from urllib.parse import urlsplit
 
 from eventmicro.checks import check_seconds
-from eventmicro.errors import NotFound, Unavailable, UsageError
+from eventmicro.errors import Unavailable, UsageError
 from eventmicro.lifetime import Lifetime
 from eventmicro.memory.hub import shared_hub
 from eventmicro.registrations import Registrations
@@ -49,9 +49,7 @@ class MemoryRegistry(Lifetime):
             shared.remove(service.name, node.id)
 
     async def get_service(self, name: str) -> list[ServiceRecord]:
-        if found := self._connected().roster.get(name):
-            return list(found)
-        raise NotFound(f"service {name!r}: no node of it is registered", id=self.url)
+        return self._connected().roster.find(name, self.url)
 
     async def list_services(self) -> list[ServiceRecord]:
         return self._connected().roster.all()

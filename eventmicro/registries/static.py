@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
-from eventmicro.errors import NotFound, UsageError
+from eventmicro.errors import UsageError
 from eventmicro.lifetime import Lifetime
 from eventmicro.registry import Change, ServiceRecord, check_record
 from eventmicro.roster import Roster
@@ -45,9 +45,7 @@ class StaticRegistry(Lifetime):
         pass
 
     async def get_service(self, name: str) -> list[ServiceRecord]:
-        if found := self._roster.get(name):
-            return list(found)
-        raise NotFound(f"service {name!r}: no node of it is written down", id=self.url)
+        return self._roster.find(name, self.url, known="is written down")
 
     async def list_services(self) -> list[ServiceRecord]:
         return self._roster.all()

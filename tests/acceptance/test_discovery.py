@@ -241,6 +241,8 @@ def test_the_command_line_shows_who_is_there_and_how_they_are(folder: Path, serv
             2,
             "eventmicro: there is no service 'ordres'; see `eventmicro services`\n",
         )
+        code, said = eventmicro(folder, url, "describe", "two words")
+        assert (code, "service name 'two words'" in said) == (2, True)
         _, said = eventmicro(folder, url, "nodes", "orders")
         assert [line.split()[:4] for line in said.splitlines()[1:]] == [
             ["orders", "1.0.0", "a", "orders.$node.a"],

@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
+import pytest
+
 from eventmicro.errors import Unavailable
 from eventmicro.registry import Change, EndpointRecord, NodeRecord, Registry, ServiceRecord
+from tests.servers.process import ServerProcess
 
 
 def record(node: str = "1", name: str = "orders", **labels: str) -> ServiceRecord:
@@ -51,6 +54,22 @@ async def watched(registry: Registry, name: str | None = None) -> AsyncIterator[
         reading.cancel()
         with suppress(asyncio.CancelledError):
             await reading
+
+
+async def lost_while_it_hangs(registry: Registry, told: Told, server: ServerProcess) -> None:
+    """A server that does not answer any more is lost, and nothing can be registered; when it is back, it is told so."""
+    await registry.register(record(), ttl=60)
+    server.pause()
+    try:
+        while not told.count("lost"):
+            await asyncio.sleep(0.01)
+        with pytest.raises(Unavailable):
+            await registry.register(record(), ttl=60)
+    finally:
+        server.resume()
+    while told.count("synced") < 2:
+        await asyncio.sleep(0.01)
+    assert told.nodes == {"1"}
 
 
 async def until_registered(registry: Registry, service: ServiceRecord, ttl: float = 60) -> None:

@@ -27,11 +27,6 @@ def read_information(body: bytes, reader: Reader) -> ServiceRecord | None:
     return _foreign(answer)
 
 
-def is_foreign(record: ServiceRecord) -> bool:
-    """Whether another framework runs it."""
-    return all(node.is_foreign for node in record.nodes)
-
-
 def _foreign(answer: dict[str, Any]) -> ServiceRecord | None:
     try:
         if not (answer["name"] and answer["id"]):

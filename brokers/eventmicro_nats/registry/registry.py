@@ -7,19 +7,16 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from eventmicro.broker import Subscription
 from eventmicro.checks import check_seconds
-from eventmicro.errors import ConnectionFailed, Disconnected, NotFound, Unavailable, UsageError
+from eventmicro.errors import ConnectionFailed, Disconnected, Unavailable, UsageError
 from eventmicro.lifetime import Lifetime
-from eventmicro.message import Delivery
 from eventmicro.registry import Change, ServiceRecord, check_record
-from eventmicro.roster import Reader, Roster, look_again
+from eventmicro.roster import Roster, look_again
 from eventmicro_nats.broker import NatsBroker
 from eventmicro_nats.connection.told import Told
 from eventmicro_nats.jetstream.api import Nobody, NoJetStream, NotAllowed
-from eventmicro_nats.registry.asking import Asking, Gathering
+from eventmicro_nats.registry.asking import Asking
 from eventmicro_nats.registry.bucket import Bucket, NotMade
-from eventmicro_nats.registry.information import INFO, is_foreign, read_information
 from eventmicro_nats.registry.line import Line
 
 log = logging.getLogger(__name__)
@@ -86,9 +83,7 @@ class NatsRegistry(Lifetime):
         await asyncio.gather(*(keeper.remove(service.name, node.id) for node in service.nodes))
 
     async def get_service(self, name: str) -> list[ServiceRecord]:
-        if found := (await self._roster(name)).get(name):
-            return list(found)
-        raise NotFound(f"service {name!r}: no node of it is registered", id=self.url)
+        return (await self._roster(name)).find(name, self.url)
 
     async def list_services(self) -> list[ServiceRecord]:
         return (await self._roster(None)).all()
@@ -106,32 +101,6 @@ class NatsRegistry(Lifetime):
 
     async def returned(self) -> None:
         await self._back.wait()
-
-    async def foreign_services(self) -> list[ServiceRecord]:
-        """The services of other frameworks that answer on `$SRV.INFO` (ADR-32), asked within a second.
-
-        Raises:
-            Unavailable: the connection does not stand.
-        """
-        line, reader, found, gathering = self._connected(), Reader(self.url), Roster(), Gathering()
-
-        def take(answer: Delivery) -> None:
-            gathering.go_on()
-            record = read_information(answer.body, reader)
-            if record is not None and is_foreign(record):
-                found.put(record)
-
-        inbox = line.check().new_inbox()
-        subscription: Subscription | None = None
-        try:
-            subscription = await self._broker.subscribe(inbox, take)
-            line.send(INFO, reply=inbox)
-            await gathering.wait()
-        finally:
-            gathering.end()
-            if subscription is not None:
-                await subscription.drain()
-        return found.all()
 
     # -- within ------------------------------------------------------------------------------------------------
 

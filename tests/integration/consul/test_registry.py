@@ -13,9 +13,9 @@ from eventmicro_consul.packing import CHUNK, KEY, PARTS, id_of, service_of, unpa
 from eventmicro_consul.settings import read_url
 
 from eventmicro import conformance
-from eventmicro.errors import Unavailable, UsageError
+from eventmicro.errors import UsageError
 from eventmicro.registry import EndpointRecord, ServiceRecord
-from tests.integration.registries import record, until_registered, watched
+from tests.integration.registries import lost_while_it_hangs, record, until_registered, watched
 from tests.servers import ConsulServer
 from tests.servers.consul_stub import ConsulStub
 
@@ -153,18 +153,7 @@ async def test_a_node_that_stood_still_is_there_again_with_its_next_heartbeat(se
 
 async def test_an_agent_that_hangs_is_lost(server: ConsulServer) -> None:
     async with ConsulRegistry(f"{server.url}?wait=1&timeout=1") as registry, watched(registry) as told:
-        await registry.register(record(), ttl=60)
-        server.pause()
-        try:
-            while not told.count("lost"):
-                await asyncio.sleep(0.01)
-            with pytest.raises(Unavailable):
-                await registry.register(record(), ttl=60)
-        finally:
-            server.resume()
-        while told.count("synced") < 2:
-            await asyncio.sleep(0.01)
-        assert told.nodes == {"1"}
+        await lost_while_it_hangs(registry, told, server)
 
 
 async def test_a_hundred_nodes_join_and_the_agent_starts_anew(server: ConsulServer) -> None:

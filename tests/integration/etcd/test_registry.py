@@ -15,7 +15,7 @@ from eventmicro_etcd.settings import read_url
 from eventmicro.errors import NotFound, Unavailable, UsageError
 from tests.certificates import make_certificates
 from tests.conftest import Until
-from tests.integration.registries import record, until_registered, watched
+from tests.integration.registries import lost_while_it_hangs, record, until_registered, watched
 from tests.servers import EtcdServer, FaultProxy
 from tests.servers.process import free_port
 
@@ -172,18 +172,7 @@ async def test_a_silent_watch_is_made_anew_without_a_word(server: EtcdServer, mo
 async def test_a_server_that_hangs_is_lost(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway, "SILENCE", 0.5)
     async with EtcdRegistry(f"{server.url}?timeout=1") as registry, watched(registry) as told:
-        await registry.register(record(), ttl=60)
-        server.pause()
-        try:
-            while not told.count("lost"):
-                await asyncio.sleep(0.01)
-            with pytest.raises(Unavailable):
-                await registry.register(record(), ttl=60)
-        finally:
-            server.resume()
-        while told.count("synced") < 2:
-            await asyncio.sleep(0.01)
-        assert told.nodes == {"1"}
+        await lost_while_it_hangs(registry, told, server)
 
 
 async def test_of_several_members_one_that_answers_is_taken(server: EtcdServer) -> None:

@@ -22,7 +22,7 @@ from eventmicro.plugins import open_registry
 from eventmicro.registry import HasRegistry, NodeRecord
 from eventmicro.service import Service
 from tests.conftest import Until
-from tests.integration.registries import record, until_registered, watched
+from tests.integration.registries import lost_while_it_hangs, record, until_registered, watched
 from tests.servers import FaultProxy, NatsServer
 from tests.servers.nats_cluster import NatsCluster
 from tests.servers.process import free_port
@@ -202,18 +202,7 @@ async def test_a_server_that_hangs_is_lost_and_what_it_says_when_it_is_back_is_t
     monkeypatch.setattr(feed, "SILENCE", 1.0)
     monkeypatch.setattr(feed, "HEARTBEAT", 0.3)
     async with NatsRegistry(f"{server.url}?ping_interval=60") as registry, watched(registry) as told:
-        await registry.register(record(), ttl=60)
-        server.pause()
-        try:
-            while not told.count("lost"):
-                await asyncio.sleep(0.01)
-            with pytest.raises(Unavailable):
-                await registry.register(record(), ttl=60)
-        finally:
-            server.resume()
-        while told.count("synced") < 2:
-            await asyncio.sleep(0.01)
-        assert told.nodes == {"1"}
+        await lost_while_it_hangs(registry, told, server)
 
 
 async def test_a_broker_that_is_closed_ends_its_registry(server: NatsServer) -> None:
@@ -284,11 +273,11 @@ async def test_services_of_other_frameworks_are_found_by_asking(nats_url: str, u
     endpoint = EndpointConfig(name="sum", subject="math.sum", handler=lambda request: request.respond(b""))
     await service.add_endpoint(endpoint)
     async with NatsRegistry(nats_url) as registry:
-        found = next(each for each in await registry.foreign_services() if each.name == "foreign")
+        (found,) = await registry.get_service("foreign")
         assert found.version == "2.1.0"
         assert found.nodes[0].is_foreign
         assert found.endpoints[0].metadata == {"subject": "math.sum", "queue": "q"}
-        assert await registry.get_service("foreign") == [found]
+        assert found in await registry.list_services()
     await service.stop()
     await client.close()
 
