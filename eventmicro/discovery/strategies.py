@@ -54,9 +54,9 @@ def two_choices(nodes: Sequence[Node], choice: Choice) -> Node:
     """The better of two at random, by how long it takes to answer and how much it has to do: never the worst, and no
     stampede to the best.
     """
-    one = random(nodes, choice)
     if len(nodes) == 1:
-        return one
+        return nodes[0]
+    one = random(nodes, choice)
     other = random(nodes, choice)
     while other is one:
         other = random(nodes, choice)

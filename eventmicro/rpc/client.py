@@ -13,15 +13,15 @@ from eventmicro.broker import Broker, Capabilities
 from eventmicro.checks import LONGEST
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side, find_context
-from eventmicro.errors import CallTimeout, ServiceError, Unavailable, Unsupported, UsageError
+from eventmicro.errors import CallTimeout, ServiceError, Unsupported, UsageError
 from eventmicro.message import Message
 from eventmicro.middleware import Middleware, compose
 from eventmicro.plugins import RPC_BROKER_VARIABLE, brokers_with
 from eventmicro.rpc.caller import NO_REPLY, Caller
-from eventmicro.rpc.directed import call_directed
+from eventmicro.rpc.directed import DirectedCall
 from eventmicro.rpc.outgoing import Direction, OutgoingCall
-from eventmicro.rpc.replies import decode_reply, read_reply
-from eventmicro.selector import Director, Filter, Selector
+from eventmicro.rpc.replies import decode_reply, is_nobody, read_reply
+from eventmicro.selector import Director, Filter, Node, Selector
 from eventmicro.wire import CONTENT_TYPE, check_headers, check_subject, content_type
 
 R = TypeVar("R")
@@ -129,8 +129,8 @@ class CallsEndpoints:
             deadline = outer.deadline
         headers = check_headers(metadata) if metadata else None
         expected = client.codecs.body(reply)
-        direction = None
-        if selector is not None or filters or key is not None or client.directs:
+        direction = client.direction
+        if selector is not None or filters or key is not None:
             direction = Direction(selector, filters, key)
         if client.has_middleware:
             context = OutgoingCall(CLIENT, service, name, endpoint, headers, deadline)
@@ -147,7 +147,7 @@ class RpcClient:
     Args:
         timeout: how long a call waits where it does not say so itself, in seconds.
         director: gives what directs calls to nodes, and knows who is there; asked for when it is needed.
-        directs: whether each call goes to a chosen node.
+        directs: whether each call goes to a chosen node, also where it says nothing of that.
         by_key: what chooses it for a call that names a key and no selector.
     """
 
@@ -164,7 +164,7 @@ class RpcClient:
         self.timeout = timeout
         self.codecs = codecs
         self.director = director
-        self.directs = directs
+        self.direction = Direction(None, (), None) if directs else None
         self.by_key = by_key
         self.has_middleware = bool(middleware)
         self.run = compose(middleware, Side.CLIENT, self._exchange)
@@ -192,56 +192,62 @@ class RpcClient:
         deadline: float,
         reply: Body,
         *,
+        directed: DirectedCall | None = None,
         explained: bool = True,
     ) -> Any:
         """Send a request, and return the reply that comes until `deadline`; errors as of `CallsEndpoints.call`.
 
         Args:
             endpoint: the subject to which it goes.
+            directed: what has chosen the node that has this subject; it is told what becomes of the call, and says
+                whether another node is asked.
             explained: whether to find out, where nobody takes it, what is there of the service.
         """
-        body = self.codecs.body(type(request))
-        named = content_type(headers) if headers else None
-        if named is None and not (body.announced or reply.announced):
-            packed, decode = body.encode(request), reply.decode
-        else:
-            headers = {} if headers is None else headers
-            packed, decode = _pack(body, request, headers, reply), reply.asked_decoder(content_type(headers))
-        if deadline <= started:
-            late = CallTimeout(f"{endpoint} was not called: no time is left for it", id=endpoint)
-            late.received = True
-            raise late
-        caller = self._caller
-        if caller is None or caller.ended:
-            caller = await self._open_caller()
-        begun = caller.begin(endpoint, packed, headers, deadline - started, deadline)
-        if begun is None:
-            outcome: Any = await caller.request(service, Message(endpoint, packed, headers or None), deadline)
-        else:
-            try:
-                outcome = await begun
-            except asyncio.CancelledError:
-                await caller.give_up(service, begun.call)
-                raise
-            except GeneratorExit:  # the end of this coroutine, which nobody drives any more
-                caller.forget(begun.call)
-                raise
-            if outcome is NO_REPLY:
-                raise await caller.timed_out(service, endpoint, begun.call, started)
-        if outcome.headers is None:
-            return decode_reply(outcome.body, endpoint, reply, decode)
         try:
-            return read_reply(outcome, endpoint, reply, decode)
-        except ServiceError as error:
-            error.received = True
-            if not isinstance(error, Unavailable) or not error.nobody or not explained:
+            body = self.codecs.body(type(request))
+            named = content_type(headers) if headers else None
+            if named is None and not (body.announced or reply.announced):
+                packed, decode = body.encode(request), reply.decode
+            else:
+                headers = {} if headers is None else headers
+                packed, decode = _pack(body, request, headers, reply), reply.asked_decoder(content_type(headers))
+            if deadline <= started:
+                raise _too_late(endpoint)
+            caller = self._caller
+            if caller is None or caller.ended:
+                caller = await self._open_caller()
+            begun = caller.begin(endpoint, packed, headers, deadline - started, deadline)
+            if begun is None:
+                outcome: Any = await caller.request(service, Message(endpoint, packed, headers or None), deadline)
+            else:
+                try:
+                    outcome = await begun
+                except asyncio.CancelledError:
+                    await caller.give_up(service, begun.call)
+                    raise
+                except GeneratorExit:  # the end of this coroutine, which nobody drives any more
+                    caller.forget(begun.call)
+                    raise
+                if outcome is NO_REPLY:
+                    raise await caller.timed_out(service, endpoint, begun.call, started)
+            if outcome.headers is None:
+                value = decode_reply(outcome.body, endpoint, reply, decode)
+            else:
+                value = read_reply(outcome, endpoint, reply, decode)
+        except BaseException as error:
+            if not (directed.failed(error) if directed is not None else explained and is_nobody(error)):
                 raise
-            nobody = error
-        elsewhere = await self._explain(endpoint, nobody, deadline)
-        now = time.monotonic()
+            failure = error
+        else:
+            if directed is not None:
+                directed.succeeded()
+            return value
+        if directed is not None:
+            return await self._ask(directed, request, headers, reply)
+        elsewhere, now = await self._explain(endpoint, failure, deadline), time.monotonic()
         return await self.exchange(service, elsewhere, request, headers, now, deadline, reply, explained=False)
 
-    async def _explain(self, endpoint: str, nobody: Unavailable, deadline: float) -> str:
+    async def _explain(self, endpoint: str, nobody: BaseException, deadline: float) -> str:
         """Where an endpoint is that nobody serves: another framework may have it under another subject.
 
         Raises:
@@ -269,9 +275,27 @@ class RpcClient:
         """Call an endpoint of a node that is chosen; errors as of `CallsEndpoints.call`."""
         if direction.selector is None and direction.key is not None:
             direction = Direction(self.by_key, direction.filters, direction.key)
-        return call_directed(
-            self.director(), self.exchange, direction, service, name, request, headers, deadline, reply
-        )
+        return self._ask(DirectedCall(self.director(), direction, service, name, deadline), request, headers, reply)
+
+    def _ask(self, directed: DirectedCall, request: Any, headers: dict[str, str] | None, reply: Body) -> Awaitable[Any]:
+        node = directed.choose()
+        if not isinstance(node, Node):
+            return self._ask_later(node, directed, request, headers, reply)
+        now = time.monotonic()
+        subject, deadline = directed.go_to(node, now), directed.deadline
+        return self.exchange(directed.service, subject, request, headers, now, deadline, reply, directed=directed)
+
+    async def _ask_later(
+        self,
+        choosing: Awaitable[Node],
+        directed: DirectedCall,
+        request: Any,
+        headers: dict[str, str] | None,
+        reply: Body,
+    ) -> Any:
+        node, now = await choosing, time.monotonic()
+        subject, deadline = directed.go_to(node, now), directed.deadline
+        return await self.exchange(directed.service, subject, request, headers, now, deadline, reply, directed=directed)
 
     async def _exchange(self, request: Any, context: Context) -> Any:
         """The same as the innermost of the middleware."""
@@ -323,6 +347,12 @@ def _check_left(seconds: float) -> float:
     except TypeError:
         pass
     raise UsageError(f"timeout={seconds!r}: write seconds, up to {LONGEST:g}")
+
+
+def _too_late(endpoint: str) -> CallTimeout:
+    error = CallTimeout(f"{endpoint} was not called: no time is left for it", id=endpoint)
+    error.received = True
+    return error
 
 
 def _pack(body: Body, request: Any, headers: dict[str, str], reply: Body) -> bytes:

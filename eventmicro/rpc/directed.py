@@ -3,57 +3,63 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Sequence
 
-from eventmicro.codecs import Body
-from eventmicro.errors import CallTimeout, ServiceError, Unavailable
+from eventmicro.errors import CallTimeout, ServiceError
 from eventmicro.rpc.outgoing import Direction
+from eventmicro.rpc.replies import is_nobody
 from eventmicro.selector import Choice, Director, Node
 
 # How many nodes are asked, one after the other, where each says that it did not run the call.
 ATTEMPTS = 5
 
-Exchange = Callable[..., Awaitable[Any]]
-"""`RpcClient.exchange`."""
 
+class DirectedCall:
+    """A call on its way to a chosen node. One that is gone has not run it: then another is asked that was not yet.
 
-async def call_directed(
-    director: Director,
-    exchange: Exchange,
-    direction: Direction,
-    service: str,
-    name: str,
-    request: Any,
-    headers: dict[str, str] | None,
-    deadline: float,
-    reply: Body,
-) -> Any:
-    """Call an endpoint of a chosen node; errors as of `CallsEndpoints.call`.
+    Whoever has chosen a node says `go_to` of it, and then one of `succeeded` and `failed`.
 
-    A node that is gone has not run the call: then another one is asked, that was not asked yet.
+    Attributes:
+        service: whose nodes they are.
+        deadline: until when it waits, in `time.monotonic()` seconds.
     """
-    choice = Choice(service, name, direction.key)
-    tried: list[Node] = []
-    while True:
-        node = director.choose(choice, direction.selector, direction.filters, tried, deadline)
-        if not isinstance(node, Node):
-            node = await node
-        started, failed = time.monotonic(), None  # a call that is cancelled says nothing of its node
+
+    __slots__ = ("_choice", "_direction", "_director", "_node", "_started", "_tried", "deadline", "service")
+
+    def __init__(self, director: Director, direction: Direction, service: str, name: str, deadline: float) -> None:
+        self.service = service
+        self.deadline = deadline
+        self._director = director
+        self._direction = direction
+        self._choice = Choice(service, name, direction.key)
+        self._tried: Sequence[Node] = ()
+
+    def choose(self) -> Node | Awaitable[Node]:
+        """The node to ask, not yet tried if there is one; errors as of `Director.choose`."""
+        direction = self._direction
+        return self._director.choose(self._choice, direction.selector, direction.filters, self._tried, self.deadline)
+
+    def go_to(self, node: Node, now: float) -> str:
+        """The subject under which this node is asked, from now on."""
+        self._node, self._started = node, now
         node.in_flight += 1
-        try:
-            subject = f"{node.address}.{name}"
-            value = await exchange(service, subject, request, headers, started, deadline, reply, explained=False)
-            failed = False
-        except ServiceError as error:
-            if started < deadline:  # else it was not asked
-                failed = error.code >= 500 or isinstance(error, CallTimeout)
-            did_not_run = isinstance(error, Unavailable) and error.nobody
-            if not did_not_run or node in tried or len(tried) >= ATTEMPTS - 1:
-                raise
-            tried.append(node)
-            continue
-        finally:
-            node.in_flight -= 1
-            director.mark(node, time.monotonic() - started, failed=failed)
-        return value
+        return f"{node.address}.{self._choice.endpoint}"
+
+    def succeeded(self) -> None:
+        """The node has answered."""
+        self._end(False)
+
+    def failed(self, error: BaseException) -> bool:
+        """It has not; whether another node is to be asked."""
+        if not isinstance(error, ServiceError) or self._started >= self.deadline:  # nothing is known of the node
+            self._end(None)
+            return False
+        self._end(error.code >= 500 or isinstance(error, CallTimeout))
+        if not is_nobody(error) or self._node in self._tried or len(self._tried) >= ATTEMPTS - 1:
+            return False
+        self._tried = (*self._tried, self._node)
+        return True
+
+    def _end(self, failed: bool | None) -> None:
+        self._node.in_flight -= 1
+        self._director.mark(self._node, time.monotonic() - self._started, failed=failed)

@@ -23,7 +23,9 @@ def read_reply(delivery: Delivery, endpoint: str, body: Body, decode: Decoder) -
     code = header(headers, ERROR_CODE)
     if code is not None or header(headers, ERROR) is not None:
         number = int(code) if code and code.isdecimal() and len(code) < 9 else 500
-        raise ServiceError.from_json(delivery.body, code=number, detail=header(headers, ERROR) or "", id=endpoint)
+        error = ServiceError.from_json(delivery.body, code=number, detail=header(headers, ERROR) or "", id=endpoint)
+        error.received = True
+        raise error
     if header(headers, STATUS) == NO_RESPONDERS and not delivery.body:
         raise _nobody(endpoint)
     named = content_type(headers)
@@ -41,8 +43,13 @@ def _nobody(endpoint: str) -> Unavailable:
         f"and is the endpoint's name {name!r} right?",
         id=endpoint,
     )
-    error.nobody = True
+    error.nobody = error.received = True
     return error
+
+
+def is_nobody(error: BaseException) -> bool:
+    """Whether nobody has taken the call, so that it has surely not run."""
+    return isinstance(error, Unavailable) and error.nobody
 
 
 def decode_reply(reply: bytes, endpoint: str, body: Body, decode: Decoder) -> Any:
