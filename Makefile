@@ -1,6 +1,8 @@
 # The daily commands. Each sets up what it needs in .venv; PYTHON=python3.12 picks another interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests mostly wait for a server, a lease, a process: two for each processor.
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 .PHONY: demo test test-consul test-wheel soak lint bench servers docs clean
 
@@ -8,11 +10,11 @@ demo: .venv/demo           ## the earthquake demo: three services over an embedd
 	$(BIN)/python -m examples.quakes
 
 test: servers              ## all tests, on real servers: NATS, RabbitMQ, Kafka, etcd
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 test-consul: servers       ## the registry on a real Consul, which is built first: 20 minutes, and Go is needed
 	tests/servers/build-consul
-	EVENTMICRO_REQUIRE=consul $(BIN)/pytest -n auto tests/conformance/test_consul_registry.py tests/integration/consul
+	EVENTMICRO_REQUIRE=consul $(BIN)/pytest -n $(WORKERS) tests/conformance/test_consul_registry.py tests/integration/consul
 
 test-wheel: servers        ## the tests against the built wheel, apart from the sources
 	rm -rf build/wheel && mkdir -p build/wheel
