@@ -71,6 +71,11 @@ def complete_endpoint(incomplete: str) -> list[str]:
     return sorted(name for name in names if name.startswith(incomplete))
 
 
+def complete_node(incomplete: str) -> list[str]:
+    """The ids of nodes that begin so."""
+    return sorted({n.id for s in _known() for n in s.nodes if n.id.startswith(incomplete)})
+
+
 def _known() -> list[ServiceRecord]:
     """What there is to complete; nothing where nobody can be asked."""
 

@@ -8,15 +8,20 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel
+from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 
 from eventmicro.cli.connecting import Broker, Registry, RpcBroker, complete_service, connected_client
 from eventmicro.cli.records import (
+    FIGURES,
+    LAST_ERROR,
+    WIDE,
+    Figures,
     console,
     framework,
     labels,
     make_table,
+    narrow,
     numbers,
     print_json,
     print_table,
@@ -154,7 +159,7 @@ def stats(
     async def show_again(client: Client) -> None:
         with Live(console=console(), auto_refresh=False) as live:
             while True:
-                live.update(_figures(await ask(client)), refresh=True)
+                live.update(_figures(await ask(client), live.console.width), refresh=True)
                 await asyncio.sleep(EVERY)
 
     if watch and as_json:
@@ -166,7 +171,8 @@ def stats(
     if as_json:
         print_json([_shown(node, answer) for node, answer in found])
     else:
-        console().print(_figures(found))
+        screen = console()
+        screen.print(_figures(found, screen.width))
 
 
 # -- asking ----------------------------------------------------------------------------------------------------
@@ -210,20 +216,19 @@ def _nodes(found: Iterable[ServiceRecord]) -> list[tuple[ServiceRecord, NodeReco
     return [(service, node) for service in found for node in service.nodes]
 
 
-def _figures(found: Answers[NodeStatistics]) -> Table:
-    rows = [
-        (name, node.id, each.name, *numbers(each))
-        for (name, node), answer in found
-        if isinstance(answer, NodeStatistics)
-        for each in (*answer.endpoints, *answer.subscribers)
-    ]
-    rows += [
-        (name, node.id, "", "", "", "", "", "", "", "", str(answer))
-        for (name, node), answer in found
-        if isinstance(answer, EventMicroError)
-    ]
-    columns = ("SERVICE", "NODE", "HANDLER", "COUNT", "ERRORS", "MEAN", "P50", "P99", "RUNNING", "LOST", "LAST ERROR")
-    return make_table(columns, rows)
+def _figures(found: Answers[NodeStatistics], width: int) -> RenderableType:
+    """A line for each handler; where the screen is too narrow for that, a small table for each node."""
+    if width >= WIDE:
+        rows = [(*who, *cells) for who, handlers in map(_handlers, found) for cells in handlers]
+        return make_table(("SERVICE", "NODE", *FIGURES, LAST_ERROR), rows)
+    return Group(*(part for who, handlers in map(_handlers, found) for part in narrow(who, handlers)))
+
+
+def _handlers(answer: tuple[tuple[str, NodeRecord], NodeStatistics | EventMicroError]) -> Figures:
+    (name, node), said = answer
+    if isinstance(said, EventMicroError):
+        return (name, node.id), [("", "", "", "", "", "", "", "", str(said))]
+    return (name, node.id), [(each.name, *numbers(each)) for each in (*said.endpoints, *said.subscribers)]
 
 
 def _faults(answer: Health | EventMicroError) -> str:

@@ -14,7 +14,8 @@ import typer
 
 from eventmicro.broker import Broker as BrokerPort
 from eventmicro.broker import Capabilities
-from eventmicro.cli.connecting import Broker, RpcBroker, complete_endpoint, connected_client
+from eventmicro.cli.connecting import Broker, Registry, RpcBroker, complete_endpoint, connected_client
+from eventmicro.cli.directing import Key, Label, Node, Selector, Version, read_filters
 from eventmicro.cli.show import as_json_line, as_line, examples, show_error, show_reply
 from eventmicro.errors import ServiceError, UsageError
 from eventmicro.message import Delivery
@@ -26,6 +27,7 @@ CALL_EPILOG = examples(
     """eventmicro call orders.quote '{"sku": "a"}'""",
     "eventmicro call orders.quote - < request.json",
     "eventmicro call orders.ping --timeout 2",
+    "eventmicro call orders.ping --version '^2' --label zone=eu",
 )
 PUBLISH_EPILOG = examples(
     """eventmicro publish orders.placed '{"order_id": "7"}'""",
@@ -58,20 +60,37 @@ def call(
         float, typer.Option(min=0.001, metavar="SECONDS", help="How long to wait for the reply.")
     ] = DEFAULT_TIMEOUT,
     header: Headers = None,
+    node: Node = None,
+    version: Version = None,
+    label: Label = None,
+    selector: Selector = None,
+    key: Key = None,
     broker: Broker = None,
     rpc_broker: RpcBroker = None,
+    registry: Registry = None,
 ) -> None:
     """Call an endpoint and print its reply.
 
-    An error that it answers goes to stderr, and the exit code is 1.
+    The broker chooses who gets the call, unless a node is asked for: by id, version, label, selector or key. An error
+    that it answers goes to stderr, and the exit code is 1.
     """
+    filters = read_filters(node, version, label)
     headers = _read_headers(header)
     request = _read_body(body, headers)
     over = rpc_broker or broker  # events go nowhere, so the other one need not be there
 
     async def send() -> bytes:
-        async with connected_client(over, rpc_broker=over) as client:
-            return await client.call(endpoint, request, bytes, timeout=timeout, metadata=headers)
+        async with connected_client(over, rpc_broker=over, registry=registry) as client:
+            return await client.call(
+                endpoint,
+                request,
+                bytes,
+                timeout=timeout,
+                metadata=headers,
+                selector=selector,
+                filters=filters,
+                key=key,
+            )
 
     try:
         show_reply(asyncio.run(send()))

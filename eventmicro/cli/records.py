@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +17,14 @@ from eventmicro.registry import QUEUE, TOPIC, EndpointRecord, NodeRecord
 
 # The width of what does not go to a terminal, in characters: nothing is cut off.
 FILE_WIDTH = 240
+# How wide a terminal is that has room for a handler's figures in one line.
+WIDE = 130
+
+FIGURES = ("HANDLER", "COUNT", "ERRORS", "MEAN", "P50", "P99", "RUNNING", "LOST")
+LAST_ERROR = "LAST ERROR"
+
+Figures = tuple[tuple[str, str], list[tuple[str, ...]]]
+"""Service and node, and the cells of each of its handlers: FIGURES, and the last error."""
 
 
 def numbers(handler: HandlerStatistics) -> tuple[str, ...]:
@@ -32,6 +40,16 @@ def numbers(handler: HandlerStatistics) -> tuple[str, ...]:
         " ".join(f"{n} {what}" for n, what in ((handler.dropped, "dropped"), (handler.dead_letters, "dead")) if n),
         handler.last_error,
     )
+
+
+def narrow(who: tuple[str, str], handlers: Sequence[tuple[str, ...]]) -> Iterator[RenderableType]:
+    """The figures of one node for a narrow screen: who it is, its handlers, and below them what went wrong last."""
+    yield Text(printable(" ".join(who)), style="bold")
+    if named := [cells for cells in handlers if cells[0]]:
+        yield make_table(FIGURES, [cells[:-1] for cells in named])
+    for name, *_, error in handlers:
+        if error:
+            yield Text(printable(f"{name}: {error}" if name else error), style="dim")
 
 
 def _percentile(handler: HandlerStatistics, part: float) -> str:

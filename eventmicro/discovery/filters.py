@@ -34,6 +34,13 @@ def endpoint(name: str) -> Filter:
     return _Endpoint(name)
 
 
+def node(*ids: str) -> Filter:
+    """Nodes of these ids."""
+    for each in ids:
+        check_kind("node", each, str, "node('orders-1')")
+    return _Node(frozenset(ids))
+
+
 @dataclass(frozen=True, slots=True)
 class _Version:
     text: str
@@ -60,3 +67,11 @@ class _Endpoint:
 
     def __call__(self, node: Node) -> bool:
         return self.name in node.endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    ids: frozenset[str]
+
+    def __call__(self, node: Node) -> bool:
+        return node.id in self.ids

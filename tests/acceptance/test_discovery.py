@@ -266,6 +266,32 @@ def test_the_command_line_shows_who_is_there_and_how_they_are(folder: Path, serv
         assert ["orders", "a", "ok"] in [line.split() for line in said.splitlines()]
 
 
+def test_a_call_from_the_command_line_goes_to_the_node_that_is_asked_for(folder: Path, server: NatsServer) -> None:
+    with start(folder, server.url, "a") as one, start(folder, server.url, "b", "1.1.0") as other:
+        for program in (one, other):
+            program.line_with("orders", "is running")
+        for options, node in (
+            (("--node", "a"), "a"),
+            (("--node", "b"), "b"),
+            (("--version", "^1.1"), "b"),
+            (("--selector", "newest"), "b"),
+            (("--version", "<1.1", "--selector", "random", "--key", "k"), "a"),
+        ):
+            assert eventmicro(folder, server.url, "call", "orders.who", *options) == (0, f'"{node}"\n')
+        assert completed(folder, server.url, "complete_node", "") == ["a", "b"]
+        assert eventmicro(folder, server.url, "call", "orders.who", "--label", "zone=eu") == (
+            1,
+            "orders: 503 Service Unavailable\n  none of the 2 nodes of 'orders' passes the filters of this call\n",
+        )
+        for options, words in (
+            (("--label", "=eu"), "--label '=eu': write NAME or NAME=VALUE"),
+            (("--selector", "newst"), "did you mean 'newest'?"),
+            (("--version", "new"), "'new'"),
+        ):
+            code, said = eventmicro(folder, server.url, "call", "orders.who", *options)
+            assert (code, words in said) == (2, True), said
+
+
 def test_the_health_port_is_for_orchestrators(folder: Path, server: NatsServer) -> None:
     import urllib.error
     import urllib.request

@@ -9,6 +9,7 @@ import pytest
 from eventmicro import UsageError
 from eventmicro.discovery import strategies
 from eventmicro.discovery.filters import endpoint, label, version
+from eventmicro.discovery.filters import node as only
 from eventmicro.discovery.strategies import STICKY_KEYS, STRATEGIES, make_selector
 from eventmicro.selector import Choice, Node
 
@@ -133,11 +134,14 @@ def test_filters_let_through_what_they_say() -> None:
     assert [version("^1.2")(node), version("^2")(node), version("*")(Node("orders", "2", "x"))] == [True, False, False]
     assert [label("zone", "eu", "us")(node), label("zone", "us")(node), label("zone")(node)] == [True, False, True]
     assert [label("rack")(node), endpoint("quote")(node), endpoint("pay")(node)] == [False, True, False]
+    assert [only("1")(node), only("2", "1")(node), only("2")(node)] == [True, True, False]
     assert version("^1.2") == version("^1.2") != version("^1")
     assert len({label("a", "b", "c"), label("a", "c", "b"), endpoint("a")}) == 2
 
 
-@pytest.mark.parametrize("make", [lambda: version(7), lambda: label("zone", 7), lambda: endpoint(None)])
+@pytest.mark.parametrize(
+    "make", [lambda: version(7), lambda: label("zone", 7), lambda: endpoint(None), lambda: only(1)]
+)
 def test_a_filter_of_another_kind_is_refused(make: object) -> None:
     with pytest.raises(UsageError):
         make()  # type: ignore[operator]
