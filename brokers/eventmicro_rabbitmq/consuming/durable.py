@@ -315,14 +315,32 @@ class DurableSubscription:
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_TIMEOUT):
                 await self._returns.wait()
+                while misplaced := self._misplaced():
+                    self._send_back_in_order(misplaced)
+                    await self._returns.wait()
         self._returns.forget()
-        self._send_back_in_order()
 
-    def _send_back_in_order(self) -> None:
-        """With the channel's end RabbitMQ takes all back as it came, and what was nacked once came after the others."""
-        in_order = sorted(self._unsettled.values(), key=lambda delivery: delivery.order)
-        if [delivery.tag for delivery in in_order] != list(self._unsettled):
-            self._send_back(in_order)
+    def _misplaced(self) -> list[RabbitDelivery]:
+        """What would go back in a wrong order, in the right one.
+
+        With the channel's end RabbitMQ takes all back as it came, and what was nacked once came after the others.
+        """
+        in_order = (
+            sorted(self._unsettled.values(), key=lambda delivery: delivery.order) if self._durable.ordered else []
+        )
+        last = 0
+        for place, delivery in enumerate(in_order):
+            if delivery.tag < last:
+                return in_order[place:]
+            last = delivery.tag
+        return []
+
+    def _send_back_in_order(self, deliveries: list[RabbitDelivery]) -> None:
+        """Have them come again, behind what RabbitMQ was sending at this moment: that has its place behind them."""
+        for delivery in deliveries:
+            del self._unsettled[delivery.tag]
+            self._returns.expect(delivery)
+        self._send_back(deliveries)
 
     def _look_whether_idle(self) -> None:
         """Where it ends: is nobody at work on an event of it?"""

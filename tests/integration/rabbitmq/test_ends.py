@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from eventmicro_rabbitmq import RabbitBroker
+from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.consuming import consumer, durable
 from pamqp.commands import Basic
 
@@ -112,6 +113,34 @@ async def test_an_event_that_is_on_its_way_back_keeps_its_place_when_its_queue_i
         await other.subscribe(subject, lambda d: others.append(d.body), queue=subject, durable=Durable(ordered=True))
         await until(lambda: len(others) == 4)
     assert others == [b"0", b"1", b"2", b"3"]
+
+
+async def test_what_the_server_is_sending_when_an_ordered_queue_is_left_stays_behind_what_was_there(
+    url: str, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "NACK_AFTER", 0)
+    slow, late = Slow(), list[Event]()
+    others: list[bytes] = []
+    async with kept_events(url, subject, 4, ordered=True) as other, RabbitBroker(url) as broker:
+        subscription = await broker.subscribe(subject, slow, queue=subject, durable=Durable(ordered=True))
+        assert isinstance(subscription, durable.DurableSubscription)
+        await until(lambda: len(subscription._intake) == 3)
+        await slow.got[0].nack()
+        await until(lambda: len(subscription._intake) == 4)  # it has come again
+        channel = subscription._consumer.channel
+        assert channel is not None
+        came, channel.on_events = channel.on_events, late.extend
+        await other.publish(Message(subject, b"4"))
+        await until(lambda: late)
+        closing = asyncio.ensure_future(subscription.close())
+        await until(lambda: len(late) == 4 or closing.done())  # those behind the first have come again, too
+        assert came is not None
+        came(late)
+        channel.on_events = came
+        await closing
+        await other.subscribe(subject, lambda d: others.append(d.body), queue=subject, durable=Durable(ordered=True))
+        await until(lambda: len(others) == 5)
+    assert others == [b"0", b"1", b"2", b"3", b"4"]
 
 
 async def test_a_drain_that_fails_returns_and_leaves_no_consumer(
