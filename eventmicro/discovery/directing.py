@@ -13,9 +13,10 @@ from eventmicro.checks import check_several
 from eventmicro.discovery.asking import ask_all
 from eventmicro.discovery.cache import FIRST_LOOK, ServiceCache, View
 from eventmicro.discovery.marks import Marks
-from eventmicro.discovery.services_api import ACCEPT, INFO, PREFIX, RECORD, STOPPING, read_form, record_of
+from eventmicro.discovery.services_api import STOPPING
 from eventmicro.discovery.strategies import make_selector
 from eventmicro.errors import EventMicroError, NotFound, Unavailable, UsageError
+from eventmicro.information import INFO, PREFIX, WHOLE, read_information, record_of
 from eventmicro.plugins import REGISTRY_VARIABLE
 from eventmicro.registry import SUBJECT, Registry, ServiceRecord
 from eventmicro.selector import Choice, Filter, Node, Selector
@@ -144,12 +145,10 @@ class Directing:
     async def _find(self, endpoint: str) -> Finding:
         service, _, name = endpoint.partition(".")
         try:
-            answers = await ask_all(
-                self._broker, f"{PREFIX}.{INFO}.{service}", headers={ACCEPT: RECORD}, within=FIND, most=1
-            )
+            answers = await ask_all(self._broker, f"{PREFIX}.{INFO}.{service}", headers=WHOLE, within=FIND, most=1)
         except EventMicroError:
             return None
-        form = read_form(answers[0]) if answers else None
+        form = read_information(answers[0].body) if answers else None
         if form is None or form.get(STOPPING) is True:  # it takes no more calls
             return None
         record = record_of(form)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from eventmicro.broker import Broker
 from eventmicro.discovery.asking import WITHIN, ask_all, can_be_asked
-from eventmicro.discovery.services_api import ACCEPT, INFO, PREFIX, RECORD, read_record
 from eventmicro.errors import UsageError
+from eventmicro.information import INFO, PREFIX, WHOLE, read_information, record_of
 from eventmicro.registry import Registry, ServiceRecord
 from eventmicro.roster import Roster
 
@@ -42,8 +42,9 @@ async def _listed(registry: Registry | None) -> Sequence[ServiceRecord]:
 
 async def _asked(broker: Broker, name: str | None) -> Sequence[ServiceRecord]:
     subject = f"{PREFIX}.{INFO}" if name is None else f"{PREFIX}.{INFO}.{name}"
-    answers = await ask_all(broker, subject, headers={ACCEPT: RECORD}, within=WITHIN)
-    return [record for answer in answers if (record := read_record(answer)) is not None]
+    answers = await ask_all(broker, subject, headers=WHOLE, within=WITHIN)
+    forms = [form for answer in answers if (form := read_information(answer.body)) is not None]
+    return [record for form in forms if (record := record_of(form)) is not None]
 
 
 async def _nobody() -> Sequence[ServiceRecord]:

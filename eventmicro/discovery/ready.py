@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from eventmicro.broker import Broker
 from eventmicro.discovery.asking import ask_all, can_be_asked
 from eventmicro.discovery.directing import Directing
-from eventmicro.discovery.services_api import PING, PREFIX
+from eventmicro.discovery.services_api import PING
 from eventmicro.errors import TransportError, Unavailable
+from eventmicro.information import PREFIX
 
 # The pauses between two looks, in seconds: twice as long each time, up to the longest.
 FIRST_PAUSE = 0.05

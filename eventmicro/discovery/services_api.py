@@ -17,29 +17,20 @@ from typing import Any
 from eventmicro.broker import Broker, Subscription
 from eventmicro.errors import EventMicroError, MessageTooLarge
 from eventmicro.handlers.statistics import Statistics
+from eventmicro.information import INFO, INFO_TYPE, PREFIX, RECORD, REPLY_SCHEMA, REQUEST_SCHEMA, WHOLE, Form
 from eventmicro.message import Delivery, Message
-from eventmicro.registry import FOREIGN, QUEUE, SUBJECT, EndpointRecord, NodeRecord, ServiceRecord
+from eventmicro.registry import QUEUE, SUBJECT, EndpointRecord, ServiceRecord
 from eventmicro.wire import ENDPOINT_QUEUE, header
 
 log = logging.getLogger(__name__)
 
-PREFIX = "$SRV"
-PING, INFO, STATS = "PING", "INFO", "STATS"
-TYPE = "io.nats.micro.v1.{}_response"
-# The metadata of an endpoint in which its JSON Schemas are.
-REQUEST_SCHEMA = "request_schema"
-REPLY_SCHEMA = "reply_schema"
-# Who asks with this header gets the node's whole registry record beside what ADR-32 says, as `record`.
-ACCEPT = "Accept"
-RECORD = "application/vnd.eventmicro.record+json"
+PING, STATS = "PING", "STATS"
+PING_TYPE = "io.nats.micro.v1.ping_response"
+STATS_TYPE = "io.nats.micro.v1.stats_response"
 # Whether the node that answers so takes no more calls, of which some may be listed nowhere.
 STOPPING = "stopping"
-# The longest text of an answer that is read, in bytes: whatever a peer sends.
-MAX_ANSWER = 8 * 1024 * 1024
 # What is no longer than this, in bytes, and never changes is kept for the next who asks.
 KEPT = 64 * 1024
-
-Form = dict[str, Any]
 
 
 class ServicesApi:
@@ -98,22 +89,22 @@ class ServicesApi:
         """What is answered; `whole`: with the registry record."""
         record = self._make_record()
         if verb == PING:
-            return _form("ping", record)
+            return _form(PING_TYPE, record)
         return self._info(record, whole) if verb == INFO else self._stats(record)
 
     def _info(self, record: ServiceRecord, whole: bool) -> Form:
-        form = _form("info", record) | {
+        form = _form(INFO_TYPE, record) | {
             "description": self._description,
             "endpoints": [_endpoint(record.name, each) | {"metadata": _schemas(each)} for each in _callable(record)],
         }
         if whole:
-            form["record"] = record.model_dump(mode="json")
+            form[RECORD] = record.model_dump(mode="json")
             form[STOPPING] = self.stopping
         return form
 
     def _stats(self, record: ServiceRecord) -> Form:
         statistics = self._statistics()
-        return _form("stats", record) | {
+        return _form(STATS_TYPE, record) | {
             "started": self._started,
             "endpoints": [_counted(record.name, each, statistics) for each in _callable(record)],
         }
@@ -122,7 +113,7 @@ class ServicesApi:
         return self._send(verb, question) if question.reply else None
 
     async def _send(self, verb: str, question: Delivery) -> None:
-        whole = header(question.headers, ACCEPT) == RECORD
+        whole = all(header(question.headers, name) == value for name, value in WHOLE.items())
         try:
             try:
                 await self._broker.send(Message(question.reply, self._body(verb, whole)))
@@ -152,7 +143,7 @@ def _form(kind: str, record: ServiceRecord) -> Form:
         "id": node.id,
         "version": record.version,
         "metadata": record.metadata | node.metadata,
-        "type": TYPE.format(kind),
+        "type": kind,
     }
 
 
@@ -176,65 +167,6 @@ def counted(statistics: Statistics) -> Form:
     }
 
 
-def read_record(answer: Delivery) -> ServiceRecord | None:
-    """The record of the node that has answered `INFO`; None where it is no such answer."""
-    form = read_form(answer)
-    return None if form is None else record_of(form)
-
-
-def record_of(form: Form) -> ServiceRecord | None:
-    """The same of an answer that is read already."""
-    if form.get("type") != TYPE.format("info"):
-        return None
-    try:
-        if "record" in form:
-            return ServiceRecord.model_validate(form["record"])
-        return _foreign_record(form)
-    except (ValueError, KeyError, TypeError, AttributeError):  # whatever a peer answers; pydantic's own is a ValueError
-        return None
-
-
-def read_form(answer: Delivery) -> Form | None:
-    """The JSON object that was answered; None where it is none, or too large."""
-    if len(answer.body) > MAX_ANSWER:
-        return None
-    try:
-        form = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return None
-    return form if isinstance(form, dict) else None
-
-
-def _foreign_record(form: Form) -> ServiceRecord:
-    endpoints = [
-        EndpointRecord(
-            name=each["name"],
-            request=_schema(each, REQUEST_SCHEMA),
-            reply=_schema(each, REPLY_SCHEMA),
-            metadata={SUBJECT: each["subject"], QUEUE: str(each.get("queue_group") or "")},
-        )
-        for each in form.get("endpoints") or ()
-        if isinstance(each, dict) and isinstance(each.get("name"), str) and isinstance(each.get("subject"), str)
-    ]
-    metadata = {str(name): str(value) for name, value in (form.get("metadata") or {}).items()}
-    return ServiceRecord(
-        name=form["name"],
-        version=str(form.get("version") or ""),
-        metadata=metadata,
-        endpoints=endpoints,
-        nodes=[NodeRecord(id=form["id"], metadata={FOREIGN: "true"})],
-    )
-
-
-def _schema(endpoint: Form, name: str) -> Form | None:
-    text = (endpoint.get("metadata") or {}).get(name)
-    try:
-        schema = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    return schema if isinstance(schema, dict) else None
-
-
 def _endpoint(service: str, endpoint: EndpointRecord) -> Form:
     return {
         "name": endpoint.name,
@@ -250,7 +182,7 @@ def _schemas(endpoint: EndpointRecord) -> Form:
 
 def _without_schemas(form: Form) -> Form:
     endpoints: Sequence[Form] = form.get("endpoints", ())
-    return {k: v for k, v in form.items() if k != "record"} | {"endpoints": [e | {"metadata": {}} for e in endpoints]}
+    return {k: v for k, v in form.items() if k != RECORD} | {"endpoints": [e | {"metadata": {}} for e in endpoints]}
 
 
 def _json(form: Form) -> bytes:

@@ -161,7 +161,8 @@ class Presence:
 
     async def _check_id(self) -> None:
         from eventmicro.discovery.asking import ask_all
-        from eventmicro.discovery.services_api import PING, PREFIX
+        from eventmicro.discovery.services_api import PING
+        from eventmicro.information import PREFIX
 
         name, node = self._identity.service, self._identity.id
         if self._identity.is_named and await ask_all(self._broker, f"{PREFIX}.{PING}.{name}.{node}", most=1):

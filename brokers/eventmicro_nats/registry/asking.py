@@ -15,16 +15,17 @@ from math import isfinite
 
 from eventmicro.broker import Subscription
 from eventmicro.errors import TransportError, Unavailable
+from eventmicro.information import INFO, PREFIX, RECORD, WHOLE, foreign_record, read_information
 from eventmicro.message import Delivery
 from eventmicro.registrations import Registrations
 from eventmicro.registry import Change, ServiceRecord
 from eventmicro.roster import Key, Reader, Roster
 from eventmicro.wire import header
-from eventmicro_nats.registry.information import ACCEPT, INFO, read_information
 from eventmicro_nats.registry.line import OWN, Line
 
 ASK = f"{OWN}.ask"
 NODE = f"{OWN}.node"
+INFORMATION = f"{PREFIX}.{INFO}"
 TTL = "Registry-TTL"
 # How long answers are waited for after the last one, and in all, in seconds.
 QUIET = 0.3
@@ -138,8 +139,14 @@ class Asking:
         if header(delivery.headers, TTL) is not None:
             self._hear(delivery)
             return
-        if (record := read_information(delivery.body, self._reader)) is not None:
+        if (record := self._read(delivery.body)) is not None:
             self._take_information(record)
+
+    def _read(self, body: bytes) -> ServiceRecord | None:
+        form = read_information(body)
+        if form is None:
+            return None
+        return self._reader.read(INFORMATION, json.dumps(form[RECORD])) if RECORD in form else foreign_record(form)
 
     def _take_information(self, record: ServiceRecord) -> None:
         """Who says by himself that he is there has said better for how long."""
@@ -169,7 +176,7 @@ class Asking:
 
     def _ask(self) -> None:
         self._line.send(ASK, reply=self._inbox)
-        self._line.send(INFO, headers=ACCEPT, reply=self._inbox)
+        self._line.send(INFORMATION, headers=WHOLE, reply=self._inbox)
 
     def _ask_again_later(self) -> None:
         if self._again is None:

@@ -288,6 +288,7 @@ async def test_services_that_answer_with_their_record_are_no_foreign_ones(nats_u
     async def answer(question: Any) -> None:
         accepts = question.headers["Accept"] == "application/vnd.eventmicro.record+json"
         form: dict[str, Any] = {"name": "ours", "id": "7", "version": "1", "endpoints": [], "metadata": {}}
+        form["type"] = "io.nats.micro.v1.info_response"
         for text in (
             json.dumps(form | {"record": record("7", "ours").model_dump()} if accepts else form),
             "{",

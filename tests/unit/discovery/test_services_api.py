@@ -14,8 +14,7 @@ from pydantic import BaseModel
 
 from eventmicro import BadRequest, Client, MemoryBroker, Service
 from eventmicro.discovery.asking import ask_all
-from eventmicro.discovery.services_api import ACCEPT, MAX_ANSWER, RECORD, read_record
-from eventmicro.message import Delivery
+from eventmicro.information import MAX_ANSWER, WHOLE, read_information, record_of
 from eventmicro.registry import ServiceRecord
 
 URL = "memory://services-api"
@@ -121,7 +120,7 @@ async def test_every_instance_answers_and_each_for_itself() -> None:
 
 async def test_who_asks_for_the_record_gets_it_beside_the_rest() -> None:
     async with service():
-        (info,) = await answers("$SRV.INFO", headers={ACCEPT: RECORD})
+        (info,) = await answers("$SRV.INFO", headers=WHOLE)
     record = ServiceRecord.model_validate(info["record"])
     assert [(each.name, each.is_subscriber) for each in record.endpoints] == [("quote", False), ("bill", True)]
     assert record.endpoints[1].metadata == {"subscriber": "true", "topic": "orders.placed", "queue": "orders.bill"}
@@ -148,6 +147,11 @@ async def test_what_is_asked_without_a_place_for_the_answer_is_not_answered() ->
         await client.call("orders.quote", Quote(), Quote)
 
 
+def read_record(body: bytes) -> ServiceRecord | None:
+    form = read_information(body)
+    return None if form is None else record_of(form)
+
+
 FOREIGN = {
     "type": "io.nats.micro.v1.info_response",
     "name": "greeter",
@@ -159,13 +163,18 @@ FOREIGN = {
         {"name": "hello", "subject": "hi.there", "queue_group": "q", "metadata": None},
         {"name": 7},
         "nonsense",
-        {"name": "typed", "subject": "x", "metadata": {"request_schema": '{"type":"string"}', "reply_schema": "{"}},
+        {
+            "name": "typed",
+            "subject": "x",
+            "metadata": {"request_schema": '{"type":"string"}', "reply_schema": "{", "unit": 8},
+        },
+        {"name": "odd", "subject": "x", "metadata": [1]},
     ],
 }
 
 
 def test_the_answer_of_another_framework_is_a_record_that_says_so() -> None:
-    record = read_record(Delivery("", json.dumps(FOREIGN).encode()))
+    record = read_record(json.dumps(FOREIGN).encode())
     assert record is not None
     assert (record.name, record.version, record.nodes[0].id) == ("greeter", "1.0.0", "X1")
     assert record.nodes[0].is_foreign
@@ -173,6 +182,7 @@ def test_the_answer_of_another_framework_is_a_record_that_says_so() -> None:
         ("hello", "hi.there", None),
         ("typed", "x", {"type": "string"}),
     ]
+    assert record.endpoints[1].metadata == {"subject": "x", "queue": "", "unit": "8"}
 
 
 @pytest.mark.parametrize(
@@ -185,6 +195,7 @@ def test_the_answer_of_another_framework_is_a_record_that_says_so() -> None:
         b"{" * 100_000,
         b" " * (MAX_ANSWER + 1),
         json.dumps(FOREIGN | {"name": None}).encode(),
+        json.dumps(FOREIGN | {"name": ""}).encode(),
         json.dumps(FOREIGN | {"endpoints": 7}).encode(),
         json.dumps(FOREIGN | {"metadata": [1]}).encode(),
         json.dumps({k: v for k, v in FOREIGN.items() if k != "id"}).encode(),
@@ -193,7 +204,7 @@ def test_the_answer_of_another_framework_is_a_record_that_says_so() -> None:
     ],
 )
 def test_what_is_no_answer_is_no_record(body: bytes) -> None:
-    assert read_record(Delivery("", body)) is None
+    assert read_record(body) is None
 
 
 async def test_asking_ends_where_nobody_is_there_and_where_enough_have_answered() -> None:
