@@ -14,10 +14,11 @@ RPC = {
     "eventmicro": "benchmarks.nats.eventmicro:EventMicro",
     "eventmicro+mw+di": "benchmarks.nats.eventmicro:WithMiddleware",
     "eventmicro+trace": "benchmarks.nats.eventmicro:WithTrace",
+    "eventmicro+resilient": "benchmarks.nats.eventmicro:Resilient",
     "eventmicro+directed": "benchmarks.nats.eventmicro:Directed",
     "eventmicro-registry": "benchmarks.nats.eventmicro:Unregistered",
 }
-CALLS_ONLY = ("eventmicro+trace", "eventmicro+directed", "eventmicro-registry")
+CALLS_ONLY = ("eventmicro+trace", "eventmicro+resilient", "eventmicro+directed", "eventmicro-registry")
 # What runs on uvloop in place of asyncio's own event loop.
 UVLOOP = "+uvloop"
 RPC |= {name + UVLOOP: RPC[name] for name in ("raw", "eventmicro")}

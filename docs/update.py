@@ -19,7 +19,7 @@ from eventmicro_nats import JetStreamSettings, NatsSettings
 from eventmicro_rabbitmq import RabbitSettings
 from pydantic import BaseModel
 
-from eventmicro import Batch, Publishing, Retry
+from eventmicro import Batch, CallRetry, Publishing, Retry
 from eventmicro.broker import Capabilities
 from eventmicro.cli.brokers import FLAGS, one_a_kind, to_markdown
 from eventmicro.discovery.health import Health
@@ -43,6 +43,7 @@ them: `jetstream://a:4222,b:4222?replicas=3&tls_ca=ca.pem`. In code they are an 
 """
 SECTIONS: dict[str, type] = {
     "`Retry`, for `subscribe(retry=...)`": Retry,
+    "`CallRetry`, for `call(retry=...)`, `Client(retry=...)` and `Service(retry=...)`": CallRetry,
     "`Batch`, for `subscribe(batch=...)`": Batch,
     "`Publishing`, for `Service(publishing=...)` and `Client(publishing=...)`": Publishing,
     "`nats://`, `tls://`: `eventmicro_nats.NatsSettings`": NatsSettings,

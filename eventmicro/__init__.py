@@ -43,7 +43,7 @@ from eventmicro.events.publishing import Publishing
 from eventmicro.handlers.depends import Depends
 from eventmicro.memory import MemoryBroker
 from eventmicro.middleware import Handler, Middleware, sides
-from eventmicro.retry import Retry
+from eventmicro.retry import CallRetry, Retry
 from eventmicro.service import Service
 from eventmicro.topic import Topic
 
@@ -53,6 +53,7 @@ __all__ = [
     "BadRequest",
     "Batch",
     "BrokerNotFound",
+    "CallRetry",
     "CallTimeout",
     "Client",
     "CodecError",

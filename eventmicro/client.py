@@ -30,8 +30,10 @@ from eventmicro.plugins import (
     open_broker,
     open_registry,
 )
+from eventmicro.retry import CallRetry
 from eventmicro.rpc.client import DEFAULT_TIMEOUT, CallsEndpoints, RpcClient
-from eventmicro.selector import Selector
+from eventmicro.rpc.retrying import check_retry
+from eventmicro.selector import MarksNodes, NodeMarks, Selector
 from eventmicro.wire import check_name
 
 if TYPE_CHECKING:
@@ -60,6 +62,9 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
             `sticky`, `rendezvous`, `newest`, or a function of the nodes. Default: none; the broker chooses, and nobody
             is looked up.
         timeout: how long a call waits where it does not say so itself, in seconds.
+        retry: whether and when calls are made again that do not say so themselves; default: never.
+        hedge: after how many seconds without an answer a second request goes out, where the endpoint is known to be
+            idempotent; default: never.
         publishing: how long publishing waits for the broker, and what it does while that is away.
     """
 
@@ -73,6 +78,8 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
         registry: str | Registry | None = None,
         selector: str | Selector | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        retry: CallRetry | None = None,
+        hedge: float | None = None,
         publishing: Publishing | None = None,
     ) -> None:
         check_broker("broker", broker)
@@ -80,6 +87,7 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
         check_registry("registry", registry)
         check_publishing(publishing)
         check_seconds("timeout", timeout)
+        check_retry(retry, hedge)
         broker = broker or os.environ.get(BROKER_VARIABLE) or find_embedded()
         if not broker:
             raise UsageError(NO_BROKER + describe_last())
@@ -98,7 +106,10 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
             lambda: self._directing,
             directs=selector is not None,
             by_key=selector if callable(selector) or selector in BY_KEY else DEFAULT_BY_KEY,
+            retry=retry,
+            hedge=hedge,
         )
+        self._marks = _find_marks(middleware)
         self._publisher = EventPublisher(self.outgoing, own, middleware)
         self._owned: list[Broker] = []
 
@@ -116,7 +127,9 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
     def _directing(self) -> Directing:
         from eventmicro.discovery.directing import Directing  # with the records comes pydantic: most calls need neither
 
-        return Directing(lambda: self.registry, self.rpc_broker, self._selector)
+        return Directing(
+            lambda: self.registry, self.rpc_broker, self._selector, marks=self._marks, learn=self._calls.learn
+        )
 
     async def services(self, name: str | None = None) -> list[ServiceRecord]:
         """Who is there: all services, or one, a record a version, with those of other frameworks that answer.
@@ -197,3 +210,8 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
             stack.push_async_callback(self._calls.close)
             if "_directing" in self.__dict__:
                 stack.push_async_callback(self._directing.close)
+
+
+def _find_marks(middleware: Iterable[object]) -> NodeMarks | None:
+    """What keeps directed calls away from nodes that fail, where one of the middleware does."""
+    return next((each.node_marks for each in middleware if isinstance(each, MarksNodes)), None)

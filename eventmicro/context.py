@@ -43,6 +43,7 @@ class Context:
     state: what the service's lifespan yielded.
     delivery, settles: what `ack`, `nack` and `reject` settle, and by what; None where there is nothing to settle.
     settled: whether one of these was called, and has not failed.
+    reply: the type of the call's reply; Any where there is none, or it is not known.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class Context:
         "delivery",
         "endpoint",
         "metadata",
+        "reply",
         "service",
         "settled",
         "settles",
@@ -71,6 +73,7 @@ class Context:
         state: Any = None,
         delivery: Any = None,
         settles: Settles | None = None,
+        reply: Any = Any,
     ) -> None:
         self.side = side
         self.service = service
@@ -82,7 +85,13 @@ class Context:
         self.state = state
         self.delivery = delivery
         self.settles = settles
+        self.reply = reply
         self.settled = False
+
+    @property
+    def directed(self) -> bool:
+        """Whether this is a call that its client directs to a node which it chooses."""
+        return False
 
     @property
     def id(self) -> str:

@@ -34,6 +34,8 @@ def rpc(
     timeout: float | None = None,
     concurrency: int = ENDPOINT_CONCURRENCY,
     middleware: Iterable[Middleware] = (),
+    internal: bool = False,
+    idempotent: bool = False,
 ) -> Callable[[F], F]: ...
 def rpc(function: F | None = None, **options: Any) -> F | Callable[[F], F]:
     """Mark a method as an endpoint of the service that its object is added to; options as in `Service.rpc`."""

@@ -59,6 +59,7 @@ class Declares:
         concurrency: int = ENDPOINT_CONCURRENCY,
         middleware: Iterable[Middleware] = (),
         internal: bool = False,
+        idempotent: bool = False,
     ) -> Callable[[F], F]: ...
     def rpc(self, function: F | None = None, **options: Any) -> F | Callable[[F], F]:
         """Declare an endpoint: `async def quote(request: QuoteRequest) -> Quote`, called as `orders.quote`.
@@ -68,9 +69,12 @@ class Declares:
         Args:
             name: the endpoint's name; default: the function's.
             timeout: how long a call may take, in seconds, where its caller gives more; default: what the caller gives.
+                Clients that know it from the registry wait so long where nobody says otherwise.
             concurrency: how many of its calls may wait for something at the same time; further ones wait in line.
             middleware: what runs around this endpoint, inside the service's own middleware.
             internal: whether it is only called by those who know it, and listed nowhere.
+            idempotent: whether a call may be made twice without harm, so that clients may make it again where they do
+                not know whether it has run.
 
         Raises:
             SignatureError: the function cannot be an endpoint; the message says what to write instead.

@@ -38,8 +38,17 @@ from typing import Any
 class EventMicroError(Exception):
     """The root of the tree. The docstring of a class is its default message."""
 
+    attempts: int = 1
+    """How often a call was made that ended so, where its client makes calls again."""
+
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message if message is not None else (type(self).__doc__ or "").split("\n")[0])
+
+    def __str__(self) -> str:
+        return super().__str__() + self._describe_attempts()
+
+    def _describe_attempts(self) -> str:
+        return f" ({self.attempts} attempts)" if self.attempts > 1 else ""
 
 
 class UsageError(EventMicroError):
@@ -170,8 +179,7 @@ class Nack(Settlement):
 
     def __init__(self, delay: float | None = None, message: str | None = None) -> None:
         super().__init__(message)
-        is_number = isinstance(delay, int | float) and not isinstance(delay, bool)
-        if delay is not None and not (is_number and 0 <= delay < inf):
+        if delay is not None and not _is_seconds(delay):
             raise UsageError(f"delay={delay!r}: write seconds, 0 or more; a reason is message=...")
         self.delay = delay
 
@@ -189,10 +197,12 @@ class ServiceError(EventMicroError):
         code: a status code in HTTP's numbering; default: that of the class.
         retryable: whether a second try may succeed without harm; default: that of the class.
         errors: the parts of it, such as one entry a wrong field.
+        retry_after: in how many seconds a second try may succeed; None: nothing is known of that.
     """
 
     code: int = 500
     retryable: bool = False
+    retry_after: float | None = None
     received: bool = False
     """Whether it is the outcome of a call made here. A handler that lets it pass has failed: its caller gets 500."""
 
@@ -204,6 +214,7 @@ class ServiceError(EventMicroError):
         code: int | None = None,
         retryable: bool | None = None,
         errors: Sequence[Mapping[str, Any]] = (),
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = str(detail)
@@ -215,10 +226,15 @@ class ServiceError(EventMicroError):
             self.code = code
         if retryable is not None:
             self.retryable = retryable
+        if retry_after is not None:
+            if not _is_seconds(retry_after):
+                raise UsageError(f"retry_after={retry_after!r}: write seconds, 0 or more")
+            self.retry_after = retry_after
 
     def __str__(self) -> str:
         where = f"{self.id}: " if self.id else ""
-        return f"{where}{self.code} {self.status}: {self.detail}{describe_fields(self.errors)}"
+        fields = describe_fields(self.errors)
+        return f"{where}{self.code} {self.status}: {self.detail}{fields}{self._describe_attempts()}"
 
     @property
     def status(self) -> str:
@@ -239,6 +255,8 @@ class ServiceError(EventMicroError):
         }
         if self.errors:
             form["errors"] = list(self.errors)
+        if self.retry_after is not None:
+            form["retry_after"] = self.retry_after
         return json.dumps(form, default=str, allow_nan=False).encode()
 
     @staticmethod
@@ -250,7 +268,7 @@ class ServiceError(EventMicroError):
             form = None
         if not isinstance(form, dict):
             form = {}
-        errors = form.get("errors")
+        errors, after = form.get("errors"), form.get("retry_after")
         kind = _BY_CODE.get(code, ServiceError)
         return kind(
             str(form.get("detail") or detail),
@@ -258,6 +276,7 @@ class ServiceError(EventMicroError):
             code=code,
             retryable=bool(form.get("retryable", kind.retryable)),
             errors=[e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else (),
+            retry_after=after if _is_seconds(after) else None,
         )
 
 
@@ -265,6 +284,10 @@ def describe_fields(errors: Sequence[Mapping[str, Any]]) -> str:
     """The wrong fields of a message in words, ` (sku: Field required)`; empty where there are none."""
     fields = "; ".join(f"{_path(e.get('loc'))}: {e.get('msg', '')}" for e in errors)
     return f" ({fields})" if fields else ""
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < inf
 
 
 def _path(loc: object) -> str:

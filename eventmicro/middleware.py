@@ -16,7 +16,7 @@ returned value is the reply, around a subscriber and a publisher it is None. The
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 from eventmicro.checks import check_several
@@ -25,6 +25,8 @@ from eventmicro.errors import UsageError
 
 Handler = Callable[[Any, Context], Awaitable[Any]]
 Middleware = Callable[[Any, Context, Handler], Awaitable[Any]]
+
+ALL_SIDES = frozenset(Side)
 
 M = TypeVar("M", bound=Middleware)
 
@@ -49,29 +51,45 @@ def sides(*wanted: Side | str) -> Callable[[M], M]:
     return mark
 
 
-def check_middleware(middleware: Iterable[Middleware]) -> tuple[Middleware, ...]:
+def check_middleware(middleware: Iterable[Middleware], side: Side | None = None) -> tuple[Middleware, ...]:
     """Return the middleware of an option, the outermost first.
 
+    Args:
+        side: where all of it is to run; None: where each wants to.
+
     Raises:
-        UsageError: it is no list, or one of them does not take message, context and call_next.
+        UsageError: it is no list, one of them does not take message, context and call_next, or never runs there.
     """
     several = check_several("middleware", middleware, "log_calls")
     for one in several:
         try:
             inspect.signature(one).bind(None, None, None)
         except (TypeError, ValueError):
-            name = getattr(one, "__qualname__", repr(one))
+            name = _name(one)
             raise UsageError(f"middleware {name}: write `async def {name}(message, context, call_next)`") from None
+        if side is not None and side not in sides_of(one):
+            able = " and ".join(sorted(sides_of(one)))
+            raise UsageError(f"middleware {_name(one)} runs on the sides {able}, never around one {side}: leave it out")
     return several
+
+
+def sides_of(middleware: Middleware) -> Collection[Side]:
+    """The sides on which it runs."""
+    wanted: Collection[Side] = getattr(middleware, "__eventmicro_sides__", ALL_SIDES)
+    return wanted
 
 
 def compose(middleware: Iterable[Middleware], side: Side, handler: Handler) -> Handler:
     """Wrap `handler` into those of the middleware that run on this side. Without any it is the handler itself."""
     for outer in reversed(list(middleware)):
-        if side in getattr(outer, "__eventmicro_sides__", Side):
+        if side in sides_of(outer):
             handler = _wrap(outer, handler)
     return handler
 
 
 def _wrap(outer: Middleware, inner: Handler) -> Handler:
     return lambda message, context: outer(message, context, inner)
+
+
+def _name(middleware: Middleware) -> str:
+    return getattr(middleware, "__qualname__", None) or repr(middleware)

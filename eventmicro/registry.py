@@ -16,7 +16,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from eventmicro.checks import LONGEST
 from eventmicro.errors import UsageError
+from eventmicro.terms import Terms
 from eventmicro.wire import check_length, check_name, check_subject
 
 # Metadata of an endpoint that is a subscriber: what it subscribes to, and with whom it shares the events.
@@ -25,6 +27,9 @@ TOPIC = "topic"
 QUEUE = "queue"
 # Metadata of an endpoint: where it is called, where that is not `service.endpoint`.
 SUBJECT = "subject"
+# Metadata of an endpoint: whether a call may be made twice without harm, `true`; how long one may take, in seconds.
+IDEMPOTENT = "idempotent"
+TIMEOUT = "timeout"
 # Metadata of a node that another framework runs: only its own subjects reach it.
 FOREIGN = "foreign"
 
@@ -49,6 +54,13 @@ class EndpointRecord(_Record):
     def is_subscriber(self) -> bool:
         """Whether it takes events, and cannot be called."""
         return self.metadata.get(SUBSCRIBER) == "true"
+
+    @property
+    def terms(self) -> Terms | None:
+        """What its service says of it for those who call it; None: nothing."""
+        if IDEMPOTENT not in self.metadata and TIMEOUT not in self.metadata:
+            return None
+        return Terms(self.metadata.get(IDEMPOTENT) == "true", _seconds(self.metadata.get(TIMEOUT)))
 
 
 class NodeRecord(_Record):
@@ -192,6 +204,15 @@ class HasRegistry(Protocol):
     def registry(self) -> Registry:
         """A registry over this connection; it can be used while the broker is connected."""
         ...
+
+
+def _seconds(text: str | None) -> float | None:
+    """What others have written as a time; None where it is none."""
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return seconds if 0 < seconds <= LONGEST else None
 
 
 def check_record(service: ServiceRecord) -> ServiceRecord:

@@ -1,12 +1,25 @@
-"""Retry: when an event whose handler failed is handled again, and when it is given up."""
+"""Retry: when what has failed is tried again, and when it is given up: the event of a handler, the call of a client."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from eventmicro.checks import check_count, check_number, check_seconds
-from eventmicro.errors import UsageError
+from eventmicro.errors import (
+    CallTimeout,
+    ConnectionFailed,
+    Disconnected,
+    MessageTooLarge,
+    ServiceError,
+    TransportError,
+    Unconfirmed,
+    UsageError,
+)
+
+Kinds = type[Exception] | tuple[type[Exception], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +40,12 @@ class Retry:
     jitter: float = 0.1
     """By how much a wait may be longer by chance, as a share of it, so that what failed together does not come
     together."""
-    on: type[Exception] | tuple[type[Exception], ...] = Exception
+    on: Kinds = Exception
     """The errors that are worth another attempt; any other gives the event up at once."""
 
     def __post_init__(self) -> None:
-        check_count("Retry: attempts", self.attempts)  # the first one counts
-        check_seconds("Retry: backoff", self.backoff, or_none_at_all=True)
-        check_seconds("Retry: longest", self.longest, or_none_at_all=True)
-        check_number("Retry: factor", self.factor, 1)
-        check_number("Retry: jitter", self.jitter, 0)
-        kinds = self.on if isinstance(self.on, tuple) else (self.on,)
-        if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        _check_waits("Retry", self)
+        if not _are_kinds(self.on):
             raise UsageError(f"Retry(on={self.on!r}): write an exception class, or a tuple of them")
 
     def again(self, error: BaseException, attempt: int) -> bool:
@@ -46,12 +54,100 @@ class Retry:
 
     def delay(self, attempt: int) -> float:
         """How long to wait after this attempt, in seconds."""
-        steps = min(attempt - 1, 1000)
-        wait = self.longest if self.backoff > self.longest else self._grown(steps)
-        return wait * (1 + random.uniform(0, self.jitter))  # noqa: S311  it spreads load, it hides nothing
+        return _wait(self, attempt)
 
-    def _grown(self, steps: int) -> float:
-        try:
-            return min(self.backoff * self.factor**steps, self.longest)
-        except OverflowError:
-            return self.longest
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRetry:
+    """How often and when a call is made again, by its client, within the time that the call has; never beyond it.
+
+    `CallRetry(attempts=3)`; by default three attempts, 0.05 and 0.1 seconds apart. Without `on` a call is made again
+    where that does no harm: it surely did not run, or the error says that it may be, or its endpoint is `idempotent`
+    and did not answer, or with 500 or more.
+    """
+
+    attempts: int = 3
+    """How many times in all a call is made; 1: no second try."""
+    attempt_timeout: float | None = None
+    """How long one attempt waits for its reply, in seconds; None: as long as the call has left. One that is not
+    answered in time is cancelled at its service."""
+    backoff: float = 0.05
+    """How long to wait before the second attempt, in seconds; longer where the error says `retry_after`."""
+    factor: float = 2.0
+    """How many times as long as the one before each further wait is."""
+    longest: float = 1.0
+    """No wait is longer than this, apart from its jitter, in seconds."""
+    jitter: float = 0.5
+    """By how much a wait may be longer by chance, as a share of it, so that what failed together does not come
+    together."""
+    on: Kinds | Callable[[Exception], bool] | None = None
+    """The errors that are worth another attempt, whether it is safe or not: exception classes, or a function of the
+    error. None: those after which it is safe."""
+    budget: float | None = 0.1
+    """How many further attempts the calls of one endpoint have, as a share of the calls: 0.1 is one for ten, beside ten
+    for a start. Where they are used up an error is raised at once. None: no such limit."""
+
+    def __post_init__(self) -> None:
+        _check_waits("CallRetry", self)
+        if self.attempt_timeout is not None:
+            check_seconds("CallRetry: attempt_timeout", self.attempt_timeout)
+        if self.budget is not None:
+            check_number("CallRetry: budget", self.budget, 0)
+        if self.on is not None and not _are_kinds(self.on) and (isinstance(self.on, type) or not callable(self.on)):
+            raise UsageError(
+                f"CallRetry(on={self.on!r}): write an exception class, a tuple of them, or a function of the error"
+            )
+
+    def again(self, error: Exception, attempt: int, *, idempotent: bool) -> bool:
+        """Whether a call that ended with this error at this attempt is worth another one."""
+        if attempt >= self.attempts or isinstance(error, MessageTooLarge):
+            return False
+        if self.on is None:
+            return is_safe(error, idempotent=idempotent)
+        if isinstance(self.on, type | tuple):
+            return isinstance(error, self.on)
+        return self.on(error)
+
+    def delay(self, error: Exception, attempt: int) -> float:
+        """How long to wait after this attempt, in seconds."""
+        wait = _wait(self, attempt)
+        return max(wait, error.retry_after or 0.0) if isinstance(error, ServiceError) else wait
+
+
+def is_safe(error: Exception, *, idempotent: bool) -> bool:
+    """Whether a call that ended so may be made again without harm."""
+    if isinstance(error, ServiceError):
+        return error.retryable or (idempotent and (error.code >= 500 or isinstance(error, CallTimeout)))
+    if isinstance(error, Disconnected | ConnectionFailed):  # it was not taken
+        return True
+    return idempotent and isinstance(error, Unconfirmed)
+
+
+TRIED_AGAIN = (ServiceError, TransportError)
+"""What a policy is asked about: any other error is the same at the next attempt."""
+
+
+def _check_waits(name: str, policy: Retry | CallRetry) -> None:
+    check_count(f"{name}: attempts", policy.attempts)  # the first one counts
+    check_seconds(f"{name}: backoff", policy.backoff, or_none_at_all=True)
+    check_seconds(f"{name}: longest", policy.longest, or_none_at_all=True)
+    check_number(f"{name}: factor", policy.factor, 1)
+    check_number(f"{name}: jitter", policy.jitter, 0)
+
+
+def _are_kinds(on: Any) -> bool:
+    kinds = on if isinstance(on, tuple) else (on,)
+    return all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds)
+
+
+def _wait(policy: Retry | CallRetry, attempt: int) -> float:
+    steps = min(attempt - 1, 1000)
+    wait = policy.longest if policy.backoff > policy.longest else _grown(policy, steps)
+    return wait * (1 + random.uniform(0, policy.jitter))  # noqa: S311  it spreads load, it hides nothing
+
+
+def _grown(policy: Retry | CallRetry, steps: int) -> float:
+    try:
+        return min(policy.backoff * policy.factor**steps, policy.longest)
+    except OverflowError:
+        return policy.longest

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from eventmicro.errors import NotFound
 
@@ -40,6 +40,34 @@ class Choice:
     endpoint: str = ""
     key: str | None = None
     """What the call belongs to, where its caller says so: `call(..., key="customer-7")`."""
+
+
+class NodeMarks(Protocol):
+    """What keeps calls away from nodes that fail."""
+
+    def usable(self, nodes: Sequence[Node]) -> Sequence[Node]:
+        """Those that may be asked; perhaps none."""
+        ...
+
+    def chosen(self, node: Node) -> None:
+        """A node is asked."""
+        ...
+
+    def mark(self, node: Node, *, failed: bool | None) -> None:
+        """A call to a node has ended; None: nothing is known of how."""
+        ...
+
+
+@runtime_checkable
+class MarksNodes(Protocol):
+    """What a middleware has beside its function where it keeps directed calls away from nodes: the client around whose
+    calls it runs asks it.
+    """
+
+    @property
+    def node_marks(self) -> NodeMarks:
+        """What keeps them away."""
+        ...
 
 
 Selector = Callable[[Sequence[Node], Choice], Node]

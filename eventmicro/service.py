@@ -25,7 +25,9 @@ from eventmicro.events.publishing import Publishing, check_publishing
 from eventmicro.handlers.depends import name_of
 from eventmicro.middleware import Middleware, check_middleware
 from eventmicro.plugins import check_broker, check_registry
+from eventmicro.retry import CallRetry
 from eventmicro.rpc.client import DEFAULT_TIMEOUT, CallsEndpoints, RpcClient
+from eventmicro.rpc.retrying import check_retry
 from eventmicro.running.identity import Identity, new_id
 from eventmicro.running.node import Node
 from eventmicro.selector import Selector
@@ -57,6 +59,8 @@ class Service(Declares, CallsEndpoints, PublishesEvents):
         lifespan: an async function that yields once, or makes an async context manager; entered when the broker is
             connected and before the first message, left after the last one; what it yields is `context.state`.
         timeout: how long this service's own calls wait where they do not say so themselves, in seconds.
+        retry: whether and when its own calls are made again that do not say so themselves; default: never.
+        hedge: after how many seconds without an answer its own calls send a second request; see Client.
         publishing: how long publishing waits for the broker, and what it does while that is away.
         stop_timeout: how long a stop waits for what runs, in seconds, before it cuts it off.
         registry: where it is registered, and where its own calls look up nodes: a name or a URL, such as
@@ -83,6 +87,8 @@ class Service(Declares, CallsEndpoints, PublishesEvents):
         codecs: Iterable[Codec] = (),
         lifespan: Lifespan | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        retry: CallRetry | None = None,
+        hedge: float | None = None,
         publishing: Publishing | None = None,
         stop_timeout: float = 10.0,
         registry: str | Registry | None = None,
@@ -102,6 +108,7 @@ class Service(Declares, CallsEndpoints, PublishesEvents):
         check_version(version)
         check_kind("description", description, str, "a sentence")
         check_seconds("timeout", timeout)
+        check_retry(retry, hedge)
         check_seconds("stop_timeout", stop_timeout, or_none_at_all=True)
         super().__init__(check_length(check_name(name, "service"), "service name"), Codecs(codecs))
         self.version = version
@@ -113,6 +120,8 @@ class Service(Declares, CallsEndpoints, PublishesEvents):
         self._middleware = check_middleware(middleware)
         self._lifespan = _as_context_manager(lifespan)
         self._timeout = timeout
+        self._retry = retry
+        self._hedge = hedge
         self._publishing = publishing
         self._stop_timeout = stop_timeout
         self._registry = registry
@@ -155,6 +164,8 @@ class Service(Declares, CallsEndpoints, PublishesEvents):
                 registry=self._registry,
                 selector=self._selector,
                 timeout=self._timeout,
+                retry=self._retry,
+                hedge=self._hedge,
                 publishing=self._publishing,
             )
             node = self._make_node(client)

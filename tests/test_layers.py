@@ -20,9 +20,9 @@ ADAPTERS = sorted(
 )
 
 LAYERS = {
-    "words": "errors checks wire message topic context retry settings watchdog lifetime room",
+    "words": "errors checks wire message topic context terms retry settings watchdog lifetime room",
     "ports": "broker codec middleware registry selector intake roster registrations",
-    "parts": "plugins embedded codecs memory registries",
+    "parts": "plugins embedded codecs memory registries middlewares",
     "functions": "handlers",
     "patterns": "events rpc discovery",
     "faces": "client declare",

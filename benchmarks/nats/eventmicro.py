@@ -1,4 +1,4 @@
-"""eventmicro: bare, with middleware and a dependency on every message, and with a trace header on every call."""
+"""eventmicro: bare, with middleware and a dependency on every message, with a trace header on every call, and more."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from benchmarks.messages import ENDPOINT, PROGRESS, READINGS, Order, Progress, Reading, Receipt, Tally, accept
 from benchmarks.peer import Call, Hear, Publish
-from eventmicro import Client, Context, Depends, Handler, Middleware, Service, Topic
+from eventmicro import CallRetry, Client, Context, Depends, Handler, Middleware, Service, Topic
+from eventmicro.middlewares import CircuitBreaker
 
 READING = Topic(READINGS, Reading)
 MADE = Topic(PROGRESS, Progress)
@@ -121,11 +122,22 @@ class Unregistered(EventMicro):
             yield
 
 
+TRACE = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+
+
 class WithTrace(EventMicro):
     """A trace header with every call."""
 
     @asynccontextmanager
     async def client(self, url: str) -> AsyncIterator[Call]:
-        trace = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
         async with Client(url) as client:
-            yield lambda order: client.call(ENDPOINT, order, Receipt, metadata=trace)
+            yield lambda order: client.call(ENDPOINT, order, Receipt, metadata=TRACE)
+
+
+class Resilient(EventMicro):
+    """A deadline, a trace header, retries and a breaker on every call."""
+
+    @asynccontextmanager
+    async def client(self, url: str) -> AsyncIterator[Call]:
+        async with Client(url, retry=CallRetry(attempts=3), middleware=[CircuitBreaker()]) as client:
+            yield lambda order: client.call(ENDPOINT, order, Receipt, metadata=TRACE, timeout=2.0)

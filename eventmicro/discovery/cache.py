@@ -15,6 +15,7 @@ from eventmicro.checks import check_function
 from eventmicro.errors import Unavailable
 from eventmicro.registry import Change, Registry, ServiceRecord
 from eventmicro.selector import Filter, Node
+from eventmicro.terms import Learn, Terms
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +30,18 @@ AGAIN = 1.0
 LOST = Change("lost")
 
 
-class View:
-    """What is known of one service: its nodes, each the same object for as long as it is there."""
+def _learn_nothing(endpoint: str, terms: Terms | None) -> None:
+    """Where nobody asks for terms."""
 
-    def __init__(self, name: str, registry: str) -> None:
+
+class View:
+    """What is known of one service: its nodes, each the same object for as long as it is there.
+
+    Args:
+        learn: is told the terms of its endpoints: what all nodes say that have them.
+    """
+
+    def __init__(self, name: str, registry: str, learn: Learn = _learn_nothing) -> None:
         self.name = name
         self.registry = registry
         self.stale = False
@@ -46,6 +55,9 @@ class View:
         self._nodes: dict[str, Node] = {}
         self._all: Sequence[Node] = ()
         self._filtered: dict[tuple[Filter, ...], Sequence[Node]] = {}
+        self._terms: dict[str, dict[str, Terms]] = {}  # of the nodes whose endpoints have some, by endpoint
+        self._learnt: dict[str, Terms] = {}
+        self._learn = learn
 
     @property
     def count(self) -> int:
@@ -92,6 +104,7 @@ class View:
         for record in service.nodes:
             if gone:
                 self._nodes.pop(record.id, None)
+                self._terms.pop(record.id, None)
                 continue
             if self._told is not None:
                 self._told.add(record.id)
@@ -99,25 +112,57 @@ class View:
             node.version, node.address = service.version, record.address
             node.metadata = {**service.metadata, **record.metadata}
             node.endpoints = frozenset(each.name for each in service.endpoints if not each.is_subscriber)
+            self._take_terms(record.id, service)
         self._look_over()
+
+    def _take_terms(self, node: str, service: ServiceRecord) -> None:
+        terms = {each.name: each.terms for each in service.endpoints if each.terms is not None}
+        if terms:
+            self._terms[node] = terms
+        else:
+            self._terms.pop(node, None)
 
     def _drop_untold(self) -> None:
         told, self._told = self._told, None
         if told is not None and not self._nodes.keys() <= told:  # who went between two watches
             self._nodes = {each: node for each, node in self._nodes.items() if each in told}
+            self._terms = {each: terms for each, terms in self._terms.items() if each in told}
             self._look_over()
 
     def _look_over(self) -> None:
+        if self._terms or self._learnt:
+            self._tell_terms(self._common_terms())
         self._all = tuple(node for node in self._nodes.values() if node.address)
         self.aloof = bool(self._nodes) and not self._all
         self._filtered.clear()
+
+    def forget(self) -> None:
+        """Nothing is known of it any more."""
+        self._tell_terms({})
+
+    def _common_terms(self) -> dict[str, Terms]:
+        """What holds for an endpoint on whatever node it is called: idempotent is what all say to be."""
+        terms = dict[str, Terms]()
+        for name in {each for told in self._terms.values() for each in told}:
+            having = [node.id for node in self._nodes.values() if name in node.endpoints]
+            said = [self._terms.get(each, {}).get(name, Terms()) for each in having]
+            timeouts = [each.timeout for each in said if each.timeout is not None]
+            terms[name] = Terms(all(each.idempotent for each in said), max(timeouts, default=None))
+        return terms
+
+    def _tell_terms(self, terms: dict[str, Terms]) -> None:
+        former, self._learnt = self._learnt, terms
+        for name in former.keys() | terms.keys():
+            if former.get(name) != terms.get(name):
+                self._learn(f"{self.name}.{name}", terms.get(name))
 
 
 class ServiceCache:
     """Views of services, each made when it is first asked for, and watched from then on."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, learn: Learn = _learn_nothing) -> None:
         self._registry = registry
+        self._learn = learn
         self._views: OrderedDict[str, View] = OrderedDict()
         self._watching: dict[str, asyncio.Task[None]] = {}
 
@@ -141,7 +186,7 @@ class ServiceCache:
         """
         view = self._views.get(name)
         if view is None:
-            view = self._views[name] = View(name, self._registry.url)
+            view = self._views[name] = View(name, self._registry.url, self._learn)
             self._watching[name] = asyncio.create_task(self._watch(view))
             self._forget_beyond(SERVICES)
         self._views.move_to_end(name)
@@ -165,6 +210,7 @@ class ServiceCache:
         while len(self._views) > most:
             name, view = self._views.popitem(last=False)
             self._watching.pop(name).cancel()
+            view.forget()
             if not view.synced.done():
                 view.synced.cancel()
 

@@ -19,7 +19,8 @@ from eventmicro.errors import EventMicroError, NotFound, Unavailable, UsageError
 from eventmicro.information import INFO, PREFIX, WHOLE, read_information, record_of
 from eventmicro.plugins import REGISTRY_VARIABLE
 from eventmicro.registry import SUBJECT, Registry, ServiceRecord
-from eventmicro.selector import Choice, Filter, Node, Selector
+from eventmicro.selector import Choice, Filter, Node, NodeMarks, Selector
+from eventmicro.terms import Learn
 from eventmicro.wire import is_subject
 
 DEFAULT_SELECTOR = "two-choices"
@@ -41,17 +42,25 @@ class Directing:
         open_registry: gives the registry when it is needed for the first time; None: there is none.
         broker: what carries the calls.
         selector: what chooses where a call does not say so; None: `two-choices`.
+        marks: what keeps calls away from nodes that fail; None: `Marks`.
+        learn: is told the terms of the endpoints that are looked up.
     """
 
     def __init__(
-        self, open_registry: Callable[[], Registry | None], broker: Broker, selector: str | Selector | None = None
+        self,
+        open_registry: Callable[[], Registry | None],
+        broker: Broker,
+        selector: str | Selector | None = None,
+        marks: NodeMarks | None = None,
+        learn: Learn | None = None,
     ) -> None:
         self._open_registry = open_registry
         self._broker = broker
         self._cache: ServiceCache | None = None
         self._default = make_selector(selector or DEFAULT_SELECTOR)
         self._named: dict[str, Selector] = {}
-        self._marks = Marks()
+        self._marks: NodeMarks = Marks() if marks is None else marks
+        self._learn = learn
         self._finding: OrderedDict[str, tuple[float, asyncio.Task[Finding]]] = OrderedDict()
 
     def choose(
@@ -67,13 +76,25 @@ class Directing:
             return self._look_and_choose(choice, selector, filters, tried, deadline)
         select = self._default if selector is None else self._selector(selector)
         nodes = _nodes(view, filters if type(filters) is tuple else check_several("filters", filters, "version('^1')"))
-        if tried:
-            nodes = [node for node in nodes if node not in tried] or nodes
-        node = select(self._marks.usable(nodes), choice)
+        usable = self._marks.usable([node for node in nodes if node not in tried] or nodes if tried else nodes)
+        if not usable:
+            usable = self._usable_again(choice, nodes)
+        node = select(usable, choice)
         if not isinstance(node, Node):
             raise UsageError(f"the selector {select!r} has returned {node!r}: return one of the nodes that it is given")
         self._marks.chosen(node)
         return node
+
+    def _usable_again(self, choice: Choice, nodes: Sequence[Node]) -> Sequence[Node]:
+        """Those that were tried before, rather than one that is out."""
+        usable = self._marks.usable(nodes)
+        if not usable:
+            raise Unavailable(
+                f"none of the {len(nodes)} nodes of {choice.service!r} is asked for a while, as too many calls to it "
+                f"have failed",
+                id=choice.service,
+            )
+        return usable
 
     async def _look_and_choose(
         self,
@@ -132,7 +153,7 @@ class Directing:
                 f"a selector, a filter or a key needs a registry, and {self._broker.url} keeps none: name one by "
                 f"registry= or {REGISTRY_VARIABLE}, such as 'etcd://127.0.0.1:2379'"
             )
-        self._cache = ServiceCache(registry)
+        self._cache = ServiceCache(registry) if self._learn is None else ServiceCache(registry, self._learn)
         return self._cache
 
     def _selector(self, selector: str | Selector) -> Selector:

@@ -19,7 +19,7 @@ from eventmicro.errors import EventMicroError, MessageTooLarge
 from eventmicro.handlers.statistics import Statistics
 from eventmicro.information import INFO, INFO_TYPE, PREFIX, RECORD, REPLY_SCHEMA, REQUEST_SCHEMA, WHOLE, Form
 from eventmicro.message import Delivery, Message
-from eventmicro.registry import QUEUE, SUBJECT, EndpointRecord, ServiceRecord
+from eventmicro.registry import IDEMPOTENT, QUEUE, SUBJECT, TIMEOUT, EndpointRecord, ServiceRecord
 from eventmicro.wire import ENDPOINT_QUEUE, header
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class ServicesApi:
     def _info(self, record: ServiceRecord, whole: bool) -> Form:
         form = _form(INFO_TYPE, record) | {
             "description": self._description,
-            "endpoints": [_endpoint(record.name, each) | {"metadata": _schemas(each)} for each in _callable(record)],
+            "endpoints": [_endpoint(record.name, each) | {"metadata": _said(each)} for each in _callable(record)],
         }
         if whole:
             form[RECORD] = record.model_dump(mode="json")
@@ -175,9 +175,11 @@ def _endpoint(service: str, endpoint: EndpointRecord) -> Form:
     }
 
 
-def _schemas(endpoint: EndpointRecord) -> Form:
+def _said(endpoint: EndpointRecord) -> Form:
+    """Its schemas and its terms."""
+    terms = {name: endpoint.metadata[name] for name in (IDEMPOTENT, TIMEOUT) if name in endpoint.metadata}
     schemas = {REQUEST_SCHEMA: endpoint.request, REPLY_SCHEMA: endpoint.reply}
-    return {name: _text(schema) for name, schema in schemas.items() if schema is not None}
+    return terms | {name: _text(schema) for name, schema in schemas.items() if schema is not None}
 
 
 def _without_schemas(form: Form) -> Form:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Unpack, get_args, get_origin
 
 from eventmicro.broker import Capabilities
+from eventmicro.context import Side
 from eventmicro.errors import SignatureError, UsageError
 from eventmicro.events.options import OWN_QUEUE, DeliveryOptions, DeliveryWords, OrderBy
 from eventmicro.handlers.depends import name_of
@@ -81,7 +82,9 @@ def declare_subscriber(
     subject = topic.name if isinstance(topic, Topic) else check_subject(topic, wildcards=True)
     if options.dead_letter == subject:
         raise UsageError(f"dead_letter={subject!r} is the subscriber's own subject; write another one")
-    return SubscriberDeclaration(name, subject, event, by_key, signature, options, check_middleware(middleware))
+    return SubscriberDeclaration(
+        name, subject, event, by_key, signature, options, check_middleware(middleware, Side.SUBSCRIBER)
+    )
 
 
 def _options(words: DeliveryWords) -> DeliveryOptions:

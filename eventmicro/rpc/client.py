@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import UnionType
 from typing import Any, TypeVar, overload
 
@@ -17,11 +17,14 @@ from eventmicro.errors import CallTimeout, ServiceError, Unsupported, UsageError
 from eventmicro.message import Message
 from eventmicro.middleware import Middleware, compose
 from eventmicro.plugins import RPC_BROKER_VARIABLE, brokers_with
+from eventmicro.retry import TRIED_AGAIN, CallRetry
 from eventmicro.rpc.caller import NO_REPLY, Caller
 from eventmicro.rpc.directed import DirectedCall
 from eventmicro.rpc.outgoing import Direction, OutgoingCall
 from eventmicro.rpc.replies import decode_reply, is_nobody, read_reply
+from eventmicro.rpc.retrying import Retries, tried
 from eventmicro.selector import Director, Filter, Node, Selector
+from eventmicro.terms import Terms
 from eventmicro.wire import CONTENT_TYPE, check_headers, check_subject, content_type
 
 R = TypeVar("R")
@@ -52,6 +55,9 @@ class CallsEndpoints:
         selector: str | Selector | None = None,
         filters: Sequence[Filter] = (),
         key: str | None = None,
+        retry: CallRetry | None = None,
+        hedge: float | None = None,
+        idempotent: bool | None = None,
     ) -> None: ...
     @overload
     async def call(
@@ -65,6 +71,9 @@ class CallsEndpoints:
         selector: str | Selector | None = None,
         filters: Sequence[Filter] = (),
         key: str | None = None,
+        retry: CallRetry | None = None,
+        hedge: float | None = None,
+        idempotent: bool | None = None,
     ) -> R: ...
     @overload
     async def call(
@@ -78,6 +87,9 @@ class CallsEndpoints:
         selector: str | Selector | None = None,
         filters: Sequence[Filter] = (),
         key: str | None = None,
+        retry: CallRetry | None = None,
+        hedge: float | None = None,
+        idempotent: bool | None = None,
     ) -> Any: ...
     async def call(
         self,
@@ -90,6 +102,9 @@ class CallsEndpoints:
         selector: str | Selector | None = None,
         filters: Sequence[Filter] = (),
         key: str | None = None,
+        retry: CallRetry | None = None,
+        hedge: float | None = None,
+        idempotent: bool | None = None,
     ) -> Any:
         """Call an endpoint and return its reply.
 
@@ -100,7 +115,8 @@ class CallsEndpoints:
             endpoint: `service.endpoint`, such as `orders.quote`.
             request: the request; None sends an empty body.
             reply: the type of the reply; None where the endpoint returns none.
-            timeout: how long to wait, in seconds; default: the client's.
+            timeout: how long to wait, in seconds, all attempts together; default: that of the endpoint, where it
+                has one and the client has looked it up, else the client's.
             metadata: headers to send along.
             selector: what chooses the node that is asked: `random`, `round-robin`, `least-in-flight`, `two-choices`,
                 `sticky`, `rendezvous`, `newest`, or a function of the nodes. Default: the client's; where that has
@@ -108,6 +124,12 @@ class CallsEndpoints:
             filters: which nodes may be asked, such as `version("^1.2")`; each is a function of a node.
             key: what the call belongs to, for `sticky` and `rendezvous`; where no selector goes by it it asks for
                 `rendezvous`.
+            retry: whether and when the call is made again where it fails; default: the client's. A directed
+                call goes to another node then, if there is one.
+            hedge: after how many seconds without an answer a second request goes out; the first answer is taken.
+                0: none does. Default: the client's, which holds for endpoints that are known to be idempotent.
+            idempotent: whether the call may be made twice without harm; default: as the endpoint declares it, where the
+                client has looked it up, else no.
 
         Raises:
             Unavailable: nobody serves this endpoint; it did not run.
@@ -116,6 +138,8 @@ class CallsEndpoints:
             ServiceError: what the service answered: BadRequest, NotFound, InternalError, or any other code.
             EncodeError, DecodeError: the request, or the reply, is not of its type.
             TransportError: the broker is away, or the request is too large for it.
+
+            Of several attempts it is the last one's error, and its `attempts` says how many there were.
         """
         client = self._caller
         try:
@@ -129,16 +153,31 @@ class CallsEndpoints:
             deadline = outer.deadline
         headers = check_headers(metadata) if metadata else None
         expected = client.codecs.body(reply)
+        if client.is_plain and selector is None and not filters and key is None and retry is None and hedge is None:
+            return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
+        if timeout is None and endpoint in client.terms:
+            deadline = client.deadline(endpoint, started, deadline, outer)
         direction = client.direction
         if selector is not None or filters or key is not None:
             direction = Direction(selector, filters, key)
+        trying = None
+        if client.tries_again or retry is not None or hedge is not None:
+            trying = client.retries.of(endpoint, retry, hedge, idempotent)
+            if trying is not None and direction is not None:
+                direction = direction.remembering(trying.patience)
         if client.has_middleware:
             context = OutgoingCall(CLIENT, service, name, endpoint, headers, deadline)
-            context.body, context.direction = expected, direction
+            context.body, context.direction, context.trying, context.reply = expected, direction, trying, reply
             return await client.run(request, context)
-        if direction is not None:
+        if trying is None and direction is not None:
             return await client.direct(direction, service, name, request, headers, deadline, expected)
-        return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
+        if trying is None:  # the client knows terms of some endpoints
+            return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
+        send = partial(client.send, trying.patience, direction, service, name, endpoint, request, headers, expected)
+        try:  # as `tried` does, without its coroutine
+            return await trying.first(send, deadline)
+        except TRIED_AGAIN as error:
+            return await trying.again(send, error, deadline)
 
 
 class RpcClient:
@@ -149,6 +188,7 @@ class RpcClient:
         director: gives what directs calls to nodes, and knows who is there; asked for when it is needed.
         directs: whether each call goes to a chosen node, also where it says nothing of that.
         by_key: what chooses it for a call that names a key and no selector.
+        retry, hedge: whether and when calls are made again that do not say so themselves.
     """
 
     def __init__(
@@ -160,6 +200,8 @@ class RpcClient:
         director: Callable[[], Director],
         directs: bool = False,
         by_key: str | Selector | None = None,
+        retry: CallRetry | None = None,
+        hedge: float | None = None,
     ) -> None:
         self.timeout = timeout
         self.codecs = codecs
@@ -167,6 +209,10 @@ class RpcClient:
         self.direction = Direction(None, (), None) if directs else None
         self.by_key = by_key
         self.has_middleware = bool(middleware)
+        self.terms: dict[str, Terms] = {}
+        self.retries = Retries(retry, hedge, self.terms)
+        self.tries_again = self.retries.are_default
+        self.is_plain = self._is_plain()
         self.run = compose(middleware, Side.CLIENT, self._exchange)
         self._broker = broker
         self._caller: Caller | None = None
@@ -177,6 +223,27 @@ class RpcClient:
         caller, self._caller = self._caller, None
         if caller is not None:
             await caller.close()
+        await self.retries.close()
+
+    def learn(self, endpoint: str, terms: Terms | None) -> None:
+        """These are the terms of an endpoint; None: it has none. What is not looked up costs no call anything."""
+        if terms is None:
+            self.terms.pop(endpoint, None)
+        else:
+            self.terms[endpoint] = terms
+        self.is_plain = self._is_plain()
+
+    def deadline(self, endpoint: str, started: float, deadline: float, outer: Context | None) -> float:
+        """The deadline of a call that does not say how long it waits, where its endpoint has terms."""
+        timeout = self.terms[endpoint].timeout
+        if timeout is None:
+            return deadline
+        own = started + timeout
+        return own if outer is None or outer.deadline is None else min(own, outer.deadline)
+
+    def _is_plain(self) -> bool:
+        """Whether a call that asks for nothing special gets nothing special."""
+        return not (self.direction is not None or self.has_middleware or self.tries_again or self.terms)
 
     def __len__(self) -> int:
         """How many calls are on their way."""
@@ -274,7 +341,7 @@ class RpcClient:
     ) -> Awaitable[Any]:
         """Call an endpoint of a node that is chosen; errors as of `CallsEndpoints.call`."""
         if direction.selector is None and direction.key is not None:
-            direction = Direction(self.by_key, direction.filters, direction.key)
+            direction = Direction(self.by_key, direction.filters, direction.key, direction.tried, direction.patience)
         return self._ask(DirectedCall(self.director(), direction, service, name, deadline), request, headers, reply)
 
     def _ask(self, directed: DirectedCall, request: Any, headers: dict[str, str] | None, reply: Body) -> Awaitable[Any]:
@@ -282,8 +349,8 @@ class RpcClient:
         if not isinstance(node, Node):
             return self._ask_later(node, directed, request, headers, reply)
         now = time.monotonic()
-        subject, deadline = directed.go_to(node, now), directed.deadline
-        return self.exchange(directed.service, subject, request, headers, now, deadline, reply, directed=directed)
+        subject, until = directed.go_to(node, now), directed.until
+        return self.exchange(directed.service, subject, request, headers, now, until, reply, directed=directed)
 
     async def _ask_later(
         self,
@@ -294,20 +361,51 @@ class RpcClient:
         reply: Body,
     ) -> Any:
         node, now = await choosing, time.monotonic()
-        subject, deadline = directed.go_to(node, now), directed.deadline
-        return await self.exchange(directed.service, subject, request, headers, now, deadline, reply, directed=directed)
+        subject, until = directed.go_to(node, now), directed.until
+        return await self.exchange(directed.service, subject, request, headers, now, until, reply, directed=directed)
 
-    async def _exchange(self, request: Any, context: Context) -> Any:
-        """The same as the innermost of the middleware."""
-        assert isinstance(context, OutgoingCall)
+    def send(
+        self,
+        patience: float | None,
+        direction: Direction | None,
+        service: str,
+        name: str,
+        endpoint: str,
+        request: Any,
+        headers: dict[str, str] | None,
+        reply: Body,
+        deadline: float,
+    ) -> Awaitable[Any]:
+        """Call an endpoint once: of a node that is chosen, or of any.
+
+        Args:
+            patience: how long to wait for the reply, in seconds; None: until the deadline.
+        """
+        if direction is not None:
+            return self.direct(direction, service, name, request, headers, deadline, reply)
         now = time.monotonic()
+        until = deadline if patience is None else min(deadline, now + patience)
+        return self.exchange(service, endpoint, request, headers, now, until, reply)
+
+    def _exchange(self, request: Any, context: Context) -> Awaitable[Any]:
+        """The same as the innermost of the middleware, with all attempts."""
+        assert isinstance(context, OutgoingCall)
+        now, trying = time.monotonic(), context.trying
         deadline = now if context.deadline is None else context.deadline
+        if trying is not None:
+            where = context.direction, context.service, context.endpoint, context.topic
+            send = partial(self.send, trying.patience, *where, request, context.metadata, context.body)
+            return tried(trying, send, deadline)
         if context.direction is not None:
-            direction, service, name = context.direction, context.service, context.endpoint
-            return await self.direct(direction, service, name, request, context.metadata, deadline, context.body)
-        return await self.exchange(
-            context.service, context.topic, request, context.metadata, now, deadline, context.body
-        )
+            return self._exchange_directed(context.direction, request, context, deadline)
+        return self.exchange(context.service, context.topic, request, context.metadata, now, deadline, context.body)
+
+    async def _exchange_directed(
+        self, direction: Direction, request: Any, context: OutgoingCall, deadline: float
+    ) -> Any:
+        """The same at a node, which is chosen when this is awaited: a node that is chosen is waited for."""
+        service, name, headers = context.service, context.endpoint, context.metadata
+        return await self.direct(direction, service, name, request, headers, deadline, context.body)
 
     async def _open_caller(self) -> Caller:
         if not self._broker.capabilities.request_reply:

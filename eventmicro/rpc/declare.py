@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventmicro.checks import check_count, check_kind, check_seconds
+from eventmicro.context import Side
 from eventmicro.errors import SignatureError, UsageError
 from eventmicro.handlers.depends import name_of
 from eventmicro.handlers.signature import MISSING, Signature, own_name, read_signature
@@ -28,6 +29,8 @@ class EndpointDeclaration:
     middleware: tuple[Middleware, ...]
     internal: bool
     """Whether it is called by those who know it, and listed nowhere."""
+    idempotent: bool
+    """Whether a call may be made twice without harm."""
 
     @property
     def request(self) -> Any:
@@ -47,6 +50,7 @@ def declare_endpoint(
     concurrency: int = ENDPOINT_CONCURRENCY,
     middleware: Iterable[Middleware] = (),
     internal: bool = False,
+    idempotent: bool = False,
     **unknown: object,
 ) -> EndpointDeclaration:
     """Check an endpoint's handler and options.
@@ -58,13 +62,14 @@ def declare_endpoint(
     if unknown:
         raise UsageError(
             f"rpc() has no option {', '.join(sorted(unknown))}; there are name, timeout, concurrency, middleware, "
-            "internal"
+            "internal, idempotent"
         )
     signature = read_signature(function, "endpoint")
     if signature.returns is MISSING:
         raise SignatureError(f"endpoint {name_of(function)}: say what it returns: `-> YourModel`, or `-> None`")
     check_count("concurrency", concurrency)
     check_kind("internal", internal, bool, "True or False")
+    check_kind("idempotent", idempotent, bool, "True or False")
     if timeout is not None:
         check_seconds("timeout", timeout)
     return EndpointDeclaration(
@@ -72,6 +77,7 @@ def declare_endpoint(
         signature,
         timeout,
         concurrency,
-        check_middleware(middleware),
+        check_middleware(middleware, Side.ENDPOINT),
         internal,
+        idempotent,
     )

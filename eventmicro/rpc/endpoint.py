@@ -275,6 +275,7 @@ class Endpoint:
             None if limit is None else delivery.arrived + limit,
             delivery.attempt,
             self._state,
+            reply=self._reply.kind,
         )
 
     def _read(self, body: Body, delivery: Delivery, named: str | None) -> Any:

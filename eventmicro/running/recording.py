@@ -10,7 +10,7 @@ from eventmicro.broker import Broker
 from eventmicro.errors import UsageError
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.handlers.signature import MISSING
-from eventmicro.registry import QUEUE, SUBSCRIBER, TOPIC, EndpointRecord, NodeRecord, ServiceRecord
+from eventmicro.registry import IDEMPOTENT, QUEUE, SUBSCRIBER, TIMEOUT, TOPIC, EndpointRecord, NodeRecord, ServiceRecord
 from eventmicro.rpc.declare import EndpointDeclaration
 from eventmicro.running.identity import Identity
 
@@ -52,7 +52,13 @@ def _endpoint(endpoint: EndpointDeclaration) -> EndpointRecord:
         name=endpoint.name,
         request=schema_of(endpoint.request, "validation"),
         reply=schema_of(endpoint.reply, "serialization"),
+        metadata=_terms(endpoint),
     )
+
+
+def _terms(endpoint: EndpointDeclaration) -> dict[str, str]:
+    said = {IDEMPOTENT: "true"} if endpoint.idempotent else {}
+    return said if endpoint.timeout is None else said | {TIMEOUT: f"{endpoint.timeout:g}"}
 
 
 def _subscriber(subscriber: SubscriberDeclaration) -> EndpointRecord:

@@ -1,0 +1,167 @@
+"""The circuit breaker: what fails too often is called no more for a while, then by a few probes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from eventmicro.checks import check_count, check_function, check_seconds
+from eventmicro.context import Context, Side
+from eventmicro.errors import ServiceError, UsageError
+from eventmicro.middleware import Handler
+from eventmicro.middlewares.circuit import Circuit, Rules, State
+from eventmicro.middlewares.failures import Failures, Judge, make_judge
+from eventmicro.middlewares.watched import Watched, is_stream
+from eventmicro.selector import Node
+
+log = logging.getLogger(__name__)
+
+CLIENT, CLOSED = Side.CLIENT, State.CLOSED
+# Of how many endpoints something is kept.
+ENDPOINTS = 10_000
+
+OnChange = Callable[[Circuit], None]
+
+
+class CircuitBreaker:
+    """Refuses calls with `Unavailable` at once where too many have failed: to an endpoint, or to a node.
+
+    On the client's side it keeps a circuit for each endpoint; for calls that are directed to a node one for each node,
+    in the place of the marks that clients keep otherwise: a node whose circuit is open is not chosen. On the endpoint's
+    side it is about the handler. A stream counts when it has ended.
+
+    Going through it gives the circuits: `for circuit in breaker: print(circuit.name, circuit.node, circuit.state)`.
+
+    Args:
+        threshold: which share of the calls has to fail.
+        minimum: how many calls there have to be within the window.
+        window: over how long they are counted, in seconds.
+        open_for: for how long nothing is let through, in seconds.
+        probes: how many calls are let through then; when all have gone well all are, when one fails none.
+        on: what counts as a failure of an endpoint: exception classes, or a function of the error; default: no answer,
+            or 500 and more. Of a node it is always that.
+        on_change: is called with each circuit whose state has changed; it is logged anyway.
+
+    Raises:
+        UsageError: one of these is out of range.
+    """
+
+    __eventmicro_sides__ = frozenset({Side.CLIENT, Side.ENDPOINT})
+
+    def __init__(
+        self,
+        *,
+        threshold: float = 0.5,
+        minimum: int = 20,
+        window: float = 10.0,
+        open_for: float = 5.0,
+        probes: int = 1,
+        on: Failures = None,
+        on_change: OnChange | None = None,
+    ) -> None:
+        if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
+            raise UsageError(f"threshold={threshold!r}: write a share of the calls, more than 0 and up to 1")
+        check_count("minimum", minimum)
+        check_seconds("window", window)
+        check_seconds("open_for", open_for)
+        check_count("probes", probes)
+        if on_change is not None:
+            check_function("on_change", on_change)
+        self._rules = Rules(threshold, minimum, window, open_for, probes)
+        self._is_failure = make_judge("on", on)
+        self._on_change = on_change
+        self._circuits: dict[str, Circuit] = {}
+        self.node_marks = NodeCircuits(self._rules, self._changed)
+
+    async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
+        if context.directed:  # it is judged by its node
+            return await call_next(message, context)
+        name = context.topic if context.side is CLIENT else f"{context.service}.{context.endpoint}"
+        circuit = self._circuits.get(name) or self._make(name)
+        era = circuit.era if circuit.state is CLOSED else circuit.enter()
+        try:
+            reply = await call_next(message, context)
+        except BaseException as error:
+            _take_error(circuit, era, self._is_failure, context, error)
+            raise
+        if is_stream(reply.__class__):
+            return Watched(reply, partial(_take_error, circuit, era, self._is_failure, context))
+        circuit.succeeded(era)
+        return reply
+
+    def __iter__(self) -> Iterator[Circuit]:
+        yield from list(self._circuits.values())
+        yield from self.node_marks
+
+    def _make(self, name: str) -> Circuit:
+        if len(self._circuits) >= ENDPOINTS:  # endpoints of names that others make up
+            self._circuits.clear()
+        circuit = self._circuits[name] = Circuit(name, "", self._rules, self._changed)
+        return circuit
+
+    def _changed(self, circuit: Circuit) -> None:
+        level = logging.WARNING if circuit.state is State.OPEN else logging.INFO
+        what = f"{circuit.name} node {circuit.node}" if circuit.node else circuit.name
+        log.log(level, "the circuit of %s is %s", what, circuit.state)
+        if self._on_change is not None:
+            try:
+                self._on_change(circuit)
+            except Exception:  # the user's; the call goes on
+                log.exception("on_change failed")
+
+
+class NodeCircuits:
+    """A circuit for each node that was asked: `eventmicro.selector.NodeMarks`."""
+
+    def __init__(self, rules: Rules, changed: OnChange) -> None:
+        self._rules = rules
+        self._tell = changed
+        self._circuits: WeakKeyDictionary[Node, Circuit] = WeakKeyDictionary()
+        self._not_closed = 0
+
+    def usable(self, nodes: Sequence[Node]) -> Sequence[Node]:
+        if not self._not_closed:
+            return nodes
+        return [node for node in nodes if (circuit := self._circuits.get(node)) is None or circuit.admits()]
+
+    def chosen(self, node: Node) -> None:
+        if self._not_closed and (circuit := self._circuits.get(node)) is not None and circuit.state is not CLOSED:
+            circuit.enter()
+
+    def mark(self, node: Node, *, failed: bool | None) -> None:
+        circuit = self._circuits.get(node)
+        if circuit is None:
+            circuit = self._circuits[node] = Circuit(node.service, node.id, self._rules, self._changed)
+        if failed is None:
+            circuit.left(circuit.era)
+        elif failed:
+            circuit.failed(circuit.era)
+        else:
+            circuit.succeeded(circuit.era)
+
+    def __iter__(self) -> Iterator[Circuit]:
+        return iter(list(self._circuits.values()))
+
+    def _changed(self, circuit: Circuit) -> None:
+        self._not_closed = sum(each.state is not CLOSED for each in self._circuits.values())
+        self._tell(circuit)
+
+
+def _take_error(circuit: Circuit, era: int, is_failure: Judge, context: Context, error: BaseException | None) -> None:
+    """A call has ended with this error; a stream perhaps without."""
+    if error is None:
+        circuit.succeeded(era)
+    elif isinstance(error, asyncio.CancelledError) and context.remaining() == 0:  # its time was over
+        circuit.failed(era)
+    elif not isinstance(error, Exception):
+        circuit.left(era)
+    elif is_failure(error):
+        circuit.failed(era)
+    elif isinstance(error, ServiceError):  # that is its answer
+        circuit.succeeded(era)
+    else:
+        circuit.left(era)

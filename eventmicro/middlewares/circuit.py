@@ -1,0 +1,130 @@
+"""A circuit: closed while calls go well, open for a while when too many have failed, then half open for some probes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from typing import NamedTuple
+
+from eventmicro.errors import Unavailable
+from eventmicro.middlewares.window import Window
+
+
+class State(StrEnum):
+    """What a circuit lets through."""
+
+    CLOSED = "closed"  # all
+    OPEN = "open"  # nothing
+    HALF_OPEN = "half-open"  # some probes, by which it is seen whether to close or to open
+
+
+class Rules(NamedTuple):
+    """When circuits open and close; see `CircuitBreaker` for the words."""
+
+    threshold: float
+    minimum: int
+    window: float
+    open_for: float
+    probes: int
+
+
+class Circuit:
+    """What is known of one endpoint, or of one node.
+
+    Attributes:
+        name: `service.endpoint`, or `service`.
+        node: the id of the node; empty where it is about an endpoint.
+        state: what it lets through.
+        era: how often that has changed; the outcome of a call counts only in the era in which it began.
+    """
+
+    __slots__ = ("_admitted", "_changed", "_passed", "_rules", "_until", "_window", "era", "name", "node", "state")
+
+    def __init__(self, name: str, node: str, rules: Rules, changed: Callable[[Circuit], None]) -> None:
+        self.name = name
+        self.node = node
+        self.state = State.CLOSED
+        self.era = 0
+        self._rules = rules
+        self._changed = changed
+        self._window = Window(rules.window)
+        self._until = 0.0
+        self._admitted = self._passed = 0
+
+    def __repr__(self) -> str:
+        node = self.node and f" node {self.node}"
+        return f"<Circuit {self.name}{node}: {self.state}, {self.failures} of {self.calls} calls failed>"
+
+    @property
+    def calls(self) -> int:
+        """How many calls have ended within the window."""
+        return sum(self._window.counts())
+
+    @property
+    def failures(self) -> int:
+        """How many of them have failed."""
+        return self._window.counts()[1]
+
+    def admits(self) -> bool:
+        """Whether a call may be made now."""
+        if self.state is State.OPEN:
+            return time.monotonic() >= self._until
+        return self.state is State.CLOSED or self._admitted < self._rules.probes
+
+    def enter(self) -> int:
+        """A call is made: the era in which it begins.
+
+        Raises:
+            Unavailable: it may not be made now.
+        """
+        if not self.admits():
+            raise self._refusal()
+        if self.state is State.OPEN:
+            self._become(State.HALF_OPEN)
+        self._admitted += 1
+        return self.era
+
+    def succeeded(self, era: int) -> None:
+        """A call that began in this era has gone well."""
+        if era != self.era:
+            return
+        if self.state is State.CLOSED:
+            self._window.succeeded()
+            return
+        self._passed += 1
+        if self._passed >= self._rules.probes:
+            self._window.clear()
+            self._become(State.CLOSED)
+
+    def failed(self, era: int) -> None:
+        """A call that began in this era has failed."""
+        if era != self.era:
+            return
+        self._window.failed()
+        if self.state is State.HALF_OPEN or self._is_too_much():
+            self._until = time.monotonic() + self._rules.open_for
+            self._become(State.OPEN)
+
+    def left(self, era: int) -> None:
+        """A call that began in this era has ended, and nothing is known of how: another one may probe."""
+        if era == self.era and self.state is State.HALF_OPEN:
+            self._admitted -= 1
+
+    def _is_too_much(self) -> bool:
+        well, failed = self._window.counts()
+        return well + failed >= self._rules.minimum and failed >= self._rules.threshold * (well + failed)
+
+    def _become(self, state: State) -> None:
+        self.state = state
+        self.era += 1
+        self._admitted = self._passed = 0
+        self._changed(self)
+
+    def _refusal(self) -> Unavailable:
+        left = self._until - time.monotonic()
+        return Unavailable(
+            f"{self.name} was not called: too many calls to it have failed, and it is called no more for a while",
+            id=self.name,
+            retry_after=round(left, 3) if left > 0 else None,
+        )

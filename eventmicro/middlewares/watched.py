@@ -1,0 +1,57 @@
+"""Streams in the hands of middleware: what `call_next` returns there goes on when the middleware has returned."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+Ended = Callable[[BaseException | None], None]
+"""Is told once how it has ended: None: to its end, or as its reader wanted no more."""
+
+
+@lru_cache(1024)
+def is_stream(kind: type) -> bool:
+    """Whether values of this class are streams; asked for the class, as to ask each value takes longer."""
+    return hasattr(kind, "__anext__")
+
+
+class Watched:
+    """A stream whose end somebody is told of; in all else it is the stream itself."""
+
+    def __init__(self, stream: Any, ended: Ended) -> None:
+        self._stream = stream
+        self._ended: Ended | None = ended
+
+    def __aiter__(self) -> Watched:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self._stream.__anext__()
+        except StopAsyncIteration:
+            self._end(None)
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            self._end(error)
+            raise
+
+    async def aclose(self) -> None:
+        """Read no more."""
+        try:
+            if hasattr(self._stream, "aclose"):
+                await self._stream.aclose()
+        finally:
+            self._end(None)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __del__(self) -> None:
+        self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(error)

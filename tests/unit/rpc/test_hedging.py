@@ -1,0 +1,181 @@
+"""Hedged calls: a second request where no answer comes, the first answer, and nothing left of the other."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from eventmicro import BadRequest, CallRetry, CallTimeout, Client, InternalError, Service, Unavailable, UsageError
+
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+URL = "memory://hedging"
+
+
+class Slow:
+    """A service whose calls wait until a test lets them go on, and which counts them."""
+
+    def __init__(self) -> None:
+        self.service = Service("slow", broker=URL)
+        self.gates: list[asyncio.Future[int]] = []
+        self.cancelled = 0
+
+        @self.service.rpc(concurrency=100_000)
+        async def wait() -> int:
+            gate = asyncio.get_running_loop().create_future()
+            self.gates.append(gate)
+            try:
+                return await gate  # type: ignore[no-any-return]
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+
+        @self.service.rpc
+        async def echo() -> int:
+            return 7
+
+
+def waiting(client: Client) -> int:
+    return len(client._caller)
+
+
+def subscriptions(client: Client) -> int:
+    hub = client.broker._hub  # type: ignore[attr-defined]
+    return len(hub._exact) + len(hub._wild)
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+async def test_the_first_answer_is_taken_and_the_other_one_is_cancelled(until: Until, winner: int) -> None:
+    slow = Slow()
+    async with slow.service, Client(URL) as client:
+        call = asyncio.create_task(client.call("slow.wait", None, int, hedge=0.001, idempotent=True))
+        await until(lambda: len(slow.gates) == 2)
+        slow.gates[winner].set_result(winner)
+        assert await call == winner
+        await until(lambda: slow.cancelled == 1)
+        assert waiting(client) == 0
+        assert client._caller.retries.budget("slow.wait").spent == 1
+
+
+async def test_an_answer_in_time_is_one_request(until: Until) -> None:
+    slow = Slow()
+    async with slow.service, Client(URL) as client:
+        assert await client.call("slow.echo", None, int, hedge=60, idempotent=True) == 7
+        assert client._caller.retries.budget("slow.echo").spent == 0
+
+
+@pytest.mark.parametrize(("error", "is_answer"), [(BadRequest("no"), True), (InternalError("failed"), False)])
+async def test_an_error_that_no_other_attempt_would_change_is_an_answer(
+    until: Until, error: Exception, is_answer: bool
+) -> None:
+    slow = Slow()
+    async with slow.service, Client(URL) as client:
+        call = asyncio.create_task(client.call("slow.wait", None, int, hedge=0.001, idempotent=True))
+        await until(lambda: len(slow.gates) == 2)
+        slow.gates[0].set_exception(error)
+        if is_answer:
+            with pytest.raises(BadRequest):
+                await call
+            await until(lambda: slow.cancelled == 1)
+        else:
+            slow.gates[1].set_result(5)
+            assert await call == 5
+
+
+async def test_where_both_fail_the_call_has_failed_and_may_be_made_again(until: Until) -> None:
+    slow = Slow()
+    async with slow.service, Client(URL) as client:
+        words: Any = {"hedge": 0.001, "idempotent": True, "retry": CallRetry(attempts=2, backoff=0)}
+        call = asyncio.create_task(client.call("slow.wait", None, int, **words))
+        for attempt in (1, 2):
+            await until(lambda attempt=attempt: len(slow.gates) == 2 * attempt)  # type: ignore[misc]
+            for gate in slow.gates[-2:]:
+                gate.set_exception(Unavailable(f"attempt {attempt}"))
+        with pytest.raises(Unavailable, match=r"attempt 2 \(2 attempts\)"):
+            await call
+
+
+async def test_a_hedge_counts_against_the_budget(until: Until) -> None:
+    slow = Slow()
+    async with slow.service, Client(URL, retry=CallRetry(attempts=1, budget=0)) as client:
+        calls = [
+            asyncio.create_task(client.call("slow.wait", None, int, hedge=0.001, idempotent=True, timeout=0.3))
+            for _ in range(30)
+        ]
+        done = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(each, CallTimeout) for each in done)
+        assert len(slow.gates) == 30 + 10
+
+
+async def test_a_client_hedges_what_is_known_to_be_idempotent_alone(until: Until) -> None:
+    slow = Slow()
+    async with slow.service, Client(URL, hedge=0.001) as client:
+        with pytest.raises(CallTimeout):
+            await client.call("slow.wait", None, int, timeout=0.05)
+        assert len(slow.gates) == 1
+        with pytest.raises(CallTimeout):
+            await client.call("slow.wait", None, int, timeout=0.05, idempotent=True)
+        assert len(slow.gates) == 3
+        with pytest.raises(CallTimeout):
+            await client.call("slow.wait", None, int, timeout=0.05, idempotent=True, hedge=0)
+        assert len(slow.gates) == 4
+
+
+async def test_a_hedge_is_refused_where_the_call_may_not_be_made_twice() -> None:
+    async with Client(URL) as client:
+        with pytest.raises(UsageError, match=r"hedge=0.1 may send .* slow.wait is not known .* idempotent=True"):
+            await client.call("slow.wait", hedge=0.1)
+        with pytest.raises(UsageError, match=r"slow\.wait is not known to be idempotent"):
+            await client.call("slow.wait", hedge=0.1, idempotent=False)
+
+
+async def test_a_cancelled_call_cancels_both(until: Until) -> None:
+    slow = Slow()
+    async with slow.service, Client(URL) as client:
+        call = asyncio.create_task(client.call("slow.wait", None, int, hedge=0.001, idempotent=True))
+        await until(lambda: len(slow.gates) == 2)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await until(lambda: slow.cancelled == 2)
+        assert waiting(client) == 0
+
+
+@pytest.mark.timeout_seconds(120)
+async def test_ten_thousand_cancelled_calls_leave_no_task_no_subscription_and_no_memory(until: Until) -> None:
+    slow = Slow()
+    policy = CallRetry(attempts=3, attempt_timeout=30, budget=None)
+    async with slow.service, Client(URL, retry=policy, hedge=0.01) as client:
+
+        async def cancel(many: int) -> None:
+            calls = [asyncio.create_task(client.call("slow.wait", None, int, idempotent=True)) for _ in range(many)]
+            await until(lambda: len(slow.gates) == 2 * many)
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+            await until(lambda: slow.cancelled == 2 * many)
+            slow.gates.clear()
+            slow.cancelled = 0
+
+        await cancel(500)
+        tasks, listening = asyncio.all_tasks(), subscriptions(client)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(20):
+                await cancel(500)
+            await until(lambda: asyncio.all_tasks() <= tasks)
+            gc.collect()
+            held = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        assert waiting(client) == 0
+        assert subscriptions(client) == listening
+        assert client._caller.retries._losers == set()
+        assert held < 1_500_000  # what was given up is remembered by the service: 10,000 reply subjects at most
+        assert await client.call("slow.echo", None, int) == 7
