@@ -21,7 +21,7 @@ ADAPTERS = sorted(
 
 LAYERS = {
     "words": "errors checks wire message topic context terms retry settings watchdog lifetime room",
-    "ports": "broker codec middleware registry selector intake roster registrations",
+    "ports": "broker codec middleware registry selector intake roster registrations information",
     "parts": "plugins embedded codecs memory registries middlewares",
     "functions": "handlers",
     "patterns": "events rpc discovery",

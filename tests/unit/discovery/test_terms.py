@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from eventmicro import CallRetry, CallTimeout, Client, Context, InternalError, Service, Unavailable
+from eventmicro.discovery.asking import ask_all
 from eventmicro.discovery.cache import View
+from eventmicro.information import read_information
 from eventmicro.memory.registry import MemoryRegistry
 from eventmicro.registry import Change, EndpointRecord, NodeRecord, ServiceRecord
 from eventmicro.terms import Terms
@@ -47,11 +49,8 @@ async def test_they_are_in_the_record_and_in_what_the_services_api_says() -> Non
             "idempotent": "true",
             "timeout": "2.5",
         }
-        from eventmicro.discovery.asking import ask_all
-        from eventmicro.discovery.services_api import read_form
-
         (answer,) = await ask_all(client.broker, "$SRV.INFO.orders", most=1)
-        form = read_form(answer)
+        form = read_information(answer.body)
         assert form is not None
         said = {each["name"]: each["metadata"] for each in form["endpoints"]}
         assert (said["fail"]["idempotent"], said["fail"]["timeout"]) == ("true", "2.5")
