@@ -35,9 +35,12 @@ class Trying:
         idempotent: whether a call may be made twice; None: as `terms` say.
         terms: those of the endpoints of which something is known.
         losers: where attempts are kept that are cancelled, until they have ended.
+
+    Attributes:
+        patience: how long one attempt waits for its reply, in seconds; None: as long as the call.
     """
 
-    __slots__ = ("_budget", "_hedge", "_idempotent", "_losers", "_policy", "_terms")
+    __slots__ = ("_budget", "_hedge", "_idempotent", "_losers", "_policy", "_terms", "patience")
 
     def __init__(
         self,
@@ -48,17 +51,13 @@ class Trying:
         terms: Mapping[str, Terms],
         losers: set[asyncio.Task[Any]],
     ) -> None:
+        self.patience = policy.attempt_timeout
         self._policy = policy
         self._hedge = hedge
         self._idempotent = idempotent
         self._budget = budget
         self._terms = terms
         self._losers = losers
-
-    @property
-    def patience(self) -> float | None:
-        """How long one attempt waits for its reply, in seconds; None: as long as the call."""
-        return self._policy.attempt_timeout
 
     @property
     def idempotent(self) -> bool:
@@ -70,7 +69,7 @@ class Trying:
     def first(self, send: Send, deadline: float) -> Awaitable[Any]:
         """Make the first attempt."""
         self._budget.calls += 1
-        return self._attempt(send, deadline)
+        return self._attempt(send, deadline) if self._hedge else send(deadline)
 
     async def again(self, send: Send, error: Exception, deadline: float) -> Any:
         """The call has failed once: make it again, as long as that is of use.

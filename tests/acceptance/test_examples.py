@@ -89,6 +89,18 @@ OUTPUT = {
         "change: [2, 2, 2]",
         "the till is ok ['broker', 'subscriptions', 'registered', 'has_coins']",
     ],
+    "20_breaker": [
+        "well    sunny in Oslo",
+        "broken  1 the sensors are down, 2 attempts",
+        "broken  2 the sensors are down, 2 attempts",
+        "        lighthouse.forecast is open",
+        "broken  3 the sensors are down, 2 attempts",
+        "open    as yesterday in Oslo",
+        "        lighthouse.forecast is half-open",
+        "        lighthouse.forecast is closed",
+        "mended  sunny in Oslo",
+        "circuits [('lighthouse.forecast', 'closed')] runs 8",
+    ],
 }
 NEEDS_DURABLE = {"10_retry_and_dead_letters", "11_order_by_key", "13_replay"}  # refused on core NATS
 
