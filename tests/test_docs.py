@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import re
 import subprocess
 import sys
@@ -10,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from eventmicro import Side, middlewares
 from eventmicro.events.options import DeliveryOptions
+from eventmicro.middleware import sides_of
+from eventmicro.middlewares.ordering import ORDER
 
 DOCS = Path(__file__).parents[1] / "docs"
 CORE = DOCS.parent / "eventmicro"
@@ -30,6 +35,34 @@ def test_what_the_docs_take_from_the_code_is_up_to_date() -> None:
 def test_the_page_on_delivery_explains_every_option_and_no_other() -> None:
     explained = re.findall(r"^\| `(\w+)` \|", (DOCS / "delivery.md").read_text(), re.MULTILINE)
     assert explained == [field.name for field in fields(DeliveryOptions)]
+
+
+RESILIENCE = (DOCS / "resilience.md").read_text()
+
+
+def test_the_page_on_resilience_has_the_order_of_the_middleware() -> None:
+    order = re.findall(r"^\| \d \| `(\w+)` \|", RESILIENCE, re.MULTILINE)
+    assert order == [kind.__name__ for kind in ORDER]
+
+
+def test_the_page_on_resilience_says_on_which_sides_each_middleware_runs() -> None:
+    rows = re.findall(r"^\| `(\w+)\(\w*\)` \|(.*)\|$", RESILIENCE, re.MULTILINE)
+    sides = (Side.CLIENT, Side.ENDPOINT, Side.SUBSCRIBER, Side.PUBLISHER)
+    told = {
+        name: {side for side, cell in zip(sides, row.split("|"), strict=False) if cell.strip() != "–"}
+        for name, row in rows
+    }
+    assert told == {kind.__name__: set(sides_of(kind)) for kind in ORDER}  # type: ignore[arg-type]
+
+
+def test_what_the_page_on_resilience_says_of_defaults_is_so() -> None:
+    shown = re.findall(r"^- \*\*`(\w+)\((.*?)\)`\*\*", RESILIENCE, re.MULTILINE)
+    assert len(shown) == 8
+    for name, words in shown:
+        parameters = inspect.signature(getattr(middlewares, name)).parameters
+        said = dict(re.findall(r"(\w+)=((?:\(.*?\)|\"[^\"]*\"|[^,])+)", words))
+        defaults = {each: parameters[each].default for each in said}
+        assert defaults == {each: eval(value, vars(logging)) for each, value in said.items()}
 
 
 def names_in(folder: Path) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -71,6 +72,8 @@ class CircuitBreaker:
         check_count("probes", probes)
         if on_change is not None:
             check_function("on_change", on_change)
+            if inspect.iscoroutinefunction(on_change):
+                raise UsageError("on_change: it is not awaited: write a plain function")
         self._rules = Rules(threshold, minimum, window, open_for, probes)
         self._is_failure = make_judge("on", on)
         self._on_change = on_change

@@ -8,6 +8,7 @@ from eventmicro_nats import NatsBroker
 from pydantic import BaseModel
 
 from eventmicro import (
+    CallRetry,
     Client,
     Context,
     Depends,
@@ -15,6 +16,7 @@ from eventmicro import (
     Publisher,
     Service,
     Topic,
+    Unavailable,
     current_context,
     rpc,
     sides,
@@ -23,6 +25,21 @@ from eventmicro import (
 from eventmicro.broker import Broker
 from eventmicro.errors import ServiceError
 from eventmicro.middleware import Handler, Middleware
+from eventmicro.middlewares import (
+    Circuit,
+    CircuitBreaker,
+    ConcurrencyLimit,
+    Deduplicate,
+    Fallback,
+    LogMessages,
+    RateLimit,
+    ReplyCache,
+    State,
+    Timeout,
+    ValidateReplies,
+    in_order,
+    only,
+)
 
 
 class Order(BaseModel):
@@ -67,6 +84,11 @@ async def with_options(request: Order, number: Annotated[int, Depends(one)]) -> 
     return Quote(total=number)
 
 
+@service.rpc(idempotent=True, middleware=[ConcurrencyLimit(100), ValidateReplies()])
+async def may_run_twice(request: Order) -> Quote:
+    return Quote()
+
+
 @service.subscribe(ORDERS)
 async def bill(event: Order) -> None: ...
 
@@ -106,6 +128,34 @@ chain: list[Middleware] = [middleware]
 Client("memory://", middleware=chain)
 
 
+def instead(request: Any, context: Context, error: Exception) -> Quote:
+    return Quote()
+
+
+def tell(circuit: Circuit) -> None:
+    assert_type(circuit.state, State)
+    assert_type(circuit.failures, int)
+
+
+breaker = CircuitBreaker(on=Unavailable, on_change=tell)
+ready = in_order(
+    LogMessages(),
+    only(Fallback(instead), "orders.quote"),
+    ReplyCache(60, key=lambda message, context: context.topic),
+    Deduplicate(),
+    RateLimit(5, by=lambda context: context.metadata.get("Tenant", "")),
+    breaker,
+    middleware,
+    Timeout(2),
+)
+assert_type(ready, list[Middleware])
+policy = CallRetry(attempts=3, on=lambda error: isinstance(error, Unavailable))
+Client("memory://", middleware=ready, retry=policy, hedge=0.05)
+Service("orders", retry=CallRetry(on=(Unavailable, TimeoutError)), middleware=[breaker])
+for each in breaker:
+    tell(each)
+
+
 async def decorated_functions_keep_their_types() -> None:
     assert_type(await quote(Order(), current_context()), Quote)
     assert_type(await with_options(Order(), 1), Quote)
@@ -121,6 +171,7 @@ async def a_call_has_the_type_of_its_reply(client: Client) -> None:
     assert_type(await client.call("orders.quote", Order(), Quote, timeout=2.0, metadata={"a": "b"}), Quote)
     assert_type(await client.call("orders.blob", b"", bytes), bytes)
     assert_type(await service.call("orders.quote", Order(), Quote), Quote)
+    assert_type(await client.call("orders.quote", Order(), Quote, retry=policy, hedge=0.1, idempotent=True), Quote)
     await client.call("orders.ping")
     await client.call("orders.ping", Order(), None)
 
@@ -147,3 +198,5 @@ def an_error_says_what_it_is(error: ServiceError) -> None:
     assert_type(error.code, int)
     assert_type(error.retryable, bool)
     assert_type(error.detail, str)
+    assert_type(error.attempts, int)
+    assert_type(error.retry_after, float | None)

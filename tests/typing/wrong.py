@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from eventmicro import Client, Context, Nack, Service, Topic, sides
+from eventmicro import CallRetry, Client, Context, Nack, Retry, Service, Topic, sides
+from eventmicro.middlewares import CircuitBreaker, RateLimit, in_order
 
 
 class Order(BaseModel):
@@ -26,6 +27,13 @@ Client(7)  # WRONG neither a URL nor a broker
 Nack("5")  # WRONG seconds are a number
 service.subscribe(ORDERS, dead_letter=True)  # WRONG a subject, or False for nowhere
 service.subscribe(ORDERS, durable="yes")  # WRONG it is or it is not
+service.subscribe(ORDERS, retry=CallRetry())  # WRONG that is for calls
+service.rpc(idempotent="yes")  # WRONG it is or it is not
+CallRetry(on=7)  # WRONG exception classes, or a function
+CallRetry(on=lambda: True)  # WRONG a function of the error
+CircuitBreaker(on_change=lambda: None)  # WRONG a function of the circuit
+RateLimit(5, by="tenant")  # WRONG a function of the context
+in_order(7)  # WRONG not a middleware
 
 
 @service.rpc
@@ -47,6 +55,10 @@ async def calls(client: Client) -> None:
     print(reply)
     await client.call("orders.quote", Order(), Quote, timeout="2")  # WRONG seconds are a number
     await client.call("orders.quote", Order(), Quote, metadata={"a": 1})  # WRONG values are strings
+    await client.call("orders.quote", Order(), Quote, retry=Retry())  # WRONG that is for events
+    await client.call("orders.quote", Order(), Quote, retry=3)  # WRONG a policy, not a number
+    await client.call("orders.quote", Order(), Quote, hedge="soon")  # WRONG seconds are a number
+    await client.call("orders.quote", Order(), Quote, idempotent="yes")  # WRONG it is or it is not
 
 
 async def publishes(client: Client) -> None:

@@ -355,6 +355,7 @@ NO_BREAKER: list[tuple[dict[str, Any], str]] = [
     ({"on": 7}, "on=7: write an exception class"),
     ({"on": int}, "on=<class 'int'>"),
     ({"on_change": 7}, "on_change: 7 is no function"),
+    ({"on_change": asyncio.sleep}, "on_change: it is not awaited: write a plain function"),
 ]
 
 
