@@ -49,7 +49,7 @@ def test_the_page_on_resilience_says_on_which_sides_each_middleware_runs() -> No
     rows = re.findall(r"^\| `(\w+)\(\w*\)` \|(.*)\|$", RESILIENCE, re.MULTILINE)
     sides = (Side.CLIENT, Side.ENDPOINT, Side.SUBSCRIBER, Side.PUBLISHER)
     told = {
-        name: {side for side, cell in zip(sides, row.split("|"), strict=False) if cell.strip() != "–"}
+        name: {side for side, cell in zip(sides, row.split("|"), strict=False) if cell.strip("\u2013 ")}
         for name, row in rows
     }
     assert told == {kind.__name__: set(sides_of(kind)) for kind in ORDER}  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from eventmicro.context import Context, Side
 from eventmicro.errors import UsageError
 from eventmicro.middleware import Handler
 from eventmicro.middlewares.flights import Flights
-from eventmicro.middlewares.watched import is_stream
+from eventmicro.middlewares.watched import is_stream, refuse_stream
 from eventmicro.wire import header
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,8 @@ class ReplyCache:
         """How many were not."""
 
     async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
+        if is_stream(message.__class__):
+            await refuse_stream(message, context.topic, "a ReplyCache cannot keep")
         key = self._whole_key(message, context)
         kept, now = self._kept.get(key), time.monotonic()
         fetch = partial(self._fetch, key, message, context, call_next)
@@ -117,9 +119,7 @@ class ReplyCache:
 
     async def _fetch(self, key: Key, message: Any, context: Context, call_next: Handler) -> Any:
         reply = await call_next(message, context)
-        if is_stream(reply.__class__):
-            await reply.aclose()
-            raise UsageError(f"{context.service}.{context.endpoint} is a stream, which a ReplyCache cannot keep")
+        await refuse_stream(reply, key[0], "a ReplyCache cannot keep")
         now = time.monotonic()
         self._kept[key] = _Kept(reply, now + self._ttl, now + self._ttl + self._stale)
         self._kept.move_to_end(key)

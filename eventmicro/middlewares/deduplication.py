@@ -11,11 +11,11 @@ from uuid import uuid4
 
 from eventmicro.checks import check_count, check_seconds, check_several
 from eventmicro.context import Context, Side
-from eventmicro.errors import Conflict, ServiceError, UsageError
+from eventmicro.errors import Conflict, ServiceError
 from eventmicro.middleware import Handler
 from eventmicro.middlewares.failures import is_failure
 from eventmicro.middlewares.flights import Flights
-from eventmicro.middlewares.watched import is_stream
+from eventmicro.middlewares.watched import is_stream, refuse_stream
 from eventmicro.wire import check_headers, header
 
 REQUEST_ID = "Request-Id"
@@ -76,6 +76,8 @@ class Deduplicate:
         key = self._key(context)
         if key is None:
             return await call_next(message, context)
+        if is_stream(message.__class__):
+            await refuse_stream(message, key[0], "Deduplicate cannot keep")
         done = self._find(key)
         if done is not None:
             _check_same(done.request, message)
@@ -99,9 +101,7 @@ class Deduplicate:
     async def _handle(self, key: Key, message: Any, context: Context, call_next: Handler) -> Any:
         try:
             reply = await call_next(message, context)
-            if is_stream(reply.__class__):
-                await reply.aclose()
-                raise UsageError(f"{key[0]} is a stream, which Deduplicate cannot keep")
+            await refuse_stream(reply, key[0], "Deduplicate cannot keep")
         except ServiceError as error:
             if not (error.received or error.retryable or is_failure(error)):
                 self._keep(key, message, _Refused(error.code, error.to_json(key[0])))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from eventmicro.errors import UsageError
+
 Ended = Callable[[BaseException | None], None]
 """Is told once how it has ended: None: to its end, or as its reader wanted no more."""
 
@@ -15,6 +17,18 @@ Ended = Callable[[BaseException | None], None]
 def is_stream(kind: type) -> bool:
     """Whether values of this class are streams; asked for the class, as to ask each value takes longer."""
     return hasattr(kind, "__anext__")
+
+
+async def refuse_stream(value: Any, name: str, why: str) -> None:
+    """Refuse a stream, which is read no more.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if is_stream(value.__class__):
+        if hasattr(value, "aclose"):
+            await value.aclose()
+        raise UsageError(f"{name} is a stream, which {why}")
 
 
 class Watched:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache, partial
 from types import UnionType
-from typing import Any, TypeVar, overload
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from eventmicro.broker import Broker, Capabilities
 from eventmicro.checks import LONGEST
@@ -35,6 +35,19 @@ DEFAULT_TIMEOUT = 5.0
 WRITE_ENDPOINT = "write 'service.endpoint', such as 'orders.quote'"
 
 
+class CallWords(TypedDict, total=False):
+    """What a call may say beside its request; see `CallsEndpoints.call`."""
+
+    timeout: float | None
+    metadata: dict[str, str] | None
+    selector: str | Selector | None
+    filters: Sequence[Filter]
+    key: str | None
+    retry: CallRetry | None
+    hedge: float | None
+    idempotent: bool | None
+
+
 class CallsEndpoints:
     """Whoever calls endpoints: a Client, a Service."""
 
@@ -49,15 +62,7 @@ class CallsEndpoints:
         endpoint: str,
         request: Any = None,
         reply: None = None,
-        *,
-        timeout: float | None = None,
-        metadata: dict[str, str] | None = None,
-        selector: str | Selector | None = None,
-        filters: Sequence[Filter] = (),
-        key: str | None = None,
-        retry: CallRetry | None = None,
-        hedge: float | None = None,
-        idempotent: bool | None = None,
+        **words: Unpack[CallWords],
     ) -> None: ...
     @overload
     async def call(
@@ -65,15 +70,7 @@ class CallsEndpoints:
         endpoint: str,
         request: Any,
         reply: type[R],
-        *,
-        timeout: float | None = None,
-        metadata: dict[str, str] | None = None,
-        selector: str | Selector | None = None,
-        filters: Sequence[Filter] = (),
-        key: str | None = None,
-        retry: CallRetry | None = None,
-        hedge: float | None = None,
-        idempotent: bool | None = None,
+        **words: Unpack[CallWords],
     ) -> R: ...
     @overload
     async def call(
@@ -81,15 +78,7 @@ class CallsEndpoints:
         endpoint: str,
         request: Any,
         reply: UnionType,
-        *,
-        timeout: float | None = None,
-        metadata: dict[str, str] | None = None,
-        selector: str | Selector | None = None,
-        filters: Sequence[Filter] = (),
-        key: str | None = None,
-        retry: CallRetry | None = None,
-        hedge: float | None = None,
-        idempotent: bool | None = None,
+        **words: Unpack[CallWords],
     ) -> Any: ...
     async def call(
         self,

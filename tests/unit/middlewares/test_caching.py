@@ -211,6 +211,13 @@ async def test_around_an_endpoint_the_first_that_finds_it_stale_waits_for_the_ne
     assert await first == 1
 
 
+async def test_a_stream_of_requests_is_refused_before_it_is_read() -> None:
+    numbers, called = Numbers(3), Called()
+    with pytest.raises(UsageError, match=r"orders\.quote is a stream"):
+        await ReplyCache(10)(numbers, at("endpoint"), called)
+    assert (numbers.closed, called.count) == (True, 0)
+
+
 async def test_a_stream_is_refused_and_closed() -> None:
     numbers = Numbers(3)
     with pytest.raises(UsageError, match=r"orders\.quote is a stream, which a ReplyCache cannot keep"):

@@ -161,6 +161,13 @@ async def test_all_attempts_of_a_call_have_one_id_so_that_a_handler_runs_once() 
     assert len(set(seen)) == 2
 
 
+async def test_a_stream_of_requests_is_refused_before_it_is_read() -> None:
+    numbers, called = Numbers(3), Called()
+    with pytest.raises(UsageError, match=r"orders\.quote is a stream"):
+        await Deduplicate()(numbers, request(), called)
+    assert (numbers.closed, called.count) == (True, 0)
+
+
 async def test_a_stream_is_refused() -> None:
     numbers = Numbers(3)
     with pytest.raises(UsageError, match=r"orders\.quote is a stream"):
