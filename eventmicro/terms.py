@@ -17,3 +17,7 @@ class Terms(NamedTuple):
 
 Learn = Callable[[str, Terms | None], None]
 """Is told the terms of an endpoint, `service.endpoint`, when they are known and when they change; None: it has none."""
+
+
+def learn_nothing(endpoint: str, terms: Terms | None) -> None:
+    """Where nobody asks for terms."""

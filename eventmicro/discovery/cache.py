@@ -15,7 +15,7 @@ from eventmicro.checks import check_function
 from eventmicro.errors import Unavailable
 from eventmicro.registry import Change, Registry, ServiceRecord
 from eventmicro.selector import Filter, Node
-from eventmicro.terms import Learn, Terms
+from eventmicro.terms import Learn, Terms, learn_nothing
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +30,6 @@ AGAIN = 1.0
 LOST = Change("lost")
 
 
-def _learn_nothing(endpoint: str, terms: Terms | None) -> None:
-    """Where nobody asks for terms."""
-
-
 class View:
     """What is known of one service: its nodes, each the same object for as long as it is there.
 
@@ -41,7 +37,7 @@ class View:
         learn: is told the terms of its endpoints: what all nodes say that have them.
     """
 
-    def __init__(self, name: str, registry: str, learn: Learn = _learn_nothing) -> None:
+    def __init__(self, name: str, registry: str, learn: Learn = learn_nothing) -> None:
         self.name = name
         self.registry = registry
         self.stale = False
@@ -160,7 +156,7 @@ class View:
 class ServiceCache:
     """Views of services, each made when it is first asked for, and watched from then on."""
 
-    def __init__(self, registry: Registry, learn: Learn = _learn_nothing) -> None:
+    def __init__(self, registry: Registry, learn: Learn = learn_nothing) -> None:
         self._registry = registry
         self._learn = learn
         self._views: OrderedDict[str, View] = OrderedDict()

@@ -20,7 +20,7 @@ from eventmicro.information import INFO, PREFIX, WHOLE, read_information, record
 from eventmicro.plugins import REGISTRY_VARIABLE
 from eventmicro.registry import SUBJECT, Registry, ServiceRecord
 from eventmicro.selector import Choice, Filter, Node, NodeMarks, Selector
-from eventmicro.terms import Learn
+from eventmicro.terms import Learn, learn_nothing
 from eventmicro.wire import is_subject
 
 DEFAULT_SELECTOR = "two-choices"
@@ -52,7 +52,7 @@ class Directing:
         broker: Broker,
         selector: str | Selector | None = None,
         marks: NodeMarks | None = None,
-        learn: Learn | None = None,
+        learn: Learn = learn_nothing,
     ) -> None:
         self._open_registry = open_registry
         self._broker = broker
@@ -76,10 +76,8 @@ class Directing:
             return self._look_and_choose(choice, selector, filters, tried, deadline)
         select = self._default if selector is None else self._selector(selector)
         nodes = _nodes(view, filters if type(filters) is tuple else check_several("filters", filters, "version('^1')"))
-        usable = self._marks.usable([node for node in nodes if node not in tried] or nodes if tried else nodes)
-        if not usable:
-            usable = self._usable_again(choice, nodes)
-        node = select(usable, choice)
+        usable = self._marks.usable(_untried(nodes, tried) if tried else nodes)
+        node = select(usable or self._usable_again(choice, nodes), choice)
         if not isinstance(node, Node):
             raise UsageError(f"the selector {select!r} has returned {node!r}: return one of the nodes that it is given")
         self._marks.chosen(node)
@@ -153,7 +151,7 @@ class Directing:
                 f"a selector, a filter or a key needs a registry, and {self._broker.url} keeps none: name one by "
                 f"registry= or {REGISTRY_VARIABLE}, such as 'etcd://127.0.0.1:2379'"
             )
-        self._cache = ServiceCache(registry) if self._learn is None else ServiceCache(registry, self._learn)
+        self._cache = ServiceCache(registry, self._learn)
         return self._cache
 
     def _selector(self, selector: str | Selector) -> Selector:
@@ -186,6 +184,10 @@ def _explain(record: ServiceRecord, endpoint: str, name: str) -> Finding:
     meant = f"; did you mean {close[0]!r}?" if close else ""
     there = f"there are {', '.join(sorted(names))}" if names else "it has none"
     return NotFound(f"service {record.name!r} has no endpoint {name!r}: {there}{meant}", id=endpoint)
+
+
+def _untried(nodes: Sequence[Node], tried: Sequence[Node]) -> Sequence[Node]:
+    return [node for node in nodes if node not in tried] or nodes
 
 
 def _nodes(view: View, filters: tuple[Filter, ...]) -> Sequence[Node]:

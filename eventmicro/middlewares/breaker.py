@@ -77,14 +77,18 @@ class CircuitBreaker:
         self._rules = Rules(threshold, minimum, window, open_for, probes)
         self._is_failure = make_judge("on", on)
         self._on_change = on_change
-        self._circuits: dict[str, Circuit] = {}
+        self._called: dict[str, Circuit] = {}
+        self._served: dict[str, Circuit] = {}
         self.node_marks = NodeCircuits(self._rules, self._changed)
 
     async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
         if context.directed:  # it is judged by its node
             return await call_next(message, context)
-        name = context.topic if context.side is CLIENT else f"{context.service}.{context.endpoint}"
-        circuit = self._circuits.get(name) or self._make(name)
+        if context.side is CLIENT:
+            name, circuits = context.topic, self._called
+        else:
+            name, circuits = f"{context.service}.{context.endpoint}", self._served
+        circuit = circuits.get(name) or self._make(circuits, name)
         era = circuit.era if circuit.state is CLOSED else circuit.enter()
         try:
             reply = await call_next(message, context)
@@ -97,13 +101,12 @@ class CircuitBreaker:
         return reply
 
     def __iter__(self) -> Iterator[Circuit]:
-        yield from list(self._circuits.values())
-        yield from self.node_marks
+        yield from [*self._called.values(), *self._served.values(), *self.node_marks]
 
-    def _make(self, name: str) -> Circuit:
-        if len(self._circuits) >= ENDPOINTS:  # endpoints of names that others make up
-            self._circuits.clear()
-        circuit = self._circuits[name] = Circuit(name, "", self._rules, self._changed)
+    def _make(self, circuits: dict[str, Circuit], name: str) -> Circuit:
+        if len(circuits) >= ENDPOINTS:  # endpoints of names that others make up
+            circuits.clear()
+        circuit = circuits[name] = Circuit(name, "", self._rules, self._changed)
         return circuit
 
     def _changed(self, circuit: Circuit) -> None:

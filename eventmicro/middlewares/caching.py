@@ -20,8 +20,8 @@ from eventmicro.wire import header
 log = logging.getLogger(__name__)
 
 
-Key = tuple[str, Hashable, Hashable, Hashable]
-"""Endpoint, request, type of the reply, headers."""
+Key = tuple[str, Side, Hashable, Hashable, Hashable]
+"""Endpoint, side, request, type of the reply, headers."""
 
 
 class _Kept(NamedTuple):
@@ -130,7 +130,7 @@ class ReplyCache:
     def _whole_key(self, message: Any, context: Context) -> Key:
         varying = tuple(header(context.metadata, name) for name in self._vary)
         kind = context.reply if isinstance(context.reply, Hashable) else str(context.reply)
-        return f"{context.service}.{context.endpoint}", self._key(message, context), kind, varying
+        return f"{context.service}.{context.endpoint}", context.side, self._key(message, context), kind, varying
 
 
 def body_key(message: Any, context: Context) -> Hashable:

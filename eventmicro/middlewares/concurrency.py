@@ -20,11 +20,13 @@ from eventmicro.middlewares.watched import Watched, is_stream
 NEW = 0.2
 
 By = Callable[[Context], str]
+Key = tuple[Side, str]
 
 
 class ConcurrencyLimit:
     """Lets so many calls run at once, lets so many more wait in line, and refuses others with `TooManyRequests`, which
-    says in how many seconds there may be room. A stream holds its place until it has ended.
+    says in how many seconds there may be room. A stream holds its place until it has ended. What a service does and
+    what it calls meanwhile count apart.
 
     Args:
         limit: how many run at once.
@@ -48,10 +50,10 @@ class ConcurrencyLimit:
         self._limit = limit
         self._queue = queue
         self._by = by
-        self._places: dict[str, _Places] = {}
+        self._places: dict[Key, _Places] = {}
 
     async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
-        key = "" if self._by is None else self._by(context)
+        key = context.side, "" if self._by is None else self._by(context)
         places = self._places.get(key)
         if places is None:
             places = self._places[key] = _Places(self._limit, self._queue)
@@ -78,18 +80,18 @@ class ConcurrencyLimit:
         """How many wait for a place."""
         return sum(len(each) for each in self._places.values())
 
-    async def _wait(self, key: str, places: _Places, context: Context) -> None:
+    async def _wait(self, key: Key, places: _Places, context: Context) -> None:
         try:
             await places.wait(context)
         except BaseException:
             self._forget(key, places)
             raise
 
-    def _leave(self, key: str, places: _Places, started: float) -> None:
+    def _leave(self, key: Key, places: _Places, started: float) -> None:
         places.leave(time.monotonic() - started)
         self._forget(key, places)
 
-    def _forget(self, key: str, places: _Places) -> None:
+    def _forget(self, key: Key, places: _Places) -> None:
         if self._by is not None and not places.running:  # so keys that others make up are not kept
             self._places.pop(key, None)
 

@@ -22,6 +22,7 @@ ROUNDING = 1e-6
 
 class RateLimit:
     """Lets so many a second through, and refuses others with `TooManyRequests`, which says when one may come again.
+    What a service answers, what it calls and what it publishes count apart.
 
     Args:
         rate: how many a second, on the average.
@@ -55,15 +56,17 @@ class RateLimit:
         self._ahead = self._step * ((burst or max(1, int(rate))) - 1)
         self._by = by
         self._wait = wait
-        self._due: OrderedDict[str, float] = OrderedDict()  # when the next one would be, had they come evenly
+        self._due: OrderedDict[tuple[Side, str], float] = (
+            OrderedDict()
+        )  # when the next one would be, had they come evenly
 
     async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
-        pause = self._take("" if self._by is None else self._by(context), context)
+        pause = self._take((context.side, "" if self._by is None else self._by(context)), context)
         if pause > 0:
             await asyncio.sleep(pause)
         return await call_next(message, context)
 
-    def _take(self, key: str, context: Context) -> float:
+    def _take(self, key: tuple[Side, str], context: Context) -> float:
         """Take a turn: in how many seconds it is.
 
         Raises:

@@ -129,6 +129,25 @@ async def test_around_an_endpoint_its_caller_gets_429_with_retry_after(until: An
         assert await asyncio.gather(*calls) == [7, 7]
 
 
+async def test_around_a_service_what_it_calls_meanwhile_counts_apart() -> None:
+    service = Service("orders", broker="memory://limits", middleware=[ConcurrencyLimit(1), RateLimit(0.001, burst=2)])
+
+    @service.rpc
+    async def outer() -> int:
+        return await service.call("other.inner", None, int)
+
+    other = Service("other", broker="memory://limits")
+
+    @other.rpc
+    async def inner() -> int:
+        return 7
+
+    async with service, other, Client("memory://limits") as client:
+        assert [await client.call("orders.outer", None, int) for _ in range(2)] == [7, 7]
+        with pytest.raises(TooManyRequests):
+            await client.call("orders.outer", None, int)
+
+
 async def allowed(limit: RateLimit, many: int, **where: Any) -> int:
     called = Called()
     outcomes = await asyncio.gather(*(limit(None, at(**where), called) for _ in range(many)), return_exceptions=True)
