@@ -204,7 +204,7 @@ async def test_one_may_wait_for_its_turn_but_not_beyond_its_deadline(
     monkeypatch.setattr(rates.asyncio, "sleep", sleep)
     limit = RateLimit(10, burst=1, wait=0.35)
     for _ in range(4):
-        await limit(None, at("publisher"), Called())
+        await limit(None, at(), Called())
     assert slept == [0.1, 0.2, 0.3]
     with pytest.raises(TooManyRequests):
         await limit(None, at(), Called())

@@ -159,6 +159,7 @@ async def test_only_these_endpoints() -> None:
     with pytest.raises(TooManyRequests):
         await limit(None, at(), called)
     assert await limit(None, at(endpoint="pay"), called) == "answer"
+    await limit(None, at("endpoint"), called)
     directed = at("endpoint")
     directed.topic = "orders.$node.7.quote"
     with pytest.raises(TooManyRequests):
