@@ -79,6 +79,26 @@ def test_a_code_unknown_to_http_has_no_words() -> None:
     assert ServiceError("x", code=799).status == ""
 
 
+@pytest.mark.parametrize("seconds", [0, 0.25, 7])
+def test_when_to_come_again_travels(seconds: float) -> None:
+    error = TooManyRequests("busy", retry_after=seconds)
+    assert json.loads(error.to_json())["retry_after"] == seconds
+    assert ServiceError.from_json(error.to_json(), code=429, detail="", id="").retry_after == seconds
+    assert "retry_after" not in json.loads(TooManyRequests("busy").to_json())
+
+
+@pytest.mark.parametrize("said", ["-1", "true", '"soon"', "1e999", "[]", "null"])
+def test_what_a_foreign_service_says_of_it_that_is_no_time_is_not_believed(said: str) -> None:
+    body = f'{{"detail": "busy", "retry_after": {said}}}'.encode()
+    assert ServiceError.from_json(body, code=429, detail="", id="").retry_after is None
+
+
+@pytest.mark.parametrize("seconds", [-1, True, "1", float("inf"), float("nan")])
+def test_a_time_that_is_none_is_refused(seconds: Any) -> None:
+    with pytest.raises(UsageError, match=r"retry_after=.*: write seconds, 0 or more"):
+        TooManyRequests("busy", retry_after=seconds)
+
+
 def test_retryable_can_be_said_for_one_error_only() -> None:
     assert not TooManyRequests("x", retryable=False).retryable
     assert TooManyRequests("x").retryable

@@ -96,6 +96,10 @@ def test_every_kind_of_service_error_travels_as_the_schema_says(kind: type[Servi
     assert mistakes(SCHEMA, json.loads(kind("words").to_json("a.b"))) == []
 
 
+def test_one_that_says_when_to_come_again_does_so_too() -> None:
+    assert mistakes(SCHEMA, json.loads(ServiceError("busy", code=429, retry_after=0.5).to_json("a.b"))) == []
+
+
 def test_the_check_itself_finds_what_is_wrong() -> None:
     wrong = {"id": 5, "code": True, "status": "", "retryable": False, "errors": [{"loc": [None]}]}
     assert mistakes(SCHEMA, wrong) == [
