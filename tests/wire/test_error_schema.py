@@ -14,7 +14,7 @@ from eventmicro.errors import EventMicroError, NotFound, ServiceError
 from eventmicro.message import Delivery
 
 SCHEMA = json.loads(eventmicro_schemas.text("v1/error.schema.json"))
-TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
+TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": float, "boolean": bool}
 
 
 def mistakes(schema: dict[str, Any], value: Any, at: str = "body") -> list[str]:
