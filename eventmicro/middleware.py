@@ -62,6 +62,8 @@ def check_middleware(middleware: Iterable[Middleware], side: Side | None = None)
     """
     several = check_several("middleware", middleware, "log_calls")
     for one in several:
+        if isinstance(one, type):
+            raise UsageError(f"middleware {_name(one)} is a class: give an object of it, {_name(one)}(...)")
         try:
             inspect.signature(one).bind(None, None, None)
         except (TypeError, ValueError):

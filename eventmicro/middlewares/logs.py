@@ -74,7 +74,7 @@ class LogMessages:
         words = [str(fields["side"]), str(fields["topic"]), str(fields["outcome"])]
         if error is not None:
             words.append(f"{fields['code']} {fields['error']}")
-        words.append(f"{fields['seconds']:.4f} s")
+        words.append(f"{fields['seconds']:.6f} s")
         words += [f"{name}={value}" for name, value in fields["headers"].items()]
         if self._bodies:
             words.append(f"body={fields['body']}")

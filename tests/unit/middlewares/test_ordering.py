@@ -74,6 +74,8 @@ def test_one_that_is_given_twice_is_refused() -> None:
         in_order(mine, ALL[0], ALL[0])
     with pytest.raises(UsageError, match="middleware 7"):
         in_order(7)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"middleware ReplyCache is a class: give an object of it, ReplyCache\(...\)"):
+        in_order(ReplyCache)  # type: ignore[arg-type]
 
 
 async def test_a_refusal_is_no_failure_of_the_endpoint_and_what_stands_in_is_not_kept() -> None:
