@@ -1,6 +1,7 @@
 """eventmicro: event-driven microservices over NATS, RabbitMQ or Kafka, typed by pydantic or protobuf."""
 
 from eventmicro.client import Client
+from eventmicro.compression import Compression
 from eventmicro.context import Context, Side, current_context
 from eventmicro.declare import rpc, subscribe
 from eventmicro.errors import (
@@ -12,6 +13,7 @@ from eventmicro.errors import (
     CodecError,
     Conflict,
     ConnectionFailed,
+    ContentTooLarge,
     DecodeError,
     Disconnected,
     EncodeError,
@@ -57,8 +59,10 @@ __all__ = [
     "CallTimeout",
     "Client",
     "CodecError",
+    "Compression",
     "Conflict",
     "ConnectionFailed",
+    "ContentTooLarge",
     "Context",
     "DecodeError",
     "DeliveryOptions",

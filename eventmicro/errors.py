@@ -23,7 +23,8 @@ EventMicroError
 │   └── Reject                  never: give it up
 └── ServiceError                the other service's: an outcome of a call, the same on both sides of the bus
     ├── BadRequest 400, Unauthorized 401, Forbidden 403, NotFound 404, CallTimeout 408, Conflict 409,
-    └── UnsupportedMediaType 415, TooManyRequests 429, InternalError 500, Unavailable 503
+    ├── ContentTooLarge 413, UnsupportedMediaType 415, TooManyRequests 429, InternalError 500,
+    └── Unavailable 503
 """
 
 from __future__ import annotations
@@ -245,7 +246,11 @@ class ServiceError(EventMicroError):
             return ""
 
     def to_json(self, id: str = "") -> bytes:
-        """The form in which the error travels, as the body of an error reply; `id` where it has none of its own."""
+        """The form in which the error travels, as the body of an error reply; `id` where it has none of its own.
+
+        Raises:
+            TypeError, ValueError, RecursionError: one of its parts is nothing that JSON can hold.
+        """
         form: dict[str, Any] = {
             "id": self.id or id,
             "code": self.code,
@@ -266,6 +271,11 @@ class ServiceError(EventMicroError):
             form = json.loads(body)
         except (ValueError, RecursionError):
             form = None
+        return ServiceError.from_form(form, code=code, detail=detail, id=id)
+
+    @staticmethod
+    def from_form(form: Any, *, code: int, detail: str, id: str) -> ServiceError:
+        """The same of a body that is decoded, into a dict if it says anything."""
         if not isinstance(form, dict):
             form = {}
         errors, after = form.get("errors"), form.get("retry_after")
@@ -335,6 +345,12 @@ class Conflict(ServiceError):
     code = 409
 
 
+class ContentTooLarge(ServiceError):
+    """The body is larger than the endpoint takes."""
+
+    code = 413
+
+
 class UnsupportedMediaType(ServiceError):
     """The endpoint has no codec for this content type."""
 
@@ -374,6 +390,7 @@ _BY_CODE: dict[int, type[ServiceError]] = {
         NotFound,
         CallTimeout,
         Conflict,
+        ContentTooLarge,
         UnsupportedMediaType,
         TooManyRequests,
         InternalError,

@@ -16,6 +16,18 @@ CONTENT_TYPE = "Content-Type"
 JSON = "application/json"
 PROTOBUF = "application/protobuf"
 OCTET_STREAM = "application/octet-stream"
+MSGPACK = "application/msgpack"
+CBOR = "application/cbor"
+BSON = "application/bson"
+TEXT = "text/plain"
+# With an envelope around the message of a call, as go-micro names them.
+JSON_RPC = "application/json-rpc"
+PROTO_RPC = "application/proto-rpc"
+BSON_RPC = "application/bson-rpc"
+
+# How a large body is compressed, and which compressions the reply to a call may have.
+CONTENT_ENCODING = "Content-Encoding"
+ACCEPT_ENCODING = "Accept-Encoding"
 
 # NATS Services API (ADR-32): an error reply carries both headers.
 ERROR = "Nats-Service-Error"
@@ -50,6 +62,9 @@ VERSION = re.compile(
     re.ASCII,
 )
 
+# The headers that say how a body is written, or is to be, and their lengths, by which others are soon told apart.
+_FORMS = {name.lower(): place for place, name in enumerate((CONTENT_TYPE, CONTENT_ENCODING, ACCEPT_ENCODING))}
+_LENGTHS = frozenset(map(len, _FORMS))
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PLAIN_SUBJECT = re.compile(r"[A-Za-z0-9_$-]+(?:\.[A-Za-z0-9_$-]+)*")
@@ -220,7 +235,36 @@ def header(headers: Mapping[str, str] | None, name: str) -> str | None:
 def content_type(headers: Mapping[str, str] | None) -> str | None:
     """The content type a message names, without its parameters and in lower case; None where it names none."""
     value = header(headers, CONTENT_TYPE)
-    return value.partition(";")[0].strip().lower() if value else None
+    return _without_parameters(value) if value else None
+
+
+@lru_cache(1000)
+def _without_parameters(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+Form = tuple[str | None, str | None, str | None]
+"""What a message says of how it is written: its content type and encoding; and which encodings its reply may have."""
+
+
+def form_of(headers: Mapping[str, str]) -> Form | None:
+    """How a message is written, and its reply may be, as its headers say; None where they say nothing of that."""
+    said: list[str | None] | None = None
+    for name in headers:
+        if len(name) in _LENGTHS and (place := _FORMS.get(name.lower())) is not None:
+            said = said or [None, None, None]
+            said[place] = headers[name]
+    if said is None:
+        return None
+    named = said[0]
+    return _without_parameters(named) if named else None, said[1], said[2]
+
+
+def without(headers: dict[str, str], name: str) -> None:
+    """Take a header out, whatever the case in which its name is written."""
+    wanted = name.lower()
+    for other in [each for each in headers if each.lower() == wanted]:
+        del headers[other]
 
 
 def error_headers(code: int, detail: str) -> dict[str, str]:

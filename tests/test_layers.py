@@ -20,7 +20,7 @@ ADAPTERS = sorted(
 )
 
 LAYERS = {
-    "words": "errors checks wire message topic context terms retry settings watchdog lifetime room",
+    "words": "errors checks wire compression message topic context terms retry settings watchdog lifetime room",
     "ports": "broker codec middleware registry selector intake roster registrations information",
     "parts": "plugins embedded codecs memory registries middlewares",
     "functions": "handlers",
@@ -44,7 +44,7 @@ DRIVERS = {
     "eventmicro_consul": {"httpx2"},
 }
 # What the core itself stands on; the command line has its own.
-CORE_USES = {"pydantic", "pydantic_core", "typing_extensions", "google"}
+CORE_USES = {"pydantic", "pydantic_core", "typing_extensions", "google", "bson", "msgspec"}
 CLI_USES = CORE_USES | {"typer", "click", "rich", "watchfiles", "uvloop"}
 
 
