@@ -1,9 +1,12 @@
-"""The codec port: how values of a type become bodies, and bodies values."""
+"""The codec port: how values of a type become bodies, and bodies values; and what some callers put around a body."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
+
+from eventmicro.errors import ServiceError
 
 Encoder = Callable[[Any], bytes]
 """Turns a value into a body. Raises EncodeError where the value is not of the type the encoder was made for."""
@@ -31,4 +34,66 @@ class Codec(Protocol):
 
     def decoder(self, kind: Any) -> Decoder:
         """Compile the decoder for a type it handles. Called once a type. What it returns must bear any bytes."""
+        ...
+
+
+@dataclass(slots=True)
+class Opened:
+    """A request taken out of its envelope.
+
+    Attributes:
+        body: the message, in the envelope's inner content type; empty where there is none.
+        method: what the envelope says is called; empty where it says nothing.
+        id: what the reply repeats, so that the caller knows whose it is; None where the caller awaits none.
+        wrong: why it cannot be answered by the endpoint, where it cannot.
+        token: whatever else the envelope needs for its reply.
+    """
+
+    body: bytes = b""
+    method: str = ""
+    id: Any = None
+    wrong: ServiceError | None = None
+    token: Any = None
+
+
+@runtime_checkable
+class Envelope(Protocol):
+    """A content type of calls that puts something around the message. Has no state: one object serves everybody.
+
+    Events have none: who asks for it for an event sends the message alone, in the inner content type.
+    """
+
+    @property
+    def content_type(self) -> str:
+        """The content type, such as `application/json-rpc`."""
+        ...
+
+    @property
+    def inner(self) -> str:
+        """The content type of the message within, such as `application/json`."""
+        ...
+
+    def request(self, method: str, body: bytes) -> bytes:
+        """Put a request into its envelope; `method` is `service.endpoint`. An empty body is no message."""
+        ...
+
+    def open_request(self, envelope: bytes) -> Opened:
+        """Take a request out. Must bear any bytes, and raises nothing: what is wrong is in `Opened.wrong`."""
+        ...
+
+    def reply(self, request: Opened, body: bytes) -> bytes:
+        """Put a reply into its envelope."""
+        ...
+
+    def error(self, request: Opened, error: ServiceError, form: dict[str, Any]) -> bytes:
+        """Put an error into its envelope; `form` is the error as it travels elsewhere."""
+        ...
+
+    def open_reply(self, envelope: bytes, endpoint: str) -> bytes:
+        """Take a reply out.
+
+        Raises:
+            DecodeError: it is none.
+            ServiceError: it is an error.
+        """
         ...

@@ -5,7 +5,8 @@ An adapter's package names itself in the entry-point group `eventmicro.brokers`,
     [project.entry-points."eventmicro.brokers"]
     pulsar = "acme_eventmicro_pulsar:PulsarBroker"
 
-What is named is called with the URL and returns a Broker. Registries are named likewise in `eventmicro.registries`.
+What is named is called with the URL and returns a Broker. Registries are named likewise in `eventmicro.registries`, and
+codecs in `eventmicro.codecs`, under their content type.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ BROKERS = "eventmicro.brokers"
 BROKER_VARIABLE = "EVENTMICRO_BROKER"
 RPC_BROKER_VARIABLE = "EVENTMICRO_RPC_BROKER"
 REGISTRIES = "eventmicro.registries"
+CODECS = "eventmicro.codecs"
 REGISTRY_VARIABLE = "EVENTMICRO_REGISTRY"
 NO_REGISTRY = "none"
 NO_BROKER = (
@@ -142,7 +144,7 @@ def load(group: str, name: str, what: str) -> Any:
             BrokerNotFound.
     """
     points = known(group)
-    missing = AdapterNotFound if group == REGISTRIES else BrokerNotFound
+    missing = AdapterNotFound if group in (REGISTRIES, CODECS) else BrokerNotFound
     if name not in points:
         raise missing(_not_installed(group, name, what))
     point = points[name]

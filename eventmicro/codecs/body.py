@@ -1,0 +1,274 @@
+"""Body: how the values of one type travel, compiled once and used for each message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from eventmicro.codec import Codec, Decoder, Encoder, Envelope
+from eventmicro.compression import Compression, accepts, decompress, looks_compressed
+from eventmicro.errors import UnsupportedMediaType, UsageError
+from eventmicro.wire import CONTENT_ENCODING, CONTENT_TYPE, JSON, OCTET_STREAM, Form, header, without
+from eventmicro.wire import content_type as find_content_type
+
+
+class Knows(Protocol):
+    """What a body asks for content types beyond those that it was made with; Codecs is that."""
+
+    max_decompressed: int
+
+    def find(self, content_type: str) -> Codec | Envelope | None: ...
+    def body(self, kind: Any) -> Body: ...
+    def usable(self, content_type: str) -> Codec | Envelope | None: ...
+    def envelope(self, content_type: str) -> Envelope | None: ...
+    def say_unusable(self, content_type: str) -> None: ...
+    def content_types(self) -> Iterable[str]: ...
+
+
+class Body:
+    """The body of one type, compiled: in the content type that is its own, and in the others that it can have.
+
+    kind: the type.
+    is_plain: whether it travels as bytes, or nothing, which are the same in every content type.
+    compression: what large bodies are compressed by on their way out; None: nothing is.
+    content_type, encode: its own content type and the encoder for that: what was asked for where it travels in that,
+        else the first that handles it.
+    names: the content type that a message in its own has to name, or that of the envelope around it; None: none.
+    announced: whether a message of it needs headers: to name its content type, or that it is compressed.
+    decode, answer: the decoder and the encoder for messages that name no content type: these are JSON, or plain bytes.
+
+    Args:
+        codecs: those that are compiled at once.
+        known: where others are found when a message names them.
+        content_type: the one to use where nothing else is said; left out where the type does not travel in it.
+        compression: as above.
+    """
+
+    __slots__ = (
+        "_bare",
+        "_decoders",
+        "_encoders",
+        "_known",
+        "announced",
+        "answer",
+        "compression",
+        "content_type",
+        "decode",
+        "encode",
+        "is_plain",
+        "kind",
+        "names",
+    )
+
+    def __init__(
+        self,
+        kind: Any,
+        codecs: Iterable[Codec],
+        known: Knows,
+        content_type: str | None = None,
+        compression: Compression | None = None,
+    ) -> None:
+        self.kind = kind
+        self.compression = compression
+        self._known = known
+        self._bare: set[str] = set()  # the content types for which it is compiled that have no envelope
+        self._encoders: dict[str, Encoder] = {}
+        self._decoders: dict[str, Decoder] = {}
+        for codec in codecs:
+            if codec.content_type not in self._decoders:
+                self._compile(codec)
+        self.content_type = next(iter(self._decoders))
+        self.is_plain = self.content_type == OCTET_STREAM
+        unnamed = JSON if JSON in self._decoders else self.content_type
+        self.answer = self._encoders[unnamed]
+        self.decode = self._decoders[unnamed]
+        self.names: str | None = None
+        if content_type is not None:
+            self._prefer(content_type)
+        elif self.content_type not in (JSON, OCTET_STREAM):
+            self.names = self.content_type
+        self.encode = self.encoder(self.content_type) or self._encoders[self.content_type]
+        self.announced = self.names is not None or compression is not None
+
+    # -- on the way out ----------------------------------------------------------------------------------------
+
+    def encoder(self, content_type: str) -> Encoder | None:
+        """The encoder for a content type; None where values of this type do not travel in it."""
+        encode = self._encoders.get(content_type)
+        if encode is not None:
+            return encode
+        if self.is_plain:
+            return self._encoders[self.content_type]
+        return self._encoders[content_type] if self._travels_in(content_type) else None
+
+    def pack(self, value: Any, headers: dict[str, str], method: str = "") -> bytes:
+        """Encode in the content type that the headers name, else in its own; the headers then say what has to be said.
+
+        Args:
+            method: what is called, for content types that put an envelope around a call; empty for an event.
+
+        Raises:
+            EncodeError: the value is not of this type.
+            UsageError: values of this type do not travel in the content type that is named.
+        """
+        named = find_content_type(headers) if headers else None
+        if named is None:
+            encode: Encoder | None = self.encode
+            if (named := self.names) is not None:
+                headers[CONTENT_TYPE] = named
+        else:
+            encode = self.encoder(named)
+        if encode is None:
+            raise UsageError(self._refuse(named or "", value))
+        body = encode(value)
+        if named is not None and (envelope := self.envelope(named)) is not None:
+            if method:
+                body = envelope.request(method, body)
+            else:
+                without(headers, CONTENT_TYPE)
+                headers[CONTENT_TYPE] = envelope.inner
+        if self.compression is None and header(headers, CONTENT_ENCODING) is None:
+            return body
+        return self._compress(body, headers)
+
+    def compress_for(
+        self, accept: str, body: bytes, headers: dict[str, str] | None
+    ) -> tuple[bytes, dict[str, str] | None]:
+        """A reply and its headers, compressed where that was asked for here and its caller can read it."""
+        if self.compression is None or not accepts(accept, self.compression.encoding):
+            return body, headers
+        said = {} if headers is None else headers
+        return self._compress(body, said), said or None
+
+    def _compress(self, body: bytes, headers: dict[str, str]) -> bytes:
+        """The body, compressed where it is large and that was asked for; the headers then say so."""
+        if (said := header(headers, CONTENT_ENCODING)) is not None:
+            if self.kind is bytes and looks_compressed(body, said):  # by its sender
+                return body
+            without(headers, CONTENT_ENCODING)  # that of another message, whose headers were taken over
+        smaller = None if self.compression is None else self.compression.compress(body)
+        if self.compression is None or smaller is None:
+            return body
+        headers[CONTENT_ENCODING] = self.compression.encoding
+        return smaller
+
+    # -- on the way in -----------------------------------------------------------------------------------------
+
+    def decoder(self, content_type: str) -> Decoder:
+        """The decoder for a content type that a message names.
+
+        Raises:
+            UnsupportedMediaType: values of this type do not travel in it.
+        """
+        decode = self._decoders.get(content_type)
+        if decode is not None:
+            return decode
+        if self.is_plain:
+            return self.decode  # bytes are bytes, whatever they hold
+        if not self._travels_in(content_type):
+            self._known.say_unusable(content_type)
+            known = ", ".join(self.content_types())
+            raise UnsupportedMediaType(f"content type {content_type[:100]!r} is not taken here; taken: {known}")
+        return self._decoders[content_type]
+
+    def opener(self, content_type: str, endpoint: str) -> Decoder:
+        """The decoder for a reply in a content type, out of the envelope that this may have.
+
+        Raises:
+            UnsupportedMediaType: values of this type do not travel in it.
+        """
+        decode = self.decoder(content_type)
+        envelope = self.envelope(content_type)
+        return decode if envelope is None else lambda body: decode(envelope.open_reply(body, endpoint))
+
+    def asked_decoder(self, content_type: str | None, endpoint: str = "") -> Decoder:
+        """The same for an unnamed reply to a request in this content type; a foreign service may answer in JSON."""
+        if content_type is None or not (self.is_plain or self._travels_in(content_type)):
+            return self.decode
+        return self.opener(content_type, endpoint)
+
+    def read(self, body: bytes, form: Form) -> Any:
+        """Decode an event as it says that it is written.
+
+        Raises:
+            DecodeError: it is not one of this type.
+            UnsupportedMediaType: values of this type do not travel so.
+            ContentTooLarge: it becomes too large when it is decompressed.
+        """
+        named, encoding, _ = form
+        decode = self.decode if named is None else self.decoder(named)
+        return decode(body if encoding is None else self.decompress(body, encoding))
+
+    def decompress(self, body: bytes, encoding: str) -> bytes:
+        """The body as it was before it was compressed; errors as of `read`."""
+        return decompress(body, encoding, self._known.max_decompressed)
+
+    # -- content types beyond those it was made with -----------------------------------------------------------
+
+    def of(self, kind: Any) -> Body:
+        """The body of another type of the same service or client."""
+        return self._known.body(kind)
+
+    def envelope(self, content_type: str | None) -> Envelope | None:
+        """What a content type puts around a call; None: nothing. Nothing is put around bytes, nor taken off."""
+        if content_type is None or content_type in self._bare or self.kind is bytes:
+            return None
+        return self._known.envelope(content_type)
+
+    def content_types(self) -> list[str]:
+        """All that values of this type travel in."""
+        return [each for each in self._known.content_types() if self._can_travel_in(each)]
+
+    def _prefer(self, content_type: str) -> None:
+        envelope = self.envelope(content_type)
+        if self.is_plain:
+            self.names = None if envelope is None else content_type
+            return
+        travels = self._travels_in(content_type)
+        if travels:
+            self.content_type = content_type if envelope is None else envelope.inner
+        if travels and envelope is not None:
+            self.names = content_type
+        elif self.content_type != JSON:
+            self.names = self.content_type
+
+    def _travels_in(self, content_type: str) -> bool:
+        """Whether values of this type travel in a content type; then it is compiled for that."""
+        if content_type in self._decoders:
+            return True
+        if (envelope := self._known.envelope(content_type)) is not None:
+            if not self._travels_in(envelope.inner):
+                return False
+            self._encoders[content_type] = self._encoders[envelope.inner]
+            self._decoders[content_type] = self._decoders[envelope.inner]
+            return True
+        codec = self._known.usable(content_type)
+        if not isinstance(codec, Codec) or not codec.handles(self.kind):
+            return False
+        try:
+            self._compile(codec)
+        except UsageError:  # it cannot, for all that it says; the types of a declaration are compiled before
+            return False
+        return True
+
+    def _can_travel_in(self, content_type: str) -> bool:
+        """The same as far as can be told without loading packages."""
+        if content_type in self._decoders:
+            return True
+        codec = self._known.usable(content_type)
+        if isinstance(codec, Codec):
+            return codec.handles(self.kind)
+        return codec is not None and self._can_travel_in(codec.inner)
+
+    def _compile(self, codec: Codec) -> None:
+        encoder, decoder = codec.encoder(self.kind), codec.decoder(self.kind)
+        self._bare.add(codec.content_type)
+        self._encoders[codec.content_type] = encoder
+        self._decoders[codec.content_type] = decoder
+
+    def _refuse(self, named: str, value: Any) -> str:
+        """Why a value cannot travel as it is asked for; where a package is missing the error for that is raised."""
+        self._known.find(named)
+        able = ", ".join(self.content_types())
+        what = f"a value of type {type(value).__name__} cannot travel as {named[:100]}"
+        return f"{what}; leave Content-Type out, or write one of {able}"

@@ -1,0 +1,95 @@
+"""Values as plain objects, which is what the binary formats write: dicts, lists, texts, numbers, bytes, dates.
+
+What a format has no form of its own for, such as a URL or a path, travels as the text that JSON has for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike, fspath
+from typing import Any
+
+from eventmicro.codecs.protobuf import is_protobuf
+from eventmicro.codecs.structs import handles_by_msgspec, plain_structs
+from eventmicro.codecs.validation import (
+    decode_error,
+    make_adapter,
+    name_of,
+    refuse_wrong_fields,
+    takes_none,
+    value_check,
+)
+from eventmicro.errors import EncodeError
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """How the values of one type become plain objects, and these values.
+
+    Attributes:
+        dump: raises EncodeError where the value is not of the type.
+        load: raises DecodeError where the object is no value of the type.
+        takes_none: whether None is a value of the type, for which an empty body stands.
+    """
+
+    dump: Callable[[Any], Any]
+    load: Callable[[Any], Any]
+    takes_none: bool
+
+
+def can_be_plain(kind: Any) -> bool:
+    """Whether a type may have a way to plain objects: bytes need none, protobuf messages have forms of their own."""
+    return kind not in (bytes, None, type(None)) and not is_protobuf(kind)
+
+
+def plain(kind: Any) -> Plain:
+    """Compile the way of a type to plain objects and back.
+
+    Raises:
+        UsageError: the type cannot be a message.
+    """
+    if handles_by_msgspec(kind):
+        return Plain(*plain_structs(kind))
+    return _by_pydantic(kind)
+
+
+def as_text(value: Any) -> Any:
+    """What stands for a value for which a format has no form: what JSON has for it.
+
+    Raises:
+        EncodeError: JSON has none either.
+    """
+    from pydantic_core import to_jsonable_python
+
+    if isinstance(value, PathLike):
+        return fspath(value)
+    try:
+        return to_jsonable_python(value)
+    except ValueError as error:
+        raise EncodeError(str(error)) from None
+
+
+def _by_pydantic(kind: Any) -> Plain:
+    from pydantic import ValidationError
+
+    adapter = make_adapter(kind)
+    to_python, validate = adapter.serializer.to_python, adapter.validator.validate_python
+    check = value_check(kind, adapter)
+    refuse_wrong_fields(__name__)
+
+    def dump(value: Any) -> Any:
+        if value.__class__ is not kind:
+            check(value)
+        try:
+            return to_python(value, by_alias=True)
+        except (ValueError, RecursionError, UserWarning) as error:
+            raise EncodeError(f"{name_of(kind)} cannot be written: {error}") from error
+
+    def load(value: Any) -> Any:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise decode_error(kind, error) from None
+
+    return Plain(dump, load, takes_none(adapter))

@@ -1,0 +1,109 @@
+"""What pydantic knows of a type: whether it can be a message, what of a value is wrong, and what of a body is.
+
+pydantic is loaded when the first type is compiled: it is most of the time that importing takes, and a program that only
+passes bytes on does without it.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, Any, get_origin
+
+from eventmicro.errors import DecodeError, EncodeError, UsageError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+# How many wrong fields are looked at: a peer that sends a million wrong values gets a short answer.
+MAX_ERRORS = 50
+# How much of a field's name it tells, in characters: of a dict's fields the peer makes up the names.
+MAX_FIELD_NAME = 100
+
+
+def make_adapter(kind: Any) -> TypeAdapter[Any]:
+    """What pydantic reads and writes a type by.
+
+    Raises:
+        UsageError: the type cannot be a message.
+    """
+    from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+
+    try:
+        return TypeAdapter(kind)
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise UsageError(f"{name_of(kind)} cannot be a message: {str(error).splitlines()[0]}") from None
+
+
+def value_check(kind: Any, adapter: TypeAdapter[Any]) -> Callable[[Any], None]:
+    """What refuses a value of another type, by EncodeError; it is not asked of one whose class is the type itself."""
+    return instance_check(kind) if _is_record(kind) else _strict_check(adapter)
+
+
+def refuse_wrong_fields(module: str) -> None:
+    """Make an error of what pydantic only warns of: a field that was set to another type after validation.
+
+    Its own `warnings="error"` would do so too, for three times the time. The filter holds for this module alone.
+    """
+    warnings.filterwarnings("error", "Pydantic serializer warnings", UserWarning, module.replace(".", r"\."))
+
+
+def instance_check(kind: type) -> Callable[[Any], None]:
+    """What refuses a value that is no object of this class."""
+
+    def check(value: Any) -> None:
+        if not isinstance(value, kind):
+            raise EncodeError(f"expected {kind.__name__}, got {type(value).__name__}")
+
+    return check
+
+
+def decode_error(kind: Any, error: ValidationError) -> DecodeError:
+    """What was wrong, without the input and without anything of the inside."""
+    count = error.error_count()
+    if count > MAX_ERRORS:
+        return DecodeError(f"not a valid {name_of(kind)}: {count} errors")
+    entries = error.errors(include_url=False, include_context=False, include_input=False)
+    errors = [{"loc": [short(part) for part in e["loc"]], "msg": e["msg"], "type": e["type"]} for e in entries]
+    return DecodeError(f"not a valid {name_of(kind)}", errors)
+
+
+def short(part: int | str) -> int | str:
+    """A part of the way to a wrong field, not longer than is told."""
+    return part[:MAX_FIELD_NAME] if isinstance(part, str) else part
+
+
+def takes_none(adapter: TypeAdapter[Any]) -> bool:
+    """Whether None is a value of the type, for which an empty body stands as well as `null`."""
+    try:
+        return adapter.validator.validate_python(None) is None
+    except Exception:  # a ValidationError, or whatever a validator of the user's raises at None
+        return False
+
+
+def name_of(kind: Any) -> str:
+    """The type as its author writes it: `Order`, `list[Order]`."""
+    if isinstance(kind, type) and get_origin(kind) is None:
+        return kind.__name__
+    return re.sub(r"[\w.<>]+\.(?=\w)", "", str(kind))
+
+
+def _is_record(kind: Any) -> bool:
+    """Whether the class of a value says enough about it: its fields were validated when it was made."""
+    from pydantic import BaseModel
+
+    return isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind))
+
+
+def _strict_check(adapter: TypeAdapter[Any]) -> Callable[[Any], None]:
+    from pydantic import ValidationError
+
+    def check(value: Any) -> None:
+        try:
+            adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            raise EncodeError(str(error)) from None
+
+    return check
