@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, cast
 
 from eventmicro.broker import Broker
 from eventmicro.checks import check_seconds
-from eventmicro.codec import Codec
+from eventmicro.codec import Codec, Envelope
 from eventmicro.codecs import Codecs
+from eventmicro.compression import MAX_DECOMPRESSED, Compression, Encoding
 from eventmicro.discovery.strategies import BY_KEY, DEFAULT_BY_KEY, make_selector
 from eventmicro.embedded import describe_last
 from eventmicro.embedded import find as find_embedded
@@ -55,6 +56,11 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
             `EVENTMICRO_RPC_BROKER` says, or else the same.
         middleware: what runs around each call and each publish; the first is the outermost.
         codecs: codecs of your own, asked before the ready-made ones.
+        content_type: how calls and events are written where they do not say so themselves and their type can be, such
+            as `msgpack` or `application/msgpack`; default: as their type is written.
+        compression: what large bodies are compressed by, `gzip` or `zstd`, or Compression(...); replies to its calls
+            may be compressed, too. Default: nothing is.
+        max_decompressed: how large a body may become that a peer has compressed, in bytes.
         registry: where nodes are looked up for calls that are directed to one: a name or a URL, such as
             `etcd://127.0.0.1:2379`, or a Registry, which is closed by who made it. Default: what `EVENTMICRO_REGISTRY`
             says, or else that of the broker's own server, where it can keep one.
@@ -74,7 +80,10 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
         *,
         rpc_broker: str | Broker | None = None,
         middleware: Iterable[Middleware] = (),
-        codecs: Iterable[Codec] = (),
+        codecs: Iterable[Codec | Envelope] = (),
+        content_type: str | None = None,
+        compression: Encoding | Compression | None = None,
+        max_decompressed: int = MAX_DECOMPRESSED,
         registry: str | Registry | None = None,
         selector: str | Selector | None = None,
         timeout: float = DEFAULT_TIMEOUT,
@@ -95,7 +104,8 @@ class Client(Lifetime, CallsEndpoints, PublishesEvents):
         self.broker = open_broker(broker)
         self.rpc_broker = self.broker if rpc_broker == broker else open_broker(rpc_broker)
         self.outgoing = Outgoing(self.broker, publishing or Publishing())
-        middleware, own = check_middleware(middleware), Codecs(codecs)
+        middleware = check_middleware(middleware)
+        own = Codecs(codecs, content_type=content_type, compression=compression, max_decompressed=max_decompressed)
         self._registry_named = registry or os.environ.get(REGISTRY_VARIABLE) or None
         self._selector = None if selector is None else make_selector(selector)
         self._calls = RpcClient(

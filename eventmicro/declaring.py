@@ -123,6 +123,8 @@ class Declares:
             subscriber = declare_subscriber(self.name, topic, function, name, middleware, **options)
             self._check_new(subscriber.name)
             self._check_type(subscriber.event, f"subscriber {subscriber.name}")
+            if isinstance(topic, Topic) and topic.content_type is not None:
+                self._codecs.body_as(topic.type, topic.content_type, topic.compression)
             self.subscribers[subscriber.name] = subscriber
             return function
 

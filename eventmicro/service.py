@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 from eventmicro.broker import Broker
 from eventmicro.checks import check_kind, check_seconds, check_several
 from eventmicro.client import Client
-from eventmicro.codec import Codec
+from eventmicro.codec import Codec, Envelope
 from eventmicro.codecs import Codecs
+from eventmicro.compression import MAX_DECOMPRESSED, Compression, Encoding
 from eventmicro.context import find_context
 from eventmicro.declaring import Declares
 from eventmicro.discovery.checking import CheckFunction
@@ -56,6 +57,9 @@ class Service(Declares, CallsEndpoints, PublishesEvents):
         middleware: what runs around each message on all four sides: endpoints, subscribers, calls and publishes of
             this service; `sides` restricts one to some of them. The first is the outermost.
         codecs: codecs of your own, asked before the ready-made ones.
+        content_type: how its own calls and events are written; see Client. Calls to it are answered as they come.
+        compression: what its large bodies are compressed by; see Client. Replies only where their caller can read them.
+        max_decompressed: how large a body may become that a peer has compressed, in bytes.
         lifespan: an async function that yields once, or makes an async context manager; entered when the broker is
             connected and before the first message, left after the last one; what it yields is `context.state`.
         timeout: how long this service's own calls wait where they do not say so themselves, in seconds.
@@ -84,7 +88,10 @@ class Service(Declares, CallsEndpoints, PublishesEvents):
         broker: str | Broker | None = None,
         rpc_broker: str | Broker | None = None,
         middleware: Iterable[Middleware] = (),
-        codecs: Iterable[Codec] = (),
+        codecs: Iterable[Codec | Envelope] = (),
+        content_type: str | None = None,
+        compression: Encoding | Compression | None = None,
+        max_decompressed: int = MAX_DECOMPRESSED,
         lifespan: Lifespan | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         retry: CallRetry | None = None,
@@ -110,7 +117,8 @@ class Service(Declares, CallsEndpoints, PublishesEvents):
         check_seconds("timeout", timeout)
         check_retry(retry, hedge)
         check_seconds("stop_timeout", stop_timeout, or_none_at_all=True)
-        super().__init__(check_length(check_name(name, "service"), "service name"), Codecs(codecs))
+        spoken = Codecs(codecs, content_type=content_type, compression=compression, max_decompressed=max_decompressed)
+        super().__init__(check_length(check_name(name, "service"), "service name"), spoken)
         self.version = version
         self.description = description
         self.metadata = check_metadata(metadata or {})
@@ -161,6 +169,9 @@ class Service(Declares, CallsEndpoints, PublishesEvents):
                 rpc_broker=self.rpc_broker,
                 middleware=self._middleware,
                 codecs=self._codecs.own,
+                content_type=self._codecs.content_type,
+                compression=self._codecs.compression,
+                max_decompressed=self._codecs.max_decompressed,
                 registry=self._registry,
                 selector=self._selector,
                 timeout=self._timeout,

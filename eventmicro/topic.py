@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable
 from types import UnionType
 from typing import Any, Generic, TypeVar, overload
 
+from eventmicro.checks import check_kind
+from eventmicro.compression import Compression, Encoding, check_compression
 from eventmicro.errors import UsageError
 from eventmicro.wire import check_subject
 
@@ -31,11 +33,16 @@ class Topic(Generic[T]):
             `duplicate_window` of its stream. A broker without `dedupe` recognises none, and a client's log says so
             once.
 
+        content_type: how its events are written, such as `msgpack` or `application/msgpack`; default: as the client
+            says that publishes them, or as their type is written. Subscribers read each as it says itself.
+        compression: what large events are compressed by, `gzip` or `zstd`, or Compression; default: as the client says.
+
     Raises:
-        UsageError: the name is no subject, the type is none, or the events have no such field.
+        UsageError: the name is no subject, the type is none, the events have no such field, or there is no such
+            compression.
     """
 
-    __slots__ = ("__weakref__", "id", "key", "name", "pick_id", "pick_key", "type")
+    __slots__ = ("__weakref__", "compression", "content_type", "id", "key", "name", "pick_id", "pick_key", "type")
 
     @overload
     def __init__(
@@ -45,6 +52,8 @@ class Topic(Generic[T]):
         *,
         key: str | Callable[[T], Hashable] | None = None,
         id: str | Callable[[T], Hashable] | None = None,
+        content_type: str | None = None,
+        compression: Encoding | Compression | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -54,12 +63,30 @@ class Topic(Generic[T]):
         *,
         key: str | Callable[[Any], Hashable] | None = None,
         id: str | Callable[[Any], Hashable] | None = None,
+        content_type: str | None = None,
+        compression: Encoding | Compression | None = None,
     ) -> None: ...
     @overload
     def __init__(
-        self: Topic[Any], name: str, type: Any, *, key: str | None = None, id: str | None = None
+        self: Topic[Any],
+        name: str,
+        type: Any,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        content_type: str | None = None,
+        compression: Encoding | Compression | None = None,
     ) -> None: ...  # no function here: a checker could not tell a wrong one of a class from one of this
-    def __init__(self, name: str, type: Any, *, key: Any = None, id: Any = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        type: Any,
+        *,
+        key: Any = None,
+        id: Any = None,
+        content_type: str | None = None,
+        compression: Encoding | Compression | None = None,
+    ) -> None:
         self.name = _check_name(name)
         self.type = _check_type(type)
         self.key = key
@@ -68,6 +95,9 @@ class Topic(Generic[T]):
         check_field(type, id, "id")
         self.pick_key = picker(key)
         self.pick_id = picker(id)
+        check_kind("content_type", content_type, str | None, "a name such as 'msgpack'")
+        self.content_type = content_type
+        self.compression = check_compression(compression)
 
     def __repr__(self) -> str:
         return f"Topic({self.name!r}, {getattr(self.type, '__name__', self.type)})"

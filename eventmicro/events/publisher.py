@@ -39,6 +39,7 @@ class PublishesEvents:
         key: Hashable = None,
         id: Hashable = None,
         metadata: dict[str, str] | None = None,
+        content_type: str | None = None,
         timeout: float | None = None,
     ) -> None: ...
     @overload
@@ -50,6 +51,7 @@ class PublishesEvents:
         key: Hashable = None,
         id: Hashable = None,
         metadata: dict[str, str] | None = None,
+        content_type: str | None = None,
         timeout: float | None = None,
     ) -> None: ...
     async def publish(
@@ -60,6 +62,7 @@ class PublishesEvents:
         key: Hashable = None,
         id: Hashable = None,
         metadata: dict[str, str] | None = None,
+        content_type: str | None = None,
         timeout: float | None = None,
     ) -> None:
         """Publish an event; it returns when the broker has it, stored where the broker stores events.
@@ -70,6 +73,8 @@ class PublishesEvents:
             key: what the event belongs to, in place of the topic's own `key`.
             id: what names the event, in place of the topic's own `id`.
             metadata: headers to send along.
+            content_type: how it is written, such as `msgpack` or `application/msgpack`; default: as the topic says, or
+                the client, or as its type is written.
             timeout: how long to wait for the broker, in seconds; default: as `publishing` says.
 
         Raises:
@@ -78,6 +83,8 @@ class PublishesEvents:
             TransportError: the broker is away, or the event is too large for it, or it refused it; it was not sent.
             Unconfirmed: a TransportError too: it was sent, but the broker did not confirm it in time.
         """
+        if content_type is not None:
+            metadata = self._publisher.codecs.naming(content_type, metadata)
         waiting = self._publisher.publish(topic, event, key, id, metadata, timeout)
         if waiting is not None:
             await waiting
@@ -91,6 +98,7 @@ class PublishesEvents:
         key: Callable[[T], Hashable] | None = None,
         id: Callable[[T], Hashable] | None = None,
         metadata: dict[str, str] | None = None,
+        content_type: str | None = None,
         timeout: float | None = None,
     ) -> None: ...
     @overload
@@ -102,6 +110,7 @@ class PublishesEvents:
         key: Callable[[Any], Hashable] | None = None,
         id: Callable[[Any], Hashable] | None = None,
         metadata: dict[str, str] | None = None,
+        content_type: str | None = None,
         timeout: float | None = None,
     ) -> None: ...
     async def publish_many(
@@ -112,6 +121,7 @@ class PublishesEvents:
         key: Callable[[Any], Hashable] | None = None,
         id: Callable[[Any], Hashable] | None = None,
         metadata: dict[str, str] | None = None,
+        content_type: str | None = None,
         timeout: float | None = None,
     ) -> None:
         """Publish several events to one topic, in order, waiting once for all of them.
@@ -126,6 +136,7 @@ class PublishesEvents:
             key: a function that takes out of each event what it belongs to, in place of the topic's own `key`.
             id: a function that takes out of each event what names it, in place of the topic's own `id`.
             metadata: headers to send along with each.
+            content_type: how each is written, as in `publish`.
             timeout: how long to wait for the broker, for all of them, in seconds; default: as `publishing` says.
 
         Raises:
@@ -136,6 +147,8 @@ class PublishesEvents:
         if timeout is not None:
             check_seconds("timeout", timeout)
         check_picks(key=key, id=id)
+        if content_type is not None:
+            metadata = publisher.codecs.naming(content_type, metadata)
         route = publisher.routes.find(topic)
         several = check_events(events)
         ready = ((event, route.address(event, key and key(event), id and id(event))) for event in several)
@@ -184,10 +197,14 @@ class Publisher(Generic[T]):
         key: Hashable = None,
         id: Hashable = None,
         metadata: dict[str, str] | None = None,
+        content_type: str | None = None,
         timeout: float | None = None,
     ) -> None:
         """Publish one event; see `Client.publish`."""
-        waiting = self._source._publisher.publish(self.topic, event, key, id, metadata, timeout)
+        publisher = self._source._publisher
+        if content_type is not None:
+            metadata = publisher.codecs.naming(content_type, metadata)
+        waiting = publisher.publish(self.topic, event, key, id, metadata, timeout)
         if waiting is not None:
             await waiting
 
@@ -198,10 +215,13 @@ class Publisher(Generic[T]):
         key: Callable[[T], Hashable] | None = None,
         id: Callable[[T], Hashable] | None = None,
         metadata: dict[str, str] | None = None,
+        content_type: str | None = None,
         timeout: float | None = None,
     ) -> None:
         """Publish several events; see `Client.publish_many`."""
-        await self._source.publish_many(self.topic, events, key=key, id=id, metadata=metadata, timeout=timeout)
+        await self._source.publish_many(
+            self.topic, events, key=key, id=id, metadata=metadata, content_type=content_type, timeout=timeout
+        )
 
 
 class EventPublisher:
@@ -209,6 +229,7 @@ class EventPublisher:
 
     def __init__(self, outgoing: Outgoing, codecs: Codecs, middleware: tuple[Middleware, ...]) -> None:
         self.outgoing = outgoing
+        self.codecs = codecs
         self.routes = Routes(codecs, outgoing.forgets)
         self.has_middleware = bool(middleware)
         self.run = compose(middleware, Side.PUBLISHER, self._send)

@@ -54,7 +54,7 @@ class Route:
         if isinstance(topic, Topic):
             self._topic = ref(topic, gone)
             self._subject = check_subject(topic.name)
-            self._body = codecs.body(topic.type)
+            self._body = codecs.body_as(topic.type, topic.content_type, topic.compression)
             self._pick_key, self._pick_id = topic.pick_key, topic.pick_id
             if self._pick_key is None and self._pick_id is None and not self._body.announced:
                 self._encode = self._body.encode

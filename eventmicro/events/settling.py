@@ -15,6 +15,7 @@ from typing import Protocol
 from eventmicro.broker import Broker
 from eventmicro.errors import (
     Ack,
+    ContentTooLarge,
     DecodeError,
     EventMicroError,
     MessageTooLarge,
@@ -30,6 +31,7 @@ from eventmicro.events.options import AckMode, DeliveryOptions
 from eventmicro.message import Delivery, Message
 from eventmicro.retry import Retry
 from eventmicro.wire import (
+    CONTENT_ENCODING,
     CONTENT_TYPE,
     DEAD_ATTEMPTS,
     DEAD_QUEUE,
@@ -41,6 +43,9 @@ from eventmicro.wire import (
 )
 
 log = logging.getLogger(__name__)
+
+# The headers without which nobody can read a body.
+FORM = (CONTENT_TYPE, CONTENT_ENCODING)
 
 # An event that was delivered this many times as often as `retry` allows, and was settled not once, is given up without
 # being handled: it ends the process that handles it. Only the first one in the life of a process is: those that waited
@@ -270,7 +275,7 @@ class Kept:
         except UsageError:  # another client's header, or id, which cannot be sent from here
             await self._broker.publish(Message(subject, delivery.body, about, key=key))
         except NotStored:  # perhaps for one of its headers, which may be an order to a broker of another kind
-            readable = {CONTENT_TYPE: named} if (named := header(delivery.headers, CONTENT_TYPE)) else {}
+            readable = {word: said for word in FORM if (said := header(delivery.headers, word))}
             await self._broker.publish(Message(subject, delivery.body, readable | about, key=key, id=name))
 
 
@@ -314,6 +319,8 @@ def rejected(reason: str) -> str:
 
 def why_unreadable(error: BaseException) -> str:
     """Why an event could not be decoded, in words without its content."""
+    if isinstance(error, ContentTooLarge):
+        return error.detail
     if isinstance(error, UnsupportedMediaType):
         return f"it is in a form not taken here: {error.detail}"
     if isinstance(error, DecodeError):

@@ -19,7 +19,7 @@ from eventmicro.events.unsettled import PATIENCE, Unsettled
 from eventmicro.handlers.inflight import ENDS, UNREAD, InFlight
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
-from eventmicro.wire import content_type
+from eventmicro.wire import form_of
 
 SUBSCRIBER = Side.SUBSCRIBER
 log = logging.getLogger(__name__)
@@ -225,15 +225,15 @@ class Subscriber:
         await delivery.nack(delay)
 
     def read(self, delivery: Delivery) -> Any:
-        """Decode an event, in the content type that one of its headers may name.
+        """Decode an event, as its headers may say that it is written.
 
         Raises:
-            DecodeError, UnsupportedMediaType: it cannot be read.
+            DecodeError, UnsupportedMediaType, ContentTooLarge: it cannot be read.
         """
-        named = content_type(delivery.headers) if delivery.headers else None
-        if self._work.body is None or named is None:
+        form = form_of(delivery.headers) if delivery.headers else None
+        if self._work.body is None or form is None:
             return self._decode(delivery.body)
-        return self._work.body.decoder(named)(delivery.body)
+        return self._work.body.read(delivery.body, form)
 
     async def unreadable(self, delivery: Delivery, error: BaseException) -> None:
         """Give an event up that cannot be decoded; another attempt would not help."""

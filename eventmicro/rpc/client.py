@@ -22,10 +22,11 @@ from eventmicro.rpc.caller import NO_REPLY, Caller
 from eventmicro.rpc.directed import DirectedCall
 from eventmicro.rpc.outgoing import Direction, OutgoingCall
 from eventmicro.rpc.replies import decode_reply, is_nobody, read_reply
+from eventmicro.rpc.requests import pack_request
 from eventmicro.rpc.retrying import Retries, tried
 from eventmicro.selector import Director, Filter, Node, Selector
 from eventmicro.terms import Terms
-from eventmicro.wire import CONTENT_TYPE, check_headers, check_subject, content_type
+from eventmicro.wire import check_headers, check_subject, form_of
 
 R = TypeVar("R")
 
@@ -40,6 +41,7 @@ class CallWords(TypedDict, total=False):
 
     timeout: float | None
     metadata: dict[str, str] | None
+    content_type: str | None
     selector: str | Selector | None
     filters: Sequence[Filter]
     key: str | None
@@ -88,6 +90,7 @@ class CallsEndpoints:
         *,
         timeout: float | None = None,
         metadata: dict[str, str] | None = None,
+        content_type: str | None = None,
         selector: str | Selector | None = None,
         filters: Sequence[Filter] = (),
         key: str | None = None,
@@ -107,6 +110,8 @@ class CallsEndpoints:
             timeout: how long to wait, in seconds, all attempts together; default: that of the endpoint, where it
                 has one and the client has looked it up, else the client's.
             metadata: headers to send along.
+            content_type: how request and reply are written, such as `msgpack`, `application/msgpack` or `json-rpc`;
+                default: the client's, or what their types are written in.
             selector: what chooses the node that is asked: `random`, `round-robin`, `least-in-flight`, `two-choices`,
                 `sticky`, `rendezvous`, `newest`, or a function of the nodes. Default: the client's; where that has
                 none either, and there are neither filters nor a key, the broker chooses, and nobody is looked up.
@@ -141,6 +146,8 @@ class CallsEndpoints:
         if outer is not None and outer.deadline is not None and outer.deadline < deadline:
             deadline = outer.deadline
         headers = check_headers(metadata) if metadata else None
+        if content_type is not None:
+            headers = client.codecs.naming(content_type, headers)
         expected = client.codecs.body(reply)
         if client.is_plain and selector is None and not filters and key is None and retry is None and hedge is None:
             return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
@@ -260,21 +267,19 @@ class RpcClient:
             explained: whether to find out, where nobody takes it, what is there of the service.
         """
         try:
-            body = self.codecs.body(type(request))
-            named = content_type(headers) if headers else None
-            if named is None and not (body.announced or reply.announced):
+            body, sent = self.codecs.body(type(request)), headers
+            if not (body.announced or reply.announced or (headers and form_of(headers))):
                 packed, decode = body.encode(request), reply.decode
             else:
-                headers = {} if headers is None else headers
-                packed, decode = _pack(body, request, headers, reply), reply.asked_decoder(content_type(headers))
+                packed, decode, sent = pack_request(service, endpoint, body, request, headers, reply)
             if deadline <= started:
                 raise _too_late(endpoint)
             caller = self._caller
             if caller is None or caller.ended:
                 caller = await self._open_caller()
-            begun = caller.begin(endpoint, packed, headers, deadline - started, deadline)
+            begun = caller.begin(endpoint, packed, sent, deadline - started, deadline)
             if begun is None:
-                outcome: Any = await caller.request(service, Message(endpoint, packed, headers or None), deadline)
+                outcome: Any = await caller.request(service, Message(endpoint, packed, sent or None), deadline)
             else:
                 try:
                     outcome = await begun
@@ -440,10 +445,3 @@ def _too_late(endpoint: str) -> CallTimeout:
     error = CallTimeout(f"{endpoint} was not called: no time is left for it", id=endpoint)
     error.received = True
     return error
-
-
-def _pack(body: Body, request: Any, headers: dict[str, str], reply: Body) -> bytes:
-    packed = body.pack(request, headers)
-    if reply.announced and not packed:
-        headers.setdefault(CONTENT_TYPE, reply.content_type)  # the reply comes in the request's content type
-    return packed

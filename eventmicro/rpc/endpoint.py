@@ -14,7 +14,6 @@ from eventmicro.codec import Decoder
 from eventmicro.codecs import Body
 from eventmicro.context import Context, Received, Side, enter_context
 from eventmicro.errors import (
-    BadRequest,
     CallTimeout,
     DecodeError,
     EventMicroError,
@@ -26,7 +25,8 @@ from eventmicro.handlers.eager import Task
 from eventmicro.handlers.inflight import ENDS, UNREAD, InFlight
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
-from eventmicro.wire import CONTENT_TYPE, ERROR, budget_of, content_type, error_headers
+from eventmicro.rpc.negotiated import Negotiated, Reply, unreadable
+from eventmicro.wire import ERROR, budget_of, error_headers, form_of
 
 ENDPOINT = Side.ENDPOINT
 log = logging.getLogger(__name__)
@@ -37,8 +37,6 @@ REMEMBERED = 10_000
 MAX_REPLY = 256
 
 Serving = Coroutine[Any, Any, None]
-Reply = tuple[bytes, dict[str, str] | None]
-"""Body and headers."""
 
 
 class RunningCalls:
@@ -138,6 +136,7 @@ class Endpoint:
         "_decode",
         "_endpoint",
         "_handler",
+        "_names",
         "_reply",
         "_request",
         "_service",
@@ -166,6 +165,7 @@ class Endpoint:
         self.inflight = InFlight(concurrency)
         self._service = service
         self._endpoint = name
+        self._names = name, self.name
         self._handler = handler
         self._request = request
         self._reply = reply
@@ -213,7 +213,7 @@ class Endpoint:
         decode, requests = self._decode, list[Any]()
         for delivery in run:
             try:
-                requests.append(UNREAD if _named_type(delivery) else decode(delivery.body))
+                requests.append(UNREAD if delivery.headers and form_of(delivery.headers) else decode(delivery.body))
             except ENDS:
                 raise
             except BaseException:  # it is answered when its turn comes
@@ -236,31 +236,34 @@ class Endpoint:
         return len(self.inflight)
 
     async def _serve(self, delivery: Delivery, request: Any) -> None:
-        named = None
+        asked = None
         try:
             if request is UNREAD:
-                if delivery.headers:
-                    named = content_type(delivery.headers)
-                request = None if self._request is None else self._read(self._request, delivery, named)
+                form = form_of(delivery.headers) if delivery.headers else None
+                if form is not None:
+                    asked = Negotiated(delivery, form, self._request, self._reply, self._names)
+                    request = asked.read()
+                else:
+                    request = None if self._request is None else self._read(self._request, delivery)
             context = Received(delivery, self._fill)
             enter_context(context)
-            body, headers = self._write(await self._handler(request, context), named)
+            body, headers = self._write(await self._handler(request, context), asked)
         except ServiceError as error:
-            body, headers = self._write_error(self._failure() if error.received else error)
+            body, headers = self._write_error(self._failure() if error.received else error, asked)
         except asyncio.CancelledError:
             outcome = self._calls.outcome()
             if outcome is None:
                 return
-            body, headers = self._write_error(outcome)
+            body, headers = self._write_error(outcome, asked)
         except GeneratorExit:  # the end of this coroutine
             raise
         except BaseException as error:  # nothing that a call brings about ends the service, or is not answered
-            body, headers = self._write_error(self._failure())
+            body, headers = self._write_error(self._failure(), asked)
             if isinstance(error, KeyboardInterrupt):  # the end of the program
-                await self._send(delivery.reply, body, headers)
+                await self._send(delivery.reply, body, headers, asked)
                 raise
         if not self._send_at_once(delivery.reply, body, headers):
-            await self._send(delivery.reply, body, headers)
+            await self._send(delivery.reply, body, headers, asked)
 
     def _fill(self, context: Received) -> None:
         delivery = context.came
@@ -278,26 +281,22 @@ class Endpoint:
             reply=self._reply.kind,
         )
 
-    def _read(self, body: Body, delivery: Delivery, named: str | None) -> Any:
-        decode = body.decode if named is None else body.decoder(named)
+    def _read(self, body: Body, delivery: Delivery) -> Any:
         try:
-            return decode(delivery.body)
+            return body.decode(delivery.body)
         except DecodeError as error:
-            raise BadRequest(f"the request is {error}", errors=error.errors) from None
+            raise unreadable(error) from None
 
-    def _write(self, value: Any, named: str | None) -> Reply:
+    def _write(self, value: Any, asked: Negotiated | None) -> Reply:
         """The reply, in the caller's content type where it can be, else in its own, which it then names."""
-        encode = self._reply.answer if named is None else self._reply.encoder(named)
-        if encode is None:
-            return self._reply.encode(value), {CONTENT_TYPE: self._reply.content_type}
-        return encode(value), None
+        return (self._reply.answer(value), None) if asked is None else asked.write(value)
 
     def _failure(self) -> InternalError:
         """What the caller is told of the exception at hand; the log is told all."""
         log.exception("%s failed", self.name)
         return InternalError("the endpoint failed; the log of its service says why")
 
-    def _write_error(self, error: ServiceError) -> Reply:
+    def _write_error(self, error: ServiceError, asked: Negotiated | None = None) -> Reply:
         self.inflight.statistics.failed(error.code, error.detail)
         headers = error_headers(error.code, error.detail)
         try:
@@ -305,7 +304,7 @@ class Endpoint:
         except (TypeError, ValueError, RecursionError):
             log.exception("%s: an error was sent without its parts, which JSON cannot hold", self.name)
             body = ServiceError(error.detail, id=error.id, code=error.code).to_json(self.name)
-        return body, headers
+        return (body, headers) if asked is None else asked.write_error(error, body, headers)
 
     def _send_at_once(self, subject: str, body: bytes, headers: dict[str, str] | None) -> bool:
         """Send a reply where that has nothing to wait for; whether it was done."""
@@ -316,7 +315,9 @@ class Endpoint:
         except EventMicroError:  # which `_send` meets, too, and knows what to do
             return False
 
-    async def _send(self, subject: str, body: bytes, headers: dict[str, str] | None) -> None:
+    async def _send(
+        self, subject: str, body: bytes, headers: dict[str, str] | None, asked: Negotiated | None = None
+    ) -> None:
         if not subject:
             return
         try:
@@ -325,13 +326,9 @@ class Endpoint:
             log.error("%s: %s", self.name, error)
             if headers and ERROR in headers:
                 return  # not even an error fits
-            await self._send(subject, *self._write_error(InternalError("the reply is too large for the broker")))
+            await self._send(subject, *self._write_error(InternalError("the reply is too large for the broker"), asked))
         except EventMicroError as error:
             log.error("%s: a reply was lost: %s", self.name, error)
-
-
-def _named_type(delivery: Delivery) -> str | None:
-    return content_type(delivery.headers) if delivery.headers else None
 
 
 def _ignore(body: bytes) -> None:

@@ -6,9 +6,16 @@ from typing import Any
 
 from eventmicro.codec import Decoder
 from eventmicro.codecs import Body
-from eventmicro.errors import DecodeError, ServiceError, Unavailable, UnsupportedMediaType, describe_fields
+from eventmicro.errors import (
+    ContentTooLarge,
+    DecodeError,
+    ServiceError,
+    Unavailable,
+    UnsupportedMediaType,
+    describe_fields,
+)
 from eventmicro.message import Delivery
-from eventmicro.wire import ERROR, ERROR_CODE, NO_RESPONDERS, STATUS, content_type, header
+from eventmicro.wire import CONTENT_ENCODING, ERROR, ERROR_CODE, NO_RESPONDERS, STATUS, content_type, header
 
 
 def read_reply(delivery: Delivery, endpoint: str, body: Body, decode: Decoder) -> Any:
@@ -23,17 +30,37 @@ def read_reply(delivery: Delivery, endpoint: str, body: Body, decode: Decoder) -
     code = header(headers, ERROR_CODE)
     if code is not None or header(headers, ERROR) is not None:
         number = int(code) if code and code.isdecimal() and len(code) < 9 else 500
-        error = ServiceError.from_json(delivery.body, code=number, detail=header(headers, ERROR) or "", id=endpoint)
+        error = _error(delivery, number, header(headers, ERROR) or "", endpoint, body)
         error.received = True
         raise error
     if header(headers, STATUS) == NO_RESPONDERS and not delivery.body:
         raise _nobody(endpoint)
     named = content_type(headers)
     try:
-        decode = decode if named is None else body.decoder(named)
-    except UnsupportedMediaType as error:
+        encoding = header(headers, CONTENT_ENCODING)
+        reply = delivery.body if encoding is None else body.decompress(delivery.body, encoding)
+        if named is not None:
+            decode = body.opener(named, endpoint)
+    except (UnsupportedMediaType, ContentTooLarge) as error:
         raise DecodeError(f"the reply of {endpoint}: {error.detail}") from None
-    return decode_reply(delivery.body, endpoint, body, decode)
+    return decode_reply(reply, endpoint, body, decode)
+
+
+def _error(delivery: Delivery, code: int, detail: str, endpoint: str, body: Body) -> ServiceError:
+    """The error that a service answers: its body is JSON, or in the content type that it names."""
+    named = content_type(delivery.headers)
+    if named is not None:
+        try:
+            form = body.of(dict[str, Any]).opener(named, endpoint)(delivery.body)
+        except (DecodeError, UnsupportedMediaType):
+            form = None
+        except ServiceError as error:  # out of an envelope
+            if error.code == code:
+                return error
+            form = {"id": error.id, "detail": error.detail, "errors": error.errors}
+        if form is not None:
+            return ServiceError.from_form(form, code=code, detail=detail, id=endpoint)
+    return ServiceError.from_json(delivery.body, code=code, detail=detail, id=endpoint)
 
 
 def _nobody(endpoint: str) -> Unavailable:
@@ -57,9 +84,13 @@ def decode_reply(reply: bytes, endpoint: str, body: Body, decode: Decoder) -> An
 
     Raises:
         DecodeError: it is not of the type that was asked for.
+        ServiceError: it is an envelope with an error.
     """
     try:
         return decode(reply)
+    except ServiceError as error:  # out of an envelope
+        error.received = True
+        raise
     except DecodeError as error:
         if body.kind in (None, type(None)):
             raise DecodeError(

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from eventmicro.broker import Broker
+from eventmicro.codecs.structs import handles_by_msgspec, struct_schema
 from eventmicro.errors import UsageError
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.handlers.signature import MISSING
@@ -81,6 +82,8 @@ def _make_schema(kind: Any, mode: Literal["validation", "serialization"]) -> dic
         return None
     if (descriptor := getattr(kind, "DESCRIPTOR", None)) is not None:
         return {"title": descriptor.full_name, "contentMediaType": "application/protobuf"}
+    if handles_by_msgspec(kind):
+        return struct_schema(kind)
     try:
         return TypeAdapter(kind).json_schema(mode=mode)
     except (PydanticUserError, UsageError):  # a part of it has no JSON Schema, as a plain function

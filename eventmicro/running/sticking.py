@@ -21,7 +21,7 @@ from eventmicro.middleware import Handler
 from eventmicro.running.identity import Identity
 from eventmicro.selector import Choice, Node
 from eventmicro.topic import Pick
-from eventmicro.wire import header_line
+from eventmicro.wire import CONTENT_ENCODING, header_line, without
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +99,7 @@ class Sticking:
         headers = context.metadata | {TOPIC: header_line(context.topic, LONGEST), ATTEMPT: str(context.attempt)}
         if context.settles is not None:
             headers[ID] = header_line(context.id, LONGEST)
+        without(headers, CONTENT_ENCODING)  # that of the event as it came
         body, now = self._body.pack(event, headers), time.monotonic()
         try:
             await self._client._caller.exchange(

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from eventmicro import (
     CallRetry,
     Client,
+    Compression,
     Context,
     Depends,
     MemoryBroker,
@@ -23,6 +24,7 @@ from eventmicro import (
     subscribe,
 )
 from eventmicro.broker import Broker
+from eventmicro.codec import Decoder, Encoder
 from eventmicro.errors import ServiceError
 from eventmicro.middleware import Handler, Middleware
 from eventmicro.middlewares import (
@@ -54,11 +56,26 @@ class Quote(BaseModel):
     total: float = 0.0
 
 
+class Yaml:
+    content_type = "application/yaml"
+
+    def handles(self, kind: Any) -> bool:
+        return True
+
+    def encoder(self, kind: Any) -> Encoder:
+        return lambda value: b""
+
+    def decoder(self, kind: Any) -> Decoder:
+        return lambda body: None
+
+
 ORDERS = Topic("orders.placed", Order)
 assert_type(ORDERS, Topic[Order])
 assert_type(Topic("orders.ids", int), Topic[int])
 assert_type(Topic("orders.placed", Order, key=lambda order: order.id), Topic[Order])
 anything: Topic[Any] = Topic("orders.either", Order | None)
+
+assert_type(Topic("orders.placed", Order, content_type="msgpack", compression="zstd"), Topic[Order])
 
 memory: Broker = MemoryBroker()
 nats: Broker = NatsBroker()
@@ -66,6 +83,8 @@ nats: Broker = NatsBroker()
 service = Service("orders", broker="memory://")
 Service("orders", broker=memory)
 Client(nats)
+Client(nats, content_type="json-rpc", compression=Compression("gzip", threshold=100), max_decompressed=1_000_000)
+Service("orders", codecs=[Yaml()], content_type="yaml", compression="gzip")
 
 
 def one() -> int:
@@ -169,6 +188,7 @@ async def decorated_functions_keep_their_types() -> None:
 async def a_call_has_the_type_of_its_reply(client: Client) -> None:
     assert_type(await client.call("orders.quote", Order(), Quote), Quote)
     assert_type(await client.call("orders.quote", Order(), Quote, timeout=2.0, metadata={"a": "b"}), Quote)
+    assert_type(await client.call("orders.quote", Order(), Quote, content_type="msgpack"), Quote)
     assert_type(await client.call("orders.blob", b"", bytes), bytes)
     assert_type(await service.call("orders.quote", Order(), Quote), Quote)
     assert_type(await client.call("orders.quote", Order(), Quote, retry=policy, hedge=0.1, idempotent=True), Quote)
@@ -184,6 +204,9 @@ async def a_topic_takes_its_events_and_a_subject_any(client: Client) -> None:
     assert_type(publisher, Publisher[Order])
     assert_type(publisher.topic, Topic[Order])
     await publisher.publish(Order())
+    await publisher.publish(Order(), content_type="cbor")
+    await client.publish(ORDERS, Order(), content_type="application/msgpack")
+    await client.publish_many(ORDERS, [Order()], content_type="bson")
     assert_type(service.publisher(ORDERS), Publisher[Order])
 
 

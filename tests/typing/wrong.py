@@ -25,6 +25,10 @@ Service("orders", broker=7)  # WRONG neither a URL nor a broker
 Service("orders", brokers="memory://")  # WRONG no such option
 Client(7)  # WRONG neither a URL nor a broker
 Nack("5")  # WRONG seconds are a number
+Client(compression="brotli")  # WRONG gzip or zstd
+Client(content_type=7)  # WRONG a content type is a name
+Topic("orders.placed", Order, compression=True)  # WRONG its name, or a Compression
+Service("orders", codecs=[Order])  # WRONG no codec
 service.subscribe(ORDERS, dead_letter=True)  # WRONG a subject, or False for nowhere
 service.subscribe(ORDERS, durable="yes")  # WRONG it is or it is not
 service.subscribe(ORDERS, retry=CallRetry())  # WRONG that is for calls
@@ -55,6 +59,7 @@ async def calls(client: Client) -> None:
     print(reply)
     await client.call("orders.quote", Order(), Quote, timeout="2")  # WRONG seconds are a number
     await client.call("orders.quote", Order(), Quote, metadata={"a": 1})  # WRONG values are strings
+    await client.call("orders.quote", Order(), Quote, content_type=b"json")  # WRONG a content type is a name
     await client.call("orders.quote", Order(), Quote, retry=Retry())  # WRONG that is for events
     await client.call("orders.quote", Order(), Quote, retry=3)  # WRONG a policy, not a number
     await client.call("orders.quote", Order(), Quote, hedge="soon")  # WRONG seconds are a number
@@ -63,6 +68,7 @@ async def calls(client: Client) -> None:
 
 async def publishes(client: Client) -> None:
     await client.publish(ORDERS, Quote())  # WRONG the topic carries orders
+    await client.publish(ORDERS, Order(), content_type=7)  # WRONG a content type is a name
     await client.publisher(ORDERS).publish(Quote())  # WRONG the topic carries orders
     await service.publish(ORDERS, {"id": "7"})  # WRONG the topic carries orders
 

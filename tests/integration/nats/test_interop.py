@@ -110,6 +110,78 @@ async def test_a_plain_nats_client_reads_and_writes_a_topic(nats_url: str) -> No
         await shop.service.stop()
 
 
+async def test_a_plain_json_rpc_client_calls_an_endpoint(nats_url: str) -> None:
+    shop = Shop()
+    await shop.service.start(nats_url)
+    plain = await nats.connect(nats_url)
+
+    async def call(form: dict[str, Any]) -> tuple[Any, Any]:
+        headers = {"Content-Type": "application/json-rpc"}
+        reply = await plain.request(f"{shop.name}.quote", json.dumps(form).encode(), timeout=5, headers=headers)
+        return json.loads(reply.data), reply.headers
+
+    new = {"jsonrpc": "2.0", "id": "a", "method": f"{shop.name}.quote", "params": {"sku": "a", "quantity": 2}}
+    try:
+        assert await call(new) == ({"jsonrpc": "2.0", "id": "a", "result": {"total": 9.0}}, None)
+        old = {"id": 7, "method": "quote", "params": [{"sku": "a"}]}
+        assert await call(old) == ({"id": 7, "result": {"total": 4.5}, "error": None}, None)
+
+        told, headers = await call({**new, "id": None, "params": {"sku": "gone"}})
+        assert (told["id"], told["error"]["code"], told["error"]["message"]) == (
+            None,
+            409,
+            "sold out\nsince über yesterday",
+        )
+        assert (headers[ERROR_CODE], headers["Content-Type"]) == ("409", "application/json-rpc")
+        told, headers = await call({**new, "method": "order"})
+        assert (told["error"]["code"], headers[ERROR_CODE]) == (-32601, "404")
+        told, headers = await call({**new, "params": {}})
+        assert (told["error"]["code"], headers[ERROR_CODE]) == (-32602, "400")
+        assert told["error"]["data"]["errors"][0]["loc"] == ["sku"]
+    finally:
+        await plain.close()
+        await shop.service.stop()
+
+
+async def test_our_client_calls_a_plain_json_rpc_server(nats_url: str) -> None:
+    name = f"plain-{secrets.token_hex(4)}"
+    plain = await nats.connect(nats_url)
+
+    async def answer(message: Msg) -> None:
+        request = json.loads(message.data)
+        (order,) = request["params"]
+        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"], "result": {"total": order["quantity"]}}
+        if order["sku"] == "gone":
+            reply = {"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32001, "message": "sold out"}}
+        await message.respond(json.dumps(reply).encode())
+
+    await plain.subscribe(f"{name}.quote", "q", answer)
+    await plain.flush()
+    try:
+        async with Client(nats_url, content_type="json-rpc") as client:
+            assert await client.call(f"{name}.quote", Order(sku="a", quantity=3), Quote) == Quote(total=3)
+            with pytest.raises(InternalError, match="sold out"):
+                await client.call(f"{name}.quote", Order(sku="gone"), Quote)
+    finally:
+        await plain.close()
+
+
+@pytest.mark.parametrize("content_type", ["msgpack", "cbor", "bson", "bson-rpc"])
+async def test_bodies_that_are_no_text_travel_as_they_are(content_type: str, nats_url: str) -> None:
+    shop = Shop()
+    async with Client(nats_url, content_type=content_type, compression="zstd") as client:
+        await shop.service.start(nats_url)
+        try:
+            order = Order(sku="ä" * 10_000, quantity=2)
+            assert await client.call(f"{shop.name}.quote", order, Quote) == Quote(total=9)
+            with pytest.raises(Conflict, match="sold out"):
+                await client.call(f"{shop.name}.quote", Order(sku="gone"), Quote)
+            await client.publish(shop.placed, order)
+            assert await shop.events.get() == order
+        finally:
+            await shop.service.stop()
+
+
 async def test_our_client_calls_a_plain_nats_responder(nats_url: str) -> None:
     name = f"plain-{secrets.token_hex(4)}"
     plain = await nats.connect(nats_url)

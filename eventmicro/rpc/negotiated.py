@@ -1,0 +1,113 @@
+"""Negotiated: a request whose headers say how it is written, and its reply, which is written likewise.
+
+A request without such headers, which nearly all are, comes by none of this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from eventmicro.codec import Opened
+from eventmicro.codecs import Body
+from eventmicro.errors import BadRequest, DecodeError, EncodeError, NotFound, ServiceError
+from eventmicro.message import Delivery
+from eventmicro.wire import CONTENT_TYPE, JSON, Form
+
+Reply = tuple[bytes, dict[str, str] | None]
+"""Body and headers."""
+
+
+class Negotiated:
+    """One request with headers of this kind, from when it is read until its outcome is written.
+
+    Args:
+        form: what its headers say.
+        request, reply: the bodies of the endpoint's types; None as request where it takes none.
+        names: how an envelope may name the endpoint: `quote` and `orders.quote`.
+    """
+
+    __slots__ = ("_accept", "_delivery", "_encoding", "_envelope", "_named", "_names", "_opened", "_reply", "_request")
+
+    def __init__(self, delivery: Delivery, form: Form, request: Body | None, reply: Body, names: Sequence[str]) -> None:
+        self._delivery = delivery
+        self._named, self._encoding, self._accept = form
+        self._request = request
+        self._reply = reply
+        self._names = names
+        self._envelope = None if self._named is None else (request or reply).envelope(self._named)
+        self._opened: Opened | None = None
+
+    def read(self) -> Any:
+        """The request's value; None where the endpoint takes none.
+
+        Raises:
+            BadRequest: it is not of the endpoint's type, or its envelope is none of a call to this endpoint.
+            UnsupportedMediaType: the endpoint's type does not travel so.
+            ContentTooLarge: it becomes too large when it is decompressed.
+        """
+        request, content = self._request, self._delivery.body
+        if request is None and self._envelope is None:
+            return None
+        try:
+            if self._encoding is not None:
+                content = (request or self._reply).decompress(content, self._encoding)
+            if self._envelope is not None:
+                content = self._open(content)
+            if request is None:
+                return None
+            decode = request.decode if self._named is None else request.decoder(self._named)
+            return decode(content)
+        except DecodeError as error:
+            raise unreadable(error) from None
+
+    def write(self, value: Any) -> Reply:
+        """The reply, in the caller's content type where it can be, else in its own, which it then names."""
+        reply, headers = self._reply, None
+        encode = reply.answer if self._named is None else reply.encoder(self._named)
+        if encode is None:
+            body, headers = reply.encode(value), {CONTENT_TYPE: reply.content_type}
+        else:
+            body = encode(value)
+            if self._opened is not None and self._envelope is not None and reply.kind is not bytes:
+                body = self._envelope.reply(self._opened, body)
+        return (body, headers) if self._accept is None else reply.compress_for(self._accept, body, headers)
+
+    def write_error(self, error: ServiceError, body: bytes, headers: dict[str, str]) -> Reply:
+        """An error as the caller can read it; its body is JSON where it cannot be in the caller's content type."""
+        if self._named is None:
+            return body, headers
+        form = json.loads(body)
+        if self._envelope is not None:
+            told = self._envelope.error(self._opened or Opened(), error, form)
+            return told, {**headers, CONTENT_TYPE: self._envelope.content_type}
+        try:
+            encode = self._reply.of(dict[str, Any]).encoder(self._named)
+            if encode is not None and self._named != JSON:
+                return encode(form), {**headers, CONTENT_TYPE: self._named}
+        except EncodeError:
+            pass
+        return body, headers
+
+    def _open(self, body: bytes) -> bytes:
+        """The message out of its envelope.
+
+        Raises:
+            BadRequest: the envelope is none, or awaits no answer while the caller does.
+            NotFound: it names another method.
+        """
+        assert self._envelope is not None
+        opened = self._opened = self._envelope.open_request(body)
+        if opened.wrong is None and opened.method not in self._names:
+            opened.wrong = NotFound(f"the method {opened.method[:100]!r} is not what is called here: {self._names[-1]}")
+        if opened.wrong is None and opened.id is None and self._delivery.reply:
+            opened.wrong = BadRequest("a call without an id is answered by nothing: send an id, or no reply subject")
+        if opened.wrong is not None:
+            raise opened.wrong
+        return opened.body
+
+
+def unreadable(error: DecodeError) -> BadRequest:
+    """What a caller is told of a request that cannot be decoded."""
+    return BadRequest(f"the request is {error}", errors=error.errors)
