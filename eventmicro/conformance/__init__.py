@@ -22,7 +22,7 @@ With a server that the suite may kill and start, also what must survive that is 
 
 What a broker does not declare is asked for as well, and must be refused by Unsupported.
 
-Registries have a suite of their own, of the same kind: `registry_cases`.
+Registries have a suite of their own, of the same kind, and codecs have one: `registry_cases`, `codec_cases`.
 
 Fifteen of Watermill's cases are among them, by number; its twelfth, of contexts, concerns handlers and not the port.
 """
@@ -44,16 +44,19 @@ import eventmicro.conformance.settling
 import eventmicro.conformance.together  # noqa: F401
 from eventmicro.conformance.bench import MakeBroker, Outcome, Server
 from eventmicro.conformance.case import Case, cases, unproved
+from eventmicro.conformance.codecs import CodecCase, codec_cases
 from eventmicro.conformance.registries import MakeRegistry, RegistryCase, registry_cases
 
 __all__ = [
     "Case",
+    "CodecCase",
     "MakeBroker",
     "MakeRegistry",
     "Outcome",
     "RegistryCase",
     "Server",
     "cases",
+    "codec_cases",
     "registry_cases",
     "unproved",
 ]
