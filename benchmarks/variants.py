@@ -17,8 +17,14 @@ RPC = {
     "eventmicro+resilient": "benchmarks.nats.eventmicro:Resilient",
     "eventmicro+directed": "benchmarks.nats.eventmicro:Directed",
     "eventmicro-registry": "benchmarks.nats.eventmicro:Unregistered",
+    "eventmicro+msgpack": "benchmarks.nats.content_types:Msgpack",
+    "eventmicro+struct": "benchmarks.nats.content_types:Structs",
+    "eventmicro+struct+msgpack": "benchmarks.nats.content_types:MsgpackStructs",
+    "eventmicro+protobuf": "benchmarks.nats.content_types:Protobuf",
 }
-CALLS_ONLY = ("eventmicro+trace", "eventmicro+resilient", "eventmicro+directed", "eventmicro-registry")
+# With other messages than pydantic's JSON.
+MESSAGES = ("eventmicro+msgpack", "eventmicro+struct", "eventmicro+struct+msgpack", "eventmicro+protobuf")
+CALLS_ONLY = ("eventmicro+trace", "eventmicro+resilient", "eventmicro+directed", "eventmicro-registry", *MESSAGES)
 # What runs on uvloop in place of asyncio's own event loop.
 UVLOOP = "+uvloop"
 RPC |= {name + UVLOOP: RPC[name] for name in ("raw", "eventmicro")}
@@ -53,6 +59,7 @@ def load(broker: str, variant: str) -> Any:
 def missing() -> dict[str, str]:
     """The variants that cannot run here, and why."""
     lacking = {"faststream": ("faststream", "orjson"), "raw" + UVLOOP: ("uvloop",), "eventmicro" + UVLOOP: ("uvloop",)}
+    lacking |= dict.fromkeys(MESSAGES, ("msgspec", "google"))
     needed = {name: [each for each in packages if find_spec(each) is None] for name, packages in lacking.items()}
     return {name: f"pip install {' '.join(packages)}" for name, packages in needed.items() if packages}
 
