@@ -19,7 +19,7 @@ from eventmicro_nats import JetStreamSettings, NatsSettings
 from eventmicro_rabbitmq import RabbitSettings
 from pydantic import BaseModel
 
-from eventmicro import Batch, CallRetry, Publishing, Retry
+from eventmicro import Batch, CallRetry, Compression, Publishing, Retry
 from eventmicro.broker import Capabilities
 from eventmicro.cli.brokers import FLAGS, one_a_kind, to_markdown
 from eventmicro.discovery.health import Health
@@ -46,6 +46,7 @@ SECTIONS: dict[str, type] = {
     "`CallRetry`, for `call(retry=...)`, `Client(retry=...)` and `Service(retry=...)`": CallRetry,
     "`Batch`, for `subscribe(batch=...)`": Batch,
     "`Publishing`, for `Service(publishing=...)` and `Client(publishing=...)`": Publishing,
+    "`Compression`, for `compression=...` of Service, Client and Topic": Compression,
     "`nats://`, `tls://`: `eventmicro_nats.NatsSettings`": NatsSettings,
     "`jetstream://`: `eventmicro_nats.JetStreamSettings`, all of `nats://` and these": JetStreamSettings,
     "`amqp://`, `amqps://`: `eventmicro_rabbitmq.RabbitSettings`": RabbitSettings,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from eventmicro import Side, middlewares
+from eventmicro.codecs import Codecs
 from eventmicro.events.options import DeliveryOptions
 from eventmicro.middleware import sides_of
 from eventmicro.middlewares.ordering import ORDER
@@ -30,6 +31,13 @@ ADAPTERS = sorted(
 def test_what_the_docs_take_from_the_code_is_up_to_date() -> None:
     done = subprocess.run([sys.executable, DOCS / "update.py", "--check"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_on_codecs_lists_every_content_type_and_no_other() -> None:
+    listed = re.findall(r"^\| `(\w+/[\w-]+)` \| `([\w-]+)` \|", (DOCS / "codecs.md").read_text(), re.MULTILINE)
+    codecs = Codecs()
+    assert {full for full, _ in listed} == set(codecs.content_types())
+    assert [codecs.resolve(short) for _, short in listed] == [full for full, _ in listed]
 
 
 def test_the_page_on_delivery_explains_every_option_and_no_other() -> None:

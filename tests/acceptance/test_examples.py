@@ -101,6 +101,13 @@ OUTPUT = {
         "mended  sunny in Oslo",
         "circuits [('lighthouse.forecast', 'closed')] runs 8",
     ],
+    "21_codecs": [
+        "JSON        {'celsius': 21.5}",
+        "MessagePack celsius=21.5",
+        """JSON-RPC    b'{"jsonrpc":"2.0","id":"a","result":{"celsius":21.5}}'""",
+        "JSON-RPC    the request is not a valid Fahrenheit",
+        "a Struct, compressed: 9000 numbers",
+    ],
 }
 NEEDS_DURABLE = {"10_retry_and_dead_letters", "11_order_by_key", "13_replay"}  # refused on core NATS
 
