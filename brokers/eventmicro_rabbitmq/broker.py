@@ -73,7 +73,8 @@ class RabbitBroker(Lifetime):
         ordered=True,
         ordered_keys=True,
         order="As published by one connection; what is delivered again comes first. With `order_by` one instance at a "
-        "time; only where it is killed while it tries an event again, that one comes after those it also held.",
+        "time; only where it is killed or cut off while it tries an event again, that one comes after those it also "
+        "held.",
         delay="Within 10 %, and not below 50 ms: it is rounded to a ladder of waiting queues.",
         attempts="Counted by RabbitMQ, and by a header over delayed retries and for queues that do not count; what an "
         "instance held unhandled when it ended counts, too.",
