@@ -159,9 +159,13 @@ def _text(value: Any) -> str:
 
 
 def _encodable(value: Any) -> Any:
-    """A header's value as pamqp can encode it: what it reads as bytes, for not being UTF-8, it does not write."""
+    """A header's value as pamqp can encode it: what it reads as bytes, for not being UTF-8, it does not write, and of a
+    float it keeps 32 bits, or refuses it: that becomes the text as which it is read.
+    """
     if isinstance(value, bytes):
         return bytearray(value)
+    if isinstance(value, float):
+        return str(value)
     if isinstance(value, dict):
         return {name: _encodable(inner) for name, inner in value.items()}
     return [_encodable(inner) for inner in value] if isinstance(value, list) else value
