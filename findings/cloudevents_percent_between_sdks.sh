@@ -12,8 +12,8 @@ python3 -m venv "$folder/venv"
 npm install --silent --no-audit --no-fund --prefix "$folder" cloudevents@10.0.0
 cat > "$folder/write.cjs" <<'JS'
 const { HTTP, CloudEvent } = require("cloudevents");
-const time = "2026-01-01T12:00:00.123456Z";
-console.log(JSON.stringify(HTTP.binary(new CloudEvent({ id: "1", source: "/shop", type: "placed", subject: process.argv[2], time, data: {} }))));
+const event = { id: "1", source: "/shop", type: "placed", subject: process.argv[2], time: "2026-01-01T12:00:00.123456Z", data: {} };
+console.log(JSON.stringify(HTTP.binary(new CloudEvent(event))));
 JS
 cat > "$folder/read.cjs" <<'JS'
 const { HTTP } = require("cloudevents");

@@ -11,10 +11,13 @@ python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install -q grpcio-tools==1.85.1
 npm install --silent --no-audit --no-fund --prefix "$folder" protobufjs@7.6.6
 cd "$folder"
-write() { printf 'syntax = "proto3";\npackage shop;\nmessage Quote { string id = 1; }\nservice Prices { rpc %s returns (Quote); }\n' "$2" > "$1.proto"; }
-write same 'Quote(Quote)'
-write other 'Ask(Quote)'
-printf 'syntax = "proto3";\npackage shop;\nmessage Quote { string id = 1; }\nservice Prices { rpc Quote(.shop.Quote) returns (.shop.Quote); }\n' > full.proto
+write() {
+  printf 'syntax = "proto3";\npackage shop;\nmessage Quote { string id = 1; }\n' > "$1.proto"
+  echo "service Prices { rpc $2; }" >> "$1.proto"
+}
+write same 'Quote(Quote) returns (Quote)'
+write other 'Ask(Quote) returns (Quote)'
+write full 'Quote(.shop.Quote) returns (.shop.Quote)'
 protoc() { venv/bin/python -m grpc_tools.protoc -I. --python_out=. "$1.proto" 2>&1; }
 protoc other && protoc full && echo "protoc takes other.proto and full.proto"
 if said=$(protoc same); then echo "protoc takes same.proto"; exit 1; fi
