@@ -25,11 +25,15 @@ from eventmicro.errors import (
     NotAllPublished,
     NotFound,
     NotStored,
+    PeerLost,
     Refused,
     Reject,
     ServiceError,
     Settlement,
     SignatureError,
+    StreamBroken,
+    StreamCancelled,
+    StreamEnded,
     TooManyRequests,
     TransportError,
     Unauthorized,
@@ -46,6 +50,7 @@ from eventmicro.handlers.depends import Depends
 from eventmicro.memory import MemoryBroker
 from eventmicro.middleware import Handler, Middleware, sides
 from eventmicro.retry import CallRetry, Retry
+from eventmicro.rpc.streams.stream import Stream
 from eventmicro.service import Service
 from eventmicro.topic import Topic
 
@@ -80,6 +85,7 @@ __all__ = [
     "NotAllPublished",
     "NotFound",
     "NotStored",
+    "PeerLost",
     "Publisher",
     "Publishing",
     "Refused",
@@ -90,6 +96,10 @@ __all__ = [
     "Settlement",
     "Side",
     "SignatureError",
+    "Stream",
+    "StreamBroken",
+    "StreamCancelled",
+    "StreamEnded",
     "TooManyRequests",
     "Topic",
     "TransportError",

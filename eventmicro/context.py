@@ -44,6 +44,7 @@ class Context:
     delivery, settles: what `ack`, `nack` and `reject` settle, and by what; None where there is nothing to settle.
     settled: whether one of these was called, and has not failed.
     reply: the type of the call's reply; Any where there is none, or it is not known.
+    is_stream: whether it is a stream: what a middleware gets of `call_next` is then what its messages are read from.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Context:
         "state",
         "topic",
     )
+    is_stream = False
 
     def __init__(
         self,

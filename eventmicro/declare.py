@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, Unpack, overload
 
@@ -13,6 +13,7 @@ from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY
 from eventmicro.topic import Topic
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+E = TypeVar("E", bound=Callable[..., Awaitable[Any] | AsyncIterator[Any]])
 
 _MARKS = "__eventmicro_marks__"
 
@@ -26,7 +27,7 @@ class Mark:
 
 
 @overload
-def rpc(function: F, /) -> F: ...
+def rpc(function: E, /) -> E: ...
 @overload
 def rpc(
     *,
@@ -36,10 +37,10 @@ def rpc(
     middleware: Iterable[Middleware] = (),
     internal: bool = False,
     idempotent: bool = False,
-) -> Callable[[F], F]: ...
-def rpc(function: F | None = None, **options: Any) -> F | Callable[[F], F]:
+) -> Callable[[E], E]: ...
+def rpc(function: E | None = None, **options: Any) -> E | Callable[[E], E]:
     """Mark a method as an endpoint of the service that its object is added to; options as in `Service.rpc`."""
-    mark = _marker(Mark(None, options))
+    mark: Callable[[E], E] = _marker(Mark(None, options))
     return mark if function is None else mark(function)
 
 
@@ -54,8 +55,8 @@ def subscribe(
     return _marker(Mark(topic, {"name": name, "middleware": middleware, **options}))
 
 
-def _marker(mark: Mark) -> Callable[[F], F]:
-    def add(function: F) -> F:
+def _marker(mark: Mark) -> Callable[[Any], Any]:
+    def add(function: Any) -> Any:
         setattr(function, _MARKS, [*getattr(function, _MARKS, []), mark])
         return function
 

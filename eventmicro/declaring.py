@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, TypeVar, Unpack, overload
 
 from eventmicro.checks import check_function
@@ -20,6 +20,7 @@ from eventmicro.topic import Topic
 Hook = Callable[[], Any]
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+E = TypeVar("E", bound=Callable[..., Awaitable[Any] | AsyncIterator[Any]])
 H = TypeVar("H", bound=Hook)
 C = TypeVar("C", bound=CheckFunction)
 
@@ -49,7 +50,7 @@ class Declares:
         raise NotImplementedError
 
     @overload
-    def rpc(self, function: F, /) -> F: ...
+    def rpc(self, function: E, /) -> E: ...
     @overload
     def rpc(
         self,
@@ -60,11 +61,12 @@ class Declares:
         middleware: Iterable[Middleware] = (),
         internal: bool = False,
         idempotent: bool = False,
-    ) -> Callable[[F], F]: ...
-    def rpc(self, function: F | None = None, **options: Any) -> F | Callable[[F], F]:
+    ) -> Callable[[E], E]: ...
+    def rpc(self, function: E | None = None, **options: Any) -> E | Callable[[E], E]:
         """Declare an endpoint: `async def quote(request: QuoteRequest) -> Quote`, called as `orders.quote`.
 
         The function takes the request, a Context and dependencies, each only if it wants it, and stays callable itself.
+        One that yields (`-> AsyncIterator[Quote]`), or reads (`requests: AsyncIterator[Item]`), serves a stream.
 
         Args:
             name: the endpoint's name; default: the function's.
@@ -81,7 +83,7 @@ class Declares:
             UsageError: the name is taken, or an option is unknown or out of range.
         """
 
-        def declare(function: F) -> F:
+        def declare(function: E) -> E:
             endpoint = declare_endpoint(function, **options)
             self._check_new(endpoint.name)
             self._check_type(endpoint.request, f"endpoint {endpoint.name}")

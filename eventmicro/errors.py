@@ -23,8 +23,11 @@ EventMicroError
 │   └── Reject                  never: give it up
 └── ServiceError                the other service's: an outcome of a call, the same on both sides of the bus
     ├── BadRequest 400, Unauthorized 401, Forbidden 403, NotFound 404, CallTimeout 408, Conflict 409,
-    ├── ContentTooLarge 413, UnsupportedMediaType 415, TooManyRequests 429, InternalError 500,
-    └── Unavailable 503
+    ├── ContentTooLarge 413, UnsupportedMediaType 415, TooManyRequests 429, InternalError 500, Unavailable 503
+    ├── StreamCancelled 499     a stream was given up, here or on the other side
+    ├── StreamEnded 410         the other side has ended the stream, and takes no more
+    ├── StreamBroken 502        frames of a stream were lost, doubled or cannot be read
+    └── PeerLost 504            nothing is heard any more of the other side of a stream
 """
 
 from __future__ import annotations
@@ -371,7 +374,7 @@ class InternalError(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """Nobody serves the call; the handler did not run.
+    """Nobody serves the call; the handler did not run. Of a stream that had begun: its service has stopped.
 
     `nobody` says that it is the broker that answered so: there was no one to take the request.
     """
@@ -379,6 +382,30 @@ class Unavailable(ServiceError):
     code = 503
     retryable = True
     nobody = False
+
+
+class StreamCancelled(ServiceError):
+    """The stream was given up, here or on the other side."""
+
+    code = 499
+
+
+class StreamEnded(ServiceError):
+    """The other side has ended the stream: it takes no more, or has not sent what was awaited."""
+
+    code = 410
+
+
+class StreamBroken(ServiceError):
+    """Frames of the stream were lost, doubled or cannot be read, so that it cannot go on."""
+
+    code = 502
+
+
+class PeerLost(ServiceError, ConnectionError):
+    """Nothing is heard any more of the other side of the stream; what it has done by now is not known."""
+
+    code = 504
 
 
 _BY_CODE: dict[int, type[ServiceError]] = {

@@ -30,6 +30,8 @@ SUBJECT = "subject"
 # Metadata of an endpoint: whether a call may be made twice without harm, `true`; how long one may take, in seconds.
 IDEMPOTENT = "idempotent"
 TIMEOUT = "timeout"
+# Metadata of an endpoint that serves a stream: which side sends one, `server`, `client` or `bidirectional`.
+STREAM = "stream"
 # Metadata of a node that another framework runs: only its own subjects reach it.
 FOREIGN = "foreign"
 

@@ -44,6 +44,9 @@ DESCRIPTION = "Description"
 ENDPOINT_QUEUE = "q"
 MAX_ERROR_HEADER = 200
 
+# What the opening of a stream says of the side that opens it; without this header it comes from a plain client.
+STREAM = "Stream"
+
 # The longest name of a service, and the longest id of a node, in characters.
 MAX_NAME = 128
 
@@ -165,6 +168,11 @@ def endpoint_subject(service: str, endpoint: str) -> str:
 def cancel_subject(service: str) -> str:
     """Where a caller that no longer waits says so, with the reply subject of its call as the body."""
     return f"{service}.$cancel"
+
+
+def stream_subject(service: str, secret: str) -> str:
+    """Where one node takes the frames of its streams; `secret` is what no other node, nor the same one before, has."""
+    return f"{service}.$stream.{secret}"
 
 
 def with_budget(call: str, seconds: float) -> str:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from eventmicro.cli.show import printable
 from eventmicro.discovery.report import HandlerStatistics
-from eventmicro.registry import QUEUE, TOPIC, EndpointRecord, NodeRecord
+from eventmicro.registry import QUEUE, STREAM, TOPIC, EndpointRecord, NodeRecord
 
 # The width of what does not go to a terminal, in characters: nothing is cut off.
 FILE_WIDTH = 240
@@ -64,7 +64,13 @@ def _percentile(handler: HandlerStatistics, part: float) -> str:
 
 def signature(endpoint: EndpointRecord) -> tuple[str, str, str]:
     """An endpoint: its name, what it takes and what it replies."""
-    return endpoint.name, _fields(endpoint.request), _fields(endpoint.reply)
+    stream = endpoint.metadata.get(STREAM, "")
+    taken, given = _fields(endpoint.request), _fields(endpoint.reply)
+    return (
+        endpoint.name,
+        f"stream of {taken}" if stream in ("client", "bidirectional") else taken,
+        f"stream of {given}" if stream in ("server", "bidirectional") else given,
+    )
 
 
 def taken(endpoint: EndpointRecord) -> tuple[str, str, str, str]:

@@ -19,7 +19,7 @@ from eventmicro.errors import EventMicroError, MessageTooLarge
 from eventmicro.handlers.statistics import Statistics
 from eventmicro.information import INFO, INFO_TYPE, PREFIX, RECORD, REPLY_SCHEMA, REQUEST_SCHEMA, WHOLE, Form
 from eventmicro.message import Delivery, Message
-from eventmicro.registry import IDEMPOTENT, QUEUE, SUBJECT, TIMEOUT, EndpointRecord, ServiceRecord
+from eventmicro.registry import IDEMPOTENT, QUEUE, STREAM, SUBJECT, TIMEOUT, EndpointRecord, ServiceRecord
 from eventmicro.wire import ENDPOINT_QUEUE, header
 
 log = logging.getLogger(__name__)
@@ -176,8 +176,8 @@ def _endpoint(service: str, endpoint: EndpointRecord) -> Form:
 
 
 def _said(endpoint: EndpointRecord) -> Form:
-    """Its schemas and its terms."""
-    terms = {name: endpoint.metadata[name] for name in (IDEMPOTENT, TIMEOUT) if name in endpoint.metadata}
+    """Its schemas, its terms, and whether it serves a stream."""
+    terms = {name: endpoint.metadata[name] for name in (IDEMPOTENT, TIMEOUT, STREAM) if name in endpoint.metadata}
     schemas = {REQUEST_SCHEMA: endpoint.request, REPLY_SCHEMA: endpoint.reply}
     return terms | {name: _text(schema) for name, schema in schemas.items() if schema is not None}
 

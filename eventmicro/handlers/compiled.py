@@ -11,8 +11,9 @@ Closures around closures would do the same in several times the time, for every 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
 from functools import lru_cache
 from typing import Any
 
@@ -23,19 +24,24 @@ from eventmicro.middleware import Handler
 SHAPES = 256
 
 
-def compile_handler(function: Callable[..., Awaitable[Any]], arguments: Arguments, steps: Sequence[Step]) -> Handler:
+def compile_handler(function: Callable[..., Any], arguments: Arguments, steps: Sequence[Step]) -> Handler:
     """One function of message and context; it is a coroutine function only where something is to be awaited before the
     handler, or to be cleaned up after it.
     """
     if arguments == Arguments((MESSAGE, CONTEXT)) and not steps:
         return function
+    yields = inspect.isasyncgenfunction(function)
     lines = [f"v{place} = {_made(place, step)}" for place, step in enumerate(steps, CONTEXT + 1)]
     called, opening = f"handler({_written(arguments)})", "def handle(message, context):"
     if any(step.cleans_up for step in steps):
         block = [f"async {opening}", "    async with AsyncExitStack() as stack:"]
-        block += [f"        {line}" for line in (*lines, f"return await {called}")]
+        last = [f"return await {called}"] if not yields else _passing_on(called)
+        block += [f"        {line}" for line in (*lines, *last)]
     elif any(step.waits for step in steps):
-        block = [f"async {opening}", *(f"    {line}" for line in (*lines, f"return await {called}"))]
+        block = [
+            f"async {opening}",
+            *(f"    {line}" for line in (*lines, f"return {'' if yields else 'await '}{called}")),
+        ]
     else:
         block = [opening, *(f"    {line}" for line in (*lines, f"return {called}"))]
     taken = ["handler", *(f"make{place}" for place in range(CONTEXT + 1, CONTEXT + 1 + len(steps)))]
@@ -44,12 +50,29 @@ def compile_handler(function: Callable[..., Awaitable[Any]], arguments: Argument
     return handle
 
 
+def opens(handler: Callable[..., Any]) -> Handler:
+    """A compiled handler that yields, as the innermost of its middleware: awaited, it gives what the yielded is read
+    from.
+    """
+
+    async def open_stream(message: Any, context: Any) -> Any:
+        made = handler(message, context)
+        return await made if inspect.isawaitable(made) else made
+
+    return open_stream
+
+
 @lru_cache(SHAPES)
 def _shape(source: str) -> Callable[..., Handler]:
-    names: dict[str, Any] = {"AsyncExitStack": AsyncExitStack}
+    names: dict[str, Any] = {"AsyncExitStack": AsyncExitStack, "aclosing": aclosing}
     exec(compile(source, "<a handler with its dependencies>", "exec"), names)  # noqa: S102  all of it is written here
     bind: Callable[..., Handler] = names["bind"]
     return bind
+
+
+def _passing_on(called: str) -> list[str]:
+    """Yield what a handler yields, before what it depends on is cleaned up."""
+    return [f"async with aclosing({called}) as values:", "    async for value in values:", "        yield value"]
 
 
 def _made(place: int, step: Step) -> str:

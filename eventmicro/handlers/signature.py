@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, get_args, get_origin
 
 from eventmicro.context import Context
 from eventmicro.errors import SignatureError
-from eventmicro.handlers.compiled import compile_handler
+from eventmicro.handlers.compiled import compile_handler, opens
 from eventmicro.handlers.depends import (
     CONTEXT,
     MESSAGE,
@@ -41,39 +41,48 @@ class Parameter:
 class Signature:
     """A handler's signature.
 
-    takes: the type of the message parameter; MISSING where the handler takes none.
-    returns: the type of its result; MISSING where the author gave none.
+    takes: the type of the message parameter, or of each message of a stream; MISSING where the handler takes none.
+    returns: the type of its result, or of what it yields; MISSING where the author gave none.
+    takes_stream, yields: whether it reads a stream of messages, and whether it yields one.
     """
 
-    function: Callable[..., Awaitable[Any]]
+    function: Callable[..., Any]
     parameters: tuple[Parameter, ...]
     takes: Any
     returns: Any
+    takes_stream: bool = False
+    yields: bool = False
 
     def compile(self, overrides: Overrides | None = None) -> Handler:
-        """The handler as one function of message and context, with its dependencies filled in."""
+        """The handler as one function of message and context, with its dependencies filled in; of one that yields it
+        returns what the yielded is read from.
+        """
         plan = Plan(overrides)
         places = [(p, p.source if isinstance(p.source, int) else plan.place(p.source)) for p in self.parameters]
         arguments = Arguments(
             tuple(place for p, place in places if not p.by_keyword),
             tuple((p.name, place) for p, place in places if p.by_keyword),
         )
-        return compile_handler(self.function, arguments, plan.steps)
+        handler = compile_handler(self.function, arguments, plan.steps)
+        return opens(handler) if self.yields else handler
 
 
-def read_signature(function: Callable[..., Any], what: str, message: Any = MISSING) -> Signature:
+def read_signature(
+    function: Callable[..., Any], what: str, message: Any = MISSING, *, streams: bool = False
+) -> Signature:
     """Read and check the signature of a handler.
 
     Args:
         function: the handler.
         what: what to call it in messages, such as "endpoint".
         message: the type of the message where its parameter says none.
+        streams: whether it may read a stream of messages, and yield one.
 
     Raises:
         SignatureError: it cannot be a handler; the message says what to write instead.
     """
     name = f"{what} {name_of(function)}"
-    _check_kind(function, name)
+    _check_kind(function, name, streams)
     takes: Any = MISSING
     found: list[Parameter] = []
     for parameter, hint in parameters(function):
@@ -100,7 +109,48 @@ def read_signature(function: Callable[..., Any], what: str, message: Any = MISSI
                 f"model, or mark what is not the message as Annotated[..., Depends(...)] or Context"
             )
         found.append(Parameter(parameter.name, source, parameter.kind is parameter.KEYWORD_ONLY))
-    return Signature(function, tuple(found), takes, hints_of(function).get("return", MISSING))
+    returns = hints_of(function).get("return", MISSING)
+    if not streams:
+        return Signature(function, tuple(found), takes, returns)
+    return _with_streams(Signature(function, tuple(found), takes, returns), name)
+
+
+def _with_streams(signature: Signature, name: str) -> Signature:
+    """The signature with the types of the messages in the place of those of the streams.
+
+    Raises:
+        SignatureError: it yields and does not say so, or the other way round.
+    """
+    yields, returned = inspect.isasyncgenfunction(signature.function), _stream_of(signature.returns, name)
+    if yields and signature.returns is not MISSING and returned is None:
+        raise SignatureError(f"{name}: it yields, so write `-> AsyncIterator[YourModel]`")
+    if yields and returned is None:
+        raise SignatureError(f"{name}: say what it yields: `-> AsyncIterator[YourModel]`")
+    if returned is not None and not yields:
+        raise SignatureError(
+            f"{name}: it returns an AsyncIterator and does not yield; write `yield`, in a loop over what there is"
+        )
+    taken = None if signature.takes is MISSING else _stream_of(signature.takes, name)
+    return replace(
+        signature,
+        takes=signature.takes if taken is None else taken,
+        returns=signature.returns if returned is None else returned,
+        takes_stream=taken is not None,
+        yields=yields,
+    )
+
+
+def _stream_of(hint: Any, name: str) -> Any:
+    """The type of the messages of a stream; None where it is the type of none."""
+    kind = get_origin(hint) or hint
+    if kind in (AsyncIterator, AsyncIterable, AsyncGenerator):
+        arguments = get_args(hint)
+        if not arguments:
+            raise SignatureError(f"{name}: say of what it is a stream: `AsyncIterator[YourModel]`")
+        return type(None) if arguments[0] is None else arguments[0]
+    if kind in (Iterator, Iterable, Generator) and kind is not list:
+        raise SignatureError(f"{name}: a stream is an AsyncIterator, so write `AsyncIterator[...]` for {hint!r}")
+    return None
 
 
 def own_name(function: Any) -> str:
@@ -115,8 +165,10 @@ def own_name(function: Any) -> str:
     return name
 
 
-def _check_kind(function: Any, name: str) -> None:
+def _check_kind(function: Any, name: str, streams: bool) -> None:
     if inspect.isasyncgenfunction(function):
+        if streams:
+            return
         raise SignatureError(f"{name}: it yields; a handler returns one value, so write `return`")
     if not callable(function) or inspect.isclass(function):
         raise SignatureError(f"{name}: not a function; decorate an `async def`")

@@ -5,35 +5,43 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache, partial
+from functools import cached_property, partial
 from types import UnionType
-from typing import Any, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
-from eventmicro.broker import Broker, Capabilities
-from eventmicro.checks import LONGEST
+from eventmicro.broker import Broker
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side, find_context
-from eventmicro.errors import CallTimeout, ServiceError, Unsupported, UsageError
+from eventmicro.errors import CallTimeout, ServiceError, UsageError
 from eventmicro.message import Message
 from eventmicro.middleware import Middleware, compose
-from eventmicro.plugins import RPC_BROKER_VARIABLE, brokers_with
 from eventmicro.retry import TRIED_AGAIN, CallRetry
 from eventmicro.rpc.caller import NO_REPLY, Caller
 from eventmicro.rpc.directed import DirectedCall
-from eventmicro.rpc.outgoing import Direction, OutgoingCall
+from eventmicro.rpc.outgoing import (
+    WRITE_ENDPOINT,
+    Direction,
+    OutgoingCall,
+    check_carries_calls,
+    check_endpoint,
+    check_left,
+)
 from eventmicro.rpc.replies import decode_reply, is_nobody, read_reply
 from eventmicro.rpc.requests import pack_request
 from eventmicro.rpc.retrying import Retries, tried
+from eventmicro.rpc.streams.opens import OpensStreams
 from eventmicro.selector import Director, Filter, Node, Selector
 from eventmicro.terms import Terms
-from eventmicro.wire import check_headers, check_subject, form_of
+from eventmicro.wire import check_headers, form_of
+
+if TYPE_CHECKING:
+    from eventmicro.rpc.streams.calling import StreamCaller
 
 R = TypeVar("R")
 
 CLIENT = Side.CLIENT
 # How long a call waits for its reply where nothing else is said, in seconds.
 DEFAULT_TIMEOUT = 5.0
-WRITE_ENDPOINT = "write 'service.endpoint', such as 'orders.quote'"
 
 
 class CallWords(TypedDict, total=False):
@@ -50,7 +58,7 @@ class CallWords(TypedDict, total=False):
     idempotent: bool | None
 
 
-class CallsEndpoints:
+class CallsEndpoints(OpensStreams):
     """Whoever calls endpoints: a Client, a Service."""
 
     @property
@@ -137,11 +145,11 @@ class CallsEndpoints:
         """
         client = self._caller
         try:
-            service, name = _check_endpoint(endpoint)
+            service, name = check_endpoint(endpoint)
         except TypeError:  # no string, perhaps not even hashable
             raise UsageError(f"endpoint {endpoint!r}: {WRITE_ENDPOINT}") from None
         started = time.monotonic()
-        deadline = started + (client.timeout if timeout is None else _check_left(timeout))
+        deadline = started + (client.timeout if timeout is None else check_left(timeout))
         outer = find_context()
         if outer is not None and outer.deadline is not None and outer.deadline < deadline:
             deadline = outer.deadline
@@ -213,6 +221,14 @@ class RpcClient:
         self._broker = broker
         self._caller: Caller | None = None
         self._opening: asyncio.Lock | None = None
+        self._middleware = middleware
+
+    @cached_property
+    def streams(self) -> StreamCaller:
+        """What opens streams; who opens none loads nothing of it."""
+        from eventmicro.rpc.streams.calling import StreamCaller
+
+        return StreamCaller(self, self._broker, self._middleware)
 
     async def close(self) -> None:
         """End the calls that still wait; the next call opens it again."""
@@ -220,6 +236,8 @@ class RpcClient:
         if caller is not None:
             await caller.close()
         await self.retries.close()
+        if "streams" in self.__dict__:
+            await self.streams.close()
 
     def learn(self, endpoint: str, terms: Terms | None) -> None:
         """These are the terms of an endpoint; None: it has none. What is not looked up costs no call anything."""
@@ -305,10 +323,10 @@ class RpcClient:
             return value
         if directed is not None:
             return await self._ask(directed, request, headers, reply)
-        elsewhere, now = await self._explain(endpoint, failure, deadline), time.monotonic()
+        elsewhere, now = await self.explain(endpoint, failure, deadline), time.monotonic()
         return await self.exchange(service, elsewhere, request, headers, now, deadline, reply, explained=False)
 
-    async def _explain(self, endpoint: str, nobody: BaseException, deadline: float) -> str:
+    async def explain(self, endpoint: str, nobody: BaseException, deadline: float) -> str:
         """Where an endpoint is that nobody serves: another framework may have it under another subject.
 
         Raises:
@@ -402,12 +420,7 @@ class RpcClient:
         return await self.direct(direction, service, name, request, headers, deadline, context.body)
 
     async def _open_caller(self) -> Caller:
-        if not self._broker.capabilities.request_reply:
-            able = ", ".join(brokers_with(Capabilities(request_reply=True)))
-            raise Unsupported(
-                f"{self._broker.url} carries no calls (request_reply): name a second broker for them, by "
-                f"rpc_broker= or {RPC_BROKER_VARIABLE}; able are {able}"
-            )
+        check_carries_calls(self._broker)
         if self._opening is None:
             self._opening = asyncio.Lock()
         async with self._opening:
@@ -416,29 +429,6 @@ class RpcClient:
                 await caller.open()
                 self._caller = caller
         return self._caller
-
-
-@lru_cache(4096)
-def _check_endpoint(endpoint: str) -> tuple[str, str]:
-    if "." not in endpoint:
-        raise UsageError(f"endpoint {endpoint!r}: {WRITE_ENDPOINT}")
-    check_subject(endpoint)
-    service, _, name = endpoint.partition(".")
-    return service, name
-
-
-def _check_left(seconds: float) -> float:
-    """Return `seconds` if it is a time to wait for a reply; where 0 or less are left nothing will be sent.
-
-    Raises:
-        UsageError: it is no number of seconds, or more than four months.
-    """
-    try:
-        if seconds <= LONGEST:
-            return seconds
-    except TypeError:
-        pass
-    raise UsageError(f"timeout={seconds!r}: write seconds, up to {LONGEST:g}")
 
 
 def _too_late(endpoint: str) -> CallTimeout:

@@ -42,6 +42,14 @@ class EndpointDeclaration:
         """The type of its reply."""
         return self.signature.returns
 
+    @property
+    def stream(self) -> str:
+        """Which side sends a stream of these: `server`, `client` or `bidirectional`; empty: neither, it is called."""
+        takes, gives = self.signature.takes_stream, self.signature.yields
+        if takes and gives:
+            return "bidirectional"
+        return "client" if takes else "server" if gives else ""
+
 
 def declare_endpoint(
     function: Callable[..., Any],
@@ -64,7 +72,7 @@ def declare_endpoint(
             f"rpc() has no option {', '.join(sorted(unknown))}; there are name, timeout, concurrency, middleware, "
             "internal, idempotent"
         )
-    signature = read_signature(function, "endpoint")
+    signature = read_signature(function, "endpoint", streams=True)
     if signature.returns is MISSING:
         raise SignatureError(f"endpoint {name_of(function)}: say what it returns: `-> YourModel`, or `-> None`")
     check_count("concurrency", concurrency)

@@ -38,6 +38,7 @@ from eventmicro.wire import ENDPOINT_QUEUE, cancel_subject, endpoint_subject
 
 if TYPE_CHECKING:
     from eventmicro.discovery.health import Health
+    from eventmicro.rpc.streams.endpoint import NodeStreams
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Node:
         self._overrides = overrides
         self._stop_timeout = stop_timeout
         self._calls = RunningCalls()
+        self._streams: NodeStreams | None = None  # where it has endpoints that serve some
         self._registering = registering
         self._checks = checks
         self._needs = needs
@@ -115,6 +117,11 @@ class Node:
             if endpoints or any(subscriber.options.sticky_by is not None for subscriber in subscribers):
                 cancels = await self._rpc_broker.subscribe(cancel_subject(self._service), self._calls.receive_cancel)
                 undo.push_async_callback(cancels.drain)
+            if any(endpoint.stream for endpoint in endpoints):
+                from eventmicro.rpc.streams.endpoint import open_streams
+
+                self._streams = await open_streams(self._rpc_broker, self._service)
+                undo.push_async_callback(self._streams.close)
             undo.push_async_callback(self._drain, presence)
             for subscriber in subscribers:
                 await self._start_subscriber(subscriber)
@@ -276,14 +283,28 @@ class Node:
             self._codecs.body(declared.reply),
             declared.concurrency,
             declared.timeout,
+            self._kind(declared),
         )
         subject = endpoint_subject(self._service, declared.name)
         self._parts.add(endpoint, await self._rpc_broker.subscribe(subject, endpoint, queue=ENDPOINT_QUEUE))
 
+    def _kind(self, declared: EndpointDeclaration) -> Callable[..., Endpoint]:
+        """What makes the endpoint."""
+        if self._streams is None or not declared.stream:
+            return Endpoint
+        return self._streams.kind(declared.signature.takes_stream, declared.signature.yields)
+
     def _make_endpoint(
-        self, name: str, handler: Handler, request: Body | None, reply: Body, concurrency: int, timeout: float | None
+        self,
+        name: str,
+        handler: Handler,
+        request: Body | None,
+        reply: Body,
+        concurrency: int,
+        timeout: float | None,
+        kind: Callable[..., Endpoint] = Endpoint,
     ) -> Endpoint:
-        return Endpoint(
+        return kind(
             self._service,
             name,
             handler,

@@ -11,7 +11,17 @@ from eventmicro.codecs.structs import handles_by_msgspec, struct_schema
 from eventmicro.errors import UsageError
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.handlers.signature import MISSING
-from eventmicro.registry import IDEMPOTENT, QUEUE, SUBSCRIBER, TIMEOUT, TOPIC, EndpointRecord, NodeRecord, ServiceRecord
+from eventmicro.registry import (
+    IDEMPOTENT,
+    QUEUE,
+    STREAM,
+    SUBSCRIBER,
+    TIMEOUT,
+    TOPIC,
+    EndpointRecord,
+    NodeRecord,
+    ServiceRecord,
+)
 from eventmicro.rpc.declare import EndpointDeclaration
 from eventmicro.running.identity import Identity
 
@@ -53,7 +63,7 @@ def _endpoint(endpoint: EndpointDeclaration) -> EndpointRecord:
         name=endpoint.name,
         request=schema_of(endpoint.request, "validation"),
         reply=schema_of(endpoint.reply, "serialization"),
-        metadata=_terms(endpoint),
+        metadata=_terms(endpoint) | ({STREAM: endpoint.stream} if endpoint.stream else {}),
     )
 
 
