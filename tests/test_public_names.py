@@ -60,3 +60,8 @@ def test_import_loads_no_broker_no_command_line_and_no_protobuf() -> None:
 def test_a_memory_broker_is_opened_without_any_of_them() -> None:
     statement = "from eventmicro import Client; Client('memory://')"
     assert loaded(statement) & {*HEAVY, *COMMAND_LINE} == set()
+
+
+def test_nothing_of_streams_is_loaded_but_the_name_of_what_a_user_holds() -> None:
+    streams = {name for name in loaded("import eventmicro") if name.startswith("eventmicro.rpc.streams.")}
+    assert streams == {"eventmicro.rpc.streams.opens", "eventmicro.rpc.streams.stream"}

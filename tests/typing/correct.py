@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, assert_type
 
 from eventmicro_nats import NatsBroker
@@ -16,6 +17,7 @@ from eventmicro import (
     MemoryBroker,
     Publisher,
     Service,
+    Stream,
     Topic,
     Unavailable,
     current_context,
@@ -120,7 +122,31 @@ async def bill_again(event: Order) -> None: ...
 async def watch(event: Any) -> None: ...
 
 
+@service.rpc
+async def every(request: Order, context: Context) -> AsyncIterator[Quote]:
+    yield Quote()
+
+
+@service.rpc(name="sum", timeout=10.0)
+async def total(requests: AsyncIterator[Order]) -> Quote:
+    return Quote(total=len([each async for each in requests]))
+
+
+@service.rpc
+async def talk(requests: AsyncIterator[Order]) -> AsyncIterator[Quote]:
+    async for _ in requests:
+        yield Quote()
+
+
 class Handlers:
+    @rpc
+    async def every(self, request: Order) -> AsyncIterator[Quote]:
+        yield Quote()
+
+    @rpc(name="sum")
+    async def total(self, requests: AsyncIterator[Order]) -> Quote:
+        return Quote()
+
     @rpc
     async def quote(self, request: Order) -> Quote:
         return Quote()
@@ -181,6 +207,10 @@ async def decorated_functions_keep_their_types() -> None:
     assert_type(await Handlers().quote(Order()), Quote)
     assert_type(await Handlers().again(Order()), Quote)
     assert_type(await before(), int)
+    assert_type([each async for each in every(Order(), current_context())], list[Quote])
+    assert_type([each async for each in Handlers().every(Order())], list[Quote])
+    assert_type(await total(talk_to_nobody()), Quote)
+    assert_type(await anext(talk(talk_to_nobody())), Quote)
     await bill(Order())
     await Handlers().bill(Order())
 
@@ -194,6 +224,28 @@ async def a_call_has_the_type_of_its_reply(client: Client) -> None:
     assert_type(await client.call("orders.quote", Order(), Quote, retry=policy, hedge=0.1, idempotent=True), Quote)
     await client.call("orders.ping")
     await client.call("orders.ping", Order(), None)
+
+
+async def talk_to_nobody() -> AsyncIterator[Order]:
+    yield Order()
+
+
+async def a_stream_has_the_type_of_its_messages(client: Client) -> None:
+    assert_type(client.stream("orders.every", Order(), Quote), Stream[Quote])
+    async for each in client.stream("orders.every", Order(), Quote, timeout=60, keep_alive=5):
+        assert_type(each, Quote)
+    async with client.stream("orders.talk", reply=Quote, metadata={"a": "b"}, key="7") as talking:
+        assert_type(talking, Stream[Quote])
+        await talking.send(Order())
+        assert_type(await anext(talking), Quote)
+        await talking.end()
+        assert_type([each async for each in talking], list[Quote])
+    async with service.stream("orders.sum", reply=Quote) as orders:
+        assert_type(await orders.reply(), Quote)
+    async with client.stream("orders.sink") as sink:
+        assert_type(sink, Stream[None])
+    either: Stream[Any] = client.stream("orders.either", None, Quote | None)
+    await either.aclose()
 
 
 async def a_topic_takes_its_events_and_a_subject_any(client: Client) -> None:

@@ -66,6 +66,17 @@ async def calls(client: Client) -> None:
     await client.call("orders.quote", Order(), Quote, idempotent="yes")  # WRONG it is or it is not
 
 
+async def streams(client: Client) -> None:
+    async for each in client.stream("orders.every", Order(), Quote):
+        number: int = each  # WRONG it is a stream of quotes
+        print(number)
+    async with client.stream("orders.sum", reply=Quote) as orders:
+        text: str = await orders.reply()  # WRONG the reply is a Quote
+        print(text)
+    client.stream("orders.every", Order(), Quote, timeout="2")  # WRONG seconds are a number
+    client.stream("orders.every", Order(), Quote, patience=2)  # WRONG no such option
+
+
 async def publishes(client: Client) -> None:
     await client.publish(ORDERS, Quote())  # WRONG the topic carries orders
     await client.publish(ORDERS, Order(), content_type=7)  # WRONG a content type is a name
