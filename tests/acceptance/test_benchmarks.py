@@ -16,6 +16,8 @@ from benchmarks.report import TITLES, summarize, table
 from benchmarks.runner import Failed, checked_consume, checked_events, checked_publish, checked_rpc
 from benchmarks.scale.report import TABLES
 from benchmarks.scale.runner import checked
+from benchmarks.streams.worker import MEASURES
+from benchmarks.streams.worker import VARIANTS as STREAM_VARIANTS
 from benchmarks.variants import DURABLE, EVENTS, MEMORY, RPC, missing
 from eventmicro.discovery.strategies import STRATEGIES
 
@@ -163,6 +165,20 @@ def test_a_backlog_knows_which_readings_were_taken_and_tells_the_moments() -> No
         backlog.take(reading)
     assert moments == [2, 3]
     assert (backlog.received, backlog.numbers) == (3, sum(reading.number for reading in readings()[:3]))
+
+
+def test_streams_are_measured_beside_calls_and_their_rivals(tmp_path: Path) -> None:
+    file = tmp_path / "streams.json"
+    command = [sys.executable, "-m", "benchmarks.streams", "--rounds", "1", "--seconds", "0.1", "--json", str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(file.read_text())
+    assert {(run["measure"], run["variant"]) for run in runs} == {(m, v) for m in MEASURES for v in STREAM_VARIANTS}
+    for run in runs:
+        assert run["messages"] > 0
+        assert run["wrong"] == 0
+        assert {"client", "server"} <= set(run["cpu_us"])
+    assert all(name in done.stdout for name in (*MEASURES, *STREAM_VARIANTS))
 
 
 def test_the_tally_reports_each_step_and_sees_what_is_out_of_order() -> None:

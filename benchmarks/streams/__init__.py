@@ -1,0 +1,1 @@
+"""Streams of messages beside a call a message, and beside grpc.aio."""
