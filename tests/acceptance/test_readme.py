@@ -117,6 +117,15 @@ async def test_the_shop_runs_and_the_commands_do_what_the_readme_shows(tmp_path:
         assert await line_with(run.stdout, "packing") == "packing 1 x salt\n"
 
 
+@pytest.mark.timeout_seconds(60)
+async def test_the_stream_is_read_as_far_as_it_says(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    async with shell.start(RUN) as run:
+        await line_with(run.stderr, "shop.pack")
+        (tmp_path / "counting.py").write_text(PYTHON[3])
+        assert await shell.output(f"{sys.executable} counting.py") == "5\n6\n7\n"
+
+
 async def use_client(shell: Shell) -> None:
     """The README's second piece of code, as a script beside shop.py."""
     (shell.folder / "client.py").write_text(PYTHON[1])
