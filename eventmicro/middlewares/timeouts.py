@@ -31,7 +31,7 @@ class Timeout:
         self._seconds = seconds
 
     async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
-        if context.side is Side.CLIENT:
+        if context.side is Side.CLIENT and not context.is_stream:
             until = time.monotonic() + self._seconds
             context.deadline = until if context.deadline is None else min(until, context.deadline)
             return await call_next(message, context)

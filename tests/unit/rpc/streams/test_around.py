@@ -20,10 +20,12 @@ from eventmicro.errors import (
     NotFound,
     ServiceError,
     StreamCancelled,
+    TooManyRequests,
     Unavailable,
     UsageError,
 )
 from eventmicro.message import Delivery, Message
+from eventmicro.middlewares import CircuitBreaker, ConcurrencyLimit, LogMessages, Timeout, ValidateReplies
 from eventmicro.registry import EndpointRecord
 from eventmicro.selector import Choice, Node
 from tests.unit.rpc.streams.kit import Number, Streaming, open_streams, raw_caller
@@ -128,6 +130,33 @@ async def test_an_endpoints_own_middleware_may_look_at_each_message_it_reads() -
         await numbers.send(Number(value=2))
         assert await numbers.reply() == Number(value=3)
         assert seen == [1, 2]
+
+
+async def test_the_ready_made_middleware_goes_around_streams(until: Until, caplog: pytest.LogCaptureFixture) -> None:
+    places, breaker, logs = ConcurrencyLimit(1, queue=0), CircuitBreaker(), LogMessages()
+    around = [logs, places, breaker, Timeout(5.0), ValidateReplies()]
+    async with (streaming := Streaming(middleware=[logs])).service, Client(URL, middleware=around) as client:
+        with caplog.at_level(logging.INFO):
+            assert await values(client.stream("numbers.count", Number(value=3), Number)) == [0, 1, 2]
+            async with client.stream("numbers.double", reply=Number) as numbers:
+                await numbers.send(Number(value=1))
+                assert await anext(numbers) == Number(value=2)
+                with pytest.raises(TooManyRequests):  # the place is held until the stream ends
+                    await values(client.stream("numbers.count", Number(value=3), Number))
+            await until(lambda: len(streaming.ended) == 2)
+        assert await values(client.stream("numbers.count", Number(value=1), Number)) == [0]
+        told = [record.message for record in caplog.records if "numbers." in record.message]
+        assert len([line for line in told if "numbers.count" in line]) >= 2
+        assert open_streams(client) == 0
+
+
+async def test_a_timeout_around_a_client_is_about_the_opening_of_a_stream() -> None:
+    async with (streaming := Streaming()).service, Client(URL, middleware=[Timeout(0.2)]) as client:
+        numbers = client.stream("numbers.wait", Number(value=1), Number)
+        await anext(numbers)
+        await asyncio.sleep(0.3)
+        streaming.gate.set()
+        assert await anext(numbers) == Number(value=1)
 
 
 # -- dependencies and classes ----------------------------------------------------------------------------------
@@ -282,6 +311,29 @@ async def test_the_record_of_a_service_says_what_is_a_stream() -> None:
 
 
 # -- content types ---------------------------------------------------------------------------------------------
+
+
+async def test_content_type_says_how_the_messages_of_a_stream_are_written(until: Until) -> None:
+    pytest.importorskip("msgspec")
+    async with Streaming().service, Client(URL) as client, MemoryBroker(URL) as wire:
+        frames: list[bytes] = []
+        await wire.subscribe("_INBOX.>", lambda delivery: frames.append(delivery.body))
+        stream = client.stream("numbers.count", Number(value=2), Number, content_type="msgpack")
+        assert await values(stream) == [0, 1]
+        async with client.stream("numbers.double", reply=Number, content_type="msgpack") as numbers:
+            await numbers.send(Number(value=4))
+            assert await anext(numbers) == Number(value=8)
+        async with client.stream("numbers.double", reply=Number, content_type="json-rpc") as numbers:
+            await numbers.send(Number(value=5))
+            assert await anext(numbers) == Number(value=10)
+        await until(lambda: any(b'{"value":10}' in frame for frame in frames))  # without an envelope
+        assert not any(b'{"value":8}' in frame for frame in frames)
+    async with Client(URL, content_type="json-rpc", compression="gzip") as client, Streaming().service:
+        large = Number(value=3)
+        assert await values(client.stream("numbers.count", large, Number)) == [0, 1, 2]
+        async with client.stream("numbers.total", reply=Number) as numbers:
+            await numbers.send(Number(value=5))
+            assert await numbers.reply() == Number(value=5)
 
 
 async def test_messages_travel_in_their_own_content_types(until: Until) -> None:
