@@ -130,10 +130,10 @@ def _scheme(url: str) -> str:
 
 
 def known(group: str) -> dict[str, EntryPoint]:
-    """What is installed in an entry-point group, by name."""
+    """What is installed in an entry-point group, by name, in the order of names: no two machines list them alike."""
     from importlib.metadata import entry_points  # it takes longer to import than most programs need it
 
-    return {point.name: point for point in entry_points(group=group)}
+    return dict(sorted((point.name, point) for point in entry_points(group=group)))
 
 
 def load(group: str, name: str, what: str) -> Any:

@@ -237,9 +237,9 @@ async def test_a_server_that_is_busy_making_a_queue_is_waited_for(
 async def test_a_server_that_does_not_answer_is_given_up_with_what_was_waited_for(
     url: str, subject: str, held: type[Frame], about: str
 ) -> None:
-    impatient = f"{url}&declare_timeout=1&exchange={subject}.x"
+    impatient = f"{url}&declare_timeout=3&exchange={subject}.x"
     async with FrameProxy(impatient) as proxy, RabbitBroker(proxy.url) as broker:
         proxy.holds = {held}
-        with pytest.raises(Disconnected, match=rf"^{about.format(subject, subject)}: .*within 1 s.*declare_timeout"):
+        with pytest.raises(Disconnected, match=rf"^{about.format(subject, subject)}: .*within 3 s.*declare_timeout"):
             await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
         proxy.let_go()
