@@ -3,6 +3,7 @@
 from eventmicro.client import Client
 from eventmicro.compression import Compression
 from eventmicro.context import Context, Side, current_context
+from eventmicro.contracts.contract import Contract
 from eventmicro.declare import rpc, subscribe
 from eventmicro.errors import (
     Ack,
@@ -69,6 +70,7 @@ __all__ = [
     "ConnectionFailed",
     "ContentTooLarge",
     "Context",
+    "Contract",
     "DecodeError",
     "DeliveryOptions",
     "Depends",

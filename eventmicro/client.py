@@ -13,6 +13,7 @@ from eventmicro.checks import check_seconds
 from eventmicro.codec import Codec, Envelope
 from eventmicro.codecs import Codecs
 from eventmicro.compression import MAX_DECOMPRESSED, Compression, Encoding
+from eventmicro.contracts.stubs import MakesStubs
 from eventmicro.discovery.strategies import BY_KEY, DEFAULT_BY_KEY, make_selector
 from eventmicro.embedded import describe_last
 from eventmicro.embedded import find as find_embedded
@@ -32,7 +33,7 @@ from eventmicro.plugins import (
     open_registry,
 )
 from eventmicro.retry import CallRetry
-from eventmicro.rpc.client import DEFAULT_TIMEOUT, CallsEndpoints, RpcClient
+from eventmicro.rpc.client import DEFAULT_TIMEOUT, RpcClient
 from eventmicro.rpc.retrying import check_retry
 from eventmicro.selector import MarksNodes, NodeMarks, Selector
 from eventmicro.wire import check_name
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 READY_TIMEOUT = 30.0
 
 
-class Client(Lifetime, CallsEndpoints, PublishesEvents):
+class Client(Lifetime, MakesStubs, PublishesEvents):
     """Calls endpoints and publishes events over one broker; used by `async with`, or by `connect` and `close`.
 
     Args:

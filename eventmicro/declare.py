@@ -66,5 +66,10 @@ def _marker(mark: Mark) -> Callable[[Any], Any]:
 def marked_methods(target: object) -> Iterator[tuple[Callable[..., Any], Mark]]:
     """The methods of an object that are marked, bound to it, in the order in which its class lists them."""
     for attribute in dict.fromkeys(name for kind in reversed(type(target).__mro__) for name in vars(kind)):
-        for mark in getattr(inspect.getattr_static(target, attribute, None), _MARKS, ()):
+        for mark in marks_of(inspect.getattr_static(target, attribute, None)):
             yield getattr(target, attribute), mark
+
+
+def marks_of(function: object) -> tuple[Mark, ...]:
+    """What a function, or a method of a class, is marked to be."""
+    return tuple(getattr(function, _MARKS, ()))

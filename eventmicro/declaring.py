@@ -7,7 +7,9 @@ from typing import Any, TypeVar, Unpack, overload
 
 from eventmicro.checks import check_function
 from eventmicro.codecs import Codecs
-from eventmicro.declare import marked_methods
+from eventmicro.contracts.contract import Contract
+from eventmicro.contracts.implementing import implementation_of, make_handler
+from eventmicro.declare import Mark, marked_methods
 from eventmicro.discovery.checking import CheckFunction, HealthCheck
 from eventmicro.errors import UsageError
 from eventmicro.events.declare import SubscriberDeclaration, declare_subscriber
@@ -23,6 +25,7 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 E = TypeVar("E", bound=Callable[..., Awaitable[Any] | AsyncIterator[Any]])
 H = TypeVar("H", bound=Hook)
 C = TypeVar("C", bound=CheckFunction)
+K = TypeVar("K", bound=type[Any])
 
 HOOKS = ("before_start", "after_start", "before_stop", "after_stop")
 
@@ -32,11 +35,13 @@ class Declares:
 
     Args:
         name: the service's name.
+        version: its version.
         codecs: those by which its messages travel.
     """
 
-    def __init__(self, name: str, codecs: Codecs) -> None:
+    def __init__(self, name: str, version: str, codecs: Codecs) -> None:
         self.name = name
+        self.version = version
         self.endpoints: dict[str, EndpointDeclaration] = {}
         self.subscribers: dict[str, SubscriberDeclaration] = {}
         self._codecs = codecs
@@ -142,8 +147,50 @@ class Declares:
         if not methods or isinstance(target, type):
             raise UsageError(f"{target!r} is no object with methods marked by @rpc or @subscribe")
         for method, mark in methods:
-            declare = self.rpc(**mark.options) if mark.topic is None else self.subscribe(mark.topic, **mark.options)
-            declare(method)
+            self._add(method, mark)
+
+    def _add(self, method: Callable[..., Any], mark: Mark) -> None:
+        declare = self.rpc(**mark.options) if mark.topic is None else self.subscribe(mark.topic, **mark.options)
+        declare(method)
+
+    @overload
+    def implements(self, contract: Callable[..., Contract], /) -> Callable[[K], K]: ...
+    @overload
+    def implements(self, contract: Callable[..., Contract], handler: object, /) -> None: ...
+    def implements(self, contract: Callable[..., Contract], handler: Any = None, /) -> Callable[[K], K] | None:
+        """Declare what a contract promises: all its methods, by those of the same names of an object.
+
+            @service.implements(Orders)
+            class OrdersHandler:
+                async def quote(self, request: QuoteRequest, context: Context) -> Quote: ...
+
+        Above a class it makes the object, from nothing; one that needs something is given as `handler`, or a module
+        with functions. Its methods take and return what the contract says, and beside the request a Context and
+        dependencies, as any endpoint. By `@rpc(concurrency=..., middleware=...)` they may say what is the server's own
+        matter. Other methods of it that are marked by `@rpc` or `@subscribe` are declared, too, as by `add`.
+
+        Raises:
+            SignatureError: it differs from the contract; the message names each difference.
+            UsageError: this is no contract, or that of another service or version; or a name is taken.
+        """
+        if handler is not None:
+            self._implement(contract, handler)
+            return None
+
+        def declare(kind: K) -> K:
+            self._implement(contract, make_handler(contract, kind))
+            return kind
+
+        return declare
+
+    def _implement(self, contract: object, handler: object) -> None:
+        promised = implementation_of(contract, handler, self.name, self.version)
+        for function, options in promised:
+            self.rpc(**options)(function)
+        done = {function.__name__ for function, _ in promised}
+        for method, mark in marked_methods(handler):
+            if method.__name__ not in done:
+                self._add(method, mark)
 
     def override(self, dependency: Callable[..., Any], by: Callable[..., Any]) -> None:
         """Use another function where `Depends(dependency)` stands, from the next start on; for tests.

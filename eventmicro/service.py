@@ -16,6 +16,7 @@ from eventmicro.codec import Codec, Envelope
 from eventmicro.codecs import Codecs
 from eventmicro.compression import MAX_DECOMPRESSED, Compression, Encoding
 from eventmicro.context import find_context
+from eventmicro.contracts.stubs import MakesStubs
 from eventmicro.declaring import Declares
 from eventmicro.discovery.checking import CheckFunction
 from eventmicro.discovery.registering import Registering
@@ -27,7 +28,7 @@ from eventmicro.handlers.depends import name_of
 from eventmicro.middleware import Middleware, check_middleware
 from eventmicro.plugins import check_broker, check_registry
 from eventmicro.retry import CallRetry
-from eventmicro.rpc.client import DEFAULT_TIMEOUT, CallsEndpoints, RpcClient
+from eventmicro.rpc.client import DEFAULT_TIMEOUT, RpcClient
 from eventmicro.rpc.retrying import check_retry
 from eventmicro.running.identity import Identity, new_id
 from eventmicro.running.node import Node
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 Lifespan = Callable[[], AbstractAsyncContextManager[Any] | AsyncIterator[Any]]
 
 
-class Service(Declares, CallsEndpoints, PublishesEvents):
+class Service(Declares, MakesStubs, PublishesEvents):
     """A service: its endpoints, its subscribers, and its own client. Several may live in one process.
 
     Args:
@@ -118,8 +119,7 @@ class Service(Declares, CallsEndpoints, PublishesEvents):
         check_retry(retry, hedge)
         check_seconds("stop_timeout", stop_timeout, or_none_at_all=True)
         spoken = Codecs(codecs, content_type=content_type, compression=compression, max_decompressed=max_decompressed)
-        super().__init__(check_length(check_name(name, "service"), "service name"), spoken)
-        self.version = version
+        super().__init__(check_length(check_name(name, "service"), "service name"), version, spoken)
         self.description = description
         self.metadata = check_metadata(metadata or {})
         self.id = None if id is None else check_length(check_name(id, "node"), "node id")

@@ -25,10 +25,13 @@ LAYERS = {
     "parts": "plugins embedded codecs memory registries middlewares",
     "functions": "handlers",
     "patterns": "events rpc discovery",
-    "faces": "client declare",
+    "marks": "declare",
+    "contracts": "contracts",
+    "faces": "client",
     "declaring": "declaring",
     "assembly": "running conformance testing",
     "service": "service",
+    "generating": "generating",
     "cli": "cli __main__",
 }
 RANK = {module: rank for rank, modules in enumerate(LAYERS.values()) for module in modules.split()}

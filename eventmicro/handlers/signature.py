@@ -121,7 +121,7 @@ def _with_streams(signature: Signature, name: str) -> Signature:
     Raises:
         SignatureError: it yields and does not say so, or the other way round.
     """
-    yields, returned = inspect.isasyncgenfunction(signature.function), _stream_of(signature.returns, name)
+    yields, returned = inspect.isasyncgenfunction(signature.function), stream_of(signature.returns, name)
     if yields and signature.returns is not MISSING and returned is None:
         raise SignatureError(f"{name}: it yields, so write `-> AsyncIterator[YourModel]`")
     if yields and returned is None:
@@ -130,7 +130,7 @@ def _with_streams(signature: Signature, name: str) -> Signature:
         raise SignatureError(
             f"{name}: it returns an AsyncIterator and does not yield; write `yield`, in a loop over what there is"
         )
-    taken = None if signature.takes is MISSING else _stream_of(signature.takes, name)
+    taken = None if signature.takes is MISSING else stream_of(signature.takes, name)
     return replace(
         signature,
         takes=signature.takes if taken is None else taken,
@@ -140,7 +140,7 @@ def _with_streams(signature: Signature, name: str) -> Signature:
     )
 
 
-def _stream_of(hint: Any, name: str) -> Any:
+def stream_of(hint: Any, name: str) -> Any:
     """The type of the messages of a stream; None where it is the type of none."""
     kind = get_origin(hint) or hint
     if kind in (AsyncIterator, AsyncIterable, AsyncGenerator):

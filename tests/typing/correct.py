@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, assert_type
+from typing import Annotated, Any, Protocol, assert_type
 
 from eventmicro_nats import NatsBroker
 from pydantic import BaseModel
@@ -13,6 +13,7 @@ from eventmicro import (
     Client,
     Compression,
     Context,
+    Contract,
     Depends,
     MemoryBroker,
     Publisher,
@@ -275,3 +276,61 @@ def an_error_says_what_it_is(error: ServiceError) -> None:
     assert_type(error.detail, str)
     assert_type(error.attempts, int)
     assert_type(error.retry_after, float | None)
+
+
+class Orders(Contract, Protocol, service="orders", version="1.2.0"):
+    @rpc(timeout=2.0, idempotent=True)
+    async def quote(self, request: Order) -> Quote: ...
+    async def ping(self) -> None: ...
+    @rpc(timeout=60.0)
+    def watch(self, request: Order) -> AsyncIterator[Quote]: ...
+    async def total(self, items: AsyncIterator[Order]) -> Quote: ...
+    def talk(self, lines: AsyncIterator[Order]) -> AsyncIterator[Quote]: ...
+
+
+async def orders_placed() -> AsyncIterator[Order]:
+    yield Order()
+
+
+async def a_stub_has_the_types_of_its_contract(client: Client) -> None:
+    orders = client.stub(Orders)
+    assert_type(orders, Orders)
+    assert_type(service.stub(Orders, service="orders", timeout=1.0, metadata={"a": "b"}, key="7"), Orders)
+    assert_type(await orders.quote(Order()), Quote)
+    assert_type(await client.stub(Orders, timeout=0.5).quote(request=Paid()), Quote)
+    await orders.ping()
+    async for quote in orders.watch(Order()):
+        assert_type(quote, Quote)
+    assert_type(await orders.total(orders_placed()), Quote)
+    async for quote in orders.talk(orders_placed()):
+        assert_type(quote, Quote)
+
+
+@service.implements(Orders)
+class OrdersHandler:
+    async def quote(self, request: Order, context: Context) -> Quote:
+        return Quote()
+
+
+class FakeOrders(Orders):
+    """What stands in for a stub in a test."""
+
+    async def quote(self, request: Order) -> Quote:
+        return Quote()
+
+    async def ping(self) -> None: ...
+
+    async def watch(self, request: Order) -> AsyncIterator[Quote]:
+        yield Quote()
+
+    async def total(self, items: AsyncIterator[Order]) -> Quote:
+        return Quote()
+
+    async def talk(self, lines: AsyncIterator[Order]) -> AsyncIterator[Quote]:
+        async for _ in lines:
+            yield Quote()
+
+
+stands_in: Orders = FakeOrders()
+assert_type(OrdersHandler(), OrdersHandler)
+service.implements(Orders, OrdersHandler())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import Protocol
+
 from pydantic import BaseModel
 
-from eventmicro import CallRetry, Client, Context, Nack, Retry, Service, Topic, sides
+from eventmicro import CallRetry, Client, Context, Contract, Nack, Retry, Service, Topic, rpc, sides
 from eventmicro.middlewares import CircuitBreaker, RateLimit, in_order
 
 
@@ -93,3 +96,40 @@ async def decorated() -> None:
 def contexts(context: Context) -> None:
     context.metadata["a"] = 1  # WRONG values are strings
     context.user = "ann"  # WRONG no such attribute
+
+
+class Orders(Contract, Protocol, service="orders"):
+    async def quote(self, request: Order) -> Quote: ...
+    def watch(self, request: Order) -> AsyncIterator[Quote]: ...
+    async def total(self, items: AsyncIterator[Order]) -> Quote: ...
+    @rpc(timeout="2")  # WRONG seconds are a number
+    async def late(self) -> None: ...
+
+
+class Few(Orders):
+    async def quote(self, request: Order) -> Quote:
+        return Quote()
+
+
+class Differing(Orders):
+    async def quote(self, request: Order) -> int:  # WRONG the contract says Quote
+        return 1
+
+
+async def stubs(client: Client) -> None:
+    orders = client.stub(Orders)
+    await orders.quote(Quote())  # WRONG it takes an order
+    await orders.quote()  # WRONG it takes an order
+    text: str = await orders.quote(Order())  # WRONG it replies a Quote
+    print(text)
+    async for number in orders.watch(Order()):
+        total: int = number  # WRONG each is a Quote
+        print(total)
+    await orders.watch(Order())  # WRONG a stream is not awaited
+    await orders.total([Order()])  # WRONG a list is no stream
+    await orders.nothing()  # WRONG it has no such method
+    client.stub(Order)  # WRONG a model is no contract
+    client.stub(Orders, timeout="2")  # WRONG seconds are a number
+    client.stub(Orders, timeouts=2)  # WRONG no such option
+    Few()  # WRONG it lacks two methods
+    service.implements(Order)  # WRONG a model is no contract

@@ -70,6 +70,15 @@ class Stream(Generic[R]):
             ServiceError: what the endpoint answered, or how the stream has failed.
         """
         await self.end()
+        return await self.only()
+
+    async def only(self) -> R:
+        """The one reply of an endpoint that takes a stream; messages may still be sent meanwhile.
+
+        Raises:
+            StreamEnded: the endpoint has sent none, or more than one.
+            ServiceError: what the endpoint answered, or how the stream has failed.
+        """
         try:
             reply = await self.__anext__()
         except StopAsyncIteration:

@@ -1,0 +1,145 @@
+"""Stubs: a contract as its caller holds it, made once: each method is the call itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar, Unpack
+
+from eventmicro.checks import check_kind
+from eventmicro.contracts.contract import Contract, Method, Promise, read_contract
+from eventmicro.contracts.sending import talk, upload
+from eventmicro.errors import UsageError
+from eventmicro.rpc.client import CallsEndpoints, CallWords
+from eventmicro.wire import check_name
+
+C = TypeVar("C", bound=Contract)
+
+
+class StubWords(CallWords, total=False):
+    """How a stub calls; see `MakesStubs.stub`."""
+
+    service: str
+    keep_alive: float
+
+
+# What is said of calls alone, and of streams alone.
+OF_CALLS, OF_STREAMS = {"retry", "hedge", "idempotent"}, {"keep_alive"}
+
+
+class MakesStubs(CallsEndpoints):
+    """Whoever calls by contracts: a Client, a Service."""
+
+    def stub(self, contract: Callable[..., C], **how: Unpack[StubWords]) -> C:
+        """An object with the methods of a contract, each of which calls its endpoint; to be kept, or made for one call.
+
+            orders = client.stub(Orders)
+            quote = await orders.quote(QuoteRequest(sku="tea"))
+            async for quote in orders.watch(Watch(sku="tea")): ...
+            quote = await client.stub(Orders, timeout=0.5).quote(QuoteRequest(sku="tea"))
+
+        A method that takes a stream is given an async iterator, which is read while its reply is waited for, and closed
+        where that comes first, or an error does. Errors are those of `call` and `stream`.
+
+        Args:
+            contract: a class with the base Contract.
+            service: the service that is called; default: the contract's.
+            timeout: how long each call may take, in seconds; default: what the contract says of the method, or else the
+                client's. A stream: how long it may last as a whole; default: as long as both sides want.
+            retry, hedge, idempotent: as for `call`, and for calls alone; a hedge for those that are idempotent, as the
+                contract says of a method, or this of all.
+            keep_alive: as for `stream`.
+            metadata, content_type, selector, filters, key: as for `call`.
+
+        Raises:
+            UsageError: this is no contract, it names no service, or there is no such option.
+            SignatureError: one of its methods cannot be an endpoint.
+        """
+        promise = read_contract(contract)
+        if unknown := how.keys() - StubWords.__optional_keys__:
+            raise UsageError(f"stub() has no option {', '.join(sorted(unknown))}; {_there_are()}")
+        words: dict[str, Any] = dict(how)
+        service = _check_service(promise, words.pop("service", None))
+        return _Stub(promise, service, {m.attribute: _bind(self, service, m, words) for m in promise.methods})  # type: ignore[return-value]
+
+
+class _Stub:
+    """The methods of a contract, each bound to whom it calls."""
+
+    def __init__(self, promise: Promise, service: str, methods: dict[str, Callable[..., Any]]) -> None:
+        self.__dict__.update(methods)
+        self.__about = f"<stub of {promise.name}, calls {service!r}>"
+
+    def __repr__(self) -> str:
+        return self.__about
+
+
+def _check_service(promise: Promise, service: str | None) -> str:
+    named = service or promise.service
+    if not named:
+        raise UsageError(f"contract {promise.name} names no service: write stub({promise.name}, service='orders')")
+    check_kind("service", named, str, "the name of a service")
+    return check_name(named, "service")
+
+
+def _there_are() -> str:
+    return f"there are {', '.join(sorted(StubWords.__optional_keys__))}"
+
+
+def _bind(client: CallsEndpoints, service: str, method: Method, words: dict[str, Any]) -> Callable[..., Any]:
+    """One method of a stub."""
+    is_stream = method.takes_stream or method.yields
+    said = _words(method, words, OF_CALLS if is_stream else OF_STREAMS)
+    reply = None if method.reply is type(None) else method.reply
+    name = f"{service}.{method.name}"
+    bind = _shape(method, tuple(said))
+    return bind(client.stream if is_stream else client.call, name, reply, *said.values())
+
+
+def _words(method: Method, words: dict[str, Any], others: set[str]) -> dict[str, Any]:
+    """What is said of the calls to a method, by the stub or else by the contract."""
+    said = {name: value for name, value in words.items() if name not in others}
+    if method.timeout is not None and said.get("timeout") is None:
+        said["timeout"] = method.timeout
+    if method.idempotent and "idempotent" not in others and said.get("idempotent") is None:
+        said["idempotent"] = True
+    if not said.get("idempotent"):
+        said.pop("hedge", None)
+    return said
+
+
+@lru_cache(1000)
+def _shape(method: Method, said: tuple[str, ...]) -> Callable[..., Callable[..., Any]]:
+    """What binds a method to a client, compiled as one would write it by hand; a call then costs what `call` does:
+
+    def bind(call__, endpoint__, reply__, timeout__):
+        def quote(request):
+            return call__(endpoint__, request, reply__, timeout=timeout__)
+        return quote
+    """
+    taken, given = _parameter(method)
+    words = "".join(f", {name}={name}__" for name in said)
+    called = f"call__(endpoint__, {given}, reply__{words})"
+    if method.takes_stream:
+        called = f"{'talk' if method.yields else 'upload'}_(call__(endpoint__, None, reply__{words}), {given})"
+    source = (
+        f"def bind(call__, endpoint__, reply__{''.join(f', {name}__' for name in said)}):\n"
+        f"    def {method.attribute}({taken}):\n"
+        f"        return {called}\n"
+        f"    return {method.attribute}\n"
+    )
+    names: dict[str, Any] = {"talk_": talk, "upload_": upload}
+    exec(compile(source, "<a method of a stub>", "exec"), names)  # noqa: S102  all of it is written here
+    bind: Callable[..., Callable[..., Any]] = names["bind"]
+    return bind
+
+
+def _parameter(method: Method) -> tuple[str, str]:
+    """The parameter of a method as its contract has it, and what is given on."""
+    if method.parameter is None:
+        return "", "None"
+    name = method.parameter.name
+    before = "*, " if method.parameter.kind is inspect.Parameter.KEYWORD_ONLY else ""
+    behind = ", /" if method.parameter.kind is inspect.Parameter.POSITIONAL_ONLY else ""
+    return f"{before}{name}{behind}", name
