@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from eventmicro.cli import discover, messages, run
+from eventmicro.cli import discover, generate, messages, run
 from eventmicro.cli.brokers import brokers
 from eventmicro.cli.show import examples
 from eventmicro.errors import EventMicroError, UsageError
@@ -34,6 +34,7 @@ app.command("nodes", epilog=discover.NODES_EPILOG)(discover.nodes)
 app.command("health", epilog=discover.HEALTH_EPILOG)(discover.health)
 app.command("stats", epilog=discover.STATS_EPILOG)(discover.stats)
 app.command("brokers")(brokers)
+app.add_typer(generate.app, name="generate", no_args_is_help=True)
 
 
 def _print_version(wanted: bool) -> None:

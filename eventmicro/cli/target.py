@@ -1,4 +1,4 @@
-"""Targets of `eventmicro run`: `module:service`, `module` or `path/to/file.py:service`, and the services there."""
+"""Targets of commands: `module:service`, `module` or `path/to/file.py:service`, and what is there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import sys
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType, TracebackType
+from typing import Any
 
+from eventmicro.contracts.contract import is_contract
 from eventmicro.errors import UsageError
 from eventmicro.running.runner import IMPORTING
 from eventmicro.service import Service
@@ -26,8 +28,7 @@ def load_services(targets: list[str]) -> list[Service]:
         UsageError: there is no such module or no such service; the message says what is there.
         BrokenModule: a module raised while it was imported.
     """
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    _look_here()
     importing = IMPORTING.set(True)
     try:
         return list(dict.fromkeys(service for target in targets for service in _load(target)))
@@ -42,11 +43,38 @@ def folders(targets: list[str]) -> list[Path]:
     return [here, *dict.fromkeys(f for f in files if not f.is_relative_to(here))]
 
 
-def _load(target: str) -> list[Service]:
+def load_contract(target: str) -> Any:
+    """The contract of a target, `module:Orders` or `path/to/file.py:Orders`.
+
+    Raises:
+        UsageError: there is no such module, or no such contract; the message says which are there.
+        BrokenModule: the module raised while it was imported.
+    """
+    _look_here()
     place, attribute = _split(target)
+    module = _load_module(place, target)
+    found = {name: value for name, value in vars(module).items() if is_contract(value)}
+    if attribute not in found and (attribute or len(found) != 1):
+        wanted = f"no contract {attribute!r}" if attribute else "not one contract"
+        there = f"its contracts: {', '.join(found) or 'none'}{_did_you_mean(attribute, list(found))}"
+        raise UsageError(f"{place} has {wanted}; {there}")
+    return found[attribute] if attribute else next(iter(found.values()))
+
+
+def _look_here() -> None:
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+
+
+def _load_module(place: str, target: str) -> ModuleType:
     if not place:
         raise UsageError(f"target {target!r}: write 'module:service', 'module' or 'path/to/file.py'")
-    module = _import_file(Path(place)) if _is_file(place) else _import(place)
+    return _import_file(Path(place)) if _is_file(place) else _import(place)
+
+
+def _load(target: str) -> list[Service]:
+    place, attribute = _split(target)
+    module = _load_module(place, target)
     found = {name: value for name, value in vars(module).items() if isinstance(value, Service)}
     if not found:
         raise UsageError(f"{place} has no Service object; write `service = Service('name')` at the top level of it")

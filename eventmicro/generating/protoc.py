@@ -1,0 +1,64 @@
+"""protoc, run as a program with our plugin: what it says of a file with errors is passed on in its own words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from eventmicro.errors import UsageError
+
+# How long protoc may take, in seconds.
+TIMEOUT = 120.0
+PLUGIN = "protoc-gen-eventmicro"
+
+
+def generate(files: Sequence[Path], out: Path, roots: Sequence[Path] = ()) -> None:
+    """Write messages, their types, and contracts for the services of `.proto` files.
+
+    Args:
+        files: the `.proto` files.
+        out: the folder for what is written, which is made where there is none.
+        roots: the folders from which imports are written, and the paths of what is written; default: the current one.
+
+    Raises:
+        UsageError: a file has errors, in protoc's words, with file and line; or there is no protoc.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as folder:
+        plugin = Path(folder) / PLUGIN
+        plugin.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m eventmicro.generating.plugin\n')
+        plugin.chmod(0o700)
+        made = [f"--python_out={out}", f"--pyi_out={out}", f"--plugin={PLUGIN}={plugin}", f"--eventmicro_out={out}"]
+        run(roots, [*made, *map(str, files)])
+
+
+def run(roots: Sequence[Path], arguments: Sequence[str]) -> None:
+    """Run protoc on files below these folders; our own and Google's files can be imported anyway.
+
+    Raises:
+        UsageError: it fails, in its own words; or there is none.
+    """
+    if find_spec("grpc_tools") is None:
+        raise UsageError(
+            "reading .proto files needs protoc, as grpcio-tools has it: pip install 'eventmicro[generate]'"
+        )
+    missing = [str(root) for root in roots if not root.is_dir()]
+    if missing:
+        raise UsageError(f"there is no folder {', '.join(missing)}")
+    folders = [*(roots or [Path()]), *_own_folder()]
+    command = [sys.executable, "-m", "grpc_tools.protoc", *(f"-I{folder}" for folder in folders), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)  # noqa: S603
+    if done.returncode:
+        said = done.stderr.replace("--eventmicro_out: ", "").strip()
+        raise UsageError(said or f"protoc has failed with exit code {done.returncode}")
+    sys.stderr.write(done.stderr)  # its warnings
+
+
+def _own_folder() -> list[Path]:
+    """The folder below which `eventmicro_schemas/v1/options.proto` lies."""
+    found = find_spec("eventmicro_schemas")
+    return [Path(found.origin).parents[1]] if found is not None and found.origin else []
