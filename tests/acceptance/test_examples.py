@@ -17,6 +17,7 @@ from eventmicro_nats.embedded import EmbeddedServer
 from pydantic import BaseModel
 
 from eventmicro import Client, Unavailable
+from eventmicro.generating.protoc import generate
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -133,6 +134,36 @@ OUTPUT = {
         "JSON-RPC    the request is not a valid Fahrenheit",
         "a Struct, compressed: 9000 numbers",
     ],
+    "22_contract": [
+        "Moby-Dick has 3 pages: ['page 1', 'page 2', 'page 3']",
+        "stored: books=3 pages=60",
+        "at once: 3",
+        "Forgetful does not implement Library:",
+        "  find: returns Shelf, and the contract says Book",
+        "  read: is missing",
+        "  store: is missing",
+    ],
+    "23_proto_services": [
+        "check: SERVING",
+        "watch: SERVING NOT_SERVING",
+        "count: 4",
+        "top: [('Dune', 3), ('Solaris', 1)]",
+        "follow: Dune Dune Solaris",
+    ],
+    "24_publisher_and_wrappers": [
+        "[subscriber] collect",
+        "[subscriber] collect",
+        "read: 1 2 3 4 5 6 7 8 9 10",
+        "[endpoint] answer",
+        "nothing new about gophers, readers",
+    ],
+    "25_proto_round_trip": [
+        "rpc Length(.trips.Trip) returns (.trips.Distance);",
+        "rpc Legs(.trips.Trip) returns (stream .trips.Leg);",
+        "the same again: True",
+        "length: 7",
+        "legs: ['Rome', 'Oslo']",
+    ],
 }
 NEEDS_DURABLE = {"10_retry_and_dead_letters", "11_order_by_key", "13_replay"}  # refused on core NATS
 
@@ -222,12 +253,22 @@ def test_the_example_of_tests_passes(tmp_path: Path) -> None:
     assert any("3 passed" in line for line in lines("09_testing_your_service", tmp_path))
 
 
-def test_the_types_of_the_protobuf_example_are_those_of_its_source(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["weather", "protobuf/health", "protobuf/popular"])
+def test_the_types_of_the_protobuf_examples_are_those_of_their_source(name: str, tmp_path: Path) -> None:
     pytest.importorskip("grpc_tools")
-    folder = EXAMPLES / "protobuf"
-    options = [f"-I{folder}", f"--python_out={tmp_path}", "weather.proto"]
+    folder = EXAMPLES if "/" in name else EXAMPLES / "protobuf"
+    options = [f"-I{folder}", f"-I{EXAMPLES.parent / 'schemas'}", f"--python_out={tmp_path}", f"{name}.proto"]
     subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options], check=True, timeout=60)
-    assert descriptor(folder / "weather_pb2.py") == descriptor(tmp_path / "weather_pb2.py")
+    assert descriptor(folder / f"{name}_pb2.py") == descriptor(tmp_path / f"{name}_pb2.py")
+
+
+def test_the_contracts_of_the_protobuf_examples_are_those_of_their_source(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_tools")
+    names = ["protobuf/health", "protobuf/popular"]
+    generate([EXAMPLES / f"{name}.proto" for name in names], tmp_path, [EXAMPLES])
+    for name in names:
+        written = (EXAMPLES / f"{name}_contracts.py").read_text()
+        assert written == (tmp_path / f"{name}_contracts.py").read_text()
 
 
 def descriptor(generated: Path) -> str:
