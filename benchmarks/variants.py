@@ -14,6 +14,7 @@ RPC = {
     "eventmicro": "benchmarks.nats.eventmicro:EventMicro",
     "eventmicro+mw+di": "benchmarks.nats.eventmicro:WithMiddleware",
     "eventmicro+trace": "benchmarks.nats.eventmicro:WithTrace",
+    "eventmicro+stub": "benchmarks.nats.eventmicro:WithStub",
     "eventmicro+resilient": "benchmarks.nats.eventmicro:Resilient",
     "eventmicro+directed": "benchmarks.nats.eventmicro:Directed",
     "eventmicro-registry": "benchmarks.nats.eventmicro:Unregistered",
@@ -24,7 +25,14 @@ RPC = {
 }
 # With other messages than pydantic's JSON.
 MESSAGES = ("eventmicro+msgpack", "eventmicro+struct", "eventmicro+struct+msgpack", "eventmicro+protobuf")
-CALLS_ONLY = ("eventmicro+trace", "eventmicro+resilient", "eventmicro+directed", "eventmicro-registry", *MESSAGES)
+CALLS_ONLY = (
+    "eventmicro+trace",
+    "eventmicro+stub",
+    "eventmicro+resilient",
+    "eventmicro+directed",
+    "eventmicro-registry",
+    *MESSAGES,
+)
 # What runs on uvloop in place of asyncio's own event loop.
 UVLOOP = "+uvloop"
 RPC |= {name + UVLOOP: RPC[name] for name in ("raw", "eventmicro")}

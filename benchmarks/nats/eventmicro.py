@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from benchmarks.messages import ENDPOINT, PROGRESS, READINGS, Order, Progress, Reading, Receipt, Tally, accept
 from benchmarks.peer import Call, Hear, Publish
-from eventmicro import CallRetry, Client, Context, Depends, Handler, Middleware, Service, Topic
+from eventmicro import CallRetry, Client, Context, Contract, Depends, Handler, Middleware, Service, Topic
 from eventmicro.middlewares import CircuitBreaker
 
 READING = Topic(READINGS, Reading)
@@ -120,6 +120,22 @@ class Unregistered(EventMicro):
         self.serve(service)
         async with service:
             yield
+
+
+class Orders(Contract, Protocol, service="orders"):
+    """The endpoint, as both sides know it."""
+
+    async def place(self, request: Order) -> Receipt: ...
+
+
+class WithStub(EventMicro):
+    """Calls by a contract."""
+
+    @asynccontextmanager
+    async def client(self, url: str) -> AsyncIterator[Call]:
+        async with Client(url) as client:
+            orders = client.stub(Orders)
+            yield lambda order: orders.place(order)
 
 
 TRACE = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
