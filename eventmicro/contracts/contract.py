@@ -173,6 +173,10 @@ def _read_parameter(function: Callable[..., Any], name: str) -> tuple[inspect.Pa
         raise SignatureError(f"{name}: {parameter.name!r} is the handler's own matter; leave it out of the contract")
     if hint is MISSING:
         raise SignatureError(f"{name}: parameter {parameter.name!r} has no type; write `{parameter.name}: YourModel`")
+    if parameter.name.endswith("__"):
+        raise SignatureError(
+            f"{name}: leave the underscores at the end of {parameter.name!r} out; stubs have such names"
+        )
     return parameter, hint
 
 

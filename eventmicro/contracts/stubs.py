@@ -93,7 +93,8 @@ def _bind(client: CallsEndpoints, service: str, method: Method, words: dict[str,
     said = _words(method, words, OF_CALLS if is_stream else OF_STREAMS)
     reply = None if method.reply is type(None) else method.reply
     name = f"{service}.{method.name}"
-    bind = _shape(method, tuple(said))
+    kind = f"{'talk' if method.yields else 'upload'}__" if method.takes_stream else ""
+    bind = _shape(method.attribute, *_parameter(method), kind, tuple(said))
     return bind(client.stream if is_stream else client.call, name, reply, *said.values())
 
 
@@ -110,7 +111,7 @@ def _words(method: Method, words: dict[str, Any], others: set[str]) -> dict[str,
 
 
 @lru_cache(1000)
-def _shape(method: Method, said: tuple[str, ...]) -> Callable[..., Callable[..., Any]]:
+def _shape(name: str, taken: str, given: str, kind: str, said: tuple[str, ...]) -> Callable[..., Callable[..., Any]]:
     """What binds a method to a client, compiled as one would write it by hand; a call then costs what `call` does:
 
     def bind(call__, endpoint__, reply__, timeout__):
@@ -118,18 +119,15 @@ def _shape(method: Method, said: tuple[str, ...]) -> Callable[..., Callable[...,
             return call__(endpoint__, request, reply__, timeout=timeout__)
         return quote
     """
-    taken, given = _parameter(method)
-    words = "".join(f", {name}={name}__" for name in said)
-    called = f"call__(endpoint__, {given}, reply__{words})"
-    if method.takes_stream:
-        called = f"{'talk' if method.yields else 'upload'}_(call__(endpoint__, None, reply__{words}), {given})"
+    words = "".join(f", {word}={word}__" for word in said)
+    called = f"call__(endpoint__, {'None' if kind else given}, reply__{words})"
     source = (
-        f"def bind(call__, endpoint__, reply__{''.join(f', {name}__' for name in said)}):\n"
-        f"    def {method.attribute}({taken}):\n"
-        f"        return {called}\n"
-        f"    return {method.attribute}\n"
+        f"def bind(call__, endpoint__, reply__{''.join(f', {word}__' for word in said)}):\n"
+        f"    def {name}({taken}):\n"
+        f"        return {f'{kind}({called}, {given})' if kind else called}\n"
+        f"    return {name}\n"
     )
-    names: dict[str, Any] = {"talk_": talk, "upload_": upload}
+    names: dict[str, Any] = {"talk__": talk, "upload__": upload}
     exec(compile(source, "<a method of a stub>", "exec"), names)  # noqa: S102  all of it is written here
     bind: Callable[..., Callable[..., Any]] = names["bind"]
     return bind

@@ -202,6 +202,10 @@ class WithContext(Contract, Protocol):
     async def quote(self, context: Context) -> Number: ...
 
 
+class Underscored(Contract, Protocol):
+    async def quote(self, reply__: Number) -> Number: ...
+
+
 class Iterated(Contract, Protocol):
     def quote(self, request: Number) -> Iterator[Number]: ...
 
@@ -246,6 +250,7 @@ CANNOT = {
     TwoMessages: "put all it takes into one model",
     Defaulted: "is not one message",
     WithContext: "'context' is the handler's own matter",
+    Underscored: "leave the underscores at the end",
     Iterated: "a stream is an AsyncIterator",
     Selfless: "it takes `self` first",
     Property: "is no method",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import pytest
 
@@ -183,6 +183,19 @@ def test_what_is_no_contract_and_no_option_is_refused() -> None:
         client.stub(Orders, timeouts=3)
     with pytest.raises(UsageError, match="service name 'a b'"):
         client.stub(Orders, service="a b")
+
+
+class Odd(Contract, Protocol, service="odd"):
+    async def annotated(self, number: Annotated[int, {"a": []}]) -> Annotated[dict[str, int], ["unhashable"]]: ...
+    async def keyword(self, *, reply: int) -> None: ...
+
+
+def test_types_that_cannot_be_hashed_and_parameters_of_all_kinds() -> None:
+    client, seen = recorder()
+    client.stub(Odd).annotated(number=3)
+    assert seen.pop()[:2] == ("odd.annotated", 3)
+    client.stub(Odd).keyword(reply=4)
+    assert seen.pop()[:3] == ("odd.keyword", 4, None)
 
 
 class Anywhere(Contract, Protocol):
