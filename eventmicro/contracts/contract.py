@@ -174,9 +174,7 @@ def _read_parameter(function: Callable[..., Any], name: str) -> tuple[inspect.Pa
     if hint is MISSING:
         raise SignatureError(f"{name}: parameter {parameter.name!r} has no type; write `{parameter.name}: YourModel`")
     if parameter.name.endswith("__"):
-        raise SignatureError(
-            f"{name}: leave the underscores at the end of {parameter.name!r} out; stubs have such names"
-        )
+        raise SignatureError(f"{name}: {parameter.name!r} ends as names of stubs do; leave the underscores out")
     return parameter, hint
 
 

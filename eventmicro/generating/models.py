@@ -208,7 +208,7 @@ class _Batch:
         self.imports.add(f"from enum import {base}")
         members: dict[str, str] = {}
         for value in schema["enum"]:
-            name = distinct(_member(value), [*members, "name", "value", *dir(str)])
+            name = distinct(_member(value), [*members, "name", "value", "mro", *dir(str)])
             members[name] = quoted(value)
             self._enums.setdefault(made, {})[quoted(value)] = name
         lines = [f"class {made}({base}):", *_doc(schema), *(f"{INDENT}{n} = {value}" for n, value in members.items())]

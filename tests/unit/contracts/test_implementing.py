@@ -250,7 +250,7 @@ CANNOT = {
     TwoMessages: "put all it takes into one model",
     Defaulted: "is not one message",
     WithContext: "'context' is the handler's own matter",
-    Underscored: "leave the underscores at the end",
+    Underscored: "leave the underscores out",
     Iterated: "a stream is an AsyncIterator",
     Selfless: "it takes `self` first",
     Property: "is no method",
