@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from itertools import count
 from typing import Protocol
 
 from eventmicro.broker import Broker, Subscription, sends_at_once
@@ -18,6 +18,8 @@ from eventmicro.wire import CONTENT_TYPE, NO_RESPONDERS, STATUS, header
 PACE_SECONDS = 0.1
 PACE_ITEMS = 1000
 PACE_BYTES = 1024 * 1024
+# What is asked for without a reply subject nobody can read: it is cancelled after so many seconds, if it has not ended.
+UNREAD_SECONDS = 10.0
 
 
 class Answering(Protocol):
@@ -87,7 +89,7 @@ class Plain:
     It cannot say how fast it reads, so there is a pace. It is gone where the broker says that nobody listens.
 
     Args:
-        reply: where it awaits the messages.
+        reply: where it awaits the messages; empty: nowhere.
         gone: is told of that.
     """
 
@@ -101,6 +103,7 @@ class Plain:
         self._probe = ""
         self._headers: dict[str, str] | None = None
         self._loop = asyncio.get_running_loop()
+        self._unread = None if reply else self._loop.call_later(UNREAD_SECONDS, self._tell_gone)
         self._pace_ends = 0.0
         self._items = self._bytes = 0
 
@@ -111,7 +114,7 @@ class Plain:
         if not item:
             raise InternalError("an empty message would be taken for the end by a client that knows nothing of frames")
         if self.is_over:
-            return asyncio.sleep(0)  # whoever sends is about to be cancelled, or asked for no answer
+            return asyncio.sleep(PACE_SECONDS / PACE_ITEMS)  # about to be cancelled, or nobody asked for an answer
         now = self._loop.time()
         probe = ""
         if now >= self._pace_ends:
@@ -127,11 +130,14 @@ class Plain:
 
     async def begin(self, probes: Probes) -> None:
         """Find out from now on whether the client has gone."""
-        self._probe = await probes.begin(self._tell_gone)
+        if self._unread is None:
+            self._probe = await probes.begin(self._tell_gone)
 
     def forget(self, probes: Probes) -> None:
         """Find it out no more."""
         probes.end(self._probe)
+        if self._unread is not None:
+            self._unread.cancel()
 
     def _tell_gone(self) -> None:
         self.is_over = True
@@ -167,7 +173,6 @@ class Probes:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._inbox = ""
-        self._numbers = count(1)
         self._gone: dict[str, Callable[[], None]] = {}
         self._subscription: Subscription | None = None
         self._opening = asyncio.Lock()
@@ -180,7 +185,7 @@ class Probes:
             if self._subscription is None:
                 self._inbox = self._broker.inbox()
                 self._subscription = await self._broker.subscribe(f"{self._inbox}.>", self)
-        subject = f"{self._inbox}.{next(self._numbers)}"
+        subject = f"{self._inbox}.{secrets.token_hex(8)}"  # a client sees its own, and is not to guess those of others
         self._gone[subject] = gone
         return subject
 

@@ -65,7 +65,7 @@ class Frame:
 
 def write_frame(frame: Frame) -> bytes:
     """The frame as it travels."""
-    parts = [STREAM, _varint(frame.stream), NUMBER, _varint(frame.number)]
+    parts = [_stream_head(frame.stream), NUMBER, _varint(frame.number)]
     for item in frame.items:
         parts.append(_item_head(len(item)))
         parts.append(item)
@@ -120,12 +120,13 @@ def read_frame(data: bytes) -> Frame:
 
 def _read_field(frame: Frame, data: bytes, tag: int, position: int) -> int:
     """Read one field into the frame; where the next one begins."""
-    if tag in _NUMBERS or tag in _FLAGS:
+    if (name := _NUMBERS.get(tag)) is not None:
         number, position = _read_varint(data, position)
-        if tag in _NUMBERS:
-            setattr(frame, _NUMBERS[tag], number)
-        else:
-            setattr(frame, _FLAGS[tag], number != 0)
+        setattr(frame, name, number)
+        return position
+    if tag in _FLAGS:
+        number, position = _read_varint(data, position)
+        setattr(frame, _FLAGS[tag], number != 0)
         return position
     if tag == ERROR[0]:
         frame.error, position = _read_bytes(data, position)
@@ -157,7 +158,11 @@ def _pass_over(data: bytes, tag: int, position: int) -> int:
 
 def _read_varint(data: bytes, position: int, beyond: int = TOO_HIGH) -> tuple[int, int]:
     """A number, and where the next field begins."""
-    number = shift = 0
+    byte = data[position]
+    if byte < 128:
+        return byte, position + 1
+    number, shift = byte & 127, 7
+    position += 1
     while True:
         byte = data[position]
         position += 1
@@ -192,6 +197,11 @@ def _as_text(value: bytes) -> str:
 def _text(tag: bytes, text: str) -> tuple[bytes, bytes, bytes]:
     value = text.encode()
     return tag, _varint(len(value)), value
+
+
+@lru_cache(4096)
+def _stream_head(stream: int) -> bytes:
+    return STREAM + _varint(stream)
 
 
 @lru_cache(4096)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import Coroutine
-from itertools import count
 from typing import Any
 
 from eventmicro.broker import Broker, Receive, Subscription
@@ -34,7 +34,6 @@ class Streams:
         self.broker = broker
         self.address = address
         self._channels: dict[int, Channel] = {}
-        self._numbers = count(1)
         self._loop = asyncio.get_running_loop()
         self._looking: asyncio.TimerHandle | None = None
         self._subscription: Subscription | None = None
@@ -58,8 +57,10 @@ class Streams:
         return self._subscription is None or self._subscription.ended
 
     def add(self, channel: Channel) -> int:
-        """One more; its number."""
-        number = next(self._numbers)
+        """One more; its number, which cannot be guessed: who has one stream reaches no other one of the same subject."""
+        number = 0
+        while not number or number in self._channels:
+            number = int.from_bytes(os.urandom(7), "big") >> 3  # 53 bits, as many as JSON's readers keep
         self._channels[number] = channel
         self._look_within(channel.keep_alive / LOOKS)
         return number
