@@ -290,8 +290,14 @@ def _cancel_unless_reading(task: asyncio.Task[Any], channel: Channel) -> None:
     """End the handler of a stream that has failed. One that waits for the next message gets the error from there,
     unless its caller has given it up: then it is cancelled, as that of a call.
     """
-    if task in channel.incoming.readers and not isinstance(channel.failure, StreamCancelled):
-        return
+    incoming = channel.incoming
+    if not isinstance(channel.failure, StreamCancelled):
+        if incoming.told is task:
+            return
+        if task in incoming.readers:
+            if incoming.waiting:  # it goes on with what came before: look again whether it then reads on
+                asyncio.get_running_loop().call_soon(_cancel_unless_reading, task, channel)
+            return
     if asyncio.current_task() is not task:
         task.cancel()
 

@@ -24,15 +24,17 @@ class Incoming:
         ended: whether nothing more comes, as the other side has ended it.
         failure: why nothing more comes otherwise.
         readers: the tasks that wait for the next message.
+        told: the one that was told of the failure.
     """
 
-    __slots__ = ("_give", "_more", "_number", "_window", "credit", "ended", "failure", "readers", "waiting")
+    __slots__ = ("_give", "_more", "_number", "_window", "credit", "ended", "failure", "readers", "told", "waiting")
 
     def __init__(self, window: Callable[[], int], give: Callable[[int, int], None]) -> None:
         self.waiting: deque[bytes | str] = deque()
         self.ended = False
         self.failure: BaseException | None = None
         self.readers: set[asyncio.Task[Any] | None] = set()
+        self.told: asyncio.Task[Any] | None = None
         self.credit = Given(window())
         self._window = window
         self._give = give
@@ -71,6 +73,12 @@ class Incoming:
         """Nobody reads what waits."""
         self.waiting.clear()
 
+    def spoil(self, failure: BaseException) -> None:
+        """What waits cannot be read: whoever reads on is told of that, also where the other side has ended it."""
+        self.drop()
+        self.ended, self.failure, self.told = False, failure, asyncio.current_task()
+        self._more.set()
+
     async def wait(self) -> None:
         """Return when something waits to be read.
 
@@ -82,6 +90,7 @@ class Incoming:
             if self.ended:
                 raise StopAsyncIteration
             if self.failure is not None:
+                self.told = asyncio.current_task()
                 raise self.failure.with_traceback(None)
             self._more.clear()
             reader = asyncio.current_task()

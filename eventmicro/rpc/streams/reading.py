@@ -43,10 +43,10 @@ class Reading:
             incoming.was_read(len(item))
             return self._decode(item)
         except (DecodeError, UnsupportedMediaType) as error:
-            if self.channel.failure is error:
+            if incoming.failure is error:  # nothing that was read here
                 raise
             failure = self._explain(error)
-            incoming.drop()
+            incoming.spoil(failure)
             self.channel.fail(failure)
             raise failure from None
 
