@@ -54,7 +54,7 @@ class CallerChannel(Channel):
 
     def check(self, frame: Frame) -> None:
         super().check(frame)
-        if self.outgoing.address:
+        if self.outgoing.address or frame.is_last:
             return
         if not is_subject(frame.address) or not frame.peer_stream:
             raise StreamBroken("the first frame does not say where the stream is served")
@@ -80,10 +80,11 @@ class CallerChannel(Channel):
         if not self._answered.done():
             self._answered.set_result(None)
 
-    def give_up(self, failure: EventMicroError) -> None:
-        if not self.over and not self.outgoing.address:
+    def tell_end(self, last: Frame) -> None:
+        if self.outgoing.address:
+            super().tell_end(last)
+        else:
             self._streams.start(self._tell_all())
-        super().give_up(failure)
 
     def occupy(self, director: Director, node: Node) -> None:
         """Count as in flight at the node that serves it until it is over, and tell where that is lost."""

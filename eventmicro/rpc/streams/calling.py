@@ -106,8 +106,13 @@ class StreamCaller:
             context.body, context.reply = reply, reply.kind
             context.direction, context.trying = direction, None
             context.keep_alive, context.ended, context.opened = keep_alive, ended, None
-            replies = await self._run(request, context)
-            return aiter(replies), context.opened
+            try:
+                replies = aiter(await self._run(request, context))
+            except BaseException:
+                if context.opened is not None:  # a middleware has made nothing of it
+                    context.opened.close()
+                raise
+            return replies, context.opened
 
         return open_it
 

@@ -51,7 +51,7 @@ class Channel:
         self.over = False
         self.failure: EventMicroError | None = None
         self.on_failure: Callable[[], None] = _nothing
-        self.outgoing = Outgoing(streams.broker, self.fail)
+        self.outgoing = Outgoing(streams.broker, self.fail, streams.start)
         self.incoming = Incoming(streams.window, self.outgoing.give_credit)
         self._streams = streams
         self._loop = asyncio.get_running_loop()
@@ -112,8 +112,12 @@ class Channel:
         if isinstance(failure, ServiceError) and not failure.id:
             failure.id = self.name
         if not self.over:
-            self.outgoing.end_with(self._told(failure))
+            self.tell_end(self._told(failure))
         self.end(failure)
+
+    def tell_end(self, last: Frame) -> None:
+        """Tell the other side of an end that it does not know of."""
+        self.outgoing.end_with(last)
 
     def _told(self, failure: EventMicroError) -> Frame:
         """What the other side is told of a failure here."""
@@ -141,7 +145,7 @@ class Channel:
     def give_up(self, failure: EventMicroError) -> None:
         """End it on both sides; what has come can be read yet."""
         if not self.over:
-            self.outgoing.end_with(Frame(cancel=True))
+            self.tell_end(Frame(cancel=True))
         self.end(failure)
 
     async def finish(self) -> None:

@@ -62,6 +62,11 @@ class Frame:
     address: str = ""
     peer_stream: int = 0
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the stream is over after it, where the side has sent it that serves."""
+        return self.end or self.error is not None or self.cancel or bool(self.broken)
+
 
 def write_frame(frame: Frame) -> bytes:
     """The frame as it travels."""

@@ -39,7 +39,7 @@ class OpenStream(Reading):
     async def send(self, item: Any) -> None:
         """Send a message; it waits while the other side has not read enough of those before."""
         if self._ended:
-            raise UsageError(f"{self.channel.name}: nothing can be sent after end()")
+            raise self._after_end()
         outgoing = self.channel.outgoing
         if outgoing.closed is not None:
             raise outgoing.closed.with_traceback(None)
@@ -61,10 +61,14 @@ class OpenStream(Reading):
             self._ended = True
             if not self.channel.over and self.channel.outgoing.closed is None:
                 self.channel.outgoing.end()
+                self.channel.outgoing.close(self._after_end())  # for who waits to send
 
     def close(self) -> None:
         """Give it up, unless it has ended."""
         self.channel.cancel()
+
+    def _after_end(self) -> UsageError:
+        return UsageError(f"{self.channel.name}: nothing can be sent after end()")
 
     def _prepare(self, kind: type) -> None:
         """Get ready for messages of another type, which may travel in another content type."""

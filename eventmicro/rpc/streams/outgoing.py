@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from eventmicro.broker import Broker, sends_at_once
-from eventmicro.errors import EventMicroError, MessageTooLarge
+from eventmicro.errors import EventMicroError, MessageTooLarge, UsageError
 from eventmicro.message import Message
 from eventmicro.rpc.streams.credit import Got
 from eventmicro.rpc.streams.frames import Frame, write_frame
@@ -18,12 +19,15 @@ FRAME_BYTES = 64 * 1024
 # How many full ones go out before others have their turn: whoever gives credit for a million is not to stop a service.
 FRAMES_A_TURN = 8
 
+Start = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
 
 class Outgoing:
     """One side's way out.
 
     Args:
         fail: told of an error for which nothing more can be sent.
+        start: starts what waits for the broker, as a task.
 
     Attributes:
         address, stream: where frames go, and the number of the stream there; empty: that is not known yet.
@@ -44,6 +48,7 @@ class Outgoing:
         "_room",
         "_sending",
         "_size",
+        "_start",
         "_try_send",
         "address",
         "closed",
@@ -52,7 +57,7 @@ class Outgoing:
         "stream",
     )
 
-    def __init__(self, broker: Broker, fail: Callable[[EventMicroError], None]) -> None:
+    def __init__(self, broker: Broker, fail: Callable[[EventMicroError], None], start: Start) -> None:
         self.address = ""
         self.stream = 0
         self.credit = Got()
@@ -60,6 +65,7 @@ class Outgoing:
         self._broker = broker
         self._try_send = None if (able := sends_at_once(broker)) is None else able.try_send
         self._fail = fail
+        self._start = start
         self._loop = asyncio.get_running_loop()
         self.sent_at = self._loop.time()
         self._number = 0
@@ -116,7 +122,7 @@ class Outgoing:
         """Return when the broker has what it did not take at once; errors as of `put`."""
         while self._sending is not None:
             await asyncio.wait([self._sending])
-        if self.closed is not None:
+        if self.closed is not None and not isinstance(self.closed, UsageError):  # that one is about what is sent later
             raise self.closed.with_traceback(None)
 
     def announce(self, content_type: str) -> None:
@@ -172,7 +178,8 @@ class Outgoing:
 
     def ping(self) -> None:
         """Let the other side hear something."""
-        self._flush()
+        self._is_empty = False
+        self._try_flush()
 
     # -- frames ------------------------------------------------------------------------------------------------
 
@@ -222,7 +229,7 @@ class Outgoing:
             self._number = number
         self._backlog.append(frame)
         if self._sending is None:
-            self._sending = self._loop.create_task(self._send_waiting())
+            self._sending = self._start(self._send_waiting())
 
     def _pack(self, frame: Frame) -> bytes:
         self._number += 1
@@ -255,15 +262,17 @@ class Outgoing:
 
 
 def _parts(frame: Frame) -> tuple[Frame, Frame]:
-    """A frame that is too large, in two.
+    """A frame that is too large, in two: messages apart, and a single one apart from what is said beside it.
 
     Raises:
-        MessageTooLarge: it cannot be, as it has one message.
+        MessageTooLarge: there is nothing in it but one message, or an error.
     """
-    if len(frame.items) < 2:
-        size = len(frame.items[0]) if frame.items else len(frame.error or b"")
+    items, says_more = frame.items, bool(frame.address or frame.item_limit or frame.content_type)
+    ends = frame.end or frame.error is not None
+    if not items or (len(items) == 1 and not says_more and not ends):
+        size = len(items[0]) if items else len(frame.error or b"")
         raise MessageTooLarge(f"a message of {size} bytes: over the broker's limit")
-    middle = len(frame.items) // 2
-    rest = Frame(items=frame.items[middle:], end=frame.end, error=frame.error)
-    frame.items, frame.end, frame.error = frame.items[:middle], False, None
+    middle = len(items) // 2 if len(items) > 1 or says_more else 1
+    rest = Frame(items=items[middle:], end=frame.end, error=frame.error)
+    frame.items, frame.end, frame.error = items[:middle], False, None
     return frame, rest

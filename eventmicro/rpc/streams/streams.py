@@ -57,7 +57,7 @@ class Streams:
         return self._subscription is None or self._subscription.ended
 
     def add(self, channel: Channel) -> int:
-        """One more; its number, which cannot be guessed: who has one stream reaches no other one of the same subject."""
+        """One more; its number, which nobody can guess: who has one stream reaches no other one here."""
         number = 0
         while not number or number in self._channels:
             number = int.from_bytes(os.urandom(7), "big") >> 3  # 53 bits, as many as JSON's readers keep
@@ -81,18 +81,18 @@ class Streams:
         """How many there are."""
         return len(self._channels)
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do something beside, until the close at the longest."""
         task = self._loop.create_task(work)
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
+        return task
 
     async def close(self) -> None:
         """Give up those that there are, and listen no more."""
-        channels = list(self._channels.values())
-        for channel in channels:
+        for channel in list(self._channels.values()):
             channel.cancel()
-        await _end({*self._beside, *(task for each in channels if (task := each.outgoing.sending) is not None)})
+        await _end(set(self._beside))
         if self._looking is not None:
             self._looking.cancel()
         if self._subscription is not None:

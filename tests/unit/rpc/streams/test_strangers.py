@@ -1,4 +1,4 @@
-"""Peers that reach for streams of others, or that nobody reads: a stream is its two sides' alone, and never for ever."""
+"""Peers that reach for streams of others, or read none: a stream is its two sides' alone, and never for ever."""
 
 from __future__ import annotations
 

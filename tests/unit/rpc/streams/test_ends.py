@@ -1,0 +1,245 @@
+"""Ends at odd moments: each side hears of each, whatever it is doing, and only a clean one ever looks clean."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from eventmicro import Client, Context, Handler, MemoryBroker, Service
+from eventmicro.errors import BadRequest, DecodeError, MessageTooLarge, StreamBroken, StreamCancelled, UsageError
+from eventmicro.message import Message
+from eventmicro.rpc.streams.frames import Frame, write_frame
+from tests.unit.rpc.streams.kit import Number, RawCaller, Streaming, open_streams, raw_caller, raw_server
+
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+URL = "memory://streams"
+ONE, BAD = b'{"value":1}', b'{"value":"x"}'
+
+
+class Worker:
+    """A service whose handler does something else between the messages that it reads."""
+
+    def __init__(self) -> None:
+        self.service = Service("worker", broker=URL)
+        self.seen: list[Any] = []
+        self.gate = asyncio.Event()
+
+        @self.service.rpc
+        async def work(requests: AsyncIterator[Number]) -> None:
+            try:
+                async for number in requests:
+                    self.seen.append(number.value)
+                    await self.gate.wait()
+            except BaseException as error:
+                self.seen.append(type(error))
+                await asyncio.sleep(0)  # what it does about that is not cut off
+                self.seen.append("noted")
+                raise
+
+
+async def together(caller: RawCaller, *frames: Frame) -> None:
+    """Send frames so that they come in one turn of the loop."""
+    for number, frame in enumerate(frames, 1):
+        frame.stream, frame.number = caller.frames[0].peer_stream, frame.number or number
+        await caller.send_bytes(write_frame(frame))
+
+
+@pytest.mark.parametrize(
+    "last", [Frame(number=7), Frame(error=b'{"code": 404}'), Frame(broken="why"), Frame(cancel=True)], ids=str
+)
+async def test_a_handler_hears_of_an_end_that_comes_together_with_a_message(last: Frame, until: Until) -> None:
+    async with (worker := Worker()).service, raw_caller() as caller:
+        await caller.open("worker.work")
+        await until(lambda: caller.frames)
+        await together(caller, Frame(items=[ONE]), last)
+        await until(lambda: "noted" in worker.seen)
+        assert worker.seen in ([1, asyncio.CancelledError, "noted"], [asyncio.CancelledError, "noted"])
+
+
+async def test_a_handler_that_reads_on_gets_all_that_came_before_the_end_and_is_not_cancelled(until: Until) -> None:
+    async with (worker := Worker()).service, raw_caller() as caller:
+        worker.gate.set()
+        await caller.open("worker.work")
+        await until(lambda: caller.frames)
+        await together(caller, Frame(items=[ONE] * 3), Frame(number=7))
+        await until(lambda: "noted" in worker.seen)
+        assert worker.seen == [1, 1, 1, StreamBroken, "noted"]
+
+
+async def test_what_cannot_be_read_is_never_followed_by_a_clean_end(until: Until) -> None:
+    service, outcomes = Service("reader", broker=URL), list[Any]()
+
+    @service.rpc
+    async def take(requests: AsyncIterator[Number]) -> None:
+        for _ in range(3):
+            try:
+                outcomes.append((await anext(requests)).value)
+            except (BadRequest, StopAsyncIteration) as error:
+                outcomes.append(str(error))
+
+    async with service, raw_caller() as caller:
+        await caller.open("reader.take")
+        await until(lambda: caller.frames)
+        await caller.send(ONE, BAD, end=True)
+        await until(lambda: len(outcomes) == 3)
+        assert outcomes[0] == 1
+        assert "not a valid Number" in outcomes[1]
+        assert outcomes[2] == outcomes[1]
+    async with Client(URL) as client, raw_server() as server:
+        stream = client.stream("raw.talk", reply=Number)
+        first = asyncio.ensure_future(anext(stream))
+        await until(lambda: server.openings)
+        await server.accept(ONE, BAD, ONE, end=True)
+        assert await first == Number(value=1)
+        for _ in range(3):
+            with pytest.raises(DecodeError, match=r"^a message of raw\.talk is not a valid Number"):
+                await anext(stream)
+
+
+async def test_a_message_that_a_task_of_the_handler_cannot_read_ends_the_handler(until: Until) -> None:
+    service, outcomes = Service("apart", broker=URL), list[Any]()
+
+    @service.rpc
+    async def talk(requests: AsyncIterator[Number]) -> AsyncIterator[Number]:
+        reading = asyncio.ensure_future(anext(requests))
+        try:
+            yield Number()
+            await asyncio.Event().wait()
+        except BaseException as error:
+            outcomes.append(type(error))
+            raise
+        finally:
+            outcomes.append(type(reading.exception()))
+
+    async with service, raw_caller() as caller:
+        await caller.open("apart.talk")
+        await until(lambda: caller.items)
+        await caller.send(BAD)
+        await until(lambda: len(outcomes) == 2)
+        assert outcomes == [asyncio.CancelledError, BadRequest]
+
+
+async def test_a_first_frame_that_was_lost_ends_the_handler_at_once(until: Until) -> None:
+    """The caller does not know yet to whom it could say so, and says it to all instances."""
+    async with Client(URL) as client, raw_server() as server:
+        stream = asyncio.ensure_future(anext(client.stream("raw.talk", reply=Number)))
+        await until(lambda: server.openings)
+        await server.send(ONE, number=2)
+        with pytest.raises(StreamBroken):
+            await stream
+        await until(lambda: server.cancelled)
+        assert server.cancelled == [server.replies[0].encode()]
+
+
+async def test_a_middleware_that_refuses_what_was_opened_leaves_nothing_open(until: Until) -> None:
+    async def refuse(message: Any, context: Context, call_next: Handler) -> Any:
+        await call_next(message, context)
+        raise ValueError("not this one")
+
+    async with (streaming := Streaming()).service, Client(URL, middleware=[refuse]) as client:
+        stream = client.stream("numbers.wait", Number(), Number)
+        with pytest.raises(ValueError, match="not this one") as kept:
+            await anext(stream)
+        assert open_streams(client) == 0
+        await until(lambda: streaming.ended)
+        assert kept.value.__traceback__ is not None  # which still holds all that was there
+
+
+async def test_end_while_another_task_waits_to_send(until: Until) -> None:
+    async with (streaming := Streaming()).service, Client(URL) as client:
+        async with client.stream("numbers.hold", reply=Number) as numbers:
+            sent = 0
+
+            async def send() -> None:
+                nonlocal sent
+                while True:
+                    await numbers.send(Number(value=sent))
+                    sent += 1
+
+            sending = asyncio.ensure_future(send())
+            await until(lambda: sent >= 1024)
+            await numbers.end()
+            with pytest.raises(UsageError, match=r"after end\(\)"):
+                await sending
+            streaming.gate.set()
+            assert [number.value async for number in numbers] == list(range(sent))
+        assert streaming.outcomes == [None]
+
+
+# -- the broker ------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_that_is_too_large_does_not_end_the_signs_of_life_of_others(until: Until) -> None:
+    """It is met when a sign of life would go out, behind what has been put in the same turn of the loop."""
+
+    class Small(MemoryBroker):
+        def try_send(self, subject: str, body: bytes, *more: Any, **how: Any) -> bool:
+            if len(body) > 4000:
+                raise MessageTooLarge("over 4000 bytes")
+            return super().try_send(subject, body, *more, **how)
+
+    broker = Small(URL)
+    async with (streaming := Streaming(url=broker)).service, Client(URL) as client:  # type: ignore[arg-type]
+        other = client.stream("numbers.wait", Number(value=1), Number, keep_alive=0.1)
+        await anext(other)
+        async with client.stream("numbers.wait", Number(value=2), Number) as numbers:
+            await anext(numbers)
+            node = streaming.service._node
+            assert node is not None
+            assert node._streams is not None
+            streams = node._streams.streams
+            channel = list(streams._channels.values())[-1]
+            channel.outgoing.put(b"x" * 5000)
+            channel.outgoing.sent_at = 0.0
+            assert streams._looking is not None
+            streams._looking.cancel()
+            streams._look()
+            assert streams._looking is not None
+            assert channel.over
+        streaming.gate.set()
+        assert await anext(other) == Number(value=1)
+
+
+async def test_a_message_that_fits_alone_goes_alone(until: Until) -> None:
+    service = Service("large", broker=MemoryBroker(URL, max_payload=4000))
+
+    @service.rpc
+    async def give(request: Number) -> AsyncIterator[bytes]:
+        """With the first goes where the stream is, with the last that it is the last."""
+        yield b"a" * request.value
+
+    async with service, Client(URL) as client:
+        for size in (3900, 3950, 3970):
+            stream = client.stream("large.give", Number(value=size), bytes)
+            assert [len(body) async for body in stream] == [size]
+
+
+async def test_a_close_waits_for_the_last_words_of_streams_that_are_over(until: Until) -> None:
+    gate = asyncio.Event()
+
+    class Slow(MemoryBroker):
+        slow = False
+
+        def try_send(self, *message: Any, **how: Any) -> bool:
+            return not self.slow and super().try_send(*message, **how)
+
+        async def send(self, message: Message) -> None:
+            if self.slow:
+                await gate.wait()
+            await super().send(message)
+
+    async with (streaming := Streaming()).service, (broker := Slow(URL)), Client(broker) as client:
+        async with client.stream("numbers.wait", Number(), Number) as numbers:
+            await anext(numbers)
+            broker.slow = True
+        closing = asyncio.ensure_future(client.close())
+        await asyncio.sleep(0)
+        assert not closing.done()
+        gate.set()
+        await closing
+        with pytest.raises(StreamCancelled):
+            await anext(numbers)
+        await until(lambda: streaming.ended)
