@@ -53,8 +53,8 @@ class NodeStreams:
         return partial(StreamEndpoint, node=self, takes_stream=takes_stream, yields=yields)
 
     async def close(self) -> None:
-        """Take no more frames."""
-        await self.streams.close()
+        """Take no more frames; whoever still waits for some is told so."""
+        await self.streams.close(lambda: Unavailable(STOPPED))
         await self.probes.close()
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from eventmicro.errors import StreamEnded, UsageError
+from eventmicro.errors import StreamCancelled, StreamEnded, UsageError
 
 if TYPE_CHECKING:
     from eventmicro.rpc.streams.opened import OpenStream
@@ -36,6 +36,7 @@ class Stream(Generic[R]):
     def __init__(self, endpoint: str, open_it: Open) -> None:
         self._endpoint = endpoint
         self._open_it: Open | None = open_it
+        self._closed = False
         self._replies: AsyncIterator[Any] | None = None
         self._next: Callable[[], Awaitable[R]] | None = None
         self._opened: OpenStream | None = None
@@ -92,7 +93,7 @@ class Stream(Generic[R]):
 
     async def aclose(self) -> None:
         """Give the stream up, unless it has ended; its handler is cancelled. A second call does nothing."""
-        self._open_it = None
+        self._open_it, self._closed = None, True
         opened, replies = self._opened, self._replies
         if opened is not None:
             opened.close()
@@ -119,6 +120,9 @@ class Stream(Generic[R]):
             raise UsageError(f"{self._endpoint}: a stream is opened once; ask for another one")
         self._replies, self._opened = await open_it(ended)
         self._next = self._replies.__anext__
+        if self._closed:  # meanwhile
+            await self.aclose()
+            raise StreamCancelled("the stream was given up here", id=self._endpoint)
         return self._next
 
     def _sender(self, what: str) -> OpenStream:

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from eventmicro.broker import Broker, Receive, Subscription
+from eventmicro.errors import EventMicroError
 from eventmicro.message import Delivery
 from eventmicro.rpc.streams.channel import SIGNS, Channel
 from eventmicro.rpc.streams.credit import window_bytes
@@ -88,10 +89,13 @@ class Streams:
         task.add_done_callback(self._beside.discard)
         return task
 
-    async def close(self) -> None:
-        """Give up those that there are, and listen no more."""
+    async def close(self, why: Callable[[], EventMicroError] | None = None) -> None:
+        """Give up those that there are, or end them by that error, and listen no more."""
         for channel in list(self._channels.values()):
-            channel.cancel()
+            if why is None:
+                channel.cancel()
+            else:
+                channel.fail(why())
         await _end(set(self._beside))
         if self._looking is not None:
             self._looking.cancel()

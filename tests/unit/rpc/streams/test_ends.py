@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from eventmicro import Client, Context, Handler, MemoryBroker, Service
-from eventmicro.errors import BadRequest, DecodeError, MessageTooLarge, StreamBroken, StreamCancelled, UsageError
+from eventmicro.errors import (
+    BadRequest,
+    DecodeError,
+    MessageTooLarge,
+    StreamBroken,
+    StreamCancelled,
+    Unavailable,
+    UsageError,
+)
+from eventmicro.handlers import inflight
 from eventmicro.message import Message
 from eventmicro.rpc.streams.frames import Frame, write_frame
 from tests.unit.rpc.streams.kit import Number, RawCaller, Streaming, open_streams, raw_caller, raw_server
@@ -146,6 +155,48 @@ async def test_a_middleware_that_refuses_what_was_opened_leaves_nothing_open(unt
         assert open_streams(client) == 0
         await until(lambda: streaming.ended)
         assert kept.value.__traceback__ is not None  # which still holds all that was there
+
+
+async def test_a_stream_that_is_closed_while_it_is_being_opened_is_given_up(until: Until) -> None:
+    async with (streaming := Streaming()).service, Client(URL) as client:
+        stream = client.stream("numbers.wait", Number(), Number)
+        reading = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        await stream.aclose()
+        with pytest.raises(StreamCancelled):
+            await reading
+        assert open_streams(client) == 0
+        await until(lambda: streaming.begun == streaming.ended)
+
+
+async def test_a_stop_tells_the_caller_of_a_handler_that_takes_long_to_clean_up(
+    until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inflight, "GRACE", 0.01)
+    service, cleaned = Service("slow", broker=URL, stop_timeout=0.01), asyncio.Event()
+
+    @service.rpc
+    async def wait(requests: AsyncIterator[Number]) -> AsyncIterator[Number]:
+        yield Number()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await cleaned.wait()
+
+    async with Client(URL) as client:
+        await service.start()
+        async with (
+            client.stream("slow.wait", reply=Number) as first,
+            client.stream("slow.wait", reply=Number) as second,
+        ):
+            await anext(first)
+            await anext(second)
+            await service.stop()
+            for stream in (first, second):
+                with pytest.raises(Unavailable, match="the service has stopped") as stopped:
+                    await anext(stream)
+                assert stopped.value.retryable
+        cleaned.set()
 
 
 async def test_end_while_another_task_waits_to_send(until: Until) -> None:
