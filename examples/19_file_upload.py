@@ -58,12 +58,12 @@ async def send(upload: Stream[Stored], path: Path) -> None:
 
 async def upload(client: Client, path: Path, size: int) -> Stored:
     stored = Stored(size=0)
-    async with client.stream("attic.store", reply=Stored, metadata={"File-Name": path.name}) as going_up:
-        async with asyncio.TaskGroup() as tasks:  # where one of the two fails the other one ends
-            tasks.create_task(send(going_up, path))
-            async for stored in going_up:
-                done = 30 * stored.size // size
-                print(f"\r[{'#' * done:30}] {stored.size / 1e6:4.1f} MB", end="", file=sys.stderr, flush=True)
+    going_up = client.stream("attic.store", reply=Stored, metadata={"File-Name": path.name})
+    async with going_up, asyncio.TaskGroup() as tasks:  # where one of the two fails the other one ends
+        tasks.create_task(send(going_up, path))
+        async for stored in going_up:
+            done = 30 * stored.size // size
+            print(f"\r[{'#' * done:30}] {stored.size / 1e6:4.1f} MB", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return stored
 
