@@ -74,7 +74,8 @@ class Framed:
         return None if self._outgoing.put(item) else self._outgoing.put_later(item)
 
     async def end(self) -> None:
-        self._outgoing.end()
+        if not self._channel.over:  # else the last frame says how it has failed, and may wait yet
+            self._outgoing.end()
         await self._channel.finish()
 
     async def fail(self, body: bytes, headers: dict[str, str] | None) -> None:

@@ -71,14 +71,14 @@ class Channel:
         except StreamBroken as error:
             self.fail(error)
             return
-        if frame.end:
-            self.take_end()
-        elif frame.error is not None:
+        if frame.error is not None:
             self.end(read_error(frame.error, self.name))
         elif frame.cancel:
             self.end(StreamCancelled("the other side has given the stream up", id=self.name))
         elif frame.broken:
             self.end(StreamBroken(f"told by the other side: {frame.broken}", id=self.name))
+        elif frame.end:
+            self.take_end()
 
     def check(self, frame: Frame) -> None:
         """Refuse what may not come here.

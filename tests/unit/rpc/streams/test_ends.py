@@ -13,6 +13,7 @@ from eventmicro.errors import (
     BadRequest,
     DecodeError,
     MessageTooLarge,
+    NotFound,
     StreamBroken,
     StreamCancelled,
     Unavailable,
@@ -47,6 +48,23 @@ class Worker:
                 await asyncio.sleep(0)  # what it does about that is not cut off
                 self.seen.append("noted")
                 raise
+
+
+class Slow(MemoryBroker):
+    """Sends nothing, once it is slow, until the gate is opened."""
+
+    def __init__(self, gate: asyncio.Event) -> None:
+        super().__init__(URL)
+        self._gate = gate
+        self.slow = False
+
+    def try_send(self, *message: Any, **how: Any) -> bool:
+        return not self.slow and super().try_send(*message, **how)
+
+    async def send(self, message: Message) -> None:
+        if self.slow:
+            await self._gate.wait()
+        await super().send(message)
 
 
 async def together(caller: RawCaller, *frames: Frame) -> None:
@@ -220,6 +238,51 @@ async def test_end_while_another_task_waits_to_send(until: Until) -> None:
         assert streaming.outcomes == [None]
 
 
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [({"broken": "why"}, StreamBroken), ({"cancel": True}, StreamCancelled), ({"error": b'{"code": 404}'}, NotFound)],
+)
+async def test_a_failure_that_calls_itself_an_end_is_a_failure(
+    fields: dict[str, Any], kind: type[Exception], until: Until
+) -> None:
+    async with Client(URL) as client, raw_server() as server:
+        stream = client.stream("raw.talk", reply=Number)
+        first = asyncio.ensure_future(anext(stream))
+        await until(lambda: server.openings)
+        await server.accept(ONE, end=True, **fields)
+        assert await first == Number(value=1)
+        with pytest.raises(kind):
+            await anext(stream)
+
+
+async def test_a_handler_that_makes_nothing_of_a_gap_does_not_turn_it_into_a_clean_end(until: Until) -> None:
+    gate, seen = asyncio.Event(), list[Any]()
+    service = Service("tolerant", broker=(broker := Slow(gate)))
+
+    @service.rpc
+    async def take(requests: AsyncIterator[Number]) -> AsyncIterator[Number]:
+        try:
+            async for number in requests:
+                seen.append(number.value)
+                yield number
+        except StreamBroken as error:
+            seen.append(error)
+
+    async with service, raw_caller() as caller:
+        await caller.open("tolerant.take")
+        await until(lambda: caller.frames)
+        await caller.send(ONE)
+        await until(lambda: caller.items)
+        broker.slow = True
+        await caller.send(ONE)
+        await until(lambda: len(seen) == 2)
+        await caller.send(ONE, number=7)
+        await until(lambda: len(seen) == 3)
+        gate.set()
+        await until(lambda: caller.last.broken)
+        assert not caller.last.end
+
+
 # -- the broker ------------------------------------------------------------------------------------------------
 
 
@@ -270,19 +333,7 @@ async def test_a_message_that_fits_alone_goes_alone(until: Until) -> None:
 
 async def test_a_close_waits_for_the_last_words_of_streams_that_are_over(until: Until) -> None:
     gate = asyncio.Event()
-
-    class Slow(MemoryBroker):
-        slow = False
-
-        def try_send(self, *message: Any, **how: Any) -> bool:
-            return not self.slow and super().try_send(*message, **how)
-
-        async def send(self, message: Message) -> None:
-            if self.slow:
-                await gate.wait()
-            await super().send(message)
-
-    async with (streaming := Streaming()).service, (broker := Slow(URL)), Client(broker) as client:
+    async with (streaming := Streaming()).service, (broker := Slow(gate)), Client(broker) as client:
         async with client.stream("numbers.wait", Number(), Number) as numbers:
             await anext(numbers)
             broker.slow = True
