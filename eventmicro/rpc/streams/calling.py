@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from eventmicro.broker import Broker, sends_at_once
-from eventmicro.checks import check_seconds
 from eventmicro.codecs import Body
 from eventmicro.context import Context, Side, find_context
 from eventmicro.errors import CallTimeout, ServiceError, UsageError
@@ -97,8 +96,8 @@ class StreamCaller:
         Raises:
             UsageError: `keep_alive` is out of range.
         """
-        check_seconds("keep_alive", keep_alive)
-        if not SHORTEST <= keep_alive <= LONGEST:
+        is_number = isinstance(keep_alive, int | float) and not isinstance(keep_alive, bool)
+        if not is_number or not SHORTEST <= keep_alive <= LONGEST:
             raise UsageError(f"keep_alive={keep_alive!r}: write seconds, from {SHORTEST:g} to {LONGEST:g}")
 
         async def open_it(ended: bool) -> tuple[AsyncIterator[Any], OpenStream | None]:
