@@ -7,6 +7,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from eventmicro.broker import Broker, Receive, Subscription
@@ -96,11 +97,23 @@ class Streams:
                 channel.cancel()
             else:
                 channel.fail(why())
-        await _end(set(self._beside))
+        await self._end_beside()
         if self._looking is not None:
             self._looking.cancel()
         if self._subscription is not None:
             await self._subscription.drain()
+
+    async def _end_beside(self) -> None:
+        """Wait a moment for what is being sent, and for what follows it, and cancel the rest."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MOMENT):
+                while self._beside:
+                    await asyncio.wait(set(self._beside))
+        late = set(self._beside)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
 
     # -- frames ------------------------------------------------------------------------------------------------
 
@@ -151,14 +164,3 @@ class Streams:
                 channel.outgoing.ping()
         if self._channels:
             self._look_within(min(channel.keep_alive for channel in self._channels.values()) / LOOKS)
-
-
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
-    """Wait a moment for what is being sent, and cancel the rest."""
-    if not tasks:
-        return
-    _, late = await asyncio.wait(tasks, timeout=MOMENT)
-    for task in late:
-        task.cancel()
-    if late:
-        await asyncio.wait(late)

@@ -64,6 +64,8 @@ class Slow(MemoryBroker):
     async def send(self, message: Message) -> None:
         if self.slow:
             await self._gate.wait()
+            for _ in range(20):  # turns of the loop, as over a network
+                await asyncio.sleep(0)
         await super().send(message)
 
 
@@ -345,3 +347,23 @@ async def test_a_close_waits_for_the_last_words_of_streams_that_are_over(until: 
         with pytest.raises(StreamCancelled):
             await anext(numbers)
         await until(lambda: streaming.ended)
+
+
+async def test_a_close_waits_for_the_last_word_behind_what_is_still_being_sent(until: Until) -> None:
+    """The end of a stream waits behind a message that the broker has not taken, and is sent by a task of its own."""
+    gate = asyncio.Event()
+    async with (streaming := Streaming()).service, (broker := Slow(gate)), Client(broker) as client:
+        numbers = client.stream("numbers.double", reply=Number)
+        await numbers.__aenter__()
+        broker.slow = True
+        await numbers.send(Number(value=1))
+        assert numbers._opened is not None
+        outgoing = numbers._opened.channel.outgoing
+        await until(lambda: outgoing.sending)
+        closing = asyncio.ensure_future(client.close())
+        await asyncio.sleep(0)
+        gate.set()
+        await closing
+        assert outgoing.sending is None
+        await until(lambda: streaming.ended)
+        assert isinstance(streaming.outcomes[0], asyncio.CancelledError)
