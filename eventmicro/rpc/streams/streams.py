@@ -25,6 +25,11 @@ LOOKS = 2 * SIGNS
 MOMENT = 1.0
 
 
+def any_number() -> int:
+    """53 bits at random, which is what all readers of JSON keep of a number."""
+    return int.from_bytes(os.urandom(7), "big") >> 3
+
+
 class Streams:
     """Lives from the first stream of a connection to its `close`.
 
@@ -60,9 +65,9 @@ class Streams:
 
     def add(self, channel: Channel) -> int:
         """One more; its number, which nobody can guess: who has one stream reaches no other one here."""
-        number = 0
+        number = any_number()
         while not number or number in self._channels:
-            number = int.from_bytes(os.urandom(7), "big") >> 3  # 53 bits, as many as JSON's readers keep
+            number = any_number()
         self._channels[number] = channel
         self._look_within(channel.keep_alive / LOOKS)
         return number
