@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import cached_property, partial
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 from eventmicro.broker import Broker
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side, find_context
-from eventmicro.errors import CallTimeout, ServiceError, UsageError
+from eventmicro.errors import CallTimeout, ServiceError, Unavailable, UsageError
 from eventmicro.message import Message
 from eventmicro.middleware import Middleware, compose
-from eventmicro.retry import TRIED_AGAIN, CallRetry
+from eventmicro.retry import CallRetry
 from eventmicro.rpc.caller import NO_REPLY, Caller
 from eventmicro.rpc.directed import DirectedCall
 from eventmicro.rpc.outgoing import (
@@ -26,7 +26,7 @@ from eventmicro.rpc.outgoing import (
     check_endpoint,
     check_left,
 )
-from eventmicro.rpc.replies import decode_reply, is_nobody, read_reply
+from eventmicro.rpc.replies import decode_reply, read_reply
 from eventmicro.rpc.requests import pack_request
 from eventmicro.rpc.retrying import Retries, tried
 from eventmicro.rpc.streams.opens import OpensStreams
@@ -159,29 +159,13 @@ class CallsEndpoints(OpensStreams):
         expected = client.codecs.body(reply)
         if client.is_plain and selector is None and not filters and key is None and retry is None and hedge is None:
             return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
-        if timeout is None and endpoint in client.terms:
+        if timeout is None:
             deadline = client.deadline(endpoint, started, deadline, outer)
-        direction = client.direction
-        if selector is not None or filters or key is not None:
-            direction = Direction(selector, filters, key)
-        trying = None
-        if client.tries_again or retry is not None or hedge is not None:
-            trying = client.retries.of(endpoint, retry, hedge, idempotent)
-            if trying is not None and direction is not None:
-                direction = direction.remembering(trying.patience)
-        if client.has_middleware:
-            context = OutgoingCall(CLIENT, service, name, endpoint, headers, deadline)
-            context.body, context.direction, context.trying, context.reply = expected, direction, trying, reply
-            return await client.run(request, context)
-        if trying is None and direction is not None:
-            return await client.direct(direction, service, name, request, headers, deadline, expected)
-        if trying is None:  # the client knows terms of some endpoints
-            return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
-        send = partial(client.send, trying.patience, direction, service, name, endpoint, request, headers, expected)
-        try:  # as `tried` does, without its coroutine
-            return await trying.first(send, deadline)
-        except TRIED_AGAIN as error:
-            return await trying.again(send, error, deadline)
+        context = OutgoingCall(CLIENT, service, name, endpoint, headers, deadline, reply=reply)
+        context.body, context.asked = expected, []
+        context.direction = client.directs(selector, filters, key)
+        context.trying = client.retries.of(endpoint, retry, hedge, idempotent)
+        return await client.run(request, context)
 
 
 class RpcClient:
@@ -212,16 +196,14 @@ class RpcClient:
         self.director = director
         self.direction = Direction(None, (), None) if directs else None
         self.by_key = by_key
-        self.has_middleware = bool(middleware)
         self.terms: dict[str, Terms] = {}
         self.retries = Retries(retry, hedge, self.terms)
-        self.tries_again = self.retries.are_default
-        self.is_plain = self._is_plain()
-        self.run = compose(middleware, Side.CLIENT, self._exchange)
+        self.run = compose(middleware, Side.CLIENT, self._attempts)
         self._broker = broker
         self._caller: Caller | None = None
         self._opening: asyncio.Lock | None = None
         self._middleware = middleware
+        self.is_plain = self._is_plain()
 
     @cached_property
     def streams(self) -> StreamCaller:
@@ -248,16 +230,23 @@ class RpcClient:
         self.is_plain = self._is_plain()
 
     def deadline(self, endpoint: str, started: float, deadline: float, outer: Context | None) -> float:
-        """The deadline of a call that does not say how long it waits, where its endpoint has terms."""
-        timeout = self.terms[endpoint].timeout
-        if timeout is None:
+        """The deadline of a call that does not say how long it waits: another one where its endpoint has terms."""
+        terms = self.terms.get(endpoint)
+        if terms is None or terms.timeout is None:
             return deadline
-        own = started + timeout
+        own = started + terms.timeout
         return own if outer is None or outer.deadline is None else min(own, outer.deadline)
+
+    def directs(self, selector: str | Selector | None, filters: Sequence[Filter], key: str | None) -> Direction | None:
+        """How the node of a call is chosen that says this of it; None: the broker chooses."""
+        if selector is None and not filters and key is None:
+            return self.direction
+        return Direction(self.by_key if selector is None and key is not None else selector, filters, key)
 
     def _is_plain(self) -> bool:
         """Whether a call that asks for nothing special gets nothing special."""
-        return not (self.direction is not None or self.has_middleware or self.tries_again or self.terms)
+        is_special = self._middleware or self.direction is not None or self.retries.are_default or self.terms
+        return not is_special
 
     def __len__(self) -> int:
         """How many calls are on their way."""
@@ -273,15 +262,12 @@ class RpcClient:
         deadline: float,
         reply: Body,
         *,
-        directed: DirectedCall | None = None,
         explained: bool = True,
     ) -> Any:
         """Send a request, and return the reply that comes until `deadline`; errors as of `CallsEndpoints.call`.
 
         Args:
             endpoint: the subject to which it goes.
-            directed: what has chosen the node that has this subject; it is told what becomes of the call, and says
-                whether another node is asked.
             explained: whether to find out, where nobody takes it, what is there of the service.
         """
         try:
@@ -310,20 +296,13 @@ class RpcClient:
                 if outcome is NO_REPLY:
                     raise await caller.timed_out(service, endpoint, begun.call, started)
             if outcome.headers is None:
-                value = decode_reply(outcome.body, endpoint, reply, decode)
-            else:
-                value = read_reply(outcome, endpoint, reply, decode)
-        except BaseException as error:
-            if not (directed.failed(error) if directed is not None else explained and is_nobody(error)):
+                return decode_reply(outcome.body, endpoint, reply, decode)
+            return read_reply(outcome, endpoint, reply, decode)
+        except Unavailable as error:
+            if not explained or not error.nobody:
                 raise
-            failure = error
-        else:
-            if directed is not None:
-                directed.succeeded()
-            return value
-        if directed is not None:
-            return await self._ask(directed, request, headers, reply)
-        elsewhere, now = await self.explain(endpoint, failure, deadline), time.monotonic()
+            nobody = error
+        elsewhere, now = await self.explain(endpoint, nobody, deadline), time.monotonic()
         return await self.exchange(service, elsewhere, request, headers, now, deadline, reply, explained=False)
 
     async def explain(self, endpoint: str, nobody: BaseException, deadline: float) -> str:
@@ -341,83 +320,39 @@ class RpcClient:
             raise nobody
         return elsewhere
 
-    def direct(
-        self,
-        direction: Direction,
-        service: str,
-        name: str,
-        request: Any,
-        headers: dict[str, str] | None,
-        deadline: float,
-        reply: Body,
-    ) -> Awaitable[Any]:
-        """Call an endpoint of a node that is chosen; errors as of `CallsEndpoints.call`."""
-        if direction.selector is None and direction.key is not None:
-            direction = Direction(self.by_key, direction.filters, direction.key, direction.tried, direction.patience)
-        return self._ask(DirectedCall(self.director(), direction, service, name, deadline), request, headers, reply)
-
-    def _ask(self, directed: DirectedCall, request: Any, headers: dict[str, str] | None, reply: Body) -> Awaitable[Any]:
-        node = directed.choose()
-        if not isinstance(node, Node):
-            return self._ask_later(node, directed, request, headers, reply)
-        now = time.monotonic()
-        subject, until = directed.go_to(node, now), directed.until
-        return self.exchange(directed.service, subject, request, headers, now, until, reply, directed=directed)
-
-    async def _ask_later(
-        self,
-        choosing: Awaitable[Node],
-        directed: DirectedCall,
-        request: Any,
-        headers: dict[str, str] | None,
-        reply: Body,
-    ) -> Any:
-        node, now = await choosing, time.monotonic()
-        subject, until = directed.go_to(node, now), directed.until
-        return await self.exchange(directed.service, subject, request, headers, now, until, reply, directed=directed)
-
-    def send(
-        self,
-        patience: float | None,
-        direction: Direction | None,
-        service: str,
-        name: str,
-        endpoint: str,
-        request: Any,
-        headers: dict[str, str] | None,
-        reply: Body,
-        deadline: float,
-    ) -> Awaitable[Any]:
-        """Call an endpoint once: of a node that is chosen, or of any.
-
-        Args:
-            patience: how long to wait for the reply, in seconds; None: until the deadline.
-        """
-        if direction is not None:
-            return self.direct(direction, service, name, request, headers, deadline, reply)
-        now = time.monotonic()
-        until = deadline if patience is None else min(deadline, now + patience)
-        return self.exchange(service, endpoint, request, headers, now, until, reply)
-
-    def _exchange(self, request: Any, context: Context) -> Awaitable[Any]:
-        """The same as the innermost of the middleware, with all attempts."""
+    def _attempts(self, request: Any, context: Context) -> Awaitable[Any]:
+        """A call with all its attempts, as the innermost of the middleware."""
         assert isinstance(context, OutgoingCall)
-        now, trying = time.monotonic(), context.trying
-        deadline = now if context.deadline is None else context.deadline
-        if trying is not None:
-            where = context.direction, context.service, context.endpoint, context.topic
-            send = partial(self.send, trying.patience, *where, request, context.metadata, context.body)
-            return tried(trying, send, deadline)
-        if context.direction is not None:
-            return self._exchange_directed(context.direction, request, context, deadline)
-        return self.exchange(context.service, context.topic, request, context.metadata, now, deadline, context.body)
+        deadline = time.monotonic() if context.deadline is None else context.deadline
+        if context.trying is None:
+            return self._attempt(request, context, deadline)
+        return tried(context.trying, partial(self._attempt, request, context), deadline)
 
-    async def _exchange_directed(
-        self, direction: Direction, request: Any, context: OutgoingCall, deadline: float
-    ) -> Any:
-        """The same at a node, which is chosen when this is awaited: a node that is chosen is waited for."""
-        service, name, headers = context.service, context.endpoint, context.metadata
-        return await self.direct(direction, service, name, request, headers, deadline, context.body)
+    def _attempt(self, request: Any, context: OutgoingCall, deadline: float) -> Coroutine[Any, Any, Any]:
+        """Make it once, and wait for the reply until `deadline`."""
+        if context.direction is not None:
+            return self._direct(request, context, context.direction, deadline)
+        now, headers = time.monotonic(), context.metadata
+        until = context.until(now, deadline)
+        return self.exchange(context.service, context.topic, request, headers, now, until, context.body)
+
+    async def _direct(self, request: Any, context: OutgoingCall, direction: Direction, deadline: float) -> Any:
+        """Make it once, at a chosen node; at another one where that is gone."""
+        directed = DirectedCall(self.director(), direction, context, deadline)
+        while True:
+            node = directed.choose()
+            chosen, now = node if isinstance(node, Node) else await node, time.monotonic()
+            subject, until = directed.go_to(chosen, now), directed.until
+            try:
+                reply = await self.exchange(
+                    context.service, subject, request, context.metadata, now, until, context.body, explained=False
+                )
+            except BaseException as error:
+                if not directed.failed(error):
+                    raise
+            else:
+                directed.succeeded()
+                return reply
 
     async def _open_caller(self) -> Caller:
         check_carries_calls(self._broker)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Sequence
 
 from eventmicro.errors import CallTimeout, ServiceError
-from eventmicro.rpc.outgoing import Direction
+from eventmicro.rpc.outgoing import Direction, OutgoingCall
 from eventmicro.rpc.replies import is_nobody
 from eventmicro.selector import Choice, Director, Node
 
@@ -20,20 +20,19 @@ class DirectedCall:
     Whoever has chosen a node says `go_to` of it, and then one of `succeeded` and `failed`.
 
     Attributes:
-        service: whose nodes they are.
         deadline: until when it waits, in `time.monotonic()` seconds.
         until: until when it waits for the node that is asked.
     """
 
-    __slots__ = ("_choice", "_direction", "_director", "_node", "_started", "_tried", "deadline", "service", "until")
+    __slots__ = ("_call", "_choice", "_direction", "_director", "_node", "_started", "_tried", "deadline", "until")
 
-    def __init__(self, director: Director, direction: Direction, service: str, name: str, deadline: float) -> None:
-        self.service = service
+    def __init__(self, director: Director, direction: Direction, call: OutgoingCall, deadline: float) -> None:
         self.deadline = deadline
         self._director = director
         self._direction = direction
-        self._choice = Choice(service, name, direction.key)
-        self._tried: Sequence[Node] = () if direction.tried is None else tuple(direction.tried)
+        self._call = call
+        self._choice = Choice(call.service, call.endpoint, direction.key)
+        self._tried: Sequence[Node] = tuple(call.asked)
 
     def choose(self) -> Node | Awaitable[Node]:
         """The node to ask, not yet tried if there is one; errors as of `Director.choose`."""
@@ -44,16 +43,9 @@ class DirectedCall:
         """The subject under which this node is asked, from now on."""
         self._node, self._started = node, now
         node.in_flight += 1
-        self.until = self.deadline
-        if self._direction.tried is not None:
-            self._remember(self._direction.tried, node, now)
+        self._call.asked.append(node)
+        self.until = self._call.until(now, self.deadline)
         return f"{node.address}.{self._choice.endpoint}"
-
-    def _remember(self, tried: list[Node], node: Node, now: float) -> None:
-        """It is a call that may be made again, or is already: elsewhere then, and without waiting here for long."""
-        tried.append(node)
-        if self._direction.patience is not None:
-            self.until = min(self.deadline, now + self._direction.patience)
 
     def succeeded(self) -> None:
         """The node has answered."""

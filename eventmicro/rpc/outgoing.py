@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from eventmicro.broker import Broker, Capabilities
 from eventmicro.checks import LONGEST
@@ -19,34 +19,39 @@ from eventmicro.wire import check_subject
 WRITE_ENDPOINT = "write 'service.endpoint', such as 'orders.quote'"
 
 
-@dataclass(slots=True)
-class Direction:
+class Direction(NamedTuple):
     """How the node of a directed call is chosen; see `CallsEndpoints.call` for the words."""
 
     selector: str | Selector | None
     filters: Sequence[Filter]
     key: str | None
-    tried: list[Node] | None = None
-    """The nodes that were asked, where the call may be made again; None: it is made once."""
-    patience: float | None = None
-    """How long one of them is waited for, in seconds; None: as long as the call waits."""
-
-    def remembering(self, patience: float | None) -> Direction:
-        """The same for a call that may be made again, and then at another node."""
-        return Direction(self.selector, self.filters, self.key, [], patience)
 
 
 class OutgoingCall(Context):
-    """The context of a call, with the body of its reply, where it goes if not to any node, and how it is tried."""
+    """The context of a call that is more than a request and its reply: with middleware around it, directed, or tried.
 
-    __slots__ = ("body", "direction", "trying")
+    body: the body of its reply.
+    direction: how its node is chosen; None: the broker chooses.
+    trying: how it is made again; None: it is made once.
+    asked: the nodes that were asked by the attempts so far.
+    """
+
+    __slots__ = ("asked", "body", "direction", "trying")
     body: Body
     direction: Direction | None
     trying: Trying | None
+    asked: list[Node]
 
     @property
     def directed(self) -> bool:
         return self.direction is not None
+
+    def until(self, now: float, deadline: float) -> float:
+        """Until when an attempt that begins now waits for its reply."""
+        trying = self.trying
+        if trying is None or trying.attempt_timeout is None:
+            return deadline
+        return min(deadline, now + trying.attempt_timeout)
 
 
 @lru_cache(4096)

@@ -37,10 +37,10 @@ class Trying:
         losers: where attempts are kept that are cancelled, until they have ended.
 
     Attributes:
-        patience: how long one attempt waits for its reply, in seconds; None: as long as the call.
+        attempt_timeout: how long one attempt waits for its reply, in seconds; None: as long as the call.
     """
 
-    __slots__ = ("_budget", "_hedge", "_idempotent", "_losers", "_policy", "_terms", "patience")
+    __slots__ = ("_budget", "_hedge", "_idempotent", "_losers", "_policy", "_terms", "attempt_timeout")
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Trying:
         terms: Mapping[str, Terms],
         losers: set[asyncio.Task[Any]],
     ) -> None:
-        self.patience = policy.attempt_timeout
+        self.attempt_timeout = policy.attempt_timeout
         self._policy = policy
         self._hedge = hedge
         self._idempotent = idempotent

@@ -103,7 +103,7 @@ class StreamCaller:
         async def open_it(ended: bool) -> tuple[AsyncIterator[Any], OpenStream | None]:
             context = OutgoingStream(Side.CLIENT, *called, headers, _deadline(timeout))
             context.body, context.reply = reply, reply.kind
-            context.direction, context.trying = direction, None
+            context.direction, context.trying, context.asked = direction, None, []
             context.keep_alive, context.ended, context.opened = keep_alive, ended, None
             try:
                 replies = aiter(await self._run(request, context))
@@ -133,10 +133,8 @@ class StreamCaller:
         self, context: OutgoingStream, request: Any, direction: Direction, deadline: float
     ) -> OpenStream:
         """Open it at a chosen node, which has it in flight until its end; errors as of `CallsEndpoints.call`."""
-        if direction.selector is None and direction.key is not None:
-            direction = Direction(self.client.by_key, direction.filters, direction.key)
         director = self.client.director()
-        directed = DirectedCall(director, direction, context.service, context.endpoint, deadline)
+        directed = DirectedCall(director, direction, context, deadline)
         while True:
             node = directed.choose()
             node = node if isinstance(node, Node) else await node

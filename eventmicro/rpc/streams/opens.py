@@ -7,7 +7,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from eventmicro.errors import UsageError
-from eventmicro.rpc.outgoing import WRITE_ENDPOINT, Direction, check_endpoint, check_left
+from eventmicro.rpc.outgoing import WRITE_ENDPOINT, check_endpoint, check_left
 from eventmicro.rpc.streams.stream import Stream
 from eventmicro.selector import Filter, Selector
 from eventmicro.wire import check_headers
@@ -105,9 +105,7 @@ class OpensStreams:
         if content_type is not None:
             headers = client.codecs.naming(content_type, headers)
         expected = client.codecs.body(reply)
-        direction = client.direction
-        if selector is not None or filters or key is not None:
-            direction = Direction(selector, filters, key)
+        direction = client.directs(selector, filters, key)
         called = (service, name, endpoint)
         return Stream(
             endpoint, client.streams.opener(called, request, expected, headers, direction, timeout, keep_alive)
