@@ -25,6 +25,7 @@ Key = tuple[str, Side, Hashable, Hashable, Hashable]
 
 
 class _Kept(NamedTuple):
+    request: Any
     reply: Any
     fresh: float
     """Until when it is, in `time.monotonic()` seconds."""
@@ -84,12 +85,15 @@ class ReplyCache:
         key = self._whole_key(message, context)
         kept, now = self._kept.get(key), time.monotonic()
         fetch = partial(self._fetch, key, message, context, call_next)
-        if kept is not None and now < kept.stale:
+        if key in self._flights and not self._is_same(self._flights.about(key), message):
+            self.misses += 1
+            return await fetch()
+        if kept is not None and now < kept.stale and self._is_same(kept.request, message):
             self.hits += 1
             self._kept.move_to_end(key)
             return kept.reply if now < kept.fresh else await self._renew(key, kept, fetch, context)
         self.misses += 1
-        return await self._flights.join(key, fetch, context)
+        return await self._flights.join(key, fetch, context, about=message)
 
     def __len__(self) -> int:
         """How many replies are kept."""
@@ -107,7 +111,7 @@ class ReplyCache:
         """The stale reply, or the new one where this is who waits for that."""
         if key in self._flights:
             return kept.reply
-        flight = self._flights.begin(key, fetch)
+        flight = self._flights.begin(key, fetch, about=kept.request)
         if context.side is Side.CLIENT:  # it ends by the deadline of this call, and with its client
             flight.task.add_done_callback(_say_failure)
             return kept.reply
@@ -121,11 +125,15 @@ class ReplyCache:
         reply = await call_next(message, context)
         await refuse_stream(reply, key[0], "a ReplyCache cannot keep")
         now = time.monotonic()
-        self._kept[key] = _Kept(reply, now + self._ttl, now + self._ttl + self._stale)
+        self._kept[key] = _Kept(message, reply, now + self._ttl, now + self._ttl + self._stale)
         self._kept.move_to_end(key)
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)
         return reply
+
+    def _is_same(self, former: Any, message: Any) -> bool:
+        """Whether requests of one key are one: JSON shows no secrets, for example. A key of the user's says it all."""
+        return self._key is not body_key or former is message or bool(former == message)
 
     def _whole_key(self, message: Any, context: Context) -> Key:
         varying = tuple(header(context.metadata, name) for name in self._vary)

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, SecretStr
 
 from eventmicro import CallTimeout, Client, InternalError, Service, UsageError
 from eventmicro.middlewares import ReplyCache
@@ -65,6 +65,26 @@ async def test_requests_differ_by_body_endpoint_reply_type_and_the_headers_that_
     assert called.count == len(contexts)
     await cache(Order(), at(metadata={"traceparent": "00-1"}), called)
     assert called.count == len(contexts)
+
+
+class Login(BaseModel):
+    user: str = "ann"
+    password: SecretStr = SecretStr("")
+    device: str = Field(default="", exclude=True)
+
+
+@pytest.mark.parametrize("other", [Login(password=SecretStr("b")), Login(password=SecretStr("a"), device="x")])
+async def test_requests_that_differ_in_what_json_does_not_show_are_not_one(other: Login) -> None:
+    """Nobody gets the reply to somebody else's password, neither what is kept nor what is being fetched."""
+    cache, called = ReplyCache(10), Called(count().__next__)
+    first = Login(password=SecretStr("a"))
+    assert [await cache(each, at(), called) for each in (first, other, other)] == [0, 1, 1]
+    cache.clear()
+    called.gate.clear()
+    calls = [asyncio.create_task(cache(each, at(), called)) for each in (first, other)]
+    await turns()
+    called.gate.set()
+    assert sorted(await asyncio.gather(*calls)) == [2, 3]
 
 
 async def test_a_key_of_ones_own_and_what_has_none() -> None:
