@@ -13,6 +13,7 @@ from eventmicro.checks import check_count, check_function, check_kind
 from eventmicro.context import Context, Side
 from eventmicro.errors import TooManyRequests, UsageError
 from eventmicro.middleware import Handler
+from eventmicro.middlewares.keys import short_key
 from eventmicro.middlewares.line import before_deadline
 from eventmicro.middlewares.watched import Watched, is_stream
 
@@ -53,7 +54,7 @@ class ConcurrencyLimit:
         self._places: dict[Key, _Places] = {}
 
     async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
-        key = context.side, "" if self._by is None else self._by(context)
+        key = context.side, "" if self._by is None else short_key(self._by(context))
         places = self._places.get(key)
         if places is None:
             places = self._places[key] = _Places(self._limit, self._queue)

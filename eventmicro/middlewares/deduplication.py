@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
+from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -15,6 +17,7 @@ from eventmicro.errors import Conflict, ServiceError
 from eventmicro.middleware import Handler
 from eventmicro.middlewares.failures import is_failure
 from eventmicro.middlewares.flights import Flights
+from eventmicro.middlewares.keys import short_key
 from eventmicro.middlewares.watched import is_stream, refuse_stream
 from eventmicro.wire import check_headers, header
 
@@ -84,8 +87,9 @@ class Deduplicate:
             return _outcome(done.outcome)
         if key in self._flights:
             _check_same(self._flights.about(key), message)
-        handle = partial(self._handle, key, message, context, call_next)
-        return await self._flights.join(key, handle, context, about=message)
+        asked = deepcopy(message)  # the handler may change what it gets
+        handle = partial(self._handle, key, asked, message, context, call_next)
+        return await self._flights.join(key, handle, context, about=asked)
 
     def __len__(self) -> int:
         """How many outcomes are kept."""
@@ -96,17 +100,18 @@ class Deduplicate:
         if not named:
             return None
         varying = (header(context.metadata, name) or "" for name in self._vary)
-        return (f"{context.service}.{context.endpoint}", named, *varying)
+        return (f"{context.service}.{context.endpoint}", *map(short_key, (named, *varying)))
 
-    async def _handle(self, key: Key, message: Any, context: Context, call_next: Handler) -> Any:
+    async def _handle(self, key: Key, asked: Any, message: Any, context: Context, call_next: Handler) -> Any:
         try:
             reply = await call_next(message, context)
             await refuse_stream(reply, key[0], "Deduplicate cannot keep")
         except ServiceError as error:
             if not (error.received or error.retryable or is_failure(error)):
-                self._keep(key, message, _Refused(error.code, error.to_json(key[0])))
+                with suppress(TypeError, ValueError, RecursionError):  # JSON cannot hold its parts
+                    self._keep(key, asked, _Refused(error.code, error.to_json(key[0])))
             raise
-        self._keep(key, message, reply)
+        self._keep(key, asked, reply)
         return reply
 
     def _keep(self, key: Key, request: Any, outcome: Any) -> None:

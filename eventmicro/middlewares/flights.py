@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
 
 from eventmicro.context import Context
-from eventmicro.errors import CallTimeout, Unavailable
+from eventmicro.errors import CallTimeout, InternalError
 from eventmicro.middlewares.line import before_deadline
 
 Fetch = Callable[[], Coroutine[Any, Any, Any]]
@@ -38,6 +38,9 @@ class Flights:
             CallTimeout: it did not come before the deadline of the context.
         """
         flight = self._flying.get(key)
+        while flight is not None and flight.is_cancelled:
+            await before_deadline(asyncio.wait([flight.task]), context, "the end of the same that was given up")
+            flight = self._flying.get(key)
         if flight is not None:
             try:
                 return await before_deadline(flight.wait(), context, "the same that is fetched already")
@@ -57,9 +60,15 @@ class Flights:
 
 
 class _Flight:
+    """
+    about: what who began it has said of it.
+    is_cancelled: whether nobody has waited for it any more: it comes to its end, and to nothing else.
+    """
+
     def __init__(self, fetching: Coroutine[Any, Any, Any], about: Any) -> None:
         self.about = about
         self.task = asyncio.create_task(fetching)
+        self.is_cancelled = False
         self._waiting = 0
 
     async def wait(self) -> Any:
@@ -69,10 +78,10 @@ class _Flight:
         finally:
             self._waiting -= 1
             if not self._waiting and not self.task.done():  # nobody wants it any more
-                self.task.cancel()
+                self.is_cancelled = self.task.cancel()
                 await asyncio.wait([self.task])
             if self.task.done() and not self.task.cancelled():
                 self.task.exception()  # perhaps nobody else asks for it
         if self.task.cancelled():
-            raise Unavailable("what several waited for was cancelled")
+            raise InternalError("what several waited for was cancelled")
         return self.task.result()

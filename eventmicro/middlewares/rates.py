@@ -13,6 +13,7 @@ from eventmicro.checks import check_count, check_function, check_seconds
 from eventmicro.context import Context, Side
 from eventmicro.errors import TooManyRequests, UsageError
 from eventmicro.middleware import Handler
+from eventmicro.middlewares.keys import short_key
 
 # Of how many keys it is kept when they may come again; who has not come for the longest begins anew.
 KEYS = 10_000
@@ -61,7 +62,7 @@ class RateLimit:
         )  # when the next one would be, had they come evenly
 
     async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
-        pause = self._take((context.side, "" if self._by is None else self._by(context)), context)
+        pause = self._take((context.side, "" if self._by is None else short_key(self._by(context))), context)
         if pause > 0:
             await asyncio.sleep(pause)
         return await call_next(message, context)

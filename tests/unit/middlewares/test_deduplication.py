@@ -66,6 +66,70 @@ async def test_a_handler_for_which_nobody_waits_is_cancelled_and_may_run_again()
     assert await once("y", request(), called) == "answer"
 
 
+async def test_one_that_comes_while_the_first_is_being_cancelled_waits_for_its_end_and_runs() -> None:
+    """As where a client gives an attempt up, and makes the next one at once."""
+    once, running, runs, ended = Deduplicate(), 0, list[int](), asyncio.Event()
+
+    async def handle(message: Any, context: Context) -> str:
+        nonlocal running
+        running += 1
+        runs.append(running)
+        try:
+            if len(runs) == 1:
+                await asyncio.Event().wait()
+            return "answer"
+        finally:
+            if len(runs) == 1:
+                await ended.wait()  # it gives back what it holds
+            running -= 1
+
+    first = asyncio.create_task(once("x", request(), handle))
+    await turns()
+    first.cancel()
+    await turns()
+    again = asyncio.create_task(once("x", request(), handle))
+    await turns()
+    assert not again.done()
+    ended.set()
+    assert await again == "answer"
+    assert runs == [1, 1]
+    await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_a_handler_that_was_cancelled_may_have_run_and_nobody_is_told_to_make_the_call_again() -> None:
+    async def handle(message: Any, context: Context) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(InternalError) as raised:
+        await Deduplicate()("x", request(), handle)
+    assert not raised.value.retryable
+
+
+async def test_a_handler_that_changes_its_request_makes_no_other_one_of_it() -> None:
+    once = Deduplicate()
+
+    async def handle(message: list[int], context: Context) -> int:
+        message.append(7)
+        return len(message)
+
+    assert [await once([1], request(), handle) for _ in range(2)] == [2, 2]
+
+
+async def test_an_error_that_json_cannot_hold_is_raised_as_it_is_and_not_kept() -> None:
+    once, called = Deduplicate(), Called(BadRequest("no", errors=[{"limit": float("inf")}]))
+    for _ in range(2):
+        with pytest.raises(BadRequest):
+            await once("x", request(), called)
+    assert (called.count, len(once)) == (2, 0)
+
+
+async def test_a_long_id_is_not_kept_as_it_is() -> None:
+    once, called = Deduplicate(), Called(count().__next__)
+    long = "x" * 500_000
+    assert [await once("x", request(each), called) for each in (long, long, long + "y")] == [0, 0, 1]
+    assert all(len(part) < 1000 for key in once._done for part in key)
+
+
 async def test_an_error_that_would_be_the_same_again_is_kept_and_a_failure_is_not() -> None:
     for error, runs in (
         (BadRequest("no", errors=[{"loc": ["sku"]}]), 1),

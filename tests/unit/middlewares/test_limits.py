@@ -240,3 +240,12 @@ def test_around_a_subscriber_there_is_none(limit: Any) -> None:
 
     with pytest.raises(UsageError, match=r"Limit.* never around one subscriber: leave it out"):
         Service("orders").subscribe("orders.placed", middleware=[limit])(take)
+
+
+async def test_a_long_key_is_not_kept_as_it_is() -> None:
+    limit, called = RateLimit(0.001, by=lambda context: context.metadata["Tenant"]), Called()
+    long = "x" * 500_000
+    for tenant, refused in ((long, False), (long, True), (long + "y", False)):
+        outcome = await asyncio.gather(limit(None, at(metadata={"Tenant": tenant}), called), return_exceptions=True)
+        assert isinstance(outcome[0], TooManyRequests) is refused
+    assert max(len(key) for _, key in limit._due) < 1000
