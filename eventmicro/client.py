@@ -13,6 +13,7 @@ from eventmicro.checks import check_seconds
 from eventmicro.codec import Codec, Envelope
 from eventmicro.codecs import Codecs
 from eventmicro.compression import MAX_DECOMPRESSED, Compression, Encoding
+from eventmicro.context import Side
 from eventmicro.contracts.stubs import MakesStubs
 from eventmicro.discovery.strategies import BY_KEY, DEFAULT_BY_KEY, make_selector
 from eventmicro.embedded import describe_last
@@ -21,7 +22,7 @@ from eventmicro.errors import UsageError
 from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Outgoing, Publishing, check_publishing
 from eventmicro.lifetime import Lifetime
-from eventmicro.middleware import Middleware, check_middleware
+from eventmicro.middleware import Middleware, check_middleware, sides_of
 from eventmicro.plugins import (
     BROKER_VARIABLE,
     NO_BROKER,
@@ -223,6 +224,7 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
                 stack.push_async_callback(self._directing.close)
 
 
-def _find_marks(middleware: Iterable[object]) -> NodeMarks | None:
+def _find_marks(middleware: Iterable[Middleware]) -> NodeMarks | None:
     """What keeps directed calls away from nodes that fail, where one of the middleware does."""
-    return next((each.node_marks for each in middleware if isinstance(each, MarksNodes)), None)
+    around_calls: list[object] = [each for each in middleware if Side.CLIENT in sides_of(each)]
+    return next((each.node_marks for each in around_calls if isinstance(each, MarksNodes)), None)

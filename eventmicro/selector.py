@@ -30,6 +30,8 @@ class Node:
     """How many calls of this client it has not answered yet."""
     latency: float = 0.0
     """How long it takes to answer this client, in seconds: a moving average; 0.0: it has not answered yet."""
+    era: int = 0
+    """Changes when a circuit of this node opens, is tried and closes: what began before says nothing of it then."""
 
 
 @dataclass(slots=True)

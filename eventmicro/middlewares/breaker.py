@@ -21,7 +21,7 @@ from eventmicro.selector import Node
 
 log = logging.getLogger(__name__)
 
-CLIENT, CLOSED = Side.CLIENT, State.CLOSED
+CLIENT, CLOSED, OPEN = Side.CLIENT, State.CLOSED, State.OPEN
 # Of how many endpoints something is kept.
 ENDPOINTS = 10_000
 
@@ -33,7 +33,7 @@ class CircuitBreaker:
 
     On the client's side it keeps a circuit for each endpoint; for calls that are directed to a node one for each node,
     in the place of the marks that clients keep otherwise: a node whose circuit is open is not chosen. On the endpoint's
-    side it is about the handler. A stream counts when it has ended.
+    side it is about the handler. A stream counts when it has ended, as a probe with its first message.
 
     Going through it gives the circuits: `for circuit in breaker: print(circuit.name, circuit.node, circuit.state)`.
 
@@ -42,7 +42,8 @@ class CircuitBreaker:
         minimum: how many calls there have to be within the window.
         window: over how long they are counted, in seconds.
         open_for: for how long nothing is let through, in seconds.
-        probes: how many calls are let through then; when all have gone well all are, when one fails none.
+        probes: how many calls are let through then; when all have gone well all are, when one fails none. So many
+            more are after every further `open_for` seconds in which that is not known.
         on: what counts as a failure of an endpoint: exception classes, or a function of the error; default: no answer,
             or 500 and more. Of a node it is always that.
         on_change: is called with each circuit whose state has changed; it is logged anyway.
@@ -96,7 +97,8 @@ class CircuitBreaker:
             _take_error(circuit, era, self._is_failure, context, error)
             raise
         if is_stream(reply.__class__):
-            return Watched(reply, partial(_take_error, circuit, era, self._is_failure, context))
+            watched = Watched if circuit.state is CLOSED else ProbeStream
+            return watched(reply, partial(_take_error, circuit, era, self._is_failure, context))
         circuit.succeeded(era)
         return reply
 
@@ -120,6 +122,15 @@ class CircuitBreaker:
                 log.exception("on_change failed")
 
 
+class ProbeStream(Watched):
+    """A stream that is a probe: it has gone well with its first message, as its end may never come."""
+
+    async def __anext__(self) -> Any:
+        message = await super().__anext__()
+        self._end(None)
+        return message
+
+
 class NodeCircuits:
     """A circuit for each node that was asked: `eventmicro.selector.NodeMarks`."""
 
@@ -136,18 +147,21 @@ class NodeCircuits:
 
     def chosen(self, node: Node) -> None:
         if self._not_closed and (circuit := self._circuits.get(node)) is not None and circuit.state is not CLOSED:
-            circuit.enter()
+            node.era = circuit.enter()
 
     def mark(self, node: Node, *, failed: bool | None) -> None:
         circuit = self._circuits.get(node)
         if circuit is None:
             circuit = self._circuits[node] = Circuit(node.service, node.id, self._rules, self._changed)
+        if circuit.state is OPEN:  # it began before that
+            return
         if failed is None:
             circuit.left(circuit.era)
         elif failed:
             circuit.failed(circuit.era)
         else:
             circuit.succeeded(circuit.era)
+        node.era = circuit.era
 
     def __iter__(self) -> Iterator[Circuit]:
         return iter(list(self._circuits.values()))

@@ -70,7 +70,9 @@ class Circuit:
         """Whether a call may be made now."""
         if self.state is State.OPEN:
             return time.monotonic() >= self._until
-        return self.state is State.CLOSED or self._admitted < self._rules.probes
+        if self.state is State.CLOSED or self._admitted < self._rules.probes:
+            return True
+        return time.monotonic() >= self._until  # the probes take long, or for ever: others may be quicker
 
     def enter(self) -> int:
         """A call is made: the era in which it begins.
@@ -82,7 +84,9 @@ class Circuit:
             raise self._refusal()
         if self.state is State.OPEN:
             self._become(State.HALF_OPEN)
-        self._admitted += 1
+        if self.state is State.HALF_OPEN:
+            self._until = time.monotonic() + self._rules.open_for
+            self._admitted = min(self._admitted, self._rules.probes - 1) + 1
         return self.era
 
     def succeeded(self, era: int) -> None:
@@ -109,7 +113,7 @@ class Circuit:
     def left(self, era: int) -> None:
         """A call that began in this era has ended, and nothing is known of how: another one may probe."""
         if era == self.era and self.state is State.HALF_OPEN:
-            self._admitted -= 1
+            self._admitted = max(0, self._admitted - 1)
 
     def _is_too_much(self) -> bool:
         well, failed = self._window.counts()

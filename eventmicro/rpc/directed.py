@@ -24,7 +24,18 @@ class DirectedCall:
         until: until when it waits for the node that is asked.
     """
 
-    __slots__ = ("_call", "_choice", "_direction", "_director", "_node", "_started", "_tried", "deadline", "until")
+    __slots__ = (
+        "_call",
+        "_choice",
+        "_direction",
+        "_director",
+        "_era",
+        "_node",
+        "_started",
+        "_tried",
+        "deadline",
+        "until",
+    )
 
     def __init__(self, director: Director, direction: Direction, call: OutgoingCall, deadline: float) -> None:
         self.deadline = deadline
@@ -41,7 +52,7 @@ class DirectedCall:
 
     def go_to(self, node: Node, now: float) -> str:
         """The subject under which this node is asked, from now on."""
-        self._node, self._started = node, now
+        self._node, self._era, self._started = node, node.era, now
         node.in_flight += 1
         self._call.asked.append(node)
         self.until = self._call.until(now, self.deadline)
@@ -64,4 +75,5 @@ class DirectedCall:
 
     def _end(self, failed: bool | None) -> None:
         self._node.in_flight -= 1
-        self._director.mark(self._node, time.monotonic() - self._started, failed=failed)
+        if self._node.era == self._era:
+            self._director.mark(self._node, time.monotonic() - self._started, failed=failed)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from eventmicro import BadRequest, CallTimeout, Client, Disconnected, InternalError, Service, Side, Unavailable
-from eventmicro.errors import EncodeError, ServiceError, UsageError
+from eventmicro import BadRequest, CallTimeout, Client, Disconnected, InternalError, Service, Side, Unavailable, sides
+from eventmicro.errors import EncodeError, MessageTooLarge, ServiceError, UsageError
 from eventmicro.middlewares import Circuit, CircuitBreaker, State
 from eventmicro.middlewares.window import Window
 from eventmicro.selector import Node
 from tests.unit.middlewares.kit import Called, Clock, Directed, Numbers, at, turns
 
+Until = Callable[[Callable[[], object]], Awaitable[None]]
 FAILED = InternalError("failed")
 
 
@@ -151,6 +153,58 @@ async def test_calls_of_before_it_opened_are_no_probes(clock: Clock) -> None:
     assert state(breaker)[0][2] is State.OPEN
 
 
+async def test_a_probe_that_does_not_end_makes_way_for_another(clock: Clock) -> None:
+    """Such as a stream that goes on for ever."""
+    breaker, called = CircuitBreaker(minimum=4, open_for=5), Called(FAILED)
+    await make(breaker, called, 4)
+    clock.now += 5
+    stream = await breaker(None, at(), Called(Numbers(2)))
+    clock.now += 4.9
+    (refused,) = await make(breaker, called)
+    assert isinstance(refused, Unavailable)
+    assert refused.retry_after == pytest.approx(0.1)
+    clock.now += 0.2
+    called.outcome = "answer"
+    assert await make(breaker, called) == ["answer"]
+    assert state(breaker)[0][2] is State.CLOSED
+    await stream.aclose()
+
+
+async def test_a_stream_that_is_a_probe_has_gone_well_with_its_first_message(clock: Clock) -> None:
+    breaker, called = CircuitBreaker(minimum=4, open_for=5), Called(FAILED)
+    await make(breaker, called, 4)
+    clock.now += 5
+    stream = await breaker(None, at(), Called(Numbers(2, FAILED)))
+    assert state(breaker)[0][2] is State.HALF_OPEN
+    assert await anext(stream) == 1
+    assert state(breaker)[0][2] is State.CLOSED
+    failing = await breaker(None, at(), Called(Numbers(0, FAILED)))
+    with pytest.raises(InternalError):
+        await anext(failing)
+    assert [circuit.failures for circuit in breaker] == [1]
+
+
+async def test_a_probe_that_made_way_and_is_cancelled_lets_no_two_through(clock: Clock) -> None:
+    breaker, called = CircuitBreaker(minimum=4, open_for=5), Called(FAILED)
+    await make(breaker, called, 4)
+    called.gate.clear()
+    called.count = 0
+    probes = []
+    for _ in range(2):
+        clock.now += 5
+        probes.append(asyncio.create_task(make(breaker, called)))
+        await turns()
+    for probe in probes:
+        probe.cancel()
+    await asyncio.gather(*probes, return_exceptions=True)
+    others = [asyncio.create_task(make(breaker, called)) for _ in range(5)]
+    await turns()
+    assert called.count == 2 + 1
+    for other in others:
+        other.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
 OUTCOMES: list[tuple[Exception, bool]] = [
     (InternalError("x"), True),
     (Unavailable("x"), True),
@@ -161,6 +215,7 @@ OUTCOMES: list[tuple[Exception, bool]] = [
     (ServiceError("x", code=418), False),
     (EncodeError(), False),
     (UsageError("x"), False),
+    (MessageTooLarge(), False),
 ]
 
 
@@ -342,6 +397,68 @@ async def test_calls_go_round_a_node_that_is_open_and_are_refused_where_all_are(
         clock.now += 20
         await called(4)
         assert set(await called(4)) == {"one", "two"}
+
+
+class Gated:
+    """A service of one node whose calls wait until a test says how they end."""
+
+    def __init__(self) -> None:
+        self.service = Service("orders", id="one", broker="memory://gated")
+        self.gates: list[asyncio.Future[str]] = []
+
+        @self.service.rpc
+        async def who() -> str:
+            gate = asyncio.get_running_loop().create_future()
+            self.gates.append(gate)
+            return await gate  # type: ignore[no-any-return]
+
+    async def begin(self, client: Client, until: Until) -> asyncio.Task[str]:
+        begun = len(self.gates)
+        call = asyncio.create_task(client.call("orders.who", None, str))
+        await until(lambda: len(self.gates) > begun)
+        return call
+
+
+@pytest.mark.parametrize("late", ["answer", "failure", "cancelled"])
+@pytest.mark.parametrize("probed", [False, True])
+async def test_calls_of_before_a_node_was_open_say_nothing_of_it(
+    clock: Clock, until: Until, late: str, probed: bool
+) -> None:
+    gated, told = Gated(), list[State]()
+    breaker = CircuitBreaker(minimum=1, open_for=5, on_change=lambda circuit: told.append(circuit.state))
+    async with gated.service, Client("memory://gated", selector="random", middleware=[breaker]) as client:
+        failing, waiting = await gated.begin(client, until), await gated.begin(client, until)
+        gated.gates[0].set_exception(FAILED)
+        await asyncio.gather(failing, return_exceptions=True)
+        expected = [State.OPEN]
+        if probed:
+            clock.now += 5
+            expected.append(State.HALF_OPEN)
+            probe = await gated.begin(client, until)
+        if late == "cancelled":
+            waiting.cancel()
+        elif late == "failure":
+            gated.gates[1].set_exception(FAILED)
+        else:
+            gated.gates[1].set_result("late")
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert told == expected
+        with pytest.raises(Unavailable, match="is asked for a while"):
+            await client.call("orders.who", None, str)
+        if probed:
+            gated.gates[2].set_result("one")
+            assert await probe == "one"
+            assert told[-1] is State.CLOSED
+
+
+async def test_a_breaker_that_is_not_around_calls_keeps_none_away_from_nodes(until: Until) -> None:
+    breaker = sides("endpoint")(CircuitBreaker(minimum=1))
+    gated = Gated()
+    async with gated.service, Client("memory://gated", selector="random", middleware=[breaker]) as client:
+        failing = await gated.begin(client, until)
+        gated.gates[0].set_exception(FAILED)
+        await asyncio.gather(failing, return_exceptions=True)
+        assert list(breaker) == []
 
 
 NO_BREAKER: list[tuple[dict[str, Any], str]] = [
