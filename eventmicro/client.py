@@ -219,9 +219,9 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
             if registry is not None and registry is not self._registry_named:
                 stack.push_async_callback(registry.close)
             stack.push_async_callback(self.outgoing.close)
-            stack.push_async_callback(self._calls.close)
             if "_directing" in self.__dict__:
                 stack.push_async_callback(self._directing.close)
+            stack.push_async_callback(self._calls.close)  # no call asks for a node any more
 
 
 def _find_marks(middleware: Iterable[Middleware]) -> NodeMarks | None:

@@ -33,14 +33,17 @@ class Budget:
         calls, self._counted = self.calls - self._counted, self.calls
         self._tokens = min(RESERVE, self._tokens + calls * (ratio or 0.0))
         if ratio is not None:
-            self._say(self._tokens < 1)
+            self._say_dry()
             if self._tokens < 1:
                 return False
             self._tokens -= 1
         self.spent += 1
         return True
 
-    def _say(self, is_dry: bool) -> None:
-        if is_dry and not self._is_dry:
+    def _say_dry(self) -> None:
+        """Say it once, until half of it is there again: while a service is away each tenth call brings an attempt."""
+        if self._tokens >= RESERVE / 2:
+            self._is_dry = False
+        elif self._tokens < 1 and not self._is_dry:
+            self._is_dry = True
             log.warning("%s fails too often: its retries are used up, and errors are raised", self.endpoint)
-        self._is_dry = is_dry

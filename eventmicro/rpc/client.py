@@ -213,7 +213,8 @@ class RpcClient:
         return StreamCaller(self, self._broker, self._middleware)
 
     async def close(self) -> None:
-        """End the calls that still wait; the next call opens it again."""
+        """End the calls that still wait, with all their attempts; the next call opens it again."""
+        self.retries.end()
         caller, self._caller = self._caller, None
         if caller is not None:
             await caller.close()

@@ -26,6 +26,15 @@ Send = Callable[[float], Awaitable[Any]]
 """Makes an attempt, that waits until then at most, in `time.monotonic()` seconds."""
 
 
+class Opening:
+    """A client from when it is made, or was closed, until it is closed: what began in it is not made again after it."""
+
+    __slots__ = ("is_over",)
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+
 class Trying:
     """How the calls of a client to one endpoint are tried.
 
@@ -35,12 +44,13 @@ class Trying:
         idempotent: whether a call may be made twice; None: as `terms` say.
         terms: those of the endpoints of which something is known.
         losers: where attempts are kept that are cancelled, until they have ended.
+        opening: as long as it is not over calls are made again.
 
     Attributes:
         attempt_timeout: how long one attempt waits for its reply, in seconds; None: as long as the call.
     """
 
-    __slots__ = ("_budget", "_hedge", "_idempotent", "_losers", "_policy", "_terms", "attempt_timeout")
+    __slots__ = ("_budget", "_hedge", "_idempotent", "_losers", "_opening", "_policy", "_terms", "attempt_timeout")
 
     def __init__(
         self,
@@ -50,6 +60,7 @@ class Trying:
         budget: Budget,
         terms: Mapping[str, Terms],
         losers: set[asyncio.Task[Any]],
+        opening: Opening,
     ) -> None:
         self.attempt_timeout = policy.attempt_timeout
         self._policy = policy
@@ -58,6 +69,7 @@ class Trying:
         self._budget = budget
         self._terms = terms
         self._losers = losers
+        self._opening = opening
 
     @property
     def idempotent(self) -> bool:
@@ -81,6 +93,8 @@ class Trying:
         try:
             while (pause := self._pause(error, attempt, deadline)) is not None:
                 await sleep(pause)
+                if self._opening.is_over:
+                    break
                 attempt += 1
                 try:
                     return await self._attempt(send, deadline)
@@ -105,7 +119,7 @@ class Trying:
         return pause if time.monotonic() + pause < deadline and self._take() else None
 
     def _take(self) -> bool:
-        return self._budget.take(self._policy.budget)
+        return not self._opening.is_over and self._budget.take(self._policy.budget)
 
 
 class Retries:
@@ -125,6 +139,7 @@ class Retries:
         self._default: dict[str, Trying] = {}
         self._budgets: dict[str, Budget] = {}
         self._losers: set[asyncio.Task[Any]] = set()
+        self._opening = Opening()
 
     def of(
         self, endpoint: str, policy: CallRetry | None, hedge: float | None, idempotent: bool | None
@@ -158,6 +173,12 @@ class Retries:
             budget = self._budgets[endpoint] = Budget(endpoint)
         return budget
 
+    def end(self) -> None:
+        """What is on its way is not made again."""
+        self._opening.is_over = True
+        self._opening = Opening()
+        self._default.clear()
+
     async def close(self) -> None:
         """Return when the attempts have ended that were cancelled, or a little later."""
         if self._losers:
@@ -171,7 +192,7 @@ class Retries:
         return trying
 
     def _make(self, endpoint: str, policy: CallRetry, hedge: float, idempotent: bool | None) -> Trying:
-        return Trying(policy, hedge, idempotent, self.budget(endpoint), self._terms, self._losers)
+        return Trying(policy, hedge, idempotent, self.budget(endpoint), self._terms, self._losers, self._opening)
 
 
 async def tried(trying: Trying, send: Send, deadline: float) -> Any:

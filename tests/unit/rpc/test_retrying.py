@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -34,6 +34,7 @@ from eventmicro.rpc.client import RpcClient
 from eventmicro.rpc.retrying import Retries, Trying, tried
 from eventmicro.terms import Terms
 
+Until = Callable[[Callable[[], object]], Awaitable[None]]
 PLAIN = CallRetry(jitter=0)
 
 
@@ -246,7 +247,7 @@ async def test_a_retry_storm_stays_within_its_budget(clock: Clock, caplog: pytes
     further = len(service.untils) - 1000
     assert further == retries.budget("orders.quote").spent
     assert 100 <= further <= 1000 * 0.1 + RESERVE
-    assert [record.getMessage().split(":")[0] for record in caplog.records][:1] == ["orders.quote fails too often"]
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["orders.quote fails too often"]
 
 
 async def test_each_endpoint_has_a_budget_of_its_own(clock: Clock) -> None:
@@ -466,3 +467,34 @@ async def test_an_attempt_that_times_out_is_cancelled_at_its_service(until: Any)
         await until(lambda: cancelled == [1])
         with pytest.raises(EventMicroError):
             await client.call("slow.wait", None, int, timeout=0.02, retry=policy)
+
+
+@pytest.mark.parametrize("words", [{}, {"hedge": 0.001}, {"selector": "random"}])
+@pytest.mark.parametrize("paused", [False, True])
+async def test_what_is_on_its_way_when_its_client_is_closed_is_not_made_again(
+    until: Until, words: dict[str, Any], paused: bool
+) -> None:
+    """It would open again what was closed, for nobody to close."""
+    service, begun = Service("slow", broker="memory://closed"), 0
+
+    @service.rpc(idempotent=True)
+    async def wait() -> int:
+        nonlocal begun
+        begun += 1
+        if paused:
+            raise Unavailable("come again", retry_after=0.05)
+        return await asyncio.Event().wait()
+
+    policy = CallRetry(attempts=5, backoff=0)
+    async with service, MemoryBroker("memory://closed") as broker:
+        client = Client(broker, retry=policy, **words)
+        call = asyncio.create_task(client.call("slow.wait", None, int, timeout=60, idempotent=True))
+        await until(lambda: begun == 1 + ("hedge" in words and not paused))
+        await asyncio.sleep(0)
+        former = begun
+        await client.close()
+        with pytest.raises((CallTimeout, Unavailable)):
+            await call
+        assert begun == former
+        assert client._calls._caller is None
+        assert "_directing" not in client.__dict__ or client._directing._cache is None
