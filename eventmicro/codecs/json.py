@@ -6,6 +6,7 @@ from typing import Any
 
 from eventmicro.codec import Decoder, Encoder
 from eventmicro.codecs.finite import find_null, finite_check
+from eventmicro.codecs.structs import StructJsonCodec, holds_structs
 from eventmicro.codecs.validation import (
     decode_error,
     make_adapter,
@@ -42,6 +43,8 @@ class JsonCodec:
                     check_finite(value)
                 return body
             except (ValueError, RecursionError, UserWarning) as error:
+                if holds_structs(kind, value):
+                    return StructJsonCodec().encoder(kind)(value)
                 raise EncodeError(f"{name_of(kind)} cannot be written as JSON: {error}") from error
 
         return encode

@@ -11,7 +11,7 @@ from os import PathLike, fspath
 from typing import Any
 
 from eventmicro.codecs.protobuf import is_protobuf
-from eventmicro.codecs.structs import handles_by_msgspec, plain_structs
+from eventmicro.codecs.structs import handles_by_msgspec, holds_structs, plain_structs
 from eventmicro.codecs.validation import (
     decode_error,
     make_adapter,
@@ -81,6 +81,8 @@ def _by_pydantic(kind: Any) -> Plain:
     def dump(value: Any) -> Any:
         if value.__class__ is not kind:
             check(value)
+        if holds_structs(kind, value):
+            return plain_structs(kind)[0](value)
         try:
             return to_python(value, by_alias=True)
         except (ValueError, RecursionError, UserWarning) as error:

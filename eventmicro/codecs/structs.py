@@ -25,12 +25,21 @@ _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _REPEATS_INPUT = re.compile(r"(Invalid (?:enum )?value|Object contains unknown field) .*", re.DOTALL)
 # Parts of what msgspec tells of a type that are the user's own objects.
 _ASIDE = frozenset(("cls", "default", "default_factory"))
+# What may hold such values though its class does not say so.
+_CONTAINERS = (list, dict, tuple, set, frozenset)
 _MISSING = re.compile(r"Object missing required field `(.+)`")
 
 
 def handles_by_msgspec(kind: Any) -> bool:
     """Whether this is a Struct or an attrs class, or a list, dict or union of such."""
     return _is_struct(kind) or _is_struct(get_origin(kind)) or any(map(handles_by_msgspec, get_args(kind)))
+
+
+def holds_structs(kind: Any, value: Any) -> bool:
+    """Whether this is a list, or another of its kind, with such a value in it, of which its class says nothing."""
+    if kind not in _CONTAINERS or "msgspec" not in sys.modules:
+        return False
+    return any(handles_by_msgspec(type(part)) for part in (value.values() if kind is dict else value))
 
 
 class StructJsonCodec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable, Iterable
@@ -157,8 +158,22 @@ def body_key(message: Any, context: Context) -> Hashable:
     try:
         return to_json(message)
     except PydanticSerializationError:
+        if (written := _struct_key(message)) is not None:
+            return written
         kind = type(message).__name__
         raise UsageError(f"a {kind} has no JSON by which requests could be told apart: write key=...") from None
+
+
+def _struct_key(message: Any) -> bytes | None:
+    """The same of Structs and attrs classes, which msgspec knows; None: it does not know them either."""
+    if "msgspec" not in sys.modules:  # then there are none
+        return None
+    from msgspec.json import encode
+
+    try:
+        return encode(message)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _say_failure(task: Any) -> None:

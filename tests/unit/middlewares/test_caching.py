@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import attrs
+import msgspec
 import pytest
 from pydantic import BaseModel, Field, SecretStr
 
@@ -25,6 +27,15 @@ class Plain:
     sku: str = "tea"
 
 
+class Line(msgspec.Struct):
+    sku: str
+
+
+@attrs.define
+class Parcel:
+    sku: str
+
+
 class Odd:
     pass
 
@@ -40,7 +51,9 @@ async def test_what_was_asked_before_is_answered_without_asking_until_its_time_i
 
 
 @pytest.mark.parametrize(
-    "message", [Order(), Plain(), {"a": [1]}, "text", b"bytes", None, 7, [Order()]], ids=lambda m: type(m).__name__
+    "message",
+    [Order(), Plain(), {"a": [1]}, "text", b"bytes", None, 7, [Order()], Line("tea"), [Line("tea")], Parcel("tea")],
+    ids=lambda m: type(m).__name__,
 )
 async def test_equal_requests_are_one(message: Any) -> None:
     cache, called = ReplyCache(10), Called()

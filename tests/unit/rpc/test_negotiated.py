@@ -18,6 +18,7 @@ from eventmicro import (
     Client,
     Context,
     DecodeError,
+    EncodeError,
     InternalError,
     MemoryBroker,
     NotFound,
@@ -103,6 +104,16 @@ async def pack(request: Line) -> Parcel:
 
 
 @service.rpc
+async def pack_all(request: list[Line]) -> list[Parcel]:
+    return [await pack(line) for line in request]
+
+
+@service.rpc
+async def pack_by_name(request: dict[str, Line]) -> dict[str, Parcel]:
+    return {name: await pack(line) for name, line in request.items()}
+
+
+@service.rpc
 async def upper(request: str) -> str:
     return request.upper()
 
@@ -175,6 +186,19 @@ async def test_structs_and_attrs_classes_are_messages(content_type: str) -> None
         with pytest.raises(BadRequest) as caught:
             await client.call("shop.pack", {"sku": 5}, Parcel, content_type=content_type)
         assert caught.value.errors == [{"loc": ["sku"], "msg": "Expected `str`, got `int`", "type": "invalid"}]
+
+
+@pytest.mark.parametrize("content_type", ["json", *BINARY, "json-rpc"])
+async def test_lists_and_dicts_of_structs_are_requests_too(content_type: str) -> None:
+    """A request is written by its class, and that of a list does not say what is in it."""
+    async with service, Client(URL, content_type=content_type) as client:
+        lines = {"one": Line("a", 3), "two": Line("b", 2)}
+        packed = {"one": Parcel(weight=1.5), "two": Parcel(weight=1.0)}
+        assert await client.call("shop.pack_by_name", lines, dict[str, Parcel]) == packed
+        assert await client.call("shop.pack_all", list(lines.values()), list[Parcel]) == list(packed.values())
+        for wrong in ([Line("a"), object()], [object()], [Parcel(weight=float("nan")), Line("a", count=object())]):  # type: ignore[arg-type]
+            with pytest.raises(EncodeError):
+                await client.call("shop.pack_all", wrong, list[Parcel])
 
 
 @pytest.mark.parametrize("content_type", ["protobuf", "proto-rpc", "json", "json-rpc"])
