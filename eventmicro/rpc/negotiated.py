@@ -6,6 +6,7 @@ A request without such headers, which nearly all are, comes by none of this.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from eventmicro.codecs import Body
 from eventmicro.errors import BadRequest, DecodeError, EncodeError, NotFound, ServiceError
 from eventmicro.message import Delivery
 from eventmicro.wire import CONTENT_TYPE, JSON, Form
+
+log = logging.getLogger(__name__)
 
 Reply = tuple[bytes, dict[str, str] | None]
 """Body and headers."""
@@ -76,19 +79,23 @@ class Negotiated:
 
     def write_error(self, error: ServiceError, body: bytes, headers: dict[str, str]) -> Reply:
         """An error as the caller can read it; its body is JSON where it cannot be in the caller's content type."""
-        if self._named is None:
+        if self._named is None or self._named == JSON:
             return body, headers
-        form = json.loads(body)
-        if self._envelope is not None:
-            told = self._envelope.error(self._opened or Opened(), error, form)
-            return told, {**headers, CONTENT_TYPE: self._envelope.content_type}
         try:
-            encode = self._reply.of(dict[str, Any]).encoder(self._named)
-            if encode is not None and self._named != JSON:
-                return encode(form), {**headers, CONTENT_TYPE: self._named}
-        except EncodeError:
-            pass
-        return body, headers
+            told = self._write_form(error, json.loads(body))
+        except EncodeError:  # it has parts that do not travel in this content type
+            told = None
+        except Exception:  # somebody else's codec or envelope may fail in any way
+            log.exception("an error could not be written as %s, and was sent as JSON", self._named)
+            told = None
+        return (body, headers) if told is None else (told, {**headers, CONTENT_TYPE: self._named})
+
+    def _write_form(self, error: ServiceError, form: dict[str, Any]) -> bytes | None:
+        """The error in the caller's content type; None where nothing writes errors in that."""
+        if self._envelope is not None:
+            return self._envelope.error(self._opened or Opened(), error, form)
+        encode = self._reply.of(dict[str, Any]).encoder(self._named or JSON)
+        return None if encode is None else encode(form)
 
     def _open(self, body: bytes) -> bytes:
         """The message out of its envelope.

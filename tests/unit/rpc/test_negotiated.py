@@ -498,3 +498,28 @@ async def test_a_directed_call_names_the_endpoint_in_its_envelope_as_any_other()
     async with service, Client(URL, registry="memory") as client:
         price = await client.call("shop.quote", Order(sku="a"), Price, selector="random", content_type="json-rpc")
         assert price.total == 4.5
+
+
+class Careless(Quoted):
+    """An envelope that fails where it is to hold an error."""
+
+    def error(self, request: Opened, error: ServiceError, form: dict[str, Any]) -> bytes:
+        raise ZeroDivisionError
+
+
+async def test_an_error_that_somebodys_envelope_cannot_write_is_answered_as_json(
+    until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    careless = Service("careless", broker=URL, codecs=[Careless()])
+
+    @careless.rpc
+    async def fail(request: Order) -> Price:
+        raise NotFound("no such order")
+
+    async with careless, MemoryBroker(URL) as broker:
+        body = Careless().request("careless.fail", b'{"sku": "a"}')
+        reply = await exchange(broker, until, "careless.fail", body, Content_Type=Careless.content_type)
+    assert reply.headers is not None
+    assert reply.headers["Nats-Service-Error-Code"] == "404"
+    assert json.loads(reply.body)["detail"] == "no such order"
+    assert [record.exc_info is not None for record in caplog.records] == [True]
