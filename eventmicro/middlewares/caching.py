@@ -15,6 +15,7 @@ from eventmicro.context import Context, Side
 from eventmicro.errors import UsageError
 from eventmicro.middleware import Handler
 from eventmicro.middlewares.flights import Flights
+from eventmicro.middlewares.keys import short_key
 from eventmicro.middlewares.watched import is_stream, refuse_stream
 from eventmicro.wire import header
 
@@ -137,9 +138,15 @@ class ReplyCache:
         return self._key is not body_key or former is message or bool(former == message)
 
     def _whole_key(self, message: Any, context: Context) -> Key:
-        varying = tuple(header(context.metadata, name) for name in self._vary)
+        varying = tuple(short_key(header(context.metadata, name)) for name in self._vary)
         kind = context.reply if isinstance(context.reply, Hashable) else str(context.reply)
-        return f"{context.service}.{context.endpoint}", context.side, self._key(message, context), kind, varying
+        return (
+            f"{context.service}.{context.endpoint}",
+            context.side,
+            short_key(self._key(message, context)),
+            kind,
+            varying,
+        )
 
 
 def body_key(message: Any, context: Context) -> Hashable:

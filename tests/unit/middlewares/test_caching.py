@@ -100,6 +100,14 @@ async def test_requests_that_differ_in_what_json_does_not_show_are_not_one(other
     assert sorted(await asyncio.gather(*calls)) == [2, 3]
 
 
+async def test_of_a_long_request_no_second_copy_is_kept() -> None:
+    cache, called = ReplyCache(10, vary=["Tenant"]), Called(count().__next__)
+    long = "x" * 500_000
+    for sku, tenant, reply in ((long, long, 0), (long, long, 0), (long, "a", 1), (long + "y", long, 2)):
+        assert await cache(Order(sku=sku), at(metadata={"Tenant": tenant}), called) == reply
+    assert all(len(repr(key)) < 1000 for key in cache._kept)
+
+
 async def test_a_key_of_ones_own_and_what_has_none() -> None:
     cache, called = ReplyCache(10, key=lambda message, context: "all"), Called()
     await cache(Odd(), at(), called)
