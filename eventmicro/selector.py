@@ -101,6 +101,15 @@ class Director(Protocol):
         """
         ...
 
+    async def look(self, service: str, deadline: float) -> None:
+        """Return when the registry has told of a service, until `deadline` at most; `choose` waits for that, too.
+
+        Raises:
+            Unavailable: the registry is away and nothing is known of it.
+            UsageError: there is no registry.
+        """
+        ...
+
     def mark(self, node: Node, seconds: float, *, failed: bool | None) -> None:
         """Tell how a call to a node ended, and how long it took, in seconds; None: nothing is known, as where it was
         cancelled.

@@ -103,10 +103,12 @@ class Directing:
         deadline: float,
     ) -> Node:
         """The same for a service that was not looked at yet."""
-        within = max(0.0, min(FIRST_LOOK, deadline - time.monotonic()))
-        await (self._cache or self._open_cache()).look(choice.service, within)
+        await self.look(choice.service, deadline)
         node = self.choose(choice, selector, filters, tried, deadline)
         return node if isinstance(node, Node) else await node
+
+    async def look(self, service: str, deadline: float) -> None:
+        await self.view(service, max(0.0, min(FIRST_LOOK, deadline - time.monotonic())))
 
     def mark(self, node: Node, seconds: float, *, failed: bool | None) -> None:
         self._marks.mark(node, failed=failed)

@@ -164,6 +164,8 @@ class CallsEndpoints(OpensStreams):
         context = OutgoingCall(CLIENT, service, name, endpoint, headers, deadline, reply=reply)
         context.body, context.asked = expected, []
         context.direction = client.directs(selector, filters, key)
+        if hedge and idempotent is None and context.direction is not None and endpoint not in client.terms:
+            await client.director().look(service, deadline)  # whether it is idempotent
         context.trying = client.retries.of(endpoint, retry, hedge, idempotent)
         return await client.run(request, context)
 

@@ -179,3 +179,27 @@ async def test_ten_thousand_cancelled_calls_leave_no_task_no_subscription_and_no
         assert client._caller.retries._losers == set()
         assert held < 1_500_000  # what was given up is remembered by the service: 10,000 reply subjects at most
         assert await client.call("slow.echo", None, int) == 7
+
+
+async def test_a_directed_call_knows_what_is_idempotent_from_the_first_on(until: Until) -> None:
+    """Its client looks the service up before it refuses to send a request twice."""
+    service, gates = Service("known", broker=URL), list[asyncio.Future[int]]()
+
+    @service.rpc(idempotent=True)
+    async def wait() -> int:
+        gates.append(asyncio.get_running_loop().create_future())
+        return await gates[-1]
+
+    @service.rpc
+    async def pay() -> int:
+        return 1
+
+    async with service, Client(URL, selector="random") as client:
+        call = asyncio.create_task(client.call("known.wait", None, int, hedge=0.001))
+        await until(lambda: len(gates) == 2)
+        gates[1].set_result(7)
+        assert await call == 7
+    async with service, Client(URL) as client:
+        with pytest.raises(UsageError, match="known.pay is not known to be idempotent"):
+            await client.call("known.pay", None, int, selector="random", hedge=0.001)
+        assert await client.call("known.pay", None, int) == 1
