@@ -200,6 +200,6 @@ async def test_a_directed_call_knows_what_is_idempotent_from_the_first_on(until:
         gates[1].set_result(7)
         assert await call == 7
     async with service, Client(URL) as client:
-        with pytest.raises(UsageError, match="known.pay is not known to be idempotent"):
+        with pytest.raises(UsageError, match=r"known\.pay is not known to be idempotent"):
             await client.call("known.pay", None, int, selector="random", hedge=0.001)
         assert await client.call("known.pay", None, int) == 1
