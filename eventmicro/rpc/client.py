@@ -161,9 +161,11 @@ class CallsEndpoints(OpensStreams):
             return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
         if timeout is None:
             deadline = client.deadline(endpoint, started, deadline, outer)
+        direction = client.directs(selector, filters, key)
+        if direction is not None and client.is_bare and retry is None and hedge is None:
+            return await client.direct(direction, service, name, request, headers, deadline, expected)
         context = OutgoingCall(CLIENT, service, name, endpoint, headers, deadline, reply=reply)
-        context.body, context.asked = expected, []
-        context.direction = client.directs(selector, filters, key)
+        context.body, context.asked, context.direction = expected, [], direction
         if hedge and idempotent is None and context.direction is not None and endpoint not in client.terms:
             await client.director().look(service, deadline)  # whether it is idempotent
         context.trying = client.retries.of(endpoint, retry, hedge, idempotent)
@@ -205,6 +207,8 @@ class RpcClient:
         self._caller: Caller | None = None
         self._opening: asyncio.Lock | None = None
         self._middleware = middleware
+        self.is_bare = not (middleware or self.retries.are_default)
+        """Whether nothing stands around a call, and it is made once."""
         self.is_plain = self._is_plain()
 
     @cached_property
@@ -248,8 +252,7 @@ class RpcClient:
 
     def _is_plain(self) -> bool:
         """Whether a call that asks for nothing special gets nothing special."""
-        is_special = self._middleware or self.direction is not None or self.retries.are_default or self.terms
-        return not is_special
+        return self.is_bare and self.direction is None and not self.terms
 
     def __len__(self) -> int:
         """How many calls are on their way."""
@@ -334,28 +337,41 @@ class RpcClient:
     def _attempt(self, request: Any, context: OutgoingCall, deadline: float) -> Coroutine[Any, Any, Any]:
         """Make it once, and wait for the reply until `deadline`."""
         if context.direction is not None:
-            return self._direct(request, context, context.direction, deadline)
+            where = context.direction, context.service, context.endpoint
+            return self.direct(*where, request, context.metadata, deadline, context.body, context)
         now, headers = time.monotonic(), context.metadata
         until = context.until(now, deadline)
         return self.exchange(context.service, context.topic, request, headers, now, until, context.body)
 
-    async def _direct(self, request: Any, context: OutgoingCall, direction: Direction, deadline: float) -> Any:
-        """Make it once, at a chosen node; at another one where that is gone."""
-        directed = DirectedCall(self.director(), direction, context, deadline)
+    async def direct(
+        self,
+        direction: Direction,
+        service: str,
+        name: str,
+        request: Any,
+        headers: dict[str, str] | None,
+        deadline: float,
+        reply: Body,
+        call: OutgoingCall | None = None,
+    ) -> Any:
+        """Make a call once, at a chosen node; at another one where that is gone. Errors as of `CallsEndpoints.call`.
+
+        Args:
+            call: the call of which this is an attempt, if it may be made again.
+        """
+        directed = DirectedCall(self.director(), direction, service, name, deadline, call)
         while True:
             node = directed.choose()
             chosen, now = node if isinstance(node, Node) else await node, time.monotonic()
             subject, until = directed.go_to(chosen, now), directed.until
             try:
-                reply = await self.exchange(
-                    context.service, subject, request, context.metadata, now, until, context.body, explained=False
-                )
+                value = await self.exchange(service, subject, request, headers, now, until, reply, explained=False)
             except BaseException as error:
                 if not directed.failed(error):
                     raise
             else:
                 directed.succeeded()
-                return reply
+                return value
 
     async def _open_caller(self) -> Caller:
         check_carries_calls(self._broker)

@@ -37,13 +37,21 @@ class DirectedCall:
         "until",
     )
 
-    def __init__(self, director: Director, direction: Direction, call: OutgoingCall, deadline: float) -> None:
-        self.deadline = deadline
+    def __init__(
+        self,
+        director: Director,
+        direction: Direction,
+        service: str,
+        name: str,
+        deadline: float,
+        call: OutgoingCall | None = None,
+    ) -> None:
+        self.deadline = self.until = deadline
         self._director = director
         self._direction = direction
         self._call = call
-        self._choice = Choice(call.service, call.endpoint, direction.key)
-        self._tried: Sequence[Node] = tuple(call.asked)
+        self._choice = Choice(service, name, direction.key)
+        self._tried: Sequence[Node] = () if call is None else tuple(call.asked)
 
     def choose(self) -> Node | Awaitable[Node]:
         """The node to ask, not yet tried if there is one; errors as of `Director.choose`."""
@@ -54,8 +62,9 @@ class DirectedCall:
         """The subject under which this node is asked, from now on."""
         self._node, self._era, self._started = node, node.era, now
         node.in_flight += 1
-        self._call.asked.append(node)
-        self.until = self._call.until(now, self.deadline)
+        if self._call is not None:
+            self._call.asked.append(node)
+            self.until = self._call.until(now, self.deadline)
         return f"{node.address}.{self._choice.endpoint}"
 
     def succeeded(self) -> None:

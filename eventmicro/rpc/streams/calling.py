@@ -134,7 +134,7 @@ class StreamCaller:
     ) -> OpenStream:
         """Open it at a chosen node, which has it in flight until its end; errors as of `CallsEndpoints.call`."""
         director = self.client.director()
-        directed = DirectedCall(director, direction, context, deadline)
+        directed = DirectedCall(director, direction, context.service, context.endpoint, deadline, context)
         while True:
             node = directed.choose()
             node = node if isinstance(node, Node) else await node
