@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from eventmicro.broker import Broker
-from eventmicro.checks import check_seconds
+from eventmicro.checks import check_count, check_seconds
 from eventmicro.codec import Codec, Envelope
 from eventmicro.codecs import Codecs
 from eventmicro.compression import MAX_DECOMPRESSED, Compression, Encoding
@@ -21,6 +21,7 @@ from eventmicro.embedded import find as find_embedded
 from eventmicro.errors import UsageError
 from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Outgoing, Publishing, check_publishing
+from eventmicro.large import MAX_LARGE, LargeCall, check_large_call
 from eventmicro.lifetime import Lifetime
 from eventmicro.middleware import Middleware, check_middleware, sides_of
 from eventmicro.plugins import (
@@ -73,6 +74,9 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
         retry: whether and when calls are made again that do not say so themselves; default: never.
         hedge: after how many seconds without an answer a second request goes out, where the endpoint is known to be
             idempotent; default: never.
+        large: `stream`: requests and replies that are too large for the broker travel in pieces, where calls do not say
+            so themselves; default: they are refused.
+        max_large: how large a body may be that comes in pieces, in bytes, and all that do so at a time.
         publishing: how long publishing waits for the broker, and what it does while that is away.
     """
 
@@ -91,6 +95,8 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
         timeout: float = DEFAULT_TIMEOUT,
         retry: CallRetry | None = None,
         hedge: float | None = None,
+        large: LargeCall | None = None,
+        max_large: int = MAX_LARGE,
         publishing: Publishing | None = None,
     ) -> None:
         check_broker("broker", broker)
@@ -99,6 +105,8 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
         check_publishing(publishing)
         check_seconds("timeout", timeout)
         check_retry(retry, hedge)
+        check_large_call(large)
+        check_count("max_large", max_large)
         broker = broker or os.environ.get(BROKER_VARIABLE) or find_embedded()
         if not broker:
             raise UsageError(NO_BROKER + describe_last())
@@ -120,6 +128,8 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
             by_key=selector if callable(selector) or selector in BY_KEY else DEFAULT_BY_KEY,
             retry=retry,
             hedge=hedge,
+            large=large,
+            max_large=max_large,
         )
         self._marks = _find_marks(middleware)
         self._publisher = EventPublisher(self.outgoing, own, middleware)
@@ -142,6 +152,11 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
         return Directing(
             lambda: self.registry, self.rpc_broker, self._selector, marks=self._marks, learn=self._calls.learn
         )
+
+    @property
+    def max_large(self) -> int:
+        """How large a body may be that comes apart from its message, in bytes."""
+        return self._calls.max_large
 
     async def services(self, name: str | None = None) -> list[ServiceRecord]:
         """Who is there: all services, or one, a record a version, with those of other frameworks that answer.

@@ -149,7 +149,14 @@ class NotAllPublished(TransportError):
 
 
 class MessageTooLarge(TransportError):
-    """The message is over the broker's limit."""
+    """The message is over the broker's limit.
+
+    limit: how many bytes it may have; None: that is not known here.
+    """
+
+    def __init__(self, message: str | None = None, *, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class Settlement(EventMicroError):

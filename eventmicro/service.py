@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from eventmicro.broker import Broker
-from eventmicro.checks import check_kind, check_seconds, check_several
+from eventmicro.checks import check_count, check_kind, check_seconds, check_several
 from eventmicro.client import Client
 from eventmicro.codec import Codec, Envelope
 from eventmicro.codecs import Codecs
@@ -25,6 +25,7 @@ from eventmicro.errors import UsageError
 from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Publishing, check_publishing
 from eventmicro.handlers.depends import name_of
+from eventmicro.large import MAX_LARGE, LargeCall, check_large_call
 from eventmicro.middleware import Middleware, check_middleware
 from eventmicro.plugins import check_broker, check_registry
 from eventmicro.retry import CallRetry
@@ -66,6 +67,10 @@ class Service(Declares, MakesStubs, PublishesEvents):
         timeout: how long this service's own calls wait where they do not say so themselves, in seconds.
         retry: whether and when its own calls are made again that do not say so themselves; default: never.
         hedge: after how many seconds without an answer its own calls send a second request; see Client.
+        large: how requests and replies of its own calls travel that are too large for the broker; see Client. Those of
+            calls to it do as their callers say.
+        max_large: how large a body may be that comes in pieces or out of an object store, in bytes: a request, an event,
+            a reply to its own calls; and all requests that do so at a time.
         publishing: how long publishing waits for the broker, and what it does while that is away.
         stop_timeout: how long a stop waits for what runs, in seconds, before it cuts it off.
         registry: where it is registered, and where its own calls look up nodes: a name or a URL, such as
@@ -97,6 +102,8 @@ class Service(Declares, MakesStubs, PublishesEvents):
         timeout: float = DEFAULT_TIMEOUT,
         retry: CallRetry | None = None,
         hedge: float | None = None,
+        large: LargeCall | None = None,
+        max_large: int = MAX_LARGE,
         publishing: Publishing | None = None,
         stop_timeout: float = 10.0,
         registry: str | Registry | None = None,
@@ -117,6 +124,8 @@ class Service(Declares, MakesStubs, PublishesEvents):
         check_kind("description", description, str, "a sentence")
         check_seconds("timeout", timeout)
         check_retry(retry, hedge)
+        check_large_call(large)
+        check_count("max_large", max_large)
         check_seconds("stop_timeout", stop_timeout, or_none_at_all=True)
         spoken = Codecs(codecs, content_type=content_type, compression=compression, max_decompressed=max_decompressed)
         super().__init__(check_length(check_name(name, "service"), "service name"), version, spoken)
@@ -130,6 +139,8 @@ class Service(Declares, MakesStubs, PublishesEvents):
         self._timeout = timeout
         self._retry = retry
         self._hedge = hedge
+        self._large = large
+        self._max_large = max_large
         self._publishing = publishing
         self._stop_timeout = stop_timeout
         self._registry = registry
@@ -177,6 +188,8 @@ class Service(Declares, MakesStubs, PublishesEvents):
                 timeout=self._timeout,
                 retry=self._retry,
                 hedge=self._hedge,
+                large=self._large,
+                max_large=self._max_large,
                 publishing=self._publishing,
             )
             node = self._make_node(client)

@@ -29,6 +29,11 @@ BSON_RPC = "application/bson-rpc"
 CONTENT_ENCODING = "Content-Encoding"
 ACCEPT_ENCODING = "Accept-Encoding"
 
+# Where the body of a message is that is too large for it: at who has it, in pieces, or in an object store; and how large
+# a reply may be that its caller takes so, in bytes.
+LARGE = "Large"
+ACCEPT_LARGE = "Accept-Large"
+
 # NATS Services API (ADR-32): an error reply carries both headers.
 ERROR = "Nats-Service-Error"
 ERROR_CODE = "Nats-Service-Error-Code"
@@ -65,8 +70,9 @@ VERSION = re.compile(
     re.ASCII,
 )
 
-# The headers that say how a body is written, or is to be, and their lengths, by which others are soon told apart.
-_FORMS = {name.lower(): place for place, name in enumerate((CONTENT_TYPE, CONTENT_ENCODING, ACCEPT_ENCODING))}
+# The headers that say how a body is written, or is to be, and where; and their lengths, by which others are soon told
+# apart.
+_FORMS = {name.lower(): place for place, name in enumerate((CONTENT_TYPE, CONTENT_ENCODING, ACCEPT_ENCODING, LARGE))}
 _LENGTHS = frozenset(map(len, _FORMS))
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -251,8 +257,9 @@ def _without_parameters(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-Form = tuple[str | None, str | None, str | None]
-"""What a message says of how it is written: its content type and encoding; and which encodings its reply may have."""
+Form = tuple[str | None, str | None, str | None, str | None]
+"""What a message says of how it is written: its content type and encoding; which encodings its reply may have; and where
+its body is, if it is too large for the message."""
 
 
 def form_of(headers: Mapping[str, str]) -> Form | None:
@@ -260,12 +267,12 @@ def form_of(headers: Mapping[str, str]) -> Form | None:
     said: list[str | None] | None = None
     for name in headers:
         if len(name) in _LENGTHS and (place := _FORMS.get(name.lower())) is not None:
-            said = said or [None, None, None]
+            said = said or [None, None, None, None]
             said[place] = headers[name]
     if said is None:
         return None
     named = said[0]
-    return _without_parameters(named) if named else None, said[1], said[2]
+    return _without_parameters(named) if named else None, said[1], said[2], said[3]
 
 
 def without(headers: dict[str, str], name: str) -> None:

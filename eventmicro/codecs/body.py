@@ -195,7 +195,7 @@ class Body:
             UnsupportedMediaType: values of this type do not travel so.
             ContentTooLarge: it becomes too large when it is decompressed.
         """
-        named, encoding, _ = form
+        named, encoding, *_ = form
         decode = self.decode if named is None else self.decoder(named)
         return decode(body if encoding is None else self.decompress(body, encoding))
 

@@ -192,7 +192,8 @@ class MemoryBroker(Lifetime):
     def _hub_for(self, message: Message) -> Hub:
         hub = self._connected_hub()
         if len(message.body) > self._max_payload:
-            raise MessageTooLarge(f"{message.subject}: {len(message.body)} bytes, over the {self._max_payload} allowed")
+            text = f"{message.subject}: {len(message.body)} bytes, over the {self._max_payload} allowed"
+            raise MessageTooLarge(text, limit=self._max_payload)
         return hub
 
     def _subscribe_durable(

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 from eventmicro.broker import Broker
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side, find_context
-from eventmicro.errors import CallTimeout, ServiceError, Unavailable, UsageError
-from eventmicro.message import Message
+from eventmicro.errors import CallTimeout, MessageTooLarge, ServiceError, Unavailable, UsageError
+from eventmicro.large import MAX_LARGE, LargeCall, check_large_call
+from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Middleware, compose
 from eventmicro.retry import CallRetry
 from eventmicro.rpc.caller import NO_REPLY, Caller
@@ -32,9 +33,10 @@ from eventmicro.rpc.retrying import Retries, tried
 from eventmicro.rpc.streams.opens import OpensStreams
 from eventmicro.selector import Director, Filter, Node, Selector
 from eventmicro.terms import Terms
-from eventmicro.wire import check_headers, form_of
+from eventmicro.wire import ACCEPT_LARGE, check_headers, form_of
 
 if TYPE_CHECKING:
+    from eventmicro.rpc.large.calling import LargeCalls
     from eventmicro.rpc.streams.calling import StreamCaller
 
 R = TypeVar("R")
@@ -56,6 +58,7 @@ class CallWords(TypedDict, total=False):
     retry: CallRetry | None
     hedge: float | None
     idempotent: bool | None
+    large: LargeCall | None
 
 
 class CallsEndpoints(OpensStreams):
@@ -105,6 +108,7 @@ class CallsEndpoints(OpensStreams):
         retry: CallRetry | None = None,
         hedge: float | None = None,
         idempotent: bool | None = None,
+        large: LargeCall | None = None,
     ) -> Any:
         """Call an endpoint and return its reply.
 
@@ -132,6 +136,8 @@ class CallsEndpoints(OpensStreams):
                 0: none does. Default: the client's, which holds for endpoints that are known to be idempotent.
             idempotent: whether the call may be made twice without harm; default: as the endpoint declares it, where the
                 client has looked it up, else no.
+            large: `stream`: a request and a reply that are too large for the broker travel in pieces, whole or not at
+                all; default: as the client says, else they are refused.
 
         Raises:
             Unavailable: nobody serves this endpoint; it did not run.
@@ -140,6 +146,8 @@ class CallsEndpoints(OpensStreams):
             ServiceError: what the service answered: BadRequest, NotFound, InternalError, or any other code.
             EncodeError, DecodeError: the request, or the reply, is not of its type.
             TransportError: the broker is away, or the request is too large for it.
+            PeerLost, StreamBroken: with `large`, the request or the reply did not come whole.
+            ContentTooLarge: with `large`, it is over the `max_large` of who was to take it.
 
             Of several attempts it is the last one's error, and its `attempts` says how many there were.
         """
@@ -157,8 +165,18 @@ class CallsEndpoints(OpensStreams):
         if content_type is not None:
             headers = client.codecs.naming(content_type, headers)
         expected = client.codecs.body(reply)
-        if client.is_plain and selector is None and not filters and key is None and retry is None and hedge is None:
+        if (
+            client.is_plain
+            and selector is None
+            and not filters
+            and key is None
+            and retry is None
+            and hedge is None
+            and large is None
+        ):
             return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
+        if large is not None or client.takes_large:
+            headers = client.taking_large(large, headers)
         if timeout is None:
             deadline = client.deadline(endpoint, started, deadline, outer)
         direction = client.directs(selector, filters, key)
@@ -181,6 +199,8 @@ class RpcClient:
         directs: whether each call goes to a chosen node, also where it says nothing of that.
         by_key: what chooses it for a call that names a key and no selector.
         retry, hedge: whether and when calls are made again that do not say so themselves.
+        large: how requests and replies travel that are too large for the broker, where calls do not say so themselves.
+        max_large: how large such a reply may be, in bytes.
     """
 
     def __init__(
@@ -194,6 +214,8 @@ class RpcClient:
         by_key: str | Selector | None = None,
         retry: CallRetry | None = None,
         hedge: float | None = None,
+        large: LargeCall | None = None,
+        max_large: int = MAX_LARGE,
     ) -> None:
         self.timeout = timeout
         self.codecs = codecs
@@ -202,6 +224,8 @@ class RpcClient:
         self.by_key = by_key
         self.terms: dict[str, Terms] = {}
         self.retries = Retries(retry, hedge, self.terms)
+        self.takes_large = large is not None
+        self.max_large = max_large
         self.run = compose(middleware, Side.CLIENT, self._attempts)
         self._broker = broker
         self._caller: Caller | None = None
@@ -217,6 +241,22 @@ class RpcClient:
         from eventmicro.rpc.streams.calling import StreamCaller
 
         return StreamCaller(self, self._broker, self._middleware)
+
+    @cached_property
+    def large(self) -> LargeCalls:
+        """What sends requests and takes replies in pieces; likewise."""
+        from eventmicro.rpc.large.calling import LargeCalls
+
+        return LargeCalls(self.streams, self.max_large)
+
+    def taking_large(self, large: LargeCall | None, headers: dict[str, str] | None) -> dict[str, str]:
+        """The headers of a call whose request and reply may travel in pieces.
+
+        Raises:
+            UsageError: there is no such way for them.
+        """
+        check_large_call(large)
+        return {**(headers or {}), ACCEPT_LARGE: str(self.max_large)}
 
     async def close(self) -> None:
         """End the calls that still wait, with all their attempts; the next call opens it again."""
@@ -252,7 +292,7 @@ class RpcClient:
 
     def _is_plain(self) -> bool:
         """Whether a call that asks for nothing special gets nothing special."""
-        return self.is_bare and self.direction is None and not self.terms
+        return self.is_bare and self.direction is None and not self.terms and not self.takes_large
 
     def __len__(self) -> int:
         """How many calls are on their way."""
@@ -287,9 +327,12 @@ class RpcClient:
             caller = self._caller
             if caller is None or caller.ended:
                 caller = await self._open_caller()
-            begun = caller.begin(endpoint, packed, sent, deadline - started, deadline)
+            try:
+                begun = caller.begin(endpoint, packed, sent, deadline - started, deadline)
+            except MessageTooLarge:  # it is met again, where there may be a way for it
+                begun = None
             if begun is None:
-                outcome: Any = await caller.request(service, Message(endpoint, packed, sent or None), deadline)
+                outcome: Any = await self._request(caller, service, Message(endpoint, packed, sent or None), deadline)
             else:
                 try:
                     outcome = await begun
@@ -303,6 +346,8 @@ class RpcClient:
                     raise await caller.timed_out(service, endpoint, begun.call, started)
             if outcome.headers is None:
                 return decode_reply(outcome.body, endpoint, reply, decode)
+            if sent and ACCEPT_LARGE in sent:
+                outcome = await self.large.fetch(outcome, endpoint, deadline)
             return read_reply(outcome, endpoint, reply, decode)
         except Unavailable as error:
             if not explained or not error.nobody:
@@ -310,6 +355,16 @@ class RpcClient:
             nobody = error
         elsewhere, now = await self.explain(endpoint, nobody, deadline), time.monotonic()
         return await self.exchange(service, elsewhere, request, headers, now, deadline, reply, explained=False)
+
+    async def _request(self, caller: Caller, service: str, request: Message, deadline: float) -> Delivery:
+        """The reply to a request that has something to wait for, or is too large; errors as of `Caller.request`."""
+        try:
+            return await caller.request(service, request, deadline)
+        except MessageTooLarge as error:
+            if not request.headers or ACCEPT_LARGE not in request.headers:
+                raise
+            limit = error.limit
+        return await self.large.ask(caller, service, request, limit, deadline)
 
     async def explain(self, endpoint: str, nobody: BaseException, deadline: float) -> str:
         """Where an endpoint is that nobody serves: another framework may have it under another subject.

@@ -14,7 +14,9 @@ from eventmicro.codec import Decoder
 from eventmicro.codecs import Body
 from eventmicro.context import Context, Received, Side, enter_context
 from eventmicro.errors import (
+    BadRequest,
     CallTimeout,
+    ContentTooLarge,
     DecodeError,
     EventMicroError,
     InternalError,
@@ -23,10 +25,12 @@ from eventmicro.errors import (
 )
 from eventmicro.handlers.eager import Task
 from eventmicro.handlers.inflight import ENDS, UNREAD, InFlight
+from eventmicro.large import accepted_size, too_large
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
+from eventmicro.rpc.large.serving import LargeBodies
 from eventmicro.rpc.negotiated import Negotiated, Reply, unreadable
-from eventmicro.wire import ERROR, budget_of, error_headers, form_of
+from eventmicro.wire import ERROR, Form, budget_of, error_headers, form_of
 
 ENDPOINT = Side.ENDPOINT
 log = logging.getLogger(__name__)
@@ -128,6 +132,7 @@ class Endpoint:
         request, reply: the bodies of its types; None as request where the handler takes none.
         concurrency: how many of its calls may wait for something at the same time; further ones wait in line.
         timeout: how long a call may take, in seconds, where its caller gives more; None: what the caller gives.
+        large: what takes and sends bodies in pieces that are over the broker's limit; None: nothing does.
     """
 
     __slots__ = (
@@ -136,6 +141,7 @@ class Endpoint:
         "_decode",
         "_endpoint",
         "_handler",
+        "_large",
         "_names",
         "_reply",
         "_request",
@@ -160,6 +166,7 @@ class Endpoint:
         concurrency: int,
         timeout: float | None,
         state: Any,
+        large: LargeBodies | None = None,
     ) -> None:
         self.name = f"{service}.{name}"
         self.inflight = InFlight(concurrency)
@@ -173,6 +180,7 @@ class Endpoint:
         self._calls = calls
         self._timeout = timeout
         self._state = state
+        self._large = large
         self._decode: Decoder = _ignore if request is None else request.decode
         self._try_send = None if (able := sends_at_once(broker)) is None else able.try_send
 
@@ -240,6 +248,8 @@ class Endpoint:
         try:
             if request is UNREAD:
                 form = form_of(delivery.headers) if delivery.headers else None
+                if form is not None and form[3] is not None:
+                    form = await self._gather(delivery, form[3])
                 if form is not None:
                     asked = Negotiated(delivery, form, self._request, self._reply, self._names)
                     request = asked.read()
@@ -260,10 +270,17 @@ class Endpoint:
         except BaseException as error:  # nothing that a call brings about ends the service, or is not answered
             body, headers = self._write_error(self._failure(), asked)
             if isinstance(error, KeyboardInterrupt):  # the end of the program
-                await self._send(delivery.reply, body, headers, asked)
+                await self._send(delivery, body, headers, asked)
                 raise
         if not self._send_at_once(delivery.reply, body, headers):
-            await self._send(delivery.reply, body, headers, asked)
+            await self._send(delivery, body, headers, asked)
+
+    async def _gather(self, delivery: Delivery, offer: str) -> Form | None:
+        """Give a request its body, which comes in pieces; how that is written."""
+        if self._large is None:
+            raise BadRequest("the request is in pieces, which are not taken here")
+        await self._large.take(delivery, self.name, offer)
+        return form_of(delivery.headers) if delivery.headers else None
 
     def _fill(self, context: Received) -> None:
         delivery = context.came
@@ -316,19 +333,36 @@ class Endpoint:
             return False
 
     async def _send(
-        self, subject: str, body: bytes, headers: dict[str, str] | None, asked: Negotiated | None = None
+        self, delivery: Delivery, body: bytes, headers: dict[str, str] | None, asked: Negotiated | None = None
     ) -> None:
-        if not subject:
+        if not delivery.reply:
             return
+        reply = Message(delivery.reply, body, headers)
         try:
-            await self._broker.send(Message(subject, body, headers))
+            await self._broker.send(reply)
         except MessageTooLarge as error:
-            log.error("%s: %s", self.name, error)
-            if headers and ERROR in headers:
-                return  # not even an error fits
-            await self._send(subject, *self._write_error(InternalError("the reply is too large for the broker"), asked))
+            await self._send_large(delivery, reply, error, asked)
         except EventMicroError as error:
             log.error("%s: a reply was lost: %s", self.name, error)
+
+    async def _send_large(
+        self, delivery: Delivery, reply: Message, error: MessageTooLarge, asked: Negotiated | None
+    ) -> None:
+        """Send a reply in pieces, where its caller takes it so; else an error in its place."""
+        size, most = len(reply.body), accepted_size(delivery.headers)
+        if self._large is not None and most is not None and size <= most:
+            try:
+                await self._large.give(reply, self.name, error.limit)
+            except EventMicroError as lost:
+                log.error("%s: a reply in pieces was lost: %s", self.name, lost)
+            return
+        log.error("%s: %s", self.name, error)
+        if reply.headers and ERROR in reply.headers:
+            return  # not even an error fits
+        refused: ServiceError = InternalError("the reply is too large for the broker")
+        if most is not None:
+            refused = ContentTooLarge(too_large("the reply", size, most))
+        await self._send(delivery, *self._write_error(refused, asked))
 
 
 def _ignore(body: bytes) -> None:

@@ -35,7 +35,7 @@ class Negotiated:
 
     def __init__(self, delivery: Delivery, form: Form, request: Body | None, reply: Body, names: Sequence[str]) -> None:
         self._delivery = delivery
-        self._named, self._encoding, self._accept = form
+        self._named, self._encoding, self._accept, _ = form
         self._request = request
         self._reply = reply
         self._names = names

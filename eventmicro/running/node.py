@@ -29,6 +29,7 @@ from eventmicro.middleware import Handler, Middleware, compose
 from eventmicro.plugins import REGISTRY_VARIABLE, RPC_BROKER_VARIABLE, brokers_with
 from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY, EndpointDeclaration
 from eventmicro.rpc.endpoint import Endpoint, RunningCalls
+from eventmicro.rpc.large.serving import LargeBodies
 from eventmicro.running.identity import Identity
 from eventmicro.running.pitfalls import warn_of_letters, warn_of_stored
 from eventmicro.running.presence import ASKED, Parts, Presence, end
@@ -73,6 +74,7 @@ class Node:
         self._stop_timeout = stop_timeout
         self._calls = RunningCalls()
         self._streams: NodeStreams | None = None  # where it has endpoints that serve some
+        self._large = LargeBodies(client.rpc_broker, identity.service, client.max_large)
         self._registering = registering
         self._checks = checks
         self._needs = needs
@@ -122,6 +124,7 @@ class Node:
 
                 self._streams = await open_streams(self._rpc_broker, self._service)
                 undo.push_async_callback(self._streams.close)
+            undo.push_async_callback(self._large.close)
             undo.push_async_callback(self._drain, presence)
             for subscriber in subscribers:
                 await self._start_subscriber(subscriber)
@@ -315,6 +318,7 @@ class Node:
             concurrency=concurrency,
             timeout=timeout,
             state=self._state,
+            large=self._large,
         )
 
     async def _start_subscriber(self, declared: SubscriberDeclaration) -> None:

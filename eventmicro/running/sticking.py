@@ -21,7 +21,7 @@ from eventmicro.middleware import Handler
 from eventmicro.running.identity import Identity
 from eventmicro.selector import Choice, Node
 from eventmicro.topic import Pick
-from eventmicro.wire import CONTENT_ENCODING, header_line, without
+from eventmicro.wire import ACCEPT_LARGE, CONTENT_ENCODING, header_line, without
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,7 @@ class Sticking:
         if context.settles is not None:
             headers[ID] = header_line(context.id, LONGEST)
         without(headers, CONTENT_ENCODING)  # that of the event as it came
+        headers[ACCEPT_LARGE] = str(self._client.max_large)  # it may have come out of an object store
         body, now = self._body.pack(event, headers), time.monotonic()
         try:
             await self._client._caller.exchange(
@@ -155,6 +156,7 @@ def taking(handler: Handler) -> Callable[[Any, Context], Awaitable[None]]:
 def _show_as_it_came(context: Context) -> HandedOver:
     """Let a handler see what it would see where the event came."""
     said = context.metadata
+    said.pop(ACCEPT_LARGE, None)
     handed = HandedOver(said.pop(ID, ""))
     context.side, context.topic = Side.SUBSCRIBER, said.pop(TOPIC, context.topic)
     attempt = said.pop(ATTEMPT, "")

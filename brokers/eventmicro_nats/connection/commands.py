@@ -42,7 +42,7 @@ def command(
 
 def too_large(subject: str, size: str, max_payload: int) -> MessageTooLarge:
     """The error for a message that the server would not take."""
-    return MessageTooLarge(f"{subject}, {size}: over the server's max_payload of {max_payload}")
+    return MessageTooLarge(f"{subject}, {size}: over the server's max_payload of {max_payload}", limit=max_payload)
 
 
 def _with_headers(subject: str, reply: str, body: bytes, headers: Mapping[str, str], max_payload: int) -> bytes:

@@ -160,7 +160,7 @@ class StreamCaller:
             headers.setdefault(CONTENT_TYPE, reply.content_type)
         if deadline <= time.monotonic():
             raise _received(CallTimeout(f"{subject} was not opened: no time is left for it", id=subject))
-        streams, inbox = await self._open_streams()
+        streams, inbox = await self.open_streams()
         channel = CallerChannel(streams, inbox, context.service, subject, context.keep_alive, context.deadline)
         opened = OpenStream(channel, self.client.codecs, reply, content_type(headers), ended=context.ended)
         try:
@@ -199,7 +199,8 @@ class StreamCaller:
             late = CallTimeout(f"{subject} was not opened: the broker has still not taken the request", id=subject)
             raise _received(late) from None
 
-    async def _open_streams(self) -> tuple[Streams, str]:
+    async def open_streams(self) -> tuple[Streams, str]:
+        """All streams of the client, and the subject below which answers come to it."""
         check_carries_calls(self._broker)
         if self._opening is None:
             self._opening = asyncio.Lock()

@@ -109,7 +109,7 @@ class StreamEndpoint(Endpoint):
             opening = read_opening(delivery.headers)
             self._check_opening(opening, delivery)
         except ServiceError as error:
-            await self._send(delivery.reply, *self._write_error(error))
+            await self._send(delivery, *self._write_error(error))
             return
         task = asyncio.current_task()
         assert task is not None
@@ -190,7 +190,7 @@ class StreamEndpoint(Endpoint):
 
     async def _answer(self, delivery: Delivery, request: Any, answering: Answering) -> None:
         if request is UNREAD:
-            request = self._read_opening(delivery)
+            request = await self._read_opening(delivery)
         named = content_type(delivery.headers) if delivery.headers else None
         context = ReceivedStream(delivery, self._fill)
         enter_context(context)
@@ -201,8 +201,10 @@ class StreamEndpoint(Endpoint):
             encode = self._reply.encode
         await _pass_on(value if self._yields else _only(value), encode, answering)
 
-    def _read_opening(self, delivery: Delivery) -> Any:
+    async def _read_opening(self, delivery: Delivery) -> Any:
         form = form_of(delivery.headers) if delivery.headers else None
+        if form is not None and form[3] is not None:
+            form = await self._gather(delivery, form[3])
         if form is not None:
             return Negotiated(delivery, form, self._request, self._reply, self._names).read()
         return None if self._request is None else self._read(self._request, delivery)
