@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
+from eventmicro.large import StoredObject
 from eventmicro.message import Delivery, Message
 
 # How long a publish waits for the broker, in seconds, where nothing else is said: a cluster may take eight of them to
@@ -58,6 +59,8 @@ class Capabilities:
     """A new queue may start with all events that the broker still has, or those since a time: `Durable.start`."""
     dedupe: bool = False
     """An event that is published again under the same `Message.id` is not delivered again: `Durable.dedupe`."""
+    objects: bool = False
+    """Events over its limit can be published: it is one that `StoresObjects`, and their bodies are kept apart."""
 
     order: str = ""
     """In which order a queue's events come."""
@@ -282,6 +285,39 @@ class StoresRequests(Protocol):
     async def stores(self, subjects: Sequence[str]) -> Mapping[str, Sequence[str]] | None:
         """The names of what stores a message that is sent to these subjects, by subject; those that nothing stores are
         left out. None: that cannot be known here, or not within a moment. It never raises but for a cancellation.
+        """
+        ...
+
+
+@runtime_checkable
+class StoresObjects(Protocol):
+    """What a broker has beside `Broker` that can keep the body of an event apart, as an object: `Capabilities.objects`.
+
+    An object is there for all who have the event that refers to it, as long as the broker is set to keep it.
+    """
+
+    def fits(self, message: Message) -> bool:
+        """Whether an event can surely be published as it is; near the limit it may say no."""
+        ...
+
+    async def store_object(self, body: bytes, digest: str, *, timeout: float) -> StoredObject:
+        """Store a body under a name of its own; it is stored whole when this returns.
+
+        Args:
+            digest: its SHA-256, in hexadecimal.
+            timeout: how long to wait for the broker, in seconds, a lost connection included.
+
+        Raises:
+            Disconnected, Unconfirmed, NotStored: as of `Broker.publish`; what is left of it is kept for no longer.
+        """
+        ...
+
+    async def fetch_object(self, stored: StoredObject) -> bytes:
+        """The body that is stored so; no more of it is read than its size. The caller checks its digest.
+
+        Raises:
+            BodyMissing: it is not there, or not there any more, or it is longer.
+            TransportError, UsageError: it could not be read now, for a reason that may pass.
         """
         ...
 

@@ -9,6 +9,7 @@ EventMicroError
 ├── CodecError                  the data's
 │   ├── EncodeError             a value is not of its declared type; nothing was sent
 │   └── DecodeError             a body that arrived is not of the expected type
+│       └── BodyMissing         … or has not arrived: it is not in the object store any more, or is another one
 ├── TransportError              the broker's
 │   ├── ConnectionFailed        no connection could be made
 │   ├── Refused                 the server refuses subscriptions; it says which
@@ -92,6 +93,10 @@ class DecodeError(CodecError):
     def __init__(self, message: str | None = None, errors: Sequence[Mapping[str, Any]] = ()) -> None:
         super().__init__(message)
         self.errors = errors
+
+
+class BodyMissing(DecodeError):
+    """The event's body is not to be had any more where the event says that it is."""
 
 
 class TransportError(EventMicroError):

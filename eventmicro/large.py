@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
 
-from eventmicro.errors import DecodeError, UsageError
+from eventmicro.errors import BodyMissing, UsageError
 from eventmicro.wire import ACCEPT_LARGE, LARGE, header
 
 LargeCall = Literal["stream"]
@@ -80,19 +80,19 @@ def read_large(text: str) -> dict[str, Any]:
     """What a header `Large` says.
 
     Raises:
-        DecodeError: it says nothing, or not how long the body is, and what its digest.
+        BodyMissing: it says nothing, or not how long the body is, and what its digest.
     """
     try:
         form = json.loads(text) if len(text) <= MAX_HEADER else None
     except (ValueError, RecursionError):
         form = None
     if not isinstance(form, dict):
-        raise DecodeError(f"without its body: the header {LARGE} is no JSON object, or over {MAX_HEADER} characters")
+        raise BodyMissing(f"without its body: the header {LARGE} is no JSON object, or over {MAX_HEADER} characters")
     size, digest = form.get("size"), form.get("sha256")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise DecodeError(f"without its body: 'size' in the header {LARGE} is no number of bytes")
+        raise BodyMissing(f"without its body: 'size' in the header {LARGE} is no number of bytes")
     if not isinstance(digest, str) or len(digest) != 64:
-        raise DecodeError(f"without its body: 'sha256' in the header {LARGE} is no digest")
+        raise BodyMissing(f"without its body: 'sha256' in the header {LARGE} is no digest")
     return form
 
 
@@ -105,12 +105,12 @@ def read_stored(text: str) -> StoredObject:
     """The stored body of which a header `Large` tells.
 
     Raises:
-        DecodeError: it tells of none.
+        BodyMissing: it tells of none.
     """
     form = read_large(text)
     bucket, name = form.get("bucket"), form.get("object")
     if not isinstance(bucket, str) or not isinstance(name, str) or not bucket or not name:
-        raise DecodeError(f"without its body: the header {LARGE} names no object of a bucket")
+        raise BodyMissing(f"without its body: the header {LARGE} names no object of a bucket")
     return StoredObject(bucket, name, form["size"], form["sha256"])
 
 

@@ -69,8 +69,8 @@ class Service(Declares, MakesStubs, PublishesEvents):
         hedge: after how many seconds without an answer its own calls send a second request; see Client.
         large: how requests and replies of its own calls travel that are too large for the broker; see Client. Those of
             calls to it do as their callers say.
-        max_large: how large a body may be that comes in pieces or out of an object store, in bytes: a request, an event,
-            a reply to its own calls; and all requests that do so at a time.
+        max_large: how large a body may be that comes in pieces or out of an object store, in bytes: a request, a reply
+            to its own calls, an event; and all requests that do so at a time.
         publishing: how long publishing waits for the broker, and what it does while that is away.
         stop_timeout: how long a stop waits for what runs, in seconds, before it cuts it off.
         registry: where it is registered, and where its own calls look up nodes: a name or a URL, such as

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar, overload
 from eventmicro.checks import check_kind
 from eventmicro.compression import Compression, Encoding, check_compression
 from eventmicro.errors import UsageError
+from eventmicro.large import LargeEvent, check_large_event
 from eventmicro.wire import check_subject
 
 T = TypeVar("T")
@@ -35,6 +36,8 @@ class Topic(Generic[T]):
 
         content_type: how its events are written, such as `msgpack` or `application/msgpack`; default: as the client
             says that publishes them, or as their type is written. Subscribers read each as it says itself.
+        large: `object`: an event that is too large for the broker is put into its object store, and fetched from there by
+            who gets it; on brokers that have one. Default: it is refused.
         compression: what large events are compressed by, `gzip` or `zstd`, or Compression; default: as the client says.
 
     Raises:
@@ -42,7 +45,18 @@ class Topic(Generic[T]):
             compression.
     """
 
-    __slots__ = ("__weakref__", "compression", "content_type", "id", "key", "name", "pick_id", "pick_key", "type")
+    __slots__ = (
+        "__weakref__",
+        "compression",
+        "content_type",
+        "id",
+        "key",
+        "large",
+        "name",
+        "pick_id",
+        "pick_key",
+        "type",
+    )
 
     @overload
     def __init__(
@@ -54,6 +68,7 @@ class Topic(Generic[T]):
         id: str | Callable[[T], Hashable] | None = None,
         content_type: str | None = None,
         compression: Encoding | Compression | None = None,
+        large: LargeEvent | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -65,6 +80,7 @@ class Topic(Generic[T]):
         id: str | Callable[[Any], Hashable] | None = None,
         content_type: str | None = None,
         compression: Encoding | Compression | None = None,
+        large: LargeEvent | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -76,6 +92,7 @@ class Topic(Generic[T]):
         id: str | None = None,
         content_type: str | None = None,
         compression: Encoding | Compression | None = None,
+        large: LargeEvent | None = None,
     ) -> None: ...  # no function here: a checker could not tell a wrong one of a class from one of this
     def __init__(
         self,
@@ -86,6 +103,7 @@ class Topic(Generic[T]):
         id: Any = None,
         content_type: str | None = None,
         compression: Encoding | Compression | None = None,
+        large: LargeEvent | None = None,
     ) -> None:
         self.name = _check_name(name)
         self.type = _check_type(type)
@@ -98,6 +116,8 @@ class Topic(Generic[T]):
         check_kind("content_type", content_type, str | None, "a name such as 'msgpack'")
         self.content_type = content_type
         self.compression = check_compression(compression)
+        check_large_event(large)
+        self.large = large
 
     def __repr__(self) -> str:
         return f"Topic({self.name!r}, {getattr(self.type, '__name__', self.type)})"

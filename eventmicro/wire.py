@@ -29,8 +29,8 @@ BSON_RPC = "application/bson-rpc"
 CONTENT_ENCODING = "Content-Encoding"
 ACCEPT_ENCODING = "Accept-Encoding"
 
-# Where the body of a message is that is too large for it: at who has it, in pieces, or in an object store; and how large
-# a reply may be that its caller takes so, in bytes.
+# Where the body of a message is that is too large for it: at who has it, in pieces, or in an object store; and how
+# large a reply may be that its caller takes so, in bytes.
 LARGE = "Large"
 ACCEPT_LARGE = "Accept-Large"
 
@@ -258,8 +258,8 @@ def _without_parameters(content_type: str) -> str:
 
 
 Form = tuple[str | None, str | None, str | None, str | None]
-"""What a message says of how it is written: its content type and encoding; which encodings its reply may have; and where
-its body is, if it is too large for the message."""
+"""What a message says of how it is written: its content type and encoding; which encodings its reply may have; and
+where its body is, if it is too large for the message."""
 
 
 def form_of(headers: Mapping[str, str]) -> Form | None:

@@ -111,6 +111,12 @@ class JetStreamSettings(NatsSettings):
     """How much it keeps; when it is full, publishing is refused. -1: as much as there is room."""
     duplicate_window: float = 120.0
     """For how long it knows an event's id, so that one that is sent again is stored once."""
+    object_bucket: str = "eventmicro_events"
+    """The bucket of the object store for events that are too large, made when it is first needed; `declare` is for it,
+    too."""
+    object_ttl: float = 604_800.0
+    """For how long that bucket keeps what is put there, if it is made from here: as long as any event may wait in a
+    queue. 0: for ever."""
     ack_wait: float = 30.0
     """After how long a process that is dead or cut off counts as such, and its events go to another; of queues that
     are made from here, one that exists keeps its own. A handler may take as long as it likes."""
@@ -122,6 +128,8 @@ class JetStreamSettings(NatsSettings):
         _check_replicas("replicas", self.replicas)
         if _match_stream(self.stream) is None:
             raise UsageError(f"stream={self.stream!r}: write letters, digits, '_' and '-' only")
+        if _match_stream(self.object_bucket) is None:
+            raise UsageError(f"object_bucket={self.object_bucket!r}: write letters, digits, '_' and '-' only")
         if self.ack_wait < 0.2:
             raise UsageError(f"ack_wait={self.ack_wait:g}: at least 0.2 s, for it takes time to extend it")
 

@@ -16,7 +16,7 @@ from eventmicro.context import Context, enter_context
 from eventmicro.errors import Reject, Settlement
 from eventmicro.events.options import Batch
 from eventmicro.events.settling import ByHandler
-from eventmicro.events.subscriber import Subscriber, Work
+from eventmicro.events.subscriber import Apart, Subscriber, Work
 from eventmicro.handlers.inflight import ENDS
 from eventmicro.message import Delivery
 
@@ -45,17 +45,28 @@ class BatchSubscriber(Subscriber):
     def receive(self, delivery: Delivery) -> Awaitable[None] | None:
         """What the broker hands the events to."""
         try:
-            item = delivery, self.read(delivery)
+            event = self.read(delivery)
         except ENDS:
             raise
+        except Apart as apart:
+            return self._receive_apart(delivery, apart)
         except BaseException as error:
             self.inflight.start(self.unreadable(delivery, error))
             return self.inflight.room()
-        if delivery.attempt > 1:
-            self.inflight.start(self._handle_batch([item]))
-        else:
-            self._collect(item)
+        self._put(delivery, event)
         return self.inflight.room()
+
+    async def _receive_apart(self, delivery: Delivery, apart: Apart) -> None:
+        await self.receive_later(delivery, apart, self._put)
+        if (room := self.inflight.room()) is not None:
+            await room
+
+    def _put(self, delivery: Delivery, event: Any) -> None:
+        """Put an event to the others; one that comes again is handled alone."""
+        if delivery.attempt > 1:
+            self.inflight.start(self._handle_batch([(delivery, event)]))
+        else:
+            self._collect((delivery, event))
 
     @property
     def consumer(self) -> Receive:

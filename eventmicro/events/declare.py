@@ -27,6 +27,8 @@ class SubscriberDeclaration:
     event: Any
     by_key: bool
     """Whether events are published under the key that they are to be ordered by."""
+    large: bool
+    """Whether the bodies of those may be kept apart that are too large for the broker."""
     signature: Signature
     options: DeliveryOptions
     middleware: tuple[Middleware, ...]
@@ -43,7 +45,7 @@ class SubscriberDeclaration:
 
     def needs(self) -> Capabilities:
         """What the broker must be able to do."""
-        return self.options.needs(by_key=self.by_key, wildcards=self.has_wildcards)
+        return self.options.needs(by_key=self.by_key, wildcards=self.has_wildcards, large=self.large)
 
 
 def declare_subscriber(
@@ -79,11 +81,12 @@ def declare_subscriber(
     if options.queue == OWN_QUEUE:
         options = options.named(f"{service}.{name}")
     by_key = isinstance(topic, Topic) and topic.key is not None and topic.key == options.order_by
+    large = isinstance(topic, Topic) and topic.large is not None
     subject = topic.name if isinstance(topic, Topic) else check_subject(topic, wildcards=True)
     if options.dead_letter == subject:
         raise UsageError(f"dead_letter={subject!r} is the subscriber's own subject; write another one")
     return SubscriberDeclaration(
-        name, subject, event, by_key, signature, options, check_middleware(middleware, Side.SUBSCRIBER)
+        name, subject, event, by_key, large, signature, options, check_middleware(middleware, Side.SUBSCRIBER)
     )
 
 

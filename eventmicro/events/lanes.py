@@ -14,7 +14,7 @@ from typing import Any
 
 from eventmicro.broker import Receive
 from eventmicro.events.settling import describe
-from eventmicro.events.subscriber import Subscriber, Work
+from eventmicro.events.subscriber import Apart, Subscriber, Work
 from eventmicro.handlers.inflight import ENDS, InFlight
 from eventmicro.message import Delivery
 from eventmicro.topic import Pick
@@ -81,9 +81,16 @@ class KeyedSubscriber(Subscriber):
             event = self.read(delivery)
         except ENDS:
             raise
+        except Apart as apart:
+            return self.receive_later(delivery, apart, self._put)
         except BaseException as error:
             self._start(self.unreadable(delivery, error))
             return None
+        self._put(delivery, event)
+        return None
+
+    def _put(self, delivery: Delivery, event: Any) -> None:
+        """Put an event into its lane."""
         try:
             key = self._key(event)
             lane = self._lanes.get(key)
@@ -92,7 +99,7 @@ class KeyedSubscriber(Subscriber):
         except BaseException as error:  # there is none, or nothing that can be one
             log.error("%s: event on %s has no key to order by", self.name, delivery.subject, exc_info=error)
             self._start(self.give_up(delivery, f"it has no key to order by: {describe(error)}"))
-            return None
+            return
         delivery.waiting = True
         if lane is not None:
             lane.takes(delivery, event)
@@ -100,7 +107,6 @@ class KeyedSubscriber(Subscriber):
             self._lanes[key] = Lane()
             self._ready.append((key, (delivery, event)))
             self._start_ready()
-        return None
 
     @property
     def consumer(self) -> Receive:

@@ -124,8 +124,13 @@ class DeliveryOptions:
         if self.ack == "before" and self.retry is not None:
             raise UsageError("ack='before' and retry do not go together: what was acknowledged does not come again")
 
-    def needs(self, *, by_key: bool, wildcards: bool) -> Capabilities:
-        """What the broker must be able to do; `by_key`: events are published under the key that they are ordered by."""
+    def needs(self, *, by_key: bool, wildcards: bool, large: bool = False) -> Capabilities:
+        """What the broker must be able to do.
+
+        Args:
+            by_key: whether events are published under the key that they are ordered by.
+            large: whether bodies may be kept apart.
+        """
         return Capabilities(
             queue_groups=self.queue is not None,
             broadcast=self.queue is None,
@@ -135,6 +140,7 @@ class DeliveryOptions:
             ordered_keys=self.order_by is not None and by_key,
             replay=self.start != "new",
             dedupe=self.dedupe is not None,
+            objects=large,
         )
 
     def named(self, queue: str | None) -> DeliveryOptions:

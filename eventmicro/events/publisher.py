@@ -12,7 +12,8 @@ from eventmicro.codecs import Codecs
 from eventmicro.context import Context, Side
 from eventmicro.events.outgoing import OutgoingEvent
 from eventmicro.events.publishing import Outgoing
-from eventmicro.events.routes import Route, Routes, check_events, check_picks, check_topic
+from eventmicro.events.routes import LargeRoute, Route, Routes, check_events, check_picks, check_topic
+from eventmicro.large import LargeEvent
 from eventmicro.message import Message
 from eventmicro.middleware import Middleware, compose
 from eventmicro.topic import Topic
@@ -40,6 +41,7 @@ class PublishesEvents:
         id: Hashable = None,
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
+        large: LargeEvent | None = None,
         timeout: float | None = None,
     ) -> None: ...
     @overload
@@ -52,6 +54,7 @@ class PublishesEvents:
         id: Hashable = None,
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
+        large: LargeEvent | None = None,
         timeout: float | None = None,
     ) -> None: ...
     async def publish(
@@ -63,6 +66,7 @@ class PublishesEvents:
         id: Hashable = None,
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
+        large: LargeEvent | None = None,
         timeout: float | None = None,
     ) -> None:
         """Publish an event; it returns when the broker has it, stored where the broker stores events.
@@ -75,6 +79,8 @@ class PublishesEvents:
             metadata: headers to send along.
             content_type: how it is written, such as `msgpack` or `application/msgpack`; default: as the topic says, or
                 the client, or as its type is written.
+            large: `object`: where it is too large for the broker its body is put into the broker's object store, whole,
+                before it is published; default: as the topic says, else it is refused.
             timeout: how long to wait for the broker, in seconds; default: as `publishing` says.
 
         Raises:
@@ -85,7 +91,7 @@ class PublishesEvents:
         """
         if content_type is not None:
             metadata = self._publisher.codecs.naming(content_type, metadata)
-        waiting = self._publisher.publish(topic, event, key, id, metadata, timeout)
+        waiting = self._publisher.publish(topic, event, key, id, metadata, timeout, large)
         if waiting is not None:
             await waiting
 
@@ -99,6 +105,7 @@ class PublishesEvents:
         id: Callable[[T], Hashable] | None = None,
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
+        large: LargeEvent | None = None,
         timeout: float | None = None,
     ) -> None: ...
     @overload
@@ -111,6 +118,7 @@ class PublishesEvents:
         id: Callable[[Any], Hashable] | None = None,
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
+        large: LargeEvent | None = None,
         timeout: float | None = None,
     ) -> None: ...
     async def publish_many(
@@ -122,6 +130,7 @@ class PublishesEvents:
         id: Callable[[Any], Hashable] | None = None,
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
+        large: LargeEvent | None = None,
         timeout: float | None = None,
     ) -> None:
         """Publish several events to one topic, in order, waiting once for all of them.
@@ -136,7 +145,7 @@ class PublishesEvents:
             key: a function that takes out of each event what it belongs to, in place of the topic's own `key`.
             id: a function that takes out of each event what names it, in place of the topic's own `id`.
             metadata: headers to send along with each.
-            content_type: how each is written, as in `publish`.
+            content_type, large: how each is written, and travels where it is too large, as in `publish`.
             timeout: how long to wait for the broker, for all of them, in seconds; default: as `publishing` says.
 
         Raises:
@@ -149,7 +158,7 @@ class PublishesEvents:
         check_picks(key=key, id=id)
         if content_type is not None:
             metadata = publisher.codecs.naming(content_type, metadata)
-        route = publisher.routes.find(topic)
+        route = publisher.routes.find(topic) if large is None else publisher.routes.find_large(topic, large)
         several = check_events(events)
         ready = ((event, route.address(event, key and key(event), id and id(event))) for event in several)
         messages: list[Message] = []
@@ -161,6 +170,8 @@ class PublishesEvents:
             if len(some) < AT_ONCE:
                 break
             await asyncio.sleep(0)
+        if isinstance(route, LargeRoute):
+            await publisher.outgoing.store_large(messages, timeout)
         await publisher.outgoing.publish_many(messages, timeout)
 
     def publisher(self, topic: Topic[T]) -> Publisher[T]:
@@ -198,13 +209,14 @@ class Publisher(Generic[T]):
         id: Hashable = None,
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
+        large: LargeEvent | None = None,
         timeout: float | None = None,
     ) -> None:
         """Publish one event; see `Client.publish`."""
         publisher = self._source._publisher
         if content_type is not None:
             metadata = publisher.codecs.naming(content_type, metadata)
-        waiting = publisher.publish(self.topic, event, key, id, metadata, timeout)
+        waiting = publisher.publish(self.topic, event, key, id, metadata, timeout, large)
         if waiting is not None:
             await waiting
 
@@ -216,11 +228,19 @@ class Publisher(Generic[T]):
         id: Callable[[T], Hashable] | None = None,
         metadata: dict[str, str] | None = None,
         content_type: str | None = None,
+        large: LargeEvent | None = None,
         timeout: float | None = None,
     ) -> None:
         """Publish several events; see `Client.publish_many`."""
         await self._source.publish_many(
-            self.topic, events, key=key, id=id, metadata=metadata, content_type=content_type, timeout=timeout
+            self.topic,
+            events,
+            key=key,
+            id=id,
+            metadata=metadata,
+            content_type=content_type,
+            large=large,
+            timeout=timeout,
         )
 
 
@@ -230,7 +250,7 @@ class EventPublisher:
     def __init__(self, outgoing: Outgoing, codecs: Codecs, middleware: tuple[Middleware, ...]) -> None:
         self.outgoing = outgoing
         self.codecs = codecs
-        self.routes = Routes(codecs, outgoing.forgets)
+        self.routes = Routes(codecs, outgoing.forgets, outgoing.check_stores_objects)
         self.has_middleware = bool(middleware)
         self.run = compose(middleware, Side.PUBLISHER, self._send)
 
@@ -242,11 +262,12 @@ class EventPublisher:
         id: Hashable,
         metadata: dict[str, str] | None,
         timeout: float | None,
+        large: LargeEvent | None = None,
     ) -> Awaitable[None] | None:
         """Publish an event; None: it is done. See `PublishesEvents.publish`."""
         if timeout is not None:
             check_seconds("timeout", timeout)
-        route = self.routes.find(topic)
+        route = self.routes.find(topic) if large is None else self.routes.find_large(topic, large)
         if self.has_middleware:
             return self.run(event, self.begin(route, event, route.address(event, key, id), metadata, timeout))
         message = route.message(event, key, id, metadata)

@@ -8,18 +8,20 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from eventmicro.broker import PUBLISH_TIMEOUT, Broker, sends_at_once
+from eventmicro.broker import PUBLISH_TIMEOUT, Broker, StoresObjects, sends_at_once
 from eventmicro.checks import check_count, check_kind, check_seconds
 from eventmicro.errors import (
     Disconnected,
     EventMicroError,
+    MessageTooLarge,
     NotAllPublished,
     TransportError,
     Unconfirmed,
     UsageError,
 )
+from eventmicro.events.objects import LargeMessage, check_stores_objects, store
 from eventmicro.message import Message
 
 log = logging.getLogger(__name__)
@@ -97,6 +99,8 @@ class Outgoing:
         try:
             done = self._try_publish(message)
         except TransportError:
+            if isinstance(message, LargeMessage):
+                return False
             self.failed += 1
             raise
         self.confirmed += done
@@ -106,15 +110,52 @@ class Outgoing:
         """Publish an event; see `Broker.publish` for the errors."""
         error: Exception | None = None if self._waits else self._away()
         if error is None:
+            seconds = self._options.timeout if timeout is None else timeout
             try:
-                await self._broker.publish(message, timeout=self._options.timeout if timeout is None else timeout)
+                await self._broker.publish(message, timeout=seconds)
                 self.confirmed += 1
                 return
             except TransportError as raised:
                 error = raised
+            if isinstance(error, MessageTooLarge) and isinstance(message, LargeMessage):
+                error = await self._publish_apart(message, seconds)
+                if error is None:
+                    return
         error = self._set_aside(message, error)
         if error is not None:
             raise error
+
+    async def _publish_apart(self, message: Message, seconds: float) -> TransportError | None:
+        """Publish an event with its body apart; why it was not."""
+        try:
+            event, left = await store(self._broker, message, seconds)
+            await self._broker.publish(event, timeout=left)
+        except TransportError as error:
+            return error
+        self.confirmed += 1
+        return None
+
+    async def store_large(self, messages: list[Message], timeout: float | None) -> None:
+        """Store the bodies of those of several events that do not fit, before any of them is published.
+
+        Raises:
+            NotAllPublished: one was not; none of them is published.
+        """
+        if self._away() is not None:
+            return
+        seconds = self._options.timeout if timeout is None else timeout
+        for number, message in enumerate(messages):
+            if cast("StoresObjects", self._broker).fits(message):
+                continue
+            try:
+                messages[number], _ = await store(self._broker, message, seconds)
+            except TransportError as error:
+                self.failed += len(messages)
+                raise NotAllPublished(failed=dict.fromkeys(range(len(messages)), error)) from error
+
+    def check_stores_objects(self) -> None:
+        """Refuse to publish events that are too large, where the broker keeps none of these."""
+        check_stores_objects(self._broker)
 
     async def publish_many(self, messages: Sequence[Message], timeout: float | None) -> None:
         """Publish several events, in order; see `Broker.publish_many` for the errors."""
@@ -185,11 +226,21 @@ class Outgoing:
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send_buffered(), name="eventmicro buffered events")
 
+    async def _publish_buffered(self, message: Message) -> None:
+        seconds = self._options.timeout
+        try:
+            await self._broker.publish(message, timeout=seconds)
+        except MessageTooLarge:
+            if not isinstance(message, LargeMessage):
+                raise
+            event, left = await store(self._broker, message, seconds)
+            await self._broker.publish(event, timeout=left)
+
     async def _send_buffered(self) -> None:
         while self._buffer and self._broker.connected:
             message = self._buffer[0]
             try:
-                await self._broker.publish(message, timeout=self._options.timeout)
+                await self._publish_buffered(message)
                 self.confirmed += 1
             except (Disconnected, Unconfirmed):  # nobody is there to be asked, and twice is better than not at all
                 await asyncio.sleep(PAUSE)

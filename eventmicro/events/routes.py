@@ -12,6 +12,8 @@ from weakref import ref
 from eventmicro.codec import Encoder
 from eventmicro.codecs import Body, Codecs
 from eventmicro.errors import UsageError
+from eventmicro.events.objects import LargeMessage
+from eventmicro.large import check_large_event
 from eventmicro.message import Message
 from eventmicro.topic import Pick, Topic
 from eventmicro.wire import check_headers, check_subject, check_text
@@ -114,15 +116,32 @@ class Route:
             raise UsageError(f"{topic!r}: this event has no {what} as the topic says: {error!r}") from None
 
 
+class LargeRoute(Route):
+    """The same for events whose bodies are kept apart where they are too large for the broker."""
+
+    __slots__ = ()
+
+    def message(self, event: Any, key: Hashable, id: Hashable, metadata: dict[str, str] | None) -> Message:
+        return self.pack(self.address(event, key, id), event, metadata)
+
+    def address(self, event: Any, key: Hashable = None, id: Hashable = None) -> Message:
+        message = super().address(event, key, id)
+        return LargeMessage(message.subject, key=message.key, id=message.id)
+
+
 class Routes:
     """The routes that a client has used: those of topics as long as these live, those of subjects up to a number.
 
     Args:
         forgets: the broker, by its URL, if it recognises no event by its id; the first id has that said.
+        check_large: refuses events whose bodies are to be kept apart, where the broker does not do that.
     """
 
-    def __init__(self, codecs: Codecs, forgets: str | None = None) -> None:
+    def __init__(
+        self, codecs: Codecs, forgets: str | None = None, check_large: Callable[[], None] | None = None
+    ) -> None:
         self._codecs = codecs
+        self._check_large = check_large
         self._forgets = [] if forgets is None else [forgets]
         self._of_topics: dict[int, Route] = {}  # by identity
         self._known: OrderedDict[str, Route] = OrderedDict()
@@ -139,10 +158,25 @@ class Routes:
         except TypeError:  # it cannot be hashed: it is neither, or of a class of somebody's own
             return Route(topic, self._codecs, self._forgets)
 
+    def find_large(self, topic: Topic[Any] | str, large: Any) -> Route:
+        """The route of events to a topic or subject whose bodies may be kept apart; errors as of `Route`.
+
+        Raises:
+            UsageError: there is no such way for them.
+            Unsupported: the broker has none.
+        """
+        check_large_event(large)
+        if self._check_large is not None:
+            self._check_large()
+        return LargeRoute(topic, self._codecs, self._forgets)
+
     def _keep(self, topic: Topic[Any]) -> Route:
         number = id(topic)
         forget = partial(self._of_topics.pop, number)  # the dead reference that it gets is the default of `pop`
-        route = self._of_topics[number] = Route(topic, self._codecs, self._forgets, forget)
+        if topic.large is not None and self._check_large is not None:
+            self._check_large()
+        kind = Route if topic.large is None else LargeRoute
+        route = self._of_topics[number] = kind(topic, self._codecs, self._forgets, forget)
         return route
 
     def _remember(self, subject: str) -> Route:

@@ -37,6 +37,7 @@ from eventmicro.wire import (
     DEAD_QUEUE,
     DEAD_REASON,
     DEAD_SUBJECT,
+    LARGE,
     MAX_REASON,
     header,
     header_line,
@@ -45,7 +46,7 @@ from eventmicro.wire import (
 log = logging.getLogger(__name__)
 
 # The headers without which nobody can read a body.
-FORM = (CONTENT_TYPE, CONTENT_ENCODING)
+FORM = (CONTENT_TYPE, CONTENT_ENCODING, LARGE)
 
 # An event that was delivered this many times as often as `retry` allows, and was settled not once, is given up without
 # being handled: it ends the process that handles it. Only the first one in the life of a process is: those that waited
@@ -266,6 +267,8 @@ class Kept:
             DEAD_SUBJECT: delivery.subject,
             DEAD_QUEUE: self._queue,
         }
+        if not delivery.body and (where := header(delivery.headers, LARGE)) is not None:  # without it nothing is left
+            about[LARGE] = where
         name = f"{self._queue}.{delivery.id}" if delivery.id else None
         headers, key = {**(delivery.headers or {}), **about}, delivery.key
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +13,32 @@ from eventmicro.broker import Receive
 from eventmicro.codec import Decoder
 from eventmicro.codecs import Body
 from eventmicro.context import Context, Received, Side, enter_context
-from eventmicro.errors import Ack, BadRequest, EventMicroError, InternalError
+from eventmicro.errors import (
+    Ack,
+    BadRequest,
+    BodyMissing,
+    EventMicroError,
+    InternalError,
+    TransportError,
+    UsageError,
+)
+from eventmicro.events.objects import Objects
 from eventmicro.events.settling import ByHandler, Settling, why_unreadable
 from eventmicro.events.unsettled import PATIENCE, Unsettled
 from eventmicro.handlers.inflight import ENDS, UNREAD, InFlight
+from eventmicro.large import without_large
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
-from eventmicro.wire import form_of
+from eventmicro.wire import Form, form_of
 
 SUBSCRIBER = Side.SUBSCRIBER
 log = logging.getLogger(__name__)
 
 # In how many seconds an event comes again whose settlement has failed.
 UNSETTLED_PAUSE = 60.0
+
+# How long after a broker could not be asked for a body it is asked again, in seconds.
+FETCH_PAUSE = 1.0
 
 # As what an event counts whose handler has raised, and one that could not be decoded.
 FAILED = InternalError.code
@@ -44,6 +57,7 @@ class Work:
     timeout: how long the handler may take, in seconds; None: as long as it takes.
     state: what the service's lifespan yielded.
     settling: what becomes of an event that was handled.
+    objects: where the bodies of those are that were too large for the broker; None: they cannot be had.
     """
 
     service: str
@@ -53,6 +67,20 @@ class Work:
     timeout: float | None
     state: Any
     settling: Settling
+    objects: Objects | None = None
+
+
+class Apart(Exception):
+    """The body of an event is not in it.
+
+    form: how it is written.
+    where: where it is, as the event says.
+    """
+
+    def __init__(self, form: Form, where: str) -> None:
+        super().__init__(where)
+        self.form = form
+        self.where = where
 
 
 class Subscriber:
@@ -142,10 +170,53 @@ class Subscriber:
             event = self._decode(delivery.body) if delivery.headers is None else self.read(delivery)
         except ENDS:
             raise
+        except Apart as apart:
+            event = await self.fetch(delivery, apart)
+            if event is UNREAD:
+                return
         except BaseException as error:
             await self.unreadable(delivery, error)
             return
         await self.attempt(delivery, event)
+
+    async def fetch(self, delivery: Delivery, apart: Apart) -> Any:
+        """An event whose body is kept apart; UNREAD where it is settled, or has lapsed.
+
+        The body is not put into the delivery: as a dead letter the event is again what it came as.
+        """
+        try:
+            body = await self._fetch_body(delivery, apart)
+            return UNREAD if body is None else self._decode_as(body, apart.form)
+        except ENDS:
+            raise
+        except asyncio.CancelledError as error:
+            delay = await self.settle(delivery, self.settling.failed(delivery, error))
+            if delay is not None:
+                await self.again(delivery, delay)
+        except BaseException as error:
+            await self.unreadable(delivery, error)
+        return UNREAD
+
+    async def receive_later(self, delivery: Delivery, apart: Apart, take: Callable[[Delivery, Any], None]) -> None:
+        """Take an event when its body is there; none behind it is handed over before."""
+        event = await self.fetch(delivery, apart)
+        if event is not UNREAD:
+            take(delivery, event)
+
+    async def _fetch_body(self, delivery: Delivery, apart: Apart) -> bytes | None:
+        """The body, as soon as it can be read; None: the event has lapsed, and comes again."""
+        objects, told = self._work.objects, False
+        if objects is None:
+            raise BodyMissing("without its body, which is in an object store, and none is known here")
+        while not delivery.lapsed:
+            try:
+                return await objects.fetch(apart.where)
+            except (TransportError, UsageError) as error:
+                if not told:
+                    log.warning("%s: event on %s waits for its body: %s", self.name, delivery.subject, error)
+                told = True
+                await asyncio.sleep(FETCH_PAUSE)
+        return None
 
     async def attempt(self, delivery: Delivery, event: Any) -> None:
         """Handle an event, and settle it or have it delivered again."""
@@ -229,11 +300,17 @@ class Subscriber:
 
         Raises:
             DecodeError, UnsupportedMediaType, ContentTooLarge: it cannot be read.
+            Apart: its body is not in it, and is to be fetched.
         """
         form = form_of(delivery.headers) if delivery.headers else None
+        if form is not None and form[3] is not None and self._work.body is not None:
+            raise Apart(form, form[3])
+        return self._decode_as(delivery.body, form)
+
+    def _decode_as(self, body: bytes, form: Form | None) -> Any:
         if self._work.body is None or form is None:
-            return self._decode(delivery.body)
-        return self._work.body.read(delivery.body, form)
+            return self._decode(body)
+        return self._work.body.read(body, form)
 
     async def unreadable(self, delivery: Delivery, error: BaseException) -> None:
         """Give an event up that cannot be decoded; another attempt would not help."""
@@ -260,7 +337,7 @@ class Subscriber:
             work.service,
             work.name,
             delivery.subject,
-            delivery.headers,
+            delivery.headers if delivery.body else without_large(delivery.headers),
             None,
             delivery.attempt,
             work.state,

@@ -22,6 +22,7 @@ from eventmicro.errors import (
     Unsupported,
     UsageError,
 )
+from eventmicro.large import StoredObject
 from eventmicro.lifetime import Lifetime
 from eventmicro.memory.durable import DurableSubscription
 from eventmicro.memory.hub import Hub, Target, shared_hub
@@ -60,6 +61,7 @@ class MemoryBroker(Lifetime):
         ordered=True,
         ordered_keys=True,
         dedupe=True,
+        objects=True,
         order="as published; what is delivered again comes before what is new",
         delay="to the millisecond",
         attempts="every delivery, also those that a closed connection left unsettled",
@@ -150,6 +152,15 @@ class MemoryBroker(Lifetime):
 
     def inbox(self) -> str:
         return self._connected_hub().inbox()
+
+    def fits(self, message: Message) -> bool:
+        return len(message.body) <= self._max_payload
+
+    async def store_object(self, body: bytes, digest: str, *, timeout: float) -> StoredObject:
+        return self._connected_hub().objects.store(body, digest)
+
+    async def fetch_object(self, stored: StoredObject) -> bytes:
+        return self._connected_hub().objects.fetch(stored)
 
     def registry(self) -> MemoryRegistry:
         """The registry of this process; see `eventmicro.registry.HasRegistry`."""

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from eventmicro.broker import Durable
 from eventmicro.errors import UsageError
 from eventmicro.memory.live import LiveSubscription
+from eventmicro.memory.objects import Objects
 from eventmicro.memory.queue import DurableQueue
 from eventmicro.message import Message
 from eventmicro.wire import NO_RESPONDERS, STATUS
@@ -54,6 +55,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.registrations: Registrations | None = None
+        self.objects = Objects()
         self._name = secrets.token_hex(4)
         self._inboxes = count(1)
         self._exact: dict[str, list[LiveSubscription | DurableQueue]] = {}

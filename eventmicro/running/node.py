@@ -20,6 +20,7 @@ from eventmicro.errors import Refused, Unavailable, Unsupported, UsageError
 from eventmicro.events.batches import BatchSubscriber
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.events.lanes import KeyedSubscriber
+from eventmicro.events.objects import Objects
 from eventmicro.events.options import OrderBy
 from eventmicro.events.settling import Kept, Live
 from eventmicro.events.subscriber import Subscriber, Work
@@ -345,6 +346,7 @@ class Node:
             options.timeout,
             self._state,
             Kept(name, self._broker, options, declared.has_wildcards) if durable else Live(name),
+            Objects(self._broker, self._client.max_large),
         )
         if options.order_by is not None:
             return KeyedSubscriber(work, options.concurrency, picker(options.order_by))

@@ -12,6 +12,7 @@ from nats.errors import Error
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Durable, Receive, Subscription
 from eventmicro.errors import UsageError
+from eventmicro.large import StoredObject
 from eventmicro.message import Message
 from eventmicro.wire import check_subject
 from eventmicro_nats.broker import NatsBroker
@@ -21,6 +22,7 @@ from eventmicro_nats.errors import plain, translate
 from eventmicro_nats.jetstream.advisories import SafetyNet
 from eventmicro_nats.jetstream.api import Api, ApiError
 from eventmicro_nats.jetstream.durable import DurableSubscription
+from eventmicro_nats.jetstream.objects import Objects
 from eventmicro_nats.jetstream.ordered import OrderedSubscription
 from eventmicro_nats.jetstream.publishing import Publisher
 from eventmicro_nats.jetstream.queues import Place, Queue, Queues, check_order
@@ -55,6 +57,7 @@ class JetStreamBroker(NatsBroker):
         ordered_keys=True,
         replay=True,
         dedupe=True,
+        objects=True,
         order="that of the stream; an event that comes again comes behind others, unless the queue is ordered",
         delay="at least as long, and some milliseconds more",
         attempts="deliveries by the server, also those to a process that died or gave the event back",
@@ -81,6 +84,15 @@ class JetStreamBroker(NatsBroker):
 
     async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
         await self._connected_parts().publisher.publish_many(messages, timeout)
+
+    def fits(self, message: Message) -> bool:
+        return self._connected_parts().objects.fits(message)
+
+    async def store_object(self, body: bytes, digest: str, *, timeout: float) -> StoredObject:
+        return await self._connected_parts().objects.store(body, digest, timeout)
+
+    async def fetch_object(self, stored: StoredObject) -> bytes:
+        return await self._connected_parts().objects.fetch(stored)
 
     async def subscribe(
         self, subject: str, receive: Receive, *, queue: str | None = None, durable: Durable | None = None
@@ -222,6 +234,7 @@ class _Parts:
             settings.outgoing_bytes,
             min(settings.duplicate_window, settings.max_age or settings.duplicate_window),
         )
+        self.objects = Objects(self._api, self.replies, broker._connected_driver, broker._ready_driver, settings)
 
     async def have(self, subject: str, queue: str, durable: Durable, first: Place | None = None) -> Queue:
         """The queue, and that of its dead letter before it, made where they are missing."""

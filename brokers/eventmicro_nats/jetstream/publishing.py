@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from math import inf
+from typing import Protocol
 
 from eventmicro.errors import (
     Disconnected,
@@ -24,7 +25,6 @@ from eventmicro_nats.connection.driver import Driver, Perishable
 from eventmicro_nats.connection.headers import MESSAGE_ID, VERSION, write_headers
 from eventmicro_nats.jetstream.api import IN_PROCESS, TEMPORARY, ApiError, NoJetStream, NotAllowed, read_error
 from eventmicro_nats.jetstream.replies import Answer, NoAnswer, Refused, Replies
-from eventmicro_nats.jetstream.streams import Streams
 
 # How long one sending waits for its confirmation before it is sent again, in seconds.
 ATTEMPT_TIMEOUT = 2.0
@@ -35,6 +35,16 @@ WINDOW = 4000
 
 _VERSION_LINE = VERSION + b"\r\n"
 _ID = MESSAGE_ID.encode() + b": "
+
+
+class Keeps(Protocol):
+    """Which stream keeps a subject; Streams is that."""
+
+    @property
+    def fixed(self) -> bool: ...
+    def __contains__(self, subject: str) -> bool: ...
+    def forget(self, subject: str) -> None: ...
+    async def of(self, subject: str, deadline: float) -> str: ...
 
 
 class Publisher:
@@ -51,7 +61,7 @@ class Publisher:
         self,
         driver: Callable[[], Driver],
         replies: Replies,
-        streams: Streams,
+        streams: Keeps,
         ready_driver: Callable[[str, float], Awaitable[Driver]],
         outgoing_bytes: int,
         id_lifetime: float,

@@ -67,7 +67,7 @@ class LargeCalls:
             ContentTooLarge: it is larger than is taken here.
             PeerLost, StreamBroken: not all of it came.
             CallTimeout: not all of it came in time.
-            DecodeError: nobody can tell where it is.
+            BodyMissing: nobody can tell where it is.
         """
         text = header(reply.headers, LARGE)
         if text is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eventmicro.errors import DecodeError
+from eventmicro.errors import BodyMissing
 from eventmicro.large import read_large, write_large
 from eventmicro.rpc.streams.frames import MAX_TEXT, TOO_HIGH
 from eventmicro.rpc.streams.opening import LONGEST, SHORTEST
@@ -38,14 +38,14 @@ def read_offer(text: str) -> Offer:
     """What a header `Large` says.
 
     Raises:
-        DecodeError: it says what cannot be.
+        BodyMissing: it says what cannot be.
     """
     form = read_large(text)
     address, stream, keep_alive = form.get("address"), form.get("stream"), form.get("keep_alive")
     if not isinstance(address, str) or not is_subject(address) or len(address.encode()) > MAX_TEXT:
-        raise DecodeError("without its body: nobody is named who has it")
+        raise BodyMissing("without its body: nobody is named who has it")
     if not _is_number(stream) or not _is_number(keep_alive):
-        raise DecodeError("without its body: 'stream' or 'keep_alive' of its offer is no number above 0")
+        raise BodyMissing("without its body: 'stream' or 'keep_alive' of its offer is no number above 0")
     return Offer(address, stream, min(max(keep_alive / 1000, SHORTEST), LONGEST), form["size"], form["sha256"])
 
 

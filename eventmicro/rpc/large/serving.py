@@ -7,7 +7,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from eventmicro.broker import Broker
-from eventmicro.errors import BadRequest, ContentTooLarge, DecodeError, ServiceError, StreamCancelled
+from eventmicro.errors import BadRequest, BodyMissing, ContentTooLarge, ServiceError, StreamCancelled
 from eventmicro.large import too_large, without_large
 from eventmicro.message import Delivery, Message
 from eventmicro.wire import LARGE, stream_subject
@@ -44,7 +44,7 @@ class LargeBodies:
 
         try:
             offer = read_offer(text)
-        except DecodeError as error:
+        except BodyMissing as error:
             raise BadRequest(f"the request is {error}") from None
         if offer.size > self._max_large:
             raise ContentTooLarge(too_large("the request", offer.size, self._max_large))
