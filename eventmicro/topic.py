@@ -36,8 +36,8 @@ class Topic(Generic[T]):
 
         content_type: how its events are written, such as `msgpack` or `application/msgpack`; default: as the client
             says that publishes them, or as their type is written. Subscribers read each as it says itself.
-        large: `object`: an event that is too large for the broker is put into its object store, and fetched from there by
-            who gets it; on brokers that have one. Default: it is refused.
+        large: `object`: the body of an event that is too large for the broker is put into its object store, and fetched
+            from there by who gets it; on brokers that have one. Default: it is refused.
         compression: what large events are compressed by, `gzip` or `zstd`, or Compression; default: as the client says.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from eventmicro.errors import BodyMissing
 from eventmicro.large import read_large, write_large
@@ -44,10 +45,10 @@ def read_offer(text: str) -> Offer:
     address, stream, keep_alive = form.get("address"), form.get("stream"), form.get("keep_alive")
     if not isinstance(address, str) or not is_subject(address) or len(address.encode()) > MAX_TEXT:
         raise BodyMissing("without its body: nobody is named who has it")
-    if not _is_number(stream) or not _is_number(keep_alive):
+    if not (_is_number(stream) and _is_number(keep_alive)):
         raise BodyMissing("without its body: 'stream' or 'keep_alive' of its offer is no number above 0")
     return Offer(address, stream, min(max(keep_alive / 1000, SHORTEST), LONGEST), form["size"], form["sha256"])
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= TOO_HIGH
