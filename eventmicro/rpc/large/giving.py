@@ -56,6 +56,7 @@ class Giving(Channel):
 
     def end(self, failure: EventMicroError | None = None) -> None:
         super().end(failure)
+        self._body = b""  # the parts of a channel hold one another until the garbage collector comes
         if not self._accepted.done():
             self._accepted.set_result(None)
 

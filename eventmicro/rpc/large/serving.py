@@ -7,7 +7,15 @@ import secrets
 from typing import TYPE_CHECKING
 
 from eventmicro.broker import Broker
-from eventmicro.errors import BadRequest, BodyMissing, ContentTooLarge, ServiceError, StreamCancelled
+from eventmicro.errors import (
+    BadRequest,
+    BodyMissing,
+    ContentTooLarge,
+    PeerLost,
+    ServiceError,
+    StreamCancelled,
+    TransportError,
+)
 from eventmicro.large import too_large, without_large
 from eventmicro.message import Delivery, Message
 from eventmicro.wire import LARGE, stream_subject
@@ -52,9 +60,10 @@ class LargeBodies:
         try:
             request.body = await take(streams, name, offer, room)
         except ServiceError as error:
-            raise type(error)(
-                f"the request did not come whole: {error.detail}", code=error.code, retryable=True
-            ) from None
+            text = f"the request did not come whole: {error.detail}"
+            raise type(error)(text, code=error.code, retryable=True) from None
+        except TransportError:
+            raise PeerLost("the request did not come whole: the broker was away", retryable=True) from None
         request.headers = without_large(request.headers)
 
     async def give(self, reply: Message, name: str, limit: int | None) -> None:
