@@ -34,6 +34,7 @@ import eventmicro.conformance.connection
 import eventmicro.conformance.declarations
 import eventmicro.conformance.durable
 import eventmicro.conformance.live
+import eventmicro.conformance.objects
 import eventmicro.conformance.order
 import eventmicro.conformance.publishing
 import eventmicro.conformance.replay

@@ -49,17 +49,12 @@ class BatchSubscriber(Subscriber):
         except ENDS:
             raise
         except Apart as apart:
-            return self._receive_apart(delivery, apart)
+            return self.receive_later(delivery, apart, self._put) or self.inflight.room()
         except BaseException as error:
             self.inflight.start(self.unreadable(delivery, error))
             return self.inflight.room()
         self._put(delivery, event)
         return self.inflight.room()
-
-    async def _receive_apart(self, delivery: Delivery, apart: Apart) -> None:
-        await self.receive_later(delivery, apart, self._put)
-        if (room := self.inflight.room()) is not None:
-            await room
 
     def _put(self, delivery: Delivery, event: Any) -> None:
         """Put an event to the others; one that comes again is handled alone."""

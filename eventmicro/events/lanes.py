@@ -82,7 +82,10 @@ class KeyedSubscriber(Subscriber):
         except ENDS:
             raise
         except Apart as apart:
-            return self.receive_later(delivery, apart, self._put)
+            task = self.receive_later(delivery, apart, self._put)
+            if task is not None:
+                task.add_done_callback(self._start_ready)
+            return task
         except BaseException as error:
             self._start(self.unreadable(delivery, error))
             return None

@@ -25,6 +25,7 @@ from eventmicro.errors import (
 from eventmicro.events.objects import Objects
 from eventmicro.events.settling import ByHandler, Settling, why_unreadable
 from eventmicro.events.unsettled import PATIENCE, Unsettled
+from eventmicro.handlers.eager import Task
 from eventmicro.handlers.inflight import ENDS, UNREAD, InFlight
 from eventmicro.large import without_large
 from eventmicro.message import Delivery
@@ -197,11 +198,17 @@ class Subscriber:
             await self.unreadable(delivery, error)
         return UNREAD
 
-    async def receive_later(self, delivery: Delivery, apart: Apart, take: Callable[[Delivery, Any], None]) -> None:
+    def receive_later(self, delivery: Delivery, apart: Apart, take: Callable[[Delivery, Any], None]) -> Task | None:
         """Take an event when its body is there; none behind it is handed over before."""
-        event = await self.fetch(delivery, apart)
-        if event is not UNREAD:
-            take(delivery, event)
+
+        async def receive() -> None:
+            event = await self.fetch(delivery, apart)
+            if event is UNREAD:
+                self.inflight.statistics.handled(1, 0.0)
+            else:
+                take(delivery, event)
+
+        return self.inflight.start(receive(), 0)
 
     async def _fetch_body(self, delivery: Delivery, apart: Apart) -> bytes | None:
         """The body, as soon as it can be read; None: the event has lapsed, and comes again."""

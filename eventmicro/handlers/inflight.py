@@ -69,12 +69,16 @@ class InFlight:
         return self._statistics
 
     def start(self, work: Work, count: int = 1) -> Task | None:
-        """Run a handler, of so many messages; the task in which it goes on where it had to wait, else None."""
+        """Run a handler, of so many messages; the task in which it goes on where it had to wait, else None.
+
+        Args:
+            count: how many messages it ends with; 0: it is a step before the handler's.
+        """
         begun = perf_counter()
         task = self._starter.start(work)
         if task is not None:
             self._keep(task, (begun, count))
-        else:
+        elif count:
             self.statistics.handled(count, perf_counter() - begun)
         return task
 
@@ -177,7 +181,7 @@ class InFlight:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: Task) -> None:
-        if (begun := self._tasks.pop(task, None)) is not None:
+        if (begun := self._tasks.pop(task, None)) is not None and begun[1]:
             since, count = begun
             self.statistics.handled(count, perf_counter() - since)
         if self._left_alone:

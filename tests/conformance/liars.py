@@ -10,7 +10,8 @@ from itertools import count
 from typing import Any, ClassVar
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Durable, Receive
-from eventmicro.errors import MessageTooLarge, TransportError
+from eventmicro.errors import BodyMissing, MessageTooLarge, TransportError
+from eventmicro.large import StoredObject
 from eventmicro.memory import MemoryBroker
 from eventmicro.memory.durable import DurableSubscription
 from eventmicro.memory.queue import DurableQueue
@@ -464,6 +465,33 @@ class TakesBackWhatItCanNot(MemoryBroker):
             await super().publish(message, timeout=timeout)
         elif len(message.body) > 1024 * 1024:
             raise MessageTooLarge
+
+
+class ForgetsObjects(MemoryBroker):
+    """Whoever reads an object takes it away."""
+
+    async def fetch_object(self, stored: StoredObject) -> bytes:
+        body = await super().fetch_object(stored)
+        self._connected_hub().objects.delete(stored.name)
+        return body
+
+
+class CutsObjectsOff(MemoryBroker):
+    async def fetch_object(self, stored: StoredObject) -> bytes:
+        return (await super().fetch_object(stored))[:1_000_000]
+
+
+class AnyObjectWillDo(MemoryBroker):
+    async def fetch_object(self, stored: StoredObject) -> bytes:
+        try:
+            return await super().fetch_object(stored)
+        except BodyMissing:
+            return b""
+
+
+class EverythingFits(MemoryBroker):
+    def fits(self, message: Message) -> bool:
+        return True
 
 
 class OvertakesItself(MemoryBroker):

@@ -158,6 +158,10 @@ LIARS: list[tuple[str, Liar, str]] = [
     ("one inbox for all", liars.OneInboxForAll, "inboxes_are_nobody_elses"),
     ("is silent where nobody is", liars.SaysNothingWhereNobodyIs, "a_request_that_nobody_takes_is_answered_at_once"),
     ("sends the last first", liars.SendsTheLastFirst, "what_is_sent_one_after_the_other_keeps_its_order"),
+    ("forgets objects", liars.ForgetsObjects, "an_object_comes_back_whole_on_another_connection"),
+    ("cuts objects off", liars.CutsObjectsOff, "an_object_comes_back_whole_on_another_connection"),
+    ("any object will do", liars.AnyObjectWillDo, "an_object_that_is_not_there_is_missing"),
+    ("everything fits", liars.EverythingFits, "what_fits_can_be_published"),
     ("sends anything", liars.SendsAnything, "what_cannot_be_sent_is_refused"),
     (
         "swaps what came together, live",
@@ -229,6 +233,7 @@ UNDERSTATED = [
     {"ordered": False, "ordered_keys": False},
     {"ordered_keys": False},
     {"dedupe": False},
+    {"objects": False},
     dict.fromkeys(("durable", "ordered", "ordered_keys", "dedupe", "crash_attempts"), False),
 ]
 
@@ -236,8 +241,8 @@ UNDERSTATED = [
 @pytest.mark.parametrize("changes", UNDERSTATED, ids=lambda changes: "+".join(changes))
 def test_what_works_and_is_not_declared_is_found_out(changes: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
     broker = declaring(**changes)
-    chapter = "eventmicro.conformance.declarations"
-    cases = [c for c in conformance.cases(broker.capabilities) if c.function.__module__ == chapter]
+    chapters = ("eventmicro.conformance.declarations", "eventmicro.conformance.objects")
+    cases = [c for c in conformance.cases(broker.capabilities) if c.function.__module__ in chapters]
     assert any(fails(case, broker, monkeypatch) for case in cases)
 
 
