@@ -139,7 +139,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
         self._timeout = timeout
         self._retry = retry
         self._hedge = hedge
-        self._large = large
+        self._large: LargeCall | None = large
         self._max_large = max_large
         self._publishing = publishing
         self._stop_timeout = stop_timeout

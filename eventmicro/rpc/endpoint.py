@@ -30,7 +30,7 @@ from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
 from eventmicro.rpc.large.serving import LargeBodies
 from eventmicro.rpc.negotiated import Negotiated, Reply, unreadable
-from eventmicro.wire import ERROR, Form, budget_of, error_headers, form_of
+from eventmicro.wire import ACCEPT_LARGE, ERROR, Form, budget_of, error_headers, form_of
 
 ENDPOINT = Side.ENDPOINT
 log = logging.getLogger(__name__)
@@ -284,6 +284,9 @@ class Endpoint:
 
     def _fill(self, context: Received) -> None:
         delivery = context.came
+        headers = delivery.headers
+        if headers is not None and ACCEPT_LARGE in headers:  # that is about this reply, and not to be passed on
+            headers = {name: value for name, value in headers.items() if name != ACCEPT_LARGE}
         limit, _ = self._limit(delivery.reply)
         Context.__init__(
             context,
@@ -291,7 +294,7 @@ class Endpoint:
             self._service,
             self._endpoint,
             delivery.subject,
-            delivery.headers,
+            headers,
             None if limit is None else delivery.arrived + limit,
             delivery.attempt,
             self._state,

@@ -156,7 +156,6 @@ def taking(handler: Handler) -> Callable[[Any, Context], Awaitable[None]]:
 def _show_as_it_came(context: Context) -> HandedOver:
     """Let a handler see what it would see where the event came."""
     said = context.metadata
-    said.pop(ACCEPT_LARGE, None)
     handed = HandedOver(said.pop(ID, ""))
     context.side, context.topic = Side.SUBSCRIBER, said.pop(TOPIC, context.topic)
     attempt = said.pop(ATTEMPT, "")

@@ -223,6 +223,7 @@ async def a_call_has_the_type_of_its_reply(client: Client) -> None:
     assert_type(await client.call("orders.blob", b"", bytes), bytes)
     assert_type(await service.call("orders.quote", Order(), Quote), Quote)
     assert_type(await client.call("orders.quote", Order(), Quote, retry=policy, hedge=0.1, idempotent=True), Quote)
+    assert_type(await client.call("orders.quote", Order(), Quote, large="stream"), Quote)
     await client.call("orders.ping")
     await client.call("orders.ping", Order(), None)
 
@@ -258,6 +259,8 @@ async def a_topic_takes_its_events_and_a_subject_any(client: Client) -> None:
     assert_type(publisher.topic, Topic[Order])
     await publisher.publish(Order())
     await publisher.publish(Order(), content_type="cbor")
+    await publisher.publish(Order(), large="object")
+    assert_type(Topic("orders.placed", Order, large="object"), Topic[Order])
     await client.publish(ORDERS, Order(), content_type="application/msgpack")
     await client.publish_many(ORDERS, [Order()], content_type="bson")
     assert_type(service.publisher(ORDERS), Publisher[Order])

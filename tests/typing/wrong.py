@@ -67,6 +67,9 @@ async def calls(client: Client) -> None:
     await client.call("orders.quote", Order(), Quote, retry=3)  # WRONG a policy, not a number
     await client.call("orders.quote", Order(), Quote, hedge="soon")  # WRONG seconds are a number
     await client.call("orders.quote", Order(), Quote, idempotent="yes")  # WRONG it is or it is not
+    await client.call("orders.quote", Order(), Quote, large="object")  # WRONG that is for events
+    await client.publish("orders.placed", Order(), large="stream")  # WRONG that is for calls
+    Client("memory://", max_large="64 MiB")  # WRONG a number of bytes
 
 
 async def streams(client: Client) -> None:

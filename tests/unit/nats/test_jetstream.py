@@ -40,6 +40,8 @@ def test_a_url_says_the_settings_of_nats_and_of_jetstream() -> None:
         ("replicas=0", "replicas=0: write 1 to 5"),
         ("replicas=7", "replicas=7: write 1 to 5"),
         ("stream=a.b", "stream='a.b': write letters"),
+        ("object_bucket=a.b", "object_bucket='a.b': write letters"),
+        ("object_ttl=-1", "object_ttl"),
         ("ack_wait=0", "ack_wait=0: at least 0.2 s"),
         ("replica=3", "nothing is called 'replica'; there are .*replicas"),
     ],

@@ -92,6 +92,34 @@ async def test_a_key_stays_with_its_instance_and_moves_only_where_that_goes(dura
             assert set(instances.homes[game]) == {home}
 
 
+async def test_an_event_out_of_an_object_store_goes_on_in_pieces(until: Until) -> None:
+    homes: dict[str, set[str]] = defaultdict(set)
+    count, seen = 0, list[dict[str, str]]()
+    large = Topic("games.saved", dict[str, str], large="object")
+
+    def make(id: str) -> Service:
+        service = Service("games", id=id, broker=MemoryBroker(URL, max_payload=2000))
+
+        @service.subscribe(large, sticky_by="game", concurrency=10)
+        async def save(event: dict[str, str], context: Context) -> None:
+            nonlocal count
+            assert len(event["state"]) == 10_000
+            homes[event["game"]].add(id)
+            seen.append(dict(context.metadata))
+            count += 1
+
+        return service
+
+    async with make("a"), make("b"), MemoryBroker(URL, max_payload=2000) as broker, Client(broker) as client:
+        for number in range(40):
+            event = {"game": f"g{number % 20}", "state": "x" * 10_000}
+            await client.publish(large, event, metadata={"Tenant": "acme"})
+        await until(lambda: count == 40)
+    assert {len(found) for found in homes.values()} == {1}
+    assert set.union(*homes.values()) == {"a", "b"}
+    assert seen == [{"Tenant": "acme"}] * 40
+
+
 async def test_what_is_registered_and_gone_loses_nothing(until: Until) -> None:
     instances = Instances()
     async with MemoryRegistry(URL) as registry, instances.make("a"), Client(URL) as client:

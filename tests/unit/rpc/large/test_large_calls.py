@@ -106,7 +106,7 @@ async def test_a_request_and_a_reply_over_the_limit_travel_in_pieces_where_that_
     async with running(files) as client:
         assert await client.call("files.echo", BIG, bytes, large="stream") == BIG
         assert files.got == [BIG]
-        assert LARGE not in files.metadata
+        assert files.metadata == {}
         assert await client.call("files.echo", b"small", bytes, large="stream") == b"small"
         assert await client.call("files.make", 50_000, bytes, large="stream") == b"x" * 50_000
         await until(lambda: open_channels(files, client) == 0)
@@ -368,6 +368,26 @@ async def test_who_gives_no_more_is_noticed(monkeypatch: pytest.MonkeyPatch, unt
         await until(lambda: len(node._large._opened[0]) == 0)
         assert files.got == []
         await client.close()
+
+
+async def test_who_sends_no_more_of_a_reply_is_noticed(monkeypatch: pytest.MonkeyPatch, until: Until) -> None:
+    """The service is killed while its reply comes."""
+    monkeypatch.setattr(giving, "KEEP_ALIVE", 0.2)
+    files = Files()
+    async with files.service, broker() as connection, Client(connection, large="stream") as client:
+        calling = asyncio.create_task(client.call("files.make", 50_000_000, bytes))
+        await until(lambda: received(client) > 100)
+        await files.broker.close()
+        with pytest.raises(PeerLost, match="the reply did not come whole"):
+            await calling
+        assert len(client._calls.streams) == 0
+
+
+def received(client: Client) -> int:
+    """How many pieces have come to a client."""
+    if "streams" not in client._calls.__dict__ or client._calls.streams._streams is None:
+        return 0
+    return sum(each.incoming.credit.items for each in client._calls.streams._streams._channels.values())
 
 
 async def test_signs_of_life_are_no_pieces() -> None:
