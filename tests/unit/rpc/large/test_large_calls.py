@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from eventmicro import CallRetry, Client, Context, MemoryBroker, Service
+from eventmicro import CallRetry, Client, Context, Contract, MemoryBroker, Service
 from eventmicro.errors import (
     CallTimeout,
     ContentTooLarge,
@@ -184,6 +184,30 @@ async def test_directed_calls_and_content_types_and_compression_go_with_it() -> 
     async with running(files, large="stream", compression="gzip") as client:
         reply = await client.call("files.repeat", Text(text=text), Text, content_type="msgpack", selector="random")
         assert reply.text == text
+
+
+class FilesContract(Contract, service="files"):
+    """What a stub calls."""
+
+    async def echo(self, request: bytes) -> bytes:
+        raise NotImplementedError
+
+    def lines(self, request: int) -> AsyncIterator[bytes]:
+        raise NotImplementedError
+
+
+async def test_a_stub_says_it_for_its_calls() -> None:
+    files = Files()
+
+    @files.service.rpc
+    async def lines(request: int) -> AsyncIterator[bytes]:
+        for _ in range(request):
+            yield b"line"
+
+    async with running(files) as client:
+        stub = client.stub(FilesContract, large="stream")
+        assert await stub.echo(BIG) == BIG
+        assert [line async for line in stub.lines(3)] == [b"line"] * 3
 
 
 # -- bounds ----------------------------------------------------------------------------------------------------
@@ -465,6 +489,7 @@ async def test_an_offer_that_nobody_takes_is_given_up(monkeypatch: pytest.Monkey
         await until(lambda: len(node._large._opened[0]) == 0 and len(node._calls) == 0)
 
 
+@pytest.mark.timeout_seconds(120)
 async def test_a_hundred_calls_of_ten_megabytes_leave_no_memory_behind() -> None:
     body = bytes(10 * 1024 * 1024)
     service = Service("files", broker="memory://")
