@@ -356,9 +356,12 @@ class Endpoint:
         if self._large is not None and most is not None and size <= most:
             try:
                 await self._large.give(reply, self.name, error.limit)
+                return
+            except MessageTooLarge:  # not even what is said of it fits
+                most = None
             except EventMicroError as lost:
                 log.error("%s: a reply in pieces was lost: %s", self.name, lost)
-            return
+                return
         log.error("%s: %s", self.name, error)
         if reply.headers and ERROR in reply.headers:
             return  # not even an error fits

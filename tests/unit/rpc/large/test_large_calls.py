@@ -489,6 +489,22 @@ async def test_an_offer_that_nobody_takes_is_given_up(monkeypatch: pytest.Monkey
         await until(lambda: len(node._large._opened[0]) == 0 and len(node._calls) == 0)
 
 
+async def test_a_reply_of_which_nothing_can_be_said_is_an_error() -> None:
+    class Narrow(MemoryBroker):
+        """Takes no headers that are long."""
+
+        async def send(self, message: Message) -> None:
+            if message.headers and LARGE in message.headers:
+                raise MessageTooLarge("its headers")
+            await super().send(message)
+
+    files = Files(Narrow(URL, max_payload=LIMIT))
+    async with running(files, large="stream") as client:
+        with pytest.raises(InternalError, match="the reply is too large for the broker"):
+            await client.call("files.make", 50_000, bytes)
+        assert open_channels(files, client) == 0
+
+
 @pytest.mark.timeout_seconds(120)
 async def test_a_hundred_calls_of_ten_megabytes_leave_no_memory_behind() -> None:
     body = bytes(10 * 1024 * 1024)
