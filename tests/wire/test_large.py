@@ -12,6 +12,7 @@ import pytest
 
 from eventmicro import Client, MemoryBroker, Service, Topic
 from eventmicro.message import Delivery
+from eventmicro.rpc.streams import streams
 from eventmicro.wire import LARGE
 from tests.wire.test_streams import form, neutral
 
@@ -41,7 +42,10 @@ CASES = [large_request, large_reply, large_event]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-async def test_what_travels_is_what_is_on_record(case: Callable[[Client], Awaitable[None]], until: Until) -> None:
+async def test_what_travels_is_what_is_on_record(
+    case: Callable[[Client], Awaitable[None]], until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "any_number", lambda: 1)
     expected = GOLDEN[case.__name__]
     recorded: list[Delivery] = []
     async with connection() as broker, connection() as wire:

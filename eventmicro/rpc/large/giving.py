@@ -46,7 +46,7 @@ class Giving(Channel):
 
     def check(self, frame: Frame) -> None:
         super().check(frame)
-        if self.outgoing.address:
+        if self.outgoing.address or frame.is_last:
             return
         if not is_subject(frame.address) or not frame.peer_stream:
             raise StreamBroken("the first frame does not say where the pieces are taken")

@@ -29,6 +29,7 @@ from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
 from eventmicro.rpc.large import giving
 from eventmicro.rpc.streams.frames import read_frame, write_frame
+from eventmicro.rpc.streams.streams import Streams
 from eventmicro.wire import ACCEPT_LARGE, LARGE
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -367,7 +368,7 @@ async def test_who_takes_no_more_is_noticed(monkeypatch: pytest.MonkeyPatch, unt
     async with files.service, broker() as connection, Client(connection, large="stream") as client:
         node: Any = files.service._node
         calling = asyncio.create_task(client.call("files.echo", bytes(50_000_000), bytes))
-        await until(lambda: node._large._opened and node._large._opened[0].find(1).incoming.credit.items > 100)
+        await until(lambda: node._large._opened and pieces(node._large._opened[0]) > 100)
         await files.broker.close()
         with pytest.raises(PeerLost, match="did not get there whole"):
             await calling
@@ -411,7 +412,12 @@ def received(client: Client) -> int:
     """How many pieces have come to a client."""
     if "streams" not in client._calls.__dict__ or client._calls.streams._streams is None:
         return 0
-    return sum(each.incoming.credit.items for each in client._calls.streams._streams._channels.values())
+    return pieces(client._calls.streams._streams)
+
+
+def pieces(streams: Streams) -> int:
+    """How many pieces have come of the transfers that are open."""
+    return sum(each.incoming.credit.items for each in streams._channels.values())
 
 
 async def test_signs_of_life_are_no_pieces() -> None:
