@@ -11,7 +11,7 @@ from eventmicro.checks import check_kind
 from eventmicro.contracts.contract import Contract, Method, Promise, read_contract
 from eventmicro.contracts.sending import talk, upload
 from eventmicro.errors import UsageError
-from eventmicro.rpc.client import CallsEndpoints, CallWords
+from eventmicro.rpc.calls import CallsEndpoints, CallWords
 from eventmicro.wire import check_name
 
 C = TypeVar("C", bound=Contract)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from eventmicro.codec import Decoder
@@ -15,6 +16,7 @@ from eventmicro.errors import (
     describe_fields,
 )
 from eventmicro.message import Delivery
+from eventmicro.selector import Director
 from eventmicro.wire import CONTENT_ENCODING, ERROR, ERROR_CODE, NO_RESPONDERS, STATUS, content_type, header
 
 
@@ -99,3 +101,19 @@ def decode_reply(reply: bytes, endpoint: str, body: Body, decode: Decoder) -> An
             ) from None
         fields = describe_fields(error.errors)
         raise DecodeError(f"the reply of {endpoint} is {error}{fields}", error.errors) from None
+
+
+async def explain(director: Director, endpoint: str, nobody: ServiceError, deadline: float) -> str:
+    """Where an endpoint is that nobody serves: another framework may have it under another subject.
+
+    Raises:
+        NotFound: its service is there, and has none of this name.
+        Unavailable: nobody is there.
+    """
+    elsewhere = await director.find(endpoint, deadline - time.monotonic())
+    if isinstance(elsewhere, ServiceError):
+        elsewhere.received = True
+        raise elsewhere
+    if elsewhere is None:
+        raise nobody
+    return elsewhere

@@ -5,33 +5,30 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from eventmicro.broker import Broker, sends_at_once
-from eventmicro.codecs import Body
+from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side, find_context
 from eventmicro.errors import CallTimeout, ServiceError, UsageError
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Middleware, compose
 from eventmicro.rpc.directed import DirectedCall
 from eventmicro.rpc.outgoing import Direction, OutgoingCall, check_carries_calls
-from eventmicro.rpc.replies import is_nobody
+from eventmicro.rpc.replies import explain, is_nobody
 from eventmicro.rpc.streams.caller_channel import CallerChannel
 from eventmicro.rpc.streams.opened import OpenStream
 from eventmicro.rpc.streams.opening import LONGEST, SHORTEST, write_opening
 from eventmicro.rpc.streams.stream import Open
 from eventmicro.rpc.streams.streams import Streams
-from eventmicro.selector import Node
+from eventmicro.selector import Director, Node
 from eventmicro.wire import (
     CONTENT_TYPE,
     STREAM,
     content_type,
     with_budget,
 )
-
-if TYPE_CHECKING:
-    from eventmicro.rpc.client import RpcClient
 
 # The last token of the subject on which frames come to a caller.
 FRAMES = "frames"
@@ -56,14 +53,24 @@ class StreamCaller:
     """Opens the streams of one client. It opens nothing itself before the first; `close` ends it.
 
     Args:
-        client: whose calls are made beside.
         broker: over what.
+        timeout: how long opening one may take, in seconds.
+        director: gives what directs streams to nodes, and knows who is there; asked for when it is needed.
     """
 
-    def __init__(self, client: RpcClient, broker: Broker, middleware: tuple[Middleware, ...]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        codecs: Codecs,
+        middleware: tuple[Middleware, ...],
+        timeout: float,
+        director: Callable[[], Director],
+    ) -> None:
         self._run = compose(middleware, Side.CLIENT, self._open)
-        self.client = client
         self._broker = broker
+        self._codecs = codecs
+        self._timeout = timeout
+        self._director = director
         self._streams: Streams | None = None
         self._inbox = ""
         self._opening: asyncio.Lock | None = None
@@ -118,8 +125,7 @@ class StreamCaller:
     async def _open(self, request: Any, context: Context) -> AsyncIterator[Any]:
         """Open a stream, as the innermost of the middleware."""
         assert isinstance(context, OutgoingStream)
-        client = self.client
-        deadline = time.monotonic() + client.timeout
+        deadline = time.monotonic() + self._timeout
         if context.deadline is not None:
             deadline = min(context.deadline, deadline)
         if context.direction is None:
@@ -133,7 +139,7 @@ class StreamCaller:
         self, context: OutgoingStream, request: Any, direction: Direction, deadline: float
     ) -> OpenStream:
         """Open it at a chosen node, which has it in flight until its end; errors as of `CallsEndpoints.call`."""
-        director = self.client.director()
+        director = self._director()
         directed = DirectedCall(director, direction, context.service, context.endpoint, deadline, context)
         while True:
             node = directed.choose()
@@ -155,14 +161,14 @@ class StreamCaller:
     ) -> OpenStream:
         """Open it at a subject; parameters as of `RpcClient.exchange`."""
         headers, reply = dict(context.metadata), context.body
-        packed = self.client.codecs.body(type(request)).pack(request, headers)  # without an envelope, as each message
+        packed = self._codecs.body(type(request)).pack(request, headers)  # without an envelope, as each message
         if reply.names is not None and not packed:
             headers.setdefault(CONTENT_TYPE, reply.content_type)
         if deadline <= time.monotonic():
             raise _received(CallTimeout(f"{subject} was not opened: no time is left for it", id=subject))
         streams, inbox = await self.open_streams()
         channel = CallerChannel(streams, inbox, context.service, subject, context.keep_alive, context.deadline)
-        opened = OpenStream(channel, self.client.codecs, reply, content_type(headers), ended=context.ended)
+        opened = OpenStream(channel, self._codecs, reply, content_type(headers), ended=context.ended)
         try:
             await self._ask(channel, context, packed, headers, deadline)
         except ServiceError as error:
@@ -171,7 +177,7 @@ class StreamCaller:
             nobody = error
         else:
             return opened
-        elsewhere = await self.client.explain(subject, nobody, deadline)
+        elsewhere = await explain(self._director(), subject, nobody, deadline)
         return await self._begin(context, request, elsewhere, deadline, explained=False)
 
     async def _ask(
@@ -208,7 +214,7 @@ class StreamCaller:
             if self._streams is None or self._streams.ended:
                 inbox = self._broker.inbox()
                 streams = Streams(self._broker, f"{inbox}.{FRAMES}")
-                await streams.open(f"{inbox}.>", Receiving(streams, inbox, self.client.codecs.body(bytes)))
+                await streams.open(f"{inbox}.>", Receiving(streams, inbox, self._codecs.body(bytes)))
                 self._streams, self._inbox = streams, inbox
         return self._streams, self._inbox
 
