@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -9,6 +10,7 @@ from eventmicro.contracts.contract import OPTIONS, Method, Promise, is_contract,
 from eventmicro.declare import marks_of
 from eventmicro.discovery.versions import Range, Version
 from eventmicro.errors import SignatureError, UsageError
+from eventmicro.handlers.depends import VARIADIC, dependency_of, hints_of, parameters
 from eventmicro.handlers.signature import MISSING
 from eventmicro.rpc.declare import EndpointDeclaration, declare_endpoint
 
@@ -71,6 +73,7 @@ def _check_service(promise: Promise, service: str, version: str) -> None:
 
 def _implement(method: Method, handler: object) -> tuple[Callable[..., Any], dict[str, Any]]:
     function = _find(method, handler)
+    _check_annotated(method, function)
     options = _own_options(function) | {"name": method.name, "timeout": method.timeout, "idempotent": method.idempotent}
     _compare(method, declare_endpoint(function, **options))
     return function, options
@@ -85,6 +88,22 @@ def _find(method: Method, handler: object) -> Callable[..., Any]:
     if not any(method.attribute in place for place in places):
         raise SignatureError("is missing")
     return getattr(handler, method.attribute)  # type: ignore[no-any-return]
+
+
+def _check_annotated(method: Method, function: Callable[..., Any]) -> None:
+    """Refuse what says no types, in the words of the contract, which knows them."""
+    for parameter, hint in parameters(function):
+        if hint is MISSING and dependency_of(parameter, hint) is None and parameter.kind not in VARIADIC:
+            promised = _annotation(method.request, method.takes_stream)
+            raise SignatureError(f"parameter {parameter.name!r} has no type; write `{parameter.name}: {promised}`")
+    if inspect.isroutine(function) and "return" not in hints_of(function):
+        raise SignatureError(f"says no return type; write `-> {_annotation(method.reply, method.yields)}`")
+
+
+def _annotation(kind: Any, is_stream: bool) -> str:
+    if kind is MISSING:
+        return "Context"
+    return f"AsyncIterator[{_name(kind)}]" if is_stream else _name(kind)
 
 
 def _own_options(function: Callable[..., Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from types import TracebackType
 from typing import Any
 
+from eventmicro.contracts.messages import Takes
 from eventmicro.errors import StreamEnded
 from eventmicro.rpc.streams.stream import Stream
 
@@ -19,9 +20,10 @@ class Sending:
             given up by that, so that nobody waits for its replies.
     """
 
-    def __init__(self, stream: Stream[Any], items: AsyncIterable[Any]) -> None:
+    def __init__(self, stream: Stream[Any], items: AsyncIterable[Any], takes: Takes) -> None:
         self._stream = stream
         self._items = items
+        self._takes = takes
         self._task: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
 
@@ -49,6 +51,7 @@ class Sending:
     async def _send_all(self) -> None:
         try:
             async for item in self._items:
+                self._takes.check(item)
                 await self._stream.send(item)
             await self._stream.end()
         finally:
@@ -56,14 +59,14 @@ class Sending:
                 await close()
 
 
-async def upload(stream: Stream[Any], items: AsyncIterable[Any]) -> Any:
+async def upload(stream: Stream[Any], items: AsyncIterable[Any], takes: Takes) -> Any:
     """Send all, and return the one reply; errors as of `Stream.reply`."""
-    async with stream, Sending(stream, items):
+    async with stream, Sending(stream, items, takes):
         return await stream.only()
 
 
-async def talk(stream: Stream[Any], items: AsyncIterable[Any]) -> AsyncIterator[Any]:
+async def talk(stream: Stream[Any], items: AsyncIterable[Any], takes: Takes) -> AsyncIterator[Any]:
     """Send all, and give what comes meanwhile."""
-    async with stream, Sending(stream, items):
+    async with stream, Sending(stream, items, takes):
         async for reply in stream:
             yield reply

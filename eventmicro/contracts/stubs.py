@@ -9,6 +9,7 @@ from typing import Any, TypeVar, Unpack
 
 from eventmicro.checks import check_kind
 from eventmicro.contracts.contract import Contract, Method, Promise, read_contract
+from eventmicro.contracts.messages import Takes, is_message
 from eventmicro.contracts.sending import talk, upload
 from eventmicro.errors import UsageError
 from eventmicro.rpc.calls import CallsEndpoints, CallWords
@@ -61,7 +62,7 @@ class MakesStubs(CallsEndpoints):
             raise UsageError(f"stub() has no option {', '.join(sorted(unknown))}; {_there_are()}")
         words: dict[str, Any] = dict(how)
         service = _check_service(promise, words.pop("service", None))
-        return _Stub(promise, service, {m.attribute: _bind(self, service, m, words) for m in promise.methods})  # type: ignore[return-value]
+        return _Stub(promise, service, {m.attribute: _bind(self, promise, service, m, words) for m in promise.methods})  # type: ignore[return-value]
 
 
 class _Stub:
@@ -73,6 +74,16 @@ class _Stub:
 
     def __repr__(self) -> str:
         return self.__about
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # which Python looks for, as in a copy that is being made
+            raise AttributeError(name)
+        from difflib import get_close_matches  # for errors only
+
+        names = [each for each in vars(self) if not each.startswith("_")]
+        close = get_close_matches(name, names, n=1)
+        there = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+        raise AttributeError(f"{self!r} has no method {name!r}; {there}", name=name)
 
 
 def _check_service(promise: Promise, service: str | None) -> str:
@@ -87,15 +98,20 @@ def _there_are() -> str:
     return f"there are {', '.join(sorted(StubWords.__optional_keys__))}"
 
 
-def _bind(client: CallsEndpoints, service: str, method: Method, words: dict[str, Any]) -> Callable[..., Any]:
+def _bind(
+    client: CallsEndpoints, promise: Promise, service: str, method: Method, words: dict[str, Any]
+) -> Callable[..., Any]:
     """One method of a stub."""
     is_stream = method.takes_stream or method.yields
     said = _words(method, words, OF_CALLS if is_stream else OF_STREAMS)
     reply = None if method.reply is type(None) else method.reply
     name = f"{service}.{method.name}"
     kind = f"{'talk' if method.yields else 'upload'}__" if method.takes_stream else ""
-    bind = _shape(method.attribute, *_parameter(method), kind, tuple(said))
-    return bind(client.stream if is_stream else client.call, name, reply, *said.values())
+    bind = _shape(method.attribute, *_parameter(method), kind, is_message(method.request), tuple(said))
+    shown = f"client.stub({promise.name}, **options).{method.attribute}"
+    bound = bind(client.stream if is_stream else client.call, name, reply, Takes(method.request, shown), *said.values())
+    bound.__qualname__ = shown  # what a TypeError of Python's names
+    return bound
 
 
 def _words(method: Method, words: dict[str, Any], others: set[str]) -> dict[str, Any]:
@@ -111,20 +127,27 @@ def _words(method: Method, words: dict[str, Any], others: set[str]) -> dict[str,
 
 
 @lru_cache(1000)
-def _shape(name: str, taken: str, given: str, kind: str, said: tuple[str, ...]) -> Callable[..., Callable[..., Any]]:
+def _shape(
+    name: str, taken: str, given: str, kind: str, is_checked: bool, said: tuple[str, ...]
+) -> Callable[..., Callable[..., Any]]:
     """What binds a method to a client, compiled as one would write it by hand; a call then costs what `call` does:
 
-    def bind(call__, endpoint__, reply__, timeout__):
+    def bind(call__, endpoint__, reply__, takes__, timeout__):
+        kind__ = takes__.kind
         def quote(request):
+            if request.__class__ is not kind__: takes__.check(request)
             return call__(endpoint__, request, reply__, timeout=timeout__)
         return quote
     """
     words = "".join(f", {word}={word}__" for word in said)
     called = f"call__(endpoint__, {'None' if kind else given}, reply__{words})"
+    checks = f"if {given}.__class__ is not kind__: takes__.check({given})" if is_checked else ""
     source = (
-        f"def bind(call__, endpoint__, reply__{''.join(f', {word}__' for word in said)}):\n"
+        f"def bind(call__, endpoint__, reply__, takes__{''.join(f', {word}__' for word in said)}):\n"
+        f"    kind__ = takes__.kind\n"
         f"    def {name}({taken}):\n"
-        f"        return {f'{kind}({called}, {given})' if kind else called}\n"
+        f"        {f'takes__.check_iterator({given})' if kind else checks}\n"
+        f"        return {f'{kind}({called}, {given}, takes__)' if kind else called}\n"
         f"    return {name}\n"
     )
     names: dict[str, Any] = {"talk__": talk, "upload__": upload}

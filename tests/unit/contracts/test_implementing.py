@@ -74,6 +74,35 @@ def test_types_of_one_name_are_told_apart_and_a_request_that_is_not_taken_is_a_d
     ]
 
 
+class Bare(Orders):
+    async def quote(self, request):  # type: ignore[no-untyped-def]
+        return request
+
+    async def ping(self, context):  # type: ignore[no-untyped-def]
+        ...
+
+    async def watch(self, request: Number):  # type: ignore[no-untyped-def]
+        yield request
+
+    async def total(self, items):  # type: ignore[no-untyped-def]
+        ...
+
+    async def talk(self, lines: AsyncIterator[Number]):  # type: ignore[no-untyped-def]
+        yield Number()
+
+
+def test_what_has_no_types_is_told_those_of_the_contract() -> None:
+    with pytest.raises(SignatureError) as refused:
+        make_service(Bare())
+    assert str(refused.value).splitlines()[1:] == [
+        "  quote: parameter 'request' has no type; write `request: Number`",
+        "  ping: parameter 'context' has no type; write `context: Context`",
+        "  watch: says no return type; write `-> AsyncIterator[Number]`",
+        "  total: parameter 'items' has no type; write `items: AsyncIterator[Number]`",
+        "  talk: says no return type; write `-> AsyncIterator[Number]`",
+    ]
+
+
 def test_nothing_is_declared_where_something_differs() -> None:
     service = Service("orders", version="1.3.0", broker=URL)
     with pytest.raises(SignatureError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any, Protocol
 
 import pytest
+from google.protobuf import wrappers_pb2
 
 from eventmicro import (
     CallRetry,
@@ -23,8 +25,9 @@ from eventmicro import (
     UsageError,
     rpc,
 )
-from tests.unit.contracts.orders import URL, Handler, Number, Orders, make_service
+from tests.unit.contracts.orders import URL, Handler, Number, Orders, Other, make_service
 
+Words = wrappers_pb2.StringValue
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
 
@@ -173,6 +176,72 @@ def test_a_wrong_number_of_arguments_is_refused_by_its_name(arguments: tuple[Any
     client, _ = recorder()
     with pytest.raises(TypeError, match=r"quote\(\) .*argument"):
         client.stub(Orders).quote(*arguments)
+
+
+def test_a_word_that_belongs_to_the_stub_is_refused_by_a_name_that_says_where_it_goes() -> None:
+    client, _ = recorder()
+    with pytest.raises(TypeError, match=r"^client\.stub\(Orders, \*\*options\)\.quote\(\) .* argument 'timeout'"):
+        client.stub(Orders).quote(Number(), timeout=1)  # type: ignore[call-arg]
+
+
+def test_a_method_that_is_not_there_is_named_with_what_was_meant() -> None:
+    client, _ = recorder()
+    stub = client.stub(Orders)
+    with pytest.raises(AttributeError, match=r"<stub of Orders, calls 'orders'> has no method 'qoute'; did you mean q"):
+        _ = stub.qoute  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"'xyz'; there are quote, ping, watch, total, talk$"):
+        _ = stub.xyz  # type: ignore[attr-defined]
+    assert copy.copy(stub).quote is stub.quote
+
+
+@pytest.mark.parametrize("wrong", [Other(value=1), None, Words(value="1")])
+def test_a_message_of_another_class_is_refused_and_nothing_is_sent(wrong: Any) -> None:
+    client, seen = recorder()
+    with pytest.raises(UsageError, match=r"\.quote takes Number, and was given (None|Other|StringValue)$"):
+        client.stub(Orders).quote(wrong)
+    assert seen == []
+
+
+class Spoken(Contract, Protocol, service="spoken"):
+    async def say(self, words: Words) -> Words: ...
+
+
+def test_a_protobuf_message_of_another_class_is_refused_as_its_bytes_would_not_tell() -> None:
+    client, seen = recorder()
+    with pytest.raises(UsageError, match=r"\.say takes StringValue, and was given BytesValue"):
+        client.stub(Spoken).say(wrappers_pb2.BytesValue(value=b"x"))  # type: ignore[arg-type]
+    assert seen == []
+    client.stub(Spoken).say(Words(value="x"))
+    assert seen[0][:2] == ("spoken.say", Words(value="x"))
+
+
+def test_what_is_of_the_class_by_its_base_or_is_a_dict_is_given_on() -> None:
+    class More(Number): ...
+
+    client, seen = recorder()
+    for message in (More(value=2), {"value": 2}):
+        client.stub(Orders).quote(message)  # type: ignore[arg-type]
+    assert [call[1] for call in seen] == [More(value=2), {"value": 2}]
+
+
+@pytest.mark.parametrize("name", ["total", "talk"])
+def test_a_list_as_a_stream_is_refused(name: str) -> None:
+    client, seen = recorder()
+    with pytest.raises(UsageError, match=rf"\.{name} takes an async iterator, and was given list: write an `async"):
+        getattr(client.stub(Orders), name)([Number()])
+    assert seen == []
+
+
+async def test_a_wrong_message_within_a_stream_gives_it_up() -> None:
+    async def some() -> AsyncIterator[Any]:
+        yield Number(value=1)
+        yield Other(value=1)
+
+    async with make_service(Handler()), Client(URL) as client:
+        with pytest.raises(UsageError, match=r"\.total takes Number, and was given Other"):
+            await client.stub(Orders).total(some())
+        with pytest.raises(UsageError, match=r"\.talk takes Number, and was given Other"):
+            _ = [number async for number in client.stub(Orders).talk(some())]
 
 
 def test_what_is_no_contract_and_no_option_is_refused() -> None:

@@ -1,0 +1,59 @@
+"""What a stub is given, held to what its contract says: a body does not say of which class its message was.
+
+Any other protobuf message would be read by the service as its own, and a model that has the fields would be, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eventmicro.codecs.protobuf import is_protobuf
+from eventmicro.errors import UsageError
+
+# What classes of messages have: those of pydantic, dataclasses, msgspec, attrs.
+_FIELDS = ("model_fields", "__dataclass_fields__", "__struct_fields__", "__attrs_attrs__")
+
+
+def is_message(kind: Any) -> bool:
+    """Whether this is a class that somebody has made for messages."""
+    return isinstance(kind, type) and (is_protobuf(kind) or any(hasattr(kind, each) for each in _FIELDS))
+
+
+class Takes:
+    """What a method of a stub takes.
+
+    Args:
+        kind: the type of its request, or of each message of the stream.
+        shown: the method, for errors.
+    """
+
+    __slots__ = ("_is_message", "_shown", "kind")
+
+    def __init__(self, kind: Any, shown: str) -> None:
+        self.kind = kind
+        self._shown = shown
+        self._is_message = is_message(kind)
+
+    def check(self, message: Any) -> None:
+        """Refuse a message of another class, and none at all; what is of no such class the service looks into.
+
+        Raises:
+            UsageError: it is that.
+        """
+        if not self._is_message or isinstance(message, self.kind):
+            return
+        if message is None or is_message(type(message)):
+            given = None if message is None else type(message).__qualname__
+            raise UsageError(f"{self._shown} takes {self.kind.__qualname__}, and was given {given}")
+
+    def check_iterator(self, items: Any) -> None:
+        """Refuse what is no async iterator.
+
+        Raises:
+            UsageError: it is something else.
+        """
+        if not hasattr(items, "__aiter__"):
+            raise UsageError(
+                f"{self._shown} takes an async iterator, and was given {type(items).__qualname__}: "
+                f"write an `async def` that yields the messages"
+            )
