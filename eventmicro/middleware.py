@@ -75,6 +75,18 @@ def check_middleware(middleware: Iterable[Middleware], side: Side | None = None)
     return several
 
 
+def check_takes_streams(middleware: Iterable[Middleware], name: str) -> None:
+    """Refuse middleware around a stream that would refuse each of its openings, as one that keeps replies does.
+
+    Raises:
+        UsageError: one of it is such.
+    """
+    for one in middleware:
+        if getattr(one, "__eventmicro_refuses_streams__", False):
+            kind = type(one).__name__
+            raise UsageError(f"endpoint {name} is a stream, which a {kind} cannot keep: leave middleware {kind} out")
+
+
 def sides_of(middleware: Middleware) -> Collection[Side]:
     """The sides on which it runs."""
     wanted: Collection[Side] = getattr(middleware, "__eventmicro_sides__", ALL_SIDES)

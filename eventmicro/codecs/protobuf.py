@@ -5,12 +5,18 @@ The protobuf package is loaded only when a protobuf message class is met, so it 
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
 from eventmicro.codec import Decoder, Encoder
+from eventmicro.codecs.validation import short
 from eventmicro.errors import DecodeError, EncodeError
 from eventmicro.wire import JSON, PROTOBUF
+
+# How json_format says where something is wrong.
+_STEP = re.compile(r"Failed to parse ([A-Za-z]\w*) field: ")
+_KNOWN_FIELDS = re.compile(r"""Available Fields\(except extensions\): "\[([\w', ]*)\]"\.*$""")
 
 
 def is_protobuf(kind: Any) -> bool:
@@ -76,11 +82,25 @@ class ProtobufJsonCodec:
         def decode(body: bytes) -> Any:
             try:
                 return json_format.Parse(body, kind(), max_recursion_depth=100)
-            except (json_format.ParseError, ValueError, RecursionError):
-                # What json_format says repeats parts of the body, which belong neither into a log nor to a peer.
-                raise DecodeError(f"not a valid {kind.__name__} in protobuf's JSON mapping") from None
+            except (json_format.ParseError, ValueError, RecursionError) as error:
+                wrong = _describe(str(error))
+                raise DecodeError(f"not a valid {kind.__name__} in protobuf's JSON mapping", wrong) from None
 
         return decode
+
+
+def _describe(said: str) -> list[dict[str, Any]]:
+    """The field of which json_format says something; what it says of that repeats parts of the body, which belong
+    neither into a log nor to a peer.
+    """
+    at, loc = 0, list[int | str]()
+    while (step := _STEP.match(said, at)) is not None:
+        loc.append(short(step[1]))
+        at = step.end()
+    if (known := _KNOWN_FIELDS.search(said, at)) is not None:
+        there = known[1].replace("'", "")
+        return [{"loc": loc, "msg": f"A field that it does not have; it has {there}", "type": "extra_forbidden"}]
+    return [{"loc": loc, "msg": "Not a value of this field", "type": "invalid"}] if loc else []
 
 
 def _check(kind: type, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from eventmicro.errors import UsageError
 # How long protoc may take, in seconds.
 TIMEOUT = 120.0
 PLUGIN = "protoc-gen-eventmicro"
+BARE_MAPPING = re.compile(r"\b_Mapping(?=[],])")
 
 
 def generate(files: Sequence[Path], out: Path, roots: Sequence[Path] = ()) -> None:
@@ -32,8 +34,18 @@ def generate(files: Sequence[Path], out: Path, roots: Sequence[Path] = ()) -> No
         plugin = Path(folder) / PLUGIN
         plugin.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m eventmicro.generating.plugin\n')
         plugin.chmod(0o700)
-        made = [f"--python_out={out}", f"--pyi_out={out}", f"--plugin={PLUGIN}={plugin}", f"--eventmicro_out={out}"]
+        stubs = Path(folder) / "stubs"
+        stubs.mkdir()
+        made = [f"--python_out={out}", f"--pyi_out={stubs}", f"--plugin={PLUGIN}={plugin}", f"--eventmicro_out={out}"]
         run(roots, [*made, *map(str, files)])
+        for stub in stubs.rglob("*.pyi"):
+            (out / stub.relative_to(stubs)).write_text(with_whole_types(stub.read_text()))
+
+
+def with_whole_types(stub: str) -> str:
+    """The types of messages as a strict type checker takes them: protoc leaves out of what a `Mapping` is one."""
+    whole = BARE_MAPPING.sub("_Mapping[str, _Any]", stub)
+    return stub if whole == stub else whole.replace("from typing import ", "from typing import Any as _Any, ", 1)
 
 
 def run(roots: Sequence[Path], arguments: Sequence[str]) -> None:

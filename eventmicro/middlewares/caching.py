@@ -54,6 +54,7 @@ class ReplyCache:
     """
 
     __eventmicro_sides__ = frozenset({Side.CLIENT, Side.ENDPOINT})
+    __eventmicro_refuses_streams__ = True
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class Deduplicate:
     """
 
     __eventmicro_sides__ = frozenset({Side.CLIENT, Side.ENDPOINT})
+    __eventmicro_refuses_streams__ = True
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from eventmicro.context import Side
 from eventmicro.errors import SignatureError, UsageError
 from eventmicro.handlers.depends import name_of
 from eventmicro.handlers.signature import MISSING, Signature, own_name, read_signature
-from eventmicro.middleware import Middleware, check_middleware
+from eventmicro.middleware import Middleware, check_middleware, check_takes_streams
 from eventmicro.wire import check_name
 
 # How many calls of one endpoint may wait for something at the same time, where nothing else is said.
@@ -80,12 +80,15 @@ def declare_endpoint(
     check_kind("idempotent", idempotent, bool, "True or False")
     if timeout is not None:
         check_seconds("timeout", timeout)
+    around = check_middleware(middleware, Side.ENDPOINT)
+    if signature.takes_stream or signature.yields:
+        check_takes_streams(around, name_of(function))
     return EndpointDeclaration(
         check_name(name or own_name(function), "endpoint"),
         signature,
         timeout,
         concurrency,
-        check_middleware(middleware, Side.ENDPOINT),
+        around,
         internal,
         idempotent,
     )

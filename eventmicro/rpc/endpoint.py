@@ -12,12 +12,14 @@ from typing import Any
 from eventmicro.broker import Broker, sends_at_once
 from eventmicro.codec import Decoder
 from eventmicro.codecs import Body
+from eventmicro.codecs.validation import name_of
 from eventmicro.context import Context, Received, Side, enter_context
 from eventmicro.errors import (
     BadRequest,
     CallTimeout,
     ContentTooLarge,
     DecodeError,
+    EncodeError,
     EventMicroError,
     InternalError,
     MessageTooLarge,
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 
 # How many cancellations of calls that have not come up yet are remembered; they may be other instances' calls.
 REMEMBERED = 10_000
+# What a caller is told where the handler is wrong.
+FAILED = "the endpoint failed; the log of its service says why"
 # The longest reply subject that is remembered, in characters.
 MAX_REPLY = 256
 
@@ -309,12 +313,21 @@ class Endpoint:
 
     def _write(self, value: Any, asked: Negotiated | None) -> Reply:
         """The reply, in the caller's content type where it can be, else in its own, which it then names."""
-        return (self._reply.answer(value), None) if asked is None else asked.write(value)
+        try:
+            return (self._reply.answer(value), None) if asked is None else asked.write(value)
+        except EncodeError as error:
+            raise self._unfit(value, error) from None
+
+    def _unfit(self, value: Any, error: EncodeError) -> InternalError:
+        """What the caller is told of a reply that cannot be written; the log is told what the handler returned."""
+        returned, reply = type(value).__qualname__, name_of(self._reply.kind)
+        log.error("%s: its reply, a value of type %s, cannot be sent as %s: %s", self.name, returned, reply, error)
+        return InternalError(FAILED)
 
     def _failure(self) -> InternalError:
         """What the caller is told of the exception at hand; the log is told all."""
         log.exception("%s failed", self.name)
-        return InternalError("the endpoint failed; the log of its service says why")
+        return InternalError(FAILED)
 
     def _write_error(self, error: ServiceError, asked: Negotiated | None = None) -> Reply:
         self.inflight.statistics.failed(error.code, error.detail)

@@ -172,6 +172,21 @@ SECRETS = [
 ]
 
 
+WRONG_FIELDS = [
+    (b'{"unitCount": "x"}', ["unitCount"], "Not a value of this field"),
+    (b'{"part": {"part": {"sku": 1}}}', ["part", "part", "sku"], "Not a value of this field"),
+    (b'{"skuu": "a"}', [], "A field that it does not have; it has sku, unitCount, part"),
+    (b'{"part": {"skuu": "a"}}', ["part"], "A field that it does not have; it has sku, unitCount, part"),
+]
+
+
+@pytest.mark.parametrize(("body", "loc", "message"), WRONG_FIELDS)
+def test_a_wrong_field_of_protobufs_json_is_named(body: bytes, loc: list[str], message: str) -> None:
+    with pytest.raises(DecodeError, match=r"^not a valid Item in protobuf's JSON mapping$") as caught:
+        Codecs().body(ProtoItem).decoder(JSON)(body)
+    assert [(error["loc"], error["msg"]) for error in caught.value.errors] == [(loc, message)]
+
+
 @pytest.mark.parametrize(("kind", "body"), SECRETS)
 def test_what_is_told_of_a_wrong_body_does_not_repeat_it(kind: Any, body: bytes) -> None:
     with pytest.raises(DecodeError) as caught:

@@ -15,6 +15,7 @@ from eventmicro.codecs import Body
 from eventmicro.context import Received, enter_context
 from eventmicro.errors import (
     BadRequest,
+    EncodeError,
     EventMicroError,
     InternalError,
     MessageTooLarge,
@@ -199,7 +200,7 @@ class StreamEndpoint(Endpoint):
         if encode is None:
             answering.announce(self._reply.content_type)
             encode = self._reply.encode
-        await _pass_on(value if self._yields else _only(value), encode, answering)
+        await _pass_on(value if self._yields else _only(value), encode, answering, self._unfit)
 
     async def _read_opening(self, delivery: Delivery) -> Any:
         form = form_of(delivery.headers) if delivery.headers else None
@@ -263,16 +264,22 @@ class Unsent(Exception):
         super().__init__("a message is too large for the broker" if large else "the broker was away")
 
 
-async def _pass_on(values: Any, encode: Encoder, answering: Answering) -> None:
+async def _pass_on(
+    values: Any, encode: Encoder, answering: Answering, unfit: Callable[[Any, EncodeError], InternalError]
+) -> None:
     """Send all that a handler yields; where it is not awaited any more, the handler is closed.
 
     Raises:
         Unsent: the broker did not take it.
+        InternalError: it cannot be written; `unfit` has said so in the log.
     """
     send = answering.send
     try:
         async for value in values:
-            body = encode(value)
+            try:
+                body = encode(value)
+            except EncodeError as error:
+                raise unfit(value, error) from None
             try:
                 if (waits := send(body)) is not None:
                     await waits

@@ -168,6 +168,14 @@ def test_it_passes_mypy_strict_with_the_types_of_its_messages(made: Path, tmp_pa
     assert [line.split(":")[:2] for line in ours] == [["use_orders.py", "11"]], done.stdout
 
 
+def test_the_types_of_the_messages_pass_mypy_strict_themselves(made: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path)]
+    command += ["--explicit-package-bases"]
+    stubs = sorted(str(path.relative_to(made)) for path in made.rglob("*_pb2.pyi"))
+    done = subprocess.run([*command, *stubs], cwd=made, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, len(stubs)) == (0, 4), done.stdout
+
+
 async def items(*values: Any) -> AsyncIterator[Any]:
     for value in values:
         yield value

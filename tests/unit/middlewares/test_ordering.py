@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -141,6 +142,21 @@ def test_each_says_on_which_sides_it_runs_and_is_refused_where_it_never_would(re
     else:
         with pytest.raises(UsageError, match=r"runs on the sides client and endpoint.*, never around one subscriber"):
             declare(take)
+
+
+@pytest.mark.parametrize("keeps", [ReplyCache(60), Deduplicate()])
+def test_what_keeps_replies_is_refused_around_a_stream_when_it_is_declared(keeps: Any) -> None:
+    async def watch() -> AsyncIterator[int]:
+        yield 7
+
+    async def total(numbers: AsyncIterator[int]) -> int:
+        return 7
+
+    service = Service("orders")
+    for stream in (watch, total):
+        with pytest.raises(UsageError, match=rf"{stream.__name__} is a stream, which a {type(keeps).__name__} cannot"):
+            service.rpc(middleware=[keeps])(stream)
+    assert service.endpoints == {}
 
 
 def test_a_middleware_of_the_user_is_refused_too_where_it_never_runs() -> None:

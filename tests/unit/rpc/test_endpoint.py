@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 
 import pytest
@@ -210,6 +210,28 @@ async def test_what_made_a_handler_fail_is_in_the_log_with_its_traceback(caplog:
             await client.call("shop.leaks", Order(sku="a"), Price)
     assert "shop.leaks failed" in caplog.text
     assert "KeyError: 'hunter2'" in caplog.text
+
+
+@service.rpc
+async def wrong_item(request: Order) -> AsyncIterator[int]:
+    yield request.count
+    yield "hunter2"  # type: ignore[misc]
+
+
+async def test_a_reply_that_is_of_another_type_is_in_the_log_as_that_without_our_own_frames(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with service, Client("memory://server") as client:
+        with pytest.raises(InternalError):
+            await client.call("shop.wrong_reply", Order(sku="a"), Price)
+        with pytest.raises(InternalError, match="the log of its service says why"):
+            _ = [item async for item in client.stream("shop.wrong_item", Order(sku="a"), int)]
+    told = [(record.message.splitlines()[0], record.exc_info) for record in caplog.records]
+    start = "its reply, a value of type str, cannot be sent as"
+    assert told == [
+        (f"shop.wrong_reply: {start} Price: expected Price, got str", None),
+        (f"shop.wrong_item: {start} int: 1 validation error for int", None),
+    ]
 
 
 async def test_an_error_meant_for_the_caller_is_not_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
