@@ -27,6 +27,7 @@ RESERVED = (
     | {*("bool", "bytes", "dict", "float", "int", "list", "set", "str", "tuple")}
 )
 
+DECIMAL = ("Decimal", "from decimal import Decimal")
 FORMATS = {
     "date-time": ("dt.datetime", "import datetime as dt"),
     "date": ("dt.date", "import datetime as dt"),
@@ -37,9 +38,9 @@ FORMATS = {
     "ipv4": ("IPv4Address", "from ipaddress import IPv4Address"),
     "ipv6": ("IPv6Address", "from ipaddress import IPv6Address"),
     "binary": ("bytes", ""),
+    "decimal": DECIMAL,
 }
 NUMBER_OR_TEXT, TEXT = ["number", "string"], ["string"]
-DECIMAL = ("Decimal", "from decimal import Decimal")
 PLAIN = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 IN_JSON = {"str", "int", "float", "bool", "None", "list", "dict", "Any"}
 # What is said of a value beside its type, and how pydantic says it.
@@ -87,7 +88,7 @@ class Models:
             batch = _Batch(self, schema, renamed)
             whole = batch.annotation(schema, is_root=True)
             if not (clashing := [name for name in batch.classes if self._clashes(name, batch)]):
-                self.classes |= batch.classes
+                self.classes |= {made: source for made, source in batch.classes.items() if made not in self.classes}
                 self.imports |= batch.imports
                 return whole
             for origin in (batch.origins[name] for name in _first_of(clashing, batch.classes)):
@@ -95,7 +96,7 @@ class Models:
                 renamed[origin] = f"{identifier(origin)}{tried[origin] + 1}"
 
     def _clashes(self, name: str, batch: _Batch) -> bool:
-        return name in self._taken or self.classes.get(name, batch.classes[name]) != batch.classes[name]
+        return name in self._taken or not _are_one(self.classes.get(name, batch.classes[name]), batch.classes[name])
 
     def is_decimal(self, schema: Schema, model: str, field: str) -> bool:
         """Whether a field of a model is one."""
@@ -288,6 +289,12 @@ class _Batch:
             *_call(f"{INDENT * 2}unset =", [quoted(name) for name in unset], INDENT * 2, "{}").splitlines(),
             f"{INDENT * 2}return {{k: v for k, v in given.items() if v is not None or k not in unset}}",
         ]
+
+
+def _are_one(source: str, other: str) -> bool:
+    """Whether two classes of one name are one; the members of an enum are in another order in msgspec's schemas."""
+    is_enum = not source.partition("\n")[0].endswith("(BaseModel):")
+    return source == other or (is_enum and sorted(source.splitlines()) == sorted(other.splitlines()))
 
 
 def _first_of(names: list[str], classes: Mapping[str, str]) -> list[str]:

@@ -127,8 +127,9 @@ class Circuit:
 
     def _refusal(self) -> Unavailable:
         left = self._until - time.monotonic()
+        until = f"for another {left:.3g} s" if left > 0 else "until those that probe it have ended"
         return Unavailable(
-            f"{self.name} was not called: too many calls to it have failed, and it is called no more for a while",
+            f"{self.name} was not called: too many calls to it have failed, and it is called no more {until}",
             id=self.name,
             retry_after=round(left, 3) if left > 0 else None,
         )

@@ -78,9 +78,19 @@ class RateLimit:
         pause = due - self._ahead - now
         pause = 0.0 if pause < ROUNDING else pause
         if pause > self._wait or (pause > 0 and pause >= (inf if (left := context.remaining()) is None else left)):
-            raise TooManyRequests(f"more than {1 / self._step:g} a second", retry_after=round(pause, 3))
+            raise self._refusal(context, pause)
         self._due[key] = due + self._step
         self._due.move_to_end(key)
         if len(self._due) > KEYS:
             self._due.popitem(last=False)
         return pause
+
+    def _refusal(self, context: Context, pause: float) -> TooManyRequests:
+        """That it comes too soon, and whose limit that is: a caller may have one of its own beside the service's."""
+        rate, endpoint = f"more than {1 / self._step:g} a second", f"{context.service}.{context.endpoint}"
+        name, why = {
+            Side.CLIENT: (endpoint, f"it was not called: this client makes {rate}"),
+            Side.ENDPOINT: (endpoint, f"the service is asked for {rate}"),
+            Side.PUBLISHER: (context.topic, f"it was not published: this client makes {rate}"),
+        }[context.side]
+        return TooManyRequests(f"{why}, which its RateLimit refuses", id=name, retry_after=round(pause, 3))

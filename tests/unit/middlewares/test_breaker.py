@@ -49,6 +49,14 @@ async def test_it_opens_where_too_many_of_enough_have_failed(clock: Clock) -> No
     assert "orders.quote was not called" in refused.detail
 
 
+async def test_what_it_refuses_is_told_for_how_long(clock: Clock) -> None:
+    breaker, called = CircuitBreaker(threshold=0.5, minimum=10, open_for=5), Called(FAILED)
+    await make(breaker, called, 10)
+    clock.now += 1.5
+    (refused,) = await make(breaker, called)
+    assert str(refused).endswith("and it is called no more for another 3.5 s")
+
+
 async def test_few_failures_do_not_open_it_however_many_calls_there_are(clock: Clock) -> None:
     breaker, called = CircuitBreaker(threshold=0.5, minimum=10), Called()
     for _ in range(100):

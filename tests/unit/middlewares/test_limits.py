@@ -169,6 +169,22 @@ async def test_so_many_a_second_and_a_burst(clock: Clock) -> None:
     assert 500 <= counted <= 505
 
 
+@pytest.mark.parametrize(
+    ("side", "told"),
+    [
+        ("client", "orders.quote: 429 Too Many Requests: it was not called: this client makes more than 4 a second"),
+        ("endpoint", "orders.quote: 429 Too Many Requests: the service is asked for more than 4 a second"),
+        ("publisher", "orders.quote: 429 Too Many Requests: it was not published: this client makes more than 4 a sec"),
+    ],
+)
+async def test_who_is_refused_is_told_what_was_and_by_whom(clock: Clock, side: str, told: str) -> None:
+    limit = RateLimit(4, burst=1)
+    await limit(None, at(side), Called())
+    with pytest.raises(TooManyRequests) as caught:
+        await limit(None, at(side), Called())
+    assert str(caught.value).startswith(told)
+
+
 async def test_who_is_refused_is_told_when_to_come_again(clock: Clock) -> None:
     limit = RateLimit(4, burst=1)
     await limit(None, at(), Called())
