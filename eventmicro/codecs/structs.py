@@ -143,15 +143,6 @@ def struct_decoder(kind: Any, read: Callable[[Any], Any]) -> Decoder:
     return decode
 
 
-def struct_schema(kind: Any) -> dict[str, Any] | None:
-    """The JSON Schema of such a type; None where msgspec has none for a part of it."""
-    try:
-        schema: dict[str, Any] = import_msgspec(kind).json.schema(kind)
-    except (TypeError, UsageError):
-        return None
-    return schema
-
-
 def unwritable(kind: Any, error: Exception) -> EncodeError:
     """That a value cannot be written."""
     return EncodeError(f"{name_of(kind)} cannot be written: {error}")

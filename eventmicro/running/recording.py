@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from eventmicro.broker import Broker
-from eventmicro.codecs.structs import handles_by_msgspec, struct_schema
+from eventmicro.codecs.struct_schemas import struct_schema
+from eventmicro.codecs.structs import handles_by_msgspec
 from eventmicro.errors import UsageError
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.handlers.signature import MISSING

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 import json
 from math import inf, nan
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import attrs
 import msgspec
@@ -171,6 +172,43 @@ def test_a_value_of_another_type_is_refused_before_it_is_sent(kind: Any, value: 
 def test_a_struct_of_what_msgspec_does_not_know_is_refused_when_it_is_declared() -> None:
     with pytest.raises(UsageError, match="Mixed cannot be a message: msgspec does not know Item"):
         Codecs().body(Mixed)
+
+
+class Leg(msgspec.Struct, tag="leg"):
+    times: list[dt.time]
+    back: Journey | None = None
+
+
+class Wait(msgspec.Struct, tag="wait"):
+    until: dict[str, dt.datetime]
+
+
+@attrs.define
+class Seat:
+    free: None | dt.datetime  # noqa: RUF036
+
+
+class Journey(msgspec.Struct, rename="camel"):
+    starts_at: dt.datetime
+    ends_at: dt.datetime | None
+    noted: Annotated[dt.datetime, msgspec.Meta(description="by hand")]
+    parts: list[Leg | Wait | None]
+    seat: Seat
+    title: str = ""
+
+
+def test_moments_and_times_are_said_to_be_that_where_msgspec_leaves_their_zone_open() -> None:
+    schema = schema_of(Journey, "validation")
+    assert schema is not None
+    moment, time = {"type": "string", "format": "date-time"}, {"type": "string", "format": "time"}
+    named = {name: definition["properties"] for name, definition in schema["$defs"].items()}
+    journey = named["Journey"]
+    assert (journey["startsAt"], journey["endsAt"]) == (moment, {"anyOf": [moment, {"type": "null"}]})
+    assert journey["noted"] == {**moment, "description": "by hand"}
+    assert journey["title"] == {"type": "string", "default": ""}
+    assert named["Leg"]["times"]["items"] == time
+    assert named["Wait"]["until"]["additionalProperties"] == moment
+    assert moment in named["Seat"]["free"]["anyOf"]
 
 
 def test_their_schemas_are_in_the_registry_as_msgspec_gives_them() -> None:

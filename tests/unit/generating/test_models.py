@@ -6,13 +6,16 @@ import datetime as dt
 import enum
 import uuid
 from dataclasses import dataclass
+from decimal import Decimal
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
+import msgspec
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter
 
 from eventmicro.generating.models import Models
+from eventmicro.running.recording import schema_of
 
 
 class Mixed(enum.Enum):
@@ -157,3 +160,34 @@ def test_values_go_both_ways_by_the_names_that_the_service_has() -> None:
     )
     kind = written(TypeAdapter(Names).json_schema())
     assert kind.model_validate_json(body).model_dump_json(by_alias=True).encode() == body
+
+
+class Hue(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Painted(msgspec.Struct):
+    at: dt.datetime
+    price: Decimal
+    hue: Hue
+    dried: dt.time | None = None
+
+
+class Shown(BaseModel):
+    hue: Hue
+
+
+def test_a_struct_keeps_its_types_and_shares_its_enum_with_a_model() -> None:
+    models, (painted, shown) = Models(), [schema_of(kind, "validation") for kind in (Painted, Shown)]
+    assert painted is not None
+    assert shown is not None
+    assert [models.annotation(painted), models.annotation(shown)] == ["Painted", "Shown"]
+    assert sorted(models.classes) == ["Hue", "Painted", "Shown"]
+    assert models.classes["Painted"].splitlines()[1:] == [
+        "    at: dt.datetime",
+        "    price: Decimal",
+        "    hue: Hue",
+        "    dried: dt.time | None = None",
+    ]
+    assert models.classes["Shown"].splitlines()[1:] == ["    hue: Hue"]
