@@ -125,7 +125,7 @@ class _Places:
             CallTimeout: there was none in time.
         """
         if len(self._line) >= self._queue:
-            raise self._refusal()
+            raise self._refusal(context)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append(turn)
         try:
@@ -148,6 +148,11 @@ class _Places:
                 return
         self.running -= 1
 
-    def _refusal(self) -> TooManyRequests:
+    def _refusal(self, context: Context) -> TooManyRequests:
         after = max(0.001, self._takes * (len(self._line) + 1) / self._limit)
-        return TooManyRequests(f"{self._limit} run already, and {len(self._line)} wait", retry_after=round(after, 3))
+        whose = "the service's" if context.side is Side.ENDPOINT else "this client's"
+        return TooManyRequests(
+            f"{self._limit} run already, and {len(self._line)} wait: that is {whose} ConcurrencyLimit",
+            id=f"{context.service}.{context.endpoint}",
+            retry_after=round(after, 3),
+        )

@@ -169,6 +169,19 @@ async def test_so_many_a_second_and_a_burst(clock: Clock) -> None:
     assert 500 <= counted <= 505
 
 
+@pytest.mark.parametrize(("side", "whose"), [("client", "this client's"), ("endpoint", "the service's")])
+async def test_who_finds_all_places_taken_is_told_where_and_whose_they_are(side: str, whose: str) -> None:
+    limit = ConcurrencyLimit(1)
+
+    async def again(message: Any, context: Any) -> Any:
+        return await limit(message, context, Called())
+
+    with pytest.raises(TooManyRequests) as caught:
+        await limit(None, at(side), again)
+    told = f"orders.quote: 429 Too Many Requests: 1 run already, and 0 wait: that is {whose} ConcurrencyLimit"
+    assert str(caught.value) == told
+
+
 @pytest.mark.parametrize(
     ("side", "told"),
     [
