@@ -74,6 +74,14 @@ def test_the_proto_file_becomes_a_contract_and_the_contracts_proto_files(folder:
     assert (folder / "made/shop/orders_contracts.py").exists()
 
 
+def test_a_file_of_another_package_is_compiled_beside_the_one_that_its_contract_came_from(folder: Path) -> None:
+    run(folder, COMMANDS[2])
+    assert "`--package brewing.v2`" in PAGE
+    run(folder, f"{COMMANDS[3]} --package brewing.v2 --out kettle.proto")
+    assert run(folder, "eventmicro generate proto brewing.proto kettle.proto --out both") == ""
+    assert (folder / "both/kettle_contracts.py").exists()
+
+
 def test_the_differences_are_said_as_the_page_shows(folder: Path) -> None:
     names: dict[str, object] = {"__name__": "page"}
     exec((folder / "orders_contract.py").read_text(), names)
