@@ -104,6 +104,8 @@ def _no_service(module: ModuleType, place: str, attribute: str, found: list[str]
 
 
 def _import(name: str) -> ModuleType:
+    if name.startswith("."):
+        raise UsageError(f"{name!r} is no module's name; write 'package.module:service'")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -115,8 +117,6 @@ def _import(name: str) -> ModuleType:
         raise UsageError(
             f"cannot import {name!r}: {error}, looked for from {Path.cwd()}{_did_you_mean(name, modules)}"
         ) from None
-    except (TypeError, ValueError):
-        raise UsageError(f"{name!r} is no module's name; write 'package.module:service'") from None
     except Exception as error:
         raise _broken(error) from error
 

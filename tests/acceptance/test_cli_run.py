@@ -47,6 +47,9 @@ def folder(tmp_path: Path) -> Path:
         "nothing.py": "x = 1\n",
         "broken.py": "def fail():\n    raise KeyError('lost')\nfail()\n",
         "lacks.py": "import no_such_module_at_all\n",
+        "mistyped.py": "from eventmicro import Service\nservice = Service('s', retries=3)\n",
+        "misvalued.py": "number = int('a')\n",
+        "misshaped.py": "from pydantic import TypeAdapter\nTypeAdapter(int).validate_python('a')\n",
         "own.py": "from eventmicro import Service\nservice = Service('own', broker='memory://')\n",
         "unguarded.py": "from eventmicro import Service\nservice = Service('unguarded')\nservice.run()\n",
         "blocked.py": "import time\nfrom eventmicro import Service\nservice = Service('blocked')\n"
@@ -105,6 +108,7 @@ def test_a_module_alone_gives_all_its_services_and_several_targets_run_together(
         ("ap.py", ["there is no file", "did you mean 'app.py'?"]),
         (":service", ["write 'module:service'"]),
         ("a..b:c", ["cannot import 'a..b'"]),
+        (".app:service", ["'.app' is no module's name"]),
     ],
 )
 def test_a_wrong_target_is_one_line_that_says_what_is_there(folder: Path, target: str, words: list[str]) -> None:
@@ -114,7 +118,16 @@ def test_a_wrong_target_is_one_line_that_says_what_is_there(folder: Path, target
     assert [word for word in words if word not in done.stderr] == []
 
 
-@pytest.mark.parametrize(("module", "error"), [("broken", "KeyError: 'lost'"), ("lacks", "no_such_module_at_all")])
+@pytest.mark.parametrize(
+    ("module", "error"),
+    [
+        ("broken", "KeyError: 'lost'"),
+        ("lacks", "no_such_module_at_all"),
+        ("mistyped", "unexpected keyword argument 'retries'"),
+        ("misvalued", "ValueError: invalid literal for int()"),
+        ("misshaped", "ValidationError: 1 validation error for int"),
+    ],
+)
 def test_an_error_inside_the_users_module_is_a_traceback_of_the_users_code(
     folder: Path, module: str, error: str
 ) -> None:
