@@ -1,4 +1,4 @@
-"""The command line: `eventmicro run`, `call`, `publish`, `subscribe`. Exit codes: 0 well, 1 failed, 2 used wrongly."""
+"""The command line: `eventmicro run`, `call`, `stream`, `publish` … Exit codes: 0 well, 1 failed, 2 used wrongly."""
 
 from __future__ import annotations
 

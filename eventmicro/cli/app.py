@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from eventmicro.cli import discover, generate, messages, run
+from eventmicro.cli import discover, generate, messages, run, stream
 from eventmicro.cli.brokers import brokers
 from eventmicro.cli.show import examples
 from eventmicro.errors import EventMicroError, UsageError
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command("run", epilog=run.EPILOG)(run.run)
 app.command("call", epilog=messages.CALL_EPILOG)(messages.call)
+app.command("stream", epilog=stream.EPILOG)(stream.stream)
 app.command("publish", epilog=messages.PUBLISH_EPILOG)(messages.publish)
 app.command("subscribe", epilog=messages.SUBSCRIBE_EPILOG)(messages.subscribe)
 app.command("services", epilog=discover.SERVICES_EPILOG)(discover.services)

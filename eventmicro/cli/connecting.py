@@ -11,7 +11,7 @@ from eventmicro.client import Client
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.memory.broker import MemoryBroker
 from eventmicro.plugins import BROKER_VARIABLE, REGISTRY_VARIABLE, RPC_BROKER_VARIABLE
-from eventmicro.registry import ServiceRecord
+from eventmicro.registry import STREAM, ServiceRecord
 
 # How long a person who presses the tabulator waits at most, in seconds.
 COMPLETED = 1.5
@@ -68,6 +68,12 @@ def complete_service(incomplete: str) -> list[str]:
 def complete_endpoint(incomplete: str) -> list[str]:
     """The endpoints that begin so, as `orders.quote`."""
     names = {f"{s.name}.{e.name}" for s in _known() for e in s.endpoints if not e.is_subscriber}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def complete_stream(incomplete: str) -> list[str]:
+    """The endpoints that serve streams and begin so."""
+    names = {f"{s.name}.{e.name}" for s in _known() for e in s.endpoints if STREAM in e.metadata}
     return sorted(name for name in names if name.startswith(incomplete))
 
 

@@ -1,32 +1,32 @@
-"""`eventmicro call`, `publish` and `subscribe`: one message at a time, from a shell. Bodies travel as they are."""
+"""`eventmicro call`, `publish` and `subscribe`: one message at a time, from a shell."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import stat
-import sys
 from collections.abc import Awaitable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from eventmicro.broker import Broker as BrokerPort
 from eventmicro.broker import Capabilities
+from eventmicro.cli.bodies import Body, ContentType, Headers, as_json, expected, read_headers, read_request, readable
 from eventmicro.cli.connecting import Broker, Registry, RpcBroker, complete_endpoint, connected_client
 from eventmicro.cli.directing import Key, Label, Node, Selector, Version, read_filters
-from eventmicro.cli.show import as_json_line, as_line, examples, show_error, show_reply
-from eventmicro.errors import ServiceError, UsageError
+from eventmicro.cli.show import as_json_line, as_line, examples, print_line, show_error, show_reply
+from eventmicro.cli.stream import kind_of_stream, say_stream
+from eventmicro.errors import ServiceError
 from eventmicro.message import Delivery
 from eventmicro.plugins import brokers_with
 from eventmicro.rpc.client import DEFAULT_TIMEOUT
-from eventmicro.wire import JSON, check_subject, content_type
+from eventmicro.wire import check_subject
 
 CALL_EPILOG = examples(
     """eventmicro call orders.quote '{"sku": "a"}'""",
     "eventmicro call orders.quote - < request.json",
     "eventmicro call orders.ping --timeout 2",
+    """eventmicro call orders.quote '{"sku": "a"}' --content-type msgpack""",
     "eventmicro call orders.ping --version '^2' --label zone=eu",
 )
 PUBLISH_EPILOG = examples(
@@ -38,14 +38,6 @@ SUBSCRIBE_EPILOG = examples(
     "eventmicro subscribe orders.placed --count 1",
     "eventmicro subscribe '>' --json | jq .body",
 )
-
-Body = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="BODY", help="JSON; default: what is piped in, or else empty. - always reads stdin.", show_default=False
-    ),
-]
-Headers = Annotated[list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="Send a header along.")]
 
 
 def call(
@@ -60,6 +52,7 @@ def call(
         float, typer.Option(min=0.001, metavar="SECONDS", help="How long to wait for the reply.")
     ] = DEFAULT_TIMEOUT,
     header: Headers = None,
+    content_type: ContentType = None,
     node: Node = None,
     version: Version = None,
     label: Label = None,
@@ -75,25 +68,30 @@ def call(
     that it answers goes to stderr, and the exit code is 1.
     """
     filters = read_filters(node, version, label)
-    headers = _read_headers(header)
-    request = _read_body(body, headers)
+    headers = read_headers(header, content_type)
+    request = read_request(body, headers, content_type)
     over = rpc_broker or broker  # events go nowhere, so the other one need not be there
 
-    async def send() -> bytes:
+    async def send() -> Any:
         async with connected_client(over, rpc_broker=over, registry=registry) as client:
-            return await client.call(
-                endpoint,
-                request,
-                bytes,
-                timeout=timeout,
-                metadata=headers,
-                selector=selector,
-                filters=filters,
-                key=key,
-            )
+            asking = asyncio.create_task(kind_of_stream(client, endpoint))
+            try:
+                return await client.call(
+                    endpoint,
+                    request,
+                    expected(content_type),
+                    timeout=timeout,
+                    metadata=headers,
+                    content_type=content_type,
+                    selector=selector,
+                    filters=filters,
+                    key=key,
+                )
+            finally:
+                say_stream(endpoint, await asking)
 
     try:
-        show_reply(asyncio.run(send()))
+        show_reply(as_json(asyncio.run(send())))
     except ServiceError as error:
         show_error(error)
         raise typer.Exit(1) from None
@@ -111,19 +109,20 @@ def publish(
         typer.Option(metavar="ID", help="What names the event; JetStream stores those of one name once."),
     ] = None,
     header: Headers = None,
+    content_type: ContentType = None,
     broker: Broker = None,
 ) -> None:
     """Publish one event.
 
     It says nothing, and is done when the broker has taken the event, whether or not anybody subscribes to it.
     """
-    headers = _read_headers(header)
-    event = _read_body(body, headers)
+    headers = read_headers(header, content_type)
+    event = read_request(body, headers, content_type)
 
     async def send() -> None:
         async with connected_client(broker) as client:
             _say_unused(client.broker, key, id)
-            await client.publish(subject, event, key=key, id=id, metadata=headers)
+            await client.publish(subject, event, key=key, id=id, metadata=headers, content_type=content_type)
             await client.flush()
 
     asyncio.run(send())
@@ -139,7 +138,8 @@ def subscribe(
 ) -> None:
     """Watch a subject and print each message as a line.
 
-    It ends with Ctrl-C. The services get the messages as well: watching takes none away.
+    It ends with Ctrl-C. The services get the messages as well: watching takes none away. What is compressed, or in a
+    content type that is known here, is shown as JSON.
     """
     form = as_json_line if json else as_line
     check_subject(subject, wildcards=True)
@@ -150,7 +150,7 @@ def subscribe(
 
         def receive(delivery: Delivery) -> Awaitable[None] | None:
             nonlocal left
-            if not done.is_set() and _print_line(form(delivery)) and (left is None or left > 1):
+            if not done.is_set() and print_line(form(readable(delivery))) and (left is None or left > 1):
                 left = None if left is None else left - 1
             else:
                 done.set()
@@ -174,55 +174,3 @@ def _say_unused(broker: BrokerPort, key: str | None, id: str | None) -> None:
         if value is not None and broker.capabilities.missing(needed):
             able = ", ".join(brokers_with(needed))
             typer.echo(f"eventmicro: {option}: {broker.url} makes nothing of it; able are {able}", err=True)
-
-
-def _read_headers(pairs: list[str] | None) -> dict[str, str]:
-    headers = {}
-    for pair in pairs or ():
-        name, separator, value = pair.partition("=")
-        if not separator:
-            raise UsageError(f"header {pair!r}: write NAME=VALUE")
-        headers[name] = value
-    return headers
-
-
-def _read_body(argument: str | None, headers: dict[str, str]) -> bytes:
-    """The body to send, from the argument or from stdin. What claims no other content type has to be JSON, or empty."""
-    if argument is None:
-        body = sys.stdin.buffer.read() if _is_piped() else b""
-    else:
-        body = sys.stdin.buffer.read() if argument == "-" else argument.encode()
-    if body.strip() and content_type(headers) in (None, JSON):
-        _check_json(body)
-    return body
-
-
-def _is_piped() -> bool:
-    """Whether something was piped in; a terminal or /dev/null is no pipe."""
-    try:
-        mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (OSError, ValueError, AttributeError):
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
-
-
-def _check_json(body: bytes) -> None:
-    from pydantic_core import from_json
-
-    try:
-        from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        raise UsageError(
-            f"the body is no JSON: {error}; a string is written '\"text\"', and for another form of body pass "
-            f"--header Content-Type=..."
-        ) from None
-
-
-def _print_line(line: str) -> bool:
-    """Whether there is still somebody who reads."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's own flush at the end
-        return False
-    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sys
 from typing import Any
 
@@ -60,6 +61,26 @@ def as_json_line(delivery: Delivery) -> str:
         return json.dumps(form | {"body": json.loads(delivery.body)}, allow_nan=False)
     except ValueError:
         return json.dumps(form | {"base64": base64.b64encode(delivery.body).decode()})
+
+
+def as_item_line(body: bytes) -> str:
+    """A message of a stream in a line, which is always JSON: what is none is in base64."""
+    try:
+        form = json.loads(body)
+        line = json.dumps(form, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError):
+        line = json.dumps({"base64": base64.b64encode(body).decode()})
+    return printable(line)
+
+
+def print_line(line: str) -> bool:
+    """Whether there is still somebody who reads."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's own flush at the end
+        return False
+    return True
 
 
 def _show_bytes(body: bytes) -> None:

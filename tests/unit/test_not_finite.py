@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from typing_extensions import TypedDict
 
 from eventmicro import Client, InternalError, MemoryBroker, NotFound, Service
-from eventmicro.cli.messages import _check_json
+from eventmicro.cli.bodies import check_json
 from eventmicro.cli.show import as_json_line, show_reply
 from eventmicro.codecs import Codecs
 from eventmicro.codecs.finite import finite_check
@@ -206,7 +206,7 @@ def test_an_errors_body_is_json() -> None:
 def test_a_command_sends_no_literals_and_shows_json(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     for body in (b"NaN", b'{"a":Infinity}', b"[-Infinity]"):
         with pytest.raises(UsageError, match="no JSON"):
-            _check_json(body)
+            check_json(body)
         assert "base64" in json.loads(as_json_line(Delivery("a", body)))
         show_reply(body)
         assert capfdbinary.readouterr().out == body
