@@ -12,6 +12,7 @@ from eventmicro.broker import Broker
 from eventmicro.checks import check_several
 from eventmicro.discovery.asking import ask_all
 from eventmicro.discovery.cache import FIRST_LOOK, ServiceCache, View
+from eventmicro.discovery.filters import explain
 from eventmicro.discovery.marks import Marks
 from eventmicro.discovery.services_api import STOPPING
 from eventmicro.discovery.strategies import make_selector
@@ -204,6 +205,8 @@ def _nodes(view: View, filters: tuple[Filter, ...]) -> Sequence[Node]:
         )
     if not view.nodes():
         raise NotFound(f"no node of service {view.name!r} is registered in {view.registry}", id=view.name)
+    why = explain(filters, view.nodes())
     raise Unavailable(
-        f"none of the {len(view.nodes())} nodes of {view.name!r} passes the filters of this call", id=view.name
+        f"none of the {len(view.nodes())} nodes of {view.name!r} passes the filters of this call{why and ': '}{why}",
+        id=view.name,
     )

@@ -67,11 +67,12 @@ def _error(delivery: Delivery, code: int, detail: str, endpoint: str, body: Body
 
 def _nobody(endpoint: str) -> Unavailable:
     service, _, name = endpoint.partition(".")
-    error = Unavailable(
-        f"nobody serves {endpoint}: is the service {service!r} running, on this broker, "
-        f"and is the endpoint's name {name!r} right?",
-        id=endpoint,
-    )
+    if name.startswith("$node."):
+        node = name.split(".")[1]
+        why = f"node {node!r} of {service!r} does not answer any more, and is forgotten within its register_ttl"
+    else:
+        why = f"is the service {service!r} running, on this broker, and is the endpoint's name {name!r} right?"
+    error = Unavailable(f"nobody serves {endpoint}: {why}", id=endpoint)
     error.nobody = error.received = True
     return error
 

@@ -83,7 +83,8 @@ OUTPUT = {
         "canary: 0.21",
         "newest: 0.21",
         "in the eu: 0.19",
-        "second: none of the 2 nodes of 'tax' passes the filters of this call",
+        "second: none of the 2 nodes of 'tax' passes the filters of this call: "
+        "no version is in '^2', there are 1.10.0, 1.9.0",
     ],
     "16_start_order": [
         "the till is waiting for the mint",

@@ -24,7 +24,7 @@ from eventmicro import (
     Unavailable,
     UsageError,
 )
-from eventmicro.discovery.filters import label, version
+from eventmicro.discovery.filters import endpoint, explain, label, node, version
 from eventmicro.memory.registry import MemoryRegistry
 from eventmicro.message import Delivery, Message
 from eventmicro.registry import EndpointRecord, NodeRecord, ServiceRecord
@@ -82,6 +82,52 @@ async def test_a_canary_by_version_and_a_zone_by_label() -> None:
         assert set(await called(client, key="customer-7")) in ({"old"}, {"new"})
         with pytest.raises(Unavailable, match="none of the 2 nodes of 'orders' passes the filters"):
             await client.call("orders.who", None, str, filters=[version("^2")])
+
+
+@pytest.mark.parametrize(
+    ("filters", "why"),
+    [
+        ([node("orders-9")], "none is 'orders-9', there are new, old"),
+        ([version("^3")], "no version is in '^3', there are 1.9.0, 2.0.0-rc.1"),
+        (
+            [version("^2")],
+            "no version is in '^2', there are 1.9.0, 2.0.0-rc.1: a pre-release is taken only where the range names one "
+            "of its release",
+        ),
+        ([label("zone", "xx", "yy")], "none has 'zone' = 'xx or yy', there are eu, us"),
+        ([label("tier")], "none has a label 'tier', there are broker, framework, zone"),
+        ([endpoint("what")], "none has an endpoint 'what', there are fail, refuse, who"),
+        ([node("orders-9"), label("tier")], "none is 'orders-9', there are new, old; none has a label 'tier'"),
+        ([lambda _: False], ""),
+        ([node("old"), label("zone", "us")], ""),
+    ],
+)
+async def test_where_no_node_passes_the_filters_the_error_says_what_there_is(filters: Any, why: str) -> None:
+    async with (
+        orders("old", "1.9.0", metadata={"zone": "eu"}),
+        orders("new", "2.0.0-rc.1", metadata={"zone": "us"}),
+        Client(URL) as client,
+    ):
+        with pytest.raises(Unavailable) as raised:
+            await client.call("orders.who", None, str, filters=filters)
+    before = "none of the 2 nodes of 'orders' passes the filters of this call"
+    assert raised.value.detail.startswith(f"{before}: {why}" if why else before)
+    assert raised.value.detail == before or why
+
+
+async def test_an_error_shows_some_of_very_many_nodes() -> None:
+    nodes = [Node("orders", f"n{number}") for number in range(9)]
+    assert explain([node("x")], nodes) == "none is 'x', there are n0, n1, n2, n3, n4 and 4 more"
+
+
+async def test_a_node_that_is_gone_is_said_to_be_gone() -> None:
+    async with orders("here"), Client(URL) as client:
+        with pytest.raises(Unavailable) as raised:
+            await client.call("orders.$node.gone.who", None, str)
+    assert raised.value.detail == (
+        "nobody serves orders.$node.gone.who: node 'gone' of 'orders' does not answer any more, and is "
+        "forgotten within its register_ttl"
+    )
 
 
 async def test_a_selector_of_ones_own_sees_the_nodes_and_what_is_called() -> None:
