@@ -318,12 +318,27 @@ class Service(Declares, MakesStubs, PublishesEvents):
         return (self._client or self.client)._publisher  # that one says so where there is none
 
 
+def _needed(function: Callable[..., Any]) -> str:
+    """The arguments without which a function cannot be called."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of something that is written in C
+        return ""
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return ", ".join(each.name for each in parameters if each.default is each.empty and each.kind not in optional)
+
+
 def _as_context_manager(lifespan: Lifespan | None) -> Any:
     """The lifespan, with the `@asynccontextmanager` that its author may have left out.
 
     Raises:
-        UsageError: it is no function, or one that does not yield.
+        UsageError: it is no function, or one that does not yield, or that needs arguments.
     """
+    if callable(lifespan) and (needed := _needed(lifespan)):
+        raise UsageError(
+            f"lifespan={name_of(lifespan)} takes {needed}, and is called without arguments: leave that out; the "
+            f"service is a variable of your module, and what is yielded is context.state of its handlers"
+        )
     if inspect.isasyncgenfunction(lifespan):
         return asynccontextmanager(lifespan)
     if lifespan is not None and (not callable(lifespan) or inspect.iscoroutinefunction(lifespan)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 
 import pytest
@@ -121,6 +121,10 @@ async def test_before_the_start_there_is_nothing_to_publish_or_call_over() -> No
 async def no_lifespan() -> None: ...
 
 
+async def needy_lifespan(service: object) -> AsyncIterator[None]:
+    yield
+
+
 async def no_middleware(message: Any) -> None: ...
 
 
@@ -144,6 +148,7 @@ class NoCodec:
         ("codecs", [JsonCodec], r"JsonCodec'> is no codec: write an object"),
         ("lifespan", 5, "lifespan=5: write an `async def` that yields once"),
         ("lifespan", no_lifespan, "lifespan=no_lifespan: write an `async def` that yields once"),
+        ("lifespan", needy_lifespan, "lifespan=needy_lifespan takes service, and is called without arguments"),
     ],
 )
 def test_what_a_service_cannot_be_made_of_is_refused_when_it_is_made(word: str, value: Any, words: str) -> None:
