@@ -64,7 +64,7 @@ def describe(service: Runnable) -> list[Line]:
             e.name,
             endpoint_subject(service.name, e.name),
             ENDPOINT_QUEUE,
-            f"{_type(e.request)} -> {_type(e.reply)}",
+            _signature(e),
         )
         for e in service.endpoints.values()
     ]
@@ -87,6 +87,13 @@ def log_lines(services: Sequence[Runnable]) -> None:
         log.info("%s %s is running on %s", service.name, service.version, place(service))
         for line in describe(service):
             log.info("  %s %s: %s, queue %s, %s", line.kind, line.name, line.subject, line.queue, line.types)
+
+
+def _signature(endpoint: EndpointDeclaration) -> str:
+    """What an endpoint takes and gives, each perhaps as a stream."""
+    taken = "" if endpoint.request is MISSING else f"{_type(endpoint.request)} "
+    taken = f"stream of {taken}" if endpoint.signature.takes_stream else taken
+    return f"{taken}-> {'stream of ' if endpoint.signature.yields else ''}{_type(endpoint.reply)}"
 
 
 def _type(kind: Any) -> str:

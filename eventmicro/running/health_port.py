@@ -7,7 +7,9 @@ health of all services as JSON. It reads no more than a request's head, of a bou
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -62,7 +64,7 @@ async def health_port(
     try:
         server = await asyncio.start_server(serve, host, port, limit=LONGEST)
     except (OSError, OverflowError) as error:
-        raise UsageError(f"--health-port {port}: {error}") from None
+        raise UsageError(f"--health-port {port}: {_why_not(host, port, error)}") from None
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -70,6 +72,15 @@ async def health_port(
         for writer in connections:  # one that is silent would hold up the end
             writer.transport.abort()
         await server.wait_closed()
+
+
+def _why_not(host: str, port: int, error: Exception) -> str:
+    """Why a port cannot be opened, without what asyncio puts around it."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    if error.errno == errno.EADDRINUSE:
+        return f"another process listens at {host}:{port}; name another port, 0 is any free one"
+    return f"cannot listen at {host}:{port}: {os.strerror(error.errno) if error.errno > 0 else error}"
 
 
 async def _answer(

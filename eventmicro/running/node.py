@@ -106,6 +106,12 @@ class Node:
     ) -> None:
         """Connect, enter the lifespan, run the hooks around subscribing. Where one fails, all before it is undone."""
         endpoints, subscribers = list(endpoints), list(subscribers)
+        before_start, after_start = list(before_start), list(after_start)
+        if not (endpoints or subscribers or lifespan or before_start or after_start):
+            log.warning(
+                "service %r has nothing to do: declare what it answers to by @rpc, what it handles by @subscribe",
+                self._service,
+            )
         self._check_capabilities(endpoints, subscribers)
         async with AsyncExitStack() as undo:
             await self._client.connect()
@@ -377,6 +383,7 @@ class Node:
 
     async def _drain(self, presence: Presence) -> None:
         """Take no more, let what runs finish, and cut off what is not done in time."""
+        self._say_what_runs()
         try:
             async with asyncio.timeout(self._stop_timeout):
                 drains = (s.drain() for s in self._parts.subscriptions)
@@ -389,6 +396,13 @@ class Node:
             pass  # what has not been handed over by now goes with the connection
         finally:
             await self._cut_off()
+
+    def _say_what_runs(self) -> None:
+        """Say at once what the stop waits for: a stream may have no end."""
+        handlers = (*self._parts.handlers, *self._parts.takers.values())
+        running = ", ".join(f"{handler.name} ({len(handler)})" for handler in handlers if len(handler))
+        if running:
+            log.info("service %r stops: it waits up to %g s for %s", self._service, self._stop_timeout, running)
 
     async def _cut_off(self) -> None:
         self._calls.stopping = True

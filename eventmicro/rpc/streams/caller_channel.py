@@ -44,7 +44,7 @@ class CallerChannel(Channel):
         self._timer: asyncio.TimerHandle | None = None
         if deadline is not None:
             left = deadline - time.monotonic()
-            self._timer = asyncio.get_running_loop().call_later(left, self._time_out, time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(left, self._time_out, left)
 
     def opening(self, ended: bool) -> Opening:
         """What the other side is told."""
@@ -135,9 +135,9 @@ class CallerChannel(Channel):
             return error
         return UsageError(f"{self.name} has answered as a call is answered: it is no stream, so call() it")
 
-    def _time_out(self, started: float) -> None:
-        error = CallTimeout(f"{self.name} had not ended within {time.monotonic() - started:.3f} s", id=self.name)
-        error.elapsed = time.monotonic() - started
+    def _time_out(self, seconds: float) -> None:
+        error = CallTimeout(f"{self.name} had not ended within {seconds:.3g} s", id=self.name)
+        error.elapsed = seconds
         self.give_up(error)
 
     async def _tell_all(self) -> None:

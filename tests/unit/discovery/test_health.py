@@ -241,7 +241,9 @@ async def test_what_is_asked_otherwise_is_refused_and_harms_nobody() -> None:
 
 async def test_a_port_that_is_taken_is_told() -> None:
     async with health_port([], "127.0.0.1", 0) as port:
-        with pytest.raises(UsageError, match=f"--health-port {port}: "):
+        with pytest.raises(
+            UsageError, match=f"--health-port {port}: another process listens at 127.0.0.1:{port}; name"
+        ):
             async with health_port([], "127.0.0.1", port):
                 pass
 

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -218,8 +218,18 @@ def test_a_line_says_service_version_kind_name_subject_queue_and_types() -> None
     @shop.subscribe("orders.*", queue=None)
     async def watch(event: bytes) -> None: ...
 
+    @shop.rpc
+    async def follow(request: int) -> AsyncIterator[str]:
+        yield ""
+
+    @shop.rpc
+    async def talk(requests: AsyncIterator[int]) -> AsyncIterator[str]:
+        yield ""
+
     assert announcing.describe(shop) == [
-        announcing.Line("shop", "1.0.0", "rpc", "ping", "shop.ping", "q", "- -> None"),
+        announcing.Line("shop", "1.0.0", "rpc", "ping", "shop.ping", "q", "-> None"),
         announcing.Line("shop", "1.0.0", "rpc", "total", "shop.total", "q", "list[float] -> dict[str, float]"),
+        announcing.Line("shop", "1.0.0", "rpc", "follow", "shop.follow", "q", "int -> stream of str"),
+        announcing.Line("shop", "1.0.0", "rpc", "talk", "shop.talk", "q", "stream of int -> stream of str"),
         announcing.Line("shop", "1.0.0", "subscribe", "watch", "orders.*", "(every instance)", "bytes"),
     ]

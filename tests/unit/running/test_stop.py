@@ -43,6 +43,46 @@ async def test_a_stop_cuts_off_what_does_not_end_in_time_and_names_it(
     assert "numbers.stuck: 1 cut off after 0.02 s" in caplog.text
 
 
+async def test_a_stop_says_at_once_what_it_waits_for(caplog: pytest.LogCaptureFixture, until: Until) -> None:
+    caplog.set_level("INFO", "eventmicro")
+    service = Service("numbers", broker="memory://service", stop_timeout=1000)
+    may_end = asyncio.Event()
+
+    @service.rpc
+    async def hang(request: Number) -> None:
+        await may_end.wait()
+
+    @service.rpc
+    async def watch() -> AsyncIterator[int]:
+        yield 1
+        await may_end.wait()
+
+    async with service, Client("memory://service") as client, client.stream("numbers.watch", reply=int) as numbers:
+        assert await anext(numbers) == 1
+        calls = [asyncio.create_task(client.call("numbers.hang", Number())) for _ in range(2)]
+        await until(lambda: len(client._calls) == 2)
+        stopping = asyncio.create_task(service.stop())
+        await until(lambda: "stops" in caplog.text)
+        assert not stopping.done()
+        may_end.set()
+        await asyncio.gather(stopping, *calls)
+    said = [record.getMessage() for record in caplog.records if "stops" in record.getMessage()]
+    assert said == [
+        "service 'numbers' stops: it waits up to 1000 s for numbers.hang (2), numbers.watch (1)",
+    ]
+
+
+async def test_a_service_with_nothing_to_do_says_so_at_its_start(caplog: pytest.LogCaptureFixture) -> None:
+    async def lifespan() -> AsyncIterator[None]:
+        yield
+
+    async with Service("idle", broker="memory://service"), Service("busy", broker="memory://", lifespan=lifespan):
+        pass
+    assert [record.getMessage() for record in caplog.records if "nothing to do" in record.getMessage()] == [
+        "service 'idle' has nothing to do: declare what it answers to by @rpc, what it handles by @subscribe"
+    ]
+
+
 async def test_a_stop_handles_all_events_that_had_arrived_where_no_broker_keeps_them() -> None:
     seen: list[int] = []
     service = Service("numbers", broker="memory://service")
