@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Run event-driven services, call their endpoints, publish and watch their events.",
     epilog=examples("eventmicro run app:service", """eventmicro call orders.quote '{"sku": "a"}'"""),
     no_args_is_help=True,
+    rich_markup_mode=None,  # its tables cut off the names of options and variables where the terminal is narrow
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from eventmicro.cli.show import did_you_mean
 from eventmicro.client import Client
-from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.errors import EventMicroError, NotFound, ServiceError, UsageError
 from eventmicro.memory.broker import MemoryBroker
 from eventmicro.plugins import BROKER_VARIABLE, REGISTRY_VARIABLE, RPC_BROKER_VARIABLE
 from eventmicro.registry import STREAM, ServiceRecord
+from eventmicro.rpc.replies import is_nobody
 
 # How long a person who presses the tabulator waits at most, in seconds.
 COMPLETED = 1.5
@@ -58,6 +60,22 @@ def connected_client(broker: str | None, rpc_broker: str | None = None, registry
             f"that the services are on, by --broker or {BROKER_VARIABLE}"
         )
     return client
+
+
+async def meant(client: Client, service: str) -> str:
+    """Which service is perhaps meant, of those that are there, to be put behind an error."""
+    try:
+        there = {each.name for each in await client.services()}
+    except EventMicroError:
+        return ""
+    return "" if service in there else did_you_mean(service, there)
+
+
+async def add_meant(client: Client, error: ServiceError, endpoint: str) -> None:
+    """Say in the error of a call which service is perhaps meant, where there is none of this name."""
+    service = endpoint.partition(".")[0]
+    if is_nobody(error) or (isinstance(error, NotFound) and error.id == service):
+        error.detail += await meant(client, service)
 
 
 def complete_service(incomplete: str) -> list[str]:

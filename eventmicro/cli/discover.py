@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from rich.console import Group, RenderableType
 from rich.live import Live
 
-from eventmicro.cli.connecting import Broker, Registry, RpcBroker, complete_service, connected_client
+from eventmicro.cli.connecting import Broker, Registry, RpcBroker, complete_service, connected_client, meant
 from eventmicro.cli.records import (
     FIGURES,
     LAST_ERROR,
@@ -25,6 +25,7 @@ from eventmicro.cli.records import (
     numbers,
     print_json,
     print_table,
+    show,
     signature,
     taken,
 )
@@ -35,7 +36,9 @@ from eventmicro.discovery.report import NodeStatistics
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.registry import TOPIC, NodeRecord, ServiceRecord
 
-SERVICES_EPILOG = examples("eventmicro services", "eventmicro services --json | jq '.[].name'")
+SERVICES_EPILOG = examples(
+    "eventmicro services", "eventmicro services orders", "eventmicro services --json | jq '.[].name'"
+)
 DESCRIBE_EPILOG = examples("eventmicro describe orders")
 NODES_EPILOG = examples("eventmicro nodes", "eventmicro nodes orders")
 HEALTH_EPILOG = examples("eventmicro health", "eventmicro health orders")
@@ -59,10 +62,14 @@ Name = Annotated[
 
 
 def services(
-    broker: Broker = None, rpc_broker: RpcBroker = None, registry: Registry = None, as_json: Json = False
+    service: Name = None,
+    broker: Broker = None,
+    rpc_broker: RpcBroker = None,
+    registry: Registry = None,
+    as_json: Json = False,
 ) -> None:
     """List the services that are there, those of other frameworks too."""
-    found = _ask(broker, rpc_broker, registry, Client.services)
+    found = _ask(broker, rpc_broker, registry, lambda client: _records(client, service))
     if as_json:
         print_json([service.model_dump(mode="json") for service in found])
         return
@@ -88,7 +95,7 @@ def describe(
     as_json: Json = False,
 ) -> None:
     """Show a service: its endpoints, what they take and reply, its subscribers and its nodes."""
-    found = _existing(_ask(broker, rpc_broker, registry, lambda client: client.services(service)), service)
+    found = _ask(broker, rpc_broker, registry, lambda client: _records(client, service))
     if as_json:
         print_json([each.model_dump(mode="json") for each in found])
         return
@@ -107,9 +114,7 @@ def nodes(
     as_json: Json = False,
 ) -> None:
     """List the nodes that run services."""
-    found = _ask(broker, rpc_broker, registry, lambda client: client.services(service))
-    if service is not None:
-        _existing(found, service)
+    found = _ask(broker, rpc_broker, registry, lambda client: _records(client, service))
     if as_json:
         print_json([{"service": s.name, "version": s.version} | n.model_dump(mode="json") for s, n in _nodes(found)])
         return
@@ -172,7 +177,7 @@ def stats(
         print_json([_shown(node, answer) for node, answer in found])
     else:
         screen = console()
-        screen.print(_figures(found, screen.width))
+        show(screen, _figures(found, screen.width))
 
 
 # -- asking ----------------------------------------------------------------------------------------------------
@@ -192,9 +197,7 @@ def _ask(
 
 async def _each(client: Client, service: str | None, endpoint: str, kind: type[M]) -> Answers[M]:
     """What each node answers, or why it does not; those of other frameworks are not asked."""
-    found = await client.services(service)
-    if service is not None:
-        _existing(found, service)
+    found = await _records(client, service)
     asked = [(each.name, node) for each, node in _nodes(found) if node.address]
 
     async def ask(node: NodeRecord) -> M | EventMicroError:
@@ -206,9 +209,11 @@ async def _each(client: Client, service: str | None, endpoint: str, kind: type[M
     return list(zip(asked, await asyncio.gather(*(ask(node) for _, node in asked)), strict=True))
 
 
-def _existing(found: list[ServiceRecord], name: str) -> list[ServiceRecord]:
-    if not found:
-        raise UsageError(f"there is no service {name!r}; see `eventmicro services`")
+async def _records(client: Client, name: str | None) -> list[ServiceRecord]:
+    """What is there, or one service of it, which has to be there."""
+    found = await client.services(name)
+    if name is not None and not found:
+        raise UsageError(f"there is no service {name!r}{await meant(client, name)}; see `eventmicro services`")
     return found
 
 

@@ -25,7 +25,9 @@ PROTO_OF_EPILOG = examples(
     "eventmicro generate proto-of shop:Orders", "eventmicro generate proto-of shop:Orders --out shop/v1/orders.proto"
 )
 
-app = typer.Typer(help="Write contracts and messages: from .proto files, or from a service that runs.")
+app = typer.Typer(
+    help="Write contracts and messages: from .proto files, or from a service that runs.", rich_markup_mode=None
+)
 
 Include = Annotated[
     list[Path] | None,

@@ -12,7 +12,7 @@ import typer
 from eventmicro.broker import Broker as BrokerPort
 from eventmicro.broker import Capabilities
 from eventmicro.cli.bodies import Body, ContentType, Headers, as_json, expected, read_headers, read_request, readable
-from eventmicro.cli.connecting import Broker, Registry, RpcBroker, complete_endpoint, connected_client
+from eventmicro.cli.connecting import Broker, Registry, RpcBroker, add_meant, complete_endpoint, connected_client
 from eventmicro.cli.directing import Key, Label, Node, Selector, Version, read_filters
 from eventmicro.cli.show import as_json_line, as_line, examples, print_line, show_error, show_reply
 from eventmicro.cli.stream import kind_of_stream, say_stream
@@ -87,6 +87,9 @@ def call(
                     filters=filters,
                     key=key,
                 )
+            except ServiceError as error:
+                await add_meant(client, error, endpoint)
+                raise
             finally:
                 say_stream(endpoint, await asking)
 

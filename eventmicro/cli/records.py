@@ -83,11 +83,20 @@ def _fields(schema: dict[str, Any] | None) -> str:
     """A JSON Schema in a line: `Quote(total: number)`."""
     if schema is None:
         return "-"
+    schema = _top(schema)
     properties, required = schema.get("properties", {}), schema.get("required", ())
     if not properties:
         return str(schema.get("title") or _kind(schema))
     fields = [f"{name}{'' if name in required else '?'}: {_kind(each)}" for name, each in properties.items()]
     return f"{schema.get('title', 'object')}({', '.join(fields)})"
+
+
+def _top(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema itself, where it is one of its own definitions: that of a recursive model, or of a Struct."""
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    definitions = schema.get("$defs")
+    found = definitions.get(name) if isinstance(definitions, dict) else None
+    return {"title": name} | found if isinstance(found, dict) else schema
 
 
 def _kind(schema: Any) -> str:
@@ -119,7 +128,7 @@ def print_json(value: Any) -> None:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; where it is one of services and has no rows, say on stderr that nobody answers."""
     if rows:
-        console().print(make_table(columns, rows))
+        show(console(), make_table(columns, rows))
     elif columns[0] == "SERVICE":
         typer.echo("nobody answers", err=True)
 
@@ -130,6 +139,17 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
+
+
+def show(screen: Console, shown: RenderableType) -> None:
+    """Print what is as wide as the screen; not to a terminal, without the blanks behind it."""
+    if screen.is_terminal:
+        screen.print(shown)
+        return
+    with screen.capture() as captured:
+        screen.print(shown)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
 
 
 def console() -> Console:

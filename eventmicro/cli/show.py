@@ -6,6 +6,8 @@ import base64
 import json
 import os
 import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 import typer
@@ -19,6 +21,12 @@ from eventmicro.message import Delivery
 def examples(*lines: str) -> str:
     """The end of a command's help: examples, one a line."""
     return "\n\n".join(("Examples:", *lines))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What was perhaps meant, to be put behind an error; empty where nothing is like it."""
+    close = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def show_reply(body: bytes) -> None:

@@ -25,7 +25,7 @@ from eventmicro.cli.bodies import (
     says_json,
     value_of,
 )
-from eventmicro.cli.connecting import Broker, Registry, RpcBroker, complete_stream, connected_client
+from eventmicro.cli.connecting import Broker, Registry, RpcBroker, add_meant, complete_stream, connected_client
 from eventmicro.cli.directing import Key, Label, Node, Selector, Version, read_filters
 from eventmicro.cli.show import as_item_line, examples, print_line, show_error
 from eventmicro.client import Client
@@ -100,12 +100,13 @@ def stream(
                 filters=filters,
                 key=key,
             )
-            if sends:
-                if sys.stdin.isatty():
-                    typer.echo(f"each line is a message to {endpoint}, Ctrl-D ends them", err=True)
-                await _converse(opened, _Line(headers, content_type), count)
-            else:
-                await _print_all(opened, count)
+            if sends and sys.stdin.isatty():
+                typer.echo(f"each line is a message to {endpoint}, Ctrl-D ends them", err=True)
+            try:
+                await (_converse(opened, _Line(headers, content_type), count) if sends else _print_all(opened, count))
+            except ServiceError as error:
+                await add_meant(client, error, endpoint)
+                raise
 
     try:
         asyncio.run(_until_signal(open_it()))

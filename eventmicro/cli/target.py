@@ -6,11 +6,11 @@ import importlib
 import importlib.util
 import os
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
+from eventmicro.cli.show import did_you_mean
 from eventmicro.contracts.contract import is_contract
 from eventmicro.errors import UsageError
 from eventmicro.running.runner import IMPORTING
@@ -56,7 +56,7 @@ def load_contract(target: str) -> Any:
     found = {name: value for name, value in vars(module).items() if is_contract(value)}
     if attribute not in found and (attribute or len(found) != 1):
         wanted = f"no contract {attribute!r}" if attribute else "not one contract"
-        there = f"its contracts: {', '.join(found) or 'none'}{_did_you_mean(attribute, list(found))}"
+        there = f"its contracts: {', '.join(found) or 'none'}{did_you_mean(attribute, list(found))}"
         raise UsageError(f"{place} has {wanted}; {there}")
     return found[attribute] if attribute else next(iter(found.values()))
 
@@ -100,7 +100,7 @@ def _no_service(module: ModuleType, place: str, attribute: str, found: list[str]
         value = getattr(module, attribute)
         kind = "class" if isinstance(value, type) else type(value).__name__
         return f"{place}:{attribute} is no Service but a {kind}; {here}"
-    return f"{place} has no {attribute!r}; {here}{_did_you_mean(attribute, found)}"
+    return f"{place} has no {attribute!r}; {here}{did_you_mean(attribute, found)}"
 
 
 def _import(name: str) -> ModuleType:
@@ -115,7 +115,7 @@ def _import(name: str) -> ModuleType:
             path.stem for path in Path.cwd().iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
         ]
         raise UsageError(
-            f"cannot import {name!r}: {error}, looked for from {Path.cwd()}{_did_you_mean(name, modules)}"
+            f"cannot import {name!r}: {error}, looked for from {Path.cwd()}{did_you_mean(name, modules)}"
         ) from None
     except Exception as error:
         raise _broken(error) from error
@@ -126,7 +126,7 @@ def _import_file(path: Path) -> ModuleType:
     path = path.resolve()
     if not path.is_file():
         siblings = [other.name for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise UsageError(f"there is no file {path}{_did_you_mean(path.name, siblings)}")
+        raise UsageError(f"there is no file {path}{did_you_mean(path.name, siblings)}")
     loaded = sys.modules.get(path.stem)
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
         return loaded
@@ -141,11 +141,6 @@ def _import_file(path: Path) -> ModuleType:
         del sys.modules[path.stem]
         raise _broken(error) from error
     return module
-
-
-def _did_you_mean(word: str, known: list[str]) -> str:
-    close = get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _broken(error: Exception) -> BrokenModule:

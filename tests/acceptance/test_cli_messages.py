@@ -114,6 +114,35 @@ def test_without_a_broker_anywhere_it_says_how_to_get_one(tmp_path: Path) -> Non
     assert "EVENTMICRO_BROKER" in done.stderr
 
 
+def test_services_takes_the_name_of_one(folder: Path) -> None:
+    done = eventmicro(folder, "services", "orders")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["SERVICE", "orders"]
+    assert all(line == line.rstrip() for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["services", "ordrs"], 2, "there is no service 'ordrs'; did you mean 'orders'?; see `eventmicro services`"),
+        (["describe", "ordrs"], 2, "there is no service 'ordrs'; did you mean 'orders'?"),
+        (["nodes", "ordrs"], 2, "did you mean 'orders'?"),
+        (["health", "ordrs"], 2, "did you mean 'orders'?"),
+        (["stats", "ordrs"], 2, "did you mean 'orders'?"),
+        (["call", "ordrs.quote"], 1, "did you mean 'orders'?"),
+        (["call", "ordrs.quote", "--selector", "newest"], 1, "did you mean 'orders'?"),
+        (["stream", "ordrs.quote"], 1, "did you mean 'orders'?"),
+    ],
+)
+def test_a_service_that_is_not_there_is_perhaps_another(
+    folder: Path, arguments: list[str], code: int, words: str
+) -> None:
+    done = eventmicro(folder, *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_subscribe_prints_a_line_a_message_and_ends_after_its_count(folder: Path) -> None:
     with Program(folder, "subscribe", "watched.>", "--count", "3") as program:
         program.line_with("listening to watched.>")

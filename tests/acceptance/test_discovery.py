@@ -239,7 +239,7 @@ def test_the_command_line_shows_who_is_there_and_how_they_are(folder: Path, serv
             assert words in said
         assert eventmicro(folder, url, "describe", "ordres") == (
             2,
-            "eventmicro: there is no service 'ordres'; see `eventmicro services`\n",
+            "eventmicro: there is no service 'ordres'; did you mean 'orders'?; see `eventmicro services`\n",
         )
         code, said = eventmicro(folder, url, "describe", "two words")
         assert (code, "service name 'two words'" in said) == (2, True)
@@ -281,7 +281,8 @@ def test_a_call_from_the_command_line_goes_to_the_node_that_is_asked_for(folder:
         assert completed(folder, server.url, "complete_node", "") == ["a", "b"]
         assert eventmicro(folder, server.url, "call", "orders.who", "--label", "zone=eu") == (
             1,
-            "orders: 503 Service Unavailable\n  none of the 2 nodes of 'orders' passes the filters of this call\n",
+            "orders: 503 Service Unavailable\n  none of the 2 nodes of 'orders' passes the filters of this call: "
+            "none has a label 'zone', there are broker, framework\n",
         )
         for options, words in (
             (("--label", "=eu"), "--label '=eu': write NAME or NAME=VALUE"),
