@@ -108,7 +108,7 @@ class Node:
         endpoints, subscribers = list(endpoints), list(subscribers)
         before_start, after_start = list(before_start), list(after_start)
         if not (endpoints or subscribers or lifespan or before_start or after_start):
-            log.warning(
+            log.info(
                 "service %r has nothing to do: declare what it answers to by @rpc, what it handles by @subscribe",
                 self._service,
             )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.processes import Program, eventmicro
+from tests.processes import LIMIT, Program, environment, eventmicro
 
 APP = """
 import asyncio
@@ -93,6 +95,28 @@ def test_the_lines_of_stdin_are_the_messages_to_an_endpoint_that_takes_a_stream(
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{sum(range(20_000))}\n", "")
     done = eventmicro(folder, "stream", "numbers.double", *how, stdin=b"1\n\n2\n3")
     assert (done.returncode, done.stdout, done.stderr) == (0, "2\n4\n6\n", "")
+
+
+@pytest.mark.parametrize("ending", ["count", "signal"])
+def test_it_ends_though_stdin_is_still_open(folder: Path, ending: str) -> None:
+    how = ("--count", "1") if ending == "count" else ()
+    with subprocess.Popen(
+        [sys.executable, "-m", "eventmicro", "stream", "numbers.double", *how],
+        env=environment(folder),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(b"21\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"42\n"
+        if ending == "signal":
+            process.send_signal(signal.SIGINT)
+        assert process.wait(LIMIT) == 0
+        assert process.stderr.read() == b""
 
 
 def test_without_a_stdin_nothing_is_sent(folder: Path) -> None:

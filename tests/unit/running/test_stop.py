@@ -73,6 +73,8 @@ async def test_a_stop_says_at_once_what_it_waits_for(caplog: pytest.LogCaptureFi
 
 
 async def test_a_service_with_nothing_to_do_says_so_at_its_start(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "eventmicro")
+
     async def lifespan() -> AsyncIterator[None]:
         yield
 
