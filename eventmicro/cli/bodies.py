@@ -67,7 +67,7 @@ def read_request(argument: str | None, headers: dict[str, str], wanted: str | No
 
 def says_json(headers: dict[str, str]) -> bool:
     """Whether what has these headers has to be JSON: they claim nothing else."""
-    named, encoding, _ = form_of(headers) or (None, None, None)
+    named, encoding, *_ = form_of(headers) or (None, None)
     return named in (None, JSON) and encoding is None
 
 
@@ -97,9 +97,9 @@ def as_json(item: Any) -> bytes:
 def readable(delivery: Delivery) -> Delivery:
     """A message whose body is JSON, where its headers name a content type or a compression that is known here."""
     form = form_of(delivery.headers or {})
-    if form is None:
+    if form is None or form[3] is not None:  # its body is elsewhere
         return delivery
-    named, encoding, _ = form
+    named, encoding, *_ = form
     kind = KNOWN.body(_kind_in(named or JSON))
     try:
         body = delivery.body if encoding is None else kind.decompress(delivery.body, encoding)
