@@ -37,7 +37,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from math import inf
-from typing import Any
+from typing import Any, Self
 
 
 class EventMicroError(Exception):
@@ -246,6 +246,16 @@ class ServiceError(EventMicroError):
             if not _is_seconds(retry_after):
                 raise UsageError(f"retry_after={retry_after!r}: write seconds, 0 or more")
             self.retry_after = retry_after
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the service has failed, by 500 or more or by not answering in time; else it has answered."""
+        return self.code >= 500 or isinstance(self, CallTimeout)
+
+    def as_received(self) -> Self:
+        """The same, as the outcome of a call that was made here."""
+        self.received = True
+        return self
 
     def __str__(self) -> str:
         where = f"{self.id}: " if self.id else ""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from eventmicro.registry import FOREIGN, QUEUE, SUBJECT, EndpointRecord, NodeRecord, ServiceRecord
+from eventmicro.wire import read_object
 
 PREFIX = "$SRV"
 INFO = "INFO"
@@ -24,13 +24,8 @@ Form = dict[str, Any]
 
 def read_information(body: bytes) -> Form | None:
     """What a node has answered; None where it is no such answer, or too large."""
-    if len(body) > MAX_ANSWER:
-        return None
-    try:
-        form = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return form if isinstance(form, dict) and form.get("type") == INFO_TYPE else None
+    form = read_object(body, MAX_ANSWER)
+    return form if form is not None and form.get("type") == INFO_TYPE else None
 
 
 def record_of(form: Form) -> ServiceRecord | None:
@@ -69,18 +64,10 @@ def _endpoint(form: Form) -> EndpointRecord:
     metadata = _texts(form)
     return EndpointRecord(
         name=form["name"],
-        request=_schema(metadata.pop(REQUEST_SCHEMA, "")),
-        reply=_schema(metadata.pop(REPLY_SCHEMA, "")),
+        request=read_object(metadata.pop(REQUEST_SCHEMA, ""), MAX_ANSWER),
+        reply=read_object(metadata.pop(REPLY_SCHEMA, ""), MAX_ANSWER),
         metadata=metadata | {SUBJECT: form["subject"], QUEUE: str(form.get("queue_group") or "")},
     )
-
-
-def _schema(text: str) -> Form | None:
-    try:
-        schema = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return schema if isinstance(schema, dict) else None
 
 
 def _texts(form: Form) -> dict[str, str]:

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from eventmicro.errors import BodyMissing, UsageError
-from eventmicro.wire import ACCEPT_LARGE, LARGE, header
+from eventmicro.wire import ACCEPT_LARGE, LARGE, header, read_object
 
 LargeCall = Literal["stream"]
 """How a request or reply travels that is over the limit: in pieces, over the frames of a stream."""
@@ -82,11 +82,8 @@ def read_large(text: str) -> dict[str, Any]:
     Raises:
         BodyMissing: it says nothing, or not how long the body is, and what its digest.
     """
-    try:
-        form = json.loads(text) if len(text) <= MAX_HEADER else None
-    except (ValueError, RecursionError):
-        form = None
-    if not isinstance(form, dict):
+    form = read_object(text, MAX_HEADER)
+    if form is None:
         raise BodyMissing(f"without its body: the header {LARGE} is no JSON object, or over {MAX_HEADER} characters")
     size, digest = form.get("size"), form.get("sha256")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:

@@ -9,7 +9,6 @@ from typing import Any
 
 from eventmicro.checks import check_count, check_number, check_seconds
 from eventmicro.errors import (
-    CallTimeout,
     ConnectionFailed,
     Disconnected,
     MessageTooLarge,
@@ -117,7 +116,7 @@ class CallRetry:
 def is_safe(error: Exception, *, idempotent: bool) -> bool:
     """Whether a call that ended so may be made again without harm."""
     if isinstance(error, ServiceError):
-        return error.retryable or (idempotent and (error.code >= 500 or isinstance(error, CallTimeout)))
+        return error.retryable or (idempotent and error.is_failure)
     if isinstance(error, Disconnected | ConnectionFailed):  # it was not taken
         return True
     return idempotent and isinstance(error, Unconfirmed)

@@ -6,9 +6,11 @@ has left travels in its reply subject, `<inbox>.<call>.<milliseconds>ms`, which 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from eventmicro.errors import UsageError
 
@@ -273,6 +275,15 @@ def form_of(headers: Mapping[str, str]) -> Form | None:
         return None
     named = said[0]
     return _without_parameters(named) if named else None, said[1], said[2], said[3]
+
+
+def read_object(text: str | bytes, longest: int) -> dict[str, Any] | None:
+    """A JSON object that somebody has sent; None where it is none, or longer than this, in characters or bytes."""
+    try:
+        value = json.loads(text) if len(text) <= longest else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def without(headers: dict[str, str], name: str) -> None:

@@ -29,9 +29,9 @@ from eventmicro.cli.connecting import Broker, Registry, RpcBroker, add_meant, co
 from eventmicro.cli.directing import Key, Label, Node, Selector, Version, read_filters
 from eventmicro.cli.show import as_item_line, examples, print_line, show_error
 from eventmicro.client import Client
-from eventmicro.discovery.asking import ask_all, can_be_asked
+from eventmicro.discovery.asking import ask_service, can_be_asked
 from eventmicro.errors import EventMicroError, ServiceError, UsageError
-from eventmicro.information import INFO, PREFIX, WHOLE, read_information, record_of
+from eventmicro.information import record_of
 from eventmicro.registry import STREAM, ServiceRecord
 from eventmicro.rpc.streams.stream import Stream
 
@@ -120,12 +120,7 @@ async def kind_of_stream(client: Client, endpoint: str) -> str:
     service, _, name = endpoint.partition(".")
     if not name or not can_be_asked(client.rpc_broker):
         return ""
-    try:
-        subject = f"{PREFIX}.{INFO}.{service}"
-        answers = await ask_all(client.rpc_broker, subject, headers=WHOLE, within=WITHIN, most=1)
-    except EventMicroError:
-        return ""
-    form = read_information(answers[0].body) if answers else None
+    form = await ask_service(client.rpc_broker, service, within=WITHIN)
     record = None if form is None else record_of(form)
     return "" if record is None else _kind_in([record], name)
 

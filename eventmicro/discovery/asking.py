@@ -6,6 +6,8 @@ import asyncio
 from contextlib import suppress
 
 from eventmicro.broker import Broker, Capabilities
+from eventmicro.errors import EventMicroError
+from eventmicro.information import INFO, PREFIX, WHOLE, Form, read_information
 from eventmicro.message import Delivery, Message
 from eventmicro.wire import NO_RESPONDERS, STATUS, header
 
@@ -70,3 +72,12 @@ async def ask_all(
 
 def _nobody(answer: Delivery) -> bool:
     return not answer.body and header(answer.headers, STATUS) == NO_RESPONDERS
+
+
+async def ask_service(broker: Broker, service: str, *, within: float = WITHIN) -> Form | None:
+    """What one node of a service says of itself, its whole record included if it is one of ours; None: nobody does."""
+    try:
+        answers = await ask_all(broker, f"{PREFIX}.{INFO}.{service}", headers=WHOLE, within=within, most=1)
+    except EventMicroError:
+        return None
+    return read_information(answers[0].body) if answers else None

@@ -10,14 +10,14 @@ from difflib import get_close_matches
 
 from eventmicro.broker import Broker
 from eventmicro.checks import check_several
-from eventmicro.discovery.asking import ask_all
+from eventmicro.discovery.asking import ask_service
 from eventmicro.discovery.cache import FIRST_LOOK, ServiceCache, View
 from eventmicro.discovery.filters import explain
 from eventmicro.discovery.marks import Marks
 from eventmicro.discovery.services_api import STOPPING
 from eventmicro.discovery.strategies import make_selector
-from eventmicro.errors import EventMicroError, NotFound, Unavailable, UsageError
-from eventmicro.information import INFO, PREFIX, WHOLE, read_information, record_of
+from eventmicro.errors import NotFound, Unavailable, UsageError
+from eventmicro.information import record_of
 from eventmicro.plugins import REGISTRY_VARIABLE
 from eventmicro.registry import SUBJECT, Registry, ServiceRecord
 from eventmicro.selector import Choice, Filter, Node, NodeMarks, Selector
@@ -166,11 +166,7 @@ class Directing:
 
     async def _find(self, endpoint: str) -> Finding:
         service, _, name = endpoint.partition(".")
-        try:
-            answers = await ask_all(self._broker, f"{PREFIX}.{INFO}.{service}", headers=WHOLE, within=FIND, most=1)
-        except EventMicroError:
-            return None
-        form = read_information(answers[0].body) if answers else None
+        form = await ask_service(self._broker, service, within=FIND)
         if form is None or form.get(STOPPING) is True:  # it takes no more calls
             return None
         record = record_of(form)

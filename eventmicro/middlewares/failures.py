@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from eventmicro.errors import CallTimeout, CodecError, MessageTooLarge, ServiceError, UsageError
+from eventmicro.errors import CodecError, MessageTooLarge, ServiceError, UsageError
 
 Judge = Callable[[Exception], bool]
 Failures = type[Exception] | tuple[type[Exception], ...] | Judge | None
@@ -15,7 +15,7 @@ Failures = type[Exception] | tuple[type[Exception], ...] | Judge | None
 def is_failure(error: Exception) -> bool:
     """Whether it did not answer, or with 500 or more; what the caller did wrong is no failure of it."""
     if isinstance(error, ServiceError):
-        return error.code >= 500 or isinstance(error, CallTimeout)
+        return error.is_failure
     return not isinstance(error, UsageError | CodecError | MessageTooLarge)
 
 

@@ -111,9 +111,7 @@ class Caller:
         """Give a call up to which no reply came in time, and return its error."""
         note = self._notes.get(call, "")
         await self.give_up(service, call)
-        error = timed_out(endpoint, time.monotonic() - started, note)
-        error.received = True
-        return error
+        return timed_out(endpoint, time.monotonic() - started, note).as_received()
 
     async def give_up(self, service: str, call: str) -> None:
         """Tell the service that nobody waits any more, so that it stops working on the call."""

@@ -171,7 +171,8 @@ class RpcClient:
             else:
                 packed, decode, sent = pack_request(service, endpoint, body, request, headers, reply)
             if deadline <= started:
-                raise _too_late(endpoint)
+                late = CallTimeout(f"{endpoint} was not called: no time is left for it", id=endpoint)
+                raise late.as_received()
             caller = self._caller
             if caller is None or caller.ended:
                 caller = await self._open_caller()
@@ -271,9 +272,3 @@ class RpcClient:
                 await caller.open()
                 self._caller = caller
         return self._caller
-
-
-def _too_late(endpoint: str) -> CallTimeout:
-    error = CallTimeout(f"{endpoint} was not called: no time is left for it", id=endpoint)
-    error.received = True
-    return error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Sequence
 
-from eventmicro.errors import CallTimeout, ServiceError
+from eventmicro.errors import ServiceError
 from eventmicro.rpc.outgoing import Direction, OutgoingCall
 from eventmicro.rpc.replies import is_nobody
 from eventmicro.selector import Choice, Director, Node
@@ -76,7 +76,7 @@ class DirectedCall:
         if not isinstance(error, ServiceError) or self._started >= self.deadline:  # nothing is known of the node
             self._end(None)
             return False
-        self._end(error.code >= 500 or isinstance(error, CallTimeout))
+        self._end(error.is_failure)
         if not is_nobody(error) or self._node in self._tried or len(self._tried) >= ATTEMPTS - 1:
             return False
         self._tried = (*self._tried, self._node)

@@ -74,16 +74,16 @@ class LargeCalls:
             return reply
         offer, started = read_offer(text), time.monotonic()
         if offer.size > self._max_large:
-            raise _received(ContentTooLarge(too_large("the reply", offer.size, self._max_large), id=endpoint))
+            raise ContentTooLarge(too_large("the reply", offer.size, self._max_large), id=endpoint).as_received()
         streams, _ = await self._streams.open_streams()
         try:
             async with asyncio.timeout(deadline - started):
                 reply.body = await take(streams, endpoint, offer, self._room)
         except TimeoutError:
-            raise _received(timed_out(endpoint, time.monotonic() - started, "a part of it came")) from None
+            raise timed_out(endpoint, time.monotonic() - started, "a part of it came").as_received() from None
         except ServiceError as error:
             text = f"the reply did not come whole: {error.detail}"
-            raise _received(type(error)(text, id=endpoint, code=error.code)) from None
+            raise type(error)(text, id=endpoint, code=error.code).as_received() from None
         reply.headers = without_large(reply.headers) or {}
         return reply
 
@@ -112,7 +112,7 @@ def _not_whole(failure: EventMicroError, endpoint: str) -> EventMicroError:
     if not isinstance(failure, ServiceError):
         return failure
     text = f"the request did not get there whole: {failure.detail}"
-    return _received(type(failure)(text, id=endpoint, code=failure.code, retryable=True))
+    return type(failure)(text, id=endpoint, code=failure.code, retryable=True).as_received()
 
 
 def _opening(request: Message, headers: dict[str, str]) -> Message:
@@ -121,9 +121,3 @@ def _opening(request: Message, headers: dict[str, str]) -> Message:
 
 def _is_success(reply: Delivery) -> bool:
     return all(header(reply.headers, name) is None for name in (ERROR, ERROR_CODE, STATUS))
-
-
-def _received(error: ServiceError) -> ServiceError:
-    """The error, as the outcome of a call that was made here."""
-    error.received = True
-    return error

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from eventmicro.errors import EventMicroError, PeerLost, StreamBroken
+from eventmicro.errors import EventMicroError, PeerLost
 from eventmicro.large import digest_of
 from eventmicro.rpc.large.offer import Offer
 from eventmicro.rpc.streams.channel import Channel
 from eventmicro.rpc.streams.frames import Frame
 from eventmicro.rpc.streams.outgoing import FRAME_BYTES
 from eventmicro.rpc.streams.streams import Streams
-from eventmicro.wire import is_subject
 
 # After how long a silence the other side counts as lost, in seconds.
 KEEP_ALIVE = 10.0
@@ -46,12 +45,7 @@ class Giving(Channel):
 
     def check(self, frame: Frame) -> None:
         super().check(frame)
-        if self.outgoing.address or frame.is_last:
-            return
-        if not is_subject(frame.address) or not frame.peer_stream:
-            raise StreamBroken("the first frame does not say where the pieces are taken")
-        self.outgoing.address, self.outgoing.stream = frame.address, frame.peer_stream
-        if not self._accepted.done():
+        if self.learn_address(frame, "the pieces are taken") and not self._accepted.done():
             self._accepted.set_result(None)
 
     def end(self, failure: EventMicroError | None = None) -> None:

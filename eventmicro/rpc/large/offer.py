@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeGuard
 
 from eventmicro.errors import BodyMissing
 from eventmicro.large import read_large, write_large
-from eventmicro.rpc.streams.frames import MAX_TEXT, TOO_HIGH
-from eventmicro.rpc.streams.opening import LONGEST, SHORTEST
-from eventmicro.wire import is_subject
+from eventmicro.rpc.streams.opening import is_address, is_number, keep_alive_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +40,8 @@ def read_offer(text: str) -> Offer:
     """
     form = read_large(text)
     address, stream, keep_alive = form.get("address"), form.get("stream"), form.get("keep_alive")
-    if not isinstance(address, str) or not is_subject(address) or len(address.encode()) > MAX_TEXT:
+    if not is_address(address):
         raise BodyMissing("without its body: nobody is named who has it")
-    if not (_is_number(stream) and _is_number(keep_alive)):
+    if not (is_number(stream) and is_number(keep_alive)):
         raise BodyMissing("without its body: 'stream' or 'keep_alive' of its offer is no number above 0")
-    return Offer(address, stream, min(max(keep_alive / 1000, SHORTEST), LONGEST), form["size"], form["sha256"])
-
-
-def _is_number(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= TOO_HIGH
+    return Offer(address, stream, keep_alive_of(keep_alive), form["size"], form["sha256"])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from eventmicro.codecs import Body
-from eventmicro.errors import CallTimeout, EventMicroError, PeerLost, ServiceError, StreamBroken, UsageError
+from eventmicro.errors import CallTimeout, EventMicroError, PeerLost, ServiceError, UsageError
 from eventmicro.message import Delivery, Message
 from eventmicro.rpc.caller import stored, timed_out
 from eventmicro.rpc.replies import read_reply
@@ -17,7 +17,7 @@ from eventmicro.rpc.streams.frames import Frame
 from eventmicro.rpc.streams.opening import Opening
 from eventmicro.rpc.streams.streams import Streams
 from eventmicro.selector import Director, Node
-from eventmicro.wire import DESCRIPTION, STATUS, STORED, cancel_subject, header, is_subject
+from eventmicro.wire import DESCRIPTION, STATUS, STORED, cancel_subject, header
 
 
 class CallerChannel(Channel):
@@ -54,11 +54,8 @@ class CallerChannel(Channel):
 
     def check(self, frame: Frame) -> None:
         super().check(frame)
-        if self.outgoing.address or frame.is_last:
+        if not self.learn_address(frame, "the stream is served"):
             return
-        if not is_subject(frame.address) or not frame.peer_stream:
-            raise StreamBroken("the first frame does not say where the stream is served")
-        self.outgoing.address, self.outgoing.stream = frame.address, frame.peer_stream
         if not frame.item_limit:
             self.outgoing.close(UsageError(f"{self.name} takes one request, and no stream of them: there is no send()"))
         if not self._answered.done():

@@ -165,7 +165,7 @@ class StreamCaller:
         if reply.names is not None and not packed:
             headers.setdefault(CONTENT_TYPE, reply.content_type)
         if deadline <= time.monotonic():
-            raise _received(CallTimeout(f"{subject} was not opened: no time is left for it", id=subject))
+            raise CallTimeout(f"{subject} was not opened: no time is left for it", id=subject).as_received()
         streams, inbox = await self.open_streams()
         channel = CallerChannel(streams, inbox, context.service, subject, context.keep_alive, context.deadline)
         opened = OpenStream(channel, self._codecs, reply, content_type(headers), ended=context.ended)
@@ -203,7 +203,7 @@ class StreamCaller:
                 await self._broker.send(Message(subject, body, headers, reply))
         except TimeoutError:
             late = CallTimeout(f"{subject} was not opened: the broker has still not taken the request", id=subject)
-            raise _received(late) from None
+            raise late.as_received() from None
 
     async def open_streams(self) -> tuple[Streams, str]:
         """All streams of the client, and the subject below which answers come to it."""
@@ -255,9 +255,3 @@ def _deadline(timeout: float | None) -> float | None:
     left = None if outer is None else outer.deadline
     own = None if timeout is None else time.monotonic() + timeout
     return min((moment for moment in (left, own) if moment is not None), default=None)
-
-
-def _received(error: CallTimeout) -> CallTimeout:
-    """The error, as the outcome of a call that was made here."""
-    error.received = True
-    return error

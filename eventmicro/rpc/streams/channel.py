@@ -20,7 +20,7 @@ from eventmicro.errors import (
 from eventmicro.rpc.streams.frames import Frame
 from eventmicro.rpc.streams.incoming import Incoming
 from eventmicro.rpc.streams.outgoing import Outgoing
-from eventmicro.wire import MAX_ERROR_HEADER, header_line
+from eventmicro.wire import MAX_ERROR_HEADER, header_line, is_subject
 
 if TYPE_CHECKING:
     from eventmicro.rpc.streams.streams import Streams
@@ -88,6 +88,22 @@ class Channel:
         """
         if frame.end and self.incoming.ended:
             raise StreamBroken("it was ended twice")
+
+    def learn_address(self, frame: Frame, what: str) -> bool:
+        """Take from the first frame of the other side where frames go there; whether it is that one.
+
+        Args:
+            what: what it says with that, for the error.
+
+        Raises:
+            StreamBroken: it does not say so.
+        """
+        if self.outgoing.address or frame.is_last:
+            return False
+        if not is_subject(frame.address) or not frame.peer_stream:
+            raise StreamBroken(f"the first frame does not say where {what}")
+        self.outgoing.address, self.outgoing.stream = frame.address, frame.peer_stream
+        return True
 
     def take_end(self) -> None:
         """The caller sends no more messages; what is awaited of it yet is credit."""
@@ -167,9 +183,8 @@ def read_error(body: bytes, name: str) -> ServiceError:
     except (ValueError, RecursionError, AttributeError):
         code = None
     is_code = isinstance(code, int) and not isinstance(code, bool) and 0 < code < 1e8
-    error = ServiceError.from_json(body, code=code if is_code else 500, detail="the stream has failed", id=name)
-    error.received = True
-    return error
+    code = code if is_code else 500
+    return ServiceError.from_json(body, code=code, detail="the stream has failed", id=name).as_received()
 
 
 def _nothing() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from eventmicro.errors import BadRequest
 from eventmicro.rpc.streams.credit import HIGHEST_BYTES, HIGHEST_ITEMS
 from eventmicro.rpc.streams.frames import MAX_TEXT, TOO_HIGH
-from eventmicro.wire import STREAM, header, is_subject
+from eventmicro.wire import STREAM, header, is_subject, read_object
 
 # The shortest and the longest time after which a silent side may count as lost, in seconds.
 SHORTEST, LONGEST = 0.1, 3600.0
@@ -59,27 +59,39 @@ def read_opening(headers: Mapping[str, str] | None) -> Opening | None:
     text = header(headers, STREAM)
     if text is None:
         return None
-    try:
-        form = json.loads(text) if len(text) <= MAX_HEADER else None
-    except (ValueError, RecursionError):
-        form = None
-    if not isinstance(form, dict):
+    form = read_object(text, MAX_HEADER)
+    if form is None:
         raise BadRequest(f"header {STREAM}: not a JSON object, or over {MAX_HEADER} characters")
     address = form.get("address")
-    if not isinstance(address, str) or not is_subject(address) or len(address.encode()) > MAX_TEXT:
+    if not is_address(address):
         raise BadRequest(f"header {STREAM}: 'address' is no subject")
     return Opening(
         address,
         _number(form, "stream", TOO_HIGH),
         _number(form, "items", HIGHEST_ITEMS),
         _number(form, "bytes", HIGHEST_BYTES),
-        min(max(_number(form, "keep_alive", TOO_HIGH) / 1000, SHORTEST), LONGEST),
+        keep_alive_of(_number(form, "keep_alive", TOO_HIGH)),
         form.get("ended") is True,
     )
 
 
+def is_address(address: object) -> TypeGuard[str]:
+    """Whether frames can be sent there."""
+    return isinstance(address, str) and is_subject(address) and len(address.encode()) <= MAX_TEXT
+
+
+def is_number(number: object, highest: int = TOO_HIGH) -> TypeGuard[int]:
+    """Whether it is a number above 0, and not above this."""
+    return isinstance(number, int) and not isinstance(number, bool) and 0 < number <= highest
+
+
+def keep_alive_of(milliseconds: int) -> float:
+    """A keep-alive within its bounds, in seconds."""
+    return min(max(milliseconds / 1000, SHORTEST), LONGEST)
+
+
 def _number(form: dict[str, Any], name: str, highest: int) -> int:
     number = form.get(name)
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 < number <= highest:
+    if not is_number(number, highest):
         raise BadRequest(f"header {STREAM}: {name!r} is no number from 1 to {highest}")
     return number

@@ -372,7 +372,7 @@ async def test_who_asks_what_is_there_while_the_client_is_closed_is_not_cancelle
         await asyncio.Event().wait()
         return []
 
-    monkeypatch.setattr("eventmicro.discovery.directing.ask_all", never)
+    monkeypatch.setattr("eventmicro.discovery.asking.ask_all", never)
     async with MemoryBroker(URL) as broker:
         client = Client(broker)
         await client.connect()
