@@ -18,6 +18,20 @@ class Message:
     """What an event belongs to; on brokers that spread a subject over partitions, those of one key keep their order."""
     id: str | None = None
     """The event's name, given by who publishes it: a broker that can tell stores it once, though it is sent again."""
+    content_type: str | None = None
+    """What an event's body is written in, though its headers do not say so, for brokers whose protocol has a place of
+    its own for that; None: it is not known here."""
+
+
+@dataclass(slots=True)
+class Copy(Message):
+    """An event that came and is published again as it was, as a dead letter is: with what its headers say beside.
+
+    A broker whose events have more than headers, such as properties, or headers that are no text, takes that over from
+    the delivery where it came from a broker of its own kind.
+    """
+
+    of: Delivery = field(kw_only=True)
 
 
 @dataclass(slots=True)

@@ -37,7 +37,17 @@ class Route:
         UsageError: it is neither, or has wildcards, or no codec handles its type.
     """
 
-    __slots__ = ("_body", "_codecs", "_encode", "_forgets", "_pick_id", "_pick_key", "_subject", "_topic")
+    __slots__ = (
+        "_body",
+        "_codecs",
+        "_content_type",
+        "_encode",
+        "_forgets",
+        "_pick_id",
+        "_pick_key",
+        "_subject",
+        "_topic",
+    )
 
     def __init__(
         self,
@@ -52,12 +62,14 @@ class Route:
         self._body: Body | None = None
         self._pick_key: Pick | None = None
         self._pick_id: Pick | None = None
+        self._content_type: str | None = None
         self._encode: Encoder | None = None  # where nothing is said of an event but its body
         if isinstance(topic, Topic):
             self._topic = ref(topic, gone)
             self._subject = check_subject(topic.name)
             self._body = codecs.body_as(topic.type, topic.content_type, topic.compression)
             self._pick_key, self._pick_id = topic.pick_key, topic.pick_id
+            self._content_type = self._body.content_type
             if self._pick_key is None and self._pick_id is None and not self._body.announced:
                 self._encode = self._body.encode
         else:
@@ -71,7 +83,7 @@ class Route:
     def message(self, event: Any, key: Hashable, id: Hashable, metadata: dict[str, str] | None) -> Message:
         """The message of an event, ready to be sent; errors as of `address` and `pack`."""
         if self._encode is not None and key is None and id is None and not metadata:
-            return Message(self._subject, self._encode(event))
+            return Message(self._subject, self._encode(event), content_type=self._content_type)
         return self.pack(self.address(event, key, id), event, metadata)
 
     def address(self, event: Any, key: Hashable = None, id: Hashable = None) -> Message:
@@ -98,6 +110,7 @@ class Route:
     def pack(self, message: Message, event: Any, metadata: dict[str, str] | None) -> Message:
         """The message of an event, ready to be sent."""
         body = self.body(event)
+        message.content_type = body.content_type
         if metadata or body.announced:
             headers = check_headers(metadata) if metadata else {}
             message.body = body.pack(event, headers)

@@ -28,7 +28,7 @@ from eventmicro.errors import (
     describe_fields,
 )
 from eventmicro.events.options import AckMode, DeliveryOptions
-from eventmicro.message import Delivery, Message
+from eventmicro.message import Copy, Delivery, Message
 from eventmicro.retry import Retry
 from eventmicro.wire import (
     CONTENT_ENCODING,
@@ -272,7 +272,7 @@ class Kept:
         name = f"{self._queue}.{delivery.id}" if delivery.id else None
         headers, key = {**(delivery.headers or {}), **about}, delivery.key
         try:
-            await self._broker.publish(Message(subject, delivery.body, headers, key=key, id=name))
+            await self._broker.publish(Copy(subject, delivery.body, headers, key=key, id=name, of=delivery))
         except MessageTooLarge:  # by its headers: with its own, and its key, it just fitted
             await self._broker.publish(Message(subject, delivery.body, about, id=name))
         except UsageError:  # another client's header, or id, which cannot be sent from here

@@ -13,7 +13,7 @@ from eventmicro.codecs import Codecs
 from eventmicro.errors import Disconnected, MessageTooLarge, UsageError
 from eventmicro.events.settling import LONGEST_DELAY, Kept, Live, why_unreadable
 from eventmicro.events.subscriber import Subscriber, Work
-from eventmicro.message import Delivery, Message
+from eventmicro.message import Copy, Delivery, Message
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -122,7 +122,7 @@ async def test_what_is_given_up_becomes_a_dead_letter_and_is_then_acknowledged(
     assert await kept(letters).failed(delivery, error) is None
     assert delivery.log == ["ack"]
     assert letters.letters == [
-        Message(
+        Copy(
             "dead.see",
             b"body",
             {
@@ -134,6 +134,7 @@ async def test_what_is_given_up_becomes_a_dead_letter_and_is_then_acknowledged(
             },
             key="k",
             id="see.7",
+            of=delivery,
         )
     ]
 
