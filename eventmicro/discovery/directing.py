@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from difflib import get_close_matches
+from typing import NoReturn
 
 from eventmicro.broker import Broker
 from eventmicro.checks import check_several
@@ -76,7 +77,9 @@ class Directing:
         if view is None:
             return self._look_and_choose(choice, selector, filters, tried, deadline)
         select = self._default if selector is None else self._selector(selector)
-        nodes = _nodes(view, filters if type(filters) is tuple else check_several("filters", filters, "version('^1')"))
+        if type(filters) is not tuple:
+            filters = check_several("filters", filters, "version('^1')")
+        nodes = view.nodes(filters) or _no_nodes(view, filters)
         usable = self._marks.usable(_untried(nodes, tried) if tried else nodes)
         node = select(usable or self._usable_again(choice, nodes), choice)
         if not isinstance(node, Node):
@@ -189,10 +192,7 @@ def _untried(nodes: Sequence[Node], tried: Sequence[Node]) -> Sequence[Node]:
     return [node for node in nodes if node not in tried] or nodes
 
 
-def _nodes(view: View, filters: tuple[Filter, ...]) -> Sequence[Node]:
-    nodes = view.nodes(filters)
-    if nodes:
-        return nodes
+def _no_nodes(view: View, filters: tuple[Filter, ...]) -> NoReturn:
     if view.aloof:
         raise Unavailable(
             f"no node of {view.name!r} can be asked alone, as they are another framework's, or on a broker without "

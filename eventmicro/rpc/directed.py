@@ -69,7 +69,10 @@ class DirectedCall:
 
     def succeeded(self) -> None:
         """The node has answered."""
-        self._end(False)
+        node = self._node
+        node.in_flight -= 1
+        if node.era == self._era:
+            self._director.mark(node, time.monotonic() - self._started, failed=False)
 
     def failed(self, error: BaseException) -> bool:
         """It has not; whether another node is to be asked."""
