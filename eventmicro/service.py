@@ -38,6 +38,7 @@ from eventmicro.wire import check_length, check_metadata, check_name, check_vers
 
 if TYPE_CHECKING:
     from eventmicro.discovery.health import Health
+    from eventmicro.discovery.report import NodeStatistics
     from eventmicro.registry import Registry
 
 Lifespan = Callable[[], AbstractAsyncContextManager[Any] | AsyncIterator[Any]]
@@ -231,6 +232,16 @@ class Service(Declares, MakesStubs, PublishesEvents):
         if self._node is None:
             raise UsageError(f"service {self.name!r} is not started")
         return await self._node.health()
+
+    def statistics(self) -> NodeStatistics:
+        """What this instance has done since its start: what `orders.stats` answers, and `/metrics` of the health port.
+
+        Raises:
+            UsageError: the service is not started.
+        """
+        if self._node is None:
+            raise UsageError(f"service {self.name!r} is not started")
+        return self._node.statistics()
 
     async def stop(self) -> None:
         """Take no more, finish what runs within `stop_timeout`, flush, close. A second call waits for the first.

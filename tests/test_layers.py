@@ -26,7 +26,7 @@ LAYERS = {
     "functions": "handlers",
     "patterns": "events rpc discovery",
     "marks": "declare",
-    "contracts": "contracts",
+    "contracts": "contracts telemetry",
     "faces": "client",
     "declaring": "declaring",
     "assembly": "running conformance testing",
@@ -47,7 +47,7 @@ DRIVERS = {
     "eventmicro_consul": {"httpx2"},
 }
 # What the core itself stands on; the command line has its own.
-CORE_USES = {"pydantic", "pydantic_core", "typing_extensions", "google", "bson", "msgspec"}
+CORE_USES = {"pydantic", "pydantic_core", "typing_extensions", "google", "bson", "msgspec", "prometheus_client"}
 CLI_USES = CORE_USES | {"typer", "click", "rich", "watchfiles", "uvloop"}
 
 

@@ -1,7 +1,9 @@
-"""The health port: an HTTP port for orchestrators, which look whether the services of this process live, and are ready.
+"""The health port: an HTTP port for orchestrators, which look whether the services of this process live, and are ready,
+and for Prometheus, which looks what they have done.
 
 `GET /health/live` and `/health/ready` answer 200 or 503, `/health` 200 or 503 as `/health/ready` does, each with the
-health of all services as JSON. It reads no more than a request's head, of a bounded length, within a few seconds.
+health of all services as JSON; `/metrics` with their figures in Prometheus' text format. It reads no more than a
+request's head, of a bounded length, within a few seconds.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import errno
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,11 +21,14 @@ from eventmicro.errors import EventMicroError, UsageError
 
 if TYPE_CHECKING:
     from eventmicro.discovery.health import Health
+    from eventmicro.discovery.report import NodeStatistics
 
 # How long a client may take to ask, and to take the answer, in seconds; how long its question may be, in bytes.
 PATIENCE = 10.0
 LONGEST = 8192
 LIVE = "/health/live"
+METRICS = "/metrics"
+JSON = "application/json"
 
 
 class HasHealth(Protocol):
@@ -32,6 +37,7 @@ class HasHealth(Protocol):
     @property
     def name(self) -> str: ...
     async def health(self) -> Health: ...
+    def statistics(self) -> NodeStatistics: ...
 
 
 @asynccontextmanager
@@ -92,14 +98,17 @@ async def _answer(
     head = await reader.readuntil(b"\r\n\r\n")
     method, _, rest = head.partition(b" ")
     path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
-    status, body = HTTPStatus.NOT_FOUND, b'{"detail":"there are /health, /health/live and /health/ready"}'
+    status, body = HTTPStatus.NOT_FOUND, b'{"detail":"there are /health, /health/live, /health/ready and /metrics"}'
+    kind = JSON
     if method not in (b"GET", b"HEAD"):
         status, body = HTTPStatus.METHOD_NOT_ALLOWED, b'{"detail":"GET it"}'
     elif path in _LOOKS:
         status, body = await _look(services, _LOOKS[path], unknown_is_well=path == LIVE and changing())
+    elif path == METRICS:
+        status, (kind, body) = HTTPStatus.OK, _metrics(services)
     lines = (
         f"HTTP/1.1 {status.value} {status.phrase}",
-        "Content-Type: application/json",
+        f"Content-Type: {kind}",
         f"Content-Length: {len(body)}",
         "Cache-Control: no-store",
         "Connection: close",
@@ -123,6 +132,16 @@ async def _health_of(service: HasHealth) -> tuple[str, Health | None]:
         return service.name, await service.health()
     except EventMicroError:  # it starts or stops
         return service.name, None
+
+
+def _metrics(services: Sequence[HasHealth]) -> tuple[str, bytes]:
+    from eventmicro.telemetry.prometheus import CONTENT_TYPE, own_metrics, write_metrics
+
+    nodes = []
+    for service in services:
+        with suppress(EventMicroError):  # it starts or stops
+            nodes.append(service.statistics())
+    return CONTENT_TYPE, (write_metrics(nodes) + own_metrics()).encode()
 
 
 _LOOKS: Mapping[str, Callable[[Health], bool]] = {

@@ -40,6 +40,7 @@ from eventmicro.wire import ENDPOINT_QUEUE, cancel_subject, endpoint_subject
 
 if TYPE_CHECKING:
     from eventmicro.discovery.health import Health
+    from eventmicro.discovery.report import NodeStatistics
     from eventmicro.rpc.streams.endpoint import NodeStreams
 
 log = logging.getLogger(__name__)
@@ -201,6 +202,11 @@ class Node:
         """How the node is."""
         assert self._presence is not None
         return await self._presence.checks.run()
+
+    def statistics(self) -> NodeStatistics:
+        """What the node has done."""
+        assert self._presence is not None
+        return self._presence.statistics()
 
     def _make_presence(
         self, endpoints: Sequence[EndpointDeclaration], subscribers: Sequence[SubscriberDeclaration]

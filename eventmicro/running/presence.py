@@ -120,7 +120,7 @@ class Presence:
             return await self._checks.run()
 
         async def stats() -> NodeStatistics:
-            return self._report()
+            return self.statistics()
 
         for function, reply in ((health, Health), (stats, NodeStatistics)):
             function.__annotations__["return"] = reply
@@ -252,7 +252,8 @@ class Presence:
         if not self._registration.registered:
             raise RuntimeError(self._registration.why)
 
-    def _report(self) -> NodeStatistics:
+    def statistics(self) -> NodeStatistics:
+        """What each of the node's endpoints and subscribers has done."""
         from eventmicro.discovery.report import HandlerStatistics, NodeStatistics, at, report
 
         identity = self._identity

@@ -232,7 +232,7 @@ async def test_the_port_tells_whether_all_live_and_are_ready() -> None:
 
 async def test_what_is_asked_otherwise_is_refused_and_harms_nobody() -> None:
     async with shop() as service, health_port([service], "127.0.0.1", 0) as port:
-        assert (await ask(port, b"GET /metrics HTTP/1.1\r\n\r\n"))[0] == 404
+        assert (await ask(port, b"GET /other HTTP/1.1\r\n\r\n"))[0] == 404
         assert (await ask(port, b"POST /health HTTP/1.1\r\n\r\n"))[0] == 405
         assert (await ask(port, b"GET /" + b"x" * 100_000))[0] == 0
         assert (await ask(port, b"\xff\xfe\r\n\r\n"))[0] == 405

@@ -1,0 +1,145 @@
+"""What services have done, as Prometheus reads it: its text format, version 0.0.4, written when somebody asks for it.
+
+https://prometheus.io/docs/instrumenting/exposition_formats/, and for names and units
+https://prometheus.io/docs/practices/naming/. It is written by hand, as it is little, and the client library takes
+three times as long for a thousand endpoints as a scrape may; what that library has of the program's own metrics is put
+behind it, where the program has loaded it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+from eventmicro.discovery.report import HandlerStatistics, NodeStatistics
+from eventmicro.handlers.statistics import BOUNDS
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# What Prometheus writes for the last bucket, which we call `more`.
+_BOUNDS = (*BOUNDS[:-1], "+Inf")
+
+Samples = Callable[[HandlerStatistics, str], Iterator[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: its name, what it is, and what is to be said of it."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    samples: Samples
+    """The lines of one handler; gets its figures and its labels."""
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names that its samples have."""
+        if self.kind == "histogram":
+            return f"{self.name}_bucket", f"{self.name}_sum", f"{self.name}_count"
+        return (self.name,)
+
+
+def _count(name: str, count: Callable[[HandlerStatistics], float]) -> Samples:
+    def samples(figures: HandlerStatistics, labels: str) -> Iterator[str]:
+        yield f"{name}{{{labels}}} {count(figures)}\n"
+
+    return samples
+
+
+def _by_code(name: str) -> Samples:
+    def samples(figures: HandlerStatistics, labels: str) -> Iterator[str]:
+        for code, count in sorted(figures.errors.items()):
+            yield f'{name}{{{labels},code="{code}"}} {count}\n'
+
+    return samples
+
+
+def _histogram(name: str) -> Samples:
+    def samples(figures: HandlerStatistics, labels: str) -> Iterator[str]:
+        counts = list(accumulate(figures.latency.get(bound, 0) for bound in BOUNDS))
+        for bound, count in zip(_BOUNDS, counts, strict=True):
+            yield f'{name}_bucket{{{labels},le="{bound}"}} {count}\n'
+        yield f"{name}_sum{{{labels}}} {figures.seconds}\n{name}_count{{{labels}}} {counts[-1]}\n"
+
+    return samples
+
+
+def _shared(what: str, handled: str) -> tuple[Metric, ...]:
+    """What endpoints and subscribers both have."""
+    return (
+        Metric(
+            f"eventmicro_{what}_total",
+            "counter",
+            f"{handled} handled to their end, whatever became of them.",
+            _count(f"eventmicro_{what}_total", lambda figures: figures.count),
+        ),
+        Metric(
+            f"eventmicro_{what}_failed_total",
+            "counter",
+            f"{handled} that ended with an error, by its code.",
+            _by_code(f"eventmicro_{what}_failed_total"),
+        ),
+        Metric(
+            f"eventmicro_{what}_duration_seconds",
+            "histogram",
+            f"How long {handled.lower()} took.",
+            _histogram(f"eventmicro_{what}_duration_seconds"),
+        ),
+        Metric(
+            f"eventmicro_{what}_in_flight",
+            "gauge",
+            f"{handled} that wait for something at this moment.",
+            _count(f"eventmicro_{what}_in_flight", lambda figures: figures.in_flight),
+        ),
+        Metric(
+            f"eventmicro_{what}_dropped_total",
+            "counter",
+            f"{handled} lost on this side, as they came faster than they were handled.",
+            _count(f"eventmicro_{what}_dropped_total", lambda figures: figures.dropped),
+        ),
+    )
+
+
+OF_ENDPOINTS = _shared("calls", "Calls")
+OF_SUBSCRIBERS = (
+    *_shared("events", "Events"),
+    Metric(
+        "eventmicro_events_dead_letters_total",
+        "counter",
+        "Events that were given up.",
+        _count("eventmicro_events_dead_letters_total", lambda figures: figures.dead_letters),
+    ),
+)
+
+
+def write_metrics(nodes: Iterable[NodeStatistics]) -> str:
+    """The figures of these nodes; their labels are `service` and `endpoint`, or `subscriber`."""
+    nodes = list(nodes)
+    lines = ["# HELP eventmicro_service_info The services of this process.\n# TYPE eventmicro_service_info gauge\n"]
+    for node in nodes:
+        about = f'service="{node.service}",version="{_escape(node.version)}",node="{_escape(node.node)}"'
+        lines.append(f"eventmicro_service_info{{{about}}} 1\n")
+    endpoints = [(f'service="{n.service}",endpoint="{each.name}"', each) for n in nodes for each in n.endpoints]
+    subscribers = [(f'service="{n.service}",subscriber="{each.name}"', each) for n in nodes for each in n.subscribers]
+    for metrics, handlers in ((OF_ENDPOINTS, endpoints), (OF_SUBSCRIBERS, subscribers)):
+        for metric in metrics:
+            lines.append(f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.kind}\n")
+            for labels, figures in handlers:
+                lines.extend(metric.samples(figures, labels))
+    return "".join(lines)
+
+
+def own_metrics() -> str:
+    """What the program itself counts by prometheus-client, in its default registry; nothing where it does not."""
+    if "prometheus_client" not in sys.modules:
+        return ""
+    from prometheus_client import REGISTRY, generate_latest
+
+    return generate_latest(REGISTRY).decode()
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
