@@ -42,6 +42,7 @@ bench: servers             ## beside hand-written clients and FastStream, in one
 servers: .venv/kafka       ## what tests start; where one cannot be had, they say so and are skipped
 	@tests/servers/install-rabbitmq || echo "RabbitMQ could not be installed: its tests are skipped"
 	@tests/servers/install-etcd || echo "etcd could not be installed: its tests are skipped"
+	@tests/servers/install-asyncapi || echo "AsyncAPI's parser could not be installed: its tests are skipped"
 
 docs: .venv/dev           ## what docs/ takes from the code: brokers.md, settings.md
 	$(BIN)/python docs/update.py

@@ -48,7 +48,7 @@ DRIVERS = {
 }
 # What the core itself stands on; the command line has its own.
 CORE_USES = {"pydantic", "pydantic_core", "typing_extensions", "google", "bson", "msgspec", "prometheus_client"}
-CLI_USES = CORE_USES | {"typer", "click", "rich", "watchfiles", "uvloop"}
+CLI_USES = CORE_USES | {"typer", "click", "rich", "watchfiles", "uvloop", "yaml"}
 
 
 def modules(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from eventmicro.cli import discover, generate, messages, run, stream
+from eventmicro.cli import asyncapi, discover, generate, messages, run, stream
 from eventmicro.cli.brokers import brokers
 from eventmicro.cli.show import examples
 from eventmicro.errors import EventMicroError, UsageError
@@ -35,6 +35,7 @@ app.command("describe", epilog=discover.DESCRIBE_EPILOG)(discover.describe)
 app.command("nodes", epilog=discover.NODES_EPILOG)(discover.nodes)
 app.command("health", epilog=discover.HEALTH_EPILOG)(discover.health)
 app.command("stats", epilog=discover.STATS_EPILOG)(discover.stats)
+app.command("asyncapi", epilog=asyncapi.EPILOG)(asyncapi.asyncapi)
 app.command("brokers")(brokers)
 app.add_typer(generate.app, name="generate", no_args_is_help=True)
 

@@ -68,7 +68,7 @@ def client(
     from eventmicro.generating.client import write_client
 
     found = _newest(_find(service, broker, rpc_broker, registry), service, version)
-    _write(out, write_client(found))
+    write(out, write_client(found))
     for each in found.endpoints:
         if each.request is each.reply is None and not each.is_subscriber:
             typer.echo(f"{found.name}.{each.name}: no types are known, so it takes and returns nothing", err=True)
@@ -113,10 +113,10 @@ def proto_of(
     except BrokenModule as broken:  # the user's module, with the user's lines
         traceback.print_exception(broken.__cause__)
         raise typer.Exit(1) from None
-    _write(out, write_proto(found, package))
+    write(out, write_proto(found, package))
 
 
-def _write(out: Path | None, text: str) -> None:
+def write(out: Path | None, text: str) -> None:
     """Write it there, or print it.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -42,21 +42,22 @@ def make_record(
     Args:
         address: the subject below which the node alone is called; empty where it has none.
     """
+    service = make_service_record(identity.service, identity.version, identity.metadata, endpoints, subscribers)
+    labels = {**identity.metadata, FRAMEWORK: "eventmicro", BROKER: broker.url.partition("://")[0]}
+    return service.of_node(NodeRecord(id=identity.id, address=address, metadata=labels))
+
+
+def make_service_record(
+    name: str,
+    version: str,
+    metadata: Mapping[str, str],
+    endpoints: Iterable[EndpointDeclaration],
+    subscribers: Iterable[SubscriberDeclaration],
+) -> ServiceRecord:
+    """The same of what is declared, without a node that runs it."""
     called = sorted((_endpoint(each) for each in endpoints if not each.internal), key=lambda e: e.name)
     taken = [_subscriber(each) for each in sorted(subscribers, key=lambda s: (s.subject, s.name))]
-    return ServiceRecord(
-        name=identity.service,
-        version=identity.version,
-        metadata=dict(identity.metadata),
-        endpoints=called + taken,
-        nodes=[
-            NodeRecord(
-                id=identity.id,
-                address=address,
-                metadata={**identity.metadata, FRAMEWORK: "eventmicro", BROKER: broker.url.partition("://")[0]},
-            )
-        ],
-    )
+    return ServiceRecord(name=name, version=version, metadata=dict(metadata), endpoints=called + taken)
 
 
 def _endpoint(endpoint: EndpointDeclaration) -> EndpointRecord:

@@ -1,10 +1,12 @@
-"""`eventmicro generate` as a user types it: from a `.proto` file, from a service that runs, and back."""
+"""`eventmicro generate` and `asyncapi` as a user types them: from code, files and services that run, and back."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.processes import Program, eventmicro
 
@@ -77,6 +79,10 @@ def test_the_contract_of_a_running_service_is_written_and_calls_it(folder: Path)
         assert silent.stderr == "silent.ping: no types are known, so it takes and returns nothing\n"
         nobody = eventmicro(folder, "generate", "client", "nobody")
         assert (nobody.returncode, nobody.stdout) == (1, "")
+        running = eventmicro(folder, "asyncapi", "--running", "orders", "--format", "json")
+        assert list(json.loads(running.stdout)["operations"]) == ["orders.quote"]
+        wrong = eventmicro(folder, "asyncapi", "--running", "order")
+        assert wrong.stderr == "eventmicro: no node of 'order' answers; did you mean 'orders'?\n"
 
 
 def test_a_proto_file_becomes_messages_and_contracts(folder: Path) -> None:
@@ -120,3 +126,19 @@ def test_a_module_that_raises_shows_the_users_lines_only(folder: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1] == "LookupError: no such thing"
     assert "eventmicro/" not in done.stderr
+
+
+def test_the_code_of_services_becomes_a_document_or_a_page(folder: Path) -> None:
+    printed = eventmicro(folder, "asyncapi", "app", "--broker", "nats://me:secret@a:4222")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    document = yaml.safe_load(printed.stdout)
+    assert list(document["operations"]) == ["orders.quote", "silent.ping"]
+    assert document["servers"]["broker"]["host"] == "a:4222"
+    assert "secret" not in printed.stdout
+    for name, begin in (("made/api.json", "{"), ("made/api.yaml", "asyncapi: 3"), ("made/api.html", "<!doctype html>")):
+        done = eventmicro(folder, "asyncapi", "app:service", "--out", name)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert (folder / name).read_text().startswith(begin)
+    missing = eventmicro(folder, "asyncapi")
+    assert missing.returncode == 2
+    assert "write module:service, or --running" in missing.stderr

@@ -1,0 +1,128 @@
+"""`eventmicro asyncapi`: what services answer to and what they take, as an AsyncAPI document."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import traceback
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from eventmicro.cli.connecting import Broker, Registry, RpcBroker, connected_client, meant
+from eventmicro.cli.generate import Out, write
+from eventmicro.cli.show import examples
+from eventmicro.cli.target import BrokenModule, load_services
+from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.registry import ServiceRecord
+from eventmicro.running.recording import make_service_record
+from eventmicro.service import Service
+
+EPILOG = examples(
+    "eventmicro asyncapi app:service",
+    "eventmicro asyncapi app:service --out asyncapi.html",
+    "eventmicro asyncapi --running orders billing",
+)
+
+
+class Form(StrEnum):
+    yaml = "yaml"
+    json = "json"
+    html = "html"
+
+
+FORMS = {".yaml": Form.yaml, ".yml": Form.yaml, ".json": Form.json, ".html": Form.html, ".htm": Form.html}
+
+
+def asyncapi(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SERVICES]...", help="module:service or path/to/file.py; with --running names."),
+    ] = None,
+    running: Annotated[
+        bool, typer.Option("--running", help="Those that run, by the registry; without names all of them.")
+    ] = False,
+    out: Out = None,
+    form: Annotated[
+        Form | None, typer.Option("--format", help="Default: after the file's name, or yaml.", show_default=False)
+    ] = None,
+    broker: Broker = None,
+    rpc_broker: RpcBroker = None,
+    registry: Registry = None,
+) -> None:
+    """Write an AsyncAPI 3 document of services, from their code or of those that run; as html it is a page to read."""
+    from eventmicro.generating.asyncapi import write_document
+
+    form = form or (Form.yaml if out is None else FORMS.get(out.suffix, Form.yaml))
+    if running:
+        document = write_document(_running(names or [], broker, rpc_broker, registry), broker)
+    else:
+        services = _declared(names or [])
+        records = [
+            make_service_record(s.name, s.version, s.metadata, s.endpoints.values(), s.subscribers.values())
+            for s in services
+        ]
+        document = write_document(records, broker or _named(services), dict(_about(services)))
+    write(out, _as_text(document, form))
+
+
+def _declared(targets: list[str]) -> list[Service]:
+    if not targets:
+        raise UsageError("which services? write module:service, or --running for those that run")
+    try:
+        return load_services(targets)
+    except BrokenModule as broken:  # the user's module, with the user's lines
+        traceback.print_exception(broken.__cause__)
+        raise typer.Exit(1) from None
+
+
+def _running(names: list[str], broker: str | None, rpc_broker: str | None, registry: str | None) -> list[ServiceRecord]:
+    async def ask() -> list[ServiceRecord]:
+        async with connected_client(broker, rpc_broker, registry) as client:
+            found = await client.services()
+            for name in names:
+                if not any(each.name == name for each in found):
+                    raise EventMicroError(f"no node of {name!r} answers{await meant(client, name)}")
+            return sorted(
+                (each for each in found if not names or each.name in names), key=lambda each: (each.name, each.version)
+            )
+
+    found = asyncio.run(ask())
+    if not found:
+        raise EventMicroError("no service answers")
+    return found
+
+
+def _named(services: Iterable[Service]) -> str | None:
+    """The broker that the code names, where it is one URL."""
+    named = {service.broker for service in services if isinstance(service.broker, str)}
+    return named.pop() if len(named) == 1 else None
+
+
+def _about(services: Iterable[Service]) -> Iterator[tuple[str, str]]:
+    """What the code says of services and handlers: descriptions and docstrings."""
+    for service in services:
+        yield service.name, service.description
+        handlers = {name: each.signature.function for name, each in service.endpoints.items()}
+        handlers |= {name: each.signature.function for name, each in service.subscribers.items()}
+        for name, function in handlers.items():
+            yield f"{service.name}.{name}", inspect.getdoc(function) or ""
+
+
+def _as_text(document: dict[str, Any], form: Form) -> str:
+    if form is Form.json:
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    if form is Form.html:
+        from eventmicro.generating.page import write_page
+
+        return write_page(document)
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: object) -> bool:
+            return True
+
+    return yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
