@@ -15,10 +15,11 @@ from eventmicro.broker import Receive
 from eventmicro.context import Context, enter_context
 from eventmicro.errors import Reject, Settlement
 from eventmicro.events.options import Batch
-from eventmicro.events.settling import ByHandler
+from eventmicro.events.settling import ByHandler, describe
 from eventmicro.events.subscriber import Apart, Subscriber, Work
 from eventmicro.handlers.inflight import ENDS
 from eventmicro.message import Delivery
+from eventmicro.repeating import origin
 
 log = logging.getLogger(__name__)
 
@@ -144,9 +145,10 @@ class BatchSubscriber(Subscriber):
             return
         alone = len(deliveries) == 1
         if not alone and isinstance(error, Reject):
-            log.info("%s: a batch of %d events was rejected: %s", self.name, len(deliveries), error.reason)
+            fields = dict(self.settling.told.fields)
+            log.info("%s: a batch of %d events was rejected: %s", self.name, len(deliveries), error.reason, extra=fields)
         elif not alone and not isinstance(error, Settlement | asyncio.CancelledError):
-            log.error("%s: a batch of %d events failed", self.name, len(deliveries), exc_info=error)
+            self._say_failed(len(deliveries), error)
         for delivery in deliveries:
             self.count(error)
             failing = self.settling.failed(delivery, error, alone=alone)
@@ -155,6 +157,11 @@ class BatchSubscriber(Subscriber):
                 await self.again(delivery, delay)
             if _is_cancelled():  # meanwhile, by a stop
                 error = asyncio.CancelledError()
+
+    def _say_failed(self, count: int, error: BaseException) -> None:
+        told = self.settling.told
+        if not told.counts(("batch", *origin(error)), logging.ERROR, "batches failed, the last by %s", describe(error)):
+            log.error("%s: a batch of %d events failed", self.name, count, exc_info=error, extra=dict(told.fields))
 
     def _context_of(self, deliveries: list[Delivery]) -> Context:
         if len(deliveries) == 1:

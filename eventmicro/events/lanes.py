@@ -100,7 +100,7 @@ class KeyedSubscriber(Subscriber):
         except ENDS:
             raise
         except BaseException as error:  # there is none, or nothing that can be one
-            log.error("%s: event on %s has no key to order by", self.name, delivery.subject, exc_info=error)
+            self._say(logging.ERROR, delivery, "has no key to order by", error)
             self._start(self.give_up(delivery, f"it has no key to order by: {describe(error)}"))
             return
         delivery.waiting = True

@@ -28,7 +28,9 @@ from eventmicro.errors import (
     describe_fields,
 )
 from eventmicro.events.options import AckMode, DeliveryOptions
+from eventmicro.fields import of_event, of_handler
 from eventmicro.message import Copy, Delivery, Message
+from eventmicro.repeating import Repeating, origin
 from eventmicro.retry import Retry
 from eventmicro.wire import (
     CONTENT_ENCODING,
@@ -62,6 +64,10 @@ LEAST_PAUSE = 1.0
 # No event waits longer for its next attempt, in seconds: 30 days, which every broker can count.
 LONGEST_DELAY = 30 * 86400.0
 
+# What is said of many, in place of a line each.
+AGAIN = "attempts failed and come again, the last by %s"
+LAST = "last attempts failed, the last by %s"
+
 
 class Settling(Protocol):
     """What a subscriber does with its events when they have been handled."""
@@ -74,6 +80,11 @@ class Settling(Protocol):
     @property
     def ack(self) -> AckMode | None:
         """When an event is acknowledged; None where there is nothing to settle."""
+        ...
+
+    @property
+    def told(self) -> Repeating:
+        """What of its events was said in the log."""
         ...
 
     def refuses(self, delivery: Delivery) -> str | None:
@@ -92,16 +103,51 @@ class Settling(Protocol):
         """Settle one that is not to be handled: its handler has not begun with it. Returns as `failed`."""
         ...
 
+    def close(self) -> None:
+        """The subscriber stops: tell the numbers of what was not said."""
+        ...
 
-class Live:
+
+class Tells:
+    """A base for what says in the log what became of events: the same again and again is counted.
+
+    Args:
+        name: the subscriber's.
+        queue: the queue's, if it has a name.
+    """
+
+    def __init__(self, name: str, queue: str | None) -> None:
+        self._name = name
+        self._queue_name = queue
+        self._told: Repeating | None = None
+
+    @property
+    def told(self) -> Repeating:
+        """What of its events was said; made when there is something, as there may be very many subscribers."""
+        if self._told is None:
+            self._told = Repeating(log, self._name, of_handler(self._name, self._queue_name))
+        return self._told
+
+    def close(self) -> None:
+        """Tell the numbers of what was not said."""
+        if self._told is not None:
+            self._told.close()
+
+    def _say(
+        self, level: int, delivery: Delivery, text: str, *arguments: object, error: BaseException | None = None
+    ) -> None:
+        fields = of_event(self.told.fields, delivery)
+        log.log(level, "%s: event on %s " + text, self._name, delivery.subject, *arguments, exc_info=error, extra=fields)
+
+
+class Live(Tells):
     """For subscriptions whose broker keeps nothing: what went wrong is a line in the log."""
 
-    __slots__ = ("_name",)
     dead_letters = 0
     ack: AckMode | None = None
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, queue: str | None = None) -> None:
+        super().__init__(name, queue)
 
     def refuses(self, delivery: Delivery) -> str | None:
         return None
@@ -109,16 +155,20 @@ class Live:
     async def failed(self, delivery: Delivery, error: BaseException, *, alone: bool = True) -> float | None:
         raised, error = error, _unwrapped(error)
         if isinstance(error, asyncio.CancelledError):
-            log.warning("%s: event on %s cut off", self._name, delivery.subject)
+            self._say(logging.WARNING, delivery, "cut off")
         elif isinstance(error, Nack | Reject):
             what = describe(error)
-            log.warning("%s: event on %s is gone: %s; this queue is not durable", self._name, delivery.subject, what)
+            if not self.told.counts(("gone", type(error)), logging.WARNING, "events are gone: %s", what):
+                self._say(logging.WARNING, delivery, "is gone: %s; this queue is not durable", what)
         elif not isinstance(error, Ack):
-            log.error("%s: event on %s failed", self._name, delivery.subject, exc_info=raised if alone else None)
+            what = describe(error)
+            if not self.told.counts(("failed", *origin(error)), logging.ERROR, "events failed, the last by %s", what):
+                self._say(logging.ERROR, delivery, "failed", error=raised if alone else None)
         return None
 
     async def give_up(self, delivery: Delivery, reason: str) -> float | None:
-        log.warning("%s: event on %s skipped, %s", self._name, delivery.subject, reason)
+        if not self.told.counts(("skipped", _kind(reason)), logging.WARNING, "events skipped, the last: %s", reason):
+            self._say(logging.WARNING, delivery, "skipped, %s", reason)
         return None
 
 
@@ -130,13 +180,13 @@ class Letter:
     attempts: int
 
 
-class Kept:
+class Kept(Tells):
     """For durable queues: an event is settled by what became of it, and given up only into the dead letters."""
 
     def __init__(self, name: str, broker: Broker, options: DeliveryOptions, wildcards: bool = False) -> None:
+        super().__init__(name, options.queue)
         self.dead_letters = 0
         self.ack: AckMode | None = options.ack
-        self._name = name
         self._broker = broker
         self._wildcards = wildcards
         self._queue = options.queue or ""
@@ -167,15 +217,16 @@ class Kept:
                 return await self._give_up(delivery, why, is_acked=self.ack == "before")
             return self._cut_off(delivery)
         if self.ack == "before":
-            shown = raised if alone else None
-            log.error("%s: event on %s failed and is gone", self._name, delivery.subject, exc_info=shown)
+            shown = raised if alone and self.told.traced(error) else None
+            self._say(logging.ERROR, delivery, "failed and is gone: %s", describe(error), error=shown)
             return None
         if not alone and not isinstance(error, Nack):
             return self._delay(delivery.attempt)
-        shown = None if isinstance(error, Settlement) else raised
         if self._again(error, delivery.attempt):
-            return self._say_again(delivery, error, shown)
-        self._say_failed(delivery, error, shown)
+            delay = self._delay(delivery.attempt, error.delay if isinstance(error, Nack) else None)
+            self._say_again(delivery, error, raised, delay)
+            return delay
+        self._say_last(delivery, error, raised)
         times = "once," if delivery.attempt == 1 else f"{delivery.attempt} times, the last time"
         return await self.give_up(delivery, f"failed {times} by {describe(error)}")
 
@@ -185,9 +236,16 @@ class Kept:
     async def _give_up(self, delivery: Delivery, reason: str, *, is_acked: bool) -> float | None:
         """Make it a dead letter, then acknowledge it; where that cannot be published it comes again, unless it was."""
         if self._dead_letter is None:
-            log.error("%s: event on %s is given up: %s", self._name, delivery.subject, reason)
+            self._say(logging.ERROR, delivery, "is given up: %s", reason)  # each, as nothing else is left of it
         elif self._is_letter(delivery):
-            log.warning("%s: dead letter on %s stays there: %s", self._name, delivery.subject, reason)
+            if not self.told.counts(("stays", _kind(reason)), logging.WARNING, "dead letters stay there: %s", reason):
+                log.warning(
+                    "%s: dead letter on %s stays there: %s",
+                    self._name,
+                    delivery.subject,
+                    reason,
+                    extra=of_event(self.told.fields, delivery),
+                )
         else:
             letter = self._owed.get(delivery.id) or Letter(reason, delivery.attempt)
             try:
@@ -195,8 +253,7 @@ class Kept:
             except Exception as error:
                 return self._owe(delivery, letter, error, is_acked=is_acked)
             self._owed.pop(delivery.id, None)
-            reason = letter.reason
-            log.warning("%s: event on %s went to %s: %s", self._name, delivery.subject, self._dead_letter, reason)
+            self._say_dead(delivery, self._dead_letter, letter.reason)
             self.dead_letters += 1
         await delivery.ack()
         return None
@@ -210,17 +267,17 @@ class Kept:
         if not isinstance(error, EventMicroError):
             raise error
         if is_acked:
-            log.error("%s: event on %s is gone, its dead letter: %s", self._name, delivery.subject, error)
+            self._say(logging.ERROR, delivery, "is gone, its dead letter: %s", error)
             return None
         pause = max(self._retry.longest, LEAST_PAUSE)
-        said = "%s: event on %s is kept, its dead letter: %s; tried again in %g s"
-        log.error(said, self._name, delivery.subject, error, pause)
+        if not self.told.counts(("owed", *origin(error)), logging.ERROR, "events are kept, the last for: %s", error):
+            self._say(logging.ERROR, delivery, "is kept, its dead letter: %s; tried again in %g s", error, pause)
         return pause
 
     def _cut_off(self, delivery: Delivery) -> float | None:
         is_gone = self.ack == "before"
         what_now = "and is gone" if is_gone else "it will be delivered again"
-        log.warning("%s: event on %s cut off, %s", self._name, delivery.subject, what_now)
+        self._say(logging.WARNING, delivery, "cut off, %s", what_now)
         return None if is_gone else 0.0
 
     def _again(self, error: BaseException, attempt: int) -> bool:
@@ -228,30 +285,31 @@ class Kept:
             return attempt < self._retry.attempts
         return self._retry.again(error, attempt)
 
-    def _say_again(self, delivery: Delivery, error: BaseException, shown: BaseException | None) -> float:
-        delay = self._delay(delivery.attempt, error.delay if isinstance(error, Nack) else None)
-        self._say_failed(delivery, error, shown, f", comes again in {delay:.3g} s")
-        return delay
+    def _say_again(self, delivery: Delivery, error: BaseException, raised: BaseException, delay: float) -> None:
+        """One line; with a traceback where this kind of error is new."""
+        is_asked = isinstance(error, Settlement)
+        level, what = logging.INFO if is_asked else logging.WARNING, describe(error)
+        if not self.told.counts(("again", *origin(error)), level, AGAIN, what):
+            shown = raised if not is_asked and self.told.traced(error) else None
+            text = "failed, attempt %d of %d, comes again in %.3g s: %s"
+            self._say(level, delivery, text, delivery.attempt, self._retry.attempts, delay, what, error=shown)
+
+    def _say_last(self, delivery: Delivery, error: BaseException, raised: BaseException) -> None:
+        is_asked = isinstance(error, Settlement)
+        level, what = logging.INFO if is_asked else logging.ERROR, describe(error)
+        if not self.told.counts(("last", *origin(error)), level, LAST, what):
+            shown = None if is_asked else raised
+            text = "failed, attempt %d of %d: %s"
+            self._say(level, delivery, text, delivery.attempt, self._retry.attempts, what, error=shown)
+
+    def _say_dead(self, delivery: Delivery, where: str, reason: str) -> None:
+        if not self.told.counts(("dead", _kind(reason)), logging.WARNING, "events went to %s: %s", where, reason):
+            self._say(logging.WARNING, delivery, "went to %s: %s", where, reason)
 
     def _delay(self, attempt: int, asked: float | None = None) -> float:
         """In how many seconds it comes again; a Retry of the user's own may say anything, and fails here if at all."""
         delay = self._retry.delay(attempt) if asked is None else asked
         return min(max(0.0, delay), LONGEST_DELAY)
-
-    def _say_failed(
-        self, delivery: Delivery, error: BaseException, shown: BaseException | None, what_now: str = ""
-    ) -> None:
-        log.log(
-            logging.INFO if isinstance(error, Settlement) else logging.ERROR,
-            "%s: event on %s failed, attempt %d of %d%s: %s",
-            self._name,
-            delivery.subject,
-            delivery.attempt,
-            self._retry.attempts,
-            what_now,
-            describe(error),
-            exc_info=shown,
-        )
 
     def _is_letter(self, delivery: Delivery) -> bool:
         """Whether it is a dead letter that a wildcard brought from where it is kept, not one that was published again.
@@ -318,6 +376,11 @@ class ByHandler:
 def rejected(reason: str) -> str:
     """Why an event was given up by its handler."""
     return f"rejected: {reason}" if reason else "rejected"
+
+
+def _kind(reason: str) -> str:
+    """What reasons have in common that are alike but for their events."""
+    return reason.partition(":")[0].partition("(")[0]
 
 
 def why_unreadable(error: BaseException) -> str:

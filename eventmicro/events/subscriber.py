@@ -25,11 +25,13 @@ from eventmicro.errors import (
 from eventmicro.events.objects import Objects
 from eventmicro.events.settling import ByHandler, Settling, why_unreadable
 from eventmicro.events.unsettled import PATIENCE, Unsettled
+from eventmicro.fields import of_event
 from eventmicro.handlers.eager import Task
 from eventmicro.handlers.inflight import ENDS, UNREAD, InFlight
 from eventmicro.large import without_large
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
+from eventmicro.repeating import origin
 from eventmicro.wire import Form, form_of
 
 SUBSCRIBER = Side.SUBSCRIBER
@@ -160,7 +162,10 @@ class Subscriber:
     async def cut_off(self) -> int:
         """Cancel what is still being handled; how many handlers that were."""
         self.unsettled.close()
-        return await self.inflight.cut_off()
+        try:
+            return await self.inflight.cut_off()
+        finally:
+            self.settling.close()
 
     def __len__(self) -> int:
         """How many handlers are running."""
@@ -220,7 +225,7 @@ class Subscriber:
                 return await objects.fetch(apart.where)
             except (TransportError, UsageError) as error:
                 if not told:
-                    log.warning("%s: event on %s waits for its body: %s", self.name, delivery.subject, error)
+                    self._say(logging.WARNING, delivery, "waits for its body", error, is_traced=False)
                 told = True
                 await asyncio.sleep(FETCH_PAUSE)
         return None
@@ -258,12 +263,7 @@ class Subscriber:
             if delay is not None:
                 await self.again(delivery, delay)
         elif not isinstance(error, asyncio.CancelledError):
-            log.error(
-                "%s: event on %s failed after its handler had settled it, which stands",
-                self.name,
-                delivery.subject,
-                exc_info=error,
-            )
+            self._say(logging.ERROR, delivery, "failed after its handler had settled it, which stands", error)
 
     def count(self, error: BaseException) -> None:
         """Count an event whose handler has raised."""
@@ -282,9 +282,9 @@ class Subscriber:
                 return await settling
             except asyncio.CancelledError as error:
                 return await self.settling.failed(delivery, error)
-        except Exception:
+        except Exception as error:
             what_now = "and is gone" if is_acked else f"comes again in {UNSETTLED_PAUSE:g} s"
-            log.exception("%s: event on %s could not be settled, %s", self.name, delivery.subject, what_now)
+            self._say(logging.ERROR, delivery, f"could not be settled, {what_now}", error)
             return None if is_acked else UNSETTLED_PAUSE
 
     async def may_start(self, delivery: Delivery) -> bool:
@@ -322,9 +322,20 @@ class Subscriber:
     async def unreadable(self, delivery: Delivery, error: BaseException) -> None:
         """Give an event up that cannot be decoded; another attempt would not help."""
         if not isinstance(error, EventMicroError):
-            log.error("%s: event on %s could not be decoded", self.name, delivery.subject, exc_info=error)
+            self._say(logging.ERROR, delivery, "could not be decoded", error)
         self.inflight.statistics.failed(UNREADABLE, type(error).__name__)
         await self.give_up(delivery, why_unreadable(error))
+
+    def _say(
+        self, level: int, delivery: Delivery, what: str, error: BaseException, *, is_traced: bool = True
+    ) -> None:
+        """Say what an error has made of an event; what is alike is counted."""
+        told = self.settling.told
+        if told.counts((what, *origin(error)), level, "times an event %s, the last on %s", what, delivery.subject):
+            return
+        said, shown = (what, error) if is_traced else (f"{what}: {error}", None)
+        fields = of_event(told.fields, delivery)
+        log.log(level, "%s: event on %s %s", self.name, delivery.subject, said, exc_info=shown, extra=fields)
 
     async def give_up(self, delivery: Delivery, reason: str) -> None:
         """Settle an event that is not to be handled."""

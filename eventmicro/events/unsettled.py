@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from eventmicro.fields import of_event, of_handler
 from eventmicro.message import Delivery
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Unsettled:
             delivery.id,
             delivery.subject,
             self._patience,
+            extra=of_event(of_handler(self._name), delivery),
         )
         self._said = True
         self._since.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Coroutine
@@ -25,11 +26,13 @@ from eventmicro.errors import (
     MessageTooLarge,
     ServiceError,
 )
+from eventmicro.fields import of_handler
 from eventmicro.handlers.eager import Task
 from eventmicro.handlers.inflight import ENDS, UNREAD, InFlight
 from eventmicro.large import accepted_size, too_large
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
+from eventmicro.repeating import Repeating, origin
 from eventmicro.rpc.large.serving import LargeBodies
 from eventmicro.rpc.negotiated import Negotiated, Reply, unreadable
 from eventmicro.wire import ACCEPT_LARGE, ERROR, Form, budget_of, error_headers, form_of
@@ -41,6 +44,8 @@ log = logging.getLogger(__name__)
 REMEMBERED = 10_000
 # What a caller is told where the handler is wrong.
 FAILED = "the endpoint failed; the log of its service says why"
+# What is said of many, in place of a line each.
+CALLS = "calls went wrong so, the last by %s: %s"
 # The longest reply subject that is remembered, in characters.
 MAX_REPLY = 256
 
@@ -152,6 +157,7 @@ class Endpoint:
         "_service",
         "_state",
         "_timeout",
+        "_told",
         "_try_send",
         "inflight",
         "name",
@@ -185,6 +191,7 @@ class Endpoint:
         self._timeout = timeout
         self._state = state
         self._large = large
+        self._told: Repeating | None = None
         self._decode: Decoder = _ignore if request is None else request.decode
         self._try_send = None if (able := sends_at_once(broker)) is None else able.try_send
 
@@ -241,7 +248,11 @@ class Endpoint:
 
     async def cut_off(self) -> int:
         """Cancel the calls that are still being handled; how many they were."""
-        return await self.inflight.cut_off()
+        try:
+            return await self.inflight.cut_off()
+        finally:
+            if self._told is not None:
+                self._told.close()
 
     def __len__(self) -> int:
         """How many calls are being handled."""
@@ -321,13 +332,22 @@ class Endpoint:
     def _unfit(self, value: Any, error: EncodeError) -> InternalError:
         """What the caller is told of a reply that cannot be written; the log is told what the handler returned."""
         returned, reply = type(value).__qualname__, name_of(self._reply.kind)
-        log.error("%s: its reply, a value of type %s, cannot be sent as %s: %s", self.name, returned, reply, error)
+        self.say(error, ": its reply, a value of type %s, cannot be sent as %s: %s", returned, reply, error)
         return InternalError(FAILED)
 
     def _failure(self) -> InternalError:
         """What the caller is told of the exception at hand; the log is told all."""
-        log.exception("%s failed", self.name)
+        error = sys.exception()
+        assert error is not None
+        self.say(error, " failed", shown=error)
         return InternalError(FAILED)
+
+    def say(self, error: BaseException, text: str, *arguments: object, shown: BaseException | None = None) -> None:
+        """Say in the log what went wrong with a call; what is alike is counted."""
+        if self._told is None:
+            self._told = Repeating(log, self.name, of_handler(self.name))
+        if not self._told.counts((text, *origin(error)), logging.ERROR, CALLS, type(error).__name__, error):
+            log.error("%s" + text, self.name, *arguments, exc_info=shown, extra=dict(self._told.fields))
 
     def _write_error(self, error: ServiceError, asked: Negotiated | None = None) -> Reply:
         self.inflight.statistics.failed(error.code, error.detail)
@@ -335,7 +355,7 @@ class Endpoint:
         try:
             body = error.to_json(self.name)
         except (TypeError, ValueError, RecursionError):
-            log.exception("%s: an error was sent without its parts, which JSON cannot hold", self.name)
+            self.say(error, ": an error was sent without its parts, which JSON cannot hold", shown=sys.exception())
             body = ServiceError(error.detail, id=error.id, code=error.code).to_json(self.name)
         return (body, headers) if asked is None else asked.write_error(error, body, headers)
 
@@ -359,7 +379,7 @@ class Endpoint:
         except MessageTooLarge as error:
             await self._send_large(delivery, reply, error, asked)
         except EventMicroError as error:
-            log.error("%s: a reply was lost: %s", self.name, error)
+            self.say(error, ": a reply was lost: %s", error)
 
     async def _send_large(
         self, delivery: Delivery, reply: Message, error: MessageTooLarge, asked: Negotiated | None
@@ -373,9 +393,9 @@ class Endpoint:
             except MessageTooLarge:  # not even what is said of it fits
                 most = None
             except EventMicroError as lost:
-                log.error("%s: a reply in pieces was lost: %s", self.name, lost)
+                self.say(lost, ": a reply in pieces was lost: %s", lost)
                 return
-        log.error("%s: %s", self.name, error)
+        self.say(error, ": %s", error)
         if reply.headers and ERROR in reply.headers:
             return  # not even an error fits
         refused: ServiceError = InternalError("the reply is too large for the broker")

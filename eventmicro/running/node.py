@@ -357,7 +357,7 @@ class Node:
             self._body(declared.event),
             options.timeout,
             self._state,
-            Kept(name, self._broker, options, declared.has_wildcards) if durable else Live(name),
+            Kept(name, self._broker, options, declared.has_wildcards) if durable else Live(name, options.queue),
             Objects(self._broker, self._client.max_large),
         )
         if options.order_by is not None:

@@ -1,0 +1,79 @@
+"""Fields: what a line of the log is about, as attributes of its record, for formatters and filters of any kind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from eventmicro.context import find_context
+from eventmicro.message import Delivery
+
+# What each line about an event has, the first two also any other one of a service.
+FIELDS = ("service", "worker", "handler", "subject", "queue", "event_id", "key", "attempt")
+
+_worker: int | None = None
+
+
+def set_worker(number: int | None) -> None:
+    """Say which of several processes this one is, for all further lines."""
+    global _worker
+    _worker = number
+
+
+def of_service(service: str) -> dict[str, Any]:
+    """The fields of a line that is about a service."""
+    return {"service": service, "worker": _worker}
+
+
+def of_handler(name: str, queue: str | None = None) -> dict[str, Any]:
+    """The fields of a line that is about a handler, `orders.bill`."""
+    service, _, handler = name.partition(".")
+    return {"service": service, "worker": _worker, "handler": handler, "queue": queue}
+
+
+def of_event(about: Mapping[str, Any], delivery: Delivery) -> dict[str, Any]:
+    """The fields of a line that is about an event, beside those of its handler."""
+    return {
+        **about,
+        "subject": delivery.subject,
+        "event_id": delivery.id,
+        "key": delivery.key,
+        "attempt": delivery.attempt,
+    }
+
+
+class LogFields(logging.Filter):
+    """Gives each record the fields that ours have, `service`, `worker`, `handler`, `subject`, `queue`, `event_id`, `key`
+    and `attempt`: None where there is nothing to say, and within a handler those of its message.
+
+        handler.addFilter(LogFields())
+        handler.setFormatter(logging.Formatter("%(levelname)s %(service)s %(event_id)s %(message)s"))
+
+    So a line of yours that a handler logs says of which event it is, too, and none lacks what a formatter asks for.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Complete a record; all pass."""
+        fields = vars(record)
+        if not all(name in fields for name in FIELDS):
+            for name, value in _at_hand().items():
+                fields.setdefault(name, value)
+        return True
+
+
+def _at_hand() -> dict[str, Any]:
+    """The fields of the message that is being handled; None each where there is none."""
+    found: dict[str, Any] = dict.fromkeys(FIELDS)
+    found["worker"] = _worker
+    if (context := find_context()) is not None:
+        delivery = context.delivery
+        found |= {
+            "service": context.service,
+            "handler": context.endpoint,
+            "subject": context.topic,
+            "attempt": context.attempt,
+            "event_id": context.id,
+            "key": getattr(delivery, "key", None),
+        }
+    return found
