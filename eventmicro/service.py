@@ -298,7 +298,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
         await self.stop()
 
     def run(self, broker: str | Broker | None = None) -> None:
-        """Start, serve until SIGINT or SIGTERM, stop. Without a broker it starts or joins an embedded one.
+        """Start, serve until SIGINT, SIGTERM or SIGHUP, stop. Without a broker it starts or joins an embedded one.
 
         Args:
             broker: the broker where the service itself names none.

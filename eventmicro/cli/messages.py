@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Awaitable
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from eventmicro.errors import ServiceError
 from eventmicro.message import Delivery
 from eventmicro.plugins import brokers_with
 from eventmicro.rpc.client import DEFAULT_TIMEOUT
+from eventmicro.running.signals import heeded
 from eventmicro.wire import check_subject
 
 CALL_EPILOG = examples(
@@ -159,7 +159,7 @@ def subscribe(
                 done.set()
             return None
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in heeded():
             asyncio.get_running_loop().add_signal_handler(number, done.set)
         async with connected_client(broker) as client:
             await client.broker.subscribe(subject, receive)

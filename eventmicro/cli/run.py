@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
@@ -23,8 +24,10 @@ from eventmicro.errors import UsageError
 from eventmicro.memory.broker import MemoryBroker
 from eventmicro.plugins import BROKER_VARIABLE, REGISTRY_VARIABLE, RPC_BROKER_VARIABLE, check_registry
 from eventmicro.running.announcing import Runnable, log_lines
-from eventmicro.running.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up
+from eventmicro.running.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up, set_up_unless_done
 from eventmicro.running.runner import needs_broker, serve
+from eventmicro.running.signals import HANGUP
+from eventmicro.service import Service
 
 log = logging.getLogger("eventmicro.run")
 
@@ -54,6 +57,16 @@ class Format(StrEnum):
 
     text = "text"
     json = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """How logs are set up where the code does not do that; `is_asked`: the level is not merely the default."""
+
+    level: str
+    format: str
+    worker: int | None
+    is_asked: bool
 
 
 def run(
@@ -135,12 +148,14 @@ def run(
 ) -> None:
     """Run services.
 
-    Ctrl-C or SIGTERM stops them when what runs is finished; a second one exits at once.
+    Ctrl-C, SIGTERM or SIGHUP stops them when what runs is finished; a second one exits at once.
 
-    What the code of a service sets beats an option, and an option beats its environment variable.
+    What the code of a service sets beats an option, and an option beats its environment variable. So do logs that the
+    code sets up.
     """
     link = Link.from_environment()
-    set_up(log_level.value, log_format.value, link.number if link is not None and workers > 1 else None)
+    if link is None and (reload or workers > 1):  # the code is run by workers
+        set_up(log_level.value, log_format.value)
     for variable, value in (
         (RPC_BROKER_VARIABLE, rpc_broker),
         (REGISTRY_VARIABLE, registry),
@@ -156,8 +171,10 @@ def run(
         raise UsageError("--health-port is one port, and workers are several processes: leave out --workers, or it")
     health = None if health_port is None else (health_host, health_port)
     flag = broker if _is_flag(context, "broker") else None
+    number = link.number if link is not None and workers > 1 else None
+    logs = Logs(log_level.value, log_format.value, number, _is_said(context, "log_level"))
     if link is not None:
-        sys.exit(_run_here(targets, flag, log_format, link, health, workers))
+        sys.exit(_run_here(targets, flag, logs, link, health, workers))
     command = Command(tuple(targets), flag, log_level.value, log_format.value, workers)
     if reload:
         if workers > 1:
@@ -165,7 +182,7 @@ def run(
         sys.exit(run_reloading(command))
     if workers > 1:
         sys.exit(run_workers(command))
-    sys.exit(_run_here(targets, flag, log_format, None, health))
+    sys.exit(_run_here(targets, flag, logs, None, health))
 
 
 def _is_flag(context: typer.Context, name: str) -> bool:
@@ -174,17 +191,31 @@ def _is_flag(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
+def _is_said(context: typer.Context, name: str) -> bool:
+    """Whether an option was said at all, on the command line or in the environment."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
+
+
+def _load(targets: list[str], logs: Logs) -> list[Service]:
+    """The services; logs are set up behind their modules, which may have done so."""
+    try:
+        return load_services(targets)
+    finally:
+        set_up_unless_done(logs.level, logs.format, logs.worker, is_asked=logs.is_asked)
+
+
 def _run_here(
     targets: list[str],
     broker: str | None,
-    log_format: Format,
+    logs: Logs,
     link: Link | None,
     health: Address,
     workers: int = 1,
 ) -> int:
     """Run the services in this process, one of so many; the exit code. With a link, for the process that started it."""
     try:
-        services = load_services(targets)
+        services = _load(targets, logs)
     except BrokenModule as broken:
         log.error("cannot import %s", ", ".join(targets), exc_info=broken.__cause__)
         return 1
@@ -194,7 +225,7 @@ def _run_here(
 
     def announce(services: Sequence[Runnable]) -> None:
         if link is None or link.is_first:
-            log_lines(services) if log_format is Format.json else print_table(services)
+            log_lines(services) if logs.format == Format.json else print_table(services)
         if link is not None:
             link.ready()
 
@@ -203,7 +234,7 @@ def _run_here(
     if needs_broker(services, broker):
         broker = link.ask_broker()
     stopped_well = serve(
-        services, broker, announce=announce, signals=(signal.SIGTERM,), lifeline=link.fileno(), health=health
+        services, broker, announce=announce, signals=(signal.SIGTERM, *HANGUP), lifeline=link.fileno(), health=health
     )
     return 0 if stopped_well else 1
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 import threading
 from collections.abc import AsyncGenerator, Coroutine
@@ -34,6 +33,7 @@ from eventmicro.errors import EventMicroError, ServiceError, UsageError
 from eventmicro.information import record_of
 from eventmicro.registry import STREAM, ServiceRecord
 from eventmicro.rpc.streams.stream import Stream
+from eventmicro.running.signals import heeded
 
 EPILOG = examples(
     """eventmicro stream orders.watch '{"sku": "a"}' | jq .total""",
@@ -158,7 +158,7 @@ async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
         stopped = True
         task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in heeded():
         asyncio.get_running_loop().add_signal_handler(number, stop)
     try:
         await task

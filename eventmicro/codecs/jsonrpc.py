@@ -26,6 +26,7 @@ VERSION = '"2.0"'
 _NULL = "null"
 _space = re.compile(r"[ \t\r\n]*").match
 _read_value = json.JSONDecoder().raw_decode
+_write = json.JSONEncoder(separators=(",", ":")).encode  # as close as results are
 
 
 class JsonRpc:
@@ -62,12 +63,12 @@ class JsonRpc:
     def error(self, request: Opened, error: ServiceError, form: dict[str, Any]) -> bytes:
         request.token = request.token or _Version()
         if not request.token.is_new:  # go-micro and Go's own clients want a text here
-            return _answer(request, error=json.dumps(json.dumps(form)))
+            return _answer(request, error=_write(_write(form)))
         code = CODES.get(error.code, error.code)
         if error is request.wrong:
             code = request.token.code or (METHOD_NOT_FOUND if error.code == 404 else INVALID_REQUEST)
         told = {"code": code, "message": error.detail or error.status or "error", "data": form}
-        return _answer(request, error=json.dumps(told))
+        return _answer(request, error=_write(told))
 
     def open_reply(self, envelope: bytes, endpoint: str) -> bytes:
         try:

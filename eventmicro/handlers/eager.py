@@ -54,6 +54,10 @@ if sys.version_info >= (3, 12):
         """The context variables of what was started eagerly and goes on in this task."""
         return task.get_context()
 
+    def work_of(task: Task) -> Any:
+        """What was started eagerly and goes on in this task."""
+        return task.get_coro()
+
 else:
     _enter_task, _leave_task, _current_task = asyncio.tasks._enter_task, asyncio.tasks._leave_task, asyncio.current_task
     _ENDED = object()
@@ -170,11 +174,22 @@ else:
             """Those of the coroutine that has moved in."""
             return self._context
 
+        @property
+        def work(self) -> Work | None:
+            """The coroutine that has moved in."""
+            return self._work
+
     def variables_of(task: Task) -> Context:
         """The context variables of what was started eagerly and goes on in this task."""
         spare = task.get_coro()
         assert isinstance(spare, _Spare)
         return spare.variables
+
+    def work_of(task: Task) -> Any:
+        """What was started eagerly and goes on in this task."""
+        spare = task.get_coro()
+        assert isinstance(spare, _Spare)
+        return spare.work
 
 
 # By the identity of their event loop, which lives as long as they do.

@@ -158,6 +158,10 @@ class InFlight:
             self.is_full = self.free <= 0
             self._are_fewer()
 
+    def running(self) -> list[tuple[Task, float]]:
+        """Those that wait for something, each with when it began, by `time.perf_counter()`."""
+        return [(task, begun) for task, (begun, _) in self._tasks.items()]
+
     async def finish(self) -> None:
         """Wait until none is running, but those that are left alone."""
         while self._tasks:

@@ -1,4 +1,7 @@
-"""Log set-up: where a service is run by eventmicro, and nobody has set up logging already."""
+"""Log set-up: where a service is run by eventmicro, and nobody has set up logging already.
+
+What the application has set up itself stays: handlers of the root logger, and its level.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,16 @@ import time
 from types import TracebackType
 
 from eventmicro.errors import UsageError
+from eventmicro.fields import FIELDS, LogFields, set_worker
 
 LEVEL_VARIABLE = "EVENTMICRO_LOG_LEVEL"
 FORMAT_VARIABLE = "EVENTMICRO_LOG_FORMAT"
 LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("text", "json")
+
+
+# What each record has by itself; all else is `extra=`, or what filters have put there.
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
 def set_up(level: str = "info", format: str = "text", worker: int | None = None) -> None:
@@ -32,13 +40,36 @@ def set_up(level: str = "info", format: str = "text", worker: int | None = None)
         raise UsageError(f"log level {level!r}: write {', '.join(LEVELS)}")
     if format.lower() not in FORMATS:
         raise UsageError(f"log format {format!r}: write {' or '.join(FORMATS)}")
+    set_worker(worker)
     as_json = format.lower() == "json"
     handler = logging.StreamHandler()
+    handler.addFilter(LogFields())
     handler.setFormatter(JsonFormatter(worker) if as_json else TextFormatter(worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     if as_json:
         sys.excepthook = _log_uncaught
+
+
+def is_set_up() -> bool:
+    """Whether the program has set up its logs itself."""
+    return logging.getLogger().hasHandlers()
+
+
+def set_up_unless_done(level: str, format: str, worker: int | None = None, *, is_asked: bool = True) -> None:
+    """The same where the program has not set up its logs itself, whose level stays where none is asked for.
+
+    Raises:
+        UsageError: as `set_up`.
+    """
+    if is_set_up():
+        set_worker(worker)
+        return
+    root = logging.getLogger()
+    own = root.level
+    set_up(level, format, worker)
+    if own != logging.WARNING and not is_asked:  # which is Python's own
+        root.setLevel(own)
 
 
 def set_up_by_environment() -> None:
@@ -47,12 +78,15 @@ def set_up_by_environment() -> None:
     Raises:
         UsageError: one of the two says what does not exist.
     """
-    if not logging.getLogger().hasHandlers():
-        set_up(os.environ.get(LEVEL_VARIABLE) or "info", os.environ.get(FORMAT_VARIABLE) or "text")
+    level = os.environ.get(LEVEL_VARIABLE)
+    set_up_unless_done(level or "info", os.environ.get(FORMAT_VARIABLE) or "text", is_asked=level is not None)
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-05-09 12:30:01.250 WARNING eventmicro.running.node: orders.quote: 2 cut off after 10 s`, in local time."""
+    """`2026-05-09 12:30:01.250 WARNING eventmicro.running.node: orders.quote: 2 cut off after 10 s`, in local time.
+
+    What the application says by `extra=` follows its message, as `order_id=7`; what ours say is in their words already.
+    """
 
     default_msec_format = "%s.%03d"
 
@@ -60,9 +94,18 @@ class TextFormatter(logging.Formatter):
         who = "" if worker is None else f"worker {worker} "
         super().__init__(f"%(asctime)s %(levelname)-7s {who}%(name)s: %(message)s")
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = super().formatMessage(record)
+        if record.name.startswith("eventmicro"):
+            return line
+        return line + "".join(f" {name}={value}" for name, value in _extra(record).items() if name not in FIELDS)
+
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (ISO 8601, UTC), level, logger, message; worker and exception if there are."""
+    """One JSON object a line: time (ISO 8601, UTC), level, logger, message; worker and exception if there are.
+
+    Between them stands what is said by `extra=`, and of which message the line is about; nothing that is None.
+    """
 
     def __init__(self, worker: int | None = None) -> None:
         super().__init__()
@@ -76,11 +119,26 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **self._worker,
         }
+        for name, value in _extra(record).items():
+            if name != "worker" or not self._worker:
+                form[name if name not in form else f"extra.{name}"] = value
         if record.exc_info:
             form["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             form["stack"] = self.formatStack(record.stack_info)
-        return json.dumps(form)
+        return _to_json(form)
+
+
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    """What a record has beside what each has."""
+    return {name: value for name, value in vars(record).items() if name not in _OWN and value is not None}
+
+
+def _to_json(form: dict[str, object]) -> str:
+    try:
+        return json.dumps(form, default=str)
+    except (TypeError, ValueError, RecursionError):  # keys that are no text, or a value within itself
+        return json.dumps({name: str(value) for name, value in form.items()})
 
 
 def _utc(seconds: float) -> str:

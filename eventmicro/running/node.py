@@ -31,6 +31,7 @@ from eventmicro.plugins import REGISTRY_VARIABLE, RPC_BROKER_VARIABLE, brokers_w
 from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY, EndpointDeclaration
 from eventmicro.rpc.endpoint import Endpoint, RunningCalls
 from eventmicro.rpc.large.serving import LargeBodies
+from eventmicro.running.hanging import Hanging
 from eventmicro.running.identity import Identity
 from eventmicro.running.pitfalls import warn_of_letters, warn_of_stored
 from eventmicro.running.presence import ASKED, Parts, Presence, end
@@ -81,6 +82,7 @@ class Node:
         self._checks = checks
         self._needs = needs
         self._parts = Parts()
+        self._hanging = Hanging()
         self._presence: Presence | None = None
         self._state: Any = None
         self._undo = AsyncExitStack()
@@ -133,6 +135,7 @@ class Node:
                 self._streams = await open_streams(self._rpc_broker, self._service)
                 undo.push_async_callback(self._streams.close)
             undo.push_async_callback(self._large.close)
+            undo.callback(self._hanging.close)
             undo.push_async_callback(self._drain, presence)
             for subscriber in subscribers:
                 await self._start_subscriber(subscriber)
@@ -301,6 +304,8 @@ class Node:
             declared.timeout,
             self._kind(declared),
         )
+        if not declared.stream:  # which may be without end
+            self._hanging.watch(endpoint.name, endpoint.inflight, declared.timeout)
         subject = endpoint_subject(self._service, declared.name)
         self._parts.add(endpoint, await self._rpc_broker.subscribe(subject, endpoint, queue=ENDPOINT_QUEUE))
 
@@ -338,6 +343,7 @@ class Node:
         options = declared.options
         durable = options.is_durable(self._broker.capabilities)
         subscriber = self._make_subscriber(declared, durable)
+        self._hanging.watch(subscriber.name, subscriber.inflight, options.timeout)
         subscription = await self._broker.subscribe(
             declared.subject,
             subscriber.consumer,

@@ -17,6 +17,7 @@ from eventmicro.embedded import running as running_embedded
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.plugins import BROKER_VARIABLE, check_broker
 from eventmicro.running.announcing import Runnable, log_lines
+from eventmicro.running.hanging import watched_loop
 from eventmicro.running.health_port import health_port
 from eventmicro.running.logs import set_up_by_environment
 from eventmicro.running.signals import SIGNALS, stop_on_signals
@@ -28,7 +29,7 @@ IMPORTING = ContextVar("eventmicro_importing", default=False)
 
 
 def run(services: Iterable[Runnable], broker: str | Broker | None = None) -> None:
-    """Run services until SIGINT or SIGTERM; what `Service.run` does. Sets up the logs unless the program did.
+    """Run services until SIGINT, SIGTERM or SIGHUP; what `Service.run` does. Sets up the logs unless the program did.
 
     Args:
         services: they start one after the other in this order, and stop all together.
@@ -138,6 +139,7 @@ async def _serve(
         if lifeline is not None:
             _stop_on_end(ask, lifeline)
         opened.enter_context(stop_on_signals(ask, signals))
+        opened.enter_context(watched_loop())
         try:
             await starting
         except asyncio.CancelledError:

@@ -13,7 +13,9 @@ from typing import NoReturn
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# The end of a terminal or of its session is one, where the system has such a thing.
+HANGUP = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *HANGUP)
 # For how long after a signal the same one again is only its echo, in seconds.
 ECHO = 0.5
 
@@ -46,12 +48,17 @@ def stop_on_signals(
         )
         loop.call_soon_threadsafe(ask)
 
-    before = {number: signal.signal(number, receive) for number in signals}
+    before = {number: signal.signal(number, receive) for number in heeded(signals)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def heeded(signals: Iterable[signal.Signals] = SIGNALS) -> list[signal.Signals]:
+    """Those of the signals that stop this program: no hangup where who started it wants it to go on, by `nohup`."""
+    return [number for number in signals if number not in HANGUP or signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _exit_at_once(number: int) -> NoReturn:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from eventmicro import Service
 from eventmicro.errors import UsageError
+from eventmicro.fields import LogFields
 from eventmicro.running import logs
 
 
@@ -85,3 +87,63 @@ def test_the_environment_sets_up_logs_only_where_nobody_has(
 def test_a_level_or_format_that_does_not_exist_is_refused(level: str, format: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         logs.set_up(level, format)
+
+
+def test_what_the_application_says_by_extra_is_shown_in_both_forms(capsys: pytest.CaptureFixture[str]) -> None:
+    shop = logging.getLogger("shop")
+    logs.set_up("info", "json")
+    shop.info("billed", extra={"order_id": 7, "tenant": {"name": "acme"}, "level": "gold", "when": object})
+    logs.set_up("info", "text")
+    shop.info("billed", extra={"order_id": 7})
+    form, text = capsys.readouterr().err.splitlines()
+    line = json.loads(form)
+    assert (line["order_id"], line["tenant"], line["level"], line["extra.level"]) == (7, {"name": "acme"}, "info", "gold")
+    assert text.endswith("shop: billed order_id=7")
+
+
+def test_an_extra_that_json_cannot_hold_does_not_lose_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("info", "json")
+    within: dict[object, object] = {(1, 2): 3}
+    logging.getLogger("shop").info("billed", extra={"within": within})
+    (form,) = capsys.readouterr().err.splitlines()
+    assert json.loads(form)["within"] == "{(1, 2): 3}"
+
+
+def test_logs_that_the_program_has_set_up_stay_and_so_does_its_level(root: logging.Logger) -> None:
+    own = logging.NullHandler()
+    root.handlers[:] = [own]
+    root.setLevel(logging.ERROR)
+    logs.set_up_unless_done("info", "text", is_asked=True)
+    assert (root.handlers, root.level) == ([own], logging.ERROR)
+    root.handlers[:] = []
+    root.setLevel(logging.DEBUG)
+    logs.set_up_unless_done("info", "text", is_asked=False)
+    assert root.level == logging.DEBUG
+    root.handlers[:] = []
+    logs.set_up_unless_done("info", "text", is_asked=True)
+    assert root.level == logging.INFO
+
+
+async def test_a_line_within_a_handler_has_the_fields_of_its_message(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("info", "json")
+    service = Service("shop", broker="memory://fields")
+
+    @service.subscribe("placed")
+    async def bill(event: int) -> None:
+        logging.getLogger("shop").info("billed")
+
+    async with service:
+        await service.publish("placed", 1)
+    (line,) = [json.loads(each) for each in capsys.readouterr().err.splitlines() if "billed" in each]
+    assert (line["service"], line["handler"], line["subject"], line["attempt"]) == ("shop", "bill", "placed", 1)
+    assert line["event_id"]
+    assert "worker" not in line
+
+
+def test_a_formatter_may_ask_for_fields_that_a_line_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = logging.StreamHandler()
+    handler.addFilter(LogFields())
+    handler.setFormatter(logging.Formatter("%(service)s %(event_id)s %(worker)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level="INFO", force=True)
+    logging.getLogger("shop").info("open")
+    assert capsys.readouterr().err == "None None None open\n"
