@@ -41,6 +41,7 @@ from eventmicro.errors import (
     Unauthorized,
     Unavailable,
     Unconfirmed,
+    UnknownOption,
     Unsupported,
     UnsupportedMediaType,
     UsageError,
@@ -48,6 +49,7 @@ from eventmicro.errors import (
 from eventmicro.events.options import Batch, DeliveryOptions
 from eventmicro.events.publisher import Publisher
 from eventmicro.events.publishing import Publishing
+from eventmicro.fields import LogFields
 from eventmicro.handlers.depends import Depends
 from eventmicro.memory import MemoryBroker
 from eventmicro.middleware import Handler, Middleware, sides
@@ -82,6 +84,7 @@ __all__ = [
     "Forbidden",
     "Handler",
     "InternalError",
+    "LogFields",
     "MemoryBroker",
     "MessageTooLarge",
     "Middleware",
@@ -110,6 +113,7 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Unconfirmed",
+    "UnknownOption",
     "Unsupported",
     "UnsupportedMediaType",
     "UsageError",

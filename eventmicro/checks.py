@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from math import inf
 from types import UnionType
-from typing import Any
+from typing import Any, TypeVar
 
-from eventmicro.errors import UsageError
+from eventmicro.errors import UnknownOption, UsageError
+
+K = TypeVar("K", bound=type)
 
 # The longest time that can be asked for, in seconds: four months, which every clock and broker can count.
 LONGEST = 1e7
@@ -75,3 +79,37 @@ def check_kind(name: str, value: Any, kind: type | UnionType, example: str) -> N
     """
     if not isinstance(value, kind):
         raise UsageError(f"{name}={value!r}: write {example}")
+
+
+def names_words(kind: K) -> K:
+    """A class that names the options which it has where it is given another one, or too few.
+
+    Raises:
+        UnknownOption: from then on, in the place of Python's TypeError; it is one, too.
+    """
+    made: Callable[..., None] = kind.__init__  # type: ignore[misc]
+
+    @wraps(made)
+    def init(self: Any, *values: Any, **words: Any) -> None:
+        try:
+            made(self, *values, **words)
+        except TypeError:
+            _check_words(kind.__name__, made, (self, *values), words)
+            raise
+
+    kind.__init__ = init  # type: ignore[misc]
+    return kind
+
+
+def _check_words(name: str, made: Callable[..., None], values: Sequence[Any], words: Mapping[str, Any]) -> None:
+    takes = inspect.signature(made)
+    try:
+        takes.bind(*values, **words)
+    except TypeError as error:
+        from difflib import get_close_matches  # for errors only
+
+        known = list(takes.parameters)[1:]
+        wrong = next((word for word in words if word not in known), "")
+        close = get_close_matches(wrong, known, n=1) if wrong else []
+        meant = f"; did you mean {close[0]!r}? It" if close else "; it"
+        raise UnknownOption(f"{name}() {error}{meant} takes {', '.join(known)}") from None

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from eventmicro.broker import Broker
-from eventmicro.checks import check_count, check_seconds
+from eventmicro.checks import check_count, check_seconds, names_words
 from eventmicro.codec import Codec, Envelope
 from eventmicro.codecs import Codecs
 from eventmicro.compression import MAX_DECOMPRESSED, Compression, Encoding
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 READY_TIMEOUT = 30.0
 
 
+@names_words
 class Client(Lifetime, MakesStubs, PublishesEvents):
     """Calls endpoints and publishes events over one broker; used by `async with`, or by `connect` and `close`.
 

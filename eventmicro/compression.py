@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Literal
 
-from eventmicro.checks import check_count
+from eventmicro.checks import check_count, names_words
 from eventmicro.errors import ContentTooLarge, DecodeError, UnsupportedMediaType, UsageError
 
 Encoding = Literal["gzip", "zstd"]
@@ -31,6 +31,7 @@ _BEGINNINGS: dict[str, bytes] = {GZIP: b"\x1f\x8b", ZSTD: b"\x28\xb5\x2f\xfd"}
 _GZIP_FORMAT = 31
 
 
+@names_words
 @dataclass(frozen=True, slots=True)
 class Compression:
     """How large bodies are compressed on their way out.

@@ -64,6 +64,10 @@ class SignatureError(UsageError):
     """A handler is declared in a way that cannot work."""
 
 
+class UnknownOption(UsageError, TypeError):
+    """An option does not exist, or one is missing; the message says which there are."""
+
+
 class AdapterNotFound(UsageError):
     """No adapter is known for this URL or name."""
 

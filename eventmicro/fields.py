@@ -44,8 +44,8 @@ def of_event(about: Mapping[str, Any], delivery: Delivery) -> dict[str, Any]:
 
 
 class LogFields(logging.Filter):
-    """Gives each record the fields that ours have, `service`, `worker`, `handler`, `subject`, `queue`, `event_id`, `key`
-    and `attempt`: None where there is nothing to say, and within a handler those of its message.
+    """Gives each record the fields that ours have: `service`, `worker`, `handler`, `subject`, `queue`, `event_id`,
+    `key` and `attempt`; within a handler those of its message, and None where there is nothing to say.
 
         handler.addFilter(LogFields())
         handler.setFormatter(logging.Formatter("%(levelname)s %(service)s %(event_id)s %(message)s"))

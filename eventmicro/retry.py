@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from eventmicro.checks import check_count, check_number, check_seconds
+from eventmicro.checks import check_count, check_number, check_seconds, names_words
 from eventmicro.errors import (
     ConnectionFailed,
     Disconnected,
@@ -21,6 +21,7 @@ from eventmicro.errors import (
 Kinds = type[Exception] | tuple[type[Exception], ...]
 
 
+@names_words
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """How often and when an event is tried again; the broker counts the attempts and waits, not this process.
@@ -56,6 +57,7 @@ class Retry:
         return _wait(self, attempt)
 
 
+@names_words
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRetry:
     """How often and when a call is made again, by its client, within the time that the call has; never beyond it.

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from eventmicro.broker import Broker
-from eventmicro.checks import check_count, check_kind, check_seconds, check_several
+from eventmicro.checks import check_count, check_kind, check_seconds, check_several, names_words
 from eventmicro.client import Client
 from eventmicro.codec import Codec, Envelope
 from eventmicro.codecs import Codecs
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 Lifespan = Callable[[], AbstractAsyncContextManager[Any] | AsyncIterator[Any]]
 
 
+@names_words
 class Service(Declares, MakesStubs, PublishesEvents):
     """A service: its endpoints, its subscribers, and its own client. Several may live in one process.
 

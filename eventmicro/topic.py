@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from types import UnionType
 from typing import Any, Generic, TypeVar, overload
 
-from eventmicro.checks import check_kind
+from eventmicro.checks import check_kind, names_words
 from eventmicro.compression import Compression, Encoding, check_compression
 from eventmicro.errors import UsageError
 from eventmicro.large import LargeEvent, check_large_event
@@ -18,6 +18,7 @@ Pick = Callable[[Any], Hashable]
 """Takes something out of an event: its key, its name."""
 
 
+@names_words
 class Topic(Generic[T]):
     """A subject and the type of its events, written once and shared by publishers and subscribers.
 

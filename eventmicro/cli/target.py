@@ -16,6 +16,8 @@ from eventmicro.errors import UsageError
 from eventmicro.running.runner import IMPORTING
 from eventmicro.service import Service
 
+_PACKAGE = str(Path(__file__).parent.parent)
+
 
 class BrokenModule(Exception):
     """The user's module raised while it was imported; the cause is what it raised, with the user's frames only."""
@@ -149,7 +151,20 @@ def _broken(error: Exception) -> BrokenModule:
     while frame is not None and _is_ours(frame.tb_frame.f_code.co_filename):
         frame = frame.tb_next
     error.__traceback__ = frame
+    if isinstance(error, UsageError):  # it is said in words, and how it was found is of no interest
+        _end_with_the_user(frame)
     return BrokenModule(f"{type(error).__name__}: {error}")
+
+
+def _end_with_the_user(frame: TracebackType | None) -> None:
+    """Cut off what follows behind the last line of user code."""
+    last: TracebackType | None = None
+    while frame is not None:
+        if not frame.tb_frame.f_code.co_filename.startswith((_PACKAGE, "<")):
+            last = frame
+        frame = frame.tb_next
+    if last is not None:
+        last.tb_next = None
 
 
 def _is_ours(file: str) -> bool:

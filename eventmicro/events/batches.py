@@ -146,7 +146,9 @@ class BatchSubscriber(Subscriber):
         alone = len(deliveries) == 1
         if not alone and isinstance(error, Reject):
             fields = dict(self.settling.told.fields)
-            log.info("%s: a batch of %d events was rejected: %s", self.name, len(deliveries), error.reason, extra=fields)
+            log.info(
+                "%s: a batch of %d events was rejected: %s", self.name, len(deliveries), error.reason, extra=fields
+            )
         elif not alone and not isinstance(error, Settlement | asyncio.CancelledError):
             self._say_failed(len(deliveries), error)
         for delivery in deliveries:

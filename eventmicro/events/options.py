@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypedDict
 
 from eventmicro.broker import PREFETCH, Capabilities, Durable, Start
-from eventmicro.checks import check_count, check_kind, check_seconds
+from eventmicro.checks import check_count, check_kind, check_seconds, names_words
 from eventmicro.errors import UsageError
 from eventmicro.retry import Retry
 from eventmicro.topic import check_pick
@@ -24,6 +24,7 @@ OWN_QUEUE = ""
 DEAD = "dead."
 
 
+@names_words
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Events are handled together: `size` of them, or those that came within `within` seconds after the first."""
@@ -56,6 +57,7 @@ class DeliveryWords(TypedDict, total=False):
     dedupe: float | None
 
 
+@names_words
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryOptions:
     """How a subscriber gets its events. What is asked for and the broker cannot do is refused when the service starts.

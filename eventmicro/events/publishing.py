@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Broker, StoresObjects, sends_at_once
-from eventmicro.checks import check_count, check_kind, check_seconds
+from eventmicro.checks import check_count, check_kind, check_seconds, names_words
 from eventmicro.errors import (
     Disconnected,
     EventMicroError,
@@ -31,6 +31,7 @@ WhileAway = Literal["wait", "fail", "buffer"]
 PAUSE = 0.05
 
 
+@names_words
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publishing:
     """How publishing waits for the broker, and what it does while that is away."""

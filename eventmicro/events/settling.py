@@ -137,7 +137,9 @@ class Tells:
         self, level: int, delivery: Delivery, text: str, *arguments: object, error: BaseException | None = None
     ) -> None:
         fields = of_event(self.told.fields, delivery)
-        log.log(level, "%s: event on %s " + text, self._name, delivery.subject, *arguments, exc_info=error, extra=fields)
+        log.log(
+            level, "%s: event on %s " + text, self._name, delivery.subject, *arguments, exc_info=error, extra=fields
+        )
 
 
 class Live(Tells):

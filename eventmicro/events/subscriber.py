@@ -326,9 +326,7 @@ class Subscriber:
         self.inflight.statistics.failed(UNREADABLE, type(error).__name__)
         await self.give_up(delivery, why_unreadable(error))
 
-    def _say(
-        self, level: int, delivery: Delivery, what: str, error: BaseException, *, is_traced: bool = True
-    ) -> None:
+    def _say(self, level: int, delivery: Delivery, what: str, error: BaseException, *, is_traced: bool = True) -> None:
         """Say what an error has made of an event; what is alike is counted."""
         told = self.settling.told
         if told.counts((what, *origin(error)), level, "times an event %s, the last on %s", what, delivery.subject):

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from eventmicro.checks import check_count, check_function, check_seconds
+from eventmicro.checks import check_count, check_function, check_seconds, names_words
 from eventmicro.context import Context, Side
 from eventmicro.errors import ServiceError, UsageError
 from eventmicro.middleware import Handler
@@ -28,6 +28,7 @@ ENDPOINTS = 10_000
 OnChange = Callable[[Circuit], None]
 
 
+@names_words
 class CircuitBreaker:
     """Refuses calls with `Unavailable` at once where too many have failed: to an endpoint, or to a node.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
-from eventmicro.checks import check_count, check_function, check_seconds, check_several
+from eventmicro.checks import check_count, check_function, check_seconds, check_several, names_words
 from eventmicro.context import Context, Side
 from eventmicro.errors import UsageError
 from eventmicro.middleware import Handler
@@ -35,6 +35,7 @@ class _Kept(NamedTuple):
     """Until when it is better than none."""
 
 
+@names_words
 class ReplyCache:
     """Answers a request that is equal to an earlier one with its reply, the same object: do not change what it returns.
 

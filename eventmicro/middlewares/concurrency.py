@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from eventmicro.checks import check_count, check_function, check_kind
+from eventmicro.checks import check_count, check_function, check_kind, names_words
 from eventmicro.context import Context, Side
 from eventmicro.errors import TooManyRequests, UsageError
 from eventmicro.middleware import Handler
@@ -24,6 +24,7 @@ By = Callable[[Context], str]
 Key = tuple[Side, str]
 
 
+@names_words
 class ConcurrencyLimit:
     """Lets so many calls run at once, lets so many more wait in line, and refuses others with `TooManyRequests`, which
     says in how many seconds there may be room. A stream holds its place until it has ended. What a service does and

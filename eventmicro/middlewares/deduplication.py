@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from eventmicro.checks import check_count, check_seconds, check_several
+from eventmicro.checks import check_count, check_seconds, check_several, names_words
 from eventmicro.context import Context, Side
 from eventmicro.errors import Conflict, ServiceError
 from eventmicro.middleware import Handler
@@ -32,6 +32,7 @@ class _Done(NamedTuple):
     until: float
 
 
+@names_words
 class Deduplicate:
     """Around an endpoint: a request whose id was there within the window is not handled again and gets the same
     outcome; one that comes while the first still runs waits for it. Requests without an id are handled as they come.

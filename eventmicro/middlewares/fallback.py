@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from eventmicro.checks import names_words
 from eventmicro.context import Context, Side
 from eventmicro.errors import TooManyRequests
 from eventmicro.middleware import Handler
 from eventmicro.middlewares.failures import Failures, is_failure, make_judge
 
 
+@names_words
 class Fallback:
     """Answers something else where there is no answer: a value, or what a plain or async function of the request, the
     context and the error returns. On the client's side `only` says for which endpoints; of a stream it is about the

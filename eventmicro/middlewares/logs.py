@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from eventmicro.checks import check_count, check_kind, check_several
+from eventmicro.checks import check_count, check_kind, check_several, names_words
 from eventmicro.context import Context, Side
 from eventmicro.errors import CallTimeout, ServiceError
 from eventmicro.middleware import Handler
@@ -21,6 +21,7 @@ HEADERS = ("traceparent", "Request-Id")
 LONGEST = 200
 
 
+@names_words
 class LogMessages:
     """Logs a line for each message when it has ended: `endpoint orders.quote ok 0.0021 s`, with the same as attributes
     of the record: `side`, `service`, `endpoint`, `topic`, `outcome`, `code`, `error`, `seconds`, `attempt`, `headers`.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from eventmicro.checks import check_count, check_function, check_seconds
+from eventmicro.checks import check_count, check_function, check_seconds, names_words
 from eventmicro.context import Context, Side
 from eventmicro.errors import TooManyRequests, UsageError
 from eventmicro.middleware import Handler
@@ -21,6 +21,7 @@ KEYS = 10_000
 ROUNDING = 1e-6
 
 
+@names_words
 class RateLimit:
     """Lets so many a second through, and refuses others with `TooManyRequests`, which says when one may come again.
     What a service answers, what it calls and what it publishes count apart.

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from eventmicro.checks import names_words
 from eventmicro.context import Context, Side
 from eventmicro.errors import DecodeError, InternalError, describe_fields
 from eventmicro.middleware import Handler
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 Check = Callable[[Any], None]
 
 
+@names_words
 class ValidateReplies:
     """Validates each reply against its type, as whoever reads it will: a model may have been changed, or made by
     `model_construct`, since it was last valid. Around an endpoint a reply that is not is answered as 500, and the log

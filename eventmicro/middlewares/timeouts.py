@@ -6,12 +6,13 @@ import asyncio
 import time
 from typing import Any
 
-from eventmicro.checks import check_seconds
+from eventmicro.checks import check_seconds, names_words
 from eventmicro.context import Context, Side
 from eventmicro.errors import CallTimeout
 from eventmicro.middleware import Handler
 
 
+@names_words
 class Timeout:
     """Gives what runs inside no more than so many seconds, and ends it with `CallTimeout` then. On the client's side
     it moves the call's deadline, all attempts together; elsewhere it cancels the handler, or the publishing. Of a

@@ -157,7 +157,7 @@ def watched_loop(look: float = LOOK, stands: int = STANDS) -> Iterator[None]:
 
 @contextmanager
 def _without_signals() -> Iterator[None]:
-    """Threads that are started meanwhile get no signals: one that comes there would not end what the main one waits in."""
+    """Threads that are started meanwhile get no signals: one of these would not end what the main thread waits in."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

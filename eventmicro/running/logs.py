@@ -94,7 +94,7 @@ class TextFormatter(logging.Formatter):
         who = "" if worker is None else f"worker {worker} "
         super().__init__(f"%(asctime)s %(levelname)-7s {who}%(name)s: %(message)s")
 
-    def formatMessage(self, record: logging.LogRecord) -> str:
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  it is Python's name
         line = super().formatMessage(record)
         if record.name.startswith("eventmicro"):
             return line

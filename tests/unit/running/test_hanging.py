@@ -117,7 +117,7 @@ async def test_code_that_stops_the_event_loop_is_named_once_from_another_thread(
     monkeypatch.setattr(hanging, "_say_still", saying)
     with watched_loop(look=0.01, stands=2):
         assert told.wait(30)  # the loop stands here
-        time.sleep(0.05)  # noqa: ASYNC251
+        time.sleep(0.05)
     (line,) = [record for record in caplog.records if record.name == hanging.__name__]
     assert "test_hanging.py:" in line.getMessage()
     assert "test_code_that_stops_the_event_loop" in line.getMessage()

@@ -97,7 +97,12 @@ def test_what_the_application_says_by_extra_is_shown_in_both_forms(capsys: pytes
     shop.info("billed", extra={"order_id": 7})
     form, text = capsys.readouterr().err.splitlines()
     line = json.loads(form)
-    assert (line["order_id"], line["tenant"], line["level"], line["extra.level"]) == (7, {"name": "acme"}, "info", "gold")
+    assert (line["order_id"], line["tenant"], line["level"], line["extra.level"]) == (
+        7,
+        {"name": "acme"},
+        "info",
+        "gold",
+    )
     assert text.endswith("shop: billed order_id=7")
 
 
