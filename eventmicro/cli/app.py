@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 from typing import Annotated
 
@@ -62,8 +64,18 @@ def run_app() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except EventMicroError as error:
-        _say(str(error))
+        _say(in_options(str(error), sys.argv))
         sys.exit(MISUSED if isinstance(error, UsageError) else FAILED)
+
+
+def in_options(text: str, typed: Sequence[str]) -> str:
+    """An error about an option in the form in which it was typed: `--content-type 'x'`, and not `content_type='x'`."""
+    named = re.match(r"(\w+)=(?=')", text)
+    if named is None:
+        return text
+    option = f"--{named[1].replace('_', '-')}"
+    is_typed = any(word.partition("=")[0] == option for word in typed)
+    return f"{option} {text[named.end() :]}" if is_typed else text
 
 
 def _say(message: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -46,6 +46,8 @@ STATS_EPILOG = examples("eventmicro stats orders", "eventmicro stats --watch")
 
 # How long a node may take to say how it is, in seconds: its checks have 5.
 ANSWER = 7.0
+# The endpoints by which a node is asked, which it has by itself.
+OWN = ("health", "stats")
 # How often `--watch` looks again, in seconds.
 EVERY = 1.0
 
@@ -130,7 +132,11 @@ def health(
     as_json: Json = False,
 ) -> None:
     """Ask each node how it is. The exit code is 1 where one is not ready, or nobody answers."""
-    found = _ask(broker, rpc_broker, registry, lambda client: _each(client, service, "health", Health))
+
+    async def ask(client: Client) -> Answers[Health]:
+        return await _each(client, await _records(client, service), "health", Health)
+
+    found = _ask(broker, rpc_broker, registry, ask)
     if as_json:
         print_json([_shown(node, answer) for node, answer in found])
     else:
@@ -151,6 +157,9 @@ def health(
 def stats(
     service: Name = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
+    all_of_them: Annotated[
+        bool, typer.Option("--all", help="Also the endpoints by which nodes are asked: health and stats.")
+    ] = False,
     broker: Broker = None,
     rpc_broker: RpcBroker = None,
     registry: Registry = None,
@@ -159,7 +168,10 @@ def stats(
     """Show what each node has done: how many, how many failed, how long they took."""
 
     async def ask(client: Client) -> Answers[NodeStatistics]:
-        return await _each(client, service, "stats", NodeStatistics)
+        there = await _records(client, service)
+        listed = {(each.name, endpoint.name) for each in there for endpoint in each.endpoints}
+        found = await _each(client, there, "stats", NodeStatistics)
+        return found if all_of_them else [(who, _without_own(said, listed)) for who, said in found]
 
     async def show_again(client: Client) -> None:
         with Live(console=console(), auto_refresh=False) as live:
@@ -195,9 +207,8 @@ def _ask(
     return asyncio.run(ask())
 
 
-async def _each(client: Client, service: str | None, endpoint: str, kind: type[M]) -> Answers[M]:
+async def _each(client: Client, found: Iterable[ServiceRecord], endpoint: str, kind: type[M]) -> Answers[M]:
     """What each node answers, or why it does not; those of other frameworks are not asked."""
-    found = await _records(client, service)
     asked = [(each.name, node) for each, node in _nodes(found) if node.address]
 
     async def ask(node: NodeRecord) -> M | EventMicroError:
@@ -234,6 +245,16 @@ def _handlers(answer: tuple[tuple[str, NodeRecord], NodeStatistics | EventMicroE
     if isinstance(said, EventMicroError):
         return (name, node.id), [("", "", "", "", "", "", "", "", str(said))]
     return (name, node.id), [(each.name, *numbers(each)) for each in (*said.endpoints, *said.subscribers)]
+
+
+def _without_own(
+    said: NodeStatistics | EventMicroError, listed: Container[tuple[str, str]]
+) -> NodeStatistics | EventMicroError:
+    """What a node says of the service's handlers, without those by which it is asked; some may have its names."""
+    if isinstance(said, EventMicroError):
+        return said
+    shown = [each for each in said.endpoints if each.name not in OWN or (said.service, each.name) in listed]
+    return said.model_copy(update={"endpoints": shown})
 
 
 def _faults(answer: Health | EventMicroError) -> str:

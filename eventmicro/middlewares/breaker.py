@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from eventmicro.checks import check_count, check_function, check_seconds, names_words
 from eventmicro.context import Context, Side
-from eventmicro.errors import ServiceError, UsageError
+from eventmicro.errors import PeerLost, ServiceError, StreamBroken, StreamCancelled, UsageError
 from eventmicro.middleware import Handler
 from eventmicro.middlewares.circuit import Circuit, Rules, State
 from eventmicro.middlewares.failures import Failures, Judge, make_judge
@@ -34,7 +34,8 @@ class CircuitBreaker:
 
     On the client's side it keeps a circuit for each endpoint; for calls that are directed to a node one for each node,
     in the place of the marks that clients keep otherwise: a node whose circuit is open is not chosen. On the endpoint's
-    side it is about the handler. A stream counts when it has ended, as a probe with its first message.
+    side it is about the handler; what its caller does with a stream does not count. A stream counts when it has ended,
+    as a probe with its first message.
 
     Going through it gives the circuits: `for circuit in breaker: print(circuit.name, circuit.node, circuit.state)`.
 
@@ -178,7 +179,7 @@ def _take_error(circuit: Circuit, era: int, is_failure: Judge, context: Context,
         circuit.succeeded(era)
     elif isinstance(error, asyncio.CancelledError) and context.remaining() == 0:  # its time was over
         circuit.failed(era)
-    elif not isinstance(error, Exception):
+    elif not isinstance(error, Exception) or _is_callers(error, context):
         circuit.left(era)
     elif is_failure(error):
         circuit.failed(era)
@@ -186,3 +187,14 @@ def _take_error(circuit: Circuit, era: int, is_failure: Judge, context: Context,
         circuit.succeeded(era)
     else:
         circuit.left(era)
+
+
+def _is_callers(error: Exception, context: Context) -> bool:
+    """Whether it is what an endpoint's caller did with the stream that the handler reads: lost it, broke it, ended it.
+
+    The same of a stream that the handler has opened itself, elsewhere, is the handler's own failure.
+    """
+    if context.side is CLIENT or not isinstance(error, ServiceError):
+        return False
+    is_of_stream = error.received or isinstance(error, StreamBroken | PeerLost | StreamCancelled)
+    return is_of_stream and error.id == f"{context.service}.{context.endpoint}"

@@ -340,7 +340,9 @@ class Endpoint:
         error = sys.exception()
         assert error is not None
         self.say(error, " failed", shown=error)
-        return InternalError(FAILED)
+        failure = InternalError(FAILED)
+        failure.__cause__ = error
+        return failure
 
     def say(self, error: BaseException, text: str, *arguments: object, shown: BaseException | None = None) -> None:
         """Say in the log what went wrong with a call; what is alike is counted."""
@@ -350,7 +352,8 @@ class Endpoint:
             log.error("%s" + text, self.name, *arguments, exc_info=shown, extra=dict(self._told.fields))
 
     def _write_error(self, error: ServiceError, asked: Negotiated | None = None) -> Reply:
-        self.inflight.statistics.failed(error.code, error.detail)
+        cause = error.__cause__ if error.detail is FAILED else None  # whose kind may be told, and its words may not
+        self.inflight.statistics.failed(error.code, error.detail if cause is None else type(cause).__name__)
         headers = error_headers(error.code, error.detail)
         try:
             body = error.to_json(self.name)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from eventmicro import Unavailable
-from eventmicro.cli.discover import _figures
+from eventmicro.cli.discover import _figures, _without_own
 from eventmicro.discovery.report import HandlerStatistics, NodeStatistics, at
 from eventmicro.registry import NodeRecord
 
@@ -62,3 +62,12 @@ def test_on_a_wide_one_each_handler_has_a_line() -> None:
         ["warehouse", "warehouse-000000", "503"],
     ]
     assert lines[1].endswith(ERROR)
+
+
+def test_the_endpoints_by_which_a_node_is_asked_are_no_part_of_what_a_service_does() -> None:
+    own = [HandlerStatistics(name=name, count=1) for name in ("health", "stats")]
+    said = ONE.model_copy(update={"endpoints": [BUSY, *own]})
+    assert _without_own(said, set()) == ONE
+    kept = _without_own(said, {("warehouse", "health")})  # which the service has itself
+    assert isinstance(kept, NodeStatistics)
+    assert [each.name for each in kept.endpoints] == ["reserve_stock", "health"]

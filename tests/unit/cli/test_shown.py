@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
+from eventmicro.cli.app import in_options
 from eventmicro.cli.records import print_table, signature
 from eventmicro.registry import EndpointRecord
 
@@ -66,3 +67,16 @@ def test_help_cuts_off_no_option_and_no_variable_on_a_narrow_screen(command: str
     assert [each for each in options if each not in words] == []
     assert "…" not in done.stdout
     assert "Examples:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "typed", "said"),
+    [
+        ("content_type='x': did you mean", ["call", "a.b", "--content-type", "x"], "--content-type 'x': did you mean"),
+        ("selector='rnd': write", ["call", "a.b", "--selector=rnd"], "--selector 'rnd': write"),
+        ("content_type='x': did you mean", ["run", "app"], "content_type='x': did you mean"),  # it is in the code
+        ("there is no service", ["--content-type", "x"], "there is no service"),
+    ],
+)
+def test_an_error_names_an_option_as_it_was_typed(text: str, typed: list[str], said: str) -> None:
+    assert in_options(text, typed) == said

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from eventmicro import BadRequest, Client, MemoryBroker, Reject, Service, Topic, UsageError
+from eventmicro import BadRequest, Client, MemoryBroker, Reject, Service, ServiceError, Topic, UsageError
 from eventmicro.discovery import checking
 from eventmicro.discovery.checking import find_fault
 from eventmicro.discovery.health import Health
@@ -285,3 +285,18 @@ async def test_what_a_check_says_holds_no_passwords(text: str, told: str) -> Non
 
     assert await find_fault(check) == f"ConnectionError: {told}"
     assert await find_fault(lambda: bool([][0])) == "IndexError: list index out of range"
+
+
+async def test_the_last_error_of_an_endpoint_names_its_kind_and_nothing_it_says() -> None:
+    service = Service("shop", broker="memory://last-error")
+
+    @service.rpc
+    async def quote(sku: int) -> int:
+        raise ConnectionError("password=secret")
+
+    async with service, Client("memory://last-error") as client:
+        with pytest.raises(ServiceError):
+            await client.call("shop.quote", 1)
+        node = (await client.services("shop"))[0].nodes[0]
+        said = await client.call(f"{node.address}.stats", None, NodeStatistics)
+    assert {each.name: each.last_error for each in said.endpoints}["quote"] == "500:ConnectionError"

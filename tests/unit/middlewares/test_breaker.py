@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from eventmicro import BadRequest, CallTimeout, Client, Disconnected, InternalError, Service, Side, Unavailable, sides
-from eventmicro.errors import EncodeError, MessageTooLarge, ServiceError, UsageError
+from eventmicro.context import Context
+from eventmicro.errors import EncodeError, MessageTooLarge, PeerLost, ServiceError, StreamBroken, UsageError
 from eventmicro.middlewares import Circuit, CircuitBreaker, State
 from eventmicro.middlewares.window import Window
 from eventmicro.selector import Node
@@ -488,3 +489,28 @@ NO_BREAKER: list[tuple[dict[str, Any], str]] = [
 def test_what_is_no_breaker_is_refused(words: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         CircuitBreaker(**words)
+
+
+SERVED, OPENED = "orders.quote", "stock.watch"
+
+
+@pytest.mark.parametrize(
+    ("error", "where", "opens"),
+    [
+        (lambda: StreamBroken("frame 7", id=SERVED), Side.ENDPOINT, False),
+        (lambda: PeerLost("silent", id=SERVED), Side.ENDPOINT, False),
+        (lambda: InternalError("the caller gave up", id=SERVED).as_received(), Side.ENDPOINT, False),
+        (lambda: StreamBroken("frame 7", id=OPENED), Side.ENDPOINT, True),  # of a stream that the handler has opened
+        (lambda: PeerLost("silent", id=SERVED), Side.CLIENT, True),
+        (lambda: InternalError("by itself"), Side.ENDPOINT, True),
+    ],
+)
+async def test_what_a_caller_does_with_its_stream_is_no_failure_of_the_endpoint(
+    clock: Clock, error: Callable[[], Exception], where: Side, opens: bool
+) -> None:
+    breaker = CircuitBreaker(minimum=3)
+    context = Context(where, "orders", "quote", SERVED)
+    for _ in range(3):
+        with pytest.raises(ServiceError):
+            await breaker(None, context, Called(error()))
+    assert state(breaker)[0][2] is (State.OPEN if opens else State.CLOSED)
