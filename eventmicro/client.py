@@ -75,6 +75,8 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
         retry: whether and when calls are made again that do not say so themselves; default: never.
         hedge: after how many seconds without an answer a second request goes out, where the endpoint is known to be
             idempotent; default: never.
+        patience: for how many seconds calls that do not say so themselves wait for somebody to take them, through a
+            restart; default: not at all.
         large: `stream`: requests and replies that are too large for the broker travel in pieces, where calls do not say
             so themselves; default: they are refused.
         max_large: how large a body may be that comes in pieces, in bytes, and all that do so at a time.
@@ -96,6 +98,7 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
         timeout: float = DEFAULT_TIMEOUT,
         retry: CallRetry | None = None,
         hedge: float | None = None,
+        patience: float | None = None,
         large: LargeCall | None = None,
         max_large: int = MAX_LARGE,
         publishing: Publishing | None = None,
@@ -106,6 +109,8 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
         check_publishing(publishing)
         check_seconds("timeout", timeout)
         check_retry(retry, hedge)
+        if patience is not None:
+            check_seconds("patience", patience, or_none_at_all=True)
         check_large_call(large)
         check_count("max_large", max_large)
         broker = broker or os.environ.get(BROKER_VARIABLE) or find_embedded()
@@ -131,6 +136,7 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
             hedge=hedge,
             large=large,
             max_large=max_large,
+            patience=patience,
         )
         self._marks = _find_marks(middleware)
         self._publisher = EventPublisher(self.outgoing, own, middleware)

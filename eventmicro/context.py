@@ -39,6 +39,7 @@ class Context:
     topic: the subject the message was sent to, exact even where the subscription has wildcards.
     metadata: the headers that came with the message; on the client's and the publisher's side those that will be sent.
     deadline: the moment in `time.monotonic()` seconds when nobody waits any more; None where nothing was said.
+    ended: whether the handler has: a call in a task that it has left behind has its own time, whatever is the deadline.
     attempt: how many times this message has been delivered, counted by the broker.
     state: what the service's lifespan yielded.
     delivery, settles: what `ack`, `nack` and `reject` settle, and by what; None where there is nothing to settle.
@@ -51,6 +52,7 @@ class Context:
         "attempt",
         "deadline",
         "delivery",
+        "ended",
         "endpoint",
         "metadata",
         "reply",
@@ -88,7 +90,7 @@ class Context:
         self.delivery = delivery
         self.settles = settles
         self.reply = reply
-        self.settled = False
+        self.settled = self.ended = False
 
     @property
     def directed(self) -> bool:

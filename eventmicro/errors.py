@@ -224,7 +224,8 @@ class ServiceError(EventMicroError):
     retryable: bool = False
     retry_after: float | None = None
     received: bool = False
-    """Whether it is the outcome of a call made here. A handler that lets it pass has failed: its caller gets 500."""
+    """Whether it is the outcome of a call made here. A handler that lets it pass has failed: its caller gets 500, or
+    503 where nobody answered."""
 
     def __init__(
         self,
@@ -250,6 +251,11 @@ class ServiceError(EventMicroError):
             if not _is_seconds(retry_after):
                 raise UsageError(f"retry_after={retry_after!r}: write seconds, 0 or more")
             self.retry_after = retry_after
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the service was not there, or has not answered in time."""
+        return self.code in (CallTimeout.code, Unavailable.code, PeerLost.code)
 
     @property
     def is_failure(self) -> bool:
@@ -317,6 +323,13 @@ class ServiceError(EventMicroError):
             errors=[e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else (),
             retry_after=after if _is_seconds(after) else None,
         )
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """What was raised, out of the groups that task groups put around it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def describe_fields(errors: Sequence[Mapping[str, Any]]) -> str:

@@ -19,6 +19,8 @@ from eventmicro.errors import (
 )
 
 Kinds = type[Exception] | tuple[type[Exception], ...]
+On = Kinds | Callable[[Exception], bool]
+"""Which errors are worth another attempt: exception classes, or a function of the error."""
 
 
 @names_words
@@ -40,17 +42,22 @@ class Retry:
     jitter: float = 0.1
     """By how much a wait may be longer by chance, as a share of it, so that what failed together does not come
     together."""
-    on: Kinds = Exception
-    """The errors that are worth another attempt; any other gives the event up at once."""
+    on: On | None = None
+    """The errors that are worth another attempt: exception classes, or a function of the error; any other gives the
+    event up at once. None: all but those that are the same at the next attempt, a ServiceError by which a service has
+    answered and that is not `retryable`, such as NotFound."""
 
     def __post_init__(self) -> None:
         _check_waits("Retry", self)
-        if not _are_kinds(self.on):
-            raise UsageError(f"Retry(on={self.on!r}): write an exception class, or a tuple of them")
+        _check_on("Retry", self.on)
 
     def again(self, error: BaseException, attempt: int) -> bool:
         """Whether an event that failed with this error at this attempt is worth another one."""
-        return attempt < self.attempts and isinstance(error, self.on)
+        if attempt >= self.attempts or not isinstance(error, Exception):
+            return False
+        if self.on is None:
+            return not isinstance(error, ServiceError) or is_safe(error, idempotent=True)
+        return _is_one(error, self.on)
 
     def delay(self, attempt: int) -> float:
         """How long to wait after this attempt, in seconds."""
@@ -81,7 +88,7 @@ class CallRetry:
     jitter: float = 0.5
     """By how much a wait may be longer by chance, as a share of it, so that what failed together does not come
     together."""
-    on: Kinds | Callable[[Exception], bool] | None = None
+    on: On | None = None
     """The errors that are worth another attempt, whether it is safe or not: exception classes, or a function of the
     error. None: those after which it is safe."""
     budget: float | None = 0.1
@@ -94,10 +101,7 @@ class CallRetry:
             check_seconds("CallRetry: attempt_timeout", self.attempt_timeout)
         if self.budget is not None:
             check_number("CallRetry: budget", self.budget, 0)
-        if self.on is not None and not _are_kinds(self.on) and (isinstance(self.on, type) or not callable(self.on)):
-            raise UsageError(
-                f"CallRetry(on={self.on!r}): write an exception class, a tuple of them, or a function of the error"
-            )
+        _check_on("CallRetry", self.on)
 
     def again(self, error: Exception, attempt: int, *, idempotent: bool) -> bool:
         """Whether a call that ended with this error at this attempt is worth another one."""
@@ -105,9 +109,7 @@ class CallRetry:
             return False
         if self.on is None:
             return is_safe(error, idempotent=idempotent)
-        if isinstance(self.on, type | tuple):
-            return isinstance(error, self.on)
-        return self.on(error)
+        return _is_one(error, self.on)
 
     def delay(self, error: Exception, attempt: int) -> float:
         """How long to wait after this attempt, in seconds."""
@@ -136,9 +138,15 @@ def _check_waits(name: str, policy: Retry | CallRetry) -> None:
     check_number(f"{name}: jitter", policy.jitter, 0)
 
 
-def _are_kinds(on: Any) -> bool:
+def _check_on(name: str, on: Any) -> None:
     kinds = on if isinstance(on, tuple) else (on,)
-    return all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds)
+    are_kinds = all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds)
+    if on is not None and not are_kinds and (isinstance(on, type) or not callable(on)):
+        raise UsageError(f"{name}(on={on!r}): write an exception class, a tuple of them, or a function of the error")
+
+
+def _is_one(error: Exception, on: On) -> bool:
+    return isinstance(error, on) if isinstance(on, type | tuple) else on(error)
 
 
 def _wait(policy: Retry | CallRetry, attempt: int) -> float:

@@ -69,6 +69,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
         timeout: how long this service's own calls wait where they do not say so themselves, in seconds.
         retry: whether and when its own calls are made again that do not say so themselves; default: never.
         hedge: after how many seconds without an answer its own calls send a second request; see Client.
+        patience: for how many seconds its own calls wait for somebody to take them; see Client.
         large: how requests and replies of its own calls travel that are too large for the broker; see Client. Those of
             calls to it do as their callers say.
         max_large: how large a body may be that comes in pieces or out of an object store, in bytes: a request, a reply
@@ -104,6 +105,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
         timeout: float = DEFAULT_TIMEOUT,
         retry: CallRetry | None = None,
         hedge: float | None = None,
+        patience: float | None = None,
         large: LargeCall | None = None,
         max_large: int = MAX_LARGE,
         publishing: Publishing | None = None,
@@ -126,6 +128,8 @@ class Service(Declares, MakesStubs, PublishesEvents):
         check_kind("description", description, str, "a sentence")
         check_seconds("timeout", timeout)
         check_retry(retry, hedge)
+        if patience is not None:
+            check_seconds("patience", patience, or_none_at_all=True)
         check_large_call(large)
         check_count("max_large", max_large)
         check_seconds("stop_timeout", stop_timeout, or_none_at_all=True)
@@ -141,6 +145,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
         self._timeout = timeout
         self._retry = retry
         self._hedge = hedge
+        self._patience = patience
         self._large: LargeCall | None = large
         self._max_large = max_large
         self._publishing = publishing
@@ -190,6 +195,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
                 timeout=self._timeout,
                 retry=self._retry,
                 hedge=self._hedge,
+                patience=self._patience,
                 large=self._large,
                 max_large=self._max_large,
                 publishing=self._publishing,

@@ -26,7 +26,7 @@ class StubWords(CallWords, total=False):
 
 
 # What is said of calls alone, and of streams alone.
-OF_CALLS, OF_STREAMS = {"retry", "hedge", "idempotent", "large"}, {"keep_alive"}
+OF_CALLS, OF_STREAMS = {"retry", "hedge", "idempotent", "large", "patience"}, {"keep_alive"}
 
 
 class MakesStubs(CallsEndpoints):
@@ -48,8 +48,8 @@ class MakesStubs(CallsEndpoints):
             service: the service that is called; default: the contract's.
             timeout: how long each call may take, in seconds; default: what the contract says of the method, or else the
                 client's. A stream: how long it may last as a whole; default: as long as both sides want.
-            retry, hedge, idempotent, large: as for `call`, and for calls alone; a hedge for those that are idempotent,
-                as the contract says of a method, or this of all.
+            retry, hedge, idempotent, large, patience: as for `call`, and for calls alone; a hedge for those that are
+                idempotent, as the contract says of a method, or this of all.
             keep_alive: as for `stream`.
             metadata, content_type, selector, filters, key: as for `call`.
 

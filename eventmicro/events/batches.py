@@ -125,6 +125,7 @@ class BatchSubscriber(Subscriber):
         enter_context(context)
         try:
             await self.run([event for _, event in items], context)
+            context.ended = True
             if not context.settled:
                 await self._handled(deliveries)
         except ENDS:
@@ -140,6 +141,7 @@ class BatchSubscriber(Subscriber):
                 self.unsettled.add(delivery)
 
     async def _failed_together(self, context: Context, deliveries: list[Delivery], error: BaseException) -> None:
+        context.ended = True
         if context.settled:
             await self.failed(context, deliveries[0], error)
             return

@@ -22,10 +22,12 @@ from eventmicro.errors import (
     Nack,
     NotStored,
     Reject,
+    ServiceError,
     Settlement,
     UnsupportedMediaType,
     UsageError,
     describe_fields,
+    unwrapped,
 )
 from eventmicro.events.options import AckMode, DeliveryOptions
 from eventmicro.fields import of_event, of_handler
@@ -155,7 +157,7 @@ class Live(Tells):
         return None
 
     async def failed(self, delivery: Delivery, error: BaseException, *, alone: bool = True) -> float | None:
-        raised, error = error, _unwrapped(error)
+        raised, error = error, unwrapped(error)
         if isinstance(error, asyncio.CancelledError):
             self._say(logging.WARNING, delivery, "cut off")
         elif isinstance(error, Nack | Reject):
@@ -207,7 +209,7 @@ class Kept(Tells):
         return f"delivered {delivery.attempt} times and never settled"
 
     async def failed(self, delivery: Delivery, error: BaseException, *, alone: bool = True) -> float | None:
-        raised, error = error, _unwrapped(error)
+        raised, error = error, unwrapped(error)
         if isinstance(error, Ack):
             await delivery.ack()
             return None
@@ -225,7 +227,7 @@ class Kept(Tells):
         if not alone and not isinstance(error, Nack):
             return self._delay(delivery.attempt)
         if self._again(error, delivery.attempt):
-            delay = self._delay(delivery.attempt, error.delay if isinstance(error, Nack) else None)
+            delay = self._delay_after(error, delivery.attempt)
             self._say_again(delivery, error, raised, delay)
             return delay
         self._say_last(delivery, error, raised)
@@ -307,6 +309,12 @@ class Kept(Tells):
     def _say_dead(self, delivery: Delivery, where: str, reason: str) -> None:
         if not self.told.counts(("dead", _kind(reason)), logging.WARNING, "events went to %s: %s", where, reason):
             self._say(logging.WARNING, delivery, "went to %s: %s", where, reason)
+
+    def _delay_after(self, error: BaseException, attempt: int) -> float:
+        """The same after an error that may say when."""
+        delay = self._delay(attempt, error.delay if isinstance(error, Nack) else None)
+        after = error.retry_after if isinstance(error, ServiceError) else None
+        return delay if after is None else min(max(delay, after), LONGEST_DELAY)
 
     def _delay(self, attempt: int, asked: float | None = None) -> float:
         """In how many seconds it comes again; a Retry of the user's own may say anything, and fails here if at all."""
@@ -394,13 +402,6 @@ def why_unreadable(error: BaseException) -> str:
     if isinstance(error, DecodeError):
         return f"it is {error}{describe_fields(error.errors)}"
     return f"it could not be decoded: {type(error).__name__}"
-
-
-def _unwrapped(error: BaseException) -> BaseException:
-    """What was raised, out of the groups that task groups put around it."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def describe(error: BaseException) -> str:

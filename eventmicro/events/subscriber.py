@@ -243,6 +243,7 @@ class Subscriber:
             ):
                 return
             await self.run(event, context)
+            context.ended = True
             if ack is not None and not context.settled:
                 if ack == "after_success":
                     if not delivery.try_ack():
@@ -256,6 +257,7 @@ class Subscriber:
 
     async def failed(self, context: Context, delivery: Delivery, error: BaseException) -> None:
         """Settle an event whose handler raised, unless that one has settled it itself."""
+        context.ended = True
         self.count(error)
         if not context.settled:
             is_acked = self.settling.ack == "before"

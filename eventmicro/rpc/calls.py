@@ -35,6 +35,7 @@ class CallWords(TypedDict, total=False):
     hedge: float | None
     idempotent: bool | None
     large: LargeCall | None
+    patience: float | None
 
 
 class CallsEndpoints(OpensStreams):
@@ -85,11 +86,13 @@ class CallsEndpoints(OpensStreams):
         hedge: float | None = None,
         idempotent: bool | None = None,
         large: LargeCall | None = None,
+        patience: float | None = None,
     ) -> Any:
         """Call an endpoint and return its reply.
 
         Cancelling the call cancels its handler. Within a handler, and in the tasks that it starts, a call never
-        outlives what is left of that handler's own deadline.
+        outlives what is left of that handler's own deadline; in a task that goes on when the handler has ended it has
+        its own time, as anywhere.
 
         Args:
             endpoint: `service.endpoint`, such as `orders.quote`.
@@ -114,6 +117,9 @@ class CallsEndpoints(OpensStreams):
                 client has looked it up, else no.
             large: `stream`: a request and a reply that are too large for the broker travel in pieces, whole or not at
                 all; default: as the client says, else they are refused.
+            patience: for how many seconds it waits for somebody to take it, through a restart of the service or the
+                broker, as long as it has surely not run; 0: it does not. A `timeout` that is given bounds all of it,
+                else each request has its time from when it is sent. Default: the client's.
 
         Raises:
             Unavailable: nobody serves this endpoint; it did not run.
@@ -135,6 +141,8 @@ class CallsEndpoints(OpensStreams):
         started = time.monotonic()
         deadline = started + (client.timeout if timeout is None else check_left(timeout))
         outer = find_context()
+        if outer is not None and outer.ended:
+            outer = None
         if outer is not None and outer.deadline is not None and outer.deadline < deadline:
             deadline = outer.deadline
         headers = check_headers(metadata) if metadata else None
@@ -149,6 +157,7 @@ class CallsEndpoints(OpensStreams):
             and retry is None
             and hedge is None
             and large is None
+            and patience is None
         ):
             return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
         if large is not None or client.takes_large:
@@ -156,10 +165,13 @@ class CallsEndpoints(OpensStreams):
         if timeout is None:
             deadline = client.deadline(endpoint, started, deadline, outer)
         direction = client.directs(selector, filters, key)
-        if direction is not None and client.is_bare and retry is None and hedge is None:
+        if direction is not None and client.is_bare and retry is None and hedge is None and patience is None:
             return await client.direct(direction, service, name, request, headers, deadline, expected)
+        waits = client.patience(patience, started, deadline)
+        if waits is not None and timeout is None:
+            deadline = waits.deadline(deadline, outer)
         context = OutgoingCall(CLIENT, service, name, endpoint, headers, deadline, reply=reply)
-        context.body, context.asked, context.direction = expected, [], direction
+        context.body, context.asked, context.direction, context.patience = expected, [], direction, waits
         if hedge and idempotent is None and context.direction is not None and endpoint not in client.terms:
             await client.director().look(service, deadline)  # whether it is idempotent
         context.trying = client.retries.of(endpoint, retry, hedge, idempotent)

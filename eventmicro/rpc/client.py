@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from eventmicro.broker import Broker
+from eventmicro.checks import check_seconds
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side
 from eventmicro.errors import CallTimeout, MessageTooLarge, Unavailable
@@ -23,9 +24,10 @@ from eventmicro.rpc.outgoing import (
     OutgoingCall,
     check_carries_calls,
 )
+from eventmicro.rpc.patience import Patience
 from eventmicro.rpc.replies import decode_reply, explain, read_reply
 from eventmicro.rpc.requests import pack_request
-from eventmicro.rpc.retrying import Retries, tried
+from eventmicro.rpc.retrying import Retries, Send, tried
 from eventmicro.selector import Director, Filter, Node, Selector
 from eventmicro.terms import Terms
 from eventmicro.wire import ACCEPT_LARGE, form_of
@@ -49,6 +51,7 @@ class RpcClient:
         retry, hedge: whether and when calls are made again that do not say so themselves.
         large: how requests and replies travel that are too large for the broker, where calls do not say so themselves.
         max_large: how large such a reply may be, in bytes.
+        patience: for how many seconds calls that do not say so themselves wait for somebody to take them.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class RpcClient:
         hedge: float | None = None,
         large: LargeCall | None = None,
         max_large: int = MAX_LARGE,
+        patience: float | None = None,
     ) -> None:
         self.timeout = timeout
         self.codecs = codecs
@@ -79,7 +83,8 @@ class RpcClient:
         self._caller: Caller | None = None
         self._opening: asyncio.Lock | None = None
         self._middleware = middleware
-        self.is_bare = not (middleware or self.retries.are_default)
+        self._patience = patience or 0.0
+        self.is_bare = not (middleware or self.retries.are_default or patience)
         """Whether nothing stands around a call, and it is made once."""
         self.is_plain = self._is_plain()
 
@@ -137,6 +142,19 @@ class RpcClient:
         if selector is None and not filters and key is None:
             return self.direction
         return Direction(self.by_key if selector is None and key is not None else selector, filters, key)
+
+    def patience(self, patience: float | None, started: float, deadline: float) -> Patience | None:
+        """How a call waits for somebody to take it; None: it does not.
+
+        Raises:
+            UsageError: the patience is no number of seconds.
+        """
+        if patience is not None:
+            check_seconds("patience", patience, or_none_at_all=True)
+        seconds = self._patience if patience is None else patience
+        if not seconds:
+            return None
+        return Patience(self._broker, self.retries.opening, seconds, started, deadline - started)
 
     def _is_plain(self) -> bool:
         """Whether a call that asks for nothing special gets nothing special."""
@@ -219,9 +237,12 @@ class RpcClient:
         """A call with all its attempts, as the innermost of the middleware."""
         assert isinstance(context, OutgoingCall)
         deadline = time.monotonic() if context.deadline is None else context.deadline
-        if context.trying is None:
+        if context.trying is None and context.patience is None:
             return self._attempt(request, context, deadline)
-        return tried(context.trying, partial(self._attempt, request, context), deadline)
+        send: Send = partial(self._attempt, request, context)
+        if context.patience is not None:
+            send = partial(context.patience.send, send)
+        return send(deadline) if context.trying is None else tried(context.trying, send, deadline)
 
     def _attempt(self, request: Any, context: OutgoingCall, deadline: float) -> Coroutine[Any, Any, Any]:
         """Make it once, and wait for the reply until `deadline`."""

@@ -18,13 +18,17 @@ from eventmicro.context import Context, Received, Side, enter_context
 from eventmicro.errors import (
     BadRequest,
     CallTimeout,
+    ConnectionFailed,
     ContentTooLarge,
     DecodeError,
+    Disconnected,
     EncodeError,
     EventMicroError,
     InternalError,
     MessageTooLarge,
     ServiceError,
+    Unavailable,
+    unwrapped,
 )
 from eventmicro.fields import of_handler
 from eventmicro.handlers.eager import Task
@@ -46,6 +50,9 @@ REMEMBERED = 10_000
 FAILED = "the endpoint failed; the log of its service says why"
 # What is said of many, in place of a line each.
 CALLS = "calls went wrong so, the last by %s: %s"
+# … and where what the handler needs did not answer it: a second try may find it.
+UNANSWERED = "a service that the endpoint calls did not answer; the log of its service says which"
+AWAY = "a broker that the endpoint needs is away"
 # The longest reply subject that is remembered, in characters.
 MAX_REPLY = 256
 
@@ -272,9 +279,13 @@ class Endpoint:
                     request = None if self._request is None else self._read(self._request, delivery)
             context = Received(delivery, self._fill)
             enter_context(context)
-            body, headers = self._write(await self._handler(request, context), asked)
+            try:
+                value = await self._handler(request, context)
+            finally:
+                context.ended = True
+            body, headers = self._write(value, asked)
         except ServiceError as error:
-            body, headers = self._write_error(self._failure() if error.received else error, asked)
+            body, headers = self._write_error(self._failure(error) if error.received else error, asked)
         except asyncio.CancelledError:
             outcome = self._calls.outcome()
             if outcome is None:
@@ -283,7 +294,7 @@ class Endpoint:
         except GeneratorExit:  # the end of this coroutine
             raise
         except BaseException as error:  # nothing that a call brings about ends the service, or is not answered
-            body, headers = self._write_error(self._failure(), asked)
+            body, headers = self._write_error(self._failure(error), asked)
             if isinstance(error, KeyboardInterrupt):  # the end of the program
                 await self._send(delivery, body, headers, asked)
                 raise
@@ -335,10 +346,18 @@ class Endpoint:
         self.say(error, ": its reply, a value of type %s, cannot be sent as %s: %s", returned, reply, error)
         return InternalError(FAILED)
 
-    def _failure(self) -> InternalError:
-        """What the caller is told of the exception at hand; the log is told all."""
-        error = sys.exception()
-        assert error is not None
+    def _failure(self, error: BaseException) -> ServiceError:
+        """What the caller is told of an exception that is not for it; the log is told all."""
+        error = unwrapped(error)
+        if isinstance(error, ServiceError) and not error.received:
+            return error
+        if isinstance(error, ServiceError) and error.is_unanswered:
+            self.say(error, " failed, as what it calls did not answer: %s", error)
+            again = error.retryable or not isinstance(error, Unavailable)
+            return Unavailable(UNANSWERED, retryable=again, retry_after=error.retry_after)
+        if isinstance(error, Disconnected | ConnectionFailed):
+            self.say(error, " failed, as a broker is away: %s", error)
+            return Unavailable(AWAY)
         self.say(error, " failed", shown=error)
         failure = InternalError(FAILED)
         failure.__cause__ = error

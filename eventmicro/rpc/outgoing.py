@@ -12,6 +12,7 @@ from eventmicro.codecs import Body
 from eventmicro.context import Context
 from eventmicro.errors import Unsupported, UsageError
 from eventmicro.plugins import RPC_BROKER_VARIABLE, brokers_with
+from eventmicro.rpc.patience import Patience
 from eventmicro.rpc.retrying import Trying
 from eventmicro.selector import Filter, Node, Selector
 from eventmicro.wire import check_subject
@@ -33,13 +34,15 @@ class OutgoingCall(Context):
     body: the body of its reply.
     direction: how its node is chosen; None: the broker chooses.
     trying: how it is made again; None: it is made once.
+    patience: how it waits for somebody to take it; None: it does not.
     asked: the nodes that were asked by the attempts so far.
     """
 
-    __slots__ = ("asked", "body", "direction", "trying")
+    __slots__ = ("asked", "body", "direction", "patience", "trying")
     body: Body
     direction: Direction | None
     trying: Trying | None
+    patience: Patience | None
     asked: list[Node]
 
     @property

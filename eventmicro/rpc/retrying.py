@@ -128,6 +128,9 @@ class Retries:
     Args:
         policy, hedge: for the calls that do not say so themselves.
         terms: those of the endpoints of which something is known.
+
+    Attributes:
+        opening: as long as it is not over what is on its way may be made again.
     """
 
     def __init__(self, policy: CallRetry | None, hedge: float | None, terms: Mapping[str, Terms]) -> None:
@@ -139,7 +142,7 @@ class Retries:
         self._default: dict[str, Trying] = {}
         self._budgets: dict[str, Budget] = {}
         self._losers: set[asyncio.Task[Any]] = set()
-        self._opening = Opening()
+        self.opening = Opening()
 
     def of(
         self, endpoint: str, policy: CallRetry | None, hedge: float | None, idempotent: bool | None
@@ -175,8 +178,8 @@ class Retries:
 
     def end(self) -> None:
         """What is on its way is not made again."""
-        self._opening.is_over = True
-        self._opening = Opening()
+        self.opening.is_over = True
+        self.opening = Opening()
         self._default.clear()
 
     async def close(self) -> None:
@@ -192,7 +195,7 @@ class Retries:
         return trying
 
     def _make(self, endpoint: str, policy: CallRetry, hedge: float, idempotent: bool | None) -> Trying:
-        return Trying(policy, hedge, idempotent, self.budget(endpoint), self._terms, self._losers, self._opening)
+        return Trying(policy, hedge, idempotent, self.budget(endpoint), self._terms, self._losers, self.opening)
 
 
 async def tried(trying: Trying, send: Send, deadline: float) -> Any:

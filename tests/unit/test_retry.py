@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from eventmicro import Retry
-from eventmicro.errors import NotFound, UsageError
+from eventmicro.errors import (
+    BadRequest,
+    CallTimeout,
+    Conflict,
+    Disconnected,
+    InternalError,
+    NotFound,
+    TooManyRequests,
+    Unavailable,
+    UsageError,
+)
 
 
 def test_by_default_five_attempts_one_two_four_and_eight_seconds_apart() -> None:
@@ -61,6 +71,7 @@ NO_RETRY: list[tuple[dict[str, Any], str]] = [
     ({"factor": float("inf")}, "^Retry: factor=inf: write"),
     ({"on": ValueError("one")}, "on="),
     ({"on": [ValueError]}, "on="),
+    ({"on": str}, "on="),
 ]
 
 
@@ -68,3 +79,32 @@ NO_RETRY: list[tuple[dict[str, Any], str]] = [
 def test_what_cannot_be_is_refused_when_it_is_written(words: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Retry(**words)
+
+
+def test_a_function_of_the_error_says_which_are_worth_another_attempt() -> None:
+    retry = Retry(on=lambda error: "again" in str(error))
+    assert retry.again(ValueError("again"), 1)
+    assert not retry.again(ValueError("never"), 1)
+    assert not retry.again(ValueError("again"), 5)
+    assert not retry.again(SystemExit("again"), 1)
+
+
+SAME_AGAIN: list[tuple[Exception, bool]] = [
+    (NotFound("no such sku"), False),
+    (BadRequest("wrong"), False),
+    (Conflict("too late"), False),
+    (Conflict("come again", retryable=True), True),
+    (TooManyRequests("busy"), True),
+    (Unavailable("nobody"), True),
+    (Unavailable("never more", retryable=False), True),
+    (CallTimeout("no reply"), True),
+    (InternalError("failed"), True),
+    (Disconnected(), True),
+    (ValueError(), True),
+]
+
+
+@pytest.mark.parametrize(("error", "again"), SAME_AGAIN, ids=lambda each: str(each).replace(" ", "-"))
+def test_what_a_service_has_answered_is_the_same_at_the_next_attempt(error: Exception, again: bool) -> None:
+    assert Retry().again(error, 1) is again
+    assert Retry(on=Exception).again(error, 1), "who names the errors has said which"

@@ -252,6 +252,6 @@ class Receiving:
 def _deadline(timeout: float | None) -> float | None:
     """Until when a stream may last that is opened now; None: as long as both sides want."""
     outer = find_context()
-    left = None if outer is None else outer.deadline
+    left = None if outer is None or outer.ended else outer.deadline
     own = None if timeout is None else time.monotonic() + timeout
     return min((moment for moment in (left, own) if moment is not None), default=None)

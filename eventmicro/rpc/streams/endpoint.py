@@ -174,7 +174,7 @@ class StreamEndpoint(Endpoint):
         try:
             await self._answer(delivery, request, answering)
         except ServiceError as error:
-            await self._fail(answering, self._failure() if error.received and not answering.is_over else error)
+            await self._fail(answering, self._failure(error) if error.received and not answering.is_over else error)
         except Unsent as unsent:
             log.error("%s: a stream was cut off: %s", self.name, unsent.__cause__)
             await self._fail(answering, InternalError(str(unsent)))
@@ -185,7 +185,7 @@ class StreamEndpoint(Endpoint):
         except GeneratorExit:  # the end of this coroutine
             raise
         except BaseException as error:  # nothing that a stream brings about ends the service, or is not answered
-            await self._fail(answering, self._failure())
+            await self._fail(answering, self._failure(error))
             if isinstance(error, KeyboardInterrupt):  # the end of the program
                 raise
 
@@ -195,12 +195,15 @@ class StreamEndpoint(Endpoint):
         named = content_type(delivery.headers) if delivery.headers else None
         context = ReceivedStream(delivery, self._fill)
         enter_context(context)
-        value = await self._handler(request, context)
-        encode = self._reply.answer if named is None else self._reply.encoder(named)
-        if encode is None:
-            answering.announce(self._reply.content_type)
-            encode = self._reply.encode
-        await _pass_on(value if self._yields else _only(value), encode, answering, self._unfit)
+        try:
+            value = await self._handler(request, context)
+            encode = self._reply.answer if named is None else self._reply.encoder(named)
+            if encode is None:
+                answering.announce(self._reply.content_type)
+                encode = self._reply.encode
+            await _pass_on(value if self._yields else _only(value), encode, answering, self._unfit)
+        finally:
+            context.ended = True
 
     async def _read_opening(self, delivery: Delivery) -> Any:
         form = form_of(delivery.headers) if delivery.headers else None

@@ -10,7 +10,7 @@ import pytest
 
 from eventmicro import Ack, Context, DeliveryOptions, MemoryBroker, Nack, Reject, Retry, Service
 from eventmicro.codecs import Codecs
-from eventmicro.errors import Disconnected, MessageTooLarge, UsageError
+from eventmicro.errors import Disconnected, MessageTooLarge, TooManyRequests, UsageError
 from eventmicro.events.settling import LONGEST_DELAY, Kept, Live, why_unreadable
 from eventmicro.events.subscriber import Subscriber, Work
 from eventmicro.message import Copy, Delivery, Message
@@ -449,3 +449,12 @@ async def test_what_a_handler_settles_when_its_time_is_up_is_settled_as_one_that
         await broker.publish(Message("numbers", b"1"))
         await until(lambda: letters)
     assert attempts == [1, 2]
+
+
+async def test_an_error_that_says_when_is_tried_again_not_sooner() -> None:
+    settling = kept(retry=Retry(backoff=2, jitter=0))
+    assert await settling.failed(Sent(), TooManyRequests(retry_after=30)) == 30
+    assert await settling.failed(Sent(), TooManyRequests(retry_after=1)) == 2
+    assert await settling.failed(Sent(), TooManyRequests(retry_after=1e9)) == LONGEST_DELAY
+    grouped = ExceptionGroup("tasks", [TooManyRequests(retry_after=30)])
+    assert await settling.failed(Sent(), grouped) == 30
