@@ -168,8 +168,9 @@ class Subscription(Protocol):
 class Broker(Protocol):
     """A connection to a message broker. It opens nothing before `connect`.
 
-    One object serves one event loop. Its methods may run concurrently with one another. After a lost connection it
-    reconnects by itself, for as long as it takes, and takes its subscriptions up again.
+    One object serves one event loop, from `connect` to `close`; from another one its methods raise UsageError at once,
+    see `eventmicro.lifetime`. They may run concurrently with one another. After a lost connection it reconnects by
+    itself, for as long as it takes, and takes its subscriptions up again.
     """
 
     @property

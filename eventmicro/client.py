@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AsyncExitStack, aclosing
@@ -222,7 +223,9 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
         Raises:
             ConnectionFailed: no broker answered; nothing is left open.
         """
+        self._check_home()
         try:
+            self._home = asyncio.get_running_loop()
             for broker in dict.fromkeys((self.broker, self.rpc_broker)):
                 if not broker.connected:
                     await broker.connect()
@@ -233,6 +236,8 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
 
     async def close(self) -> None:
         """Send what was published and close what `connect` opened. A second call does nothing."""
+        self._check_home()
+        self._home = None
         owned, self._owned = self._owned, []
         async with AsyncExitStack() as stack:  # each is closed, whatever fails
             for broker in owned:

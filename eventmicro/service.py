@@ -55,7 +55,8 @@ class Service(Declares, MakesStubs, PublishesEvents):
         metadata: labels of it in the registry, such as `{"team": "shop"}`, by which nodes can be chosen.
         id: what names this instance among those of the service; default: a new one at each start.
         broker: a URL such as `nats://127.0.0.1:4222`, or a Broker. One that is connected already stays connected at the
-            end: who opened it closes it. Default: what `run` or `start` is given, or else what a Client would take.
+            end: who opened it closes it. Default: what `run` is given, or else what a Client would take. `start` may
+            name another one.
         rpc_broker: the broker for endpoints and calls where `broker` carries none, as RabbitMQ and Kafka; default: the
             same.
         middleware: what runs around each message on all four sides: endpoints, subscribers, calls and publishes of
@@ -167,11 +168,12 @@ class Service(Declares, MakesStubs, PublishesEvents):
 
     # -- running -----------------------------------------------------------------------------------------------
 
-    async def start(self, broker: str | Broker | None = None) -> None:
+    async def start(self, broker: str | Broker | None = None, *, rpc_broker: str | Broker | None = None) -> None:
         """Connect and start all that is declared; a started service stays as it is.
 
         Args:
-            broker: the broker where the service itself names none.
+            broker: the broker for this start, in place of the one that the service names; as `memory://` in a test.
+            rpc_broker: likewise the one for endpoints and calls; default: what the service names.
 
         Raises:
             ConnectionFailed: no broker answered.
@@ -183,8 +185,8 @@ class Service(Declares, MakesStubs, PublishesEvents):
                 self._node.check_loop()
                 return
             client = Client(
-                self.broker or broker,
-                rpc_broker=self.rpc_broker,
+                broker or self.broker,
+                rpc_broker=rpc_broker or self.rpc_broker,
                 middleware=self._middleware,
                 codecs=self._codecs.own,
                 content_type=self._codecs.content_type,
@@ -308,7 +310,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
         """Start, serve until SIGINT, SIGTERM or SIGHUP, stop. Without a broker it starts or joins an embedded one.
 
         Args:
-            broker: the broker where the service itself names none.
+            broker: the broker where the service itself names none; else a warning says that it keeps its own.
         """
         from eventmicro.running.runner import run
 

@@ -96,22 +96,28 @@ class KafkaBroker(Lifetime):
         return self._connection is not None and self._connection.link.online
 
     async def connect(self) -> None:
+        self._check_home()
         async with self._changing:
             if self._connection is None:
                 quieten()
                 check_compression(self.settings)
                 connection = _Connection(self.settings, self.url)
                 await connection.link.open()
-                self._connection = connection
+                self._connection, self._home = connection, asyncio.get_running_loop()
 
     async def close(self) -> None:
+        self._check_home()
         async with self._changing:
             connection, self._connection = self._connection, None
+            self._home = None
             if connection is not None:
                 await connection.close()
 
     async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
-        await (self._connection or self._connected()).publisher.publish(message, timeout)
+        connection = self._connection
+        if connection is None or asyncio.get_running_loop() is not self._home:
+            connection = self._connected()
+        await connection.publisher.publish(message, timeout)
 
     async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
         await self._connected().publisher.publish_many(messages, timeout)
@@ -149,6 +155,7 @@ class KafkaBroker(Lifetime):
         await connection.link.ping(FLUSH_TIMEOUT)
 
     def _connected(self) -> _Connection:
+        self._check_home()
         if self._connection is None:
             raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
         return self._connection

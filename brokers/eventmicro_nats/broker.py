@@ -94,13 +94,17 @@ class NatsBroker(Lifetime):
         return self._driver is not None and self._driver.is_connected
 
     async def connect(self) -> None:
+        self._check_home()
         async with self._changing:
             if self._driver is None:
                 self._driver = await self._open()
+                self._home = asyncio.get_running_loop()
 
     async def close(self) -> None:
+        self._check_home()
         async with self._changing:
             driver, self._driver = self._driver, None
+            self._home = None
             self._changed.set()
             for subscription in list(self._subscriptions):
                 subscription.end()
@@ -155,6 +159,7 @@ class NatsBroker(Lifetime):
         return driver is not None and driver.publish_now(subject, reply, body, headers, once=not reply)
 
     async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
+        self._check_home()
         end = time.monotonic() + timeout
         failed: dict[int, Exception] = {}
         for number, message in enumerate(messages):
@@ -235,6 +240,7 @@ class NatsBroker(Lifetime):
             raise Refused(f"{self.url} refuses: {'; '.join(refused)}", refused_subjects("; ".join(refused)))
 
     def _connected_driver(self) -> Driver:
+        self._check_home()
         if self._driver is None:
             raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
         return self._driver

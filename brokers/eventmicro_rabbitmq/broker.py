@@ -105,6 +105,7 @@ class RabbitBroker(Lifetime):
         return all(link is not None and link.online for link in links)
 
     async def connect(self) -> None:
+        self._check_home()
         async with self._changing:
             if self._publisher is not None:
                 return
@@ -113,13 +114,16 @@ class RabbitBroker(Lifetime):
             )
             await open_together(publishing, consuming)
             self._publishing, self._consuming, self._was_online = publishing, consuming, True
+            self._home = asyncio.get_running_loop()
             self._declarer = Declarer(self.settings)
             self._publisher = Publisher(publishing, self._declarer.exchange)
             self._retries = Retries(publishing, Declarer(self.settings))
 
     async def close(self) -> None:
+        self._check_home()
         async with self._changing:
             publisher, self._publisher = self._publisher, None
+            self._home = None
             publishing, consuming = self._publishing, self._consuming
             subscriptions, self._subscriptions = self._subscriptions, []
             if publisher is None or publishing is None or consuming is None:
@@ -135,6 +139,7 @@ class RabbitBroker(Lifetime):
         await (await self._send(message, asyncio.get_running_loop().time() + timeout))
 
     async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
+        self._check_home()
         deadline = asyncio.get_running_loop().time() + timeout
         on_their_way: dict[int, Confirm] = {}
         failed: dict[int, Exception] = {}
@@ -186,7 +191,9 @@ class RabbitBroker(Lifetime):
             raise translate(error, self.url) from error
 
     async def _send(self, message: Message, deadline: float) -> Confirm:
-        publisher = self._publisher or self._connected_publisher()
+        publisher = self._publisher
+        if publisher is None or asyncio.get_running_loop() is not self._home:
+            publisher = self._connected_publisher()
         if len(message.body) > self.settings.max_payload:
             raise MessageTooLarge(
                 f"{message.subject}: {len(message.body)} bytes, over the {self.settings.max_payload} of max_payload"
@@ -242,6 +249,7 @@ class RabbitBroker(Lifetime):
         return self._consuming
 
     def _connected_publisher(self) -> Publisher:
+        self._check_home()
         if self._publisher is None:
             raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
         return self._publisher

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from eventmicro.conformance.bench import Bench, numbered, raises, stuck, until
 from eventmicro.conformance.case import case
@@ -58,6 +60,43 @@ async def a_closed_broker_takes_nothing(bench: Bench) -> None:
     for broker in (never, closed):
         await raises(Disconnected, broker.publish(Message(bench.subject)))
         await raises(Disconnected, broker.flush())
+
+
+@case()
+async def what_is_used_from_another_event_loop_refuses_at_once(bench: Bench) -> None:
+    """It would be waited for without end, as what it waits for happens in its own."""
+    broker = await bench.broker()
+    listener = await bench.listen(broker=broker) if broker.capabilities.broadcast else None
+    message = Message(bench.subject, b"from another loop")
+
+    async def use() -> list[str]:
+        uses = [
+            broker.connect(),
+            broker.publish(message),
+            broker.publish_many([message]),
+            broker.subscribe(bench.subject, lambda delivery: None),
+            broker.flush(),
+            broker.close(),
+        ]
+        if broker.capabilities.request_reply:
+            uses.append(broker.send(message))
+        async with asyncio.timeout(10):
+            return [type(await _failure(each)).__name__ for each in uses]
+
+    said = await asyncio.to_thread(asyncio.run, use())
+    assert set(said) == {"UsageError"}, said
+    sent = await bench.publish(1)
+    await broker.flush()
+    if listener is not None:
+        await bench.all_arrive(sent, listener)
+
+
+async def _failure(using: Coroutine[Any, Any, Any]) -> BaseException | None:
+    try:
+        await using
+    except Exception as error:
+        return error
+    return None
 
 
 @case("broadcast")

@@ -8,6 +8,7 @@ the publisher waits, so nothing is dropped.
 from __future__ import annotations
 
 import asyncio
+from asyncio import get_running_loop
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -98,24 +99,26 @@ class MemoryBroker(Lifetime):
         return self.connected
 
     async def connect(self) -> None:
+        self._check_home()
         if self._hub is None:
-            self._hub = shared_hub(self._name)
+            self._hub, self._home = shared_hub(self._name), asyncio.get_running_loop()
 
     async def close(self) -> None:
-        self._hub = None
+        self._check_home()
+        self._hub = self._home = None
         subscriptions, self._subscriptions = self._subscriptions, []
         for subscription in subscriptions:
             subscription.close()
 
     def try_publish(self, message: Message) -> bool:
         hub = self._hub
-        if hub is None or len(message.body) > self._max_payload:
+        if hub is None or len(message.body) > self._max_payload or get_running_loop() is not self._home:
             return False
         return self._put_at_once(hub, message, queues=True)
 
     def try_send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = "") -> bool:
         hub = self._hub
-        if hub is None or len(body) > self._max_payload:
+        if hub is None or len(body) > self._max_payload or get_running_loop() is not self._home:
             return False
         message = Message(subject, body, dict(headers) if headers else None, reply)
         return self._put_at_once(hub, message, queues=False)
@@ -196,6 +199,7 @@ class MemoryBroker(Lifetime):
         return True
 
     def _connected_hub(self) -> Hub:
+        self._check_home()
         if self._hub is None:
             raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
         return self._hub

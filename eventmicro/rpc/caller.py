@@ -15,6 +15,7 @@ from typing import Any
 
 from eventmicro.broker import Broker, StoresRequests, Subscription, sends_at_once
 from eventmicro.errors import CallTimeout, EventMicroError
+from eventmicro.lifetime import check_home
 from eventmicro.message import Delivery, Message
 from eventmicro.rpc.outcome import Outcome
 from eventmicro.wire import DESCRIPTION, STATUS, STORED, cancel_subject, with_budget
@@ -87,6 +88,7 @@ class Caller:
             CallTimeout: no reply came in time.
             TransportError: the broker did not take the request.
         """
+        check_home(self._loop, "client")
         started = time.monotonic()
         call = with_budget(str(next(self._numbers)), deadline - started)
         message.reply = self._inbox + call

@@ -177,7 +177,7 @@ async def _start(services: Sequence[Runnable], broker: str | Broker | None) -> N
 
 async def _start_one(service: Runnable, broker: str | Broker | None) -> None:
     try:
-        await service.start(broker)
+        await service.start(broker if service.broker is None else None)
     except EventMicroError:
         raise
     except Exception as error:

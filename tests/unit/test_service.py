@@ -287,3 +287,22 @@ async def test_dead_letters_that_are_taken_by_another_queue_than_the_one_that_ke
         f"none of those that are kept: write queue='{subject}'"
         for name, subject in (("lost", "looks.lost"), ("dead", "dead.orders.bill"))
     ]
+
+
+async def test_the_broker_that_start_is_given_is_taken_whatever_the_code_names() -> None:
+    service = Service("numbers", broker="nats://127.0.0.1:1", rpc_broker="nats://127.0.0.1:1")
+
+    @service.rpc
+    async def double(number: int) -> int:
+        return 2 * number
+
+    await service.start("memory://given", rpc_broker="memory://given")
+    try:
+        assert (service.client.broker.url, service.client.rpc_broker.url) == ("memory://given", "memory://given")
+        async with Client("memory://given") as client:
+            assert await client.call("numbers.double", 21, int) == 42
+    finally:
+        await service.stop()
+    await service.start(broker := MemoryBroker("memory://object"), rpc_broker=broker)
+    assert service.client.broker is service.client.rpc_broker is broker
+    await service.stop()

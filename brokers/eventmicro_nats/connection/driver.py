@@ -16,6 +16,7 @@ from typing import Any
 from nats import errors
 from nats.aio.client import PING_PROTO, PONG_PROTO, Client, Srv, _validate_queue, _validate_subject
 
+from eventmicro.lifetime import check_home
 from eventmicro_nats.connection.commands import command
 from eventmicro_nats.connection.interest import Interest
 from eventmicro_nats.connection.leaving import Leaving
@@ -149,6 +150,8 @@ class Driver(Client):
         self._pending_data_size = sum(map(len, self._pending))
 
     def _write_soon(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            check_home(self._loop, "broker")
         self._writes_soon = True
         self._loop.call_soon(self._end_turn)
 
