@@ -1,6 +1,7 @@
 """Compressed bodies: how a sender asks for them, and how a receiver opens them without being flooded by one.
 
-gzip is in the standard library; zstd is from Python 3.14 on, and before that in `backports.zstd`, its very code.
+gzip is in the standard library; zstd is from Python 3.14 on, and before that in `backports.zstd`, its very code. What
+others send may also be in deflate, and in brotli where that is installed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Literal
 
+from eventmicro.charsets import is_charset
 from eventmicro.checks import check_count, names_words
 from eventmicro.errors import ContentTooLarge, DecodeError, UnsupportedMediaType, UsageError
 
@@ -18,6 +20,13 @@ Encoding = Literal["gzip", "zstd"]
 GZIP: Encoding = "gzip"
 ZSTD: Encoding = "zstd"
 ENCODINGS = (GZIP, ZSTD)
+# What is read of others beside.
+DEFLATE = "deflate"
+BROTLI = "br"
+ALIASES = {"x-gzip": GZIP, "x-deflate": DEFLATE, "x-zstd": ZSTD, "brotli": BROTLI}
+UNCHANGED = ("identity", "binary", "7bit", "8bit", "none")
+# How many encodings there may be around one another.
+MAX_ENCODINGS = 4
 
 # From how many bytes on a body is compressed where nothing else is said: smaller ones fit into few packets as they are.
 THRESHOLD = 4096
@@ -91,27 +100,34 @@ def looks_compressed(body: bytes, encoding: str) -> bool:
 
 
 def decompress(body: bytes, encodings: str, limit: int) -> bytes:
-    """A body as it was before it was compressed, as its `Content-Encoding` says.
+    """A body as it was before it was compressed, as its `Content-Encoding` says; several are undone from the last one.
 
     Args:
         limit: how large it may become, in bytes.
 
     Raises:
-        UnsupportedMediaType: the encoding is not read here, or there are several, one around the other.
+        UnsupportedMediaType: an encoding is not read here, or there are too many.
         ContentTooLarge: it is larger; no more than `limit` of it was ever made.
         DecodeError: it is not in this encoding.
     """
-    encoding = encodings.strip().lower()
-    if encoding in ("", "identity"):
-        return body
-    zstd = find_zstd() if encoding == ZSTD else None
-    if encoding != GZIP and zstd is None:
-        raise UnsupportedMediaType(f"content encoding {encodings[:100]!r} is not taken here; taken: {accepted()}")
+    applied = [name for part in encodings.split(",") if (name := part.strip().lower()) and not _leaves_as_it_is(name)]
+    if len(applied) > MAX_ENCODINGS:
+        raise UnsupportedMediaType(f"{len(applied)} content encodings around one another are not taken here")
+    for encoding in reversed(applied):
+        body = _undo(body, ALIASES.get(encoding, encoding), limit)
+    return body
+
+
+def _leaves_as_it_is(encoding: str) -> bool:
+    """Whether this changes nothing: some clients, such as kombu, say in its place in which charset a text is."""
+    return encoding in UNCHANGED or (encoding not in _BEGINNINGS and is_charset(encoding))
+
+
+def _undo(body: bytes, encoding: str, limit: int) -> bytes:
+    """What was compressed in one encoding; errors as of `decompress`."""
+    opened = _decompressor(body, encoding, limit)
     try:
-        opened = zlib.decompressobj(wbits=_GZIP_FORMAT) if zstd is None else _zstd_decompressor(zstd, body, limit)
         plain: bytes = opened.decompress(body, limit + 1)
-    except ContentTooLarge:
-        raise
     except Exception as error:  # zlib.error, ZstdError: what they say of a body is of no use to its sender
         raise DecodeError(f"not valid {encoding}") from error
     if len(plain) > limit:
@@ -121,6 +137,53 @@ def decompress(body: bytes, encodings: str, limit: int) -> bytes:
             f"not valid {encoding}: {'it ends too early' if not opened.eof else 'more follows behind it'}"
         )
     return plain
+
+
+def _decompressor(body: bytes, encoding: str, limit: int) -> Any:
+    """What decompresses a body."""
+    if encoding == GZIP:
+        return zlib.decompressobj(wbits=_GZIP_FORMAT)
+    if encoding == DEFLATE:  # of zlib's form; some senders leave its head out
+        has_head = len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS if has_head else -zlib.MAX_WBITS)
+    if encoding == ZSTD and (zstd := find_zstd()) is not None:
+        try:
+            return _zstd_decompressor(zstd, body, limit)
+        except ContentTooLarge:
+            raise
+        except Exception as error:
+            raise DecodeError(f"not valid {encoding}") from error
+    if encoding == BROTLI and (brotli := find_brotli()) is not None:
+        return _Brotli(brotli)
+    raise UnsupportedMediaType(f"content encoding {encoding[:100]!r} is not taken here; taken: {accepted()}")
+
+
+class _Brotli:
+    """brotli's decompressor in the form of zlib's."""
+
+    unused_data = b""
+    eof = False
+
+    def __init__(self, brotli: Any) -> None:
+        self._opened = brotli.Decompressor()
+
+    def decompress(self, body: bytes, most: int) -> bytes:
+        plain = bytearray(self._opened.process(body, output_buffer_limit=most))
+        while len(plain) < most and not self._opened.can_accept_more_data():
+            plain += self._opened.process(b"", output_buffer_limit=most - len(plain))
+        self.eof = self._opened.is_finished()
+        return bytes(plain)
+
+
+@cache
+def find_brotli() -> Any:
+    """The module for brotli, of a version that makes no more of a body than is asked for; None where there is none."""
+    try:
+        brotli = import_module("brotli")
+        brotli.Decompressor().process(b"", output_buffer_limit=1)
+    except (ImportError, AttributeError, TypeError):
+        return None
+    return brotli
 
 
 @cache

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from eventmicro.charsets import charset_of
 from eventmicro.errors import UsageError
 
 CONTENT_TYPE = "Content-Type"
@@ -22,6 +23,8 @@ MSGPACK = "application/msgpack"
 CBOR = "application/cbor"
 BSON = "application/bson"
 TEXT = "text/plain"
+# What stands between a content type and the charset that it is in, where that is not UTF-8.
+IN_CHARSET = "; charset="
 # With an envelope around the message of a call, as go-micro names them.
 JSON_RPC = "application/json-rpc"
 PROTO_RPC = "application/proto-rpc"
@@ -56,6 +59,8 @@ STREAM = "Stream"
 
 # The longest name of a service, and the longest id of a node, in characters.
 MAX_NAME = 128
+# How much of a content type is looked at, in characters.
+MAX_CONTENT_TYPE = 200
 
 # What a dead letter says of itself: why it was given up, after how many attempts, from which subject and queue.
 DEAD_REASON = "Dead-Letter-Reason"
@@ -249,14 +254,17 @@ def header(headers: Mapping[str, str] | None, name: str) -> str | None:
 
 
 def content_type(headers: Mapping[str, str] | None) -> str | None:
-    """The content type a message names, without its parameters and in lower case; None where it names none."""
+    """The content type a message names, as `media_type` has it; None where it names none."""
     value = header(headers, CONTENT_TYPE)
-    return _without_parameters(value) if value else None
+    return media_type(value[:MAX_CONTENT_TYPE]) if value else None
 
 
 @lru_cache(1000)
-def _without_parameters(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
+def media_type(label: str) -> str:
+    """A content type in lower case and without its parameters, but for the charset of a text that is not UTF-8."""
+    media = label.partition(";")[0].strip().lower()
+    charset = charset_of(label) if ";" in label and (media[:5] == "text/" or "json" in media) else None
+    return media if charset is None else f"{media}{IN_CHARSET}{charset}"
 
 
 Form = tuple[str | None, str | None, str | None, str | None]
@@ -274,7 +282,7 @@ def form_of(headers: Mapping[str, str]) -> Form | None:
     if said is None:
         return None
     named = said[0]
-    return _without_parameters(named) if named else None, said[1], said[2], said[3]
+    return media_type(named[:MAX_CONTENT_TYPE]) if named else None, said[1], said[2], said[3]
 
 
 def read_object(text: str | bytes, longest: int) -> dict[str, Any] | None:

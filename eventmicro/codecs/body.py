@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 from eventmicro.codec import Codec, Decoder, Encoder, Envelope
+from eventmicro.codecs.labels import (
+    both,
+    decode_otherwise,
+    from_text,
+    in_charset,
+    is_readable,
+    strictly,
+    takes_text,
+    unlabelled,
+    written_as,
+)
+from eventmicro.codecs.protobuf import is_protobuf
 from eventmicro.compression import Compression, accepts, decompress, looks_compressed
-from eventmicro.errors import UnsupportedMediaType, UsageError
-from eventmicro.wire import CONTENT_ENCODING, CONTENT_TYPE, JSON, OCTET_STREAM, Form, header, without
+from eventmicro.errors import DecodeError, ServiceError, UnsupportedMediaType, UsageError
+from eventmicro.wire import (
+    CONTENT_ENCODING,
+    CONTENT_TYPE,
+    IN_CHARSET,
+    JSON,
+    OCTET_STREAM,
+    TEXT,
+    Form,
+    header,
+    without,
+)
 from eventmicro.wire import content_type as find_content_type
 
 
@@ -81,7 +104,7 @@ class Body:
         self.is_plain = self.content_type == OCTET_STREAM
         unnamed = JSON if JSON in self._decoders else self.content_type
         self.answer = self._encoders[unnamed]
-        self.decode = self._decoders[unnamed]
+        self.decode = unlabelled(kind, self._decoders[unnamed], self._decoders[self.content_type])
         self.names: str | None = None
         if content_type is not None:
             self._prefer(content_type)
@@ -99,7 +122,10 @@ class Body:
             return encode
         if self.is_plain:
             return self._encoders[self.content_type]
-        return self._encoders[content_type] if self._travels_in(content_type) else None
+        if self._travels_in(content_type):
+            return self._encoders[content_type]
+        form = written_as(content_type)
+        return None if form == content_type else self.encoder(form)
 
     def pack(self, value: Any, headers: dict[str, str], method: str = "") -> bytes:
         """Encode in the content type that the headers name, else in its own; the headers then say what has to be said.
@@ -165,39 +191,85 @@ class Body:
             return decode
         if self.is_plain:
             return self.decode  # bytes are bytes, whatever they hold
-        if not self._travels_in(content_type):
-            self._known.say_unusable(content_type)
-            known = ", ".join(self.content_types())
-            raise UnsupportedMediaType(f"content type {content_type[:100]!r} is not taken here; taken: {known}")
-        return self._decoders[content_type]
+        if self._travels_in(content_type):
+            return self._decoders[content_type]
+        plain, _, charset = content_type.partition(IN_CHARSET)
+        if charset:
+            return in_charset(self.decoder(plain), charset)
+        if (form := written_as(content_type)) != content_type and self._travels_in(form):
+            return self._decoders[form]
+        self._known.say_unusable(content_type)
+        known = ", ".join(self.content_types())
+        raise UnsupportedMediaType(f"content type {content_type[:100]!r} is not taken here; taken: {known}")
 
     def opener(self, content_type: str, endpoint: str) -> Decoder:
-        """The decoder for a reply in a content type, out of the envelope that this may have.
-
-        Raises:
-            UnsupportedMediaType: values of this type do not travel in it.
-        """
-        decode = self.decoder(content_type)
-        envelope = self.envelope(content_type)
-        return decode if envelope is None else lambda body: decode(envelope.open_reply(body, endpoint))
+        """The decoder for a reply in a content type, out of the envelope that this may have; it decodes as `load`."""
+        decode, envelope = self.reader(content_type), self.envelope(content_type)
+        return decode if envelope is None else _opening(envelope, endpoint, decode)
 
     def asked_decoder(self, content_type: str | None, endpoint: str = "") -> Decoder:
         """The same for an unnamed reply to a request in this content type; a foreign service may answer in JSON."""
-        if content_type is None or not (self.is_plain or self._travels_in(content_type)):
+        if content_type is None or self.encoder(content_type) is None:
             return self.decode
         return self.opener(content_type, endpoint)
 
-    def read(self, body: bytes, form: Form) -> Any:
-        """Decode an event as it says that it is written.
+    def reader(self, content_type: str) -> Decoder:
+        """The decoder for bodies that are labelled so, of which each is what it is: see `load`."""
+        return partial(self.load, named=content_type)
+
+    def load(self, body: bytes, named: str) -> Any:
+        """Decode what is labelled with a content type. What is valid for the type is taken, whatever its label is.
 
         Raises:
-            DecodeError: it is not one of this type.
-            UnsupportedMediaType: values of this type do not travel so.
+            DecodeError: it is not valid, neither as it is labelled nor otherwise.
+            UnsupportedMediaType: likewise, and values of this type do not travel in that content type.
+        """
+        try:
+            decode = self._decoders.get(named) or self.decoder(named)
+            return decode(body)
+        except (DecodeError, UnsupportedMediaType) as error:
+            wrong = error
+        return decode_otherwise(body, wrong, self._forms_beside(named))
+
+    def read(self, body: bytes, form: Form) -> Any:
+        """Decode a message as it says that it is written, or as it is: as `load`.
+
+        Raises:
+            DecodeError, UnsupportedMediaType: it is not one of this type.
             ContentTooLarge: it becomes too large when it is decompressed.
         """
         named, encoding, *_ = form
-        decode = self.decode if named is None else self.decoder(named)
-        return decode(body if encoding is None else self.decompress(body, encoding))
+        if encoding is None:
+            return self.decode(body) if named is None else self.load(body, named)
+        return self.read_packed(body, encoding, self.decode if named is None else self.reader(named))
+
+    def read_packed(self, body: bytes, encoding: str, decode: Decoder) -> Any:
+        """Decode what is labelled as compressed, or is valid as it is; errors as of `read`."""
+        try:
+            plain = self.decompress(body, encoding)
+        except (DecodeError, UnsupportedMediaType) as error:
+            wrong = error
+        else:
+            return decode(plain)
+        try:
+            if takes_text(self.kind) and not is_readable(body):
+                raise DecodeError("no text")
+            return decode(body)
+        except (DecodeError, UnsupportedMediaType) as error:
+            raise both(wrong, error) from None
+
+    def _forms_beside(self, named: str) -> Iterator[Decoder]:
+        """How a body may be read that is not as its label says: in any form of its type's own, and a text as any."""
+        plain, _, charset = named.partition(IN_CHARSET)
+        if written_as(plain) == TEXT:
+            decode = from_text(self.decode)
+            yield in_charset(decode, charset) if charset else decode
+        tried = self._decoders.get(named) or self._decoders.get(written_as(named))
+        own = self._decoders[self.content_type]
+        if tried is not self.decode:
+            yield self.decode
+        if own is not tried and own is not self.decode:
+            yield strictly(own) if is_protobuf(self.kind) else own
 
     def decompress(self, body: bytes, encoding: str) -> bytes:
         """The body as it was before it was compressed; errors as of `read`."""
@@ -224,13 +296,22 @@ class Body:
         if self.is_plain:
             self.names = None if envelope is None else content_type
             return
-        travels = self._travels_in(content_type)
+        travels = self._travels_in(content_type) or self._is_alias(content_type)
         if travels:
             self.content_type = content_type if envelope is None else envelope.inner
         if travels and envelope is not None:
             self.names = content_type
         elif self.content_type != JSON:
             self.names = self.content_type
+
+    def _is_alias(self, content_type: str) -> bool:
+        """Whether values of this type travel in what this is another name for; then they do in this, too."""
+        form = written_as(content_type)
+        if form == content_type or not self._travels_in(form):
+            return False
+        self._encoders[content_type] = self._encoders[form]
+        self._decoders[content_type] = self._decoders[form]
+        return True
 
     def _travels_in(self, content_type: str) -> bool:
         """Whether values of this type travel in a content type; then it is compiled for that."""
@@ -272,3 +353,17 @@ class Body:
         able = ", ".join(self.content_types())
         what = f"a value of type {type(value).__name__} cannot travel as {named[:100]}"
         return f"{what}; leave Content-Type out, or write one of {able}"
+
+
+def _opening(envelope: Envelope, endpoint: str, decode: Decoder) -> Decoder:
+    """What decodes a reply out of its envelope; an error in there is the service's own."""
+
+    def read(body: bytes) -> Any:
+        try:
+            reply = envelope.open_reply(body, endpoint)
+        except ServiceError as error:
+            error.received = True
+            raise
+        return decode(reply)
+
+    return read

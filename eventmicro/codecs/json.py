@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from typing import Any
 
 from eventmicro.codec import Decoder, Encoder
@@ -62,6 +63,8 @@ class JsonCodec:
             except ValidationError as error:
                 if not body and is_optional:
                     return None
+                if body[:3] == BOM_UTF8:
+                    return decode(body[3:])
                 raise decode_error(kind, error) from None
 
         return decode

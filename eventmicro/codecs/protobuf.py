@@ -25,6 +25,13 @@ def is_protobuf(kind: Any) -> bool:
     return module is not None and isinstance(kind, type) and issubclass(kind, module.Message)
 
 
+def has_unknown_fields(message: Any) -> bool:
+    """Whether a message was read of a body with fields that it does not have, as one of another type has."""
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    return len(UnknownFieldSet(message)) > 0
+
+
 class ProtobufCodec:
     """The default of protobuf messages."""
 

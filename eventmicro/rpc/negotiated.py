@@ -10,11 +10,12 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from eventmicro.charsets import UTF_8
 from eventmicro.codec import Opened
 from eventmicro.codecs import Body
 from eventmicro.errors import BadRequest, DecodeError, EncodeError, NotFound, ServiceError
 from eventmicro.message import Delivery
-from eventmicro.wire import CONTENT_TYPE, JSON, Form
+from eventmicro.wire import CONTENT_TYPE, IN_CHARSET, JSON, Form
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +32,30 @@ class Negotiated:
         names: how an envelope may name the endpoint: `quote` and `orders.quote`.
     """
 
-    __slots__ = ("_accept", "_delivery", "_encoding", "_envelope", "_named", "_names", "_opened", "_reply", "_request")
+    __slots__ = (
+        "_accept",
+        "_charset",
+        "_delivery",
+        "_encoding",
+        "_envelope",
+        "_form",
+        "_named",
+        "_names",
+        "_opened",
+        "_plain",
+        "_reply",
+        "_request",
+    )
 
     def __init__(self, delivery: Delivery, form: Form, request: Body | None, reply: Body, names: Sequence[str]) -> None:
         self._delivery = delivery
+        self._form = form
         self._named, self._encoding, self._accept, _ = form
         self._request = request
         self._reply = reply
         self._names = names
-        self._envelope = None if self._named is None else (request or reply).envelope(self._named)
+        self._plain, _, self._charset = (self._named or "").partition(IN_CHARSET)
+        self._envelope = (request or reply).envelope(self._plain) if self._plain else None
         self._opened: Opened | None = None
 
     def read(self) -> Any:
@@ -51,17 +67,13 @@ class Negotiated:
             ContentTooLarge: it becomes too large when it is decompressed.
         """
         request, content = self._request, self._delivery.body
-        if request is None and self._envelope is None:
-            return None
         try:
+            if self._envelope is None:
+                return None if request is None else request.read(content, self._form)
             if self._encoding is not None:
                 content = (request or self._reply).decompress(content, self._encoding)
-            if self._envelope is not None:
-                content = self._open(content)
-            if request is None:
-                return None
-            decode = request.decode if self._named is None else request.decoder(self._named)
-            return decode(content)
+            content = self._open(content)
+            return None if request is None or self._named is None else request.load(content, self._named)
         except DecodeError as error:
             raise unreadable(error) from None
 
@@ -73,6 +85,8 @@ class Negotiated:
             body, headers = reply.encode(value), {CONTENT_TYPE: reply.content_type}
         else:
             body = encode(value)
+            if self._charset:  # in which it is not
+                headers = {CONTENT_TYPE: f"{self._plain}{IN_CHARSET}{UTF_8}"}
             if self._opened is not None and self._envelope is not None and reply.kind is not bytes:
                 body = self._envelope.reply(self._opened, body)
         return (body, headers) if self._accept is None else reply.compress_for(self._accept, body, headers)

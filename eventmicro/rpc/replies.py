@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from eventmicro.codec import Decoder
 from eventmicro.codecs import Body
 from eventmicro.errors import (
-    ContentTooLarge,
     DecodeError,
     ServiceError,
     Unavailable,
@@ -38,14 +38,12 @@ def read_reply(delivery: Delivery, endpoint: str, body: Body, decode: Decoder) -
     if header(headers, STATUS) == NO_RESPONDERS and not delivery.body:
         raise _nobody(endpoint)
     named = content_type(headers)
-    try:
-        encoding = header(headers, CONTENT_ENCODING)
-        reply = delivery.body if encoding is None else body.decompress(delivery.body, encoding)
-        if named is not None:
-            decode = body.opener(named, endpoint)
-    except (UnsupportedMediaType, ContentTooLarge) as error:
-        raise DecodeError(f"the reply of {endpoint}: {error.detail}") from None
-    return decode_reply(reply, endpoint, body, decode)
+    if named is not None:
+        decode = body.opener(named, endpoint)
+    encoding = header(headers, CONTENT_ENCODING)
+    if encoding is not None:
+        decode = partial(body.read_packed, encoding=encoding, decode=decode)
+    return decode_reply(delivery.body, endpoint, body, decode)
 
 
 def _error(delivery: Delivery, code: int, detail: str, endpoint: str, body: Body) -> ServiceError:
@@ -91,9 +89,10 @@ def decode_reply(reply: bytes, endpoint: str, body: Body, decode: Decoder) -> An
     """
     try:
         return decode(reply)
-    except ServiceError as error:  # out of an envelope
-        error.received = True
-        raise
+    except ServiceError as error:
+        if error.received:  # out of an envelope
+            raise
+        raise DecodeError(f"the reply of {endpoint}: {error.detail}", error.errors) from None
     except DecodeError as error:
         if body.kind in (None, type(None)):
             raise DecodeError(

@@ -64,7 +64,7 @@ UNREADABLE: list[tuple[bytes, dict[str, str] | None, str]] = [
     (b"no json", None, "not a valid Number (the body: Invalid JSON"),
     (b'{"value": "x"}', None, "not a valid Number (value: Input should be a valid integer"),
     (b"", None, "not a valid Number"),
-    (b"{}", {"Content-Type": "text/xml"}, "in a form not taken here: content type 'text/xml' is not taken here"),
+    (b"<number/>", {"Content-Type": "text/xml"}, "in a form not taken here: content type 'text/xml' is not taken here"),
 ]
 
 

@@ -142,14 +142,15 @@ async def test_each_has_its_own_outcome_and_the_others_theirs() -> None:
             request(72, ""),
             Delivery("math.double", b'{"value":73}', {"Content-Type": "application/json"}, "mine.73"),
             Delivery("math.double", b'{"value":74}', {"Content-Type": "image/png"}, "mine.74"),
+            Delivery("math.double", b"\x89PNG", {"Content-Type": "image/png"}, "mine.75"),
             Delivery("math.double", b"", None, "mine.empty"),
             request(8),
         )
         await bench.turn()
         assert not left
-        assert handled == [0, 1, 2, 3, 4, 5, 6, 72, 73, 8]
+        assert handled == [0, 1, 2, 3, 4, 5, 6, 72, 73, 74, 8]
         failed = {"unreadable": "400", "1": "404", "2": "500", "3": "500", "4": "500", "6": "404"}
-        assert bench.outcomes() == doubled(0, 5, 73, 8) | failed | {"74": "415", "empty": "400"}
+        assert bench.outcomes() == doubled(0, 5, 73, 74, 8) | failed | {"75": "415", "empty": "400"}
         assert (len(bench.endpoint), len(bench.calls)) == (0, 0)
 
 
