@@ -1,6 +1,7 @@
 """eventmicro: event-driven microservices over NATS, RabbitMQ or Kafka, typed by pydantic or protobuf."""
 
 from eventmicro.client import Client
+from eventmicro.cloudevents import CloudEvents
 from eventmicro.compression import Compression
 from eventmicro.context import Context, Side, current_context
 from eventmicro.contracts.contract import Contract
@@ -46,6 +47,7 @@ from eventmicro.errors import (
     UnsupportedMediaType,
     UsageError,
 )
+from eventmicro.events.cloudevents import CloudEvent
 from eventmicro.events.options import Batch, DeliveryOptions
 from eventmicro.events.publisher import Publisher
 from eventmicro.events.publishing import Publishing
@@ -68,6 +70,8 @@ __all__ = [
     "CallRetry",
     "CallTimeout",
     "Client",
+    "CloudEvent",
+    "CloudEvents",
     "CodecError",
     "Compression",
     "Conflict",

@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
+from eventmicro.cloudevents import PLAIN, Binding
 from eventmicro.large import StoredObject
 from eventmicro.message import Delivery, Message
 
@@ -61,6 +62,9 @@ class Capabilities:
     """An event that is published again under the same `Message.id` is not delivered again: `Durable.dedupe`."""
     objects: bool = False
     """Events over its limit can be published: it is one that `StoresObjects`, and their bodies are kept apart."""
+
+    cloudevents: Binding = PLAIN
+    """How the attributes of a CloudEvent travel in headers; `Delivery.cloudevents` says the same of what comes."""
 
     order: str = ""
     """In which order a queue's events come."""

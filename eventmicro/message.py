@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from eventmicro.cloudevents import PLAIN, Binding
+
 
 @dataclass(slots=True)
 class Message:
@@ -65,6 +67,11 @@ class Delivery:
     def key(self) -> str | None:
         """What the event belongs to, on a broker that keeps this beside it; a dead letter gets it too."""
         return None
+
+    @property
+    def cloudevents(self) -> Binding:
+        """How the attributes of a CloudEvent are in its headers."""
+        return PLAIN
 
     def try_ack(self) -> bool:
         """As `ack` where that has nothing to wait for; whether it was done. Where not, `ack` does it."""

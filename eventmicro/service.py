@@ -202,6 +202,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
                 max_large=self._max_large,
                 publishing=self._publishing,
             )
+            client._publisher.routes.source = f"/{self.name}"
             node = self._make_node(client)
             self._client = client
             try:

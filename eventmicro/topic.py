@@ -7,6 +7,7 @@ from types import UnionType
 from typing import Any, Generic, TypeVar, overload
 
 from eventmicro.checks import check_kind, names_words
+from eventmicro.cloudevents import CloudEvents, Mode, check_cloudevents
 from eventmicro.compression import Compression, Encoding, check_compression
 from eventmicro.errors import UsageError
 from eventmicro.large import LargeEvent, check_large_event
@@ -39,6 +40,9 @@ class Topic(Generic[T]):
             says that publishes them, or as their type is written. Subscribers read each as it says itself.
         large: `object`: the body of an event that is too large for the broker is put into its object store, and fetched
             from there by who gets it; on brokers that have one. Default: it is refused.
+        cloudevents: whether its events are CloudEvents: True, their attributes are headers; `structured`, each is one
+            JSON object with its attributes; or CloudEvents, which says what these are. Subscribers need no option:
+            they get the data, and the attributes by `CloudEvent.of(context)`.
         compression: what large events are compressed by, `gzip` or `zstd`, or Compression; default: as the client says.
 
     Raises:
@@ -48,6 +52,7 @@ class Topic(Generic[T]):
 
     __slots__ = (
         "__weakref__",
+        "cloudevents",
         "compression",
         "content_type",
         "id",
@@ -70,6 +75,7 @@ class Topic(Generic[T]):
         content_type: str | None = None,
         compression: Encoding | Compression | None = None,
         large: LargeEvent | None = None,
+        cloudevents: bool | Mode | CloudEvents = False,
     ) -> None: ...
     @overload
     def __init__(
@@ -82,6 +88,7 @@ class Topic(Generic[T]):
         content_type: str | None = None,
         compression: Encoding | Compression | None = None,
         large: LargeEvent | None = None,
+        cloudevents: bool | Mode | CloudEvents = False,
     ) -> None: ...
     @overload
     def __init__(
@@ -94,6 +101,7 @@ class Topic(Generic[T]):
         content_type: str | None = None,
         compression: Encoding | Compression | None = None,
         large: LargeEvent | None = None,
+        cloudevents: bool | Mode | CloudEvents = False,
     ) -> None: ...  # no function here: a checker could not tell a wrong one of a class from one of this
     def __init__(
         self,
@@ -105,6 +113,7 @@ class Topic(Generic[T]):
         content_type: str | None = None,
         compression: Encoding | Compression | None = None,
         large: LargeEvent | None = None,
+        cloudevents: bool | Mode | CloudEvents = False,
     ) -> None:
         self.name = _check_name(name)
         self.type = _check_type(type)
@@ -119,9 +128,25 @@ class Topic(Generic[T]):
         self.compression = check_compression(compression)
         check_large_event(large)
         self.large = large
+        self.cloudevents = check_cloudevents(cloudevents)
+        if large is not None and self.cloudevents is not None:
+            check_apart(self.cloudevents)
 
     def __repr__(self) -> str:
         return f"Topic({self.name!r}, {getattr(self.type, '__name__', self.type)})"
+
+
+def check_apart(cloudevents: CloudEvents) -> None:
+    """Refuse CloudEvents whose attributes would be in an object store, with their data.
+
+    Raises:
+        UsageError: they are structured.
+    """
+    if cloudevents.mode == "structured":
+        raise UsageError(
+            "large='object' and cloudevents='structured' do not go together: the attributes would be in the object "
+            "store; write cloudevents=True, which has them in headers"
+        )
 
 
 def check_field(kind: Any, what: object, word: str) -> None:

@@ -20,7 +20,7 @@ ADAPTERS = sorted(
 )
 
 LAYERS = {
-    "words": "errors checks charsets wire compression large message topic context terms retry settings watchdog lifetime room "
+    "words": "errors checks charsets wire compression large cloudevents message topic context terms retry settings watchdog lifetime room "
     "repeating fields",
     "ports": "broker codec middleware registry selector intake roster registrations information",
     "parts": "plugins embedded codecs memory registries middlewares",

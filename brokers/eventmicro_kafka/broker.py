@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import NoReturn
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, Start
+from eventmicro.cloudevents import UNDERSCORED
 from eventmicro.errors import Disconnected, Unsupported, UsageError
 from eventmicro.lifetime import Lifetime
 from eventmicro.message import Message
@@ -72,6 +73,7 @@ class KafkaBroker(Lifetime):
         persistent=True,
         ordered_keys=True,
         replay=True,
+        cloudevents=UNDERSCORED,
         order="by key, which is by partition; without a key over all partitions, in no order",
         delay="to some milliseconds; later where more than `retry_messages` wait in one instance",
         attempts="what was nacked; a process that died repeats its events with the same number",

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive
+from eventmicro.cloudevents import TEXT
 from eventmicro.errors import (
     Disconnected,
     EventMicroError,
@@ -72,6 +73,7 @@ class RabbitBroker(Lifetime):
         crash_attempts=True,
         ordered=True,
         ordered_keys=True,
+        cloudevents=TEXT,
         order="As published by one connection; what is delivered again comes first. With `order_by` one instance at a "
         "time; only where it is killed or cut off while it tries an event again, that one comes after those it also "
         "held.",

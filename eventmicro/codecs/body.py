@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args, get_origin
 
 from eventmicro.codec import Codec, Decoder, Encoder, Envelope
+from eventmicro.codecs.cloudevents import Load, data_decoder, is_cloudevent
 from eventmicro.codecs.labels import (
     both,
     decode_otherwise,
@@ -19,6 +20,7 @@ from eventmicro.codecs.labels import (
     written_as,
 )
 from eventmicro.codecs.protobuf import is_protobuf
+from eventmicro.codecs.validation import name_of
 from eventmicro.compression import Compression, accepts, decompress, looks_compressed
 from eventmicro.errors import DecodeError, ServiceError, UnsupportedMediaType, UsageError
 from eventmicro.wire import (
@@ -137,6 +139,13 @@ class Body:
             EncodeError: the value is not of this type.
             UsageError: values of this type do not travel in the content type that is named.
         """
+        body = self.write(value, headers, method)
+        if self.compression is None and header(headers, CONTENT_ENCODING) is None:
+            return body
+        return self.compress(body, headers)
+
+    def write(self, value: Any, headers: dict[str, str], method: str = "") -> bytes:
+        """The same before it is compressed."""
         named = find_content_type(headers) if headers else None
         if named is None:
             encode: Encoder | None = self.encode
@@ -153,9 +162,7 @@ class Body:
             else:
                 without(headers, CONTENT_TYPE)
                 headers[CONTENT_TYPE] = envelope.inner
-        if self.compression is None and header(headers, CONTENT_ENCODING) is None:
-            return body
-        return self._compress(body, headers)
+        return body
 
     def compress_for(
         self, accept: str, body: bytes, headers: dict[str, str] | None
@@ -164,9 +171,9 @@ class Body:
         if self.compression is None or not accepts(accept, self.compression.encoding):
             return body, headers
         said = {} if headers is None else headers
-        return self._compress(body, said), said or None
+        return self.compress(body, said), said or None
 
-    def _compress(self, body: bytes, headers: dict[str, str]) -> bytes:
+    def compress(self, body: bytes, headers: dict[str, str]) -> bytes:
         """The body, compressed where it is large and that was asked for; the headers then say so."""
         if (said := header(headers, CONTENT_ENCODING)) is not None:
             if self.kind is bytes and looks_compressed(body, said):  # by its sender
@@ -189,6 +196,8 @@ class Body:
         decode = self._decoders.get(content_type)
         if decode is not None:
             return decode
+        if is_cloudevent(content_type) and self._known.usable(content_type) is None:
+            return data_decoder(content_type, name_of(self.kind), self.load, self._load_one())
         if self.is_plain:
             return self.decode  # bytes are bytes, whatever they hold
         if self._travels_in(content_type):
@@ -264,12 +273,18 @@ class Body:
         if written_as(plain) == TEXT:
             decode = from_text(self.decode)
             yield in_charset(decode, charset) if charset else decode
-        tried = self._decoders.get(named) or self._decoders.get(written_as(named))
+        tried = self._decoders.get(named)
+        if tried is None and not is_cloudevent(plain):  # which may be taken as a whole, too
+            tried = self._decoders.get(written_as(named))
         own = self._decoders[self.content_type]
         if tried is not self.decode:
             yield self.decode
         if own is not tried and own is not self.decode:
             yield strictly(own) if is_protobuf(self.kind) else own
+
+    def _load_one(self) -> Load | None:
+        """What decodes an item, where the type is a list."""
+        return self.of(get_args(self.kind)[0]).load if get_origin(self.kind) is list else None
 
     def decompress(self, body: bytes, encoding: str) -> bytes:
         """The body as it was before it was compressed; errors as of `read`."""

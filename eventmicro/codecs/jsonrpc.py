@@ -7,11 +7,11 @@ message within is cut out as it stands, so nothing of it is lost on a way throug
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from eventmicro.codec import Opened
+from eventmicro.codecs.members import items_of, members_of
 from eventmicro.errors import BadRequest, DecodeError, ServiceError
 from eventmicro.wire import JSON, JSON_RPC
 
@@ -24,8 +24,6 @@ ID = "1"
 VERSION = '"2.0"'
 
 _NULL = "null"
-_space = re.compile(r"[ \t\r\n]*").match
-_read_value = json.JSONDecoder().raw_decode
 _write = json.JSONEncoder(separators=(",", ":")).encode  # as close as results are
 
 
@@ -40,7 +38,7 @@ class JsonRpc:
 
     def open_request(self, envelope: bytes) -> Opened:
         try:
-            members = _members(envelope.decode())
+            members = members_of(envelope.decode())
         except (ValueError, RecursionError):
             return _wrong(Opened(token=_Version()), PARSE_ERROR, "it is no JSON object; calls are sent one by one")
         opened = Opened(id=members.get("id"), token=_Version(is_new="jsonrpc" in members))
@@ -72,7 +70,7 @@ class JsonRpc:
 
     def open_reply(self, envelope: bytes, endpoint: str) -> bytes:
         try:
-            members = _members(envelope.decode())
+            members = members_of(envelope.decode())
             error = json.loads(members.get("error", _NULL))
         except (ValueError, RecursionError):
             raise DecodeError("not a JSON-RPC reply: it is no JSON object") from None
@@ -135,55 +133,7 @@ def _message(params: str) -> bytes:
         return params.encode()
     if params[0] != "[":
         raise ValueError("params are neither an object nor a list")
-    items = _cut(params, "[]", ",")
+    items = items_of(params)
     if len(items) > 1:
         raise ValueError(f"params are {len(items)} values, and an endpoint takes one message: write one object")
     return items[0].encode() if items else b""
-
-
-def _members(text: str) -> dict[str, str]:
-    """The members of a JSON object, each as the text that it is.
-
-    Raises:
-        ValueError: it is no object.
-    """
-    parts = _cut(text, "{}", ",:")
-    names = [json.loads(part) for part in parts[::2]]
-    if len(parts) % 2 or not all(isinstance(name, str) for name in names):
-        raise ValueError("no JSON object")
-    return dict(zip(names, parts[1::2], strict=True))
-
-
-def _cut(text: str, brackets: str, signs: str) -> list[str]:
-    """The values between brackets, each as the text that it is.
-
-    Args:
-        signs: what stands behind them, in turn; beginning with what stands behind the second.
-
-    Raises:
-        ValueError: it is something else, or more follows behind it.
-    """
-    opening, closing = brackets[0], brackets[1]
-    at = _skip(text, 0, opening)
-    parts: list[str] = []
-    if text[at : at + 1] == closing:
-        at = _skip(text, at, closing)
-    else:
-        sign = ""
-        while sign != closing:
-            _, end = _read_value(text, at)
-            parts.append(text[at:end])
-            end = _skip(text, end, "")
-            sign = closing if text[end : end + 1] == closing else signs[len(parts) % len(signs)]
-            at = _skip(text, end, sign)
-    if at != len(text):
-        raise ValueError("more follows behind it")
-    return parts
-
-
-def _skip(text: str, at: int, sign: str) -> int:
-    """Where it goes on behind spaces, a sign, and spaces again."""
-    at = _space(text, at).end()  # type: ignore[union-attr]
-    if not text.startswith(sign, at):
-        raise ValueError(f"no {sign!r} where one is expected")
-    return _space(text, at + len(sign)).end()  # type: ignore[union-attr]

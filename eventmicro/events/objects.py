@@ -71,5 +71,5 @@ async def store(broker: Broker, message: Message, timeout: float) -> tuple[Messa
     digest = await digest_of(message.body)
     stored = await cast("StoresObjects", broker).store_object(message.body, digest, timeout=timeout)
     event = Message(message.subject, b"", {**(message.headers or {}), LARGE: write_stored(stored)})
-    event.key, event.id = message.key, message.id
+    event.key, event.id, event.content_type = message.key, message.id, message.content_type
     return event, timeout - (time.monotonic() - started)

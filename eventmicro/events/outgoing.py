@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from eventmicro.codecs import Body
+from collections.abc import Callable
+from typing import Any
+
 from eventmicro.context import Context, Side
 from eventmicro.message import Message
+
+Write = Callable[[Message, Any, dict[str, str]], None]
 
 PUBLISHER = Side.PUBLISHER
 
@@ -12,17 +16,17 @@ PUBLISHER = Side.PUBLISHER
 class OutgoingEvent(Context):
     """The context of an event that is being published.
 
-    body: the body of its type.
     message: what it becomes.
+    write: fills that in.
     timeout: how long the broker is waited for, in seconds; None: as the client says.
     together: what collects the messages of several events; None where it goes alone.
     """
 
-    __slots__ = ("body", "message", "timeout", "together")
+    __slots__ = ("message", "timeout", "together", "write")
 
-    def __init__(self, message: Message, body: Body, metadata: dict[str, str] | None, timeout: float | None) -> None:
+    def __init__(self, message: Message, write: Write, metadata: dict[str, str] | None, timeout: float | None) -> None:
         self.message = message
-        self.body = body
+        self.write = write
         self.timeout = timeout
         self.together: list[Message] | None = None
         super().__init__(PUBLISHER, "", "", message.subject, metadata)

@@ -250,7 +250,7 @@ class EventPublisher:
     def __init__(self, outgoing: Outgoing, codecs: Codecs, middleware: tuple[Middleware, ...]) -> None:
         self.outgoing = outgoing
         self.codecs = codecs
-        self.routes = Routes(codecs, outgoing.forgets, outgoing.check_stores_objects)
+        self.routes = Routes(codecs, outgoing.forgets, outgoing.check_stores_objects, outgoing.binding)
         self.has_middleware = bool(middleware)
         self.run = compose(middleware, Side.PUBLISHER, self._send)
 
@@ -283,7 +283,7 @@ class EventPublisher:
     ) -> OutgoingEvent:
         """The context of publishing an event."""
         headers = check_headers(metadata) if metadata else None
-        return OutgoingEvent(message, route.body(event), headers, timeout)
+        return OutgoingEvent(message, route.write, headers, timeout)
 
     async def collect(
         self, route: Route, ready: Iterable[tuple[Any, Message]], metadata: dict[str, str] | None
@@ -298,12 +298,8 @@ class EventPublisher:
 
     async def _send(self, event: Any, context: Context) -> None:
         assert isinstance(context, OutgoingEvent)
-        headers, body, message = context.metadata, context.body, context.message
-        if headers or body.announced:
-            message.body = body.pack(event, headers)
-            message.headers = headers or None
-        else:
-            message.body = body.encode(event)
+        message = context.message
+        context.write(message, event, context.metadata)
         if context.together is not None:
             context.together.append(message)
         elif not self.outgoing.try_publish(message):

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Broker, StoresObjects, sends_at_once
 from eventmicro.checks import check_count, check_kind, check_seconds, names_words
+from eventmicro.cloudevents import Binding
 from eventmicro.errors import (
     Disconnected,
     EventMicroError,
@@ -87,6 +88,11 @@ class Outgoing:
     def forgets(self) -> str | None:
         """The broker, by its URL, if it recognises no event by its id."""
         return None if self._broker.capabilities.dedupe else self._broker.url
+
+    @property
+    def binding(self) -> Binding:
+        """How the broker carries the attributes of CloudEvents."""
+        return self._broker.capabilities.cloudevents
 
     @property
     def buffered(self) -> int:

@@ -9,13 +9,15 @@ from functools import partial
 from typing import Any
 from weakref import ref
 
+from eventmicro.cloudevents import PLAIN, Binding
 from eventmicro.codec import Encoder
 from eventmicro.codecs import Body, Codecs
 from eventmicro.errors import UsageError
+from eventmicro.events.cloudevents import Writing
 from eventmicro.events.objects import LargeMessage
 from eventmicro.large import check_large_event
 from eventmicro.message import Message
-from eventmicro.topic import Pick, Topic
+from eventmicro.topic import Pick, Topic, check_apart
 from eventmicro.wire import check_headers, check_subject, check_text
 
 log = logging.getLogger(__name__)
@@ -109,15 +111,18 @@ class Route:
 
     def pack(self, message: Message, event: Any, metadata: dict[str, str] | None) -> Message:
         """The message of an event, ready to be sent."""
+        self.write(message, event, check_headers(metadata) if metadata else {})
+        return message
+
+    def write(self, message: Message, event: Any, headers: dict[str, str]) -> None:
+        """Fill in an addressed message; the headers are its own."""
         body = self.body(event)
         message.content_type = body.content_type
-        if metadata or body.announced:
-            headers = check_headers(metadata) if metadata else {}
+        if headers or body.announced:
             message.body = body.pack(event, headers)
             message.headers = headers or None
         else:
             message.body = body.encode(event)
-        return message
 
     def _pick(self, pick: Pick, event: Any, what: str) -> Hashable:
         """An event's key or id, as its topic takes it out of it."""
@@ -142,17 +147,45 @@ class LargeRoute(Route):
         return LargeMessage(message.subject, key=message.key, id=message.id)
 
 
+class CloudEventRoute(Route):
+    """The same for events that are CloudEvents; `writing` is how."""
+
+    __slots__ = ("writing",)
+    writing: Writing
+
+    def message(self, event: Any, key: Hashable, id: Hashable, metadata: dict[str, str] | None) -> Message:
+        return self.pack(self.address(event, key, id), event, metadata)
+
+    def write(self, message: Message, event: Any, headers: dict[str, str]) -> None:
+        self.writing.write(message, self.body(event), event, headers)
+
+
+class LargeCloudEventRoute(LargeRoute, CloudEventRoute):
+    """The same for both."""
+
+    __slots__ = ()
+
+
 class Routes:
     """The routes that a client has used: those of topics as long as these live, those of subjects up to a number.
 
     Args:
         forgets: the broker, by its URL, if it recognises no event by its id; the first id has that said.
         check_large: refuses events whose bodies are to be kept apart, where the broker does not do that.
+        binding: how the broker carries the attributes of CloudEvents.
+
+    source: where events happen, for CloudEvents that say nothing of it.
     """
 
     def __init__(
-        self, codecs: Codecs, forgets: str | None = None, check_large: Callable[[], None] | None = None
+        self,
+        codecs: Codecs,
+        forgets: str | None = None,
+        check_large: Callable[[], None] | None = None,
+        binding: Binding | None = None,
     ) -> None:
+        self.source = "/client"
+        self._binding = binding or PLAIN
         self._codecs = codecs
         self._check_large = check_large
         self._forgets = [] if forgets is None else [forgets]
@@ -181,15 +214,31 @@ class Routes:
         check_large_event(large)
         if self._check_large is not None:
             self._check_large()
-        return LargeRoute(topic, self._codecs, self._forgets)
+        return self._make(topic, is_large=True)
 
     def _keep(self, topic: Topic[Any]) -> Route:
         number = id(topic)
         forget = partial(self._of_topics.pop, number)  # the dead reference that it gets is the default of `pop`
         if topic.large is not None and self._check_large is not None:
             self._check_large()
-        kind = Route if topic.large is None else LargeRoute
-        route = self._of_topics[number] = kind(topic, self._codecs, self._forgets, forget)
+        route = self._of_topics[number] = self._make(topic, forget, is_large=topic.large is not None)
+        return route
+
+    def _make(
+        self,
+        topic: Topic[Any] | str,
+        gone: Callable[[ref[Topic[Any]]], object] | None = None,
+        *,
+        is_large: bool,
+    ) -> Route:
+        options = topic.cloudevents if isinstance(topic, Topic) else None
+        if options is None or not isinstance(topic, Topic):
+            return (LargeRoute if is_large else Route)(topic, self._codecs, self._forgets, gone)
+        if is_large:
+            check_apart(options)
+        kind = LargeCloudEventRoute if is_large else CloudEventRoute
+        route = kind(topic, self._codecs, self._forgets, gone)
+        route.writing = Writing(options, self.source, topic.name, self._binding)
         return route
 
     def _remember(self, subject: str) -> Route:

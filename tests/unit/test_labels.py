@@ -191,7 +191,7 @@ def pack(body: bytes, *encodings: str) -> bytes:
     for encoding in encodings:
         match encoding:
             case "gzip" | "x-gzip":
-                body = gzip.compress(body)
+                body = gzip.compress(body, mtime=0)
             case "deflate":
                 body = zlib.compress(body)
             case "raw deflate":

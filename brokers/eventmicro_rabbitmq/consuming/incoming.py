@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from pamqp.commands import Basic
 
+from eventmicro.cloudevents import TEXT, Binding
 from eventmicro.message import Delivery
 from eventmicro.wire import CONTENT_TYPE, DEAD_ATTEMPTS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT
 from eventmicro_rabbitmq.connection.event import Event
@@ -46,6 +47,10 @@ class RabbitDelivery(Delivery):
         self.tag = tag
         self.order = tag
         self.holder: Holder | None = holder
+
+    @property
+    def cloudevents(self) -> Binding:
+        return TEXT
 
     def try_ack(self) -> bool:
         holder, self.holder = self.holder, None

@@ -9,6 +9,7 @@ from typing import Any
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from eventmicro.broker import Receive
+from eventmicro.cloudevents import TEXT, Binding
 from eventmicro.intake import Intake
 from eventmicro.message import Delivery
 from eventmicro_rabbitmq.connection.channel import Channel
@@ -32,6 +33,10 @@ class LiveDelivery(Delivery):
     __slots__ = ("tag",)
 
     tag: int
+
+    @property
+    def cloudevents(self) -> Binding:
+        return TEXT
 
 
 class LiveSubscription:
