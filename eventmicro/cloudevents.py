@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
+from eventmicro.checks import names_words
 from eventmicro.errors import UsageError
 
 STRUCTURED = "application/cloudevents+json"
@@ -131,6 +132,7 @@ def read_time(said: object) -> datetime | None:
         return None
 
 
+@names_words
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudEvents:
     """How the events of a topic are CloudEvents. What is a function is called with each event.

@@ -20,8 +20,8 @@ ADAPTERS = sorted(
 )
 
 LAYERS = {
-    "words": "errors checks charsets wire compression large cloudevents message topic context terms retry settings watchdog lifetime room "
-    "repeating fields",
+    "words": "errors checks charsets wire compression large cloudevents message topic context terms retry settings "
+    "watchdog lifetime room repeating fields",
     "ports": "broker codec middleware registry selector intake roster registrations information",
     "parts": "plugins embedded codecs memory registries middlewares",
     "functions": "handlers",
