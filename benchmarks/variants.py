@@ -18,11 +18,16 @@ RPC = {
     "eventmicro+resilient": "benchmarks.nats.eventmicro:Resilient",
     "eventmicro+directed": "benchmarks.nats.eventmicro:Directed",
     "eventmicro-registry": "benchmarks.nats.eventmicro:Unregistered",
+    "eventmicro+otel-off": "benchmarks.nats.telemetry:Off",
+    "eventmicro+otel-1%": "benchmarks.nats.telemetry:Sampled",
+    "eventmicro+otel": "benchmarks.nats.telemetry:Traced",
     "eventmicro+msgpack": "benchmarks.nats.content_types:Msgpack",
     "eventmicro+struct": "benchmarks.nats.content_types:Structs",
     "eventmicro+struct+msgpack": "benchmarks.nats.content_types:MsgpackStructs",
     "eventmicro+protobuf": "benchmarks.nats.content_types:Protobuf",
 }
+# With OpenTelemetry.
+TELEMETRY = ("eventmicro+otel-off", "eventmicro+otel-1%", "eventmicro+otel")
 # With other messages than pydantic's JSON.
 MESSAGES = ("eventmicro+msgpack", "eventmicro+struct", "eventmicro+struct+msgpack", "eventmicro+protobuf")
 CALLS_ONLY = (
@@ -67,6 +72,7 @@ def load(broker: str, variant: str) -> Any:
 def missing() -> dict[str, str]:
     """The variants that cannot run here, and why."""
     lacking = {"faststream": ("faststream", "orjson"), "raw" + UVLOOP: ("uvloop",), "eventmicro" + UVLOOP: ("uvloop",)}
+    lacking |= dict.fromkeys(TELEMETRY, ("opentelemetry.sdk",))
     lacking |= dict.fromkeys(MESSAGES, ("msgspec", "google"))
     needed = {name: [each for each in packages if find_spec(each) is None] for name, packages in lacking.items()}
     return {name: f"pip install {' '.join(packages)}" for name, packages in needed.items() if packages}

@@ -46,6 +46,7 @@ class Context:
     settled: whether one of these was called, and has not failed.
     reply: the type of the call's reply; Any where there is none, or it is not known.
     is_stream: whether it is a stream: what a middleware gets of `call_next` is then what its messages are read from.
+    is_batch: whether it is about several events at once; `delivery` is then a list.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class Context:
         "topic",
     )
     is_stream = False
+    is_batch = False
 
     def __init__(
         self,

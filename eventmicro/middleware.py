@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from eventmicro.checks import check_several
 from eventmicro.context import Context, Side
@@ -27,6 +27,27 @@ Handler = Callable[[Any, Context], Awaitable[Any]]
 Middleware = Callable[[Any, Context, Handler], Awaitable[Any]]
 
 ALL_SIDES = frozenset(Side)
+
+
+class Around(Protocol):
+    """What a middleware may have beside: it is then made ready for each client and service, once, and may have nothing
+    to do there.
+    """
+
+    def around(self, side: Side, inner: Handler, url: str, /) -> Handler:
+        """The handler with this middleware around it, or the handler itself.
+
+        Args:
+            url: the broker's, without passwords.
+        """
+        ...
+
+    def passes(self) -> bool:
+        """Whether it leaves alone what is about to be called or published; asked where it is the only one on that side,
+        before anything is made for it.
+        """
+        ...
+
 
 M = TypeVar("M", bound=Middleware)
 
@@ -93,12 +114,23 @@ def sides_of(middleware: Middleware) -> Collection[Side]:
     return wanted
 
 
-def compose(middleware: Iterable[Middleware], side: Side, handler: Handler) -> Handler:
-    """Wrap `handler` into those of the middleware that run on this side. Without any it is the handler itself."""
+def compose(middleware: Iterable[Middleware], side: Side, handler: Handler, url: str = "") -> Handler:
+    """Wrap `handler` into those of the middleware that run on this side. Without any it is the handler itself.
+
+    Args:
+        url: the broker's, for middleware that wants to know.
+    """
     for outer in reversed(list(middleware)):
         if side in sides_of(outer):
-            handler = _wrap(outer, handler)
+            around = getattr(outer, "around", None)
+            handler = _wrap(outer, handler) if around is None else around(side, handler, url)
     return handler
+
+
+def passing(middleware: Iterable[Middleware], side: Side) -> Callable[[], bool] | None:
+    """The `passes` of the only middleware of this side; None where that has none, or there are others."""
+    here = [each for each in middleware if side in sides_of(each)]
+    return getattr(here[0], "passes", None) if len(here) == 1 else None
 
 
 def _wrap(outer: Middleware, inner: Handler) -> Handler:

@@ -48,7 +48,16 @@ DRIVERS = {
     "eventmicro_consul": {"httpx2"},
 }
 # What the core itself stands on; the command line has its own.
-CORE_USES = {"pydantic", "pydantic_core", "typing_extensions", "google", "bson", "msgspec", "prometheus_client"}
+CORE_USES = {
+    "pydantic",
+    "pydantic_core",
+    "typing_extensions",
+    "google",
+    "bson",
+    "msgspec",
+    "prometheus_client",
+    "opentelemetry",
+}
 CLI_USES = CORE_USES | {"typer", "click", "rich", "watchfiles", "uvloop", "yaml"}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from eventmicro.broker import Receive
-from eventmicro.context import Context, enter_context
+from eventmicro.context import Context, Received, enter_context
 from eventmicro.errors import Reject, Settlement
 from eventmicro.events.options import Batch
 from eventmicro.events.settling import ByHandler, describe
@@ -170,9 +170,16 @@ class BatchSubscriber(Subscriber):
     def _context_of(self, deliveries: list[Delivery]) -> Context:
         if len(deliveries) == 1:
             return self.context(deliveries[0])
-        context = self.context(Delivery(deliveries[0].subject))
+        context = OfBatch(Delivery(deliveries[0].subject), self._fill)
         context.delivery, context.settles = deliveries, self._together
         return context
+
+
+class OfBatch(Received):
+    """The context of several events that are handled together."""
+
+    __slots__ = ()
+    is_batch = True
 
 
 def _is_cancelled() -> bool:

@@ -15,7 +15,7 @@ from eventmicro.events.publishing import Outgoing
 from eventmicro.events.routes import LargeRoute, Route, Routes, check_events, check_picks, check_topic
 from eventmicro.large import LargeEvent
 from eventmicro.message import Message
-from eventmicro.middleware import Middleware, compose
+from eventmicro.middleware import Middleware, compose, passing
 from eventmicro.topic import Topic
 from eventmicro.wire import check_headers
 
@@ -251,8 +251,9 @@ class EventPublisher:
         self.outgoing = outgoing
         self.codecs = codecs
         self.routes = Routes(codecs, outgoing.forgets, outgoing.check_stores_objects, outgoing.binding)
-        self.has_middleware = bool(middleware)
-        self.run = compose(middleware, Side.PUBLISHER, self._send)
+        self.run = compose(middleware, Side.PUBLISHER, self._send, outgoing.url)
+        self.has_middleware = self.run != self._send
+        self._passes = passing(middleware, Side.PUBLISHER)
 
     def publish(
         self,
@@ -268,7 +269,7 @@ class EventPublisher:
         if timeout is not None:
             check_seconds("timeout", timeout)
         route = self.routes.find(topic) if large is None else self.routes.find_large(topic, large)
-        if self.has_middleware:
+        if self.has_middleware and not (self._passes is not None and self._passes()):
             return self.run(event, self.begin(route, event, route.address(event, key, id), metadata, timeout))
         message = route.message(event, key, id, metadata)
         return None if self.outgoing.try_publish(message) else self.outgoing.publish(message, timeout)

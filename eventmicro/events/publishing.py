@@ -85,6 +85,11 @@ class Outgoing:
         self._try_publish = None if able is None else able.try_publish
 
     @property
+    def url(self) -> str:
+        """The broker's."""
+        return self._broker.url
+
+    @property
     def forgets(self) -> str | None:
         """The broker, by its URL, if it recognises no event by its id."""
         return None if self._broker.capabilities.dedupe else self._broker.url

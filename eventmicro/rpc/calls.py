@@ -150,14 +150,14 @@ class CallsEndpoints(OpensStreams):
             headers = client.codecs.naming(content_type, headers)
         expected = client.codecs.body(reply)
         if (
-            client.is_plain
-            and selector is None
+            selector is None
             and not filters
             and key is None
             and retry is None
             and hedge is None
             and large is None
             and patience is None
+            and (client.is_plain or (client.passes is not None and client.passes()))
         ):
             return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
         if large is not None or client.takes_large:

@@ -15,7 +15,7 @@ from eventmicro.context import Context, Side
 from eventmicro.errors import CallTimeout, MessageTooLarge, Unavailable
 from eventmicro.large import MAX_LARGE, LargeCall, check_large_call
 from eventmicro.message import Delivery, Message
-from eventmicro.middleware import Middleware, compose
+from eventmicro.middleware import Middleware, compose, passing
 from eventmicro.retry import CallRetry
 from eventmicro.rpc.caller import NO_REPLY, Caller
 from eventmicro.rpc.directed import DirectedCall
@@ -78,15 +78,19 @@ class RpcClient:
         self.retries = Retries(retry, hedge, self.terms)
         self.takes_large = large is not None
         self.max_large = max_large
-        self.run = compose(middleware, Side.CLIENT, self._attempts)
+        self.run = compose(middleware, Side.CLIENT, self._attempts, broker.url)
         self._broker = broker
         self._caller: Caller | None = None
         self._opening: asyncio.Lock | None = None
         self._middleware = middleware
         self._patience = patience or 0.0
-        self.is_bare = not (middleware or self.retries.are_default or patience)
+        self.is_bare = self.run == self._attempts and not (self.retries.are_default or patience)
         """Whether nothing stands around a call, and it is made once."""
-        self.is_plain = self._is_plain()
+        self.is_plain = False
+        """Whether a call that asks for nothing special gets nothing special."""
+        self.passes: Callable[[], bool] | None = None
+        """The same for one call, where the only middleware chooses: whether it leaves that alone."""
+        self._find_plain()
 
     @cached_property
     def streams(self) -> StreamCaller:
@@ -127,7 +131,7 @@ class RpcClient:
             self.terms.pop(endpoint, None)
         else:
             self.terms[endpoint] = terms
-        self.is_plain = self._is_plain()
+        self._find_plain()
 
     def deadline(self, endpoint: str, started: float, deadline: float, outer: Context | None) -> float:
         """The deadline of a call that does not say how long it waits: another one where its endpoint has terms."""
@@ -156,9 +160,12 @@ class RpcClient:
             return None
         return Patience(self._broker, self.retries.opening, seconds, started, deadline - started)
 
-    def _is_plain(self) -> bool:
-        """Whether a call that asks for nothing special gets nothing special."""
-        return self.is_bare and self.direction is None and not self.terms and not self.takes_large
+    def _find_plain(self) -> None:
+        """Find out whether a call that asks for nothing special gets nothing special."""
+        asks = self.terms or self.takes_large or self.retries.are_default or self._patience
+        is_plain = self.direction is None and not asks
+        self.is_plain = is_plain and self.is_bare
+        self.passes = passing(self._middleware, Side.CLIENT) if is_plain and not self.is_bare else None
 
     def __len__(self) -> int:
         """How many calls are on their way."""

@@ -388,7 +388,8 @@ class Node:
         return Sticking(self._client, self._identity, declared.name, pick, handler, body, timeout)
 
     def _compile(self, signature: Signature, own: tuple[Middleware, ...], side: Side) -> Any:
-        return compose((*self._middleware, *own), side, signature.compile(self._overrides))
+        broker = self._broker if side is Side.SUBSCRIBER else self._rpc_broker
+        return compose((*self._middleware, *own), side, signature.compile(self._overrides), broker.url)
 
     def _body(self, kind: Any) -> Body | None:
         return None if kind is MISSING else self._codecs.body(kind)

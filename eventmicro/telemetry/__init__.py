@@ -1,3 +1,4 @@
-"""What a service shows of itself to the tools of those who run it: Prometheus' metrics. Nothing of it costs a message
-anything: what is counted anyway is written down when somebody asks for it.
+"""What a service shows to the tools of those who run it: metrics for Prometheus, traces and metrics by OpenTelemetry.
+
+Each module loads its own library only: `from eventmicro.telemetry.tracing import Tracing`.
 """

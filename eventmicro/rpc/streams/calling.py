@@ -66,7 +66,7 @@ class StreamCaller:
         timeout: float,
         director: Callable[[], Director],
     ) -> None:
-        self._run = compose(middleware, Side.CLIENT, self._open)
+        self._run = compose(middleware, Side.CLIENT, self._open, broker.url)
         self._broker = broker
         self._codecs = codecs
         self._timeout = timeout

@@ -1,0 +1,112 @@
+"""How long calls and events take, as OpenTelemetry's metrics: histograms, in seconds.
+
+Names after https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/ and
+https://opentelemetry.io/docs/specs/semconv/messaging/messaging-metrics/. Each measurement costs some microseconds; what
+`/metrics` of the health port tells costs none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from opentelemetry import metrics
+from opentelemetry.metrics import Histogram, MeterProvider
+
+from eventmicro.checks import check_kind
+from eventmicro.context import Context, Side
+from eventmicro.middleware import Handler
+from eventmicro.middlewares.watched import Watched, is_stream
+from eventmicro.telemetry.attributes import (
+    Attributes,
+    describe_call,
+    describe_end,
+    describe_event,
+    server,
+    status_code,
+    system,
+)
+from eventmicro.telemetry.tracing import NAME
+
+NAMES = {
+    Side.CLIENT: ("rpc.client.call.duration", "Duration of calls that are made."),
+    Side.ENDPOINT: ("rpc.server.call.duration", "Duration of calls that are answered."),
+    Side.PUBLISHER: ("messaging.client.operation.duration", "Duration of publishing."),
+    Side.SUBSCRIBER: ("messaging.process.duration", "Duration of handling events."),
+}
+# The bounds that the conventions advise, in seconds.
+BOUNDS: Sequence[float] = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+CALLS = (Side.CLIENT, Side.ENDPOINT)
+# What names one message, of which there are too many to be counted each.
+TOO_MANY = ("messaging.message.id", "eventmicro.attempt")
+
+
+class Metering:
+    """Measures each call on both of its sides, each event that is published, and each that is handled. Where
+    OpenTelemetry's SDK is not set up when a client or a service starts, nothing is done.
+
+    Args:
+        provider: what takes the measurements; default: what OpenTelemetry has been given.
+        destinations: whether events are told apart by their subject. Leave it False where subjects have ids in them.
+
+    Raises:
+        UsageError: one of these is none.
+    """
+
+    __eventmicro_sides__ = frozenset(Side)
+
+    def __init__(self, *, provider: MeterProvider | None = None, destinations: bool = False) -> None:
+        check_kind("provider", provider, MeterProvider | None, "a MeterProvider")
+        check_kind("destinations", destinations, bool, "True or False")
+        self._provider = provider
+        self._destinations = destinations
+
+    async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
+        """As a middleware that nobody has made ready; what its broker is then is not known."""
+        return await self.around(context.side, call_next, "")(message, context)
+
+    def around(self, side: Side, inner: Handler, url: str) -> Handler:
+        """The handler with a measurement around it; without an SDK the handler itself."""
+        provider = self._provider or metrics.get_meter_provider()
+        if not self._provider and type(provider).__module__.startswith("opentelemetry.metrics"):  # the API's own ones
+            return inner
+        name, about = NAMES[side]
+        made = provider.get_meter(NAME).create_histogram(name, "s", about, explicit_bucket_boundaries_advisory=BOUNDS)
+        always = server(url) if side in CALLS else {"messaging.system": system(url), **server(url)}
+        return partial(self._measured, made, side in CALLS, always, inner)
+
+    async def _measured(
+        self, made: Histogram, is_call: bool, always: Attributes, inner: Handler, message: Any, context: Context
+    ) -> Any:
+        ended = partial(self._ended, made, is_call, always, context, perf_counter())
+        try:
+            reply = await inner(message, context)
+        except (Exception, asyncio.CancelledError) as error:
+            ended(error)
+            raise
+        if is_stream(reply.__class__):
+            return Watched(reply, ended)
+        ended(None)
+        return reply
+
+    def _ended(
+        self,
+        made: Histogram,
+        is_call: bool,
+        always: Attributes,
+        context: Context,
+        started: float,
+        error: BaseException | None,
+    ) -> None:
+        seconds = perf_counter() - started
+        about = (describe_call if is_call else describe_event)(context) | always | describe_end(error)
+        if is_call:
+            about["rpc.response.status_code"] = status_code(error)
+        elif not self._destinations:
+            about.pop("messaging.destination.name")
+        for word in TOO_MANY:
+            about.pop(word, None)
+        made.record(seconds, about)

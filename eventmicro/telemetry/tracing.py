@@ -1,0 +1,248 @@
+"""Traces of calls and events, by OpenTelemetry, over processes by the headers that its propagators write.
+
+Spans are named and described after https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/ and
+https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Iterable, Mapping
+from functools import partial
+from random import random
+from typing import Any
+
+from opentelemetry import context as otel
+from opentelemetry import trace
+from opentelemetry.propagate import extract, inject
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer, TracerProvider
+
+from eventmicro.checks import check_kind
+from eventmicro.context import Context, Received, Side
+from eventmicro.errors import ServiceError, Settlement, UsageError
+from eventmicro.message import Delivery
+from eventmicro.middleware import Handler
+from eventmicro.middlewares.watched import Watched, is_stream
+from eventmicro.telemetry.attributes import (
+    Attributes,
+    describe_call,
+    describe_end,
+    describe_event,
+    server,
+    status_code,
+    system,
+)
+
+NAME = "eventmicro"
+KINDS = {
+    Side.CLIENT: SpanKind.CLIENT,
+    Side.ENDPOINT: SpanKind.SERVER,
+    Side.PUBLISHER: SpanKind.PRODUCER,
+    Side.SUBSCRIBER: SpanKind.CONSUMER,
+}
+COMES_IN = (Side.ENDPOINT, Side.SUBSCRIBER)
+# Of how many failed attempts it is remembered which span was theirs.
+REMEMBERED = 1_000
+
+
+class Tracing:
+    """A span for each call, on both of its sides, for each event that is published, and for each that is handled.
+
+    Traces go on where the headers of a message say so, and begin where they say nothing. Where OpenTelemetry's SDK is
+    not set up when a client or a service starts, nothing is done. Put it first: what stands before it is outside of the
+    spans.
+
+    Args:
+        sample: which share of what begins here is traced, from 0 to 1. Less than 1 is far cheaper than a sampler of the
+            SDK, as the rest gets neither a span nor a header; a service that it calls may then begin a trace itself.
+            What comes with a trace goes on with it, sampled or not, as that says.
+        provider: what makes the spans; default: what OpenTelemetry has been given.
+
+    Raises:
+        UsageError: one of these is none.
+    """
+
+    __eventmicro_sides__ = frozenset(Side)
+
+    def __init__(self, *, sample: float = 1.0, provider: TracerProvider | None = None) -> None:
+        if isinstance(sample, bool) or not isinstance(sample, int | float) or not 0 <= sample <= 1:
+            raise UsageError(f"sample={sample!r}: write a share of what begins here, from 0 to 1")
+        check_kind("provider", provider, TracerProvider | None, "a TracerProvider")
+        self._sample = sample
+        self._provider = provider
+        self._attempts = Attempts()
+        self._wanted = False
+
+    async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
+        """As a middleware that nobody has made ready; what its broker is then is not known."""
+        return await self.around(context.side, call_next, "")(message, context)
+
+    def around(self, side: Side, inner: Handler, url: str) -> Handler:
+        """The handler with spans around it; without an SDK the handler itself."""
+        provider = self._provider or trace.get_tracer_provider()
+        if isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
+            return inner
+        spans = Spans(provider.get_tracer(NAME), side, url, inner, self._attempts)
+        if self._sample == 1:
+            return spans.run
+        return self._coming_in(spans, inner) if side in COMES_IN else self._going_out(spans, inner)
+
+    def passes(self) -> bool:
+        """Whether it leaves alone what is about to be called or published: asked before anything is made for it."""
+        self._wanted = not self._leaves_alone()  # on its way it is not asked again
+        return not self._wanted
+
+    def _leaves_alone(self) -> bool:
+        return random() >= self._sample and not is_traced()  # noqa: S311  no secret
+
+    def _coming_in(self, spans: Spans, inner: Handler) -> Handler:
+        """Traces what comes with a trace, and its share of the rest."""
+        sample, run, belongs = self._sample, spans.run, spans.comes_with_trace
+
+        def handle(message: Any, context: Context) -> Awaitable[Any]:
+            if random() < sample or belongs(context):  # noqa: S311  no secret
+                return run(message, context)
+            return inner(message, context)
+
+        return handle
+
+    def _going_out(self, spans: Spans, inner: Handler) -> Handler:
+        """Traces what is sent within a trace, and its share of the rest."""
+
+        def handle(message: Any, context: Context) -> Awaitable[Any]:
+            wanted, self._wanted = self._wanted, False
+            return (inner if not wanted and self._leaves_alone() else spans.run)(message, context)
+
+        return handle
+
+
+def is_traced() -> bool:
+    """Whether there is a trace here that may go on."""
+    here = otel.get_current()
+    return bool(here) and trace.get_current_span(here) is not trace.INVALID_SPAN
+
+
+class Spans:
+    """Makes the spans of one side of a client or service, around what it handles.
+
+    Args:
+        url: the broker's, without passwords; empty: it is not known.
+        inner: what is handled within.
+        attempts: the spans of what has failed before.
+    """
+
+    def __init__(self, tracer: Tracer, side: Side, url: str, inner: Handler, attempts: Attempts) -> None:
+        self._tracer = tracer
+        self._kind = KINDS[side]
+        self._is_call = side in (Side.CLIENT, Side.ENDPOINT)
+        self._comes_in = side in COMES_IN
+        self._is_event = side is Side.SUBSCRIBER
+        self._describe = describe_call if self._is_call else describe_event
+        self._always = server(url) if self._is_call else {"messaging.system": system(url), **server(url)}
+        self._inner = inner
+        self._attempts = attempts
+
+    def comes_with_trace(self, context: Context) -> bool:
+        """Whether a message has said to which trace it belongs."""
+        if isinstance(context, Received) and not (context.came.headers or context.is_batch):
+            return False  # sooner than to look into the context, which is then filled in
+        return any(bool(sent and trace_of(sent).is_valid) for sent in _sent(context))
+
+    async def run(self, message: Any, context: Context) -> Any:
+        """Handle it within a span of its own."""
+        span = self._start(context)
+        ended = partial(self._ended, span, context)
+        try:
+            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+                if not self._comes_in:
+                    inject(context.metadata)
+                reply = await self._inner(message, context)
+        except (Exception, asyncio.CancelledError) as error:
+            ended(error)
+            raise
+        if is_stream(reply.__class__):
+            return Watched(reply, ended)
+        ended(None)
+        return reply
+
+    def _start(self, context: Context) -> Span:
+        about = self._describe(context) | self._always
+        sent = list(_sent(context)) if self._comes_in else []
+        parent = extract(sent[0], otel.get_current(), HEADERS) if len(sent) == 1 and sent[0] else None
+        links = [Link(each) for each in map(trace_of, sent) if each.is_valid] if len(sent) > 1 else []
+        if self._is_event and (earlier := self._attempts.of(context)) is not None:
+            links.append(Link(earlier, {"eventmicro.link": "earlier attempt"}))
+        if len(sent) > 1:
+            about["messaging.batch.message_count"] = len(sent)
+        return self._tracer.start_span(self._name(about), parent, self._kind, about, links)
+
+    def _name(self, about: Attributes) -> str:
+        if self._is_call:
+            return str(about["rpc.method"])
+        return f"{about['messaging.operation.name']} {about['messaging.destination.name']}"
+
+    def _ended(self, span: Span, context: Context, error: BaseException | None) -> None:
+        if self._is_call:
+            span.set_attribute("rpc.response.status_code", status_code(error))
+        if self._is_event:
+            self._attempts.ended(context, span.get_span_context() if error is not None else None)
+        if error is not None and not isinstance(error, Settlement):
+            span.set_attributes(describe_end(error))
+            is_answer = self._comes_in and isinstance(error, ServiceError) and not error.is_failure
+            if not is_answer:
+                span.set_status(Status(StatusCode.ERROR, str(error)[:200] if isinstance(error, ServiceError) else None))
+            if self._comes_in and not isinstance(error, ServiceError | asyncio.CancelledError):
+                span.record_exception(error)
+        span.end()
+
+
+class Attempts:
+    """The spans of attempts that have failed in this process, so that the next one of an event can link to them."""
+
+    def __init__(self) -> None:
+        self._failed: OrderedDict[str, SpanContext] = OrderedDict()
+
+    def of(self, context: Context) -> SpanContext | None:
+        """The one before; None: it is the first, or another process has had it."""
+        return self._failed.get(context.id) if context.attempt > 1 else None
+
+    def ended(self, context: Context, failed: SpanContext | None) -> None:
+        """An attempt has ended."""
+        if failed is None:
+            if self._failed:
+                self._failed.pop(context.id, None)
+        elif context.id:
+            self._failed[context.id] = failed
+            if len(self._failed) > REMEMBERED:
+                self._failed.popitem(last=False)
+
+
+class Headers(Getter[Mapping[str, Any]]):
+    """Reads the headers of a message, whatever their case; the propagators ask in small letters, peers write both."""
+
+    def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
+        value = carrier.get(key)
+        if value is None:
+            value = next((value for name, value in carrier.items() if name.lower() == key.lower()), None)
+        return None if value is None else [str(value)]
+
+    def keys(self, carrier: Mapping[str, Any]) -> list[str]:
+        return list(carrier)
+
+
+HEADERS = Headers()
+
+
+def trace_of(headers: Mapping[str, str]) -> SpanContext:
+    """The span to which headers say that a message belongs; an invalid one where they say nothing."""
+    return trace.get_current_span(extract(headers, otel.Context(), HEADERS)).get_span_context()
+
+
+def _sent(context: Context) -> Iterable[Mapping[str, str]]:
+    """The headers with which each message came: one, or all of a batch."""
+    if not context.is_batch:
+        return (context.metadata or {},)
+    deliveries: list[Delivery] = context.delivery
+    return (each.headers or {} for each in deliveries)

@@ -1,0 +1,68 @@
+"""What OpenTelemetry's metrics say of calls and events."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+
+from eventmicro import Client, Context, NotFound, Service, Topic
+from eventmicro.context import Side
+from eventmicro.telemetry.metering import Metering
+
+URL = "memory://metering"
+
+
+def points(reader: InMemoryMetricReader) -> dict[str, list[HistogramDataPoint]]:
+    data = reader.get_metrics_data()
+    assert data is not None
+    found: dict[str, list[Any]] = {}
+    for resource in data.resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                assert metric.unit == "s"
+                found[metric.name] = list(metric.data.data_points)
+    return found
+
+
+@pytest.mark.parametrize("destinations", [False, True])
+async def test_calls_and_events_are_measured_on_all_sides(destinations: bool) -> None:
+    reader = InMemoryMetricReader()
+    metering = Metering(provider=MeterProvider([reader]), destinations=destinations)
+    service, handled = Service("shop", broker=URL, middleware=[metering]), asyncio.Semaphore(0)
+
+    @service.rpc
+    async def get(number: int) -> int:
+        if number < 0:
+            raise NotFound("none")
+        return number
+
+    @service.subscribe(Topic("orders.*", int))
+    async def bill(number: int) -> None:
+        handled.release()
+
+    async with service, Client(URL, middleware=[metering]) as client:
+        await client.call("shop.get", 1, int)
+        with pytest.raises(NotFound):
+            await client.call("shop.get", -1, int)
+        for number in range(3):
+            await client.publish(f"orders.{number}", number, id=str(number))
+            await asyncio.wait_for(handled.acquire(), 5)
+    found = points(reader)
+    for name in ("rpc.client.call.duration", "rpc.server.call.duration"):
+        counts = {each.attributes["rpc.response.status_code"]: each.count for each in found[name]}
+        assert counts == {"200": 1, "404": 1}
+    for name in ("messaging.client.operation.duration", "messaging.process.duration"):
+        assert sum(each.count for each in found[name]) == 3
+        assert len(found[name]) == (3 if destinations else 1)
+        assert not any("messaging.message.id" in each.attributes for each in found[name])
+
+
+async def test_without_an_sdk_nothing_is_around_a_message() -> None:
+    async def inner(message: Any, context: Context) -> None: ...
+
+    for side in Side:
+        assert Metering().around(side, inner, URL) is inner

@@ -1,0 +1,307 @@
+"""Traces of calls and events: what their spans say, how they hang together, and that nothing is done without an SDK."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from eventmicro import Batch, Client, Context, NotFound, Retry, Service, ServiceError, Topic, UsageError
+from eventmicro.context import Side
+from eventmicro.telemetry.tracing import REMEMBERED, Attempts, Tracing
+
+PLACED = Topic("orders.placed", int)
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+SPAN = "00f067aa0ba902b7"
+SAMPLED = f"00-{TRACE}-{SPAN}-01"
+
+
+class World:
+    """A service and a client with spans that are kept."""
+
+    def __init__(self, name: str, sample: float = 1.0) -> None:
+        self.exporter = InMemorySpanExporter()
+        self.provider = TracerProvider()
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.tracing = Tracing(sample=sample, provider=self.provider)
+        self.url = f"memory://{name}"
+        self.service = Service("shop", broker=self.url, middleware=[self.tracing])
+
+    def client(self) -> Client:
+        return Client(self.url, middleware=[self.tracing])
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        return list(self.exporter.get_finished_spans())
+
+    def named(self, name: str, kind: SpanKind | None = None) -> ReadableSpan:
+        [span] = [each for each in self.spans if each.name == name and kind in (None, each.kind)]
+        return span
+
+
+def about(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+def parent(span: ReadableSpan) -> int | None:
+    return None if span.parent is None else span.parent.span_id
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest) -> World:
+    return World(request.node.name)
+
+
+async def test_a_call_is_a_span_on_each_side_of_one_trace(world: World) -> None:
+    @world.service.rpc
+    async def double(number: int) -> int:
+        return 2 * number
+
+    async with world.service, world.client() as client:
+        assert await client.call("shop.double", 2, int) == 4
+    made, served = world.named("shop/double", SpanKind.CLIENT), world.named("shop/double", SpanKind.SERVER)
+    assert made.parent is None
+    assert parent(served) == made.context.span_id
+    assert served.context.trace_id == made.context.trace_id
+    for span in (made, served):
+        assert about(span)["rpc.system.name"] == "eventmicro"
+        assert about(span)["rpc.method"] == "shop/double"
+        assert about(span)["rpc.response.status_code"] == "200"
+        assert span.status.status_code is StatusCode.UNSET
+
+
+async def test_an_answer_is_no_error_of_the_service_and_a_failure_is_one_on_both_sides(world: World) -> None:
+    @world.service.rpc
+    async def refuse(fails: bool) -> None:
+        if fails:
+            raise ValueError("secret")
+        raise NotFound("no such order")
+
+    async with world.service, world.client() as client:
+        with pytest.raises(NotFound):
+            await client.call("shop.refuse", False, None)
+        with pytest.raises(ServiceError):
+            await client.call("shop.refuse", True, None)
+    answered, asked, failed, in_vain = world.spans
+    assert [each.status.status_code.name for each in (answered, asked, failed, in_vain)] == ["UNSET", *["ERROR"] * 3]
+    assert [about(each)["error.type"] for each in (answered, asked, failed, in_vain)] == [
+        "404",
+        "404",
+        "ValueError",
+        "500",
+    ]
+    assert [each.name for each in failed.events] == ["exception"]
+    assert not in_vain.events
+    assert "secret" not in str(in_vain.status.description)
+
+
+async def test_an_event_goes_on_with_the_trace_of_the_call_that_published_it(world: World) -> None:
+    handled = asyncio.Event()
+
+    @world.service.rpc
+    async def place(number: int) -> None:
+        await world.service.publish(PLACED, number, id="ev-1")
+
+    @world.service.subscribe(PLACED)
+    async def bill(number: int) -> None:
+        handled.set()
+
+    async with world.service, world.client() as client:
+        await client.call("shop.place", 2, None)
+        await asyncio.wait_for(handled.wait(), 5)
+    served, sent = world.named("shop/place", SpanKind.SERVER), world.named("publish orders.placed")
+    done = world.named("process orders.placed")
+    assert (sent.kind, done.kind) == (SpanKind.PRODUCER, SpanKind.CONSUMER)
+    assert (parent(sent), parent(done)) == (served.context.span_id, sent.context.span_id)
+    assert about(sent)["messaging.message.id"] == "ev-1"
+    assert about(done) | {"messaging.message.id": ""} == {
+        "messaging.system": "memory",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": "orders.placed",
+        "messaging.consumer.group.name": "shop.bill",
+        "messaging.message.id": "",
+        "server.address": about(done)["server.address"],
+    }
+
+
+async def test_a_further_attempt_links_to_the_one_before(world: World) -> None:
+    handled = asyncio.Event()
+
+    @world.service.subscribe(PLACED, retry=Retry(attempts=3, backoff=0.01))
+    async def bill(number: int, context: Context) -> None:
+        if context.attempt < 3:
+            raise ValueError("not yet")
+        handled.set()
+
+    async with world.service, world.client() as client:
+        await client.publish(PLACED, 1)
+        await asyncio.wait_for(handled.wait(), 5)
+    first, second, third = (each for each in world.spans if each.name == "process orders.placed")
+    assert [about(each).get("eventmicro.attempt") for each in (first, second, third)] == [None, 2, 3]
+    assert first.links == ()
+    assert [[link.context.span_id for link in each.links] for each in (second, third)] == [
+        [first.context.span_id],
+        [second.context.span_id],
+    ]
+    assert {each.context.trace_id for each in world.spans} == {first.context.trace_id}
+
+
+async def test_a_batch_links_to_all_that_it_is_made_of(world: World) -> None:
+    handled = asyncio.Event()
+
+    @world.service.subscribe(PLACED, batch=Batch(3, 5.0))
+    async def bill(numbers: list[int], context: Context) -> None:
+        assert context.is_batch
+        handled.set()
+
+    async with world.service, world.client() as client:
+        for number in range(3):
+            await client.publish(PLACED, number)
+        await asyncio.wait_for(handled.wait(), 5)
+    sent = [each.context.span_id for each in world.spans if each.name == "publish orders.placed"]
+    done = world.named("process orders.placed")
+    assert done.parent is None
+    assert sorted(link.context.span_id for link in done.links) == sorted(sent)
+    assert about(done)["messaging.batch.message_count"] == 3
+
+
+async def test_a_stream_is_one_span_until_its_end(world: World) -> None:
+    @world.service.rpc
+    async def count(to: int) -> AsyncIterator[int]:
+        for number in range(to):
+            yield number
+
+    async with world.service, world.client() as client:
+        seen = []
+        async for number in client.stream("shop.count", 3, int):
+            seen.append(number)
+            assert not [each for each in world.spans if each.kind is SpanKind.CLIENT]
+        assert seen == [0, 1, 2]
+    made, served = world.named("shop/count", SpanKind.CLIENT), world.named("shop/count", SpanKind.SERVER)
+    assert parent(served) == made.context.span_id
+
+
+@pytest.mark.parametrize("name", ["traceparent", "Traceparent", "TRACEPARENT"])
+async def test_a_foreign_trace_goes_on_whatever_the_case_of_its_header(name: str) -> None:
+    world = World(f"foreign-{name}")
+
+    @world.service.rpc
+    async def ping(context: Context) -> None: ...
+
+    async with world.service, Client(world.url) as client:
+        await client.call("shop.ping", None, None, metadata={name: SAMPLED, "tracestate": "a=b"})
+    [served] = world.spans
+    assert f"{served.context.trace_id:032x}" == TRACE
+    assert f"{parent(served):016x}" == SPAN
+    assert served.context.trace_state.to_header() == "a=b"
+
+
+@pytest.mark.parametrize("said", ["", "x", "00-0-0-01", f"ff-{TRACE}-{SPAN}-01", "0" * 5000])
+async def test_what_is_no_trace_begins_a_new_one(said: str) -> None:
+    world = World(f"wrong-{len(said)}")
+
+    @world.service.rpc
+    async def ping() -> None: ...
+
+    async with world.service, Client(world.url) as client:
+        await client.call("shop.ping", None, None, metadata={"traceparent": said or " "})
+    [served] = world.spans
+    assert served.parent is None
+
+
+async def test_what_is_not_sampled_has_neither_span_nor_header_and_what_comes_with_a_trace_has_both() -> None:
+    world, seen = World("sampled", sample=0.0), list[dict[str, str]]()
+
+    @world.service.rpc
+    async def inner(context: Context) -> None:
+        seen.append(dict(context.metadata))
+
+    @world.service.rpc
+    async def outer(context: Context) -> None:
+        await world.service.call("shop.inner", None, None)
+        await world.service.publish("nobody", 1)
+
+    async with world.service, world.client() as client, Client(world.url) as foreign:
+        await client.call("shop.outer", None, None)
+        assert (world.spans, seen) == ([], [{}])
+        await foreign.call("shop.outer", None, None, metadata={"traceparent": SAMPLED})
+    assert {f"{each.context.trace_id:032x}" for each in world.spans} == {TRACE}
+    assert sorted(f"{each.name} {each.kind.name}" for each in world.spans) == [
+        "publish nobody PRODUCER",
+        "shop/inner CLIENT",
+        "shop/inner SERVER",
+        "shop/outer SERVER",
+    ]
+    assert seen[1]["traceparent"].startswith(f"00-{TRACE}-")
+
+
+async def test_a_call_that_is_wanted_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    rolls = iter([0.4, 0.4, 0.6, 0.4])
+    monkeypatch.setattr("eventmicro.telemetry.tracing.random", lambda: next(rolls, 1.0))
+    world = World("asked", sample=0.5)
+
+    @world.service.rpc
+    async def ping() -> None: ...
+
+    async with world.service, world.client() as client:
+        await client.call("shop.ping", None, None)  # asked by the client, and once more by the service
+        await client.call("shop.ping", None, None)
+    kinds = [each.kind for each in world.spans]
+    assert kinds == [SpanKind.SERVER, SpanKind.CLIENT, SpanKind.SERVER]
+
+
+async def test_without_an_sdk_nothing_is_around_a_message() -> None:
+    async def inner(message: Any, context: Context) -> None: ...
+
+    assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    for side in Side:
+        assert Tracing().around(side, inner, "memory://") is inner
+    async with Client("memory://none", middleware=[Tracing()]) as client:
+        assert client._caller.is_plain
+        assert not client._publisher.has_middleware
+
+
+@pytest.mark.parametrize("sample", [-0.1, 1.1, "1", True, None])
+def test_a_share_that_is_none_is_refused(sample: Any) -> None:
+    with pytest.raises(UsageError, match="a share of what begins here, from 0 to 1"):
+        Tracing(sample=sample)
+
+
+async def test_an_exporter_that_fails_harms_no_call() -> None:
+    class Away(SpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            raise ConnectionError("away")
+
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(Away()))
+    service = Service("shop", broker="memory://away", middleware=[Tracing(provider=provider)])
+
+    @service.rpc
+    async def double(number: int) -> int:
+        return 2 * number
+
+    async with service, Client("memory://away") as client:
+        assert await client.call("shop.double", 2, int) == 4
+
+
+def test_no_more_attempts_are_remembered_than_a_bound() -> None:
+    attempts, failed = Attempts(), trace.INVALID_SPAN_CONTEXT
+
+    class Event:
+        def __init__(self, number: int) -> None:
+            self.id, self.attempt = str(number), 2
+
+    events: list[Any] = [Event(number) for number in range(2 * REMEMBERED)]
+    for event in events:
+        attempts.ended(event, failed)
+    assert sum(attempts.of(event) is not None for event in events) == REMEMBERED
+    attempts.ended(events[-1], None)
+    assert attempts.of(events[-1]) is None
