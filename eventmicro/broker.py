@@ -344,6 +344,37 @@ class SendsAtOnce(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksNames(Protocol):
+    """What a broker has beside `Broker` that can say without a connection what it would refuse: `eventmicro check`."""
+
+    def check(self, subject: str, *, queue: str | None = None, durable: Durable | None = None) -> None:
+        """Refuse what `subscribe` would refuse of the same, on every server.
+
+        Raises:
+            Unsupported, UsageError: as `subscribe`.
+        """
+        ...
+
+
+@runtime_checkable
+class DeclaresQueues(Protocol):
+    """What a broker has beside `Broker` where something is to be made before events are kept: `eventmicro declare`."""
+
+    async def declare(
+        self, subject: str, *, queue: str | None = None, durable: Durable | None = None
+    ) -> Mapping[str, bool]:
+        """Make what `subscribe` with the same would make, and take no events; without a queue what `publish` needs.
+
+        Returns:
+            What is there now, such as `queue orders.bill`, and whether it is new.
+
+        Raises:
+            Disconnected, Unsupported, UsageError: as `subscribe`.
+        """
+        ...
+
+
 def sends_at_once(broker: Broker) -> SendsAtOnce | None:
     """The broker, where it can send at once; None where it cannot, or where somebody has put a `publish` or `send` of
     his own in the place of those that belong to it, which is not to be passed by.

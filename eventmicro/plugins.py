@@ -73,6 +73,21 @@ def open_broker(broker: str | Broker | None) -> Broker:
     return factory(broker)
 
 
+def unconnected_broker(broker: str | Broker | None) -> Broker:
+    """The same, to be asked what it can and never connected: of a URL the scheme is enough, `kafka://`.
+
+    Raises:
+        BrokerNotFound, UsageError: as `open_broker`.
+    """
+    if not isinstance(broker, str) or not broker.endswith("://"):
+        return open_broker(broker)
+    factory: Callable[[], Broker] = load(BROKERS, _scheme(broker), "broker")
+    try:
+        return factory()
+    except TypeError:  # it has no URL of its own
+        return open_broker(broker)
+
+
 def check_registry(name: str, registry: Any) -> None:
     """Refuse what is neither a URL nor a name of a registry, nor a Registry, nor None. No adapter is loaded for that.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import NoReturn
 
@@ -150,6 +150,38 @@ class KafkaBroker(Lifetime):
         connection.subscriptions = [s for s in connection.subscriptions if not s.closed]
         connection.subscriptions.append(subscription)
         return subscription
+
+    def check(self, subject: str, *, queue: str | None = None, durable: Durable | None = None) -> None:
+        check_topic(subject)
+        if durable is None:
+            return
+        if queue is None:
+            raise UsageError(f"{subject}: a durable subscription needs a queue, to keep its place under that name")
+        if durable.dedupe is not None:
+            raise Unsupported(f"{self.url}: Kafka does not know an event again by its id; jetstream:// does")
+        if not durable.ordered:
+            check_topic(retry_topic(queue, subject), "retry topic")
+        if durable.dead_letter is not None:
+            check_topic(durable.dead_letter, "dead letter subject")
+
+    async def declare(
+        self, subject: str, *, queue: str | None = None, durable: Durable | None = None
+    ) -> Mapping[str, bool]:
+        self.check(subject, queue=queue, durable=durable)
+        topics, keeper = self._connected().topics, self._connected().keeper
+        if durable is None or queue is None:
+            return {f"topic {subject}": await topics.is_made(subject)}
+        made = {f"topic {subject}": await topics.is_made(subject)}
+        counts, starts = {subject: await topics.partitions(subject)}, {subject: durable.start}
+        if not durable.ordered:
+            retry = retry_topic(queue, subject)
+            made[f"topic {retry}"] = await topics.is_made(retry, counts[subject])
+            counts[retry], starts[retry] = await topics.partitions(retry, counts[subject]), "all"
+        if durable.dead_letter is not None:
+            made[f"topic {durable.dead_letter}"] = await topics.is_made(durable.dead_letter)
+            await keeper.keep(durable.dead_letter)
+        fixed = await fix_positions(self.settings, queue, counts, starts)
+        return made | {f"group {queue}": subject in fixed.new}
 
     async def flush(self) -> None:
         connection = self._connected()

@@ -74,6 +74,13 @@ class Topics:
             raise UsageError(f"there is no topic {name!r}: make it, or let it be made with declare=true")
         return count
 
+    async def is_made(self, name: str, partitions: int | None = None) -> bool:
+        """As `ensure`: whether the topic was not there before."""
+        self.forget(name)
+        is_there = bool(await self._leaders(name))
+        await self.ensure(name, partitions)
+        return not is_there
+
     def forget(self, name: str) -> None:
         """Look again the next time: it seems to be gone."""
         self._known.pop(name, None)

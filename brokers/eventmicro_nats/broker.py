@@ -201,6 +201,10 @@ class NatsBroker(Lifetime):
         self._subscriptions[subscription] = None
         return subscription
 
+    def check(self, subject: str, *, queue: str | None = None, durable: Durable | None = None) -> None:
+        if durable is not None:
+            raise Unsupported(f"{self.url}: core NATS keeps no events; jetstream:// does")
+
     def _forget(self, subscription: NatsSubscription) -> None:
         self._subscriptions.pop(subscription, None)
 

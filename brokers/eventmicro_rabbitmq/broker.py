@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -244,6 +244,29 @@ class RabbitBroker(Lifetime):
             raise Disconnected(f"{about}: {self.url} was away for {SUBSCRIBE_TIMEOUT:g} s") from None
         except DriverError as error:
             raise translate(error, about) from error
+
+    def check(self, subject: str, *, queue: str | None = None, durable: Durable | None = None) -> None:
+        binding_key(subject)
+        if durable is None:
+            return
+        if queue is None:
+            raise UsageError(f"subscription to {subject}: a durable one needs a queue")
+        check_supported(durable)
+        check_name(queue, "queue")
+        if durable.dead_letter is not None:
+            check_name(durable.dead_letter, "dead_letter")
+        if self.settings.declare == "true" and not durable.ordered:
+            check_retry_queues(queue)
+
+    async def declare(
+        self, subject: str, *, queue: str | None = None, durable: Durable | None = None
+    ) -> Mapping[str, bool]:
+        self.check(subject, queue=queue, durable=durable)
+        try:
+            connection = await self._link().wait()
+            return await self._declarer.declare(connection, subject, queue, durable)
+        except DriverError as error:
+            raise translate(error, f"declaring {queue or subject}") from error
 
     def _link(self) -> Link:
         self._connected_publisher()

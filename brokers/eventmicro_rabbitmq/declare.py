@@ -80,6 +80,29 @@ class Declarer:
             log.info("queue %s is new, %.1f s until a kill of RabbitMQ does it no harm (new_queue_wait)", queue, wait)
             await asyncio.sleep(wait)
 
+    async def declare(
+        self, connection: Connection, subject: str, queue: str | None, durable: Durable | None
+    ) -> dict[str, bool]:
+        """The exchange, and for a durable queue all that it needs: what is there now, and whether that is new."""
+        if durable is None or queue is None:
+            is_new = not await self._has_exchange(connection, self._exchange)
+            await self.exchange(connection)
+            return {f"exchange {self._exchange}": is_new}
+        names = [queue] if durable.dead_letter is None else [queue, durable.dead_letter]
+        ask = self._asking(connection)
+        made = {f"exchange {self._exchange}": not await self._has_exchange(connection, self._exchange)}
+        made |= {f"queue {name}": not await _exists(ask, name) for name in names}
+        await self.durable_queue(connection, subject, queue, durable)
+        return made
+
+    async def _has_exchange(self, connection: Connection, name: str) -> bool:
+        async with self._asking(connection)(f"exchange {name!r}") as channel:
+            try:
+                await channel.exchange_declare(name, passive=True)
+            except ChannelNotFoundEntity:
+                return False
+            return True
+
     async def has_events(self, connection: Connection, queue: str) -> bool:
         """Whether a queue has events that are with nobody.
 

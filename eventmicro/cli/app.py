@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from eventmicro.cli import asyncapi, discover, generate, messages, run, stream
+from eventmicro.cli import asyncapi, check, discover, generate, messages, run, stream
 from eventmicro.cli.brokers import brokers
 from eventmicro.cli.show import examples
 from eventmicro.errors import EventMicroError, UsageError
@@ -28,6 +28,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", epilog=run.EPILOG)(run.run)
+app.command("check", epilog=check.CHECK_EPILOG)(check.check)
+app.command("declare", epilog=check.DECLARE_EPILOG)(check.declare)
 app.command("call", epilog=messages.CALL_EPILOG)(messages.call)
 app.command("stream", epilog=stream.EPILOG)(stream.stream)
 app.command("publish", epilog=messages.PUBLISH_EPILOG)(messages.publish)

@@ -15,6 +15,7 @@ from eventmicro.contracts.contract import is_contract
 from eventmicro.errors import UsageError
 from eventmicro.running.runner import IMPORTING
 from eventmicro.service import Service
+from eventmicro.topic import Topic
 
 _PACKAGE = str(Path(__file__).parent.parent)
 
@@ -36,6 +37,15 @@ def load_services(targets: list[str]) -> list[Service]:
         return list(dict.fromkeys(service for target in targets for service in _load(target)))
     finally:
         IMPORTING.reset(importing)
+
+
+def topics_of(targets: list[str]) -> list[Topic[object]]:
+    """The topics at the top of the modules of targets that are loaded, each once by its name."""
+    _look_here()
+    places = [_split(target)[0] for target in targets]
+    modules = [_load_module(place, place) for place in places]
+    found = [value for module in modules for value in vars(module).values() if isinstance(value, Topic)]
+    return list({topic.name: topic for topic in found}.values())
 
 
 def folders(targets: list[str]) -> list[Path]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import get_running_loop
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import urlsplit
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive
@@ -45,7 +45,7 @@ class MemoryBroker(Lifetime):
     """A connection to the broker of this process; see `eventmicro.broker.Broker`.
 
     Args:
-        url: `memory://` or `memory://name`.
+        url: `memory://` or `memory://name`; with `?like=kafka` it can, and refuses, what that adapter does.
         queue_limit: how many messages a subscription may have waiting, and a queue keep, before publishers wait.
         send_timeout: how long `send` waits for a slow subscriber before it fails, in seconds; `publish` is told.
         max_payload: the largest body, in bytes.
@@ -69,6 +69,14 @@ class MemoryBroker(Lifetime):
         twice="what was not settled when its connection closed",
         stored="it is in the memory of this process, in every queue of its subject",
     )
+
+    def __new__(cls, url: str = "memory://", **settings: Any) -> Self:
+        """A broker that is like another one, where the URL says so."""
+        if cls is MemoryBroker and urlsplit(url).query:
+            from eventmicro.memory.like import LikeBroker
+
+            return cast("Self", super().__new__(LikeBroker))
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -152,6 +160,12 @@ class MemoryBroker(Lifetime):
             subscription = self._subscribe_durable(hub, subject, receive, queue, durable)
         self._keep(subscription)
         return subscription
+
+    def check(self, subject: str, *, queue: str | None = None, durable: Durable | None = None) -> None:
+        if durable is not None and queue is None:
+            raise UsageError(f"{subject}: a durable subscription needs a queue that keeps its events: name one")
+        if durable is not None and durable.start != "new":
+            raise Unsupported(f"{self.url} keeps events in queues only, so one that is new starts with what comes")
 
     def inbox(self) -> str:
         return self._connected_hub().inbox()

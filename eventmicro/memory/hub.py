@@ -77,8 +77,8 @@ class Hub:
             target.put(Message(reply, headers={STATUS: NO_RESPONDERS}))
 
     def add(self, target: LiveSubscription | DurableQueue) -> None:
-        if _has_wildcards(target.subject):
-            self._wild[target] = _pattern(target.subject)
+        if has_wildcards(target.subject):
+            self._wild[target] = pattern(target.subject)
         else:
             self._exact.setdefault(target.subject, []).append(target)
         self._routes.clear()
@@ -91,6 +91,10 @@ class Hub:
         if not others:
             self._exact.pop(target.subject, None)
         self._routes.clear()
+
+    def has_queue(self, name: str) -> bool:
+        """Whether there is a queue of this name."""
+        return name in self._queues
 
     def queue(self, name: str, subject: str, durable: Durable, limit: int) -> DurableQueue:
         """The queue of this name, made if there is none yet.
@@ -137,11 +141,13 @@ def _least_busy(members: list[LiveSubscription]) -> LiveSubscription:
     return chosen
 
 
-def _has_wildcards(subject: str) -> bool:
+def has_wildcards(subject: str) -> bool:
+    """Whether it stands for several subjects."""
     return "*" in subject or ">" in subject
 
 
-def _pattern(subject: str) -> re.Pattern[str]:
+def pattern(subject: str) -> re.Pattern[str]:
+    """What matches the subjects that it stands for."""
     stand_for = {"*": r"[^.]+", ">": r".+"}
     tokens = (stand_for.get(token) or re.escape(token) for token in subject.split("."))
     return re.compile(r"\.".join(tokens), re.DOTALL)

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from eventmicro.broker import Broker, Capabilities
+from eventmicro.broker import Broker
 from eventmicro.client import Client
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side
 from eventmicro.declaring import Hook
 from eventmicro.discovery.checking import HealthCheck
 from eventmicro.discovery.registering import Registering
-from eventmicro.errors import Refused, Unavailable, Unsupported, UsageError
+from eventmicro.errors import Refused, Unavailable, UsageError
 from eventmicro.events.batches import BatchSubscriber
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.events.lanes import KeyedSubscriber
@@ -27,14 +27,14 @@ from eventmicro.events.subscriber import Subscriber, Work
 from eventmicro.handlers.depends import Overrides
 from eventmicro.handlers.signature import MISSING, Signature
 from eventmicro.middleware import Handler, Middleware, compose
-from eventmicro.plugins import REGISTRY_VARIABLE, RPC_BROKER_VARIABLE, brokers_with
 from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY, EndpointDeclaration
 from eventmicro.rpc.endpoint import Endpoint, RunningCalls
 from eventmicro.rpc.large.serving import LargeBodies
 from eventmicro.running.hanging import Hanging
 from eventmicro.running.identity import Identity
 from eventmicro.running.pitfalls import warn_of_letters, warn_of_stored
-from eventmicro.running.presence import ASKED, Parts, Presence, end
+from eventmicro.running.presence import Parts, Presence, end
+from eventmicro.running.refusing import Needs
 from eventmicro.running.sticking import Sticking, taking
 from eventmicro.topic import picker
 from eventmicro.wire import ENDPOINT_QUEUE, cancel_subject, endpoint_subject
@@ -115,7 +115,9 @@ class Node:
                 "service %r has nothing to do: declare what it answers to by @rpc, what it handles by @subscribe",
                 self._service,
             )
-        self._check_capabilities(endpoints, subscribers)
+        needs = Needs(self._service, self._broker, self._rpc_broker, has_registry=self._client.registry is not None)
+        for refusal in needs.refusals(endpoints, subscribers):
+            raise refusal
         async with AsyncExitStack() as undo:
             await self._client.connect()
             undo.push_async_callback(self._client.close)
@@ -241,58 +243,6 @@ class Node:
             raise errors[0]
         if errors:
             raise ExceptionGroup(f"service {self._service!r} stopped with errors", errors)
-
-    def _check_capabilities(
-        self, endpoints: list[EndpointDeclaration], subscribers: list[SubscriberDeclaration]
-    ) -> None:
-        for endpoint in endpoints:
-            self._check(endpoint.name, self._rpc_broker, Capabilities(request_reply=True, queue_groups=True))
-        for subscriber in subscribers:
-            self._check(subscriber.name, self._broker, subscriber.needs(), subscriber.options.durable_words())
-            if subscriber.options.sticky_by is not None:
-                self._check(subscriber.name, self._rpc_broker, ASKED)
-                self._check_registry(subscriber.name)
-        self._check_queues(subscribers)
-
-    def _check_queues(self, subscribers: list[SubscriberDeclaration]) -> None:
-        """A durable queue is that of one subscriber, any other that of one on each subject."""
-        taken: dict[tuple[str, str], str] = {}
-        for subscriber in subscribers:
-            if subscriber.queue is None:
-                continue
-            is_durable = subscriber.options.is_durable(self._broker.capabilities)
-            first = taken.setdefault((subscriber.queue, "" if is_durable else subscriber.subject), subscriber.name)
-            if first != subscriber.name:
-                raise UsageError(
-                    f"{self._service}.{first} and {self._service}.{subscriber.name} name the same queue, "
-                    f"{subscriber.queue!r}: each event would go to one of the two; leave queue= out, or write two names"
-                )
-
-    def _check(self, name: str, broker: Broker, needed: Capabilities, durable_words: Sequence[str] = ()) -> None:
-        missing = broker.capabilities.missing(needed)
-        if not missing:
-            return
-        what = f"{self._service}.{name} needs {', '.join(missing)}, which {broker.url} lacks; able are "
-        what += ", ".join(brokers_with(needed)) or "none of the brokers that are installed"
-        if "durable" in missing and durable_words:
-            what += f"; a durable queue is asked for by {', '.join(durable_words)}"
-        if broker.capabilities.more:
-            what += f"; {broker.capabilities.more}"
-        if missing == ["ordered"] and broker.capabilities.ordered_keys:
-            what += "; or order by the key under which events are published, the same in both: Topic(..., key=...)"
-        if needed.request_reply:
-            what += (
-                f"; for calls a service may name a second broker, by Service({self._service!r}, rpc_broker=...), "
-                f"--rpc-broker or {RPC_BROKER_VARIABLE}"
-            )
-        raise Unsupported(what)
-
-    def _check_registry(self, name: str) -> None:
-        if self._client.registry is None:
-            raise Unsupported(
-                f"{self._service}.{name} has sticky_by, which needs a registry to know the other instances: name one "
-                f"by registry= or {REGISTRY_VARIABLE}, such as 'etcd://127.0.0.1:2379'"
-            )
 
     async def _start_endpoint(self, declared: EndpointDeclaration) -> None:
         endpoint = self._make_endpoint(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -126,6 +126,22 @@ class JetStreamBroker(NatsBroker):
             raise translate(error, f"queue {queue} for {subject}") from error
         return subscription
 
+    def check(self, subject: str, *, queue: str | None = None, durable: Durable | None = None) -> None:
+        if durable is not None and queue is None:
+            raise UsageError(f"{subject}: what is durable needs a queue, which keeps the events")
+        check_subject(subject, wildcards=True)
+
+    async def declare(
+        self, subject: str, *, queue: str | None = None, durable: Durable | None = None
+    ) -> Mapping[str, bool]:
+        self.check(subject, queue=queue, durable=durable)
+        try:
+            return await self._connected_parts().declare(subject, queue, durable)
+        except ApiError as error:
+            raise UsageError(f"declaring {queue or subject}: {error}") from error
+        except Error as error:
+            raise translate(error, f"declaring {queue or subject}") from error
+
     async def _open_durable(self, subscription: DurableSubscription, net: SafetyNet | None) -> None:
         self._durables.append(subscription)
         if net is not None:
@@ -243,6 +259,21 @@ class _Parts:
         if dead is not None:
             await self._queues.have(dead, dead, Durable(start="all"), deadline)
         return await self._queues.have(subject, queue, durable, deadline, first=first)
+
+    async def declare(self, subject: str, queue: str | None, durable: Durable | None) -> dict[str, bool]:
+        """Make the stream of a subject, and where it is durable its queues: what is there, and whether it is new."""
+        deadline = asyncio.get_running_loop().time() + DECLARE_TIMEOUT
+        self._streams.forget(subject)
+        before = await self._streams.there(subject, deadline)
+        stream = await self._streams.of(subject, deadline)
+        made = {f"subject {subject} in stream {stream}": stream not in before}
+        if durable is None or queue is None:
+            return made
+        if (dead := durable.dead_letter) is not None:
+            kept = await self._queues.have(dead, dead, Durable(start="all"), deadline)
+            made[f"queue {dead} (consumer {kept.consumer} of stream {kept.stream})"] = kept.is_new
+        found = await self._queues.have(subject, queue, durable, deadline)
+        return made | {f"queue {queue} (consumer {found.consumer} of stream {found.stream})": found.is_new}
 
     def subscription(
         self, found: Queue, subject: str, queue: str, receive: Receive, durable: Durable

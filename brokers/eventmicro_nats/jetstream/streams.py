@@ -79,6 +79,11 @@ class Streams:
                 self._found.popitem(last=False)
         return stream
 
+    async def there(self, subject: str, deadline: float) -> list[str]:
+        """The streams that have this subject, or some of what matches it, by now."""
+        async with _bounded(subject, deadline):
+            return [] if self.fixed else await self._names(subject, deadline)
+
     async def remember_ids(self, stream: str, seconds: float, deadline: float) -> None:
         """Make sure that this stream knows an event's id for that long.
 

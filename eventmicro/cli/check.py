@@ -1,0 +1,199 @@
+"""`eventmicro check` and `declare`: before a service runs, what would be refused, and what is to be made for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import traceback
+from collections.abc import Iterator
+from typing import Annotated
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import typer
+
+from eventmicro.broker import Broker, DeclaresQueues, Durable
+from eventmicro.cli.show import examples
+from eventmicro.cli.target import BrokenModule, load_services, topics_of
+from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.plugins import (
+    BROKER_VARIABLE,
+    REGISTRY_VARIABLE,
+    RPC_BROKER_VARIABLE,
+    open_broker,
+    open_registry,
+    unconnected_broker,
+)
+from eventmicro.running.refusing import Needs, misnamed_topics
+from eventmicro.service import Service
+from eventmicro.topic import Topic
+
+CHECK_EPILOG = examples(
+    "eventmicro check app:service --broker kafka://",
+    "eventmicro check app.py --broker amqp:// --rpc-broker nats://",
+)
+DECLARE_EPILOG = examples(
+    "eventmicro declare app:service --broker jetstream://127.0.0.1:4222",
+    "eventmicro declare app:service --broker kafka://127.0.0.1:9092 --dry-run",
+)
+# What `eventmicro run` embeds where no broker is named.
+EMBEDDED = "nats://"
+
+Targets = Annotated[
+    list[str],
+    typer.Argument(metavar="TARGET...", help="What is to be run, as of `eventmicro run`.", show_default=False),
+]
+BrokerUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--broker",
+        envvar=BROKER_VARIABLE,
+        metavar="URL",
+        help="The broker for services whose code names none; kafka:// is enough, no server is asked.",
+        show_default=False,
+    ),
+]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--broker", envvar=BROKER_VARIABLE, metavar="URL", help="The broker for services whose code names none."
+    ),
+]
+RpcBroker = Annotated[
+    str | None,
+    typer.Option(
+        envvar=RPC_BROKER_VARIABLE, metavar="URL", help="The broker for endpoints and calls.", show_default=False
+    ),
+]
+RegistryUrl = Annotated[
+    str | None,
+    typer.Option(envvar=REGISTRY_VARIABLE, metavar="URL", help="The registry, or none.", show_default=False),
+]
+
+
+def check(
+    targets: Targets, broker: BrokerUrl = None, rpc_broker: RpcBroker = None, registry: RegistryUrl = None
+) -> None:
+    """Say what would be refused if services were run, without a server: what a broker cannot do, options, types, names.
+
+    The exit code is 1 where something would be. What only a server knows is not said: which queues and topics are there
+    already, and how they are made; what a user may do.
+    """
+    found, topics = _load(targets)
+    refused = 0
+    for service in found:
+        wrong = [str(refusal) for refusal in _refusals(service, broker, rpc_broker, registry, topics)]
+        refused += len(wrong)
+        for text in dict.fromkeys(wrong):
+            typer.echo(f"{service.name}: refused: {text}", err=True)
+        if not wrong:
+            kind = unconnected_broker(service.broker or broker or EMBEDDED).url.partition("://")[0]
+            counts = f"{len(service.endpoints)} endpoints, {len(service.subscribers)} subscribers"
+            typer.echo(f"{service.name}: {counts}: nothing that {kind}:// would refuse")
+    if refused:
+        raise typer.Exit(1)
+
+
+def declare(
+    targets: Targets,
+    broker: Server = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Make nothing; say what is missing, or made otherwise.")
+    ] = False,
+) -> None:
+    """Make the streams, exchanges, queues and topics that services need, and end. Run it before them, when you deploy.
+
+    It makes what their subscribers need, and the topics at the top of their modules, for those who publish; with the
+    rights of its own user, so that the services, with `declare=check` in their URL, need none of these. What is there
+    stays as it is. The exit code is 1 where something cannot be made, or with --dry-run is missing.
+    """
+    found, topics = _load(targets)
+    failed = False
+    for service in found:
+        failed = asyncio.run(_declare(service, _opened(service, broker, dry_run=dry_run), topics)) or failed
+    if failed:
+        raise typer.Exit(1)
+
+
+def _load(targets: list[str]) -> tuple[list[Service], list[Topic[object]]]:
+    try:
+        return load_services(targets), topics_of(targets)
+    except BrokenModule as broken:  # the user's module, with the user's lines
+        traceback.print_exception(broken.__cause__)
+        raise typer.Exit(1) from None
+
+
+def _refusals(
+    service: Service,
+    broker: str | None,
+    rpc_broker: str | None,
+    registry: str | None,
+    topics: list[Topic[object]],
+) -> Iterator[UsageError]:
+    """All that is wrong with a service, where its brokers can be told what they are."""
+    try:
+        events = unconnected_broker(service.broker or broker or EMBEDDED)
+        calls = unconnected_broker(service.rpc_broker or rpc_broker or os.environ.get(RPC_BROKER_VARIABLE) or events)
+        kept = open_registry(service._registry or registry, events, calls)
+    except UsageError as error:
+        yield error
+        return
+    needs = Needs(service.name, events, calls, has_registry=kept is not None)
+    endpoints, subscribers = list(service.endpoints.values()), list(service.subscribers.values())
+    yield from needs.refusals(endpoints, subscribers)
+    yield from needs.misnamed(endpoints, subscribers)
+    yield from misnamed_topics(events, topics)
+
+
+def _opened(service: Service, broker: str | None, *, dry_run: bool) -> Broker:
+    """The broker in which things are made; for a dry run it looks what is there.
+
+    Raises:
+        UsageError: there is none, or it is an object, of which nobody knows how it is made otherwise.
+    """
+    named = service.broker or broker
+    if not named:
+        raise UsageError(f"{service.name}: no broker is set: name the one in which queues are made, by --broker")
+    if not dry_run:
+        return open_broker(named)
+    if not isinstance(named, str):
+        raise UsageError(f"{service.name} names a Broker in its code: --dry-run needs a URL; leave one of them out")
+    parts = urlsplit(named)
+    words = dict(parse_qsl(parts.query, keep_blank_values=True)) | {"declare": "check"}
+    is_made = isinstance(open_broker(named), DeclaresQueues)
+    return open_broker(urlunsplit(parts._replace(query=urlencode(words))) if is_made else named)
+
+
+async def _declare(service: Service, broker: Broker, topics: list[Topic[object]]) -> bool:
+    """Make what a service needs, and say so; whether something could not be made."""
+    if not isinstance(broker, DeclaresQueues):
+        typer.echo(f"{service.name}: nothing is to be made on {broker.url}")
+        return False
+    await broker.connect()
+    try:
+        return not all([await _make(broker, *each) for each in _wanted(service, broker, topics)])
+    finally:
+        await broker.close()
+
+
+def _wanted(
+    service: Service, broker: Broker, topics: list[Topic[object]]
+) -> Iterator[tuple[str, str | None, Durable | None]]:
+    """Subjects, each with its queue and how that is to be; and those that are only published."""
+    for subscriber in service.subscribers.values():
+        options = subscriber.options
+        is_durable = options.is_durable(broker.capabilities)
+        yield subscriber.subject, options.queue if is_durable else None, options.to_durable() if is_durable else None
+    taken = {subscriber.subject for subscriber in service.subscribers.values()}
+    yield from ((topic.name, None, None) for topic in topics if topic.name not in taken)
+
+
+async def _make(broker: DeclaresQueues, subject: str, queue: str | None, durable: Durable | None) -> bool:
+    """Make what events of a subject need, and say so; whether that was possible."""
+    try:
+        made = await broker.declare(subject, queue=queue, durable=durable)
+    except EventMicroError as error:
+        typer.echo(f"refused: {error}", err=True)
+        return False
+    for what, is_new in made.items():
+        typer.echo(f"{'made' if is_new else 'there'}: {what}")
+    return True
