@@ -362,9 +362,13 @@ class DeclaresQueues(Protocol):
     """What a broker has beside `Broker` where something is to be made before events are kept: `eventmicro declare`."""
 
     async def declare(
-        self, subject: str, *, queue: str | None = None, durable: Durable | None = None
+        self, subject: str, *, queue: str | None = None, durable: Durable | None = None, change: bool = False
     ) -> Mapping[str, bool]:
         """Make what `subscribe` with the same would make, and take no events; without a queue what `publish` needs.
+
+        Args:
+            change: also change what is there and made otherwise, where this broker can without losing an event; else
+                it is refused as ever.
 
         Returns:
             What is there now, such as `queue orders.bill`, and whether it is new.

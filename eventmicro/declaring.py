@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeVar, Unpack, overload
 
 from eventmicro.checks import check_function
@@ -192,15 +193,22 @@ class Declares:
             if method.__name__ not in done:
                 self._add(method, mark)
 
-    def override(self, dependency: Callable[..., Any], by: Callable[..., Any]) -> None:
+    def override(self, dependency: Callable[..., Any], by: Callable[..., Any]) -> AbstractContextManager[Any]:
         """Use another function where `Depends(dependency)` stands, from the next start on; for tests.
+
+        As `with service.override(session, by=fake_session):` it is undone behind the block: what stood there before
+        does again, from the next start on.
 
         Raises:
             UsageError: one of the two is no function.
         """
         for function in (dependency, by):
             check_function("override", function)
+        before = self._overrides.get(dependency, dependency)
         self._overrides[dependency] = by
+        undo = ExitStack()
+        undo.callback(self._overrides.__setitem__, dependency, before)
+        return undo
 
     def before_start(self, hook: H) -> H:
         """Run this plain or async function when the broker is connected, before the first message is taken."""

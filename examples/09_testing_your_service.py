@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated
 
 import pytest
 from pydantic import BaseModel
 
-from eventmicro import BadRequest, Client, Depends, Service, Topic
+from eventmicro import BadRequest, Client, Depends, InternalError, Service, Topic
 
 # -- the service, as it would stand in a module of its own -----------------------------------------------------------
 
@@ -60,33 +60,48 @@ class FakeBank(Bank):
         return f"R{len(self.charged)}"
 
 
+@pytest.fixture
+def fake() -> Iterator[FakeBank]:
+    """A bank that moves no money, in the place of the real one for the length of a test."""
+    fake = FakeBank()
+    with service.override(bank, by=lambda: fake):
+        yield fake
+
+
 @asynccontextmanager
 async def running(*services: Service) -> AsyncIterator[Client]:
-    """The services on a broker in memory, and a client of them."""
-    for each in services:
-        await each.start("memory://")
-    async with Client("memory://") as client:
-        yield client
-    for each in services:
-        await each.stop()
+    """The services on a broker in memory, and a client of them; they are stopped again, also where a test fails."""
+    async with AsyncExitStack() as stack:
+        for each in services:
+            await each.start("memory://")
+            stack.push_async_callback(each.stop)
+        yield await stack.enter_async_context(Client("memory://"))
 
 
-def test_a_payment_is_charged_once_and_announced() -> None:
+def test_a_payment_is_charged_once_and_announced(fake: FakeBank) -> None:
     async def scenario() -> None:
-        fake, listener = FakeBank(), Service("listener")
+        listener = Service("listener")
         announced: list[Payment] = []
 
         @listener.subscribe(PAID)
         async def listen(event: Payment) -> None:
             announced.append(event)
 
-        service.override(bank, lambda: fake)
         payment = Payment(order_id="7", amount=9.5)
         async with running(service, listener) as client:
             receipt = await client.call("payments.pay", payment, Receipt)
         assert receipt.number == "R1"
         assert fake.charged == [9.5]
         assert announced == [payment]  # a stopped service has finished what had arrived: nothing to wait for
+
+    asyncio.run(scenario())
+
+
+def test_the_real_bank_is_back_behind_a_test() -> None:
+    async def scenario() -> None:
+        async with running(service) as client:
+            with pytest.raises(InternalError):  # by its NotImplementedError
+                await client.call("payments.pay", Payment(order_id="7", amount=9.5), Receipt)
 
     asyncio.run(scenario())
 

@@ -165,7 +165,7 @@ class KafkaBroker(Lifetime):
             check_topic(durable.dead_letter, "dead letter subject")
 
     async def declare(
-        self, subject: str, *, queue: str | None = None, durable: Durable | None = None
+        self, subject: str, *, queue: str | None = None, durable: Durable | None = None, change: bool = False
     ) -> Mapping[str, bool]:
         self.check(subject, queue=queue, durable=durable)
         topics, keeper = self._connected().topics, self._connected().keeper

@@ -91,7 +91,7 @@ def why_unreadable(error: BaseException) -> str:
         return f"it is compressed with {codec[1]}: {INSTALL_CODECS}"
     return (
         f"{type(error).__name__}: {plain(error)}; where the broker cannot mend it, delete the records up to there and "
-        "what is broken (kafka-delete-records.sh)"
+        "what is broken: kafka-delete-records.sh --bootstrap-server … --offset-json-file …"
     )
 
 

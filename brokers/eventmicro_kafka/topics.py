@@ -93,8 +93,8 @@ class Topics:
     async def _make(self, name: str, partitions: int | None) -> int:
         if self._settings.declare == "check":
             raise UsageError(
-                f"there is no topic {name!r}: make it (kafka-topics.sh --create --topic {name}), "
-                "or let it be made with declare=true"
+                f"there is no topic {name!r}: let it be made by `eventmicro declare` or with declare=true, or make it: "
+                f"kafka-topics.sh --bootstrap-server {self._settings.servers[0]} --create --topic {name}"
             )
         count = partitions or self._settings.partitions
         new: Any = (name, count, self._settings.replication, [], [])

@@ -95,7 +95,7 @@ class RabbitBroker(Lifetime):
         self._subscriptions: list[Subscription] = []
         self._changing = asyncio.Lock()
         self._was_online = False
-        self._refused = ""
+        self._refused: set[str] = set()
 
     @property
     def connected(self) -> bool:
@@ -259,7 +259,7 @@ class RabbitBroker(Lifetime):
             check_retry_queues(queue)
 
     async def declare(
-        self, subject: str, *, queue: str | None = None, durable: Durable | None = None
+        self, subject: str, *, queue: str | None = None, durable: Durable | None = None, change: bool = False
     ) -> Mapping[str, bool]:
         self.check(subject, queue=queue, durable=durable)
         try:
@@ -297,13 +297,14 @@ class RabbitBroker(Lifetime):
             log.warning("%s: connection lost, reconnecting: %s", self.url, reason)
 
     def _on_refused(self, reason: str) -> None:
-        if reason != self._refused:  # it will be refused many times
-            self._refused = reason
+        if reason not in self._refused:  # it will be refused many times, on each of its links
+            self._refused.add(reason)
             log.error("%s, trying on", reason)
 
     def _on_back(self) -> None:
         if self.online and not self._was_online:
-            self._was_online, self._refused = True, ""
+            self._was_online = True
+            self._refused.clear()
             count = sum(not subscription.ended for subscription in self._subscriptions)
             log.warning("%s: connected again, %d subscriptions are taken up", self.url, count)
 

@@ -34,6 +34,13 @@ from eventmicro_rabbitmq.topology import (
 log = logging.getLogger(__name__)
 
 
+# How something of a kind is removed; rabbitmqctl has no command for exchanges.
+REMOVE = {
+    "queue": " when nothing is left in it: rabbitmqctl delete_queue {}, with -p VHOST where that is not /",
+    "exchange": ": rabbitmqadmin delete exchange name={}, or on the page of exchanges of RabbitMQ's management",
+}
+
+
 class Declarer:
     """What `declare` of the settings says is done here; each step on a channel of its own, which a failure ends."""
 
@@ -257,9 +264,10 @@ def _refused(about: str, error: Exception) -> UsageError:
     difference = INEQUIVALENT.search(text)
     if difference is not None:
         argument, kind, name, asked, found = difference.groups()
+        how = REMOVE.get(kind, "").format(name)
         return UsageError(
             f"{kind} {name!r} exists and is made otherwise: {argument} is {found}, asked for is {asked}; "
-            f"use another name, or remove it when nothing is left in it: rabbitmqctl delete_{kind} {name}"
+            f"use another name, or remove it{how}"
         )
     if isinstance(error, ChannelAccessRefused):
         return UsageError(

@@ -99,6 +99,14 @@ def declare(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Make nothing; say what is missing, or made otherwise.")
     ] = False,
+    change: Annotated[
+        bool,
+        typer.Option(
+            "--change",
+            help="Also change what is made otherwise, while no instance runs: on JetStream max_age, max_bytes and "
+            "replicas of the stream, and whether a queue is ordered.",
+        ),
+    ] = False,
 ) -> None:
     """Make the streams, exchanges, queues and topics that services need, and end. Run it before them, when you deploy.
 
@@ -106,10 +114,13 @@ def declare(
     rights of its own user, so that the services, with `declare=check` in their URL, need none of these. What is there
     stays as it is. The exit code is 1 where something cannot be made, or with --dry-run is missing.
     """
+    if dry_run and change:
+        raise UsageError("--dry-run changes nothing: leave it out, or --change")
     found, topics = _load(targets)
     failed = False
     for service in found:
-        failed = asyncio.run(_declare(service, _opened(service, broker, dry_run=dry_run), topics)) or failed
+        used = _opened(service, broker, dry_run=dry_run)
+        failed = asyncio.run(_declare(service, used, topics, change=change)) or failed
     if failed:
         raise typer.Exit(1)
 
@@ -163,14 +174,15 @@ def _opened(service: Service, broker: str | None, *, dry_run: bool) -> Broker:
     return open_broker(urlunsplit(parts._replace(query=urlencode(words))) if is_made else named)
 
 
-async def _declare(service: Service, broker: Broker, topics: list[Topic[object]]) -> bool:
+async def _declare(service: Service, broker: Broker, topics: list[Topic[object]], *, change: bool) -> bool:
     """Make what a service needs, and say so; whether something could not be made."""
     if not isinstance(broker, DeclaresQueues):
         typer.echo(f"{service.name}: nothing is to be made on {broker.url}")
         return False
     await broker.connect()
     try:
-        return not all([await _make(broker, *each) for each in _wanted(service, broker, topics)])
+        said: set[str] = set()
+        return not all([await _make(broker, said, *each, change=change) for each in _wanted(service, broker, topics)])
     finally:
         await broker.close()
 
@@ -187,13 +199,17 @@ def _wanted(
     yield from ((topic.name, None, None) for topic in topics if topic.name not in taken)
 
 
-async def _make(broker: DeclaresQueues, subject: str, queue: str | None, durable: Durable | None) -> bool:
+async def _make(
+    broker: DeclaresQueues, said: set[str], subject: str, queue: str | None, durable: Durable | None, *, change: bool
+) -> bool:
     """Make what events of a subject need, and say so; whether that was possible."""
     try:
-        made = await broker.declare(subject, queue=queue, durable=durable)
+        made = await broker.declare(subject, queue=queue, durable=durable, change=change)
     except EventMicroError as error:
         typer.echo(f"refused: {error}", err=True)
         return False
     for what, is_new in made.items():
-        typer.echo(f"{'made' if is_new else 'there'}: {what}")
+        if what not in said:
+            typer.echo(f"{'made' if is_new else 'there'}: {what}")
+        said.add(what)
     return True

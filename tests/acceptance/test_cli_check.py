@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from pathlib import Path
 
 import pytest
 
+from eventmicro import Client, Service, UsageError
 from tests.processes import eventmicro
 
 SHOP = """
@@ -74,27 +77,74 @@ def test_a_broker_in_which_nothing_is_made_is_said(folder: Path) -> None:
     assert (done.returncode, "--broker" in done.stderr) == (2, True)
 
 
-async def declared(folder: Path, url: str, made: list[str]) -> None:
+@pytest.mark.parametrize("kind", ["jetstream", "rabbitmq", "kafka"])
+def test_declare_makes_what_services_need_and_says_what_it_did(
+    folder: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    name = f"t{secrets.token_hex(4)}"
+    own = {"jetstream": f"?stream={name}", "rabbitmq": f"?exchange={name}", "kafka": ""}
+    url = request.getfixturevalue(f"{kind}_url") + own[kind]
+    (folder / "shop.py").write_text(SHOP.replace("orders.", f"{name}.").replace('"shop"', f'"{name}"'))
     missing = eventmicro(folder, "declare", "shop", "--broker", url, "--dry-run")
-    assert (missing.returncode, "refused:" in missing.stderr, "made:" in missing.stdout) == (1, True, False)
+    assert (missing.returncode, missing.stdout, missing.stderr.count("refused:")) == (1, "", 2)
     first = eventmicro(folder, "declare", "shop", "--broker", url)
     assert (first.returncode, first.stderr) == (0, "")
-    assert [line for line in made if not any(f"made: {line}" in said for said in first.stdout.splitlines())] == []
-    again = eventmicro(folder, "declare", "shop", "--broker", url)
-    assert (again.returncode, "made:" in again.stdout, "there:" in again.stdout) == (0, False, True)
-    assert eventmicro(folder, "declare", "shop", "--broker", url, "--dry-run").returncode == 0
+    made = [line.partition(" (")[0].partition(" in stream")[0] for line in first.stdout.splitlines()]
+    assert set(made) == {f"made: {each}".format(name=name) for each in MADE[kind]}
+    again = eventmicro(folder, "declare", "shop", "--broker", url, "--dry-run")
+    assert (again.returncode, again.stdout) == (0, first.stdout.replace("made:", "there:"))
 
 
-async def test_declare_makes_streams_and_queues_of_jetstream(folder: Path, jetstream_url: str) -> None:
-    made = ["subject orders.placed in stream", "queue shop.bill", "queue dead.shop.bill", "subject orders.paid in"]
-    await declared(folder, f"{jetstream_url}?stream=DECLARED", made)
+MADE = {
+    "jetstream": ["subject {name}.placed", "queue {name}.bill", "queue dead.{name}.bill", "subject {name}.paid"],
+    "rabbitmq": ["exchange {name}", "queue {name}.bill", "queue dead.{name}.bill"],
+    "kafka": [
+        "topic {name}.placed",
+        "topic {name}.bill.{name}.placed.retry",
+        "topic dead.{name}.bill",
+        "group {name}.bill",
+        "topic {name}.paid",
+    ],
+}
 
 
-async def test_declare_makes_queues_of_rabbitmq(folder: Path, rabbitmq_url: str) -> None:
-    made = ["exchange declared", "queue shop.bill", "queue dead.shop.bill"]
-    await declared(folder, f"{rabbitmq_url}?exchange=declared", made)
+async def test_a_live_stream_and_the_order_of_a_live_queue_are_changed_by_a_command(
+    folder: Path, jetstream_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"t{secrets.token_hex(4)}"
+    url = f"{jetstream_url}?stream={name}"
+    caplog.set_level("INFO")
+    topic, seen, done = f"{name}.placed", list[int](), asyncio.Event()
 
+    async def bill(event: int) -> None:
+        seen.append(event)
+        if len(seen) == 4:
+            done.set()
 
-async def test_declare_makes_topics_and_groups_of_kafka(folder: Path, kafka_url: str) -> None:
-    made = ["topic orders.placed", "topic shop.bill.orders.placed.retry", "topic dead.shop.bill", "group shop.bill"]
-    await declared(folder, kafka_url, [*made, "topic orders.paid"])
+    plain = Service(name, broker=url)
+    plain.subscribe(topic)(bill)
+    async with plain:
+        for number in (1, 2):
+            await plain.publish(topic, number)
+        while len(seen) < 2:
+            await asyncio.sleep(0.01)
+    assert caplog.text.count(f"stream {name} keeps all events for ever") == 1
+    async with Client(url) as client:
+        for number in (3, 4):
+            await client.publish(topic, number)
+    bounded = f"{url}&max_age=3600"
+    ordered = Service(name, broker=bounded)
+    ordered.subscribe(topic, order_by=str)(bill)
+    with pytest.raises(UsageError, match=r"max_age=0, not 3600 s: .*eventmicro declare --change"):
+        await ordered.start()
+    (folder / "shop.py").write_text(
+        f"from eventmicro import Service\nservice = Service({name!r})\n"
+        f"@service.subscribe({topic!r}, order_by=str)\nasync def bill(event: int) -> None: ...\n"
+    )
+    changed = eventmicro(folder, "declare", "shop", "--broker", bounded, "--change")
+    assert changed.returncode == 0
+    assert f"made: stream {name}: max_age=0 is now max_age=3600 s" in changed.stdout
+    assert f"made: queue {name}.bill is ordered now" in changed.stdout
+    async with ordered:
+        await done.wait()
+    assert seen == [1, 2, 3, 4]

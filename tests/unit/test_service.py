@@ -306,3 +306,26 @@ async def test_the_broker_that_start_is_given_is_taken_whatever_the_code_names()
     await service.start(broker := MemoryBroker("memory://object"), rpc_broker=broker)
     assert service.client.broker is service.client.rpc_broker is broker
     await service.stop()
+
+
+async def test_an_override_is_undone_behind_its_block() -> None:
+    def real() -> str:
+        return "real"
+
+    service = Service("overridden", broker="memory://overridden")
+
+    @service.rpc
+    async def ask(which: str = Depends(real)) -> str:
+        return which
+
+    async def asked() -> str:
+        async with service, Client("memory://overridden") as client:
+            return await client.call("overridden.ask", None, str)
+
+    with service.override(real, by=lambda: "first"):
+        with service.override(real, by=lambda: "second"):
+            assert await asked() == "second"
+        assert await asked() == "first"
+    assert await asked() == "real"
+    service.override(real, by=lambda: "for good")
+    assert await asked() == "for good"

@@ -111,6 +111,7 @@ class Broadcast:
             await self._revive()
 
     async def _revive(self) -> None:
+        said = ""
         while True:
             await self._stop()
             await asyncio.sleep(REVIVE_INTERVAL)
@@ -119,8 +120,10 @@ class Broadcast:
                     return await self._start()
             except (KafkaError, OSError, TimeoutError) as error:
                 log.debug("%s: its consumer cannot be made: %s", self._subject, plain(error))
-            except Exception:
-                log.exception("%s: its consumer cannot be made, which is tried again", self._subject)
+            except Exception as error:
+                if repr(error) != said:  # it will fail many times
+                    said = repr(error)
+                    log.exception("%s: its consumer cannot be made, which is tried again", self._subject)
 
     async def _read(self) -> None:
         raise_trouble(self._consumer)

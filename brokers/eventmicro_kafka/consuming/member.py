@@ -277,15 +277,22 @@ class Member(RebalanceListener):  # type: ignore[misc]
         return lane
 
     async def _revive(self) -> None:
+        said = ""
         while True:
             await asyncio.sleep(REVIVE_INTERVAL)
             try:
                 await self.open()
                 return
-            except (Disconnected, UsageError) as error:
+            except Disconnected as error:
                 log.debug("%s", error)
-            except Exception:  # aiokafka's own failures among them
-                log.exception("queue %r: its consumer cannot be made, which is tried again", self._group)
+            except UsageError as error:  # it is refused, and may be mended yet
+                if str(error) != said:
+                    said = str(error)
+                    log.error("%s, trying on", error)
+            except Exception as error:  # aiokafka's own failures among them
+                if repr(error) != said:  # it will fail many times
+                    said = repr(error)
+                    log.exception("queue %r: its consumer cannot be made, which is tried again", self._group)
 
     def _to_commit(self, consumer: Any) -> dict[Any, Committed]:
         mine = consumer.assignment()

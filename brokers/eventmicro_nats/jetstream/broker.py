@@ -132,11 +132,11 @@ class JetStreamBroker(NatsBroker):
         check_subject(subject, wildcards=True)
 
     async def declare(
-        self, subject: str, *, queue: str | None = None, durable: Durable | None = None
+        self, subject: str, *, queue: str | None = None, durable: Durable | None = None, change: bool = False
     ) -> Mapping[str, bool]:
         self.check(subject, queue=queue, durable=durable)
         try:
-            return await self._connected_parts().declare(subject, queue, durable)
+            return await self._connected_parts().declare(subject, queue, durable, change=change)
         except ApiError as error:
             raise UsageError(f"declaring {queue or subject}: {error}") from error
         except Error as error:
@@ -260,18 +260,24 @@ class _Parts:
             await self._queues.have(dead, dead, Durable(start="all"), deadline)
         return await self._queues.have(subject, queue, durable, deadline, first=first)
 
-    async def declare(self, subject: str, queue: str | None, durable: Durable | None) -> dict[str, bool]:
+    async def declare(
+        self, subject: str, queue: str | None, durable: Durable | None, *, change: bool
+    ) -> dict[str, bool]:
         """Make the stream of a subject, and where it is durable its queues: what is there, and whether it is new."""
         deadline = asyncio.get_running_loop().time() + DECLARE_TIMEOUT
+        changed = await self._streams.change(deadline) if change else {}
         self._streams.forget(subject)
         before = await self._streams.there(subject, deadline)
         stream = await self._streams.of(subject, deadline)
-        made = {f"subject {subject} in stream {stream}": stream not in before}
+        made = {f"{what} is now {now}": True for what, now in changed.items()}
+        made[f"subject {subject} in stream {stream}"] = stream not in before
         if durable is None or queue is None:
             return made
         if (dead := durable.dead_letter) is not None:
             kept = await self._queues.have(dead, dead, Durable(start="all"), deadline)
             made[f"queue {dead} (consumer {kept.consumer} of stream {kept.stream})"] = kept.is_new
+        if change and await self._queues.change_order(subject, queue, durable, deadline):
+            made[f"queue {queue} is {'ordered' if durable.ordered else 'not ordered'} now"] = True
         found = await self._queues.have(subject, queue, durable, deadline)
         return made | {f"queue {queue} (consumer {found.consumer} of stream {found.stream})": found.is_new}
 

@@ -386,7 +386,7 @@ class DurableSubscription(Settling):
             self.mending = asyncio.create_task(self._ask_anew(why), name=f"eventmicro {self}")
 
     async def _ask_anew(self, why: str) -> None:
-        pause = min(PAUSE * 2 ** min(self._refused - 1, 10), LONGEST_PAUSE)
+        pause, said = min(PAUSE * 2 ** min(self._refused - 1, 10), LONGEST_PAUSE), ""
         try:
             while True:
                 await asyncio.sleep(pause)
@@ -398,7 +398,9 @@ class DurableSubscription(Settling):
                     return
                 except Exception as error:  # whatever it is, the queue has events yet
                     pause = min(2 * pause, LONGEST_PAUSE)
-                    log.warning("%s gives no events (%s), next try in %.1f s: %s", self, why, pause, plain(error))
+                    if plain(error) != said:  # it will fail many times
+                        said = plain(error)
+                        log.warning("%s gives no events (%s), trying on: %s", self, why, said)
         finally:
             self.mending = None
 

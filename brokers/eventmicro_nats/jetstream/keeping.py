@@ -65,14 +65,32 @@ def check_other(config: dict[str, Any], settings: JetStreamSettings) -> str:
 
 def _check_set(config: dict[str, Any], settings: JetStreamSettings) -> None:
     """Refuse one that is made otherwise than was set, where it was set."""
+    wanted = set_otherwise(config, settings)
+    if wanted:
+        there = "; ".join(f"{said(key, config.get(key))}, not {_value(key, value)}" for key, value in wanted.items())
+        mend = "change the setting, or the stream, by `eventmicro declare --change`"
+        if "storage" in wanted:
+            mend = "its storage stays as it was made: change the setting, or have another one made by stream=NAME"
+        raise UsageError(f"stream {settings.stream} exists with {there}: {mend}")
+
+
+def set_otherwise(config: dict[str, Any], settings: JetStreamSettings) -> dict[str, Any]:
+    """What is to be changed of a stream, so that it is as was set."""
     wanted, default = stream_config(settings, []), stream_config(JetStreamSettings(), [])
-    wrong = [
-        f"{key}={config.get(key)}, not {wanted[key]}"
-        for key in ("storage", "num_replicas", "max_age", "max_bytes")
-        if wanted[key] not in (default[key], config.get(key))
-    ]
-    if wrong:
-        raise UsageError(f"stream {settings.stream} exists with {'; '.join(wrong)}: change it, or the setting")
+    return {key: wanted[key] for key in SET if wanted[key] not in (default[key], config.get(key))}
+
+
+# How what a stream is made by is called in our settings.
+SET = {"storage": "storage", "num_replicas": "replicas", "max_age": "max_age", "max_bytes": "max_bytes"}
+
+
+def said(key: str, value: Any) -> str:
+    """A setting of a stream, in the words and the units of ours."""
+    return f"{SET[key]}={_value(key, value)}"
+
+
+def _value(key: str, value: Any) -> str:
+    return f"{value / NANO:g} s" if key == "max_age" and value else str(value)
 
 
 def _unusable(config: dict[str, Any]) -> list[str]:

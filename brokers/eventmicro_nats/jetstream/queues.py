@@ -27,6 +27,7 @@ PIN_TIMEOUT = 10.0
 # The first version that does so. It says its API level, 1, only on request, which may not be permitted.
 PINS_SINCE = (2, 11)
 
+CHANGE = "stop its instances and run `eventmicro declare --change`"
 _match_version = re.compile(r"v?(\d+)\.(\d+)\b").match
 _FORBIDDEN = re.compile(r"[\s*>%=/\\]|[^\x21-\x7e]")
 
@@ -104,7 +105,7 @@ class Queues:
         is_new = False
         while (info := await self._info(stream, consumer, deadline)) is None:
             if self._settings.declare == "check":
-                raise UsageError(f"there is no queue {queue}: {_how_to_make(stream, consumer, subject)}")
+                raise UsageError(f"there is no queue {queue}: {_how_to_make(stream, consumer, subject, durable)}")
             await self._make(stream, consumer, subject, await self._start(stream, durable, first, deadline), deadline)
             is_new = True
             if first is not None:
@@ -116,6 +117,24 @@ class Queues:
         ack_wait = min(config.get("backoff") or [config["ack_wait"]]) / NANO
         max_deliver, created = config.get("max_deliver", -1), info["created"]
         return Queue(stream, consumer, ack_wait, first_unsettled(info), is_new, max_deliver, created)
+
+    async def change_order(self, subject: str, queue: str, durable: Durable, deadline: float) -> bool:
+        """Make a queue anew where it is ordered and is not to be, or the other way round; whether it was.
+
+        It goes on with the first event that is not settled, so that some which were settled behind it come again.
+
+        Raises:
+            UsageError: instances are at it.
+        """
+        stream, consumer = await self._streams.of(subject, deadline), consumer_name(queue)
+        info = None if self._streams.fixed else await self._info(stream, consumer, deadline)
+        if info is None or bool(info["config"].get("priority_groups")) == durable.ordered:
+            return False
+        if info.get("num_waiting"):
+            raise UsageError(f"queue {queue} is made anew to change its order: stop all of its instances first")
+        await self._api.call(f"CONSUMER.DELETE.{stream}.{consumer}", deadline=deadline)
+        await self.have(subject, queue, durable, deadline, first=first_unsettled(info))
+        return True
 
     async def _info(self, stream: str, consumer: str, deadline: float) -> dict[str, Any] | None:
         try:
@@ -197,19 +216,23 @@ def _check(what: str, other: str, config: dict[str, Any], subject: str, durable:
         "pinned_client",
         [PIN_GROUP],
     ):
-        raise UsageError(f"{what} was made without order: {other}")
+        raise UsageError(f"{what} was made without order: {CHANGE}, or {other}")
     if not durable.ordered and config.get("priority_groups"):
-        raise UsageError(f"{what} was made with order: ask for it, or {other}")
+        raise UsageError(f"{what} was made with order: ask for it, or {CHANGE}, or {other}")
     if config.get("max_deliver", -1) > 0 and durable.dead_letter is None:
         raise UsageError(
             f"{what} gives an event up after max_deliver={config['max_deliver']}: set it to -1, or name a dead_letter"
         )
 
 
-def _how_to_make(stream: str, consumer: str, subject: str) -> str:
+def _how_to_make(stream: str, consumer: str, subject: str, durable: Durable) -> str:
+    """By NATS' own command where that makes such queues: ordered ones it does not."""
+    ours = "let it be made by `eventmicro declare`, or set declare=true"
+    if durable.ordered:
+        return ours
     return (
         f"nats consumer add {stream} {consumer} --pull --filter {subject!r} --ack explicit --deliver new "
-        "--max-deliver -1 --max-pending -1 --wait 30s, or set declare=true"
+        f"--max-deliver=-1 --max-pending=-1 --wait 30s --defaults, or {ours}"
     )
 
 

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from math import ceil
 from typing import Any
 
 from eventmicro.errors import Disconnected, UsageError
@@ -27,7 +28,16 @@ from eventmicro_nats.jetstream.api import (
     NotAllowed,
     Silent,
 )
-from eventmicro_nats.jetstream.keeping import NANO, check_other, check_own, marked, placeholder, stream_config
+from eventmicro_nats.jetstream.keeping import (
+    NANO,
+    check_other,
+    check_own,
+    marked,
+    placeholder,
+    said,
+    set_otherwise,
+    stream_config,
+)
 from eventmicro_nats.settings import JetStreamSettings
 
 log = logging.getLogger(__name__)
@@ -99,7 +109,7 @@ class Streams:
         if stream != self._settings.stream or self._settings.declare == "check":
             raise UsageError(
                 f"stream {stream} knows ids for {window / NANO:g} s, dedupe needs {seconds:g} s: "
-                f"nats stream edit {stream} --dupe-window {seconds:g}s"
+                f"nats stream edit {stream} --dupe-window {ceil(seconds)}s"
             )
         if 0 < config["max_age"] < wanted:
             raise UsageError(f"stream {stream} keeps events for max_age={config['max_age'] / NANO:g} s, dedupe asks")
@@ -188,7 +198,35 @@ class Streams:
                 return None
             raise
         check_own(config, self._settings)
+        self._say_unbounded(config)
         return config
+
+    def _say_unbounded(self, config: dict[str, Any]) -> None:
+        """Say once that our stream keeps all for ever, where nobody has bounded it."""
+        name = config["name"]
+        if name not in self._seen and not config.get("max_age") and config.get("max_bytes", -1) <= 0:
+            log.info(
+                "stream %s keeps all events for ever, and takes none when the disk is full: bound it by max_age= or "
+                "max_bytes= in the URL, and one that is there by `eventmicro declare --change`",
+                name,
+            )
+        self._seen.add(name)
+
+    async def change(self, deadline: float) -> dict[str, str]:
+        """Make our stream as it is set, where it is there and made otherwise: what was changed, and to what."""
+        if self.fixed or self._settings.declare == "check":
+            return {}
+        async with _bounded(self._settings.stream, deadline), self._lock(deadline):
+            try:
+                config = await self._config_of(self._settings.stream, deadline)
+            except ApiError as error:
+                if error.number == STREAM_NOT_FOUND:
+                    return {}
+                raise
+            changes = set_otherwise(config, self._settings)
+            if changes:
+                await self._update(config | changes, deadline)
+        return {f"stream {config['name']}: {said(key, config.get(key))}": said(key, changes[key]) for key in changes}
 
     async def _look_at(self, stream: str, deadline: float) -> None:
         """Check a stream of another name once, where that may be asked."""
@@ -208,6 +246,7 @@ class Streams:
     async def _create(self, subjects: list[str], deadline: float) -> None:
         config = stream_config(self._settings, subjects)
         await self._api.call(f"STREAM.CREATE.{config['name']}", config, deadline=deadline)
+        self._say_unbounded(config)
 
     async def _update(self, config: dict[str, Any], deadline: float) -> None:
         await self._api.call(f"STREAM.UPDATE.{config['name']}", config, deadline=deadline)
@@ -222,7 +261,8 @@ class Streams:
 
     def _how_to_make(self, subject: str) -> str:
         own = self._settings.stream
-        return f"nats stream add {own} --subjects {subject} (or edit it if it is there)"
+        command = f"nats stream add {own} --subjects {subject!r} --discard new --defaults"
+        return f"{command} (or edit it if it is there), or `eventmicro declare`"
 
     @asynccontextmanager
     async def _lock(self, deadline: float) -> AsyncIterator[None]:

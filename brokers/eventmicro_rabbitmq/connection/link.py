@@ -102,15 +102,17 @@ class Link:
             self._on_back()
 
     async def _connect_again(self) -> Connection:
-        wait = 0.0
+        wait, said = 0.0, ""
         while True:
             try:
                 return await connect(self._settings)
             except ConnectionFailed as error:
                 if error.__cause__ is not None and is_final(error.__cause__):  # it may be mended yet
                     self._on_refused(str(error))
-            except Exception:
-                log.exception("connecting to RabbitMQ again failed, trying on")
+            except Exception as error:
+                if repr(error) != said:  # it will fail many times
+                    said = repr(error)
+                    log.exception("connecting to RabbitMQ again failed, trying on")
             wait = self._longer(wait)
             await asyncio.sleep(wait)
 
