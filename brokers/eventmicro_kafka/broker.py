@@ -172,7 +172,8 @@ class KafkaBroker(Lifetime):
         if durable is None or queue is None:
             return {f"topic {subject}": await topics.is_made(subject)}
         made = {f"topic {subject}": await topics.is_made(subject)}
-        counts, starts = {subject: await topics.partitions(subject)}, {subject: durable.start}
+        counts = {subject: await topics.partitions(subject)}
+        starts: dict[str, Start] = {subject: durable.start}
         if not durable.ordered:
             retry = retry_topic(queue, subject)
             made[f"topic {retry}"] = await topics.is_made(retry, counts[subject])

@@ -75,7 +75,7 @@ class MemoryBroker(Lifetime):
         if cls is MemoryBroker and urlsplit(url).query:
             from eventmicro.memory.like import LikeBroker
 
-            return cast("Self", super().__new__(LikeBroker))
+            return cast("Self", object.__new__(LikeBroker))
         return super().__new__(cls)
 
     def __init__(
@@ -183,7 +183,7 @@ class MemoryBroker(Lifetime):
         """The registry of this process; see `eventmicro.registry.HasRegistry`."""
         from eventmicro.memory.registry import MemoryRegistry  # its records are pydantic's, which is loaded when needed
 
-        return MemoryRegistry(self.url)
+        return MemoryRegistry(self.url.partition("?")[0])
 
     async def flush(self) -> None:
         self._connected_hub()

@@ -9,7 +9,7 @@ import pytest
 
 from eventmicro import Client, MemoryBroker, Service, Unsupported, UsageError
 from eventmicro.broker import Durable
-from eventmicro.plugins import installed_brokers
+from eventmicro.plugins import installed_brokers, open_registry
 
 
 @pytest.mark.parametrize("scheme", ["kafka", "amqp", "nats", "jetstream"])
@@ -84,5 +84,5 @@ async def test_a_queue_that_is_made_later_begins_with_what_the_other_would_still
 
 
 async def test_it_keeps_a_registry_where_the_others_server_can() -> None:
-    assert hasattr(MemoryBroker("memory://?like=nats"), "registry")
-    assert not hasattr(MemoryBroker("memory://?like=kafka"), "registry")
+    assert open_registry(None, MemoryBroker("memory://?like=nats")) is not None
+    assert open_registry(None, MemoryBroker("memory://?like=kafka")) is None
