@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Tests mostly wait for a server, a lease, a process: one more than there are processors.
 WORKERS ?= $(shell echo $$((1 + $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: demo test test-consul test-wheel soak lint bench servers docs clean
+.PHONY: demo test test-consul test-wheel soak fleet lint bench servers docs clean
 
 demo: .venv/demo           ## the earthquake demo: three services over an embedded NATS
 	$(BIN)/python -m examples.quakes
@@ -28,6 +28,9 @@ test-wheel: servers        ## the tests against the built wheel, apart from the 
 
 soak: servers              ## clusters of three nodes under faults, minutes: EVENTS=100000 SEED=7 BROKERS=jetstream,kafka
 	$(BIN)/python -m tests.soak
+
+fleet: servers             ## clients of other frameworks beside ours, killed meanwhile, minutes: EVENTS=100000 KILLS=40 BROKERS=kafka
+	$(BIN)/python -m tests.fleet
 
 lint: .venv/dev            ## style, types, layers
 	$(BIN)/ruff check .
