@@ -58,6 +58,7 @@ from eventmicro.middleware import Handler, Middleware, sides
 from eventmicro.retry import CallRetry, Retry
 from eventmicro.rpc.streams.stream import Stream
 from eventmicro.service import Service
+from eventmicro.sync.client import SyncClient
 from eventmicro.topic import Topic
 
 __all__ = [
@@ -111,6 +112,7 @@ __all__ = [
     "StreamBroken",
     "StreamCancelled",
     "StreamEnded",
+    "SyncClient",
     "TooManyRequests",
     "Topic",
     "TransportError",

@@ -29,7 +29,7 @@ LAYERS = {
     "marks": "declare",
     "contracts": "contracts telemetry",
     "faces": "client",
-    "declaring": "declaring",
+    "declaring": "declaring sync",
     "assembly": "running conformance testing",
     "service": "service",
     "generating": "generating",

@@ -17,8 +17,10 @@ from eventmicro import (
     Depends,
     MemoryBroker,
     Publisher,
+    Retry,
     Service,
     Stream,
+    SyncClient,
     Topic,
     Unavailable,
     current_context,
@@ -337,3 +339,23 @@ class FakeOrders(Orders):
 stands_in: Orders = FakeOrders()
 assert_type(OrdersHandler(), OrdersHandler)
 service.implements(Orders, OrdersHandler())
+
+
+def sync_client(client: SyncClient, topic: Topic[Paid]) -> None:
+    assert_type(client.call("orders.quote", Order(), Quote), Quote)
+    assert_type(client.call("orders.forget", Order(), patience=3), None)
+    for quote in client.stream("orders.watch", Order(), Quote):
+        assert_type(quote, Quote)
+    with client.stream("orders.total", reply=Quote) as items:
+        items.send(Order())
+        assert_type(items.reply(), Quote)
+    client.publish(topic, Paid())
+    client.publish_many(topic, [Paid()], id=lambda paid: paid.id)
+    assert_type(client.run(lambda each: each.call("orders.quote", Order(), Quote)), Quote)
+    with SyncClient("nats://127.0.0.1", retry=CallRetry(), patience=3) as opened:
+        assert_type(opened, SyncClient)
+
+
+def retries() -> None:
+    Retry(on=lambda error: isinstance(error, ServiceError) and error.code == 409)
+    Retry(on=(OSError, Unavailable))

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from eventmicro import CallRetry, Client, Context, Contract, Nack, Retry, Service, Topic, rpc, sides
+from eventmicro import CallRetry, Client, Context, Contract, Nack, Retry, Service, SyncClient, Topic, rpc, sides
 from eventmicro.middlewares import CircuitBreaker, RateLimit, in_order
 
 
@@ -136,3 +136,11 @@ async def stubs(client: Client) -> None:
     client.stub(Orders, timeouts=2)  # WRONG no such option
     Few()  # WRONG it lacks two methods
     service.implements(Order)  # WRONG a model is no contract
+
+
+def sync_client(sync: SyncClient) -> None:
+    total: str = sync.call("orders.quote", Order(), Quote)  # WRONG it replies a Quote
+    print(total)
+    sync.publish(ORDERS, Quote())  # WRONG it takes orders
+    sync.call("orders.quote", Order(), Quote, patienze=3)  # WRONG no such option
+    SyncClient("memory://", timeouts=2)  # WRONG no such option
