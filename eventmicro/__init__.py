@@ -53,6 +53,7 @@ from eventmicro.events.publisher import Publisher
 from eventmicro.events.publishing import Publishing
 from eventmicro.fields import LogFields
 from eventmicro.handlers.depends import Depends
+from eventmicro.handlers.threads import from_thread
 from eventmicro.memory import MemoryBroker
 from eventmicro.middleware import Handler, Middleware, sides
 from eventmicro.retry import CallRetry, Retry
@@ -124,6 +125,7 @@ __all__ = [
     "UnsupportedMediaType",
     "UsageError",
     "current_context",
+    "from_thread",
     "rpc",
     "sides",
     "subscribe",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,6 +25,7 @@ from eventmicro.errors import UsageError
 from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Publishing, check_publishing
 from eventmicro.handlers.depends import name_of
+from eventmicro.handlers.threads import THREADS
 from eventmicro.large import MAX_LARGE, LargeCall, check_large_call
 from eventmicro.middleware import Middleware, check_middleware
 from eventmicro.plugins import check_broker, check_registry
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
     from eventmicro.discovery.report import NodeStatistics
     from eventmicro.registry import Registry
 
-Lifespan = Callable[[], AbstractAsyncContextManager[Any] | AsyncIterator[Any]]
+Lifespan = Callable[
+    [], AbstractAsyncContextManager[Any] | AsyncIterator[Any] | AbstractContextManager[Any] | Iterator[Any]
+]
 
 
 @names_words
@@ -65,8 +68,9 @@ class Service(Declares, MakesStubs, PublishesEvents):
         content_type: how its own calls and events are written; see Client. Calls to it are answered as they come.
         compression: what its large bodies are compressed by; see Client. Replies only where their caller can read them.
         max_decompressed: how large a body may become that a peer has compressed, in bytes.
-        lifespan: an async function that yields once, or makes an async context manager; entered when the broker is
-            connected and before the first message, left after the last one; what it yields is `context.state`.
+        lifespan: a function that yields once, or makes a context manager, async or plain; entered when the broker is
+            connected and before the first message, left after the last one; what it yields is `context.state`. A plain
+            one runs in a thread.
         timeout: how long this service's own calls wait where they do not say so themselves, in seconds.
         retry: whether and when its own calls are made again that do not say so themselves; default: never.
         hedge: after how many seconds without an answer its own calls send a second request; see Client.
@@ -76,6 +80,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
         max_large: how large a body may be that comes in pieces or out of an object store, in bytes: a request, a reply
             to its own calls, an event; and all requests that do so at a time.
         publishing: how long publishing waits for the broker, and what it does while that is away.
+        threads: how many plain `def` handlers of it run at the same time, each in a thread; further ones wait in line.
         stop_timeout: how long a stop waits for what runs, in seconds, before it cuts it off.
         registry: where it is registered, and where its own calls look up nodes: a name or a URL, such as
             `etcd://127.0.0.1:2379`, or a Registry; `none`: nowhere. Default: what a Client would take.
@@ -110,6 +115,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
         large: LargeCall | None = None,
         max_large: int = MAX_LARGE,
         publishing: Publishing | None = None,
+        threads: int = THREADS,
         stop_timeout: float = 10.0,
         registry: str | Registry | None = None,
         selector: str | Selector | None = None,
@@ -133,6 +139,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
             check_seconds("patience", patience, or_none_at_all=True)
         check_large_call(large)
         check_count("max_large", max_large)
+        check_count("threads", threads)
         check_seconds("stop_timeout", stop_timeout, or_none_at_all=True)
         spoken = Codecs(codecs, content_type=content_type, compression=compression, max_decompressed=max_decompressed)
         super().__init__(check_length(check_name(name, "service"), "service name"), version, spoken)
@@ -150,6 +157,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
         self._large: LargeCall | None = large
         self._max_large = max_large
         self._publishing = publishing
+        self._threads = threads
         self._stop_timeout = stop_timeout
         self._registry = registry
         self._selector = selector
@@ -231,6 +239,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
             self._registering.with_environment(),
             self._checks,
             self._needs,
+            self._threads,
         )
 
     async def health(self) -> Health:
@@ -362,6 +371,8 @@ def _as_context_manager(lifespan: Lifespan | None) -> Any:
         )
     if inspect.isasyncgenfunction(lifespan):
         return asynccontextmanager(lifespan)
+    if inspect.isgeneratorfunction(lifespan):
+        return contextmanager(lifespan)
     if lifespan is not None and (not callable(lifespan) or inspect.iscoroutinefunction(lifespan)):
-        raise UsageError(f"lifespan={name_of(lifespan)}: write an `async def` that yields once, between start and stop")
+        raise UsageError(f"lifespan={name_of(lifespan)}: write a function that yields once, between start and stop")
     return lifespan

@@ -11,6 +11,7 @@ from eventmicro.cloudevents import CloudEvents, Mode, check_cloudevents
 from eventmicro.compression import Compression, Encoding, check_compression
 from eventmicro.errors import UsageError
 from eventmicro.large import LargeEvent, check_large_event
+from eventmicro.tokens import Template, Token, read_template
 from eventmicro.wire import check_subject
 
 T = TypeVar("T")
@@ -18,13 +19,17 @@ T = TypeVar("T")
 Pick = Callable[[Any], Hashable]
 """Takes something out of an event: its key, its name."""
 
+# How many subjects of a topic with named tokens are kept ready: a program may make them up, one for each order.
+MOST = 4_096
+
 
 @names_words
 class Topic(Generic[T]):
     """A subject and the type of its events, written once and shared by publishers and subscribers.
 
     `Topic("orders.placed", OrderPlaced)`; a topic to subscribe to may hold wildcards: `*` for one token, `>` for the
-    rest. Lives as long as the module that defines it.
+    rest. Tokens may have names, as in `logs.{level}`: a subscriber takes them as parameters, a publisher writes
+    `LOGS.at(level="error")`. Lives as long as the module that defines it.
 
     Args:
         name: the subject.
@@ -52,6 +57,7 @@ class Topic(Generic[T]):
 
     __slots__ = (
         "__weakref__",
+        "_filled",
         "cloudevents",
         "compression",
         "content_type",
@@ -61,6 +67,7 @@ class Topic(Generic[T]):
         "name",
         "pick_id",
         "pick_key",
+        "template",
         "type",
     )
 
@@ -131,6 +138,39 @@ class Topic(Generic[T]):
         self.cloudevents = check_cloudevents(cloudevents)
         if large is not None and self.cloudevents is not None:
             check_apart(self.cloudevents)
+        self.template: Template | None = read_template(self.name)
+        self._filled: dict[str, Topic[T]] = {}
+
+    @property
+    def subject(self) -> str:
+        """What is subscribed to: the name, with `*` for each named token."""
+        return self.name if self.template is None else self.template.subject
+
+    def at(self, **tokens: Token) -> Topic[T]:
+        """The topic with these in the place of its named tokens: `LOGS.at(level="error")` is that of `logs.error`.
+
+        Args:
+            tokens: each by its name: a string, a number, an Enum, a UUID or a date.
+
+        Raises:
+            UsageError: one is missing, there is none of that name, or a value is no token of a subject.
+        """
+        if self.template is None:
+            raise UsageError(f"{self!r} has no named tokens, such as {{level}} in 'logs.{{level}}'")
+        subject = self.template.fill(tokens)
+        if (filled := self._filled.get(subject)) is None:
+            if len(self._filled) >= MOST:
+                del self._filled[next(iter(self._filled))]
+            filled = self._filled[subject] = self._copy()
+            filled.name, filled.template, filled._filled = subject, None, {}
+        return filled
+
+    def _copy(self) -> Topic[T]:
+        copy = object.__new__(type(self))
+        for each in Topic.__slots__:
+            if each != "__weakref__":
+                setattr(copy, each, getattr(self, each))
+        return copy
 
     def __repr__(self) -> str:
         return f"Topic({self.name!r}, {getattr(self.type, '__name__', self.type)})"

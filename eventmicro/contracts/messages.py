@@ -7,16 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventmicro.codecs.protobuf import is_protobuf
 from eventmicro.errors import UsageError
-
-# What classes of messages have: those of pydantic, dataclasses, msgspec, attrs.
-_FIELDS = ("model_fields", "__dataclass_fields__", "__struct_fields__", "__attrs_attrs__")
-
-
-def is_message(kind: Any) -> bool:
-    """Whether this is a class that somebody has made for messages."""
-    return isinstance(kind, type) and (is_protobuf(kind) or any(hasattr(kind, each) for each in _FIELDS))
+from eventmicro.handlers.fields import is_message
 
 
 class Takes:

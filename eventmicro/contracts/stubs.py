@@ -9,9 +9,10 @@ from typing import Any, TypeVar, Unpack
 
 from eventmicro.checks import check_kind
 from eventmicro.contracts.contract import Contract, Method, Promise, read_contract
-from eventmicro.contracts.messages import Takes, is_message
+from eventmicro.contracts.messages import Takes
 from eventmicro.contracts.sending import talk, upload
 from eventmicro.errors import UsageError
+from eventmicro.handlers.fields import is_message
 from eventmicro.rpc.calls import CallsEndpoints, CallWords
 from eventmicro.wire import check_name
 

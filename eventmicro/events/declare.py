@@ -12,8 +12,11 @@ from eventmicro.context import Side
 from eventmicro.errors import SignatureError, UsageError
 from eventmicro.events.options import OWN_QUEUE, DeliveryOptions, DeliveryWords, OrderBy
 from eventmicro.handlers.depends import name_of
+from eventmicro.handlers.fields import fields_of
 from eventmicro.handlers.signature import MISSING, Signature, own_name, read_signature
+from eventmicro.handlers.subjects import Named
 from eventmicro.middleware import Middleware, check_middleware
+from eventmicro.tokens import Template, read_template
 from eventmicro.topic import Topic, check_field
 from eventmicro.wire import check_name, check_subject
 
@@ -64,8 +67,15 @@ def declare_subscriber(
     """
     options = _options(words)
     carried = topic.type if isinstance(topic, Topic) else MISSING
+    template = topic.template if isinstance(topic, Topic) else read_template(check_subject(topic, wildcards=True))
     batched = options.batch is not None and carried is not MISSING
-    signature = read_signature(function, "subscriber", list[carried] if batched else carried)  # type: ignore[valid-type]
+    signature = read_signature(
+        function,
+        "subscriber",
+        list[carried] if batched else carried,  # type: ignore[valid-type]
+        named=None if template is None else template.places,
+    )
+    _check_parameters(signature, topic, template, batched=options.batch is not None)
     if signature.returns not in (MISSING, None, type(None)):
         raise SignatureError(
             f"subscriber {name_of(function)}: nobody takes what it returns; write `-> None`, and publish what should "
@@ -82,7 +92,7 @@ def declare_subscriber(
         options = options.named(f"{service}.{name}")
     by_key = isinstance(topic, Topic) and topic.key is not None and topic.key == options.order_by
     large = isinstance(topic, Topic) and topic.large is not None
-    subject = topic.name if isinstance(topic, Topic) else check_subject(topic, wildcards=True)
+    subject = topic.subject if isinstance(topic, Topic) else topic if template is None else template.subject
     if options.dead_letter == subject:
         raise UsageError(f"dead_letter={subject!r} is the subscriber's own subject; write another one")
     return SubscriberDeclaration(
@@ -96,6 +106,35 @@ def _options(words: DeliveryWords) -> DeliveryOptions:
         known = ", ".join(DeliveryWords.__annotations__)
         raise UsageError(f"subscribe() has no option {', '.join(sorted(unknown))}; there are name, middleware, {known}")
     return DeliveryOptions(**words)
+
+
+def _check_parameters(
+    signature: Signature, topic: Topic[Any] | str, template: Template | None, *, batched: bool
+) -> None:
+    """Refuse parameters that stand for something which an event of this topic has not.
+
+    Raises:
+        SignatureError: they are fields, and the topic has a type of its own, or events come in batches; or a token of
+            the subject has a name which none of them has.
+    """
+    name = f"subscriber {name_of(signature.function)}"
+    taken = [each.name for each in signature.parameters if isinstance(each.source, Named)]
+    tokens = f"; of its subject it may take {', '.join(template.places)}" if template is not None else ""
+    if fields := [each.name for each in fields_of(signature.takes)]:
+        if isinstance(topic, Topic) and topic.type is not Any:
+            raise SignatureError(
+                f"{name}: {', '.join(fields)} would be the fields of an event, and {topic!r} says what an event is: "
+                f"write one parameter, `event: {name_of(topic.type)}`{tokens}"
+            )
+        if batched:
+            raise SignatureError(f"{name} has batch=: write `events: list[YourModel]` in place of {', '.join(fields)}")
+    if taken and batched:
+        raise SignatureError(f"{name} has batch=, whose events have a subject each: leave {', '.join(taken)} out")
+    if template is not None and isinstance(topic, str) and (left := template.places.keys() - set(taken)):
+        raise SignatureError(
+            f"{name}: nothing takes {', '.join(sorted(left))} of the subject {topic!r}: write a parameter of that "
+            f"name, such as `{min(left)}: str`, or '*' in its place"
+        )
 
 
 def _item_type(function: Callable[..., Any], takes: Any) -> Any:

@@ -115,6 +115,10 @@ class KeyedSubscriber(Subscriber):
     def consumer(self) -> Receive:
         return self.receive
 
+    def hold(self, ended: asyncio.Future[None]) -> None:
+        super().hold(ended)
+        ended.add_done_callback(self._start_ready)
+
     async def again(self, delivery: Delivery, delay: float) -> None:
         if id(delivery) in self._handled:  # its lane sees to it
             self._handled[id(delivery)] = delay

@@ -17,6 +17,7 @@ from eventmicro.events.cloudevents import Writing
 from eventmicro.events.objects import LargeMessage
 from eventmicro.large import check_large_event
 from eventmicro.message import Message
+from eventmicro.tokens import read_template
 from eventmicro.topic import Pick, Topic, check_apart
 from eventmicro.wire import check_headers, check_subject, check_text
 
@@ -68,7 +69,7 @@ class Route:
         self._encode: Encoder | None = None  # where nothing is said of an event but its body
         if isinstance(topic, Topic):
             self._topic = ref(topic, gone)
-            self._subject = check_subject(topic.name)
+            self._subject = _exact(topic.name)
             self._body = codecs.body_as(topic.type, topic.content_type, topic.compression)
             self._pick_key, self._pick_id = topic.pick_key, topic.pick_id
             self._content_type = self._body.content_type
@@ -76,7 +77,7 @@ class Route:
                 self._encode = self._body.encode
         else:
             check_topic(topic)
-            self._subject = check_subject(topic)
+            self._subject = _exact(topic)
 
     def body(self, event: Any) -> Body:
         """How an event travels: as its topic says, or on a plain subject as its own type does."""
@@ -246,6 +247,21 @@ class Routes:
         if len(self._known) > MOST:
             self._known.popitem(last=False)
         return route
+
+
+def _exact(subject: str) -> str:
+    """A subject to publish to.
+
+    Raises:
+        UsageError: it has wildcards, or named tokens that nobody has filled in.
+    """
+    if (template := read_template(subject)) is not None:
+        filled = ", ".join(f"{name}=..." for name in template.places)
+        raise UsageError(
+            f"subject {subject!r} has named tokens: publish to TOPIC.at({filled}) of Topic({subject!r}, ...), or to a "
+            f"subject without braces"
+        )
+    return check_subject(subject)
 
 
 def check_topic(topic: object) -> None:

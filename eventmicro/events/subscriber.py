@@ -28,6 +28,7 @@ from eventmicro.events.unsettled import PATIENCE, Unsettled
 from eventmicro.fields import of_event
 from eventmicro.handlers.eager import Task
 from eventmicro.handlers.inflight import ENDS, UNREAD, InFlight
+from eventmicro.handlers.subjects import WrongSubject
 from eventmicro.large import without_large
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
@@ -270,7 +271,12 @@ class Subscriber:
     def count(self, error: BaseException) -> None:
         """Count an event whose handler has raised."""
         if not isinstance(error, Ack | asyncio.CancelledError):
-            self.inflight.statistics.failed(FAILED, type(error).__name__)
+            code = UNREADABLE if isinstance(error, WrongSubject) else FAILED
+            self.inflight.statistics.failed(code, type(error).__name__)
+
+    def hold(self, ended: asyncio.Future[None]) -> None:
+        """Keep the place of a handler taken until that ends: its thread, which goes on though it was given up."""
+        self.inflight.hold(ended)
 
     async def settle(
         self, delivery: Delivery, settling: Awaitable[float | None], *, is_acked: bool = False

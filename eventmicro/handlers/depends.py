@@ -40,12 +40,20 @@ class Depends:
             raise SignatureError(f"Depends({self.function!r}): write the function itself, Depends(session)")
 
 
+Place = int | str
+"""Where an argument comes from: a place in the plan's values, or a field of the message."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """The places in the plan's values from which a function takes its arguments."""
+    """The places from which a function takes its arguments."""
 
-    positions: tuple[int, ...] = ()
-    keywords: tuple[tuple[str, int], ...] = ()
+    positions: tuple[Place, ...] = ()
+    keywords: tuple[tuple[str, Place], ...] = ()
+
+    def places(self) -> list[Place]:
+        """All of them."""
+        return [*self.positions, *(place for _, place in self.keywords)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,11 @@ class Plan:
             self._places[function] = CONTEXT + len(self.steps)
         return self._places[function]
 
+    def place_of_context(self, function: Callable[[Context], Any]) -> int:
+        """Where the result of a function of the context stands."""
+        self.steps.append(Step(function, Arguments((CONTEXT,)), waits=False, cleans_up=False))
+        return CONTEXT + len(self.steps)
+
     def _solve(self, function: Callable[..., Any]) -> Step:
         if function in self._solving:
             circle = " -> ".join(name_of(f) for f in (*self._solving, function))
@@ -88,7 +101,7 @@ class Plan:
             arguments = self._arguments(function)
         finally:
             self._solving.pop()
-        called: Any = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
+        called = called_by(function)
         if inspect.isasyncgenfunction(function) or inspect.isasyncgenfunction(called):
             return Step(asynccontextmanager(function), arguments, waits=True, cleans_up=True)
         if inspect.isgeneratorfunction(function) or inspect.isgeneratorfunction(called):
@@ -97,8 +110,8 @@ class Plan:
         return Step(function, arguments, waits=waits, cleans_up=False)
 
     def _arguments(self, function: Callable[..., Any]) -> Arguments:
-        positions: list[int] = []
-        keywords: list[tuple[str, int]] = []
+        positions: list[Place] = []
+        keywords: list[tuple[str, Place]] = []
         skipped = False
         for parameter, hint in parameters(function):
             dependency = dependency_of(parameter, hint)
@@ -121,6 +134,11 @@ class Plan:
             else:
                 positions.append(place)
         return Arguments(tuple(positions), tuple(keywords))
+
+
+def called_by(function: Any) -> Any:
+    """What runs where a function, a class or an object is called."""
+    return function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
 
 
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

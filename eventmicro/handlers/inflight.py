@@ -33,7 +33,7 @@ GoesOn = Callable[[Task, D], None]
 Begun = tuple[float, int]
 """When a handler began, by `time.perf_counter()`, and how many messages it is about."""
 
-_NONE: frozenset[Task] = frozenset()
+_NONE: frozenset[asyncio.Future[None]] = frozenset()
 
 
 class InFlight:
@@ -45,7 +45,18 @@ class InFlight:
         is_full: whether as many wait for something as may.
     """
 
-    __slots__ = ("_ahead", "_fewer", "_left_alone", "_limit", "_room", "_starter", "_statistics", "_tasks", "is_full")
+    __slots__ = (
+        "_ahead",
+        "_fewer",
+        "_held",
+        "_left_alone",
+        "_limit",
+        "_room",
+        "_starter",
+        "_statistics",
+        "_tasks",
+        "is_full",
+    )
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -54,12 +65,13 @@ class InFlight:
         self._ahead = AT_ONCE  # how many are read before the first is handled: as many as then are handled at once
         self._starter = shared_starter()
         self._tasks: dict[Task, Begun] = {}
-        self._left_alone = _NONE
+        self._left_alone = _NONE  # what takes a place though it is none of the tasks
+        self._held = 0  # how many of these are awaited at the end nevertheless
         self._room: asyncio.Future[None] | None = None
         self._fewer: asyncio.Event | None = None
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._tasks) + self._held
 
     @property
     def statistics(self) -> Statistics:
@@ -162,9 +174,24 @@ class InFlight:
         """Those that wait for something, each with when it began, by `time.perf_counter()`."""
         return [(task, begun) for task, (begun, _) in self._tasks.items()]
 
+    def hold(self, ended: asyncio.Future[None]) -> None:
+        """Keep a place taken until that ends: a handler's thread, which goes on though the handler was cancelled."""
+        self._left_alone |= {ended}
+        self._held += 1
+        self.is_full = self.free <= 0
+        ended.add_done_callback(self._let_go)
+
+    def _let_go(self, ended: asyncio.Future[None]) -> None:
+        self._held -= 1
+        self._left_alone -= {ended}
+        self.is_full = self.free <= 0
+        self._are_fewer()
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
     async def finish(self) -> None:
         """Wait until none is running, but those that are left alone."""
-        while self._tasks:
+        while self._tasks or self._held:
             self._fewer = self._fewer or asyncio.Event()
             self._fewer.clear()
             await self._fewer.wait()

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, replace
 from typing import Any, get_args, get_origin
 
 from eventmicro.context import Context
 from eventmicro.errors import SignatureError
-from eventmicro.handlers.compiled import compile_handler, opens
+from eventmicro.handlers.compiled import compile_handler, compile_plain, opens
 from eventmicro.handlers.depends import (
     CONTEXT,
     MESSAGE,
@@ -17,23 +27,35 @@ from eventmicro.handlers.depends import (
     Arguments,
     Depends,
     Overrides,
+    Place,
     Plan,
+    called_by,
     dependency_of,
     hints_of,
     name_of,
     parameters,
 )
+from eventmicro.handlers.fields import Field, is_body, make_model
+from eventmicro.handlers.subjects import Named, take_named
+from eventmicro.handlers.threads import InThreads
 from eventmicro.middleware import Handler
 
 MISSING: Any = inspect.Parameter.empty
 
+STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
+PLAIN_STREAMS = (Iterator, Iterable, Generator)
+# What a message is called whose fields are a handler's parameters, behind the handler's own name.
+SUFFIXES = {"endpoint": "Request", "subscriber": "Event"}
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a handler and what fills it: the message, the context, or a dependency."""
+    """One parameter of a handler and what fills it: the message or a field of it, the context, a token of the subject,
+    or a dependency.
+    """
 
     name: str
-    source: int | Depends
+    source: int | Field | Named | Depends
     by_keyword: bool
 
 
@@ -41,9 +63,11 @@ class Parameter:
 class Signature:
     """A handler's signature.
 
-    takes: the type of the message parameter, or of each message of a stream; MISSING where the handler takes none.
+    takes: the type of the message parameter, or of each message of a stream, or the model that the parameters make;
+        MISSING where the handler takes none.
     returns: the type of its result, or of what it yields; MISSING where the author gave none.
     takes_stream, yields: whether it reads a stream of messages, and whether it yields one.
+    is_plain: whether it is a plain function, to be run in a thread.
     """
 
     function: Callable[..., Any]
@@ -52,23 +76,46 @@ class Signature:
     returns: Any
     takes_stream: bool = False
     yields: bool = False
+    is_plain: bool = False
 
-    def compile(self, overrides: Overrides | None = None) -> Handler:
+    def compile(self, overrides: Overrides | None = None, threads: InThreads | None = None) -> Handler:
         """The handler as one function of message and context, with its dependencies filled in; of one that yields it
         returns what the yielded is read from.
+
+        Args:
+            overrides: functions to use in the place of others.
+            threads: runs it where it is plain.
         """
         plan = Plan(overrides)
-        places = [(p, p.source if isinstance(p.source, int) else plan.place(p.source)) for p in self.parameters]
+        places = [(p, _place(p.source, plan)) for p in self.parameters]
         arguments = Arguments(
             tuple(place for p, place in places if not p.by_keyword),
             tuple((p.name, place) for p, place in places if p.by_keyword),
         )
-        handler = compile_handler(self.function, arguments, plan.steps)
+        if self.is_plain:
+            assert threads is not None
+            handler = compile_plain(self.function, arguments, plan.steps, threads, yields=self.yields)
+        else:
+            handler = compile_handler(self.function, arguments, plan.steps)
         return opens(handler) if self.yields else handler
 
 
+def _place(source: int | Field | Named | Depends, plan: Plan) -> Place:
+    """Where in a plan's values, or in the message, an argument comes from."""
+    if isinstance(source, Depends):
+        return plan.place(source)
+    if isinstance(source, Named):
+        return plan.place_of_context(source.reader())
+    return source.name if isinstance(source, Field) else source
+
+
 def read_signature(
-    function: Callable[..., Any], what: str, message: Any = MISSING, *, streams: bool = False
+    function: Callable[..., Any],
+    what: str,
+    message: Any = MISSING,
+    *,
+    streams: bool = False,
+    named: Mapping[str, int] | None = None,
 ) -> Signature:
     """Read and check the signature of a handler.
 
@@ -77,42 +124,76 @@ def read_signature(
         what: what to call it in messages, such as "endpoint".
         message: the type of the message where its parameter says none.
         streams: whether it may read a stream of messages, and yield one.
+        named: the tokens of its subject that have a name, and their places.
 
     Raises:
         SignatureError: it cannot be a handler; the message says what to write instead.
     """
     name = f"{what} {name_of(function)}"
     _check_kind(function, name, streams)
-    takes: Any = MISSING
     found: list[Parameter] = []
+    of_message: list[tuple[inspect.Parameter, Any]] = []
     for parameter, hint in parameters(function):
         if parameter.kind in VARIADIC:
             raise SignatureError(f"{name}: a handler has no *args or **kwargs; name what it takes")
         dependency = dependency_of(parameter, hint)
-        source: int | Depends
+        source: int | Named | Depends = MESSAGE
         if hint is Context:
             source = CONTEXT
         elif dependency is not None:
             source = dependency
         elif hint is MISSING and (message is MISSING or parameter.name in ("self", "cls")):
             raise SignatureError(_untyped(name, parameter))
-        elif parameter.default is not MISSING:
-            raise SignatureError(
-                f"{name}: {parameter.name!r} has a default, but the message always comes; leave the default out, and "
-                f"give one to the fields of the model"
-            )
-        elif takes is MISSING:
-            takes, source = message if hint is MISSING else hint, MESSAGE
+        elif named and parameter.name in named:
+            source = take_named(named, parameter.name, hint, name)
         else:
-            raise SignatureError(
-                f"{name}: a handler takes one message, and {parameter.name!r} would be the second; put both in one "
-                f"model, or mark what is not the message as Annotated[..., Depends(...)] or Context"
-            )
+            of_message.append((parameter, hint))
         found.append(Parameter(parameter.name, source, parameter.kind is parameter.KEYWORD_ONLY))
-    returns = hints_of(function).get("return", MISSING)
-    if not streams:
-        return Signature(function, tuple(found), takes, returns)
-    return _with_streams(Signature(function, tuple(found), takes, returns), name)
+    takes = _takes(of_message, message, name)
+    if takes is None:
+        takes, found = _with_fields(function, found, of_message, SUFFIXES.get(what, ""), name)
+    signature = Signature(
+        function, tuple(found), takes, hints_of(function).get("return", MISSING), is_plain=not is_async(function)
+    )
+    return _with_streams(signature, name) if streams else signature
+
+
+def _takes(of_message: Sequence[tuple[inspect.Parameter, Any]], message: Any, name: str) -> Any:
+    """The type of the message; None where the parameters are its fields."""
+    if not of_message:
+        return MISSING
+    parameter, hint = of_message[0]
+    if len(of_message) > 1 or not (hint is MISSING or is_body(parameter, hint)):
+        _check_fields(of_message, name)
+        return None
+    if parameter.default is not MISSING:
+        raise SignatureError(
+            f"{name}: {parameter.name!r} has a default, but the message always comes; leave the default out, and "
+            f"give one to the fields of the model"
+        )
+    return message if hint is MISSING else hint
+
+
+def _check_fields(of_message: Sequence[tuple[inspect.Parameter, Any]], name: str) -> None:
+    """Refuse parameters that cannot stand beside one another in one message."""
+    for parameter, hint in of_message:
+        if hint is MISSING:
+            raise SignatureError(_untyped(name, parameter))
+        if (get_origin(hint) or hint) in STREAMS and len(of_message) > 1:
+            raise SignatureError(f"{name}: {parameter.name!r} is a stream of messages, so nothing else can be of one")
+
+
+def _with_fields(
+    function: Callable[..., Any],
+    found: Sequence[Parameter],
+    of_message: Sequence[tuple[inspect.Parameter, Any]],
+    suffix: str,
+    name: str,
+) -> tuple[Any, list[Parameter]]:
+    """The model that the parameters make, and each of them as its field."""
+    fields = {parameter.name: Field(parameter.name, hint, parameter.default) for parameter, hint in of_message}
+    model = make_model(function, suffix, list(fields.values()), name)
+    return model, [replace(each, source=fields.get(each.name, each.source)) for each in found]
 
 
 def _with_streams(signature: Signature, name: str) -> Signature:
@@ -121,16 +202,22 @@ def _with_streams(signature: Signature, name: str) -> Signature:
     Raises:
         SignatureError: it yields and does not say so, or the other way round.
     """
-    yields, returned = inspect.isasyncgenfunction(signature.function), stream_of(signature.returns, name)
+    is_plain, written = signature.is_plain, "Iterator" if signature.is_plain else "AsyncIterator"
+    called = called_by(signature.function)
+    yields = inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called)
+    yields = yields or inspect.isasyncgenfunction(signature.function) or inspect.isgeneratorfunction(signature.function)
+    returned = stream_of(signature.returns, name, plain=is_plain)
     if yields and signature.returns is not MISSING and returned is None:
-        raise SignatureError(f"{name}: it yields, so write `-> AsyncIterator[YourModel]`")
+        raise SignatureError(f"{name}: it yields, so write `-> {written}[YourModel]`")
     if yields and returned is None:
-        raise SignatureError(f"{name}: say what it yields: `-> AsyncIterator[YourModel]`")
+        raise SignatureError(f"{name}: say what it yields: `-> {written}[YourModel]`")
     if returned is not None and not yields:
         raise SignatureError(
-            f"{name}: it returns an AsyncIterator and does not yield; write `yield`, in a loop over what there is"
+            f"{name}: it returns an {written} and does not yield; write `yield`, in a loop over what there is"
         )
     taken = None if signature.takes is MISSING else stream_of(signature.takes, name)
+    if taken is not None and is_plain:
+        raise SignatureError(f"{name}: it reads a stream, which is awaited message by message; write `async def`")
     return replace(
         signature,
         takes=signature.takes if taken is None else taken,
@@ -140,17 +227,31 @@ def _with_streams(signature: Signature, name: str) -> Signature:
     )
 
 
-def stream_of(hint: Any, name: str) -> Any:
-    """The type of the messages of a stream; None where it is the type of none."""
+def stream_of(hint: Any, name: str, *, plain: bool = False) -> Any:
+    """The type of the messages of a stream; None where it is the type of none.
+
+    Args:
+        plain: whether it is what a plain function yields.
+    """
     kind = get_origin(hint) or hint
-    if kind in (AsyncIterator, AsyncIterable, AsyncGenerator):
+    ours, others = (PLAIN_STREAMS, STREAMS) if plain else (STREAMS, PLAIN_STREAMS)
+    written = "Iterator" if plain else "AsyncIterator"
+    if kind in ours:
         arguments = get_args(hint)
         if not arguments:
-            raise SignatureError(f"{name}: say of what it is a stream: `AsyncIterator[YourModel]`")
+            raise SignatureError(f"{name}: say of what it is a stream: `{written}[YourModel]`")
         return type(None) if arguments[0] is None else arguments[0]
-    if kind in (Iterator, Iterable, Generator) and kind is not list:
-        raise SignatureError(f"{name}: a stream is an AsyncIterator, so write `AsyncIterator[...]` for {hint!r}")
+    if kind in others:
+        raise SignatureError(f"{name}: a stream is an {written}, so write `{written}[...]` for {hint!r}")
     return None
+
+
+def is_async(function: Any) -> bool:
+    """Whether it is an `async def`, or an object that is called as one."""
+    return any(
+        inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
+        for each in (function, called_by(function))
+    )
 
 
 def own_name(function: Any) -> str:
@@ -166,17 +267,10 @@ def own_name(function: Any) -> str:
 
 
 def _check_kind(function: Any, name: str, streams: bool) -> None:
-    if inspect.isasyncgenfunction(function):
-        if streams:
-            return
-        raise SignatureError(f"{name}: it yields; a handler returns one value, so write `return`")
     if not callable(function) or inspect.isclass(function):
-        raise SignatureError(f"{name}: not a function; decorate an `async def`")
-    if not inspect.iscoroutinefunction(function):
-        raise SignatureError(
-            f"{name}: write `async def`; call what blocks by `await asyncio.to_thread(...)`, so that the other "
-            f"messages need not wait for it"
-        )
+        raise SignatureError(f"{name}: not a function; decorate a `def` or an `async def`")
+    if not streams and (inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)):
+        raise SignatureError(f"{name}: it yields; a handler returns one value, so write `return`")
 
 
 def _untyped(name: str, parameter: inspect.Parameter) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from eventmicro.broker import Broker
@@ -21,11 +21,12 @@ from eventmicro.events.batches import BatchSubscriber
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.events.lanes import KeyedSubscriber
 from eventmicro.events.objects import Objects
-from eventmicro.events.options import OrderBy
+from eventmicro.events.options import DeliveryOptions, OrderBy
 from eventmicro.events.settling import Kept, Live
 from eventmicro.events.subscriber import Subscriber, Work
 from eventmicro.handlers.depends import Overrides
 from eventmicro.handlers.signature import MISSING, Signature
+from eventmicro.handlers.threads import THREADS, InThreads, Threads
 from eventmicro.middleware import Handler, Middleware, compose
 from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY, EndpointDeclaration
 from eventmicro.rpc.endpoint import Endpoint, RunningCalls
@@ -65,6 +66,7 @@ class Node:
         registering: Registering,
         checks: Sequence[HealthCheck] = (),
         needs: Sequence[str] = (),
+        threads: int = THREADS,
     ) -> None:
         self._identity = identity
         self._service = identity.service
@@ -81,6 +83,7 @@ class Node:
         self._registering = registering
         self._checks = checks
         self._needs = needs
+        self._threads = Threads(f"eventmicro-{identity.service}", threads)
         self._parts = Parts()
         self._hanging = Hanging()
         self._presence: Presence | None = None
@@ -103,7 +106,7 @@ class Node:
         self,
         endpoints: Iterable[EndpointDeclaration],
         subscribers: Iterable[SubscriberDeclaration],
-        lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None,
+        lifespan: Callable[[], AbstractAsyncContextManager[Any] | AbstractContextManager[Any]] | None,
         before_start: Iterable[Hook],
         after_start: Iterable[Hook],
     ) -> None:
@@ -120,9 +123,10 @@ class Node:
             raise refusal
         async with AsyncExitStack() as undo:
             await self._client.connect()
+            undo.callback(self._threads.close)
             undo.push_async_callback(self._client.close)
             if lifespan is not None:
-                self._state = await undo.enter_async_context(lifespan())
+                self._state = await undo.enter_async_context(self._as_async(lifespan()))
             for hook in before_start:
                 await run_hook(hook)
             await self._wait_for_needs()
@@ -158,6 +162,10 @@ class Node:
             for hook in after_start:
                 await run_hook(hook)
             self._undo = undo.pop_all()
+
+    def _as_async(self, lifespan: AbstractAsyncContextManager[Any] | AbstractContextManager[Any]) -> Any:
+        """A lifespan to be entered in the event loop; a plain one is entered and left in a thread."""
+        return self._threads.within(lifespan) if isinstance(lifespan, AbstractContextManager) else lifespan
 
     async def _go_without(self, presence: Presence, own: Sequence[EndpointDeclaration], refused: Refused) -> None:
         """Serve without what the server refuses, where it is only what others would look into this node by.
@@ -245,9 +253,10 @@ class Node:
             raise ExceptionGroup(f"service {self._service!r} stopped with errors", errors)
 
     async def _start_endpoint(self, declared: EndpointDeclaration) -> None:
+        threads = InThreads(self._threads)
         endpoint = self._make_endpoint(
             declared.name,
-            self._compile(declared.signature, declared.middleware, Side.ENDPOINT),
+            self._compile(declared.signature, declared.middleware, Side.ENDPOINT, threads),
             self._body(declared.request),
             self._codecs.body(declared.reply),
             declared.concurrency,
@@ -256,6 +265,7 @@ class Node:
         )
         if not declared.stream:  # which may be without end
             self._hanging.watch(endpoint.name, endpoint.inflight, declared.timeout)
+        threads.hold = endpoint.inflight.hold
         subject = endpoint_subject(self._service, declared.name)
         self._parts.add(endpoint, await self._rpc_broker.subscribe(subject, endpoint, queue=ENDPOINT_QUEUE))
 
@@ -305,7 +315,8 @@ class Node:
     def _make_subscriber(self, declared: SubscriberDeclaration, durable: bool) -> Subscriber:
         options = declared.options
         name = f"{self._service}.{declared.name}"
-        handler = self._compile(declared.signature, declared.middleware, Side.SUBSCRIBER)
+        threads = InThreads(self._threads)
+        handler = self._compile(declared.signature, declared.middleware, Side.SUBSCRIBER, threads)
         work = Work(
             self._service,
             declared.name,
@@ -316,11 +327,9 @@ class Node:
             Kept(name, self._broker, options, declared.has_wildcards) if durable else Live(name, options.queue),
             Objects(self._broker, self._client.max_large),
         )
-        if options.order_by is not None:
-            return KeyedSubscriber(work, options.concurrency, picker(options.order_by))
-        if options.batch is not None:
-            return BatchSubscriber(work, options.concurrency, options.batch)
-        return Subscriber(work, options.concurrency)
+        subscriber = _subscriber(work, options)
+        threads.hold = subscriber.hold
+        return subscriber
 
     def _stick(self, declared: SubscriberDeclaration, sticky_by: OrderBy, handler: Handler) -> Handler:
         """What hands events to the instance of their key, of which this is one that takes them from others."""
@@ -337,9 +346,10 @@ class Node:
         pick, timeout = picker(sticky_by), declared.options.timeout
         return Sticking(self._client, self._identity, declared.name, pick, handler, body, timeout)
 
-    def _compile(self, signature: Signature, own: tuple[Middleware, ...], side: Side) -> Any:
+    def _compile(self, signature: Signature, own: tuple[Middleware, ...], side: Side, threads: InThreads) -> Any:
         broker = self._broker if side is Side.SUBSCRIBER else self._rpc_broker
-        return compose((*self._middleware, *own), side, signature.compile(self._overrides), broker.url)
+        handler = signature.compile(self._overrides, threads)
+        return compose((*self._middleware, *own), side, handler, broker.url)
 
     def _body(self, kind: Any) -> Body | None:
         return None if kind is MISSING else self._codecs.body(kind)
@@ -378,7 +388,17 @@ class Node:
             if cut_off:
                 log.warning("%s: %d cut off after %g s", handler.name, cut_off, self._stop_timeout)
             if len(handler):
-                log.error("%s: %d ignored being cancelled and still run", handler.name, len(handler))
+                said = "%s: %d ignored being cancelled, as a thread does, and still run"
+                log.error(said, handler.name, len(handler))
+
+
+def _subscriber(work: Work, options: DeliveryOptions) -> Subscriber:
+    """The kind of subscriber that does what the options say."""
+    if options.order_by is not None:
+        return KeyedSubscriber(work, options.concurrency, picker(options.order_by))
+    if options.batch is not None:
+        return BatchSubscriber(work, options.concurrency, options.batch)
+    return Subscriber(work, options.concurrency)
 
 
 async def run_hook(hook: Hook) -> None:

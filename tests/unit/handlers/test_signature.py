@@ -74,10 +74,6 @@ def test_the_types_of_message_and_result_are_read(function: Callable[..., Any], 
     assert (signature.takes, signature.returns) == (takes, returns)
 
 
-def sync(order: Order) -> Order:
-    return order
-
-
 async def yields(order: Order) -> AsyncIterator[Order]:
     yield order
 
@@ -98,10 +94,6 @@ async def untyped(order) -> Order:  # type: ignore[no-untyped-def]
     return order  # type: ignore[no-any-return]
 
 
-async def two(order: Order, other: Other) -> Order:
-    return order
-
-
 async def unresolved(order: NoSuchModel) -> Order:  # type: ignore[name-defined]  # noqa: F821
     return Order()
 
@@ -120,19 +112,17 @@ class Handlers:
 
 
 REFUSED: list[Any] = [
-    (sync, r"endpoint sync: write `async def`; call what blocks by `await asyncio.to_thread\(...\)`"),
-    (sync_yields, "endpoint sync_yields: write `async def`"),
-    (lambda order: order, "write `async def`"),
+    (sync_yields, "endpoint sync_yields: it yields; a handler returns one value, so write `return`"),
+    (lambda order: order, "parameter 'order' has no type; write `order: YourModel`"),
     (yields, "endpoint yields: it yields; a handler returns one value, so write `return`"),
     (many, r"endpoint many: a handler has no \*args or \*\*kwargs; name what it takes"),
     (options, r"endpoint options: a handler has no \*args or \*\*kwargs"),
     (untyped, "endpoint untyped: parameter 'order' has no type; write `order: YourModel`"),
-    (two, "endpoint two: a handler takes one message, and 'other' would be the second; put both in one model"),
     (Handlers.method, "endpoint Handlers.method: a method cannot be decorated by a service .* `@rpc` or `@subscribe`"),
     (unresolved, "unresolved: cannot find 'NoSuchModel', which an annotation names; define or import it at the top"),
     (for_checkers_only, "cannot find 'Decimal'.* outside `if TYPE_CHECKING`"),
     (no_such_attribute, "no_such_attribute: cannot find 'NoSuchThing'"),
-    (Handlers, "endpoint Handlers: not a function; decorate an `async def`"),
+    (Handlers, "endpoint Handlers: not a function; decorate a `def` or an `async def`"),
     (7, "endpoint 7: not a function"),
     (None, "endpoint None: not a function"),
 ]
