@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, Unpack, overload
 
@@ -12,8 +12,8 @@ from eventmicro.middleware import Middleware
 from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY
 from eventmicro.topic import Topic
 
-F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-E = TypeVar("E", bound=Callable[..., Awaitable[Any] | AsyncIterator[Any]])
+F = TypeVar("F", bound=Callable[..., Any])
+E = TypeVar("E", bound=Callable[..., Any])
 
 _MARKS = "__eventmicro_marks__"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeVar, Unpack, overload
 
@@ -22,8 +22,8 @@ from eventmicro.topic import Topic
 
 Hook = Callable[[], Any]
 
-F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-E = TypeVar("E", bound=Callable[..., Awaitable[Any] | AsyncIterator[Any]])
+F = TypeVar("F", bound=Callable[..., Any])
+E = TypeVar("E", bound=Callable[..., Any])
 H = TypeVar("H", bound=Hook)
 C = TypeVar("C", bound=CheckFunction)
 K = TypeVar("K", bound=type[Any])

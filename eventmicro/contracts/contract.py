@@ -13,7 +13,7 @@ from eventmicro.context import Context
 from eventmicro.declare import marks_of
 from eventmicro.errors import SignatureError, UsageError
 from eventmicro.handlers.depends import VARIADIC, dependency_of, hints_of, parameters
-from eventmicro.handlers.signature import MISSING, stream_of
+from eventmicro.handlers.signature import MISSING, message_of, stream_of
 from eventmicro.wire import check_length, check_name, check_version
 
 # What a contract may say of a method by `@rpc`; all else is the server's own matter.
@@ -28,6 +28,7 @@ class Contract(Protocol):
         class Orders(Contract, Protocol, service="orders", version="1.2.0"):
             @rpc(timeout=2.0, idempotent=True)
             async def quote(self, request: QuoteRequest) -> Quote: ...
+            async def price(self, sku: str, quantity: int = 1) -> Quote: ...
             def watch(self, request: Watch) -> AsyncIterator[Quote]: ...
             async def total(self, items: AsyncIterator[Item]) -> Sum: ...
 
@@ -57,7 +58,7 @@ class Method:
 
     attribute: its name in Python.
     name: the endpoint's name.
-    parameter: what takes the request, or the stream of them; None: there is none.
+    parameters: what takes the request, or the stream of them, or each of its fields.
     request, reply: the types of the messages; `request` is MISSING where there is none.
     takes_stream, yields: whether it reads a stream of messages, and whether it yields one.
     timeout: how long a call may take, in seconds; None: as long as the caller waits.
@@ -67,7 +68,7 @@ class Method:
 
     attribute: str
     name: str
-    parameter: inspect.Parameter | None
+    parameters: tuple[inspect.Parameter, ...]
     request: Any
     reply: Any
     takes_stream: bool
@@ -135,7 +136,7 @@ def _read_method(contract: type[Any], attribute: str, function: Any) -> Method:
         raise SignatureError(f"{name} is no method: a contract has methods with `self`, and nothing else")
     if inspect.isasyncgenfunction(function):
         raise SignatureError(f"{name} yields: a contract has no code, so write `...` for its body, without `async`")
-    parameter, takes = _read_parameter(function, name)
+    taken_by, takes = _read_parameters(function, name)
     returns = hints_of(function).get("return", MISSING)
     if returns is MISSING:
         raise SignatureError(f"{name}: say what it returns: `-> YourModel`, `-> None` or `-> AsyncIterator[YourModel]`")
@@ -145,7 +146,7 @@ def _read_method(contract: type[Any], attribute: str, function: Any) -> Method:
     return Method(
         attribute,
         check_name(options.get("name") or attribute, "endpoint"),
-        parameter,
+        taken_by,
         takes if taken is None else taken,
         returns if yielded is None else yielded,
         taken is not None,
@@ -156,18 +157,19 @@ def _read_method(contract: type[Any], attribute: str, function: Any) -> Method:
     )
 
 
-def _read_parameter(function: Callable[..., Any], name: str) -> tuple[inspect.Parameter | None, Any]:
-    """The one parameter beside `self`, and its type."""
+def _read_parameters(function: Callable[..., Any], name: str) -> tuple[tuple[inspect.Parameter, ...], Any]:
+    """The parameters beside `self`, and the type of the message that they are, or are the fields of."""
     found = parameters(function)
     if not found:
         raise SignatureError(f"{name}: it is a method, so it takes `self` first")
     others = found[1:]
-    if not others:
-        return None, MISSING
-    if len(others) > 1:
-        raise SignatureError(f"{name}: a call carries one message, so put all it takes into one model")
-    ((parameter, hint),) = others
-    if parameter.kind in VARIADIC or parameter.default is not MISSING:
+    for parameter, hint in others:
+        _check_parameter(parameter, hint, name)
+    return tuple(parameter for parameter, _ in others), message_of(function, others, "endpoint", name)
+
+
+def _check_parameter(parameter: inspect.Parameter, hint: Any, name: str) -> None:
+    if parameter.kind in VARIADIC:
         raise SignatureError(f"{name}: {parameter} is not one message; write `{parameter.name}: YourModel`")
     if hint is Context or dependency_of(parameter, hint) is not None:
         raise SignatureError(f"{name}: {parameter.name!r} is the handler's own matter; leave it out of the contract")
@@ -175,7 +177,6 @@ def _read_parameter(function: Callable[..., Any], name: str) -> tuple[inspect.Pa
         raise SignatureError(f"{name}: parameter {parameter.name!r} has no type; write `{parameter.name}: YourModel`")
     if parameter.name.endswith("__"):
         raise SignatureError(f"{name}: {parameter.name!r} ends as names of stubs do; leave the underscores out")
-    return parameter, hint
 
 
 def _check_async(function: Callable[..., Any], name: str, *, yields: bool) -> None:

@@ -11,6 +11,7 @@ from eventmicro.declare import marks_of
 from eventmicro.discovery.versions import Range, Version
 from eventmicro.errors import SignatureError, UsageError
 from eventmicro.handlers.depends import VARIADIC, dependency_of, hints_of, parameters
+from eventmicro.handlers.fields import fields_of
 from eventmicro.handlers.signature import MISSING
 from eventmicro.rpc.declare import EndpointDeclaration, declare_endpoint
 
@@ -126,7 +127,9 @@ def _compare(method: Method, endpoint: EndpointDeclaration) -> None:
 
 def _differ(promised: Any, found: Any, promised_stream: bool, found_stream: bool) -> str:
     """How one side differs; empty: not at all."""
-    if promised == found and promised_stream is found_stream:
+    if promised_stream is found_stream and (
+        promised == found or (fields_of(promised) and fields_of(promised) == fields_of(found))
+    ):
         return ""
     whole = _name(promised) == _name(found) and promised != found
     return f"{_words(found, found_stream, whole)}, and the contract says {_words(promised, promised_stream, whole)}"
@@ -142,6 +145,8 @@ def _words(kind: Any, is_stream: bool, whole: bool) -> str:
 def _name(kind: Any, whole: bool = False) -> str:
     if kind is type(None):
         return "None"
+    if fields := fields_of(kind):
+        return f"the fields {', '.join(map(str, fields))}"
     if not isinstance(kind, type) or get_args(kind):
         return repr(kind)
     return f"{kind.__module__}.{kind.__qualname__}" if whole else kind.__name__

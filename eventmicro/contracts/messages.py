@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventmicro.errors import UsageError
+from eventmicro.errors import EncodeError, UsageError, describe_fields
 from eventmicro.handlers.fields import is_message
+
+# In place of an argument that was not given.
+UNSET: Any = object()
 
 
 class Takes:
@@ -37,6 +40,20 @@ class Takes:
         if message is None or is_message(type(message)):
             given = None if message is None else type(message).__qualname__
             raise UsageError(f"{self._shown} takes {self.kind.__qualname__}, and was given {given}")
+
+    def make(self, **fields: Any) -> Any:
+        """The message of these fields, those left out that were not given.
+
+        Raises:
+            EncodeError: they are not as the contract says.
+        """
+        from pydantic import ValidationError
+
+        try:
+            return self.kind(**{name: value for name, value in fields.items() if value is not UNSET})
+        except ValidationError as error:
+            wrong = error.errors(include_url=False, include_context=False, include_input=False)
+            raise EncodeError(f"{self._shown}: its arguments are wrong{describe_fields(wrong)}") from None
 
     def check_iterator(self, items: Any) -> None:
         """Refuse what is no async iterator.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar, Unpack
 
 from eventmicro.checks import check_kind
 from eventmicro.contracts.contract import Contract, Method, Promise, read_contract
-from eventmicro.contracts.messages import Takes
+from eventmicro.contracts.messages import UNSET, Takes
 from eventmicro.contracts.sending import talk, upload
 from eventmicro.errors import UsageError
-from eventmicro.handlers.fields import is_message
+from eventmicro.handlers.fields import fields_of, is_message
 from eventmicro.rpc.calls import CallsEndpoints, CallWords
 from eventmicro.wire import check_name
 
@@ -38,6 +38,7 @@ class MakesStubs(CallsEndpoints):
 
             orders = client.stub(Orders)
             quote = await orders.quote(QuoteRequest(sku="tea"))
+            price = await orders.price("tea", quantity=2)
             async for quote in orders.watch(Watch(sku="tea")): ...
             quote = await client.stub(Orders, timeout=0.5).quote(QuoteRequest(sku="tea"))
 
@@ -108,7 +109,8 @@ def _bind(
     reply = None if method.reply is type(None) else method.reply
     name = f"{service}.{method.name}"
     kind = f"{'talk' if method.yields else 'upload'}__" if method.takes_stream else ""
-    bind = _shape(method.attribute, *_parameter(method), kind, is_message(method.request), tuple(said))
+    is_checked = is_message(method.request) and not fields_of(method.request)
+    bind = _shape(method.attribute, *_parameters(method), kind, is_checked, tuple(said))
     shown = f"client.stub({promise.name}, **options).{method.attribute}"
     bound = bind(client.stream if is_stream else client.call, name, reply, Takes(method.request, shown), *said.values())
     bound.__qualname__ = shown  # what a TypeError of Python's names
@@ -151,17 +153,35 @@ def _shape(
         f"        return {f'{kind}({called}, {given}, takes__)' if kind else called}\n"
         f"    return {name}\n"
     )
-    names: dict[str, Any] = {"talk__": talk, "upload__": upload}
+    names: dict[str, Any] = {"talk__": talk, "upload__": upload, "unset__": UNSET}
     exec(compile(source, "<a method of a stub>", "exec"), names)  # noqa: S102  all of it is written here
     bind: Callable[..., Callable[..., Any]] = names["bind"]
     return bind
 
 
-def _parameter(method: Method) -> tuple[str, str]:
-    """The parameter of a method as its contract has it, and what is given on."""
-    if method.parameter is None:
+def _parameters(method: Method) -> tuple[str, str]:
+    """The parameters of a method as its contract has them, and what is given on."""
+    if not method.parameters:
         return "", "None"
-    name = method.parameter.name
-    before = "*, " if method.parameter.kind is inspect.Parameter.KEYWORD_ONLY else ""
-    behind = ", /" if method.parameter.kind is inspect.Parameter.POSITIONAL_ONLY else ""
-    return f"{before}{name}{behind}", name
+    if not fields_of(method.request):
+        return _written(method.parameters), method.parameters[0].name
+    given = ", ".join(f"{each.name}={each.name}" for each in method.parameters)
+    return _written(method.parameters), f"takes__.make({given})"
+
+
+def _written(parameters: Sequence[inspect.Parameter]) -> str:
+    """Parameters as they are written in a definition, without their types; what is not given is UNSET."""
+    plain = [
+        each.replace(annotation=each.empty, default=each.empty if each.default is each.empty else _Written("unset__"))
+        for each in parameters
+    ]
+    return str(inspect.Signature(plain))[1:-1]
+
+
+class _Written(str):
+    """What stands in a definition as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)

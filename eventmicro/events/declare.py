@@ -121,7 +121,7 @@ def _check_parameters(
     taken = [each.name for each in signature.parameters if isinstance(each.source, Named)]
     tokens = f"; of its subject it may take {', '.join(template.places)}" if template is not None else ""
     if fields := [each.name for each in fields_of(signature.takes)]:
-        if isinstance(topic, Topic) and topic.type is not Any:
+        if isinstance(topic, Topic):
             raise SignatureError(
                 f"{name}: {', '.join(fields)} would be the fields of an event, and {topic!r} says what an event is: "
                 f"write one parameter, `event: {name_of(topic.type)}`{tokens}"

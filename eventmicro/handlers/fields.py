@@ -29,6 +29,10 @@ class Field:
     default: Any
     """`inspect.Parameter.empty` where it has none."""
 
+    def __str__(self) -> str:
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        return str(inspect.Parameter(self.name, kind, annotation=self.hint, default=self.default))
+
 
 def is_message(kind: Any) -> bool:
     """Whether this is a class that somebody has made for messages."""
@@ -36,12 +40,11 @@ def is_message(kind: Any) -> bool:
 
 
 def is_body(parameter: inspect.Parameter, hint: Any) -> bool:
-    """Whether a parameter that stands alone is the whole message, and not its one field: where it comes by position
-    and without a default, or is of a class that somebody has made for messages.
+    """Whether a parameter that stands alone is the whole message, and not its one field: where it has no default, or
+    is of a class that somebody has made for messages.
     """
-    if any(is_message(each) or is_typeddict(each) for each in (hint, *get_args(hint))):
-        return True
-    return parameter.default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY
+    is_record = any(is_message(each) or is_typeddict(each) for each in (hint, *get_args(hint)))
+    return is_record or parameter.default is parameter.empty
 
 
 def make_model(function: Callable[..., Any], suffix: str, fields: Sequence[Field], name: str) -> Any:
@@ -53,8 +56,11 @@ def make_model(function: Callable[..., Any], suffix: str, fields: Sequence[Field
     Raises:
         SignatureError: a parameter cannot be a field of a message; the message says why.
     """
-    from pydantic import ConfigDict, PydanticUserError, create_model
+    from pydantic import BaseModel, ConfigDict, PydanticUserError, create_model
 
+    for each in fields:
+        if each.name.startswith("_") or (each.name.startswith("model_") and hasattr(BaseModel, each.name)):
+            raise SignatureError(f"{name}: {each.name!r} cannot be the field of a message: give it another name")
     given: dict[str, Any] = {each.name: (each.hint, _default(each)) for each in fields}
     title = _camel(getattr(function, "__name__", "") or "handler") + suffix
     config = ConfigDict(protected_namespaces=())

@@ -35,12 +35,15 @@ from eventmicro.handlers.depends import (
     name_of,
     parameters,
 )
-from eventmicro.handlers.fields import Field, is_body, make_model
+from eventmicro.handlers.fields import Field, fields_of, is_body, make_model
 from eventmicro.handlers.subjects import Named, take_named
 from eventmicro.handlers.threads import InThreads
 from eventmicro.middleware import Handler
 
 MISSING: Any = inspect.Parameter.empty
+
+Taken = tuple[inspect.Parameter, Any]
+"""A parameter with its type."""
 
 STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 PLAIN_STREAMS = (Iterator, Iterable, Generator)
@@ -132,7 +135,7 @@ def read_signature(
     name = f"{what} {name_of(function)}"
     _check_kind(function, name, streams)
     found: list[Parameter] = []
-    of_message: list[tuple[inspect.Parameter, Any]] = []
+    of_message: list[Taken] = []
     for parameter, hint in parameters(function):
         if parameter.kind in VARIADIC:
             raise SignatureError(f"{name}: a handler has no *args or **kwargs; name what it takes")
@@ -149,23 +152,37 @@ def read_signature(
         else:
             of_message.append((parameter, hint))
         found.append(Parameter(parameter.name, source, parameter.kind is parameter.KEYWORD_ONLY))
-    takes = _takes(of_message, message, name)
-    if takes is None:
-        takes, found = _with_fields(function, found, of_message, SUFFIXES.get(what, ""), name)
+    takes = message_of(function, of_message, what, name, message)
+    fields = {each.name: each for each in fields_of(takes)}
+    if of_message and of_message[0][0].name in fields:
+        found = [replace(each, source=fields.get(each.name, each.source)) for each in found]
     signature = Signature(
         function, tuple(found), takes, hints_of(function).get("return", MISSING), is_plain=not is_async(function)
     )
     return _with_streams(signature, name) if streams else signature
 
 
-def _takes(of_message: Sequence[tuple[inspect.Parameter, Any]], message: Any, name: str) -> Any:
-    """The type of the message; None where the parameters are its fields."""
-    if not of_message:
+def message_of(
+    function: Callable[..., Any], taken: Sequence[Taken], what: str, name: str, message: Any = MISSING
+) -> Any:
+    """The type of the message that these parameters are: its own where there is one, else the model of its fields.
+
+    Args:
+        function: whose parameters they are.
+        taken: those that are neither context nor anything else, with their types.
+        what, name: as in `read_signature`, and what to call it in errors.
+        message: the type where its parameter says none.
+
+    Raises:
+        SignatureError: they cannot be a message.
+    """
+    if not taken:
         return MISSING
-    parameter, hint = of_message[0]
-    if len(of_message) > 1 or not (hint is MISSING or is_body(parameter, hint)):
-        _check_fields(of_message, name)
-        return None
+    parameter, hint = taken[0]
+    if len(taken) > 1 or not (hint is MISSING or is_body(parameter, hint)):
+        _check_fields(taken, name)
+        fields = [Field(each.name, hint, each.default) for each, hint in taken]
+        return make_model(function, SUFFIXES.get(what, ""), fields, name)
     if parameter.default is not MISSING:
         raise SignatureError(
             f"{name}: {parameter.name!r} has a default, but the message always comes; leave the default out, and "
@@ -174,26 +191,14 @@ def _takes(of_message: Sequence[tuple[inspect.Parameter, Any]], message: Any, na
     return message if hint is MISSING else hint
 
 
-def _check_fields(of_message: Sequence[tuple[inspect.Parameter, Any]], name: str) -> None:
+def _check_fields(taken: Sequence[Taken], name: str) -> None:
     """Refuse parameters that cannot stand beside one another in one message."""
-    for parameter, hint in of_message:
+    for parameter, hint in taken:
         if hint is MISSING:
             raise SignatureError(_untyped(name, parameter))
-        if (get_origin(hint) or hint) in STREAMS and len(of_message) > 1:
+        kind: Any = get_origin(hint) or hint
+        if kind in STREAMS:
             raise SignatureError(f"{name}: {parameter.name!r} is a stream of messages, so nothing else can be of one")
-
-
-def _with_fields(
-    function: Callable[..., Any],
-    found: Sequence[Parameter],
-    of_message: Sequence[tuple[inspect.Parameter, Any]],
-    suffix: str,
-    name: str,
-) -> tuple[Any, list[Parameter]]:
-    """The model that the parameters make, and each of them as its field."""
-    fields = {parameter.name: Field(parameter.name, hint, parameter.default) for parameter, hint in of_message}
-    model = make_model(function, suffix, list(fields.values()), name)
-    return model, [replace(each, source=fields.get(each.name, each.source)) for each in found]
 
 
 def _with_streams(signature: Signature, name: str) -> Signature:

@@ -48,11 +48,6 @@ async def quote(request: Order) -> Quote:
     return Quote()
 
 
-@service.rpc  # WRONG not an async function
-def plain(request: Order) -> Quote:
-    return Quote()
-
-
 @sides("endpoint")  # WRONG not a middleware
 async def no_middleware(message: Order) -> None: ...
 

@@ -219,10 +219,6 @@ class Unsaid(Contract, Protocol):
     async def quote(self, request: Number): ...  # type: ignore[no-untyped-def]
 
 
-class TwoMessages(Contract, Protocol):
-    async def quote(self, request: Number, other: Number) -> Number: ...
-
-
 class Defaulted(Contract, Protocol):
     async def quote(self, request: Number = Number()) -> Number: ...  # noqa: B008
 
@@ -276,8 +272,7 @@ CANNOT = {
     Plain: "is awaited: write `async def`",
     Untyped: "parameter 'request' has no type",
     Unsaid: "say what it returns",
-    TwoMessages: "put all it takes into one model",
-    Defaulted: "is not one message",
+    Defaulted: "'request' has a default, but the message always comes",
     WithContext: "'context' is the handler's own matter",
     Underscored: "leave the underscores out",
     Iterated: "a stream is an AsyncIterator",
