@@ -53,10 +53,12 @@ from eventmicro.events.publisher import Publisher
 from eventmicro.events.publishing import Publishing
 from eventmicro.fields import LogFields
 from eventmicro.handlers.depends import Depends
+from eventmicro.handlers.publishing import Publish
 from eventmicro.handlers.threads import from_thread
 from eventmicro.memory import MemoryBroker
 from eventmicro.middleware import Handler, Middleware, sides
 from eventmicro.retry import CallRetry, Retry
+from eventmicro.router import Router
 from eventmicro.rpc.streams.stream import Stream
 from eventmicro.service import Service
 from eventmicro.sync.client import SyncClient
@@ -99,11 +101,13 @@ __all__ = [
     "NotFound",
     "NotStored",
     "PeerLost",
+    "Publish",
     "Publisher",
     "Publishing",
     "Refused",
     "Reject",
     "Retry",
+    "Router",
     "Service",
     "ServiceError",
     "Settlement",

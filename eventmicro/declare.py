@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, Unpack, overload
 
@@ -22,7 +22,7 @@ _MARKS = "__eventmicro_marks__"
 class Mark:
     """What a method of a class is declared to be; `Service.add` reads it. `topic` is None for an endpoint."""
 
-    topic: Topic[Any] | str | None
+    topic: Topic[Any] | str | Sequence[Topic[Any] | str] | None
     options: dict[str, Any]
 
 
@@ -45,7 +45,7 @@ def rpc(function: E | None = None, **options: Any) -> E | Callable[[E], E]:
 
 
 def subscribe(
-    topic: Topic[Any] | str,
+    topic: Topic[Any] | str | Sequence[Topic[Any] | str],
     *,
     name: str | None = None,
     middleware: Iterable[Middleware] = (),

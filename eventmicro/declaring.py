@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, TypeVar, overload
 
 from eventmicro.checks import check_function
 from eventmicro.codecs import Codecs
@@ -12,18 +12,16 @@ from eventmicro.contracts.contract import Contract
 from eventmicro.contracts.implementing import implementation_of, make_handler
 from eventmicro.declare import Mark, marked_methods
 from eventmicro.discovery.checking import CheckFunction, HealthCheck
-from eventmicro.errors import UsageError
+from eventmicro.errors import SignatureError, UsageError
 from eventmicro.events.declare import SubscriberDeclaration, declare_subscriber
-from eventmicro.events.options import DeliveryWords
+from eventmicro.events.options import DeliveryOptions, check_defaults
 from eventmicro.handlers.signature import MISSING, own_name
-from eventmicro.middleware import Middleware
-from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY, EndpointDeclaration, declare_endpoint
+from eventmicro.router import HasHandlers
+from eventmicro.rpc.declare import EndpointDeclaration, declare_endpoint
 from eventmicro.topic import Topic
 
 Hook = Callable[[], Any]
 
-F = TypeVar("F", bound=Callable[..., Any])
-E = TypeVar("E", bound=Callable[..., Any])
 H = TypeVar("H", bound=Hook)
 C = TypeVar("C", bound=CheckFunction)
 K = TypeVar("K", bound=type[Any])
@@ -31,21 +29,23 @@ K = TypeVar("K", bound=type[Any])
 HOOKS = ("before_start", "after_start", "before_stop", "after_stop")
 
 
-class Declares:
+class Declares(HasHandlers):
     """A base for what has endpoints, subscribers, hooks and checks: a Service.
 
     Args:
         name: the service's name.
         version: its version.
         codecs: those by which its messages travel.
+        delivery: how its subscribers get their events where they do not say so themselves.
     """
 
-    def __init__(self, name: str, version: str, codecs: Codecs) -> None:
+    def __init__(self, name: str, version: str, codecs: Codecs, delivery: DeliveryOptions | None = None) -> None:
         self.name = name
         self.version = version
         self.endpoints: dict[str, EndpointDeclaration] = {}
         self.subscribers: dict[str, SubscriberDeclaration] = {}
         self._codecs = codecs
+        self._delivery = check_defaults(delivery)
         self._checks: list[HealthCheck] = []
         self._overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self._hooks: dict[str, list[Hook]] = {when: [] for when in HOOKS}
@@ -55,104 +55,37 @@ class Declares:
         """Whether it is too late to declare anything."""
         raise NotImplementedError
 
-    @overload
-    def rpc(self, function: E, /) -> E: ...
-    @overload
-    def rpc(
-        self,
-        *,
-        name: str | None = None,
-        timeout: float | None = None,
-        concurrency: int = ENDPOINT_CONCURRENCY,
-        middleware: Iterable[Middleware] = (),
-        internal: bool = False,
-        idempotent: bool = False,
-    ) -> Callable[[E], E]: ...
-    def rpc(self, function: E | None = None, **options: Any) -> E | Callable[[E], E]:
-        """Declare an endpoint: `async def quote(request: QuoteRequest) -> Quote`, called as `orders.quote`.
+    def _take(self, function: Callable[..., Any], mark: Mark) -> None:
+        if mark.topic is None:
+            self._take_endpoint(declare_endpoint(function, **mark.options))
+        else:
+            self._take_subscriber(self._subscriber(function, mark), mark.topic)
 
-        The function takes the request, a Context and dependencies, each only if it wants it, and stays callable itself.
-        One that yields (`-> AsyncIterator[Quote]`), or reads (`requests: AsyncIterator[Item]`), serves a stream.
+    def _take_endpoint(self, endpoint: EndpointDeclaration) -> None:
+        self._check_new(endpoint.name)
+        self._check_type(endpoint.request, f"endpoint {endpoint.name}")
+        self._check_type(endpoint.reply, f"endpoint {endpoint.name}")
+        self.endpoints[endpoint.name] = endpoint
 
-        Args:
-            name: the endpoint's name; default: the function's.
-            timeout: how long a call may take, in seconds, where its caller gives more; default: what the caller gives.
-                Clients that know it from the registry wait so long where nobody says otherwise.
-            concurrency: how many of its calls may wait for something at the same time; further ones wait in line.
-            middleware: what runs around this endpoint, inside the service's own middleware.
-            internal: whether it is only called by those who know it, and listed nowhere.
-            idempotent: whether a call may be made twice without harm, so that clients may make it again where they do
-                not know whether it has run.
+    def _take_subscriber(self, subscriber: SubscriberDeclaration, topic: Any) -> None:
+        self._check_new(subscriber.name)
+        self._check_type(subscriber.event, f"subscriber {subscriber.name}")
+        if isinstance(topic, Topic) and topic.content_type is not None:
+            self._codecs.body_as(topic.type, topic.content_type, topic.compression)
+        self.subscribers[subscriber.name] = subscriber
 
-        Raises:
-            SignatureError: the function cannot be an endpoint; the message says what to write instead.
-            UsageError: the name is taken, or an option is unknown or out of range.
-        """
-
-        def declare(function: E) -> E:
-            endpoint = declare_endpoint(function, **options)
-            self._check_new(endpoint.name)
-            self._check_type(endpoint.request, f"endpoint {endpoint.name}")
-            self._check_type(endpoint.reply, f"endpoint {endpoint.name}")
-            self.endpoints[endpoint.name] = endpoint
-            return function
-
-        return declare if function is None else declare(function)
-
-    def subscribe(
-        self,
-        topic: Topic[Any] | str,
-        *,
-        name: str | None = None,
-        middleware: Iterable[Middleware] = (),
-        **options: Unpack[DeliveryWords],
-    ) -> Callable[[F], F]:
-        """Declare a subscriber: `async def bill(event: OrderPlaced) -> None`.
-
-        The function takes the event, a Context and dependencies, each only if it wants it, and stays callable itself.
-
-        Args:
-            topic: a Topic, or a subject, which may hold wildcards: `*` for one token, `>` for the rest.
-            name: the subscriber's name; default: the function's.
-            middleware: what runs around this subscriber, inside the service's own middleware.
-            options: how it gets its events: `queue`, `durable`, `ack`, `retry`, `dead_letter`, `concurrency`,
-                `order_by`,
-                `prefetch`, `batch`, `timeout`, `start`, `dedupe`; each is explained in DeliveryOptions.
-
-        Raises:
-            SignatureError: the function cannot be a subscriber; the message says what to write instead.
-            UsageError: the name is taken, the topic is no subject, or an option is out of range.
-        """
-
-        if not isinstance(topic, str | Topic):
-            raise UsageError("a subscriber names its topic: write @service.subscribe(TOPIC) or ('orders.placed')")
-
-        def declare(function: F) -> F:
-            subscriber = declare_subscriber(self.name, topic, function, name, middleware, **options)
-            self._check_new(subscriber.name)
-            self._check_type(subscriber.event, f"subscriber {subscriber.name}")
-            if isinstance(topic, Topic) and topic.content_type is not None:
-                self._codecs.body_as(topic.type, topic.content_type, topic.compression)
-            self.subscribers[subscriber.name] = subscriber
-            return function
-
-        return declare
-
-    def add(self, target: object) -> None:
-        """Declare the methods of an object that are marked with `@rpc` or `@subscribe`.
-
-        Raises:
-            UsageError: it has none, or one of them cannot be declared.
-        """
-        methods = list(marked_methods(target))
-        if not methods or isinstance(target, type):
-            raise UsageError(f"{target!r} is no object with methods marked by @rpc or @subscribe")
-        for method, mark in methods:
-            self._add(method, mark)
-
-    def _add(self, method: Callable[..., Any], mark: Mark) -> None:
-        declare = self.rpc(**mark.options) if mark.topic is None else self.subscribe(mark.topic, **mark.options)
-        declare(method)
+    def _subscriber(self, function: Callable[..., Any], mark: Mark) -> SubscriberDeclaration:
+        """What a subscriber is declared to be, by its own words and, where it says nothing, by those of the service."""
+        topic: Any = mark.topic
+        others = {word: value for word, value in self._delivery.items() if word not in mark.options}
+        try:
+            return declare_subscriber(self.name, topic, function, **(others | mark.options))
+        except SignatureError:
+            raise
+        except UsageError as error:
+            if not others:
+                raise
+            raise UsageError(f"{error}; delivery= of service {self.name!r} says {', '.join(others)}") from None
 
     @overload
     def implements(self, contract: Callable[..., Contract], /) -> Callable[[K], K]: ...
@@ -187,11 +120,11 @@ class Declares:
     def _implement(self, contract: object, handler: object) -> None:
         promised = implementation_of(contract, handler, self.name, self.version)
         for function, options in promised:
-            self.rpc(**options)(function)
+            self._take(function, Mark(None, options))
         done = {function.__name__ for function, _ in promised}
         for method, mark in marked_methods(handler):
             if method.__name__ not in done:
-                self._add(method, mark)
+                self._take_marked(method, mark)
 
     def override(self, dependency: Callable[..., Any], by: Callable[..., Any]) -> AbstractContextManager[Any]:
         """Use another function where `Depends(dependency)` stands, from the next start on; for tests.

@@ -22,6 +22,7 @@ from eventmicro.discovery.checking import CheckFunction
 from eventmicro.discovery.registering import Registering
 from eventmicro.discovery.strategies import make_selector
 from eventmicro.errors import UsageError
+from eventmicro.events.options import DeliveryOptions
 from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Publishing, check_publishing
 from eventmicro.handlers.depends import name_of
@@ -68,6 +69,8 @@ class Service(Declares, MakesStubs, PublishesEvents):
         content_type: how its own calls and events are written; see Client. Calls to it are answered as they come.
         compression: what its large bodies are compressed by; see Client. Replies only where their caller can read them.
         max_decompressed: how large a body may become that a peer has compressed, in bytes.
+        delivery: how its subscribers get their events where neither they nor their router say so, as
+            `DeliveryOptions(retry=Retry(attempts=3))`: what is not said in it stays as it is.
         lifespan: a function that yields once, or makes a context manager, async or plain; entered when the broker is
             connected and before the first message, left after the last one; what it yields is `context.state`. A plain
             one runs in a thread.
@@ -107,6 +110,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
         content_type: str | None = None,
         compression: Encoding | Compression | None = None,
         max_decompressed: int = MAX_DECOMPRESSED,
+        delivery: DeliveryOptions | None = None,
         lifespan: Lifespan | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         retry: CallRetry | None = None,
@@ -142,7 +146,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
         check_count("threads", threads)
         check_seconds("stop_timeout", stop_timeout, or_none_at_all=True)
         spoken = Codecs(codecs, content_type=content_type, compression=compression, max_decompressed=max_decompressed)
-        super().__init__(check_length(check_name(name, "service"), "service name"), version, spoken)
+        super().__init__(check_length(check_name(name, "service"), "service name"), version, spoken, delivery)
         self.description = description
         self.metadata = check_metadata(metadata or {})
         self.id = None if id is None else check_length(check_name(id, "node"), "node id")
@@ -374,5 +378,7 @@ def _as_context_manager(lifespan: Lifespan | None) -> Any:
     if inspect.isgeneratorfunction(lifespan):
         return contextmanager(lifespan)
     if lifespan is not None and (not callable(lifespan) or inspect.iscoroutinefunction(lifespan)):
-        raise UsageError(f"lifespan={name_of(lifespan)}: write a function that yields once, between start and stop")
+        raise UsageError(
+            f"lifespan={name_of(lifespan)}: write an `async def` that yields once, or a `def`, in the middle of it"
+        )
     return lifespan

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Unpack, get_args, get_origin
+from types import UnionType
+from typing import Any, Union, Unpack, get_args, get_origin
 
 from eventmicro.broker import Capabilities
 from eventmicro.context import Side
@@ -13,6 +13,7 @@ from eventmicro.errors import SignatureError, UsageError
 from eventmicro.events.options import OWN_QUEUE, DeliveryOptions, DeliveryWords, OrderBy
 from eventmicro.handlers.depends import name_of
 from eventmicro.handlers.fields import fields_of
+from eventmicro.handlers.publishing import is_a
 from eventmicro.handlers.signature import MISSING, Signature, own_name, read_signature
 from eventmicro.handlers.subjects import Named
 from eventmicro.middleware import Middleware, check_middleware
@@ -76,10 +77,10 @@ def declare_subscriber(
         named=None if template is None else template.places,
     )
     _check_parameters(signature, topic, template, batched=options.batch is not None)
-    if signature.returns not in (MISSING, None, type(None)):
+    if signature.returns not in (MISSING, None, type(None)) and not signature.outlets:
         raise SignatureError(
             f"subscriber {name_of(function)}: nobody takes what it returns; write `-> None`, and publish what should "
-            f"go on by `await service.publish(topic, event)`"
+            f"go on by `await service.publish(topic, event)`, or `-> Annotated[YourModel, Publish(TOPIC)]`"
         )
     event = signature.takes if options.batch is None else _item_type(function, signature.takes)
     if isinstance(topic, Topic):
@@ -150,7 +151,8 @@ def _check_event(function: Callable[..., Any], takes: Any, topic: Topic[Any]) ->
     """The type to decode events as: the topic's, or what the handler takes where that is the same or wider."""
     if takes in (MISSING, topic.type, Any):
         return takes if takes is MISSING else topic.type
-    if inspect.isclass(takes) and inspect.isclass(topic.type) and issubclass(topic.type, takes):
+    wider = get_args(takes) if get_origin(takes) in (Union, UnionType) else (takes,)
+    if any(is_a(topic.type, each) for each in wider):
         return topic.type
     raise SignatureError(
         f"subscriber {name_of(function)} takes {name_of(takes)}, but {topic!r} carries {name_of(topic.type)}; "

@@ -57,10 +57,23 @@ class DeliveryWords(TypedDict, total=False):
     dedupe: float | None
 
 
+class _Said:
+    """Remembers the words by which it was made: what was not said, another one may say."""
+
+    __slots__ = ("said",)
+    said: dict[str, Any]
+
+    def __new__(cls, **words: Any) -> Any:
+        self = object.__new__(cls)
+        object.__setattr__(self, "said", words)
+        return self
+
+
 @names_words
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryOptions:
+class DeliveryOptions(_Said):
     """How a subscriber gets its events. What is asked for and the broker cannot do is refused when the service starts.
+    As `delivery=` of a Service or a Router: what holds for its subscribers where they do not say so themselves.
 
     Raises:
         UsageError: an option is out of range, or two of them do not go together.
@@ -233,3 +246,17 @@ class DeliveryOptions:
             "dedupe": self.dedupe is not None,
         }
         return [word for word, is_set in asked.items() if is_set]
+
+
+def check_defaults(delivery: DeliveryOptions | None) -> dict[str, Any]:
+    """The words that hold for several subscribers.
+
+    Raises:
+        UsageError: it is something else, or names a queue.
+    """
+    check_kind("delivery", delivery, DeliveryOptions | None, "DeliveryOptions(retry=...)")
+    if delivery is None:
+        return {}
+    if delivery.said.get("queue"):
+        raise UsageError(f"delivery: queue={delivery.queue!r} would be shared by all subscribers; write it at each")
+    return dict(delivery.said)

@@ -1,5 +1,6 @@
 """Parameters that are the fields of a message: `async def quote(sku: str, quantity: int = 1) -> Quote`.
 
+One parameter is the message itself, whatever its type; several are its fields.
 The model that they make is an ordinary one, `QuoteRequest`, made once, when the handler is declared.
 """
 
@@ -9,7 +10,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args, is_typeddict
+from typing import Any
 
 from eventmicro.codecs.protobuf import is_protobuf
 from eventmicro.errors import SignatureError
@@ -37,14 +38,6 @@ class Field:
 def is_message(kind: Any) -> bool:
     """Whether this is a class that somebody has made for messages."""
     return isinstance(kind, type) and (is_protobuf(kind) or any(hasattr(kind, each) for each in _MARKS))
-
-
-def is_body(parameter: inspect.Parameter, hint: Any) -> bool:
-    """Whether a parameter that stands alone is the whole message, and not its one field: where it has no default, or
-    is of a class that somebody has made for messages.
-    """
-    is_record = any(is_message(each) or is_typeddict(each) for each in (hint, *get_args(hint)))
-    return is_record or parameter.default is parameter.empty
 
 
 def make_model(function: Callable[..., Any], suffix: str, fields: Sequence[Field], name: str) -> Any:

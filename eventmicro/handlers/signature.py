@@ -35,7 +35,8 @@ from eventmicro.handlers.depends import (
     name_of,
     parameters,
 )
-from eventmicro.handlers.fields import Field, fields_of, is_body, make_model
+from eventmicro.handlers.fields import Field, fields_of, make_model
+from eventmicro.handlers.publishing import Outlet, outlets_of, without_publish
 from eventmicro.handlers.subjects import Named, take_named
 from eventmicro.handlers.threads import InThreads
 from eventmicro.middleware import Handler
@@ -71,6 +72,7 @@ class Signature:
     returns: the type of its result, or of what it yields; MISSING where the author gave none.
     takes_stream, yields: whether it reads a stream of messages, and whether it yields one.
     is_plain: whether it is a plain function, to be run in a thread.
+    outlets: where what it returns is published.
     """
 
     function: Callable[..., Any]
@@ -80,6 +82,7 @@ class Signature:
     takes_stream: bool = False
     yields: bool = False
     is_plain: bool = False
+    outlets: tuple[Outlet, ...] = ()
 
     def compile(self, overrides: Overrides | None = None, threads: InThreads | None = None) -> Handler:
         """The handler as one function of message and context, with its dependencies filled in; of one that yields it
@@ -156,8 +159,14 @@ def read_signature(
     fields = {each.name: each for each in fields_of(takes)}
     if of_message and of_message[0][0].name in fields:
         found = [replace(each, source=fields.get(each.name, each.source)) for each in found]
+    returns = hints_of(function).get("return", MISSING)
     signature = Signature(
-        function, tuple(found), takes, hints_of(function).get("return", MISSING), is_plain=not is_async(function)
+        function,
+        tuple(found),
+        takes,
+        without_publish(returns),
+        is_plain=not is_async(function),
+        outlets=outlets_of(returns, name),
     )
     return _with_streams(signature, name) if streams else signature
 
@@ -179,7 +188,7 @@ def message_of(
     if not taken:
         return MISSING
     parameter, hint = taken[0]
-    if len(taken) > 1 or not (hint is MISSING or is_body(parameter, hint)):
+    if len(taken) > 1:
         _check_fields(taken, name)
         fields = [Field(each.name, hint, each.default) for each, hint in taken]
         return make_model(function, SUFFIXES.get(what, ""), fields, name)
@@ -220,6 +229,8 @@ def _with_streams(signature: Signature, name: str) -> Signature:
         raise SignatureError(
             f"{name}: it returns an {written} and does not yield; write `yield`, in a loop over what there is"
         )
+    if returned is not None and outlets_of(returned, name):
+        raise SignatureError(f"{name}: what it yields is not published by Publish; write `await service.publish(...)`")
     taken = None if signature.takes is MISSING else stream_of(signature.takes, name)
     if taken is not None and is_plain:
         raise SignatureError(f"{name}: it reads a stream, which is awaited message by message; write `async def`")

@@ -25,6 +25,7 @@ from eventmicro.events.options import DeliveryOptions, OrderBy
 from eventmicro.events.settling import Kept, Live
 from eventmicro.events.subscriber import Subscriber, Work
 from eventmicro.handlers.depends import Overrides
+from eventmicro.handlers.publishing import publishes
 from eventmicro.handlers.signature import MISSING, Signature
 from eventmicro.handlers.threads import THREADS, InThreads, Threads
 from eventmicro.middleware import Handler, Middleware, compose
@@ -347,8 +348,11 @@ class Node:
         return Sticking(self._client, self._identity, declared.name, pick, handler, body, timeout)
 
     def _compile(self, signature: Signature, own: tuple[Middleware, ...], side: Side, threads: InThreads) -> Any:
+    def _compile(self, signature: Signature, own: tuple[Middleware, ...], side: Side, threads: InThreads) -> Any:
         broker = self._broker if side is Side.SUBSCRIBER else self._rpc_broker
         handler = signature.compile(self._overrides, threads)
+        if signature.outlets:
+            handler = publishes(handler, signature.outlets, self._client.publish_many)
         return compose((*self._middleware, *own), side, handler, broker.url)
 
     def _body(self, kind: Any) -> Body | None:
