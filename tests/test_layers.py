@@ -21,13 +21,13 @@ ADAPTERS = sorted(
 
 LAYERS = {
     "words": "errors checks charsets wire compression large cloudevents message topic context terms retry settings "
-    "watchdog lifetime room repeating fields",
+    "watchdog lifetime room repeating fields tokens",
     "ports": "broker codec middleware registry selector intake roster registrations information",
     "parts": "plugins embedded codecs memory registries middlewares",
     "functions": "handlers",
     "patterns": "events rpc discovery",
     "marks": "declare",
-    "contracts": "contracts telemetry",
+    "contracts": "contracts router telemetry",
     "faces": "client",
     "declaring": "declaring sync",
     "assembly": "running conformance testing",

@@ -348,7 +348,6 @@ class Node:
         return Sticking(self._client, self._identity, declared.name, pick, handler, body, timeout)
 
     def _compile(self, signature: Signature, own: tuple[Middleware, ...], side: Side, threads: InThreads) -> Any:
-    def _compile(self, signature: Signature, own: tuple[Middleware, ...], side: Side, threads: InThreads) -> Any:
         broker = self._broker if side is Side.SUBSCRIBER else self._rpc_broker
         handler = signature.compile(self._overrides, threads)
         if signature.outlets:

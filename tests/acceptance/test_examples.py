@@ -165,6 +165,11 @@ OUTPUT = {
         "length: 7",
         "legs: ['Rome', 'Oslo']",
     ],
+    "26_shapes_of_handlers": [
+        "to be ordered: 6 tea",
+        "in the south: 4",
+        "all: ['north: 12 tea', 'south: 4 tea']",
+    ],
 }
 NEEDS_DURABLE = {"10_retry_and_dead_letters", "11_order_by_key", "13_replay"}  # refused on core NATS
 

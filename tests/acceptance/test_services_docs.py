@@ -13,6 +13,18 @@ from tests.processes import Program
 PAGE = (Path(__file__).parents[2] / "docs/services.md").read_text()
 (CODE,) = re.findall(r"```python\n# library\.py\n(.*?)```", PAGE, re.DOTALL)
 
+(SHAPES,) = re.findall(r"```python\n# warehouse\.py\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_handlers_of_each_shape_do_what_the_page_says(tmp_path: Path) -> None:
+    (tmp_path / "warehouse.py").write_text(SHAPES)
+    with Program(tmp_path, "warehouse.py", python=True) as warehouse:
+        assert warehouse.wait() == 0, warehouse.output
+    said = re.findall(r"^ {8,}(?:print|await client\.publish)\(.*\) +# (.*)$", SHAPES, re.MULTILINE)
+    said += re.findall(r"^ +print\(error.*\) +# (.*)$", SHAPES, re.MULTILINE)
+    assert len(said) == 7
+    assert set(said) <= set(warehouse.output.splitlines())
+
 
 def test_the_program_says_what_the_page_says(tmp_path: Path) -> None:
     (tmp_path / "library.py").write_text(CODE)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Protocol, assert_type
 
 from eventmicro_nats import NatsBroker
@@ -14,16 +15,20 @@ from eventmicro import (
     Compression,
     Context,
     Contract,
+    DeliveryOptions,
     Depends,
     MemoryBroker,
+    Publish,
     Publisher,
     Retry,
+    Router,
     Service,
     Stream,
     SyncClient,
     Topic,
     Unavailable,
     current_context,
+    from_thread,
     rpc,
     sides,
     subscribe,
@@ -202,6 +207,65 @@ Client("memory://", middleware=ready, retry=policy, hedge=0.05)
 Service("orders", retry=CallRetry(on=(Unavailable, TimeoutError)), middleware=[breaker])
 for each in breaker:
     tell(each)
+
+
+QUOTES = Topic("quotes.{region}", Quote)
+assert_type(QUOTES.at(region="north"), Topic[Quote])
+MADE = Topic("quotes.made", Quote)
+
+
+@service.rpc
+async def by_fields(sku: str, quantity: int = 1) -> Annotated[Quote, Publish(MADE)]:
+    return Quote(total=quantity)
+
+
+@service.rpc
+def plain(request: Order, context: Context) -> Quote:
+    assert_type(from_thread(service.call("orders.quote", request, Quote)), Quote)
+    return Quote()
+
+
+@service.rpc
+def plain_stream(request: Order) -> Iterator[Quote]:
+    yield Quote()
+
+
+@service.subscribe([ORDERS, "orders.*.paid"])
+def several(event: Order | Quote) -> None: ...
+
+
+@service.subscribe(QUOTES)
+async def of_region(event: Quote, region: str) -> Annotated[list[Quote] | None, Publish(MADE)]:
+    return [event]
+
+
+router = Router(prefix="admin_", delivery=DeliveryOptions(retry=Retry(attempts=3)), timeout=2.0)
+
+
+@router.rpc
+async def admin(user: str, reason: str = "") -> bool:
+    return bool(user)
+
+
+async def shapes() -> None:
+    service.include(router)
+    assert_type(await by_fields("tea", quantity=2), Quote)
+    assert_type(plain(Order(), current_context()), Quote)
+    assert_type(await admin("ann"), bool)
+    await service.publish(QUOTES.at(region="north"), Quote())
+
+
+@contextmanager
+def plain_lifespan() -> Iterator[str]:
+    yield ""
+
+
+def bare_lifespan() -> Iterator[str]:
+    yield ""
+
+
+Service("orders", lifespan=plain_lifespan, threads=4, delivery=DeliveryOptions(timeout=30))
+Service("orders", lifespan=bare_lifespan)
 
 
 async def decorated_functions_keep_their_types() -> None:

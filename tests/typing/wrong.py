@@ -7,7 +7,22 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from eventmicro import CallRetry, Client, Context, Contract, Nack, Retry, Service, SyncClient, Topic, rpc, sides
+from eventmicro import (
+    CallRetry,
+    Client,
+    Context,
+    Contract,
+    Nack,
+    Publish,
+    Retry,
+    Router,
+    Service,
+    SyncClient,
+    Topic,
+    from_thread,
+    rpc,
+    sides,
+)
 from eventmicro.middlewares import CircuitBreaker, RateLimit, in_order
 
 
@@ -83,6 +98,29 @@ async def publishes(client: Client) -> None:
     await client.publish(ORDERS, Order(), content_type=7)  # WRONG a content type is a name
     await client.publisher(ORDERS).publish(Quote())  # WRONG the topic carries orders
     await service.publish(ORDERS, {"id": "7"})  # WRONG the topic carries orders
+
+
+@service.rpc
+async def by_fields(sku: str, quantity: int = 1) -> Quote:
+    return Quote()
+
+
+@service.rpc
+def plain(request: Order) -> Quote:
+    return Quote()
+
+
+async def shapes(client: Client) -> None:
+    await by_fields(quantity=2)  # WRONG it needs a sku
+    await by_fields("tea", quantity="2")  # WRONG it is a number
+    plain(Quote())  # WRONG it takes an order
+    await client.publish(ORDERS.at(region=1.5), Order())  # WRONG no token of a subject
+    await client.publish(ORDERS.at(region="a"), Quote())  # WRONG the topic carries orders
+    Publish("orders.placed")  # WRONG a Topic
+    Router(prefix=5)  # WRONG a text
+    Router(delivery={"retry": None})  # WRONG DeliveryOptions
+    Service("orders", threads="many")  # WRONG a number
+    from_thread(5)  # WRONG nothing to await
 
 
 async def decorated() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
@@ -219,3 +219,35 @@ def test_batches_of_several_topics_come_apart() -> None:
     service = Service("orders")
     service.subscribe([PLACED, Topic("orders.moved", Placed)], batch=Batch(size=2))(of_all)
     assert [each.event for each in service.subscribers.values()] == [Placed, Placed]
+
+
+class PlacedEvent(BaseModel):
+    kind: Literal["placed"] = "placed"
+    id: str = ""
+
+
+class PaidEvent(BaseModel):
+    kind: Literal["paid"] = "paid"
+    amount: int = 0
+
+
+async def test_events_of_several_types_on_one_subject_are_told_apart_and_any_other_is_a_dead_letter() -> None:
+    events: Topic[Any] = Topic("orders.events", PlacedEvent | PaidEvent)
+    service, seen, letters = Service("orders", broker=URL), list[Any](), list[str]()
+
+    @service.subscribe(events)
+    async def look(event: PlacedEvent | PaidEvent) -> None:
+        seen.append(event)
+
+    @service.subscribe("dead.orders.look")
+    async def letter(letter: dict[str, str], context: Context) -> None:
+        letters.append(context.metadata["Dead-Letter-Reason"])
+
+    async with service:
+        await service.publish(events, PaidEvent(amount=3))
+        await service.publish("orders.events", {"kind": "moved"})
+        await service.publish(events, PlacedEvent(id="a"))
+        assert await until(seen, 2) == [PaidEvent(amount=3), PlacedEvent(id="a")]
+        await until(letters, 1)
+    assert "kind" in letters[0]
+    assert "'placed'" in letters[0]

@@ -168,9 +168,7 @@ async def unmarked(order: Order) -> Invoice:
 
 def test_what_is_no_event_of_the_topic_is_refused() -> None:
     declare_subscriber("orders", PLACED, narrower)
-    with pytest.raises(
-        SignatureError, match=r"wrong returns Order .* which carries Invoice; write the same"
-    ):
+    with pytest.raises(SignatureError, match=r"wrong returns Order .* which carries Invoice; write the same"):
         declare_subscriber("orders", PLACED, wrong)
     with pytest.raises(SignatureError, match=r"wrong_items returns int to be published"):
         declare_subscriber("orders", PLACED, wrong_items)

@@ -85,10 +85,6 @@ async def reads_a_plain_iterator(requests: Iterator[Number]) -> int:
     return 0
 
 
-def not_async(request: Number) -> Iterator[Number]:
-    yield request
-
-
 REFUSED: list[tuple[Callable[..., Any], str]] = [
     (yields_and_says_nothing, r"say what it yields: `-> AsyncIterator\[YourModel\]`"),
     (yields_and_says_another, r"it yields, so write `-> AsyncIterator\[YourModel\]`"),
@@ -97,7 +93,6 @@ REFUSED: list[tuple[Callable[..., Any], str]] = [
     (of_what, r"say of what it is a stream: `AsyncIterator\[YourModel\]`"),
     (reads_what, r"say of what it is a stream: `AsyncIterator\[YourModel\]`"),
     (reads_a_plain_iterator, r"a stream is an AsyncIterator"),
-    (not_async, "write `async def`"),
 ]
 
 
