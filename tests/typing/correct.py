@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Protocol, assert_type
 
@@ -256,7 +256,7 @@ async def shapes() -> None:
 
 
 @contextmanager
-def plain_lifespan() -> Iterator[str]:
+def plain_lifespan() -> Generator[str, None, None]:
     yield ""
 
 
