@@ -260,16 +260,18 @@ async def test_an_event_whose_time_is_over_comes_again_behind_its_thread(order_b
 
 async def test_a_stop_waits_for_a_thread(caplog: pytest.LogCaptureFixture) -> None:
     service, go_on, done = make(), threading.Event(), list[int]()
+    begun = threading.Event()
 
     @service.rpc
     def slow() -> None:
+        begun.set()
         assert go_on.wait(10)
         done.append(1)
 
     async with Client(URL) as client:
         await service.start()
         call = asyncio.create_task(client.call("numbers.slow"))
-        await asyncio.sleep(0.02)
+        await settled(begun.is_set)
         stopping = asyncio.create_task(service.stop())
         await asyncio.sleep(0.02)
         assert not stopping.done()
@@ -280,17 +282,18 @@ async def test_a_stop_waits_for_a_thread(caplog: pytest.LogCaptureFixture) -> No
 
 
 async def test_a_stop_ends_within_its_time_and_names_what_still_runs(caplog: pytest.LogCaptureFixture) -> None:
-    service, go_on = make(stop_timeout=0.05), threading.Event()
+    service, go_on, begun = make(stop_timeout=0.05), threading.Event(), threading.Event()
 
     @service.rpc
     def stuck() -> None:
+        begun.set()
         go_on.wait(30)
 
     try:
         async with Client(URL) as client:
             await service.start()
             call = asyncio.create_task(client.call("numbers.stuck"))
-            await settled(lambda: threading_names("eventmicro-numbers"))
+            await settled(begun.is_set)
             with caplog.at_level(logging.WARNING):
                 await service.stop()
             with pytest.raises(InternalError, match="the service stopped before the call was finished"):
@@ -402,9 +405,12 @@ async def test_a_plain_generator_serves_a_stream_and_is_closed_behind_it() -> No
 async def test_a_generator_that_is_given_up_within_a_step_is_closed_behind_it() -> None:
     threads, go_on, ended = Threads("test"), threading.Event(), list[str]()
 
+    begun = threading.Event()
+
     def count() -> Generator[int, None, None]:
         try:
             yield 1
+            begun.set()
             go_on.wait(10)
             yield 2
         finally:
@@ -419,7 +425,7 @@ async def test_a_generator_that_is_given_up_within_a_step_is_closed_behind_it() 
             pass
 
     reading = asyncio.create_task(read())
-    await asyncio.sleep(0.02)
+    await settled(begun.is_set)
     reading.cancel()
     await asyncio.wait([reading])
     assert reading.cancelled()
