@@ -59,7 +59,8 @@ def compile_plain(
     if arguments != _BOTH or inside or outside:
         block = _plain_block(given, arguments, inside, yields=yields)
         within = _bind(block, "within", function, inside)
-    run: Callable[..., Any] = partial(threads.iterate if yields else threads.run, within)
+    how: Callable[..., Any] = threads.iterate if yields else threads.run
+    run = partial(how, within)
     return _compile(run, Arguments(given), {place: numbered[place] for place in outside}) if outside else run
 
 
