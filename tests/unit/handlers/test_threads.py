@@ -197,7 +197,7 @@ async def test_no_more_run_than_there_are_threads_and_one_that_waits_is_not_begu
 async def test_a_caller_has_its_outcome_and_the_place_stays_taken_until_the_thread_ends() -> None:
     service, go_on, begun = make(), threading.Event(), list[int]()
 
-    @service.rpc(concurrency=1, timeout=0.05)
+    @service.rpc(concurrency=1, timeout=0.5)
     def slow(request: Number) -> int:
         begun.append(request.value)
         assert go_on.wait(10) or request.value
@@ -240,7 +240,7 @@ async def test_a_handler_that_is_given_up_gets_a_cancelled_error_from_what_it_aw
 async def test_an_event_whose_time_is_over_comes_again_behind_its_thread(order_by: str | None) -> None:
     service, go_on, attempts, at_once = make(), threading.Event(), list[int](), list[int]()
 
-    @service.subscribe(SEEN, timeout=0.05, retry=Retry(attempts=3, backoff=0.001, jitter=0), order_by=order_by)
+    @service.subscribe(SEEN, timeout=0.5, retry=Retry(attempts=3, backoff=0.001, jitter=0), order_by=order_by)
     def look(number: Number, context: Context) -> None:
         attempts.append(context.attempt)
         at_once.append(0)
@@ -251,7 +251,7 @@ async def test_an_event_whose_time_is_over_comes_again_behind_its_thread(order_b
     async with service:
         await service.publish(SEEN, Number())
         await settled(lambda: attempts == [1])
-        await asyncio.sleep(0.1)  # past the timeout and the backoff: it would have begun
+        await asyncio.sleep(0.6)  # past the timeout and the backoff: it would have begun
         assert attempts == [1]
         go_on.set()
         await settled(lambda: len(attempts) == 2 and not at_once)
