@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive
 from eventmicro.cloudevents import TEXT
@@ -21,20 +20,17 @@ from eventmicro.errors import (
 from eventmicro.lifetime import Lifetime
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
-from eventmicro.wire import CONTENT_TYPE, DEAD_QUEUE
 from eventmicro_rabbitmq.connection.channel import close_channel, open_channel
 from eventmicro_rabbitmq.connection.link import Link, open_together
-from eventmicro_rabbitmq.connection.properties import Persistent
 from eventmicro_rabbitmq.consuming.durable import DurableSubscription
 from eventmicro_rabbitmq.consuming.live import LiveSubscription
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, translate
+from eventmicro_rabbitmq.outgoing import is_letter, properties_of
 from eventmicro_rabbitmq.publisher import Confirm, Publisher
 from eventmicro_rabbitmq.retry import Retries, check_retry_queues
 from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url
 from eventmicro_rabbitmq.topology import (
-    LONGEST_HEADER_NAME,
-    ROUTING_HEADERS,
     binding_key,
     check_length,
     check_name,
@@ -200,13 +196,13 @@ class RabbitBroker(Lifetime):
             raise MessageTooLarge(
                 f"{message.subject}: {len(message.body)} bytes, over the {self.settings.max_payload} of max_payload"
             )
-        properties = _properties(message, message_id(message.id) if message.id else publisher.new_id())
+        properties = properties_of(message, message_id(message.id) if message.id else publisher.new_id())
         return await publisher.send(
             self.settings.exchange,
             check_length(message.subject),
             properties,
             message.body,
-            mandatory=self.settings.mandatory or DEAD_QUEUE in (message.headers or ()),  # it must be kept somewhere
+            mandatory=self.settings.mandatory or is_letter(message),
             deadline=deadline,
         )
 
@@ -311,19 +307,3 @@ class RabbitBroker(Lifetime):
 
 async def _close_all(subscriptions: list[Subscription]) -> None:
     await asyncio.gather(*(subscription.close() for subscription in subscriptions))
-
-
-def _properties(message: Message, id: str) -> Persistent:
-    headers: Any = message.headers
-    if not headers:
-        return Persistent(id)
-    content_type = headers.get(CONTENT_TYPE)
-    if content_type is not None:
-        check_length(content_type)
-        headers = {name: value for name, value in headers.items() if name != CONTENT_TYPE}
-    for name in headers:
-        if name in ROUTING_HEADERS:
-            raise UsageError(f"{message.subject}: header {name} means further queues to RabbitMQ; name it otherwise")
-        if len(name.encode()) > LONGEST_HEADER_NAME:
-            raise UsageError(f"{message.subject}: header {name[:40]}…: names have up to {LONGEST_HEADER_NAME} bytes")
-    return Persistent(id, content_type, headers)

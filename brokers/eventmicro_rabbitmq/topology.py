@@ -3,6 +3,7 @@
 exchange (topic)       --subject-->     queue                       a durable subscription's events
 exchange.dead (direct) --queue's name-> dead_letter                 what RabbitMQ itself gives up, see `queue_arguments`
 (default)              --its name-->    queue.retry.<milliseconds>  nacked with a delay; returns to the queue
+exchange.calls (topic) --subject-->     a queue of the subject's name, or one of a connection's own: calls
 """
 
 from __future__ import annotations
@@ -57,6 +58,21 @@ NAME = re.compile(r"[a-zA-Z0-9_.:@#,/+ -]+")
 def dead_exchange(exchange: str) -> str:
     """The exchange for what RabbitMQ itself gives up."""
     return f"{exchange}.dead"
+
+
+def call_exchange(exchange: str) -> str:
+    """The exchange for calls."""
+    return f"{exchange}.calls"
+
+
+def call_queue(subject: str) -> str:
+    """The name of the queue that the instances share which answer calls on this subject: so that it can be called by
+    the queue's name alone, it is the same.
+
+    Raises:
+        UsageError: it is too long.
+    """
+    return check_length(_as_name(subject))
 
 
 def binding_key(subject: str) -> str:

@@ -35,7 +35,13 @@ def publish_frames(
     Raises:
         MessageTooLarge: its headers do not fit into a frame, and only a body may have several.
     """
-    described = properties.marshal()
+    return message_frames(channel, exchange, key, properties.marshal(), body, mandatory, frame_max)
+
+
+def message_frames(
+    channel: int, exchange: str, key: str, described: bytes, body: bytes, mandatory: bool, frame_max: int
+) -> bytes:
+    """The same where its properties are written already."""
     head = _CONTENT.pack(HEADER, channel, _CONTENT_SIZE + len(described), _BASIC, 0, len(body))
     size = len(head) + len(described) + 1
     if size > frame_max:

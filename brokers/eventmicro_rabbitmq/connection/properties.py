@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 from pamqp import decode, encode
 
 from eventmicro_rabbitmq.connection.frames import Properties
+from eventmicro_rabbitmq.connection.table import join_entries, read_entries, write_entry, write_table
 
 # How many sets of properties are remembered; as a rule each publisher has one.
 REMEMBERED = 256
@@ -32,38 +34,163 @@ class Sparse(Properties):
 
 
 class Received(Sparse):
-    """Those of an event that has come."""
+    """Those of an event that has come.
 
-    def __init__(self) -> None:
-        self.content_type = self.headers = self.message_id = None  # which are asked for each time
+    table, moment: the headers and the time as they came, in bytes; None where there are none. The time is read when it
+    is asked for.
+    """
+
+    table: bytes | None = None
+    moment: bytes | None = None
+
+    def __init__(self) -> None:  # which are asked for each time
+        self.content_type = self.content_encoding = self.headers = self.correlation_id = self.message_id = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "timestamp" and self.moment is not None:
+            return decode.timestamp(self.moment)[1]
+        return super().__getattr__(name)
 
 
 class Persistent(Sparse):
-    """Those of an event that is published: it is kept, and has an id."""
+    """Those of an event that is published: it is kept, and has an id.
 
-    def __init__(self, message_id: str, content_type: str | None = None, headers: dict[str, Any] | None = None) -> None:
+    Args:
+        since: when it is published, in seconds since 1970; None: that is not said.
+    """
+
+    def __init__(
+        self,
+        message_id: str,
+        content_type: str | None = None,
+        headers: dict[str, Any] | None = None,
+        content_encoding: str | None = None,
+        correlation_id: str | None = None,
+        since: int | None = None,
+    ) -> None:
         self.message_id = message_id
         self.content_type = content_type
         self.headers = headers
+        self.content_encoding = content_encoding
+        self.correlation_id = correlation_id
         self.delivery_mode = 2
+        self._since = since
 
     def marshal(self) -> bytes:
-        flags, parts = _MODE_AND_ID, list[bytes]()
-        if self.content_type:
-            flags |= Properties.flags["content_type"]
-            parts.append(_text(self.content_type))
+        flags, form = _form(self.content_type, self.content_encoding)
+        flags |= _MODE_AND_ID
+        table = correlation = moment = b""
         if self.headers is not None:
-            flags |= Properties.flags["headers"]
-            parts.append(encode.field_table(self.headers))
-        return b"".join((flags.to_bytes(2, "big"), *parts, b"\x02", _text(self.message_id or "")))
+            flags |= _HEADERS
+            table = encode.field_table(self.headers)
+        if self.correlation_id:
+            flags |= _CORRELATION_ID
+            correlation = _text(self.correlation_id)
+        if self._since is not None:
+            flags |= _TIMESTAMP
+            moment = self._since.to_bytes(8, "big")
+        name = _text(self.message_id or "")
+        return b"".join((flags.to_bytes(2, "big"), form, table, b"\x02", correlation, name, moment))
 
 
+class Copied(Sparse):
+    """Those of a copy of an event: what it was, in the very bytes where these are at hand.
+
+    Args:
+        theirs: those of the event.
+        apart: the properties that the copy does not have.
+        keeps: which of its headers the copy has.
+        added: what else the copy says by headers, in the place of those of these names.
+    """
+
+    def __init__(
+        self, theirs: Properties, apart: Iterable[str], keeps: Callable[[str], bool], added: dict[str, Any]
+    ) -> None:
+        for name in Properties.flags.keys() - {"headers", *apart}:
+            if (value := getattr(theirs, name)) not in (None, ""):
+                setattr(self, name, value)
+        self.delivery_mode = 2
+        raw: dict[str, Any] = theirs.headers or {}
+        self._kept = {name for name in raw if keeps(name)} - added.keys()
+        self._table: bytes | None = getattr(theirs, "table", None)
+        self._moment: bytes | None = getattr(theirs, "moment", None)
+        self._added = added
+        self.headers = {name: value for name, value in raw.items() if name in self._kept} | added or None
+
+    def marshal(self) -> bytes:
+        flags, parts = 0, list[bytes]()
+        for name, flag in Properties.flags.items():
+            if (value := getattr(self, name)) not in (None, ""):
+                flags |= flag
+                parts.append(self._write(name, value))
+        return b"".join((flags.to_bytes(2, "big"), *parts))
+
+    def _write(self, name: str, value: Any) -> bytes:
+        if name == "headers":
+            return self._headers()
+        if name == "timestamp" and self._moment is not None:
+            return self._moment
+        return self.encode_property(name, value)
+
+    def _headers(self) -> bytes:
+        try:
+            entries = read_entries(self._table) if self._table is not None else None
+        except Exception:  # of a type that nobody knows: what could be read of them goes on
+            entries = None
+        if entries is None:
+            return write_table(self.headers or {})
+        added = (write_entry(name, value) for name, value in self._added.items())
+        return join_entries([*(entry for name, entry in entries if name in self._kept), *added])
+
+
+_HEADERS, _CORRELATION_ID, _TIMESTAMP = (Properties.flags[name] for name in ("headers", "correlation_id", "timestamp"))
 _MODE_AND_ID = Properties.flags["delivery_mode"] | Properties.flags["message_id"]
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _form(content_type: str | None, content_encoding: str | None) -> tuple[int, bytes]:
+    """What a message is written in, as all of a route say it: which properties these are, and they."""
+    flags, written = 0, b""
+    for name, value in (("content_type", content_type), ("content_encoding", content_encoding)):
+        if value:
+            flags |= Properties.flags[name]
+            written += _text(value)
+    return flags, written
+
+
+def describe(
+    content_type: str | None,
+    content_encoding: str | None,
+    headers: dict[str, str] | None,
+    *,
+    correlation_id: str = "",
+    reply_to: str = "",
+    expiration: str = "",
+    message_id: str = "",
+) -> bytes:
+    """The properties of a request or a reply, which nobody keeps."""
+    flags, form = _form(content_type, content_encoding)
+    parts = [form]
+    if headers:
+        flags |= _HEADERS
+        parts.append(write_table(headers))
+    for flag, value in zip(_OF_A_CALL, (correlation_id, reply_to, expiration, message_id), strict=True):
+        if value:
+            flags |= flag
+            parts.append(_text(value))
+    return b"".join((flags.to_bytes(2, "big"), *parts))
+
+
+_OF_A_CALL = tuple(Properties.flags[name] for name in ("correlation_id", "reply_to", "expiration", "message_id"))
 
 
 def _text(value: str) -> bytes:
     encoded = value.encode()
     return bytes((len(encoded),)) + encoded
+
+
+# With what a time begins that is surely in a calendar.
+_SOON = bytes(3)
 
 
 def read_properties(data: bytes, position: int, end: int, flags: int) -> Received | None:
@@ -85,9 +212,15 @@ def read_properties(data: bytes, position: int, end: int, flags: int) -> Receive
             elif decode_value is decode.octet:
                 setattr(found, name, data[position])
                 position += 1
+            elif decode_value is decode.timestamp:
+                moment = found.moment = data[position : position + 8]
+                if not moment.startswith(_SOON):
+                    decode_value(moment)
+                position += 8
             else:
                 size, value = decode_value(data[position:end])
                 setattr(found, name, value)
+                found.table = data[position : position + size]
                 position += size
     except Exception:  # pamqp raises many kinds
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from codecs import lookup
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Protocol
 
@@ -9,9 +11,19 @@ from pamqp.commands import Basic
 
 from eventmicro.cloudevents import TEXT, Binding
 from eventmicro.message import Delivery
-from eventmicro.wire import CONTENT_TYPE, DEAD_ATTEMPTS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT
+from eventmicro.wire import (
+    CONTENT_ENCODING,
+    CONTENT_TYPE,
+    DEAD_ATTEMPTS,
+    DEAD_QUEUE,
+    DEAD_REASON,
+    DEAD_SUBJECT,
+    JSON,
+    OCTET_STREAM,
+)
 from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.connection.frames import Properties
+from eventmicro_rabbitmq.connection.properties import Copied
 from eventmicro_rabbitmq.topology import LONGEST_HEADER_NAME, is_order
 
 # What an event carries while it waits for its next attempt: how often it was delivered, and its subject.
@@ -22,6 +34,12 @@ DELIVERY_COUNT = "x-delivery-count"
 ACQUIRED_COUNT = "x-acquired-count"
 # To whom an answer goes that needs no queue; RabbitMQ takes it only from a channel that awaits one.
 DIRECT_REPLY = "amq.rabbitmq.reply-to"
+# The header that is the property correlation_id: what an event belongs to, as its publisher sees it.
+CORRELATION_ID = "Correlation-Id"
+# What a message is written in that names nothing: said as a property it is no news, and so no header.
+UNSAID = frozenset((JSON, OCTET_STREAM))
+# What is no compression of a body, though it stands where that is said, beside the names of character sets.
+NO_ENCODINGS = frozenset(("", "identity", "binary", "7bit", "8bit"))
 
 
 class Holder(Protocol):
@@ -35,14 +53,24 @@ class Holder(Protocol):
 class RabbitDelivery(Delivery):
     """An event of a durable queue.
 
+    event: how it came, as far as it is not said here.
     tag: what the server knows this delivery by, on its channel.
     order: its place among those of its subscription; an event that was nacked keeps it.
     """
 
-    __slots__ = ("holder", "order", "properties", "tag")
+    __slots__ = ("event", "holder", "order", "properties", "tag")
 
-    def __init__(self, subject: str, body: bytes, properties: Properties, tag: int, holder: Holder) -> None:
+    def __init__(
+        self,
+        subject: str,
+        body: bytes,
+        properties: Properties,
+        tag: int,
+        holder: Holder,
+        event: Event | Basic.Deliver,
+    ) -> None:
         super().__init__(subject, body)
+        self.event = event
         self.properties = properties
         self.tag = tag
         self.order = tag
@@ -84,7 +112,7 @@ def read_event(
         given_up: how many deliveries are counted of such an event before its first.
     """
     subject = frame.routing_key or ""
-    delivery = RabbitDelivery(subject, body, properties, frame.delivery_tag or 0, holder)
+    delivery = RabbitDelivery(subject, body, properties, frame.delivery_tag or 0, holder, frame)
     if not properties.message_id:  # also for a copy, which is then known by the same
         properties.message_id = _made_up_id(subject, properties, body)
     delivery.headers = read_headers(properties)
@@ -106,14 +134,40 @@ def read_event(
 
 
 def read_headers(properties: Properties) -> dict[str, str] | None:
-    """The headers as text, of those that can be published again; None where there are none."""
+    """The headers of an event as text, of those that can be published again, and the properties that are headers
+    elsewhere; None where there are none.
+    """
+    headers = read_form(properties)
+    if properties.correlation_id:
+        headers = headers or {}
+        headers.setdefault(CORRELATION_ID, properties.correlation_id)
+    return headers
+
+
+def read_form(properties: Properties) -> dict[str, str] | None:
+    """The same without what a call has for itself."""
     raw: dict[str, Any] | None = properties.headers
     headers = {}
     if raw:
         headers = {name: _text(value) for name, value in raw.items() if _is_theirs(name)}
-    if properties.content_type:
-        headers[CONTENT_TYPE] = properties.content_type
+    if (content_type := properties.content_type) and content_type not in UNSAID:
+        headers[CONTENT_TYPE] = content_type
+    if (encoding := properties.content_encoding) and is_compression(encoding):
+        headers[CONTENT_ENCODING] = encoding
     return headers or None
+
+
+@lru_cache(maxsize=256)
+def is_compression(encoding: str) -> bool:
+    """Whether a content encoding is more than the character set that many name there."""
+    if encoding.lower() in NO_ENCODINGS:
+        return False
+    try:
+        lookup(encoding)
+        "".encode(encoding)
+    except (LookupError, ValueError):
+        return True
+    return False
 
 
 def is_uncounted(delivery: RabbitDelivery) -> bool:
@@ -122,18 +176,18 @@ def is_uncounted(delivery: RabbitDelivery) -> bool:
     return DELIVERY_COUNT not in headers and ACQUIRED_COUNT not in headers
 
 
-def for_retry(delivery: RabbitDelivery) -> Properties:
+def for_retry(delivery: RabbitDelivery) -> Copied:
     """The properties of a copy of an event that comes again later, or as a counted one: what it was, and no orders."""
-    theirs = delivery.properties
-    raw: dict[str, Any] = theirs.headers or {}
-    headers = {name: _encodable(value) for name, value in raw.items() if _is_theirs(name)}
-    headers |= {ATTEMPTS: delivery.attempt, SUBJECT: delivery.subject}
+    return copy_of(delivery, {ATTEMPTS: delivery.attempt, SUBJECT: delivery.subject})
+
+
+def copy_of(delivery: RabbitDelivery, added: dict[str, Any]) -> Copied:
+    """The properties of a copy of an event: what it was, and no orders, with further headers."""
     # user_id must be our own user's name, expiration would end the wait, and what is kept is always persistent
-    other = {"headers", "delivery_mode", "expiration", "user_id"}
-    if theirs.reply_to == DIRECT_REPLY:
-        other.add("reply_to")
-    kept = {name: getattr(theirs, name) for name in theirs.__slots__ if name not in other}
-    return Properties(headers=headers, delivery_mode=2, **kept)
+    apart = {"delivery_mode", "expiration", "user_id"}
+    if delivery.properties.reply_to == DIRECT_REPLY:
+        apart.add("reply_to")
+    return Copied(delivery.properties, apart, _is_theirs, added)
 
 
 def _about_death(headers: dict[str, Any]) -> dict[str, str]:
@@ -161,19 +215,6 @@ def _text(value: Any) -> str:
     if type(value) is str:
         return value
     return value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
-
-
-def _encodable(value: Any) -> Any:
-    """A header's value as pamqp can encode it: what it reads as bytes, for not being UTF-8, it does not write, and of a
-    float it keeps 32 bits, or refuses it: that becomes the text as which it is read.
-    """
-    if isinstance(value, bytes):
-        return bytearray(value)
-    if isinstance(value, float):
-        return str(value)
-    if isinstance(value, dict):
-        return {name: _encodable(inner) for name, inner in value.items()}
-    return [_encodable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _number(value: Any) -> int:

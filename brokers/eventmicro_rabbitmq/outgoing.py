@@ -1,0 +1,76 @@
+"""What an event or a call says beside its body: what RabbitMQ has a place for is there, and nowhere else."""
+
+from __future__ import annotations
+
+from time import time
+
+from eventmicro.errors import UsageError
+from eventmicro.message import Copy, Message
+from eventmicro.wire import CONTENT_ENCODING, CONTENT_TYPE, DEAD_QUEUE
+from eventmicro_rabbitmq.connection.properties import Copied, Persistent
+from eventmicro_rabbitmq.consuming.incoming import CORRELATION_ID, RabbitDelivery, copy_of
+from eventmicro_rabbitmq.topology import LONGEST_HEADER_NAME, ROUTING_HEADERS, check_length
+
+# The headers that are properties to RabbitMQ, in whatever case; of a call, whose correlation is its own, the first two.
+OF_EVENTS = {name.lower(): place for place, name in enumerate((CONTENT_TYPE, CONTENT_ENCODING, CORRELATION_ID))}
+OF_CALLS = {name: place for name, place in OF_EVENTS.items() if place < 2}
+
+Places = tuple[str | None, str | None, str | None]
+"""What has a place of its own: content type, content encoding, correlation id."""
+
+
+def properties_of(message: Message, id: str) -> Persistent | Copied:
+    """The properties of an event that is published.
+
+    Raises:
+        UsageError: it has a header that RabbitMQ would obey, or does not take.
+    """
+    headers, now = message.headers, int(time())
+    if not headers:
+        return Persistent(id, message.content_type, since=now)
+    if isinstance(message, Copy) and isinstance(message.of, RabbitDelivery):
+        return _copy(message, message.of)
+    (content_type, encoding, correlation), others = split(message.subject, headers, OF_EVENTS)
+    return Persistent(id, content_type or message.content_type, others or None, encoding, correlation, now)
+
+
+def split(subject: str, headers: dict[str, str], places: dict[str, int]) -> tuple[Places, dict[str, str]]:
+    """What has a place of its own among the properties, and the other headers.
+
+    Raises:
+        UsageError: as of `properties_of`.
+    """
+    placed: list[str | None] = [None, None, None]
+    others = {}
+    for name, value in headers.items():
+        place = places.get(name.lower())
+        if place is not None and placed[place] is None:
+            placed[place] = check_length(value)
+        else:
+            others[check_header(subject, name)] = value
+    return (placed[0], placed[1], placed[2]), others
+
+
+def check_header(subject: str, name: str) -> str:
+    """Return the name of a header, if it can be one.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if name in ROUTING_HEADERS:
+        raise UsageError(f"{subject}: header {name} means further queues to RabbitMQ; name it otherwise")
+    if len(name) > LONGEST_HEADER_NAME // 4 and len(name.encode()) > LONGEST_HEADER_NAME:
+        raise UsageError(f"{subject}: header {name[:40]}…: names have up to {LONGEST_HEADER_NAME} bytes")
+    return name
+
+
+def _copy(message: Copy, of: RabbitDelivery) -> Copied:
+    """A dead letter: the event as it was, and what is said of its end."""
+    came = of.headers or {}
+    said = {name: value for name, value in (message.headers or {}).items() if came.get(name) != value}
+    return copy_of(of, {check_header(message.subject, name): value for name, value in said.items()})
+
+
+def is_letter(message: Message) -> bool:
+    """Whether it is a dead letter, which must be kept somewhere."""
+    return DEAD_QUEUE in (message.headers or ())
