@@ -14,12 +14,13 @@ from eventmicro.errors import (
     EventMicroError,
     MessageTooLarge,
     NotAllPublished,
-    Unsupported,
+    Refused,
     UsageError,
 )
 from eventmicro.lifetime import Lifetime
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
+from eventmicro_rabbitmq.calls.calls import Calls, CallSubscription
 from eventmicro_rabbitmq.connection.channel import close_channel, open_channel
 from eventmicro_rabbitmq.connection.link import Link, open_together
 from eventmicro_rabbitmq.consuming.durable import DurableSubscription
@@ -31,11 +32,13 @@ from eventmicro_rabbitmq.publisher import Confirm, Publisher
 from eventmicro_rabbitmq.retry import Retries, check_retry_queues
 from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url
 from eventmicro_rabbitmq.topology import (
+    INBOX,
     binding_key,
     check_length,
     check_name,
     check_supported,
     dead_exchange,
+    is_of_calls,
     message_id,
 )
 
@@ -46,7 +49,7 @@ FLUSH_TIMEOUT = 5.0
 # How long `subscribe` waits for a lost connection, in seconds.
 SUBSCRIBE_TIMEOUT = 10.0
 
-Subscription = DurableSubscription | LiveSubscription
+Subscription = DurableSubscription | LiveSubscription | CallSubscription
 
 
 class RabbitBroker(Lifetime):
@@ -61,6 +64,8 @@ class RabbitBroker(Lifetime):
     """
 
     capabilities = Capabilities(
+        request_reply=True,
+        no_responders=True,
         queue_groups=True,
         broadcast=True,
         wildcards=True,
@@ -92,6 +97,7 @@ class RabbitBroker(Lifetime):
         self._changing = asyncio.Lock()
         self._was_online = False
         self._refused: set[str] = set()
+        self._refused_calls: dict[str, str] = {}  # what could not be listened to, and why
 
     @property
     def connected(self) -> bool:
@@ -116,6 +122,7 @@ class RabbitBroker(Lifetime):
             self._declarer = Declarer(self.settings)
             self._publisher = Publisher(publishing, self._declarer.exchange)
             self._retries = Retries(publishing, Declarer(self.settings))
+            self._calls = Calls(publishing, consuming, self.settings, self.url)
 
     async def close(self) -> None:
         self._check_home()
@@ -130,6 +137,7 @@ class RabbitBroker(Lifetime):
                 closing.callback(publisher.close)
                 closing.callback(self._retries.close)
                 closing.push_async_callback(self._close_links, publishing, consuming)
+                closing.push_async_callback(self._calls.close)
                 closing.push_async_callback(_close_all, subscriptions)
                 await self._settle_the_rest(publisher)
 
@@ -154,11 +162,16 @@ class RabbitBroker(Lifetime):
         if failed:
             raise NotAllPublished(failed=failed, confirmed=len(messages) - len(failed))
 
+    def try_send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = "") -> bool:
+        return self._publisher is not None and self._calls.sender.try_send(subject, body, headers, reply)
+
     async def send(self, message: Message) -> None:
-        raise Unsupported(f"{self.url} carries no calls; call over nats:// or memory://")
+        self._connected_publisher()
+        await self._calls.sender.send(message.subject, message.body, message.headers, message.reply)
 
     def inbox(self) -> str:
-        raise Unsupported(f"{self.url} carries no calls; call over nats:// or memory://")
+        self._connected_publisher()
+        return self._calls.sender.inbox()
 
     async def subscribe(
         self, subject: str, receive: Receive, *, queue: str | None = None, durable: Durable | None = None
@@ -169,6 +182,12 @@ class RabbitBroker(Lifetime):
             await self._open(subscription, link)
             if self._publisher is not publisher:
                 raise Disconnected(f"subscription to {subject}: {self.url} was closed meanwhile")
+        except UsageError as refused:
+            await subscription.close()
+            if not isinstance(subscription, CallSubscription) or subject.startswith(INBOX):
+                raise
+            self._refused_calls[subject] = str(refused)  # `flush` says it: a service may go without it
+            return subscription
         except BaseException:
             await subscription.close()
             raise
@@ -180,6 +199,7 @@ class RabbitBroker(Lifetime):
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
                 await publisher.idle()
+                await self._calls.flush()
                 await close_channel(await open_channel(await link.wait()))
                 for subscription in self._subscriptions.copy():
                     await subscription.stands()
@@ -187,6 +207,9 @@ class RabbitBroker(Lifetime):
             raise Disconnected(f"{self.url}: the server did not answer within {FLUSH_TIMEOUT:g} s") from None
         except DriverError as error:
             raise translate(error, self.url) from error
+        refused, self._refused_calls = self._refused_calls, {}
+        if refused:
+            raise Refused(f"{self.url}: {'; '.join(refused.values())}", refused)
 
     async def _send(self, message: Message, deadline: float) -> Confirm:
         publisher = self._publisher
@@ -194,7 +217,8 @@ class RabbitBroker(Lifetime):
             publisher = self._connected_publisher()
         if len(message.body) > self.settings.max_payload:
             raise MessageTooLarge(
-                f"{message.subject}: {len(message.body)} bytes, over the {self.settings.max_payload} of max_payload"
+                f"{message.subject}: {len(message.body)} bytes, over the {self.settings.max_payload} of max_payload",
+                limit=self.settings.max_payload,
             )
         properties = properties_of(message, message_id(message.id) if message.id else publisher.new_id())
         return await publisher.send(
@@ -210,6 +234,8 @@ class RabbitBroker(Lifetime):
         self, link: Link, subject: str, receive: Receive, queue: str | None, durable: Durable | None
     ) -> Subscription:
         binding_key(subject)
+        if durable is None and is_of_calls(subject, queue):
+            return self._calls.subscription(subject, receive, queue)
         if durable is None:
             return LiveSubscription(subject, queue, receive, link, self._declarer)
         if queue is None:
@@ -232,6 +258,8 @@ class RabbitBroker(Lifetime):
                 async with asyncio.timeout_at(deadline):
                     connection = await link.wait()
                 try:
+                    if isinstance(subscription, CallSubscription):
+                        await self._calls.get_ready(subscription)
                     return await subscription.open(connection)  # each of its steps within declare_timeout
                 except DriverError:
                     if not connection.lost.done():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from aiormq.exceptions import (
     ChannelAccessRefused,
@@ -24,7 +24,10 @@ from eventmicro_rabbitmq.settings import RabbitSettings
 from eventmicro_rabbitmq.topology import (
     Arguments,
     binding_key,
+    call_exchange,
+    call_queue,
     dead_exchange,
+    exchanges_of,
     live_arguments,
     live_queue,
     queue_arguments,
@@ -64,6 +67,52 @@ class Declarer:
     async def exchange(self, connection: Connection) -> None:
         """The exchange that events are published to."""
         await self._once(connection, self._exchange, lambda: self._one_exchange(connection, self._exchange, "topic"))
+
+    async def call_exchange(self, connection: Connection) -> None:
+        """The exchange that calls are sent to."""
+        name = call_exchange(self._exchange)
+        await self._once(connection, name, lambda: self._one_exchange(connection, name, "topic"))
+
+    async def call_queue(self, channel: Channel, subject: str) -> str:
+        """The queue of those who share the calls on a subject, bound; it goes with the last of them. Its name."""
+        await self.exchange(channel.link)
+        await self.call_exchange(channel.link)
+        name, about = call_queue(subject), f"calls of {subject}"
+        arguments = live_arguments(self._pending_messages, shared=True)
+        async with answered(about, self.timeout):
+            try:
+                await channel.queue_declare(name, durable=True, auto_delete=True, arguments=arguments)
+            except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
+                raise _refused(f"queue {name!r}, for {about}", error) from error
+            for exchange in exchanges_of(self._exchange, subject):
+                await self._bind_call(channel, name, exchange, subject)
+        return name
+
+    async def own_queue(self, channel: Channel, subjects: Callable[[], Iterable[str]]) -> str:
+        """The queue of one connection alone, bound for calls on subjects, which may become more meanwhile; its name."""
+        await self.call_exchange(channel.link)
+        async with answered("the queue of a connection's own, for calls", self.timeout):
+            made = await channel.queue_declare("", exclusive=True, auto_delete=True)
+            name, bound = made.queue or "", set[str]()
+            while missing := set(subjects()) - bound:
+                for subject in sorted(missing):
+                    await self.bind_call(channel, name, subject)
+                bound |= missing
+        return name
+
+    async def bind_call(self, channel: Channel, queue: str, subject: str) -> None:
+        """Have calls on a subject come to a queue."""
+        await self._bind_call(channel, queue, call_exchange(self._exchange), subject)
+
+    async def unbind_call(self, channel: Channel, queue: str, subject: str) -> None:
+        """Have them come no more."""
+        await channel.queue_unbind(queue, call_exchange(self._exchange), binding_key(subject))
+
+    async def _bind_call(self, channel: Channel, queue: str, exchange: str, subject: str) -> None:
+        try:
+            await channel.queue_bind(queue, exchange, binding_key(subject))
+        except ChannelAccessRefused as error:
+            raise _refused(f"binding of queue {queue!r} to {subject!r} on {exchange!r}", error) from error
 
     async def durable_queue(self, connection: Connection, subject: str, queue: str, durable: Durable) -> None:
         """A durable queue, bound to its subject, and that of its dead letters; when it returns a kill does no harm.

@@ -14,6 +14,7 @@ from typing import Any
 
 from eventmicro.broker import Durable
 from eventmicro.errors import Unsupported, UsageError
+from eventmicro.wire import ENDPOINT_QUEUE
 
 Arguments = dict[str, Any]
 
@@ -24,6 +25,8 @@ DELIVERY_LIMIT = 1_000_000
 LIVE_EXPIRES = 60_000
 # The longest routing key or name, in bytes.
 LONGEST_NAME = 255
+# What the subjects begin with on which a connection awaits its replies.
+INBOX = "_INBOX"
 # Headers by which RabbitMQ sends a message to further queues.
 ROUTING_HEADERS = ("CC", "BCC")
 # Headers that say something to RabbitMQ, its plug-ins or us rather than to whoever handles the event, or that they add.
@@ -73,6 +76,23 @@ def call_queue(subject: str) -> str:
         UsageError: it is too long.
     """
     return check_length(_as_name(subject))
+
+
+def exchanges_of(exchange: str, subject: str) -> list[str]:
+    """Where the messages come from that are calls on a subject: an event on it is one, without an answer; none is
+    published where a token begins with $.
+    """
+    calls = call_exchange(exchange)
+    return [calls] if _is_internal(subject) else [calls, exchange]
+
+
+def is_of_calls(subject: str, queue: str | None) -> bool:
+    """Whether a subscription is to what is sent, and not to what is published: to one's own endpoints, or subjects."""
+    return queue == ENDPOINT_QUEUE or (queue is None and (_is_internal(subject) or subject.startswith(f"{INBOX}.")))
+
+
+def _is_internal(subject: str) -> bool:
+    return subject.startswith("$") or ".$" in subject
 
 
 def binding_key(subject: str) -> str:

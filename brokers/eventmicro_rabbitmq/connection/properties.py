@@ -127,12 +127,12 @@ class Copied(Sparse):
 
     def _write(self, name: str, value: Any) -> bytes:
         if name == "headers":
-            return self._headers()
+            return self._write_headers()
         if name == "timestamp" and self._moment is not None:
             return self._moment
         return self.encode_property(name, value)
 
-    def _headers(self) -> bytes:
+    def _write_headers(self) -> bytes:
         try:
             entries = read_entries(self._table) if self._table is not None else None
         except Exception:  # of a type that nobody knows: what could be read of them goes on

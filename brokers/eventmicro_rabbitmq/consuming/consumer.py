@@ -39,6 +39,8 @@ class Consumer:
         prepare: makes what it needs, and says the queue.
         take: called with the events that came together.
         on_ended: called when a channel has ended, and all that came on it is lost here.
+        on_begun: called with a channel when it consumes.
+        no_ack: whether RabbitMQ takes all that it sends for settled; it then sends as fast as it can.
     """
 
     def __init__(
@@ -50,6 +52,9 @@ class Consumer:
         prepare: Callable[[Channel], Awaitable[str]],
         take: Callable[[list[Event]], None],
         on_ended: Callable[[], None],
+        on_begun: Callable[[Channel], None] | None = None,
+        *,
+        no_ack: bool = False,
     ) -> None:
         self.channel: Channel | None = None
         self._link = link
@@ -59,6 +64,8 @@ class Consumer:
         self._prepare = prepare
         self._take = take
         self._on_ended = on_ended
+        self._on_begun = on_begun
+        self._no_ack = no_ack
         self._gone = asyncio.Event()
         self._standing = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -119,8 +126,10 @@ class Consumer:
             channel.on_ended = self._ended
             async with answered(f"consumer of {self._name}", self._timeout):
                 await channel.basic_qos(prefetch_count=self._prefetch)
-                await channel.basic_consume(queue, _never_called, consumer_tag=TAG)
+                await channel.basic_consume(queue, _never_called, consumer_tag=TAG, no_ack=self._no_ack)
             channel.check()
+            if self._on_begun is not None:
+                self._on_begun(channel)
         except BaseException:
             await close_channel(channel)
             raise

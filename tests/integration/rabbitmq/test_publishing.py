@@ -133,7 +133,13 @@ async def test_what_others_send_is_understood(url: str, subject: str, until: Unt
         await channel.basic_publish(b"1", exchange="events", routing_key=subject, properties=properties)
         await channel.basic_publish(b"2", exchange="events", routing_key=subject)
         await until(lambda: len(got) == 2)
-        assert got[0].headers == {"text": "a", "number": "7", "bytes": "�", "Content-Type": "text/plain"}
+        assert got[0].headers == {
+            "text": "a",
+            "number": "7",
+            "bytes": "�",
+            "Content-Type": "text/plain",
+            "Correlation-Id": "c",
+        }
         assert (got[0].subject, got[0].attempt) == (subject, 1)
         await got[0].nack(0.05)
         await until(lambda: len(got) == 3)
