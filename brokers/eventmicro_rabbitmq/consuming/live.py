@@ -28,10 +28,15 @@ PREFETCH = 500
 
 
 class LiveDelivery(Delivery):
-    """An event of a live subscription; `tag` is what the server knows it by, 0 when it has forgotten it."""
+    """An event of a live subscription.
 
-    __slots__ = ("tag",)
+    event: how it came.
+    tag: what the server knows it by, 0 when it has forgotten it.
+    """
 
+    __slots__ = ("event", "tag")
+
+    event: Event
     tag: int
 
     @property
@@ -101,7 +106,7 @@ class LiveSubscription:
         new: list[LiveDelivery] = []
         for event in events:
             delivery = LiveDelivery(event.routing_key or "", event.body, read_headers(event.properties))
-            delivery.tag = event.delivery_tag or 0
+            delivery.event, delivery.tag = event, event.delivery_tag or 0
             if event.redelivered:  # a member, maybe this one, has begun with it or keeps it
                 self._ack(delivery)
             else:
