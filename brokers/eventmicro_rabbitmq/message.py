@@ -10,7 +10,6 @@ from typing import Any
 from eventmicro.context import Context
 from eventmicro.errors import UsageError
 from eventmicro.message import Delivery
-from eventmicro_rabbitmq.calls.line import CallDelivery
 from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.connection.frames import Properties
 from eventmicro_rabbitmq.consuming.incoming import RabbitDelivery
@@ -82,7 +81,7 @@ class RabbitMessage:
 def _read(delivery: Delivery) -> RabbitMessage:
     if isinstance(delivery, RabbitDelivery):
         return _message(delivery.event, delivery.properties)
-    if isinstance(delivery, LiveDelivery | CallDelivery):
+    if isinstance(delivery, LiveDelivery):
         return _message(delivery.event, delivery.event.properties)
     kind = type(delivery)
     raise UsageError(

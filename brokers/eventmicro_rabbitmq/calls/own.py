@@ -11,12 +11,14 @@ from aiormq.exceptions import ChannelAccessRefused
 
 from eventmicro.broker import Receive
 from eventmicro.errors import UsageError
-from eventmicro_rabbitmq.calls.line import CallDelivery, Line, read_call
+from eventmicro.intake import Intake
+from eventmicro_rabbitmq.calls.received import read_request
 from eventmicro_rabbitmq.connection.channel import Channel
 from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.consuming.consumer import Consumer
+from eventmicro_rabbitmq.consuming.live import LiveDelivery
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, plain
 from eventmicro_rabbitmq.topology import INBOX
@@ -30,21 +32,18 @@ INBOX_SIZE = len(INBOX) + 1 + 22
 
 
 class OwnSubscription:
-    """One interest of a connection alone."""
+    """One interest of a connection alone; what comes while more than a bound waits is dropped, as over core NATS."""
 
     def __init__(self, subject: str, receive: Receive, own: OwnQueue) -> None:
         self.subject = subject
+        self.dropped = 0
         self.ended = False
         self.closed = False
         self.takes = matcher(subject)
         self.is_inbox = subject.startswith(f"{INBOX}.")
         self.is_bound = True
-        self.line = Line(f"subscription to {subject}", receive, LINE)
         self._own = own
-
-    @property
-    def dropped(self) -> int:
-        return self.line.dropped
+        self._intake: Intake[LiveDelivery] = Intake(receive)
 
     async def open(self, connection: Connection) -> None:
         await self._own.add(self, connection)
@@ -54,13 +53,20 @@ class OwnSubscription:
         if not self.ended:
             await self._own.stands()
 
+    def take(self, deliveries: Sequence[LiveDelivery]) -> None:
+        """Hand over what came together, in its turn."""
+        room = LINE - len(self._intake)
+        if len(deliveries) > room:
+            self._drop(len(deliveries) - room, "is too slow")
+        self._intake.take_all(deliveries[:room])
+
     async def drain(self) -> None:
         if self.ended:
             return
         self.ended = True
         try:
             await self._own.remove(self)
-            await self.line.intake.join()
+            await self._intake.join()
         finally:
             await self.close()
 
@@ -68,8 +74,15 @@ class OwnSubscription:
         """End it; what was not handed over is gone."""
         self.ended = True
         self._own.forget(self)
-        self.line.close()
+        if left := len(self._intake.take_back()):
+            self._drop(left, "is closed")
+        self._intake.close()
         self.closed = True
+
+    def _drop(self, count: int, why: str) -> None:
+        if not self.dropped:
+            log.warning("subscription to %s %s: %d messages are dropped, and maybe more", self.subject, why, count)
+        self.dropped += count
 
 
 class OwnQueue:
@@ -141,13 +154,13 @@ class OwnQueue:
         if consumer is not None:
             await consumer.close()
 
-    def hand_over(self, deliveries: Iterable[CallDelivery]) -> None:
+    def hand_over(self, deliveries: Iterable[LiveDelivery]) -> None:
         """Hand over what came together, to each who listens."""
         for inbox, run in groupby(deliveries, key=_inbox_of):
-            together: Sequence[CallDelivery] = list(run)
+            together: Sequence[LiveDelivery] = list(run)
             for subscription in tuple(self._inboxes.get(inbox, self._others)):
                 if mine := [delivery for delivery in together if subscription.takes(delivery.subject)]:
-                    subscription.line.take(mine)
+                    subscription.take(mine)
 
     def _among(self, subject: str) -> list[OwnSubscription]:
         if subject.startswith(f"{INBOX}."):
@@ -172,7 +185,7 @@ class OwnQueue:
         return self._name
 
     def _take(self, events: list[Event]) -> None:
-        self.hand_over([read_call(event) for event in events])
+        self.hand_over([read_request(event) for event in events])
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
@@ -195,7 +208,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     return matches
 
 
-def _inbox_of(delivery: CallDelivery) -> str:
+def _inbox_of(delivery: LiveDelivery) -> str:
     return delivery.subject[:INBOX_SIZE]
 
 

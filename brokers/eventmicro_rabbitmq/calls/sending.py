@@ -13,10 +13,10 @@ from typing import NamedTuple
 from pamqp.commands import Basic
 
 from eventmicro.errors import Disconnected, MessageTooLarge, UsageError
-from eventmicro.wire import JSON, NO_RESPONDERS, OCTET_STREAM, STATUS
+from eventmicro.wire import JSON, OCTET_STREAM
 from eventmicro_rabbitmq.calls.addresses import ReplyAddress
-from eventmicro_rabbitmq.calls.line import CallDelivery
 from eventmicro_rabbitmq.calls.own import OwnQueue
+from eventmicro_rabbitmq.calls.received import read_reply, read_returned
 from eventmicro_rabbitmq.connection.channel import Channel, borrowed_channel
 from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.event import Event
@@ -24,7 +24,7 @@ from eventmicro_rabbitmq.connection.frames import Properties, message_frames
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.connection.properties import describe
 from eventmicro_rabbitmq.consuming.consumer import Consumer
-from eventmicro_rabbitmq.consuming.incoming import DIRECT_REPLY, read_form
+from eventmicro_rabbitmq.consuming.incoming import DIRECT_REPLY
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, plain, translate
 from eventmicro_rabbitmq.outgoing import OF_CALLS, split
@@ -288,20 +288,10 @@ class Sender:
     # -- what comes back ---------------------------------------------------------------------------------------
 
     def _take(self, events: list[Event]) -> None:
-        self._own.hand_over([_reply(event) for event in events])
+        self._own.hand_over([read_reply(event) for event in events])
 
     def _take_returned(self, frame: Basic.Return, properties: Properties) -> None:
-        """What nobody takes: who awaits its answer is told so."""
-        delivery = CallDelivery(properties.message_id or properties.correlation_id or "", b"", {STATUS: NO_RESPONDERS})
-        delivery.event = Event(0, False, frame.exchange or "", frame.routing_key, properties, b"")
-        self._own.hand_over([delivery])
-
-
-def _reply(event: Event) -> CallDelivery:
-    properties = event.properties
-    delivery = CallDelivery(properties.correlation_id or "", event.body, read_form(properties))
-    delivery.event = event
-    return delivery
+        self._own.hand_over([read_returned(frame, properties)])
 
 
 def _time_of(reply: str) -> str:
