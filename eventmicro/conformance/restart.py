@@ -171,3 +171,27 @@ async def _flush_at_last(broker: Broker) -> None:
         with suppress(Disconnected):
             return await broker.flush()
         await asyncio.sleep(0.05)
+
+
+@case("request_reply", "no_responders", "queue_groups", restarts=True, seconds=SECONDS)
+async def calls_go_on_after_a_kill(bench: Bench) -> None:
+    """By those who were there before: what was on its way is lost, and no answer comes to another call."""
+    server, client = await bench.broker(), await bench.broker()
+    answering = Consumer(server, lambda request: server.send(Message(request.reply, request.body)))
+    await server.subscribe(bench.subject, answering, queue="q")
+    await server.flush()
+    inbox = client.inbox()
+    replies = await bench.listen(f"{inbox}.>", broker=client)
+    await client.send(Message(bench.subject, b"before", reply=f"{inbox}.before"))
+    await replies.wait_for(1)
+    async with bench.server_away():
+        pass
+    await _flush_at_last(server)
+    await _flush_at_last(client)
+    for number in range(100):
+        await client.send(Message(bench.subject, b"%d" % number, reply=f"{inbox}.{number}"))
+    await client.send(Message(f"{bench.subject}.nobody", reply=f"{inbox}.nobody"))
+    await replies.wait_for(102)
+    await answering.settled()
+    got = {delivery.subject.removeprefix(f"{inbox}."): delivery.body for delivery in replies.deliveries}
+    assert got == {"before": b"before", "nobody": b""} | {str(n): b"%d" % n for n in range(100)}

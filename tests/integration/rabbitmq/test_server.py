@@ -15,6 +15,7 @@ from eventmicro_rabbitmq import RabbitBroker
 from pamqp.commands import Basic
 
 from eventmicro.broker import Durable
+from eventmicro.client import Client
 from eventmicro.context import Context
 from eventmicro.errors import (
     ConnectionFailed,
@@ -22,6 +23,8 @@ from eventmicro.errors import (
     MessageTooLarge,
     NotAllPublished,
     NotStored,
+    TransportError,
+    Unavailable,
     Unconfirmed,
     UsageError,
 )
@@ -235,6 +238,61 @@ async def test_attempts_on_a_classic_queue_are_counted_for_a_user_who_may_not_co
     await channel.queue_delete(subject)
     await admin.close()
     assert [delivery.attempt for delivery in got] == [1, 2, 3, 4]
+
+
+# -- calls by users who may not do everything ------------------------------------------------------------------------
+
+
+async def user_of(server: RabbitServer, name: str, configure: str, write: str, read: str) -> None:
+    await asyncio.to_thread(server.ctl, "add_user", name, "guest")
+    await asyncio.to_thread(server.ctl, "set_permissions", name, configure, write, read)
+
+
+async def test_a_client_needs_no_more_than_to_write_to_the_exchange_for_calls(
+    server: RabbitServer, subject: str
+) -> None:
+    """It makes no queue: its replies are direct ones."""
+    await user_of(server, subject, "^$", "^events.calls$", "^$")
+    service = Service(subject, broker=url(server))
+
+    @service.rpc
+    async def double(number: int) -> int:
+        return 2 * number
+
+    async with service, Client(url(server, subject, declare="false")) as client:
+        assert await client.call(f"{subject}.double", 4, int) == 8
+        with pytest.raises(Unavailable):
+            await client.call(f"{subject}-other.double", 4, int)
+
+
+async def test_who_may_not_call_is_told_which_right_is_missing(server: RabbitServer, subject: str) -> None:
+    await user_of(server, subject, "^$", "^events$", "^$")
+    async with RabbitBroker(url(server)) as maker, Client(url(server, subject, declare="false")) as client:
+        await maker.send(Message(subject))  # makes the exchange
+        with pytest.raises(UsageError, match=rf"exchange 'events.calls', .* the user '{subject}' the right to write"):
+            await client.call(f"{subject}.double", 4, int)
+
+
+@pytest.mark.parametrize(
+    ("configure", "write", "says"),
+    [
+        (".*", "^(events|events.calls|test-.*|amq.gen.*)$", "right to write to amq.default"),
+        ("^events(.calls)?$", ".*", r"queue '[-a-z0-9]+\.double', for calls of .* may not be made from here"),
+    ],
+    ids=["to answer", "to make its queue"],
+)
+async def test_who_may_not_serve_is_told_so_at_its_start(
+    server: RabbitServer, subject: str, configure: str, write: str, says: str
+) -> None:
+    await user_of(server, subject, configure, write, ".*")
+    service = Service(subject, broker=url(server, subject))
+
+    @service.rpc
+    async def double(number: int) -> int:
+        return 2 * number
+
+    with pytest.raises(TransportError, match=says):
+        await service.start()
 
 
 # -- limits of the server ------------------------------------------------------------------------------------------
