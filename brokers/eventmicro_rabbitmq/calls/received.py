@@ -8,14 +8,16 @@ from eventmicro.wire import NO_RESPONDERS, STATUS
 from eventmicro_rabbitmq.calls.addresses import reply_of
 from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.connection.frames import Properties
-from eventmicro_rabbitmq.consuming.incoming import read_form
+from eventmicro_rabbitmq.consuming.incoming import read_headers
 from eventmicro_rabbitmq.consuming.live import LiveDelivery
 
 
 def read_request(event: Event) -> LiveDelivery:
     """What came by a queue: on the subject that it was sent to."""
     properties = event.properties
-    delivery = LiveDelivery(event.routing_key or "", event.body, read_form(properties), reply_of(properties))
+    delivery = LiveDelivery(
+        event.routing_key or "", event.body, read_headers(properties, is_call=True), reply_of(properties)
+    )
     delivery.event, delivery.tag = event, event.delivery_tag or 0
     return delivery
 
@@ -23,7 +25,7 @@ def read_request(event: Event) -> LiveDelivery:
 def read_reply(event: Event) -> LiveDelivery:
     """A direct reply: on the subject that its request named, which it bears as its correlation id."""
     properties = event.properties
-    delivery = LiveDelivery(properties.correlation_id or "", event.body, read_form(properties))
+    delivery = LiveDelivery(properties.correlation_id or "", event.body, read_headers(properties, is_call=True))
     delivery.event, delivery.tag = event, 0
     return delivery
 

@@ -189,6 +189,8 @@ def _text(value: str) -> bytes:
     return bytes((len(encoded),)) + encoded
 
 
+# What an event of ours says that has no headers.
+_PLAIN = _MODE_AND_ID | _TIMESTAMP | Properties.flags["content_type"]
 # With what a time begins that is surely in a calendar.
 _SOON = bytes(3)
 
@@ -199,6 +201,8 @@ def read_properties(data: bytes, position: int, end: int, flags: int) -> Receive
     Args:
         flags: says which there are.
     """
+    if flags == _PLAIN:
+        return _read_plain(data, position, end)
     plan = _plans.get(flags)
     if plan is None:
         plan = _remember(flags)
@@ -225,6 +229,25 @@ def read_properties(data: bytes, position: int, end: int, flags: int) -> Receive
     except Exception:  # pamqp raises many kinds
         return None
     return found if position == end and not flags & _MORE_FLAGS else None
+
+
+def _read_plain(data: bytes, position: int, end: int) -> Received | None:
+    """The same for what most events have, in half the time."""
+    mode_at = position + 1 + data[position]
+    moment_at = end - 8
+    if mode_at >= moment_at or mode_at + 2 + data[mode_at + 1] != moment_at:
+        return None
+    found = Received()
+    try:
+        found.content_type = data[position + 1 : mode_at].decode()
+        found.delivery_mode = data[mode_at]
+        found.message_id = data[mode_at + 2 : moment_at].decode()
+        moment = found.moment = data[moment_at:end]
+        if not moment.startswith(_SOON):
+            decode.timestamp(moment)
+    except Exception:
+        return None
+    return found
 
 
 # A bit of the flags that says that there are further ones, for properties that nobody has named yet.

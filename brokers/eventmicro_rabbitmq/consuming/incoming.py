@@ -133,27 +133,31 @@ def read_event(
     return delivery
 
 
-def read_headers(properties: Properties) -> dict[str, str] | None:
-    """The headers of an event as text, of those that can be published again, and the properties that are headers
-    elsewhere; None where there are none.
+def read_headers(properties: Properties, *, is_call: bool = False) -> dict[str, str] | None:
+    """The headers as text, of those that can be published again, and the properties that are headers elsewhere; None
+    where there are none.
+
+    Args:
+        is_call: whether its correlation id is about the call, and no header.
     """
-    headers = read_form(properties)
-    if properties.correlation_id:
-        headers = headers or {}
-        headers.setdefault(CORRELATION_ID, properties.correlation_id)
-    return headers
-
-
-def read_form(properties: Properties) -> dict[str, str] | None:
-    """The same without what a call has for itself."""
+    headers: dict[str, str] | None = None
     raw: dict[str, Any] | None = properties.headers
-    headers = {}
     if raw:
         headers = {name: _text(value) for name, value in raw.items() if _is_theirs(name)}
-    if (content_type := properties.content_type) and content_type not in UNSAID:
+    content_type, encoding, correlation = (
+        properties.content_type,
+        properties.content_encoding,
+        properties.correlation_id,
+    )
+    if content_type and content_type not in UNSAID:
+        headers = headers or {}
         headers[CONTENT_TYPE] = content_type
-    if (encoding := properties.content_encoding) and is_compression(encoding):
+    if encoding and is_compression(encoding):
+        headers = headers or {}
         headers[CONTENT_ENCODING] = encoding
+    if correlation and not is_call:
+        headers = headers or {}
+        headers.setdefault(CORRELATION_ID, correlation)
     return headers or None
 
 
