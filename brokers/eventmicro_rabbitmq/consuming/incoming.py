@@ -129,6 +129,8 @@ def read_event(
             about = _about_death(headers)
             subject = about[DEAD_SUBJECT]
             delivery.headers = about | (delivery.headers or {})
+        if DEAD_QUEUE in headers:  # of each queue that gave an event up there may be a letter, and all have its name
+            subject = f"{_text(headers[DEAD_QUEUE])} {subject}"
     delivery.id = f"{subject} {properties.message_id}"  # publishers name events within a subject
     return delivery
 
