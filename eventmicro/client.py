@@ -57,7 +57,7 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
         broker: a URL such as `nats://127.0.0.1:4222`, or a Broker. One that is connected already stays connected at the
             end: who opened it closes it. Default: what `EVENTMICRO_BROKER` says, or else the embedded server that
             `eventmicro run` has started on this machine.
-        rpc_broker: the broker for calls where `broker` carries none, as RabbitMQ and Kafka; default: what
+        rpc_broker: the broker for calls where `broker` carries none, as Kafka; default: what
             `EVENTMICRO_RPC_BROKER` says, or else the same.
         middleware: what runs around each call and each publish; the first is the outermost.
         codecs: codecs of your own, asked before the ready-made ones.

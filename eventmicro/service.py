@@ -61,7 +61,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
         broker: a URL such as `nats://127.0.0.1:4222`, or a Broker. One that is connected already stays connected at the
             end: who opened it closes it. Default: what `run` is given, or else what a Client would take. `start` may
             name another one.
-        rpc_broker: the broker for endpoints and calls where `broker` carries none, as RabbitMQ and Kafka; default: the
+        rpc_broker: the broker for endpoints and calls where `broker` carries none, as Kafka; default: the
             same.
         middleware: what runs around each message on all four sides: endpoints, subscribers, calls and publishes of
             this service; `sides` restricts one to some of them. The first is the outermost.

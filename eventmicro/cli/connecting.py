@@ -41,7 +41,7 @@ RpcBroker = Annotated[
     typer.Option(
         envvar=RPC_BROKER_VARIABLE,
         metavar="URL",
-        help="The broker for calls, where --broker carries none, as RabbitMQ and Kafka.",
+        help="The broker for calls, where --broker carries none, as Kafka.",
         show_default=False,
     ),
 ]

@@ -93,7 +93,7 @@ def run(
         typer.Option(
             envvar=RPC_BROKER_VARIABLE,
             metavar="URL",
-            help="The broker for endpoints and calls, where --broker carries none, as RabbitMQ and Kafka.",
+            help="The broker for endpoints and calls, where --broker carries none, as Kafka.",
         ),
     ] = None,
     reload: Annotated[

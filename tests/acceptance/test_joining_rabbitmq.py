@@ -1,0 +1,43 @@
+"""What docs/joining/rabbitmq.md shows of events and calls, run as it stands, and the command line over RabbitMQ."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import LIMIT, Program, environment, eventmicro
+
+PAGE = (Path(__file__).parents[2] / "docs/joining/rabbitmq.md").read_text()
+PROGRAMS: dict[str, str] = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, re.DOTALL))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, code in PROGRAMS.items():
+        (tmp_path / name).write_text(code)
+    return tmp_path
+
+
+def test_a_client_of_aio_pika_calls_and_the_command_line_sees_who_is_there(folder: Path, rabbitmq_url: str) -> None:
+    with Program(folder, "run", "quoting:service", "audit:service", "--broker", rabbitmq_url) as program:
+        program.line_with("audit", "subscribe")
+        asking = [sys.executable, "asking.py", rabbitmq_url]
+        asked = subprocess.run(
+            asking, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=LIMIT, check=False
+        )
+        assert asked.stdout == "ok {'total': 8.4}\n", asked.stdout + asked.stderr
+        over = ("--broker", rabbitmq_url)
+        done = eventmicro(folder, "call", "orders.quote", '{"sku": "tea"}', *over)
+        assert json.loads(done.stdout) == {"total": 4.2}
+        assert "orders" in eventmicro(folder, "nodes", "orders", *over).stdout
+        assert "ok" in eventmicro(folder, "health", "orders", *over).stdout
+        assert "quote" in eventmicro(folder, "stats", "orders", *over).stdout
+        published = eventmicro(folder, "publish", "orders.placed", '{"sku": "tea"}', *over)
+        assert published.returncode == 0, published.stderr
+        assert program.line_with("events orders.placed None")
+        assert program.end() == 0, program.output
