@@ -163,7 +163,9 @@ class RabbitBroker(Lifetime):
             raise NotAllPublished(failed=failed, confirmed=len(messages) - len(failed))
 
     def try_send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = "") -> bool:
-        return self._publisher is not None and self._calls.sender.try_send(subject, body, headers, reply)
+        if self._home is None or asyncio.get_running_loop() is not self._home:
+            return False
+        return self._calls.sender.try_send(subject, body, headers, reply)
 
     async def send(self, message: Message) -> None:
         self._connected_publisher()

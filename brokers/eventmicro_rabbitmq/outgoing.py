@@ -20,7 +20,8 @@ Places = tuple[str | None, str | None, str | None]
 
 
 def properties_of(message: Message, id: str) -> Persistent | Copied:
-    """The properties of an event that is published.
+    """The properties of an event that is published: with a table of headers, be it empty, where it names its content
+    type or has other headers.
 
     Raises:
         UsageError: it has a header that RabbitMQ would obey, or does not take.
@@ -31,7 +32,7 @@ def properties_of(message: Message, id: str) -> Persistent | Copied:
     if isinstance(message, Copy) and isinstance(message.of, RabbitDelivery):
         return _copy(message, message.of)
     (content_type, encoding, correlation), others = split(message.subject, headers, OF_EVENTS)
-    return Persistent(id, content_type or message.content_type, others or None, encoding, correlation, now)
+    return Persistent(id, content_type or message.content_type, others, encoding, correlation, now)
 
 
 def split(subject: str, headers: dict[str, str], places: dict[str, int]) -> tuple[Places, dict[str, str]]:

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import secrets
 from collections import deque
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from pamqp.commands import Basic
 
 from eventmicro.errors import Disconnected, MessageTooLarge, UsageError
-from eventmicro.wire import JSON, OCTET_STREAM
-from eventmicro_rabbitmq.calls.addresses import ReplyAddress
 from eventmicro_rabbitmq.calls.own import OwnQueue
 from eventmicro_rabbitmq.calls.received import read_reply, read_returned
+from eventmicro_rabbitmq.calls.writing import Outgoing, write
 from eventmicro_rabbitmq.connection.channel import Channel, borrowed_channel
 from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.connection.frames import Properties, message_frames
 from eventmicro_rabbitmq.connection.link import Link
-from eventmicro_rabbitmq.connection.properties import describe
 from eventmicro_rabbitmq.consuming.consumer import Consumer
 from eventmicro_rabbitmq.consuming.incoming import DIRECT_REPLY
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, plain, translate
-from eventmicro_rabbitmq.outgoing import OF_CALLS, split
 from eventmicro_rabbitmq.settings import RabbitSettings
-from eventmicro_rabbitmq.topology import INBOX, call_exchange, check_length
+from eventmicro_rabbitmq.topology import INBOX, call_exchange
 
 log = logging.getLogger(__name__)
 
@@ -37,22 +32,6 @@ log = logging.getLogger(__name__)
 SEND_TIMEOUT = 5.0
 # How many bytes of requests and replies wait here for a connection that is away.
 HELD = 1024 * 1024
-# A body that begins so is taken for JSON where nobody says what it is; a short one, where it is a number or a constant.
-_BEGINS_JSON = b'{["'
-_SHORT_JSON = re.compile(rb"-?\d+(\.\d+)?([eE][-+]?\d+)?|true|false|null")
-_SHORT = 32
-# How many digits of milliseconds RabbitMQ takes as an expiration.
-_LONGEST_TIME = 10
-
-
-class Outgoing(NamedTuple):
-    """A request or a reply, written but for the channel."""
-
-    exchange: str
-    key: str
-    described: bytes
-    body: bytes
-    mandatory: bool
 
 
 class Sender:
@@ -217,41 +196,7 @@ class Sender:
     # -- what goes out -----------------------------------------------------------------------------------------
 
     def _write(self, subject: str, body: bytes, headers: Mapping[str, str] | None, reply: str) -> Outgoing:
-        content_type: str | None = None
-        encoding: str | None = None
-        others: dict[str, str] | None = None
-        if headers:
-            (content_type, encoding, _), others = split(subject, dict(headers), OF_CALLS)
-        if content_type is None and body:
-            content_type = _look(body)
-        if isinstance(subject, ReplyAddress):
-            return self._answer(subject, content_type, encoding, others, body, reply)
-        if not reply:
-            return Outgoing(
-                self._exchange, check_length(subject), describe(content_type, encoding, others), body, False
-            )
-        described = describe(
-            content_type,
-            encoding,
-            others,
-            correlation_id=check_length(reply),
-            reply_to=DIRECT_REPLY if self._own.has_inbox(reply) else reply,
-            expiration=_time_of(reply),
-        )
-        return Outgoing(self._exchange, check_length(subject), described, body, True)
-
-    def _answer(
-        self,
-        to: ReplyAddress,
-        content_type: str | None,
-        encoding: str | None,
-        others: dict[str, str] | None,
-        body: bytes,
-        reply: str,
-    ) -> Outgoing:
-        """What goes to who has asked; where that is a queue, RabbitMQ says whether it is gone, if that is asked for."""
-        described = describe(content_type, encoding, others, correlation_id=to.correlation_id, message_id=reply)
-        return Outgoing("", to.queue, described, body, bool(reply) and not to.is_direct)
+        return write(self._exchange, subject, body, headers, reply, direct=self._own.has_inbox(reply))
 
     def _put(self, channel: Channel, outgoing: Outgoing) -> None:
         channel.link.send(message_frames(channel.number, *outgoing, channel.frame_max))
@@ -292,16 +237,3 @@ class Sender:
 
     def _take_returned(self, frame: Basic.Return, properties: Properties) -> None:
         self._own.hand_over([read_returned(frame, properties)])
-
-
-def _time_of(reply: str) -> str:
-    """The milliseconds that the caller waits, as its reply subject says; empty where that says nothing."""
-    time = reply[reply.rfind(".") + 1 : -2] if reply[-2:] == "ms" else ""
-    return time if time.isdecimal() and len(time) < _LONGEST_TIME else ""
-
-
-def _look(body: bytes) -> str | None:
-    """What a body is written in that names nothing: JSON, or bytes as they are."""
-    if body[0] in _BEGINS_JSON or (len(body) <= _SHORT and _SHORT_JSON.fullmatch(body)):
-        return JSON
-    return OCTET_STREAM

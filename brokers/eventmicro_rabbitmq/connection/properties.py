@@ -52,6 +52,10 @@ class Received(Sparse):
         return super().__getattr__(name)
 
 
+class Plain(Received):
+    """Those of an event of ours without headers, which has named no content type either, but as every event does."""
+
+
 class Persistent(Sparse):
     """Those of an event that is published: it is kept, and has an id.
 
@@ -237,7 +241,7 @@ def _read_plain(data: bytes, position: int, end: int) -> Received | None:
     moment_at = end - 8
     if mode_at >= moment_at or mode_at + 2 + data[mode_at + 1] != moment_at:
         return None
-    found = Received()
+    found = Plain()
     try:
         found.content_type = data[position + 1 : mode_at].decode()
         found.delivery_mode = data[mode_at]
