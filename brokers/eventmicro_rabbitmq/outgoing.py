@@ -8,7 +8,7 @@ from eventmicro.errors import UsageError
 from eventmicro.message import Copy, Message
 from eventmicro.wire import CONTENT_ENCODING, CONTENT_TYPE, DEAD_QUEUE
 from eventmicro_rabbitmq.connection.properties import Copied, Persistent
-from eventmicro_rabbitmq.consuming.incoming import CORRELATION_ID, RabbitDelivery, copy_of
+from eventmicro_rabbitmq.consuming.incoming import CORRELATION_ID, UNSAID, RabbitDelivery, copy_of
 from eventmicro_rabbitmq.topology import LONGEST_HEADER_NAME, ROUTING_HEADERS, check_length
 
 # The headers that are properties to RabbitMQ, in whatever case; of a call, whose correlation is its own, the first two.
@@ -20,19 +20,21 @@ Places = tuple[str | None, str | None, str | None]
 
 
 def properties_of(message: Message, id: str) -> Persistent | Copied:
-    """The properties of an event that is published: with a table of headers, be it empty, where it names its content
-    type or has other headers.
+    """The properties of an event that is published.
 
     Raises:
         UsageError: it has a header that RabbitMQ would obey, or does not take.
     """
     headers, now = message.headers, int(time())
     if not headers:
-        return Persistent(id, message.content_type, since=now)
+        return Persistent(id, message.content_type, None, UNSAID.get(message.content_type or ""), since=now)
     if isinstance(message, Copy) and isinstance(message.of, RabbitDelivery):
         return _copy(message, message.of)
     (content_type, encoding, correlation), others = split(message.subject, headers, OF_EVENTS)
-    return Persistent(id, content_type or message.content_type, others, encoding, correlation, now)
+    if content_type is None:
+        content_type = message.content_type
+        encoding = encoding or UNSAID.get(content_type or "")
+    return Persistent(id, content_type, others or None, encoding, correlation, now)
 
 
 def split(subject: str, headers: dict[str, str], places: dict[str, int]) -> tuple[Places, dict[str, str]]:

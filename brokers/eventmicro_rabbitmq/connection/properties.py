@@ -19,6 +19,7 @@ Decode = Callable[[bytes], tuple[int, Any]]
 Plan = tuple[tuple[str, Decode | None], ...]
 
 _plans: dict[int, Plan] = {}
+_forms: dict[bytes, tuple[str, str]] = {}  # content type and encoding, by both as they are written
 
 
 class Sparse(Properties):
@@ -50,10 +51,6 @@ class Received(Sparse):
         if name == "timestamp" and self.moment is not None:
             return decode.timestamp(self.moment)[1]
         return super().__getattr__(name)
-
-
-class Plain(Received):
-    """Those of an event of ours without headers, which has named no content type either, but as every event does."""
 
 
 class Persistent(Sparse):
@@ -194,7 +191,7 @@ def _text(value: str) -> bytes:
 
 
 # What an event of ours says that has no headers.
-_PLAIN = _MODE_AND_ID | _TIMESTAMP | Properties.flags["content_type"]
+_PLAIN = _MODE_AND_ID | _TIMESTAMP | Properties.flags["content_type"] | Properties.flags["content_encoding"]
 # With what a time begins that is surely in a calendar.
 _SOON = bytes(3)
 
@@ -237,13 +234,15 @@ def read_properties(data: bytes, position: int, end: int, flags: int) -> Receive
 
 def _read_plain(data: bytes, position: int, end: int) -> Received | None:
     """The same for what most events have, in half the time."""
-    mode_at = position + 1 + data[position]
-    moment_at = end - 8
-    if mode_at >= moment_at or mode_at + 2 + data[mode_at + 1] != moment_at:
+    encoding_at, moment_at = position + 1 + data[position], end - 8
+    if encoding_at >= moment_at or (mode_at := encoding_at + 1 + data[encoding_at]) >= moment_at:
         return None
-    found = Plain()
+    if mode_at + 2 + data[mode_at + 1] != moment_at:
+        return None
+    found = Received()
     try:
-        found.content_type = data[position + 1 : mode_at].decode()
+        form = data[position:mode_at]
+        found.content_type, found.content_encoding = _forms.get(form) or _remember_form(form)
         found.delivery_mode = data[mode_at]
         found.message_id = data[mode_at + 2 : moment_at].decode()
         moment = found.moment = data[moment_at:end]
@@ -252,6 +251,14 @@ def _read_plain(data: bytes, position: int, end: int) -> Received | None:
     except Exception:
         return None
     return found
+
+
+def _remember_form(form: bytes) -> tuple[str, str]:
+    if len(_forms) >= REMEMBERED:
+        _forms.clear()
+    first = 1 + form[0]
+    read = _forms[form] = form[1:first].decode(), form[first + 1 :].decode()
+    return read
 
 
 # A bit of the flags that says that there are further ones, for properties that nobody has named yet.

@@ -23,7 +23,7 @@ from eventmicro.wire import (
 )
 from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.connection.frames import Properties
-from eventmicro_rabbitmq.connection.properties import Copied, Plain
+from eventmicro_rabbitmq.connection.properties import Copied
 from eventmicro_rabbitmq.topology import LONGEST_HEADER_NAME, is_order
 
 # What an event carries while it waits for its next attempt: how often it was delivered, and its subject.
@@ -36,8 +36,8 @@ ACQUIRED_COUNT = "x-acquired-count"
 DIRECT_REPLY = "amq.rabbitmq.reply-to"
 # The header that is the property correlation_id: what an event belongs to, as its publisher sees it.
 CORRELATION_ID = "Correlation-Id"
-# What a message is written in that names nothing: said by all of ours it is no news, and so no header.
-UNSAID = frozenset((JSON, OCTET_STREAM))
+# What a message is written in that names nothing, and how kombu and we then say it: no news, and so no header.
+UNSAID = {JSON: "utf-8", OCTET_STREAM: "binary"}
 # What is no compression of a body, though it stands where that is said, beside the names of character sets.
 NO_ENCODINGS = frozenset(("", "identity", "binary", "7bit", "8bit"))
 
@@ -142,8 +142,6 @@ def read_headers(properties: Properties, *, is_call: bool = False) -> dict[str, 
     Args:
         is_call: whether its correlation id is about the call, and no header.
     """
-    if type(properties) is Plain and properties.content_type in UNSAID:
-        return None
     headers: dict[str, str] | None = None
     raw: dict[str, Any] | None = properties.headers
     if raw:
@@ -153,7 +151,7 @@ def read_headers(properties: Properties, *, is_call: bool = False) -> dict[str, 
         properties.content_encoding,
         properties.correlation_id,
     )
-    if content_type and not (is_call and content_type in UNSAID):
+    if content_type and not _is_unsaid(content_type, encoding or "", is_call):
         headers = headers or {}
         headers[CONTENT_TYPE] = content_type
     if encoding and is_compression(encoding):
@@ -163,6 +161,12 @@ def read_headers(properties: Properties, *, is_call: bool = False) -> dict[str, 
         headers = headers or {}
         headers.setdefault(CORRELATION_ID, correlation)
     return headers or None
+
+
+def _is_unsaid(content_type: str, encoding: str, is_call: bool) -> bool:
+    """Whether a content type says no more than none."""
+    usual = UNSAID.get(content_type)
+    return usual is not None and (is_call or encoding == usual)
 
 
 @lru_cache(maxsize=256)

@@ -163,6 +163,7 @@ async def test_what_we_publish_stands_in_rabbitmqs_own_places(url: str, subject:
     assert (plain.content_type, plain.message_id, plain.correlation_id) == ("application/json", "ev-1", "c-1")
     assert plain.timestamp is not None
     assert plain.timestamp.timestamp() >= before
+    assert plain.content_encoding == "utf-8"
     assert plain.headers == {"Tenant": "acme"}, "said once, where it belongs"
     assert (packed.content_type, packed.headers) == ("application/msgpack", {})
     assert (compressed.content_type, compressed.content_encoding, compressed.headers) == (
@@ -180,7 +181,7 @@ async def test_what_we_publish_stands_in_rabbitmqs_own_places(url: str, subject:
         ("application/json", "binary", b'{"sku": "tea"}'),
         ("application/json", "gzip", gzip.compress(b'{"sku": "tea"}')),
         ("application/json", "GZIP", gzip.compress(b'{"sku": "tea"}')),
-        ("application/octet-stream", None, b'{"sku": "tea"}'),
+        ("application/octet-stream", "binary", b'{"sku": "tea"}'),
         (None, None, b'{"sku": "tea"}'),
     ],
 )
@@ -343,11 +344,14 @@ async def test_what_came_over_another_broker_is_said_to_have() -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_message_with_neither_headers_nor_type_says_what_it_is(url: str, subject: str, until: Until) -> None:
+async def test_a_content_type_is_a_header_to_us_where_it_was_named(url: str, subject: str, until: Until) -> None:
     got: list[Delivery] = []
     async with RabbitBroker(url) as broker:
         await broker.subscribe(subject, got.append)
         await broker.publish(Message(subject, b"{}", content_type="application/json"))
+        await broker.publish(Message(subject, b"x", {"Kind": "x"}, content_type="application/octet-stream"))
         await broker.publish(Message(subject, b"{}"))
-        await until(lambda: len(got) == 2)
-    assert [delivery.headers for delivery in got] == [None, None]
+        await broker.publish(Message(subject, b"{}", {"Content-Type": "application/json"}))
+        await until(lambda: len(got) == 4)
+    named = {"Content-Type": "application/json"}
+    assert [delivery.headers for delivery in got] == [None, {"Kind": "x"}, None, named]
