@@ -27,13 +27,13 @@ def properties_of(message: Message, id: str) -> Persistent | Copied:
     """
     headers, now = message.headers, int(time())
     if not headers:
-        return Persistent(id, message.content_type, None, UNSAID.get(message.content_type or ""), since=now)
+        return Persistent(id, message.content_type, None, UNSAID.get(message.content_type), since=now)
     if isinstance(message, Copy) and isinstance(message.of, RabbitDelivery):
         return _copy(message, message.of)
     (content_type, encoding, correlation), others = split(message.subject, headers, OF_EVENTS)
     if content_type is None:
         content_type = message.content_type
-        encoding = encoding or UNSAID.get(content_type or "")
+        encoding = encoding or UNSAID.get(content_type)
     return Persistent(id, content_type, others or None, encoding, correlation, now)
 
 

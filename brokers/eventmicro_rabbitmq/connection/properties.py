@@ -45,7 +45,8 @@ class Received(Sparse):
     moment: bytes | None = None
 
     def __init__(self) -> None:  # which are asked for each time
-        self.content_type = self.content_encoding = self.headers = self.correlation_id = self.message_id = None
+        nothing: Any = None
+        self.content_type = self.content_encoding = self.headers = self.correlation_id = self.message_id = nothing
 
     def __getattr__(self, name: str) -> Any:
         if name == "timestamp" and self.moment is not None:

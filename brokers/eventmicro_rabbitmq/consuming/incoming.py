@@ -37,7 +37,7 @@ DIRECT_REPLY = "amq.rabbitmq.reply-to"
 # The header that is the property correlation_id: what an event belongs to, as its publisher sees it.
 CORRELATION_ID = "Correlation-Id"
 # What a message is written in that names nothing, and how kombu and we then say it: no news, and so no header.
-UNSAID = {JSON: "utf-8", OCTET_STREAM: "binary"}
+UNSAID: dict[str | None, str | None] = {JSON: "utf-8", OCTET_STREAM: "binary", None: None}
 # What is no compression of a body, though it stands where that is said, beside the names of character sets.
 NO_ENCODINGS = frozenset(("", "identity", "binary", "7bit", "8bit"))
 
@@ -142,15 +142,17 @@ def read_headers(properties: Properties, *, is_call: bool = False) -> dict[str, 
     Args:
         is_call: whether its correlation id is about the call, and no header.
     """
-    headers: dict[str, str] | None = None
     raw: dict[str, Any] | None = properties.headers
-    if raw:
-        headers = {name: _text(value) for name, value in raw.items() if _is_theirs(name)}
     content_type, encoding, correlation = (
         properties.content_type,
         properties.content_encoding,
         properties.correlation_id,
     )
+    if raw is None and correlation is None and UNSAID.get(content_type, "") == encoding:
+        return None  # as most have none
+    headers: dict[str, str] | None = None
+    if raw:
+        headers = {name: _text(value) for name, value in raw.items() if _is_theirs(name)}
     if content_type and not _is_unsaid(content_type, encoding or "", is_call):
         headers = headers or {}
         headers[CONTENT_TYPE] = content_type
