@@ -11,8 +11,8 @@ from pathlib import Path
 from tests.servers.kafka_jars import locked
 from tests.servers.process import ServerUnavailable
 
-# The JavaScript client of NATS, and its part for services.
-PACKAGES = ("@nats-io/transport-node@3.4.0", "@nats-io/services@3.0.0-25")
+# The JavaScript client of NATS, and its parts for services and JetStream.
+PACKAGES = ("@nats-io/transport-node@3.4.0", "@nats-io/services@3.0.0-25", "@nats-io/jetstream@3.4.0")
 
 
 def run_script(source: str, *arguments: str, timeout: float = 60) -> str:
