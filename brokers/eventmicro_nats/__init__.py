@@ -3,5 +3,6 @@
 from eventmicro_nats.broker import NatsBroker
 from eventmicro_nats.jetstream.broker import JetStreamBroker
 from eventmicro_nats.settings import JetStreamSettings, NatsSettings
+from eventmicro_nats.view import NatsMessage
 
-__all__ = ["JetStreamBroker", "JetStreamSettings", "NatsBroker", "NatsSettings"]
+__all__ = ["JetStreamBroker", "JetStreamSettings", "NatsBroker", "NatsMessage", "NatsSettings"]

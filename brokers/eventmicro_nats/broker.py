@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from nats.errors import Error, StaleConnectionError, UnexpectedEOF
@@ -17,6 +18,7 @@ from eventmicro.errors import (
     NotAllPublished,
     Refused,
     Unsupported,
+    UsageError,
 )
 from eventmicro.lifetime import Lifetime
 from eventmicro.message import Message
@@ -25,9 +27,10 @@ from eventmicro_nats.connection.commands import publish_command
 from eventmicro_nats.connection.connecting import connect
 from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.connection.follower import Follower
-from eventmicro_nats.connection.headers import read_headers
+from eventmicro_nats.connection.headers import check_orders, read_headers
 from eventmicro_nats.connection.refusals import TOO_MANY, refused_subjects
 from eventmicro_nats.connection.told import Told
+from eventmicro_nats.connection.trial import Trials
 from eventmicro_nats.errors import in_words, plain, translate
 from eventmicro_nats.receipts import Storage
 from eventmicro_nats.settings import NatsSettings, read_url
@@ -78,6 +81,7 @@ class NatsBroker(Lifetime):
         self._followers: dict[Follower, None] = {}
         self._refused: list[str] = []
         self._told = Told()
+        self._trials = Trials()
         self._pause = 0.0
         self._revived = float("-inf")
         self._reviving: asyncio.Task[None] | None = None
@@ -148,10 +152,14 @@ class NatsBroker(Lifetime):
         driver = self._driver or self._connected_driver()
         if not driver.is_connected or driver.pending_data_size > self.settings.outgoing_bytes:
             driver = await self._ready_driver(message.subject, timeout)
+        if message.headers:
+            check_orders(message.subject, message.headers)
         driver.push(publish_command(message, driver.max_payload))
 
     def try_publish(self, message: Message) -> bool:
         driver = self._driver
+        if message.headers:
+            check_orders(message.subject, message.headers)
         return driver is not None and driver.publish_now(message.subject, message.reply, message.body, message.headers)
 
     def try_send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = "") -> bool:
@@ -195,7 +203,7 @@ class NatsBroker(Lifetime):
         mark = self._storage.mark if subject.startswith(self.settings.inbox_prefix + ".") else None
         subscription = NatsSubscription(subject, queue, receive, self.settings, self._read_headers, mark, self._forget)
         try:
-            await subscription.open(driver)
+            await (subscription.open(driver) if mark is None else self._open_inbox(subscription, driver))
         except Error as error:
             raise translate(error, f"subscription to {subject}") from error
         self._subscriptions[subscription] = None
@@ -204,6 +212,21 @@ class NatsBroker(Lifetime):
     def check(self, subject: str, *, queue: str | None = None, durable: Durable | None = None) -> None:
         if durable is not None:
             raise Unsupported(f"{self.url}: core NATS keeps no events; jetstream:// does")
+
+    async def _open_inbox(self, subscription: NatsSubscription, driver: Driver) -> None:
+        """Subscribe to where answers come; where that is refused they would be awaited in vain."""
+        with self._trials.of(subscription.subject) as trial:
+            await subscription.open(driver)
+            await self._hear_out(driver)
+        if trial.refused:
+            subscription.end()
+            raise UsageError(f"{self.url} refuses: {'; '.join(trial.refused)}")
+
+    async def _hear_out(self, driver: Driver) -> None:
+        """Return when it is known what the server refuses of what was sent; where it is away that comes out later."""
+        if driver.is_connected:
+            with suppress(TimeoutError, Error):
+                await driver.hear_out(FLUSH_TIMEOUT)
 
     def _forget(self, subscription: NatsSubscription) -> None:
         self._subscriptions.pop(subscription, None)
@@ -291,16 +314,24 @@ class NatsBroker(Lifetime):
         return driver
 
     async def _on_error(self, error: Exception) -> None:
-        text = plain(error)
+        text = self._words(error)
         if isinstance(error, UnexpectedEOF | StaleConnectionError | OSError) or "expecting INFO" in text:
             log.debug("%s: %s", self.url, text)  # a lost connection, of which on_lost and on_back tell
             return
-        if self._storage.refused(text) or any(follower.refused(text) for follower in self._followers):
+        if (
+            self._trials.take(text)
+            or self._storage.refused(text)
+            or any(follower.refused(text) for follower in self._followers)
+        ):
             return
         if "permissions violation for subscription" in text.lower() or TOO_MANY in text:
             self._refused.append(text)
         if self._told.is_new(text):
-            log.error("%s: %s", self.url, in_words(text))
+            log.error("%s: %s", self.url, text)
+
+    def _words(self, error: Exception) -> str:
+        """What the server says, with what mends it."""
+        return in_words(plain(error), self.settings.inbox_prefix)
 
     async def _on_lost(self) -> None:
         for follower in self._followers:

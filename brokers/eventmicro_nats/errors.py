@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 from nats import errors
@@ -30,6 +31,9 @@ _MENDS = {
     "authorization failed": "the user is unknown or the password wrong, or it was changed while the server runs",
 }
 
+_match_permission = re.compile(r'.*?permissions violation for (publish|subscription) to "(.*?)"').match
+_quoted_or_not = re.compile(r'"[^"]*"|[^"]+')
+
 
 def translate(error: Exception, about: str) -> Exception:
     """The eventmicro error for one of nats-py; `about` names what was being done."""
@@ -42,6 +46,11 @@ def translate(error: Exception, about: str) -> Exception:
 def plain(error: BaseException) -> str:
     """What an error of the driver or the system says, in a line; its type where it says nothing."""
     return (str(error).removeprefix("nats: ").strip("'") or type(error).__name__).splitlines()[0]
+
+
+def small(text: str) -> str:
+    """What a server says, in the small letters that nats-py looks for; names in quotes stay as they can be granted."""
+    return _quoted_or_not.sub(lambda part: part[0] if part[0].startswith('"') else part[0].lower(), text)
 
 
 def is_about_keys(error: Exception) -> bool:
@@ -59,7 +68,19 @@ def is_final(error: Exception) -> bool:
     return "authorization violation" in text or ("authentication" in text and "timeout" not in text)
 
 
-def in_words(error: str) -> str:
-    """What the server has said, with what mends it where that is known."""
+def in_words(error: str, inboxes: str = "_INBOX") -> str:
+    """What the server has said, with what mends it where that is known; `inboxes` is what ours begin with."""
     small = error.lower()
+    if (refused := _match_permission(error)) is not None:
+        return f"{error}: {_grant(refused[1], refused[2], inboxes)}"
     return next((f"{error}: {mend}" for said, mend in _MENDS.items() if said in small), error)
+
+
+def _grant(what: str, subject: str, inboxes: str) -> str:
+    """What permission is wanted where something to this subject is refused."""
+    if what == "publish":
+        wide = ".".join([*subject.split(".")[:4], ">"]) if subject.startswith("$JS.ACK.") else subject
+        return f'allow this user to publish to "{wide}"'
+    if subject.startswith(f"{inboxes}."):
+        return f'allow this user to subscribe to "{inboxes}.>", or set inbox_prefix to what it may subscribe to'
+    return f'allow this user to subscribe to "{subject}"'

@@ -65,6 +65,8 @@ class NatsSettings:
     """Where that bucket is, if it is made from here: `file` or `memory`."""
     registry_replicas: int = 1
     """On how many servers of a cluster it is, 1 to 5."""
+    registry_bytes: int = -1
+    """How much that bucket may keep, for accounts that demand a bound of every stream. -1: there is none."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -117,6 +119,8 @@ class JetStreamSettings(NatsSettings):
     object_ttl: float = 604_800.0
     """For how long that bucket keeps what is put there, if it is made from here: as long as any event may wait in a
     queue. 0: for ever."""
+    object_bytes: int = -1
+    """How much that bucket may keep, if it is made from here, for accounts that demand a bound. -1: there is none."""
     ack_wait: float = 30.0
     """After how long a process that is dead or cut off counts as such, and its events go to another; of queues that
     are made from here, one that exists keeps its own. A handler may take as long as it likes."""

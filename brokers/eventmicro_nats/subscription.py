@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable
 
 from eventmicro.broker import Receive
-from eventmicro.message import Delivery
 from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.connection.intake import Intake
 from eventmicro_nats.connection.interest import Interest
 from eventmicro_nats.connection.reader import Raw
+from eventmicro_nats.deliveries import HeadedDelivery, NatsDelivery
 from eventmicro_nats.settings import NatsSettings
 
 log = logging.getLogger(__name__)
@@ -100,12 +100,12 @@ class NatsSubscription:
         deliveries = []
         for subject, reply, data, headers in run:
             try:
-                delivery = Delivery(
-                    name if subject == exact else subject.decode(),
-                    data,
-                    read_headers(headers) if headers else None,
-                    reply.decode() if reply else "",
-                )
+                known = name if subject == exact else subject.decode()
+                where = reply.decode() if reply else ""
+                if headers:
+                    delivery: NatsDelivery = HeadedDelivery(known, data, read_headers(headers), where, headers)
+                else:
+                    delivery = NatsDelivery(known, data, None, where)
                 if not headers and self._mark is not None and data[:10] in _RECEIPTS:
                     delivery.headers = self._mark(data)
             except UnicodeDecodeError:

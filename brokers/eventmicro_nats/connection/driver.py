@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import re
 import time
 from collections import deque
@@ -23,7 +24,7 @@ from eventmicro_nats.connection.leaving import Leaving
 from eventmicro_nats.connection.link import Link, LinkTransport
 from eventmicro_nats.connection.reader import Raw, Reader, Take, TakeRun, take_each
 from eventmicro_nats.connection.refusals import Refusals
-from eventmicro_nats.errors import plain
+from eventmicro_nats.errors import plain, small
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,19 @@ class Driver(Client):
     async def sort_out_refusals(self) -> None:
         """Return when each subscription that the server has refused so far is told by name."""
         await self._refusals.sort_out()
+
+    async def hear_out(self, timeout: float) -> None:
+        """Return when the server has taken all that was sent, and what it has said to that is told."""
+        async with asyncio.timeout(timeout):
+            await self.flush(math.ceil(timeout))
+            await self.sort_out_refusals()
+            told: asyncio.Future[None] = self._loop.create_future()
+
+            async def tell() -> None:
+                told.set_result(None)
+
+            self._order(tell)
+            await told
 
     @property
     def info(self) -> dict[str, Any]:
@@ -246,7 +260,7 @@ class Driver(Client):
         self._pongs_received += 1
 
     def on_error(self, text: str) -> None:
-        self._order(lambda: self._process_err(text.lower()))
+        self._order(lambda: self._process_err(small(text)))
 
     def on_info(self, text: bytes) -> None:
         self._order(lambda: self._process_info(json.loads(text)))

@@ -29,6 +29,8 @@ _NO_ORDERS = frozenset(
         "Nats-Last-Sequence",
     )
 )
+# What the server leaves in a stream where an event expired or was removed: a note, and no event.
+MARKER = b"\r\nNats-Marker-Reason:"
 _CRLF = b"\r\n"
 _PIN = b"\r\n%b:" % PIN_ID.encode()
 _ID_FIRST = b"%b\r\n%b:" % (VERSION, MESSAGE_ID.encode())
@@ -62,7 +64,7 @@ def read_event_headers(raw: bytes) -> dict[str, str] | None:
     if raw.startswith(_ID_FIRST) and ((lines := raw.count(_CRLF)) == 3 or (lines == 4 and _PIN in raw)):
         return None
     headers = read_headers(raw) or {}
-    return {name: headers[name] for name in headers if not name.startswith(_ORDER) or name in _NO_ORDERS} or None
+    return {name: headers[name] for name in headers if not is_order(name)} or None
 
 
 def _read_plain(lines: bytes) -> dict[str, str] | None:
@@ -72,6 +74,29 @@ def _read_plain(lines: bytes) -> dict[str, str] | None:
         return {name.strip(): value.strip() for name, value in pairs}
     except ValueError:  # a line without a colon, or what is not UTF-8
         return None
+
+
+def read_pairs(raw: bytes) -> tuple[tuple[str, str], ...]:
+    """All headers as they came, those that repeat and the orders to the server too, in their order."""
+    lines = (line.partition(b":") for line in raw.split(_CRLF)[1:])
+    return tuple(
+        (name.strip().decode(errors="replace"), value.strip().decode(errors="replace"))
+        for name, colon, value in lines
+        if colon
+    )
+
+
+def check_orders(subject: str, headers: Mapping[str, str]) -> None:
+    """Refuse what would be an order to the server, in the headers of an event that is published from here.
+
+    Raises:
+        UsageError: it names the one that is.
+    """
+    for name in headers:
+        if is_order(name):
+            if name == MESSAGE_ID:
+                raise UsageError(f"{subject}: header {name} names the event to NATS: publish it with id= instead")
+            raise UsageError(f"{subject}: header {name} is an order to the NATS server; name it otherwise")
 
 
 def write_headers(headers: Mapping[str, str]) -> bytes:
@@ -87,6 +112,12 @@ def write_headers(headers: Mapping[str, str]) -> bytes:
         value = value.strip()
         lines += f"{name}: {value if value.isprintable() else value.translate(_NEWLINES)}\r\n"
     return lines.encode()
+
+
+@lru_cache(1000)
+def is_order(name: str) -> bool:
+    """Whether the server would take a header for an order."""
+    return name.startswith(_ORDER) and name not in _NO_ORDERS
 
 
 @lru_cache(1000)

@@ -67,7 +67,7 @@ class Refusals:
         self._asking: asyncio.Task[None] | None = None
 
     async def take(self, text: str) -> bool:
-        """Take what the server refuses in these words, in small letters; False: it is about no subscription."""
+        """Take what the server refuses in these words, small but for names; False: it is about no subscription."""
         if TOO_MANY in text:
             self._too_many += 1
             if self._finding is None:
@@ -96,11 +96,11 @@ class Refusals:
                 task.cancel()
 
     def _find(self, subject: str, queue: str, number: str) -> list[int]:
-        """Which are meant: of those of this name, which comes in small letters, the ones that were asked for again."""
+        """Which are meant: of those of this name the ones that were asked for again."""
         if number:
             return [int(number)]
         subscriptions = self._connection.subscriptions.items()
-        found = [n for n, s in subscriptions if (s.subject.lower(), (s.queue or "").lower()) == (subject, queue)]
+        found = [n for n, s in subscriptions if (s.subject, s.queue or "") == (subject, queue)]
         return [n for n in found if n in self._refused] or found
 
     async def _refuse(self, number: int, why: str) -> None:

@@ -11,21 +11,27 @@ import json
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
-from eventmicro.message import Message
+from eventmicro.message import Copy
 from eventmicro.wire import DEAD_ATTEMPTS, DEAD_QUEUE, DEAD_REASON, DEAD_SUBJECT
 from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.connection.headers import read_event_headers
 from eventmicro_nats.connection.interest import Interest
 from eventmicro_nats.connection.reader import Take
+from eventmicro_nats.deliveries import HeadedDelivery
 from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import MESSAGE_NOT_FOUND, Api, ApiError
 from eventmicro_nats.jetstream.queues import Queue
+from eventmicro_nats.jetstream.replies import Replies
+from eventmicro_nats.jetstream.rights import check_may_publish
 
 log = logging.getLogger(__name__)
 
+# What the server says was the reason where an event that was held was removed from its stream, by limits or a purge.
+REMOVED = frozenset({"Unacknowledged message was deleted", "Message deleted by stream limits"})
 REASONS = {
     "MAX_DELIVERIES": "the server gave it up after max_deliver deliveries",
     "MSG_TERMINATED": "it was terminated",
@@ -33,10 +39,12 @@ REASONS = {
 # How long to try for one event, in seconds, and how long to wait in between.
 TIMEOUT = 60.0
 PAUSE = 1.0
+# How long it may take to find out what this user may do, in seconds.
+RIGHTS_TIMEOUT = 2.0
 # How many may wait to be saved; an event that is over that stays in its stream, and is named in the log.
 MOST_WAITING = 100_000
 
-Publish = Callable[[Message], Awaitable[None]]
+Publish = Callable[[Copy], Awaitable[None]]
 
 
 def nanoseconds(time: str) -> int:
@@ -77,13 +85,43 @@ class SafetyNet:
         """What is under way; after `end` it ends."""
         return [self._saving] if self._saving is not None else []
 
+    @property
+    def needs(self) -> list[str]:
+        """To what this user must be able to subscribe: to nothing, where the server gives nothing up."""
+        return [self._subject(kind) for kind in REASONS] if self._queue.max_deliver > 0 else []
+
+    def _subject(self, kind: str) -> str:
+        return f"$JS.EVENT.ADVISORY.CONSUMER.{kind}.{self._queue.stream}.{self._queue.consumer}"
+
     async def open(self, driver: Driver) -> None:
         """Listen for what the server tells of the queue."""
         self._driver, self._inner = driver, []
         for kind, reason in REASONS.items():
-            subject = f"$JS.EVENT.ADVISORY.CONSUMER.{kind}.{self._queue.stream}.{self._queue.consumer}"
             group = f"eventmicro-{self._queue.consumer}"
-            self._inner.append(await driver.subscribe_to(subject, group, self._taker(reason)))
+            self._inner.append(await driver.subscribe_to(self._subject(kind), group, self._taker(reason)))
+
+    async def try_rights(self, driver: Driver, replies: Replies) -> None:
+        """Refuse where this user may not do what a dead letter takes.
+
+        Raises:
+            UsageError: it names the subject.
+        """
+        await check_may_publish(driver, replies, self._dead_letter)
+        if self._queue.max_deliver > 0:
+            deadline = asyncio.get_running_loop().time() + RIGHTS_TIMEOUT
+            with suppress(ApiError):  # there is no such event
+                await self._api.call(f"STREAM.MSG.GET.{self._queue.stream}", {"seq": 0}, deadline=deadline)
+
+    def refused(self, text: str) -> bool:
+        """The server has refused a subscription; whether it is one of these and not needed, and so given up."""
+        refused = [inner for inner in self._inner if f'"{inner.subject}"' in text]
+        if not refused or self._queue.max_deliver > 0 or self._driver is None:
+            return False
+        for inner in refused:
+            self._inner.remove(inner)
+            self._driver.forget(inner)
+        log.info("queue %s: %s; what others terminate is in no dead letter", self._name, text)
+        return True
 
     def end(self) -> None:
         """Listen no more, and stop what is under way."""
@@ -96,6 +134,15 @@ class SafetyNet:
     def _taker(self, reason: str) -> Take:
         def take(subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
             told = json.loads(data)
+            if told.get("reason") in REMOVED:
+                log.warning(
+                    "queue %s: event %d was removed from stream %s while it was held, by limits or a purge: who has it "
+                    "handles it, and it does not come again",
+                    self._name,
+                    int(told["stream_seq"]),
+                    self._queue.stream,
+                )
+                return
             self._take(GivenUp(int(told["stream_seq"]), int(told["deliveries"]), reason))
 
         return take
@@ -140,16 +187,17 @@ class SafetyNet:
     async def _move(self, event: GivenUp, deadline: float) -> None:
         what = f"STREAM.MSG.GET.{self._queue.stream}"
         stored = (await self._api.call(what, {"seq": event.sequence}, deadline=deadline))["message"]
-        headers = read_event_headers(base64.b64decode(stored.get("hdrs") or "")) or {}
-        headers |= {
+        raw, body = (base64.b64decode(stored.get(part) or "") for part in ("hdrs", "data"))
+        headers = read_event_headers(raw) or {}
+        came = HeadedDelivery(stored["subject"], body, headers, "", raw)
+        about = {
             DEAD_REASON: event.reason,
             DEAD_ATTEMPTS: str(event.attempts),
             DEAD_SUBJECT: stored["subject"],
             DEAD_QUEUE: self._name,
         }
-        body = base64.b64decode(stored.get("data") or "")
         name = f"{self._name}.{event.sequence}-{nanoseconds(stored['time'])}"  # as the subscriber's own dead letter has
-        await self._publish(Message(self._dead_letter, body, headers, id=name))
+        await self._publish(Copy(self._dead_letter, body, headers | about, id=name, of=came))
         log.warning("queue %s: event %d went to %s: %s", self._name, event.sequence, self._dead_letter, event.reason)
 
     def _say_not_saved(self, event: GivenUp) -> None:

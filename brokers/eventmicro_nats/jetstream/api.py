@@ -29,11 +29,25 @@ TEMPORARY = frozenset({10005, 10008, 10009, 10167})
 IN_PROCESS = 10158
 
 
+# What mends some of the refusals of a server.
+_MENDS = {
+    10026: "the account or stream has as many consumers as it may: raise that, or delete one",
+    10027: "the account has as many streams as it may: raise that, or name one that is there by stream=",
+    10028: "the account has no room in memory: use storage=file, or raise its max_mem",
+    10047: "the account has no room on disk: set a smaller max_bytes, or raise its max_store",
+    10099: "each event of a work queue goes to one queue: take that one, or let the stream have retention=limits",
+    10100: "each event of a work queue goes to one queue: take that one, or let the stream have retention=limits",
+    10113: "set max_bytes, how much the stream may keep",
+    10122: "set a smaller max_bytes",
+}
+
+
 class ApiError(Exception):
-    """The server refused; `number` says why in its own numbering, the text in its own words."""
+    """The server refused; `number` says why in its own numbering, the text in its own words, with what mends it."""
 
     def __init__(self, number: int, text: str) -> None:
-        super().__init__(f"{text} (JetStream error {number})")
+        mend = _MENDS.get(number)
+        super().__init__(f"{text} (JetStream error {number})" + (f": {mend}" if mend else ""))
         self.number = number
 
 

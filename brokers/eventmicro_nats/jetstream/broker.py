@@ -18,9 +18,10 @@ from eventmicro.wire import check_subject
 from eventmicro_nats.broker import NatsBroker
 from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.connection.headers import read_event_headers
-from eventmicro_nats.errors import plain, translate
+from eventmicro_nats.errors import translate
 from eventmicro_nats.jetstream.advisories import SafetyNet
 from eventmicro_nats.jetstream.api import Api, ApiError
+from eventmicro_nats.jetstream.duplicates import Duplicates
 from eventmicro_nats.jetstream.durable import DurableSubscription
 from eventmicro_nats.jetstream.objects import Objects
 from eventmicro_nats.jetstream.ordered import OrderedSubscription
@@ -28,6 +29,7 @@ from eventmicro_nats.jetstream.publishing import Publisher
 from eventmicro_nats.jetstream.queues import Place, Queue, Queues, check_order
 from eventmicro_nats.jetstream.replies import Replies
 from eventmicro_nats.jetstream.streams import Streams
+from eventmicro_nats.jetstream.watching import Watching
 from eventmicro_nats.settings import JetStreamSettings
 
 log = logging.getLogger(__name__)
@@ -146,14 +148,32 @@ class JetStreamBroker(NatsBroker):
         self._durables.append(subscription)
         if net is not None:
             self._nets[subscription] = net
+        driver = self._connected_driver()
         try:
-            await subscription.open(self._connected_driver())
-            if net is not None:
-                await net.open(self._connected_driver())
+            await self._try_rights(driver, subscription, net)
+            await subscription.open(driver)
         except BaseException:
             subscription.end()
             self._forget_ended()
             raise
+
+    async def _try_rights(self, driver: Driver, subscription: DurableSubscription, net: SafetyNet | None) -> None:
+        """Refuse where this user may not do what it takes, before any event is taken.
+
+        Raises:
+            UsageError: it names all the subjects to grant.
+        """
+        replies = self._connected_parts().replies
+        with self._trials.of(*subscription.rights, *(net.needs if net is not None else ())) as trial:
+            subscription.try_rights(driver)
+            if net is not None:
+                await net.open(driver)
+            await self._hear_out(driver)
+        refused = [*trial.refused, *([replies.deaf] if replies.deaf is not None else [])]
+        if refused:
+            raise UsageError(f"{subscription}: {'; '.join(refused)}")
+        if net is not None:
+            await net.try_rights(driver, replies)
 
     def _forget_ended(self) -> None:
         """Let go of the subscriptions with which nothing is to be done any more."""
@@ -175,6 +195,8 @@ class JetStreamBroker(NatsBroker):
             self._parts = _Parts(self, driver)
             await self._parts.replies.open(driver)
         except BaseException:
+            if self._parts is not None:
+                self._parts.watching.task.cancel()
             driver.let_go()
             await driver.close()
             raise
@@ -191,6 +213,8 @@ class JetStreamBroker(NatsBroker):
             self._durables.clear()
             self._nets.clear()
             if self._parts is not None:
+                self._parts.watching.task.cancel()
+                tasks.append(self._parts.watching.task)
                 self._parts.replies.close()
         if tasks:
             await asyncio.wait(tasks)
@@ -221,13 +245,19 @@ class JetStreamBroker(NatsBroker):
             await durable.open(driver)
 
     async def _on_error(self, error: Exception) -> None:
-        text = plain(error)
-        if "permissions violation for publish" in text.lower():
+        text = self._words(error)
+        if self._parts is not None:
+            self._parts.replies.deafened(text)
+        if self._trials.take(text):
+            return
+        if "permissions violation for publish" in text:
             unneeded = [durable.refused(text) for durable in self._durables]
             if any(unneeded):
                 return
             if self._parts is not None and self._parts.replies.refused(text):
                 return
+        elif any(net.refused(text) for net in self._nets.values()):
+            return
         await super()._on_error(error)
 
 
@@ -241,6 +271,7 @@ class _Parts:
         self._api = Api(broker._connected_driver, self.replies)
         self._publish = broker.publish
         self._streams = Streams(self._api, settings)
+        self.watching = Watching(self._streams.look_again)
         self._queues = Queues(self._api, self._streams, settings)
         self.publisher = Publisher(
             broker._connected_driver,
@@ -249,6 +280,7 @@ class _Parts:
             broker._ready_driver,
             settings.outgoing_bytes,
             min(settings.duplicate_window, settings.max_age or settings.duplicate_window),
+            Duplicates(self._api),
         )
         self.objects = Objects(self._api, self.replies, broker._connected_driver, broker._ready_driver, settings)
 
@@ -257,7 +289,7 @@ class _Parts:
         deadline = asyncio.get_running_loop().time() + DECLARE_TIMEOUT
         dead = durable.dead_letter
         if dead is not None:
-            await self._queues.have(dead, dead, Durable(start="all"), deadline)
+            await self._queues.have(dead, dead, Durable(start="all"), deadline, published=True)
         return await self._queues.have(subject, queue, durable, deadline, first=first)
 
     async def declare(
@@ -268,13 +300,14 @@ class _Parts:
         changed = await self._streams.change(deadline) if change else {}
         self._streams.forget(subject)
         before = await self._streams.there(subject, deadline)
-        stream = await self._streams.of(subject, deadline)
+        is_queue = durable is not None and queue is not None
+        stream = await (self._streams.holding if is_queue else self._streams.of)(subject, deadline)
         made = {f"{what} is now {now}": True for what, now in changed.items()}
-        made[f"subject {subject} in stream {stream}"] = stream not in before
+        made[f"subject {subject} in stream {stream}"] = stream not in before and not self._streams.fills(subject)
         if durable is None or queue is None:
             return made
         if (dead := durable.dead_letter) is not None:
-            kept = await self._queues.have(dead, dead, Durable(start="all"), deadline)
+            kept = await self._queues.have(dead, dead, Durable(start="all"), deadline, published=True)
             made[f"queue {dead} (consumer {kept.consumer} of stream {kept.stream})"] = kept.is_new
         if change and await self._queues.change_order(subject, queue, durable, deadline):
             made[f"queue {queue} is {'ordered' if durable.ordered else 'not ordered'} now"] = True

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from eventmicro.message import Delivery
+from eventmicro_nats.deliveries import NatsDelivery
+from eventmicro_nats.jetstream.queues import Queue
 
 ACK = b"+ACK"
 NAK = b"-NAK"
 IN_PROGRESS = b"+WPI"
 
 
+# How many tokens the subject has where an event is settled, in its earlier form.
+SHORT = 9
+
+
 class Settles(Protocol):
     """Where a delivery is settled: the subscription that it came by."""
 
+    @property
+    def queue(self) -> Queue: ...
     def settle(self, delivery: JetStreamDelivery, word: bytes) -> None: ...
 
 
-class JetStreamDelivery(Delivery):
+class Origin(NamedTuple):
+    """Where a delivery is of, as far as that is known."""
+
+    stream: str
+    consumer: str
+    consumer_sequence: int | None = None
+    pending: int | None = None
+    domain: str | None = None
+
+
+class JetStreamDelivery(NatsDelivery):
     """An event that is to be settled.
 
     Attributes:
@@ -27,7 +44,7 @@ class JetStreamDelivery(Delivery):
         leased: when the server's lease on it began, in seconds of the loop's clock.
     """
 
-    __slots__ = ("_home", "leased", "sequence", "settle_at", "stored")
+    __slots__ = ("_home", "leased", "raw_headers", "sequence", "settle_at", "stored")
 
     def __init__(
         self,
@@ -40,6 +57,7 @@ class JetStreamDelivery(Delivery):
         body: bytes,
         headers: dict[str, str] | None,
         attempt: int,
+        raw_headers: bytes = b"",
     ) -> None:
         self.subject = subject  # here and not by Delivery's own, which would be another call for each event
         self.body = body
@@ -52,6 +70,7 @@ class JetStreamDelivery(Delivery):
         self.stored = stored
         self.settle_at = settle_at
         self.leased = leased
+        self.raw_headers = raw_headers
         self._home = home
 
     @property
@@ -63,6 +82,15 @@ class JetStreamDelivery(Delivery):
         if word is ACK:
             return b"PUB %b 4\r\n+ACK\r\n" % self.settle_at
         return b"PUB %b %d\r\n%b\r\n" % (self.settle_at, len(word), word)
+
+    def origin(self) -> Origin:
+        """Where it is of; what its queue says of it is not known any more where that was deleted."""
+        if not self.settle_at:
+            return Origin(self._home.queue.stream, self._home.queue.consumer)
+        tokens = self.settle_at.decode().split(".")
+        domain = tokens[2] if len(tokens) > SHORT and tokens[2] != "_" else None
+        stream, consumer, _, _, number, _, left = tokens[2:9] if len(tokens) == SHORT else tokens[4:11]
+        return Origin(stream, consumer, int(number), int(left), domain)
 
     def try_ack(self) -> bool:
         self._home.settle(self, ACK)

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 from nats.errors import Error
 
 from eventmicro.broker import Receive
+from eventmicro.errors import UsageError
 from eventmicro.message import Delivery
 from eventmicro.watchdog import Watchdog
 from eventmicro.wire import DESCRIPTION
 from eventmicro_nats.connection.driver import Driver, Perishable
-from eventmicro_nats.connection.headers import read_event_headers, read_headers
+from eventmicro_nats.connection.headers import MARKER, read_event_headers, read_headers
 from eventmicro_nats.connection.intake import Intake
 from eventmicro_nats.connection.interest import Interest
 from eventmicro_nats.connection.reader import Raw
@@ -47,6 +48,7 @@ FLOOR_INTERVAL = 5.0
 UNLIMITED = 2**62
 
 _HEARTBEAT = b"NATS/1.0 100"
+_OF_NO_CONCERN = frozenset({"pause_until", "metadata", "description"})
 _INFO = b"info"  # the token of the inbox to which the answer comes
 _DELETED = "Deleted"  # in the words of the server: the queue is, or its stream
 _REQUEST = b'{"batch":%%d,"expires":%d,"idle_heartbeat":%d}' % (LIFETIME * NANO, HEARTBEAT * NANO)
@@ -96,6 +98,8 @@ class DurableSubscription(Settling):
         self._too_late: list[JetStreamDelivery] = []
         self._gathering: asyncio.TimerHandle | None = None
         self._ticking: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._config: dict[str, Any] | None = None  # how the queue was made when this was last said
 
     def _make_intake(self, receive: Receive) -> HandsOver:
         return Intake(receive, _never_full, UNLIMITED, UNLIMITED)
@@ -170,7 +174,7 @@ class DurableSubscription(Settling):
         given_back, self.unsettled = self.unsettled, {}
         if self._driver is not None and self._driver.is_connected:
             for delivery in given_back.values():
-                if delivery.settle_at and delivery.sequence not in self._held and not self._is_last(delivery):
+                if delivery.sequence not in self._held and self._may_give_back(delivery):
                     self._driver.push(delivery.command(NAK))
         for delivery in given_back.values():
             delivery.lapsed = True
@@ -268,10 +272,14 @@ class DurableSubscription(Settling):
         if subject != self._subject[0]:
             self._subject = subject, subject.decode(errors="replace")
         parsed = read_event_headers(headers) if headers else None
-        delivery = JetStreamDelivery(self, sequence, stored, reply, now, self._subject[1], data, parsed, attempt)
+        text = self._subject[1]
+        delivery = JetStreamDelivery(self, sequence, stored, reply, now, text, data, parsed, attempt, headers)
         self.unsettled[sequence] = delivery
         if self._acks.events and (sequence, stored) in self._acks.events:
             self.settle(delivery, ACK)
+            return None
+        if not data and MARKER in headers:
+            self.settle(delivery, ACK)  # a note of the server that an event expired or was removed, and none itself
             return None
         if self.ended:
             self._too_late.append(delivery)
@@ -307,12 +315,47 @@ class DurableSubscription(Settling):
         Args:
             asked: when it was asked for, in seconds of the loop's clock; so it was at that time or later.
         """
+        self._look_at_changes(info)
         begin = first_unsettled(info)
         if self._queue.created not in ("", info["created"]):
             self._disown(self._held)  # it is another queue of this name
         self._queue = replace(self._queue, created=info["created"], begin=self._queue.begin and begin)
         self._settle_what_waits(begin.sequence, (info.get("cluster") or {}).get("leader", ""))
         self._info = info
+
+    def _look_at_changes(self, info: dict[str, Any]) -> None:
+        """Notice what an administrator does with the queue."""
+        paused = bool(info.get("paused"))
+        if paused != self._paused:
+            self._paused = paused
+            how = f"nats consumer resume {self._queue.stream} {self._queue.consumer}"
+            text = f"paused until {info['config'].get('pause_until')}: it gives no events; {how}"
+            log.warning("%s is %s", self, text if paused else "paused no more")
+        config = {key: value for key, value in info["config"].items() if key not in _OF_NO_CONCERN}
+        if self._config is not None and config != self._config and self._queue.begin is not None:
+            self._check_anew()
+        self._config = config
+
+    def _check_anew(self) -> None:
+        """Somebody has changed the queue: look whether it still does, as at the start."""
+        if self.mending is None and not self.ended:
+            log.warning("%s was changed by somebody else", self)
+            self.mending = asyncio.create_task(self._check(), name=f"eventmicro {self}")
+
+    async def _check(self) -> None:
+        try:
+            await self._find_queue()
+        except UsageError as error:
+            self._refused = 1
+            if self._driver is not None and self._inner is not None:
+                self._driver.leave(self._inner)  # what it gives now may be other events
+                self._inner, self._expected = None, 0
+            log.error("%s gives no events from now on: %s", self, plain(error))
+            await self._ask_anew("it was changed")
+        except Exception as error:  # it is looked at again when it is changed again, or gone
+            log.debug("%s could not be looked at: %s", self, plain(error))
+        finally:
+            self.mending = None
 
     # -- what the watchdog asks and does -----------------------------------------------------------------------
 

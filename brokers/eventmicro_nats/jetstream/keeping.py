@@ -14,6 +14,7 @@ from eventmicro_nats.settings import JetStreamSettings
 NANO = 1_000_000_000
 # The metadata of a stream that was made from here.
 MARK = {"eventmicro": "stream"}
+RENAMES = "it has a subject_transform"
 
 
 def placeholder(stream: str) -> str:
@@ -57,9 +58,14 @@ def check_other(config: dict[str, Any], settings: JetStreamSettings) -> str:
     Raises:
         UsageError: nothing can be published to it.
     """
-    unusable = _unusable(config)
+    unusable = [why for why in _unusable(config) if why != RENAMES]  # it is stored all the same
     if unusable:
         raise UsageError(f"stream {config['name']} cannot be used: {'; '.join(unusable)}; change that")
+    return losses(config, settings)
+
+
+def losses(config: dict[str, Any], settings: JetStreamSettings) -> str:
+    """By what a stream loses events that wait in its queues; empty where it keeps all."""
     return "; ".join([*_losses(config), *_in_memory(config, settings)])
 
 
@@ -96,7 +102,11 @@ def _value(key: str, value: Any) -> str:
 def _unusable(config: dict[str, Any]) -> list[str]:
     """Why nothing that is published to it is confirmed, or comes to its queues."""
     wrong = [f"{key}=true" for key in ("no_ack", "sealed") if config.get(key)]
-    return wrong + [f"it has a {key}" for key in ("mirror", "subject_transform") if config.get(key)]
+    if config.get("mirror"):
+        wrong.append("it has a mirror, so that nothing can be published to it")
+    if config.get("allow_msg_counter"):
+        wrong.append("allow_msg_counter=true, which takes numbers only")
+    return wrong + ([RENAMES] if config.get("subject_transform") else [])
 
 
 def _losses(config: dict[str, Any]) -> list[str]:

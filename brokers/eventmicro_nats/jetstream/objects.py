@@ -170,6 +170,10 @@ class Bucket:
         """It may be gone."""
         self._is_there = False
 
+    def id_lifetime(self, subject: str) -> float:
+        """As it is made from here."""
+        return self._settings.object_ttl or WINDOW
+
     async def of(self, subject: str, deadline: float) -> str:
         """Have it, and return the name of its stream.
 
@@ -210,7 +214,7 @@ class Bucket:
             "duplicate_window": int(min(WINDOW, settings.object_ttl or WINDOW) * NANO),
             "max_consumers": -1,
             "max_msgs": -1,
-            "max_bytes": -1,
+            "max_bytes": settings.object_bytes,
             "allow_rollup_hdrs": True,
             "allow_direct": True,
         }

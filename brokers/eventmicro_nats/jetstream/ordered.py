@@ -28,7 +28,7 @@ from eventmicro_nats.jetstream.keeping import NANO
 from eventmicro_nats.jetstream.ordered_intake import OrderedIntake
 from eventmicro_nats.jetstream.pins import counts_all, led_for, pinned
 from eventmicro_nats.jetstream.queues import PIN_GROUP, Queue, pin_timeout
-from eventmicro_nats.jetstream.settling import SETTLE
+from eventmicro_nats.jetstream.settling import LAPSE, SETTLE
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,6 @@ LOOK = 0.1
 LOOK_TIMEOUT = 5.0
 # In how long a part of the stream, in sequences, events are called back one by one.
 LONGEST_GAP = 10_000
-# After which part of its time a lease that was not extended counts as lost: it was extended on the way there.
-LAPSE = 0.75
-
 # How long to wait before more than `prefetch` are asked for again, after one came that is not awaited, and was kept: at
 # first, and at most, in seconds.
 TOO_EARLY = 0.01
@@ -122,13 +119,27 @@ class OrderedSubscription(DurableSubscription):
         self._pin = ""
         late = self._loop.time() - self._asked_at > LAPSE * pin_timeout(self._queue.ack_wait)
         if self._driver is not None and self._driver.is_connected and not late:
-            body = b'{"group":"%b"}' % PIN_GROUP.encode()
-            subject = f"$JS.API.CONSUMER.UNPIN.{self._queue.stream}.{self._queue.consumer}".encode()
-            self._driver.push(b"PUB %b %d\r\n%b\r\n" % (subject, len(body), body))
+            self._unpin(self._driver, PIN_GROUP.encode())
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         return [*super().tasks, *([self._taking_over] if self._taking_over is not None else [])]
+
+    @property
+    def rights(self) -> list[str]:
+        name = f"{self._queue.stream}.{self._queue.consumer}"
+        return [*super().rights, f"$JS.API.CONSUMER.UNPIN.{name}", f"$JS.API.CONSUMER.INFO.{name}"]
+
+    def try_rights(self, driver: Driver) -> None:
+        super().try_rights(driver)
+        info = f"$JS.API.CONSUMER.INFO.{self._queue.stream}.{self._queue.consumer}".encode()
+        driver.push(Perishable(b"PUB %b 0\r\n\r\n" % info))
+        self._unpin(driver, b"none of this queue")
+
+    def _unpin(self, driver: Driver, group: bytes) -> None:
+        body = b'{"group":"%b"}' % group
+        subject = f"$JS.API.CONSUMER.UNPIN.{self._queue.stream}.{self._queue.consumer}".encode()
+        driver.push(b"PUB %b %d\r\n%b\r\n" % (subject, len(body), body))
 
     # -- leases ------------------------------------------------------------------------------------------------
 

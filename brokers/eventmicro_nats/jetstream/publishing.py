@@ -22,9 +22,11 @@ from eventmicro.message import Message
 from eventmicro.wire import check_subject
 from eventmicro_nats.connection.commands import too_large
 from eventmicro_nats.connection.driver import Driver, Perishable
-from eventmicro_nats.connection.headers import MESSAGE_ID, VERSION, write_headers
+from eventmicro_nats.connection.headers import MESSAGE_ID, VERSION, check_orders
+from eventmicro_nats.copies import written_headers
 from eventmicro_nats.jetstream.api import IN_PROCESS, TEMPORARY, ApiError, NoJetStream, NotAllowed, read_error
-from eventmicro_nats.jetstream.replies import Answer, NoAnswer, Refused, Replies
+from eventmicro_nats.jetstream.duplicates import DUPLICATE, Duplicates
+from eventmicro_nats.jetstream.replies import Answer, Deaf, NoAnswer, Refused, Replies
 
 # How long one sending waits for its confirmation before it is sent again, in seconds.
 ATTEMPT_TIMEOUT = 2.0
@@ -32,6 +34,8 @@ ATTEMPT_TIMEOUT = 2.0
 PAUSE = 0.1
 # How many may wait for their confirmation at the same time in one `publish_many`; a server holds 10,000 for a stream.
 WINDOW = 4000
+# How many duplicates are looked at together.
+AT_ONCE = 100
 
 _VERSION_LINE = VERSION + b"\r\n"
 _ID = MESSAGE_ID.encode() + b": "
@@ -44,6 +48,7 @@ class Keeps(Protocol):
     def fixed(self) -> bool: ...
     def __contains__(self, subject: str) -> bool: ...
     def forget(self, subject: str) -> None: ...
+    def id_lifetime(self, subject: str) -> float: ...
     async def of(self, subject: str, deadline: float) -> str: ...
 
 
@@ -55,6 +60,7 @@ class Publisher:
         ready_driver: gives it when it stands and can take more, for a subject and within so many seconds.
         outgoing_bytes: how much may wait to be sent.
         id_lifetime: for how long a stream knows an id, in seconds: what is sent again later would be stored twice.
+        duplicates: tells whose id a stream knows already; None: ids are never given, and headers may be orders.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class Publisher:
         ready_driver: Callable[[str, float], Awaitable[Driver]],
         outgoing_bytes: int,
         id_lifetime: float,
+        duplicates: Duplicates | None = None,
     ) -> None:
         self._driver = driver
         self._replies = replies
@@ -72,6 +79,7 @@ class Publisher:
         self._ready_driver = ready_driver
         self._outgoing_bytes = outgoing_bytes
         self._id_lifetime = id_lifetime
+        self._duplicates = duplicates
         self._loop = asyncio.get_running_loop()
         self._ids = secrets.token_urlsafe(9)
         self._numbers = count(1)
@@ -82,6 +90,11 @@ class Publisher:
         packet = self._pack(message)
         if message.subject not in self._streams:
             await self._declare(message.subject, deadline)
+        await self._store(packet, deadline)
+        if packet.duplicate:
+            await self._tell_apart(packet, deadline)
+
+    async def _store(self, packet: Packet, deadline: float) -> None:
         answer = await (await self._send(packet, deadline))
         while not self._is_stored(packet, answer, deadline):
             await asyncio.sleep(PAUSE)
@@ -93,20 +106,49 @@ class Publisher:
         deadline = self._loop.time() + timeout
         failed: dict[int, Exception] = {}
         packets: dict[int, Packet] = {}
+        duplicates: dict[int, Packet] = {}
         for number, message in enumerate(messages):
             try:
                 packets[number] = self._pack(message)
             except EventMicroError as error:
                 failed[number] = error
         while packets:
-            packets = await self._send_all(packets, failed, deadline)
+            packets = await self._send_all(packets, failed, duplicates, deadline)
             if packets:
                 await asyncio.sleep(PAUSE)
+        await self._tell_all_apart(duplicates, failed, deadline)
         if failed:
             raise NotAllPublished(failed=failed, confirmed=len(messages) - len(failed))
 
+    async def _tell_all_apart(self, packets: dict[int, Packet], failed: dict[int, Exception], deadline: float) -> None:
+        """Do so for those that a stream took for duplicates, some at a time."""
+        numbers = list(packets)
+        for first in range(0, len(numbers), AT_ONCE):
+            some = numbers[first : first + AT_ONCE]
+            ends = await asyncio.gather(
+                *(self._tell_apart(packets[number], deadline) for number in some), return_exceptions=True
+            )
+            for number, error in zip(some, ends, strict=True):
+                if isinstance(error, EventMicroError):
+                    failed[number] = error
+                elif error is not None:
+                    raise error
+
+    async def _tell_apart(self, packet: Packet, deadline: float) -> None:
+        """Store an event that a stream took for another one, of another subject and the same id.
+
+        A stream knows ids whatever their subjects; to us an event of another subject is another event.
+        """
+        assert self._duplicates is not None
+        if not await self._duplicates.is_of(packet.subject, packet.duplicate, deadline):
+            await self._store(packet.qualified(), deadline)
+
     async def _send_all(
-        self, packets: dict[int, Packet], failed: dict[int, Exception], deadline: float
+        self,
+        packets: dict[int, Packet],
+        failed: dict[int, Exception],
+        duplicates: dict[int, Packet],
+        deadline: float,
     ) -> dict[int, Packet]:
         """Send these, wait for the confirmations; return those to be sent again."""
         answers: dict[int, asyncio.Future[Answer]] = {}
@@ -127,6 +169,8 @@ class Publisher:
             try:
                 if not self._is_stored(packets[number], await answer, deadline):
                     again[number] = packets[number]
+                elif packets[number].duplicate:
+                    duplicates[number] = packets[number]
             except EventMicroError as error:
                 failed[number] = error
         return dict(sorted(again.items()))
@@ -149,7 +193,9 @@ class Publisher:
 
     def _until(self, packet: Packet, deadline: float) -> float:
         """Until when it may be sent."""
-        return min(deadline, packet.sent + self._id_lifetime) if packet.unknown else deadline
+        if not packet.unknown:
+            return deadline
+        return min(deadline, packet.sent + min(self._id_lifetime, self._streams.id_lifetime(packet.subject)))
 
     def _is_stored(self, packet: Packet, answer: Answer, deadline: float) -> bool:
         """Whether that is a confirmation; False: send it again.
@@ -160,6 +206,8 @@ class Publisher:
         if isinstance(answer, bytes):
             error = read_error(answer)
             if error is None and b'"seq":' in answer:
+                if packet.given is not None and DUPLICATE in answer:
+                    packet.duplicate = answer
                 return True
             if error is not None:
                 packet.unknown |= error.number == IN_PROCESS
@@ -168,6 +216,7 @@ class Publisher:
                 packet.unknown = True
                 text, final = "something that is not JetStream answered", False
         elif isinstance(answer, Refused):
+            packet.unknown |= isinstance(answer, Deaf)
             text, final = answer, True
         elif answer is NoAnswer.NOBODY:
             self._streams.forget(packet.subject)
@@ -177,6 +226,8 @@ class Publisher:
             text, final = answer.value, False
         if not final and self._loop.time() + PAUSE < self._until(packet, deadline):
             return False
+        if answer is NoAnswer.LATE and self._loop.time() - packet.sent >= ATTEMPT_TIMEOUT:
+            self._streams.forget(packet.subject)  # it may be another one, that confirms nothing: look next time
         raise packet.not_taken(NotStored(f"{packet.subject}: {text}"))
 
     async def _prepare(self, packet: Packet, deadline: float) -> None:
@@ -198,28 +249,34 @@ class Publisher:
             raise Disconnected(f"{error}; it was not sent") from error
 
     def _pack(self, message: Message) -> Packet:
+        if message.headers and self._duplicates is not None:
+            check_orders(message.subject, message.headers)
         if message.id is None:
-            name = f"{self._ids}-{next(self._numbers)}"
-        elif message.id.isprintable():
-            # A stream knows ids whatever their subjects; to us an event of another subject is another event.
-            name = f"{message.id}/{message.subject}"
-        else:
+            return Packet(message, f"{self._ids}-{next(self._numbers)}")
+        if not message.id.isprintable():
             raise UsageError(f"{message.subject}: the id {message.id!r} has signs that no header may have")
-        return Packet(message, name)
+        return Packet(message, message.id, message)
 
 
 class Packet:
-    """An event as it goes out, each time the same but for where it is confirmed."""
+    """An event as it goes out, each time the same but for where it is confirmed.
 
-    __slots__ = ("_head", "_tail", "sent", "size", "subject", "unknown")
+    Attributes:
+        given: the event where its user has named it, so that its stream may know the name of another one.
+        duplicate: the receipt by which the stream says that it knows the name already.
+    """
 
-    def __init__(self, message: Message, name: str) -> None:
+    __slots__ = ("_head", "_tail", "duplicate", "given", "sent", "size", "subject", "unknown")
+
+    def __init__(self, message: Message, name: str, given: Message | None = None) -> None:
         self.subject = message.subject
+        self.given = given
+        self.duplicate = b""
         self.unknown = False
         self.sent = inf
         headers = b"%b%b%b\r\n\r\n" % (_VERSION_LINE, _ID, name.encode())
         if message.headers:
-            headers = headers[:-2] + write_headers(message.headers) + b"\r\n"
+            headers = headers[:-2] + written_headers(message, message.headers) + b"\r\n"
         self.size = len(headers) + len(message.body)
         self._head = b"HPUB %b " % message.subject.encode()
         self._tail = b" %d %d\r\n%b%b\r\n" % (len(headers), self.size, headers, message.body)
@@ -227,6 +284,11 @@ class Packet:
     def command(self, reply: bytes) -> bytes:
         """The command to the server."""
         return Perishable(b"%b%b%b" % (self._head, reply, self._tail))
+
+    def qualified(self) -> Packet:
+        """The same under a name that no event of another subject has."""
+        assert self.given is not None
+        return Packet(self.given, f"{self.given.id}/{self.subject}")
 
     def not_taken(self, error: Exception) -> Exception:
         """What to raise for a failure: it says nothing of an earlier sending, where that may have been stored."""

@@ -10,7 +10,16 @@ from typing import Any
 
 from eventmicro.broker import Durable
 from eventmicro.errors import Unsupported, UsageError
-from eventmicro_nats.jetstream.api import CONSUMER_EXISTS, CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, Api, ApiError
+from eventmicro_nats.connection.subjects import covers
+from eventmicro_nats.jetstream.api import (
+    CONSUMER_EXISTS,
+    CONSUMER_NOT_FOUND,
+    STREAM_NOT_FOUND,
+    Api,
+    ApiError,
+    NotAllowed,
+)
+from eventmicro_nats.jetstream.filled import is_filled
 from eventmicro_nats.jetstream.keeping import NANO
 from eventmicro_nats.jetstream.streams import Streams, read_time
 from eventmicro_nats.settings import JetStreamSettings
@@ -21,6 +30,8 @@ log = logging.getLogger(__name__)
 LIFETIME = 30.0
 # The one group of an ordered queue: the server pins it to one client, and to another if that one asks no more.
 PIN_GROUP = "one"
+# Of a shorter lease, in seconds, much would run out before it is extended.
+SHORTEST_LEASE = 0.1
 # How long a client that was pinned may ask for nothing, in seconds; shorter where ack_wait is.
 PIN_TIMEOUT = 10.0
 
@@ -85,18 +96,26 @@ class Queues:
         self._settings = settings
 
     async def have(
-        self, subject: str, queue: str, durable: Durable, deadline: float, *, first: Place | None = None
+        self,
+        subject: str,
+        queue: str,
+        durable: Durable,
+        deadline: float,
+        *,
+        first: Place | None = None,
+        published: bool = False,
     ) -> Queue:
         """The queue, made where it is missing and that is allowed.
 
         Args:
             deadline: until when to try, in seconds of the loop's clock.
             first: with which event to begin if it is made, in place of `durable.start`; it was there before.
+            published: whether what it gets is published from here, so that its stream is one that listens to it.
 
         Raises:
             UsageError: it is missing and not to be made from here, or made otherwise than asked for.
         """
-        stream = await self._streams.of(subject, deadline)
+        stream = await (self._streams.of if published else self._streams.holding)(subject, deadline)
         consumer = consumer_name(queue)
         if self._streams.fixed:
             return Queue(stream, consumer, self._settings.ack_wait)
@@ -106,14 +125,18 @@ class Queues:
         while (info := await self._info(stream, consumer, deadline)) is None:
             if self._settings.declare == "check":
                 raise UsageError(f"there is no queue {queue}: {_how_to_make(stream, consumer, subject, durable)}")
-            await self._make(stream, consumer, subject, await self._start(stream, durable, first, deadline), deadline)
+            start = await self._start(stream, subject, durable, first, deadline)
+            await self._make(stream, consumer, subject, start, deadline)
             is_new = True
             if first is not None:
                 log.warning("queue %s was gone and is made anew; events may come twice", queue)
         config = info["config"]
         what = f"queue {queue} (consumer {consumer} of stream {stream})"
         other = f"name another queue, or delete this one and what waits in it: nats consumer rm {stream} {consumer}"
-        _check(what, other, config, subject, durable, self._settings.storage)
+        filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
+        if filters != [subject] and not (filters == [">"] and await self._only(stream, subject, deadline)):
+            raise UsageError(f"{what} takes {', '.join(filters)}, not {subject}: {other}")
+        _check(what, other, config, durable, self._settings.storage)
         ack_wait = min(config.get("backoff") or [config["ack_wait"]]) / NANO
         max_deliver, created = config.get("max_deliver", -1), info["created"]
         return Queue(stream, consumer, ack_wait, first_unsettled(info), is_new, max_deliver, created)
@@ -126,7 +149,7 @@ class Queues:
         Raises:
             UsageError: instances are at it.
         """
-        stream, consumer = await self._streams.of(subject, deadline), consumer_name(queue)
+        stream, consumer = await self._streams.holding(subject, deadline), consumer_name(queue)
         info = None if self._streams.fixed else await self._info(stream, consumer, deadline)
         if info is None or bool(info["config"].get("priority_groups")) == durable.ordered:
             return False
@@ -146,15 +169,37 @@ class Queues:
                 raise UsageError(f"there is no stream {stream}") from error
             raise UsageError(f"consumer {consumer} of stream {stream}: {error}") from error
 
-    async def _start(self, stream: str, durable: Durable, first: Place | None, deadline: float) -> dict[str, Any]:
+    async def _only(self, stream: str, subject: str, deadline: float) -> bool:
+        """Whether a stream has no other subjects, so that a queue of all that it has is one of these."""
+        config = await self._streams.config_of(stream, deadline)
+        subjects = config.get("subjects") or ()
+        return bool(subjects) and not is_filled(config) and all(covers(subject, has) for has in subjects)
+
+    async def _start(
+        self, stream: str, subject: str, durable: Durable, first: Place | None, deadline: float
+    ) -> dict[str, Any]:
         """How a queue that is made begins, and whether it is ordered."""
         order = _pinned(self._settings) if durable.ordered else {}
-        if first is None:
+        if first is None and durable.start == "all":
+            return order | {"deliver_policy": "all"}
+        try:
+            info = await self._streams.info(stream, deadline)
+        except NotAllowed:
+            if first is not None:
+                raise
             return order | _start(durable)
-        info = await self._api.call(f"STREAM.INFO.{stream}", deadline=deadline)
+        if info["config"].get("retention") == "workqueue":
+            if first is None:
+                raise UsageError(
+                    f"{subject}: stream {stream} is a work queue (retention=workqueue), whose queues begin with all "
+                    'that is there: set start="all"'
+                )
+            return order | {"deliver_policy": "all"}  # what was settled is there no more
+        if first is None:
+            return order | _start(durable, info["state"]["last_seq"] + 1)
         if read_time(info["created"]) > first.seen:
             return order | {"deliver_policy": "all"}  # the stream is another one, of which nothing was seen
-        return order | {"deliver_policy": "by_start_sequence", "opt_start_seq": first.sequence}
+        return order | _from(first.sequence)
 
     async def _make(self, stream: str, consumer: str, subject: str, more: dict[str, Any], deadline: float) -> None:
         config = {
@@ -175,11 +220,20 @@ class Queues:
                 raise UsageError(f"consumer {consumer} of stream {stream} cannot be made: {error}") from error
 
 
-def _start(durable: Durable) -> dict[str, Any]:
+def _start(durable: Durable, following: int | None = None) -> dict[str, Any]:
+    """As what it is made; `following` is the sequence of the stream's next event.
+
+    An administrator can reset a queue that begins with a sequence to any event from there on, and never one that is to
+    begin with what is new.
+    """
     if isinstance(durable.start, str):
-        return {"deliver_policy": durable.start}
+        return {"deliver_policy": durable.start} if following is None else _from(following)
     since = durable.start.astimezone(UTC)
     return {"deliver_policy": "by_start_time", "opt_start_time": since.isoformat().replace("+00:00", "Z")}
+
+
+def _from(sequence: int) -> dict[str, Any]:
+    return {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, sequence)}
 
 
 def _pinned(settings: JetStreamSettings) -> dict[str, Any]:
@@ -195,11 +249,8 @@ def pin_timeout(ack_wait: float) -> float:
     return min(ack_wait, PIN_TIMEOUT)
 
 
-def _check(what: str, other: str, config: dict[str, Any], subject: str, durable: Durable, storage: str) -> None:
+def _check(what: str, other: str, config: dict[str, Any], durable: Durable, storage: str) -> None:
     """Refuse a consumer that cannot do what is asked for."""
-    filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
-    if filters != [subject]:
-        raise UsageError(f"{what} takes {', '.join(filters)}, not {subject}: {other}")
     if config.get("deliver_subject") or config.get("ack_policy") != "explicit":
         raise UsageError(f"{what} is not a pull consumer with explicit acknowledgement: make it so")
     if config.get("headers_only"):
@@ -212,12 +263,17 @@ def _check(what: str, other: str, config: dict[str, Any], subject: str, durable:
         raise UsageError(f"{what} gives max_batch={config['max_batch']} at once: set prefetch to that, or raise it")
     if 0 < config.get("max_expires", 0) < LIFETIME * NANO:
         raise UsageError(f"{what} has max_expires={config['max_expires'] / NANO:g} s: it takes {LIFETIME:g} s")
-    if durable.ordered and (config.get("priority_policy"), config.get("priority_groups")) != (
-        "pinned_client",
-        [PIN_GROUP],
-    ):
+    if config.get("replay_policy", "instant") != "instant":
+        raise UsageError(f"{what} gives events as slowly as they came: set replay_policy to instant, or {other}")
+    if min(config.get("backoff") or [config["ack_wait"]]) < SHORTEST_LEASE * NANO:
+        raise UsageError(f"{what} has an ack_wait or backoff of less than {SHORTEST_LEASE:g} s: make it longer")
+    groups = config.get("priority_groups") or []
+    is_ordered = (config.get("priority_policy"), groups) == ("pinned_client", [PIN_GROUP])
+    if groups and not is_ordered:
+        raise UsageError(f"{what} has priority_groups, of which none is of eventmicro: {other}")
+    if durable.ordered and not is_ordered:
         raise UsageError(f"{what} was made without order: {CHANGE}, or {other}")
-    if not durable.ordered and config.get("priority_groups"):
+    if is_ordered and not durable.ordered:
         raise UsageError(f"{what} was made with order: ask for it, or {CHANGE}, or {other}")
     if config.get("max_deliver", -1) > 0 and durable.dead_letter is None:
         raise UsageError(

@@ -29,6 +29,10 @@ class Refused(str):
     """The server does not let us ask: its own words."""
 
 
+class Deaf(Refused):
+    """The server does not let us hear the answer, in its own words; what was asked for may have been done."""
+
+
 Answer = bytes | NoAnswer | Refused
 
 
@@ -37,6 +41,7 @@ class Replies:
 
     Attributes:
         losses: how many times the connection was lost.
+        deaf: why no answer is heard, where the server has refused the subscription to them.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -48,10 +53,11 @@ class Replies:
         self._sweeper: asyncio.TimerHandle | None = None
         self._subscription: Interest | None = None
         self._driver = driver
+        self.deaf: Deaf | None = None
 
     async def open(self, driver: Driver) -> None:
         """Listen for answers on this connection."""
-        self._driver = driver
+        self._driver, self.deaf = driver, None
         self._subscription = await driver.subscribe_to(self._inbox.decode() + "*", "", self._take)
 
     def expect(self, subject: str, deadline: float) -> tuple[bytes, asyncio.Future[Answer]]:
@@ -62,6 +68,9 @@ class Replies:
         """
         token = b"%d" % next(self._numbers)
         answer: asyncio.Future[Answer] = self._loop.create_future()
+        if self.deaf is not None:
+            answer.set_result(self.deaf)
+            return self._inbox + token, answer
         self._waiting[token] = (answer, deadline, subject)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP, self._sweep)
@@ -82,6 +91,12 @@ class Replies:
                 found = True
         return found
 
+    def deafened(self, text: str) -> None:
+        """The server has refused a subscription: if it is this one nobody hears an answer, until one comes again."""
+        if f'subscription to "{self._inbox.decode()}*"' in text:
+            self.deaf = Deaf(text)
+            self._end_all(self.deaf)
+
     def close(self) -> None:
         """Listen no more; whoever still waits gets no answer."""
         if self._sweeper is not None:
@@ -91,6 +106,7 @@ class Replies:
             self._driver.forget(self._subscription)
 
     def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        self.deaf = None
         waiting = self._waiting.pop(subject[len(self._inbox) :], None)
         if waiting is None:
             return
@@ -108,7 +124,7 @@ class Replies:
         if self._waiting:
             self._sweeper = self._loop.call_later(max(SWEEP, len(self._waiting) * 1e-6), self._sweep)
 
-    def _end_all(self, answer: NoAnswer) -> None:
+    def _end_all(self, answer: Answer) -> None:
         waiting, self._waiting = self._waiting, {}
         for future, _, _ in waiting.values():
             _set(future, answer)

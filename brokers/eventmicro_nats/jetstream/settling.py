@@ -13,6 +13,10 @@ from eventmicro_nats.jetstream.queues import Queue
 
 # The start of a subject where an event is settled.
 SETTLE = b"$JS.ACK."
+# How such a subject ends where it is of none.
+_NO_EVENT = "1.0.0.0.0"
+# After which part of its time a lease that was not extended counts as lost: it was extended on the way there.
+LAPSE = 0.75
 
 
 class Settling:
@@ -37,6 +41,11 @@ class Settling:
         self._asks_for_info = True  # unless that is not permitted
         self._leader = ""  # the server of a cluster that leads the queue
 
+    @property
+    def queue(self) -> Queue:
+        """Where they come from."""
+        return self._queue
+
     def _ask_soon(self) -> None:
         """One is settled, so there is room for another."""
         raise NotImplementedError
@@ -52,6 +61,13 @@ class Settling:
         """Whether the server would give it up now, and nobody here hear of that; when its lease ends, somebody may."""
         return self.ended and delivery.attempt == self._queue.max_deliver
 
+    def _may_give_back(self, delivery: JetStreamDelivery) -> bool:
+        """Whether a NAK does no harm: one whose lease is over comes again by itself, and a NAK would take it from who
+        has it by then.
+        """
+        in_time = self._loop.time() - delivery.leased <= LAPSE * self._queue.ack_wait
+        return bool(delivery.settle_at) and in_time and not self._is_last(delivery)
+
     def settle(self, delivery: JetStreamDelivery, word: bytes) -> None:
         if self.unsettled.get(delivery.sequence) is not delivery:
             return
@@ -62,7 +78,7 @@ class Settling:
         if not delivery.settle_at:
             if word is ACK:
                 self._acks.remember((delivery.sequence, delivery.stored))
-        elif word is ACK or not self._is_last(delivery):
+        elif word is ACK or self._may_give_back(delivery):
             command = delivery.command(word)
             if word is ACK:
                 self._acks.note(command)
@@ -119,6 +135,19 @@ class Settling:
         self._do_without_info()
         return True
 
+    @property
+    def rights(self) -> list[str]:
+        """The subjects to which this user must be able to publish."""
+        name = f"{self._queue.stream}.{self._queue.consumer}"
+        return [f"$JS.API.CONSUMER.MSG.NEXT.{name}", f"$JS.ACK.{name}.{_NO_EVENT}"]
+
+    def try_rights(self, driver: Driver) -> None:
+        """Say to the server what it may refuse, and what changes nothing: it has no such event."""
+        name = f"{self._queue.stream}.{self._queue.consumer}"
+        driver.push(Perishable(b"PUB $JS.API.CONSUMER.MSG.NEXT.%b 0\r\n\r\n" % name.encode()))
+        subject = f"$JS.ACK.{name}.{_NO_EVENT}".encode()
+        driver.push(Perishable(b"PUB %b %d\r\n%b\r\n" % (subject, len(IN_PROGRESS), IN_PROGRESS)))
+
     def _do_without_info(self) -> None:
         """Whose queue it is cannot be known here: it is taken for the same one."""
         if self._acks.in_doubt and self._driver is not None:
@@ -132,9 +161,12 @@ class Settling:
             driver.push(command)
 
     def _extend_leases(self, driver: Driver, age: float) -> None:
-        """Extend the lease of all that have one of this age, in seconds, or more."""
-        now = self._loop.time()
+        """Extend the lease of all that have one of this age, in seconds, or more.
+
+        One that is over is another's, perhaps: what extends it would hold the event there.
+        """
+        now, longest = self._loop.time(), LAPSE * self._queue.ack_wait
         for delivery in self.unsettled.values():
-            if now - delivery.leased >= age and delivery.settle_at:
+            if age <= now - delivery.leased < longest and delivery.settle_at:
                 delivery.leased = now
                 driver.push(Perishable(delivery.command(IN_PROGRESS)))

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from eventmicro.errors import Disconnected, UsageError
@@ -28,23 +27,25 @@ from eventmicro_nats.jetstream.api import (
     NotAllowed,
     Silent,
 )
+from eventmicro_nats.jetstream.filled import may_match, renames
 from eventmicro_nats.jetstream.keeping import (
     NANO,
     check_other,
     check_own,
+    is_ours,
+    losses,
     marked,
     placeholder,
     said,
     set_otherwise,
     stream_config,
 )
+from eventmicro_nats.jetstream.lock import changing
+from eventmicro_nats.jetstream.seeking import Seeking
 from eventmicro_nats.settings import JetStreamSettings
 
 log = logging.getLogger(__name__)
 
-# After how many seconds the lock of a process that died with it is taken away; what it guards takes milliseconds.
-LOCK_LIFETIME = 5.0
-LOCK_PAUSE = 0.02
 # How many subjects are remembered, so that a lookup is not needed again.
 REMEMBERED = 10_000
 
@@ -55,9 +56,14 @@ class Streams:
     def __init__(self, api: Api, settings: JetStreamSettings) -> None:
         self._api = api
         self._settings = settings
+        self._seeking = Seeking(api, settings.stream)
         self._found: OrderedDict[str, str] = OrderedDict()
+        self._filled: dict[str, str] = {}  # the subjects that nobody publishes to the streams that hold them
         self._wanted: set[str] = set()
-        self._seen: set[str] = set()
+        self._seen: dict[str, dict[str, Any]] = {}
+        self._windows: dict[str, float] = {}
+        self._unbounded: set[str] = set()  # those of which that was said
+        self._told: dict[str, str] = {}  # what was said of each stream, last
         self._adding = asyncio.Lock()
 
     def __contains__(self, subject: str) -> bool:
@@ -68,23 +74,44 @@ class Streams:
         """Whether nothing is looked up or made."""
         return self._settings.declare == "false"
 
+    def fills(self, subject: str) -> bool:
+        """Whether it is in a stream that gets it from others."""
+        return subject in self._filled
+
     def forget(self, subject: str) -> None:
-        """Look again next time: its stream may be gone."""
-        self._found.pop(subject, None)
+        """Look again next time: its stream may be gone, or be made otherwise."""
+        self._seen.pop(self._found.pop(subject, "") or self._filled.pop(subject, ""), None)
+
+    def id_lifetime(self, subject: str) -> float:
+        """For how long its stream knows an event's id, in seconds, as far as is known here."""
+        return self._windows.get(self._found.get(subject, ""), inf)
 
     async def of(self, subject: str, deadline: float) -> str:
-        """The name of the stream that keeps this subject, which is made to where that is allowed.
+        """The name of the stream that takes what is published to this subject; made to where that is allowed.
 
         Raises:
             UsageError: none does, and none is to be made; or it is made otherwise than set.
         """
+        if subject in self._filled:
+            raise UsageError(
+                f"{subject}: stream {self._filled[subject]} has this from other streams or under another subject: "
+                "publish there"
+            )
+        return await self._have(subject, deadline, to_read=False)
+
+    async def holding(self, subject: str, deadline: float) -> str:
+        """The name of the stream from which a queue of this subject gets its events; else as `of`."""
+        return self._filled.get(subject) or await self._have(subject, deadline, to_read=True)
+
+    async def _have(self, subject: str, deadline: float, to_read: bool) -> str:
         stream = self._found.get(subject)
         if stream is None:
             wild = "*" in subject.split(".") or subject.endswith(">")
             find = self._find_for_wildcard if wild else self._find
             async with _bounded(subject, deadline):
-                stream = self._settings.stream if self.fixed else await find(subject, deadline)
-            self._found[subject] = stream
+                stream = self._settings.stream if self.fixed else await find(subject, deadline, to_read)
+            if subject not in self._filled:
+                self._found[subject] = stream
             if len(self._found) > REMEMBERED:
                 self._found.popitem(last=False)
         return stream
@@ -102,56 +129,78 @@ class Streams:
         """
         if self.fixed:
             return
-        config = await self._config_of(stream, deadline)
-        window, wanted = config["duplicate_window"], int(seconds * NANO)
+        config = await self.config_of(stream, deadline)
+        window, wanted = config.get("duplicate_window", 0), int(seconds * NANO)
         if window >= wanted:
             return
-        if stream != self._settings.stream or self._settings.declare == "check":
+        if stream != self._settings.stream or self._settings.declare == "check" or not is_ours(config):
             raise UsageError(
                 f"stream {stream} knows ids for {window / NANO:g} s, dedupe needs {seconds:g} s: "
                 f"nats stream edit {stream} --dupe-window {ceil(seconds)}s"
             )
-        if 0 < config["max_age"] < wanted:
+        if 0 < config.get("max_age", 0) < wanted:
             raise UsageError(f"stream {stream} keeps events for max_age={config['max_age'] / NANO:g} s, dedupe asks")
-        async with _bounded(stream, deadline), self._lock(deadline):
-            config = await self._config_of(stream, deadline)  # looked at under the lock: others change it, too
-            if config["duplicate_window"] < wanted:
+        async with _bounded(stream, deadline), self._changing(deadline):
+            config = await self.config_of(stream, deadline)  # looked at under the lock: others change it, too
+            if config.get("duplicate_window", 0) < wanted:
                 await self._update(config | {"duplicate_window": wanted}, deadline)
 
-    async def _find(self, subject: str, deadline: float) -> str:
+    async def _find(self, subject: str, deadline: float, to_read: bool) -> str:
         names = await self._names(subject, deadline)
         if self._settings.stream in names:
             await self._own_config(deadline)
         elif names:
-            await self._look_at(names[0], deadline)
+            await self._look_at(names[0], subject, deadline, to_read)
         if names:
             return names[0]
+        if to_read and (filled := await self._find_filled(subject, deadline)):
+            return filled
         if self._settings.declare == "check":
             raise UsageError(f"no stream keeps {subject}: {self._how_to_make(subject)}, or set declare=true")
         return await self._add(subject, deadline)
 
-    async def _find_for_wildcard(self, pattern: str, deadline: float) -> str:
+    async def _find_for_wildcard(self, pattern: str, deadline: float, to_read: bool) -> str:
         """The one stream that has all that matches; ours, where no other has any of it."""
         own = self._settings.stream
-        others = [name for name in await self._names(pattern, deadline) if name != own]
+        names = await self._names(pattern, deadline)
+        others = [name for name in names if name != own]
         for name in others:
-            config = await self._config_of(name, deadline)
+            config = await self.config_of(name, deadline)
             if any(covers(subject, pattern) for subject in config.get("subjects") or ()):
-                self._check_other(config)
+                self._check_other(config, pattern, to_read)
                 return name
         if others:
             raise UsageError(
                 f"what matches {pattern} is in several streams ({', '.join(others)}, and {own} for the rest): "
                 "subscribe to each subject, or let one stream keep all of it"
             )
+        if not names and (filled := await self._find_filled(pattern, deadline)):
+            return filled
         if self._settings.declare == "check":
             if not await self._own_config(deadline):
                 raise UsageError(f"there is no stream {own}: {self._how_to_make(pattern)}, or set declare=true")
             return own
         return await self._add(placeholder(own), deadline)
 
+    async def _find_filled(self, subject: str, deadline: float) -> str | None:
+        """A stream that holds it though it does not listen to it."""
+        config = await self._seeking.find(subject, deadline)
+        if config is None:
+            return None
+        self._say_losses(config, losses(config, self._settings))
+        self._filled[subject] = config["name"]
+        return str(config["name"])
+
     async def _names(self, subject: str, deadline: float) -> list[str]:
-        answer = await self._api.call("STREAM.NAMES", {"subject": subject}, deadline=deadline)
+        """The streams that listen to it; where that may not be asked, our own, if it does."""
+        try:
+            answer = await self._api.call("STREAM.NAMES", {"subject": subject}, deadline=deadline)
+        except NotAllowed:
+            with suppress(ApiError, NotAllowed):
+                config = await self.config_of(self._settings.stream, deadline)
+                if any(covers(has, subject) for has in config.get("subjects") or ()):
+                    return [self._settings.stream]
+            raise
         return answer.get("streams") or []
 
     async def _add(self, subject: str, deadline: float) -> str:
@@ -162,9 +211,12 @@ class Streams:
             async with self._adding:
                 if subject in self._wanted:
                     wanted = sorted(self._wanted)
-                    async with self._lock(deadline):
-                        while missing := await self._missing(wanted, deadline):
-                            await self._put_in(missing, deadline)
+                    while not await self._own_config(deadline):
+                        await self._create(sorted({placeholder(own), *wanted}), deadline)
+                    if await self._missing(wanted, deadline):
+                        async with self._changing(deadline):
+                            while missing := await self._missing(wanted, deadline):
+                                await self._put_in(missing, deadline)
                     self._wanted.difference_update(wanted)
         finally:
             self._wanted.discard(subject)
@@ -177,11 +229,22 @@ class Streams:
 
     async def _put_in(self, subjects: Sequence[str], deadline: float) -> None:
         config = await self._own_config(deadline)
+        if config is None:
+            raise UsageError(f"stream {self._settings.stream} was deleted while it was declared")
+        with self._refused(subjects):
+            await self._update(marked(config) | {"subjects": [*(config.get("subjects") or ()), *subjects]}, deadline)
+
+    async def _create(self, subjects: list[str], deadline: float) -> None:
+        config = stream_config(self._settings, subjects)
+        with self._refused(subjects):
+            await self._api.call(f"STREAM.CREATE.{config['name']}", config, deadline=deadline)
+            self._say_unbounded(config)
+
+    @contextmanager
+    def _refused(self, subjects: Sequence[str]) -> Iterator[None]:
+        """Say of which stream and subjects a server speaks that refuses."""
         try:
-            if config is None:
-                await self._create(sorted({placeholder(self._settings.stream), *subjects}), deadline)
-            else:
-                await self._update(marked(config) | {"subjects": [*config["subjects"], *subjects]}, deadline)
+            yield
         except ApiError as error:
             if error.number == STREAM_EXISTS:
                 return  # somebody else has just made it: look again
@@ -192,7 +255,7 @@ class Streams:
     async def _own_config(self, deadline: float) -> dict[str, Any] | None:
         """How our stream is made, if it keeps what is promised; None where it is not there yet."""
         try:
-            config = await self._config_of(self._settings.stream, deadline)
+            config = await self.config_of(self._settings.stream, deadline)
         except ApiError as error:
             if error.number == STREAM_NOT_FOUND:
                 return None
@@ -204,60 +267,101 @@ class Streams:
     def _say_unbounded(self, config: dict[str, Any]) -> None:
         """Say once that our stream keeps all for ever, where nobody has bounded it."""
         name = config["name"]
-        if name not in self._seen and not config.get("max_age") and config.get("max_bytes", -1) <= 0:
+        if name not in self._unbounded and not config.get("max_age") and config.get("max_bytes", -1) <= 0:
             log.info(
                 "stream %s keeps all events for ever, and takes none when the disk is full: bound it by max_age= or "
                 "max_bytes= in the URL, and one that is there by `eventmicro declare --change`",
                 name,
             )
-        self._seen.add(name)
+        self._unbounded.add(name)
 
     async def change(self, deadline: float) -> dict[str, str]:
         """Make our stream as it is set, where it is there and made otherwise: what was changed, and to what."""
         if self.fixed or self._settings.declare == "check":
             return {}
-        async with _bounded(self._settings.stream, deadline), self._lock(deadline):
+        async with _bounded(self._settings.stream, deadline):
             try:
-                config = await self._config_of(self._settings.stream, deadline)
+                await self.config_of(self._settings.stream, deadline)
             except ApiError as error:
                 if error.number == STREAM_NOT_FOUND:
                     return {}
                 raise
-            changes = set_otherwise(config, self._settings)
-            if changes:
-                await self._update(config | changes, deadline)
+            async with self._changing(deadline):
+                config = await self.config_of(self._settings.stream, deadline)
+                changes = set_otherwise(config, self._settings)
+                if changes:
+                    await self._update(config | changes, deadline)
         return {f"stream {config['name']}: {said(key, config.get(key))}": said(key, changes[key]) for key in changes}
 
-    async def _look_at(self, stream: str, deadline: float) -> None:
-        """Check a stream of another name once, where that may be asked."""
+    async def _look_at(self, stream: str, subject: str, deadline: float, to_read: bool) -> None:
+        """Check a stream of another name, where that may be asked."""
         if stream not in self._seen:
             with suppress(ApiError, NotAllowed):
-                self._check_other(await self._config_of(stream, deadline))
+                self._seen[stream] = await self.config_of(stream, deadline)
+        if stream in self._seen:
+            self._check_other(self._seen[stream], subject, to_read)
 
-    def _check_other(self, config: dict[str, Any]) -> None:
-        forgets = check_other(config, self._settings)
-        if forgets and config["name"] not in self._seen:
+    def _check_other(self, config: dict[str, Any], subject: str, to_read: bool) -> None:
+        self._say_losses(config, check_other(config, self._settings))
+        if to_read and (other := renames(config, subject)):
+            raise UsageError(
+                f"stream {config['name']} stores {subject} as {other}, by its subject_transform: subscribe to that"
+            )
+
+    def _say_losses(self, config: dict[str, Any], forgets: str) -> None:
+        if forgets and config["name"] not in self._told:
             log.warning("stream %s does not keep all that is confirmed: %s", config["name"], forgets)
-        self._seen.add(config["name"])
+        self._told[config["name"]] = forgets
 
-    async def _config_of(self, stream: str, deadline: float) -> dict[str, Any]:
-        return (await self._api.call(f"STREAM.INFO.{stream}", deadline=deadline))["config"]  # type: ignore[no-any-return]
+    async def look_again(self, deadline: float) -> None:
+        """Say what somebody has made of the streams that are used, and put subjects in again that were taken out."""
+        if self.fixed:
+            return
+        used = [*self._found.items(), *self._filled.items()]
+        for stream in sorted({stream for _, stream in used}):
+            try:
+                config = await self.config_of(stream, deadline)
+            except (ApiError, NotAllowed):
+                continue  # it is gone, which shows in what is published to it
+            self._say_changes(config)
+            there = config.get("subjects") or ()
+            for subject in [subject for subject, in_it in self._found.items() if in_it == stream]:
+                if subject not in there and not may_match(subject, there):
+                    log.warning("stream %s takes %s no more, as somebody has changed it", stream, subject)
+                    self.forget(subject)
+                    await self._have(subject, deadline, to_read=False)
 
-    async def _create(self, subjects: list[str], deadline: float) -> None:
-        config = stream_config(self._settings, subjects)
-        await self._api.call(f"STREAM.CREATE.{config['name']}", config, deadline=deadline)
-        self._say_unbounded(config)
+    def _say_changes(self, config: dict[str, Any]) -> None:
+        """Tell when a stream begins to drop what it confirms, and when it ends."""
+        name, before = config["name"], self._told.get(config["name"], "")
+        try:
+            if name == self._settings.stream and name not in self._filled.values():
+                check_own(config, self._settings)
+            now = "" if name == self._settings.stream else losses(config, self._settings)
+        except UsageError as error:
+            now = str(error)
+        self._told[name] = now
+        if now and now != before:
+            log.error("stream %s was changed, and does not keep all that is confirmed: %s", name, now)
+        elif before and not now:
+            log.warning("stream %s was changed, and keeps what is confirmed again", name)
+
+    async def config_of(self, stream: str, deadline: float) -> dict[str, Any]:
+        """How a stream is made.
+
+        Raises:
+            ApiError, NotAllowed: it is not there, or this user may not ask.
+        """
+        config: dict[str, Any] = (await self.info(stream, deadline))["config"]
+        self._windows[stream] = config.get("duplicate_window", 0) / NANO
+        return config
+
+    async def info(self, stream: str, deadline: float) -> dict[str, Any]:
+        """How it is with a stream; raises as `config_of`."""
+        return await self._api.call(f"STREAM.INFO.{stream}", deadline=deadline)
 
     async def _update(self, config: dict[str, Any], deadline: float) -> None:
         await self._api.call(f"STREAM.UPDATE.{config['name']}", config, deadline=deadline)
-
-    async def _delete(self, stream: str, deadline: float) -> None:
-        """It may be gone: somebody else has deleted it, or we have, and the answer was lost."""
-        try:
-            await self._api.call(f"STREAM.DELETE.{stream}", deadline=deadline)
-        except ApiError as error:
-            if error.number != STREAM_NOT_FOUND:
-                raise
 
     def _how_to_make(self, subject: str) -> str:
         own = self._settings.stream
@@ -265,41 +369,12 @@ class Streams:
         return f"{command} (or edit it if it is there), or `eventmicro declare`"
 
     @asynccontextmanager
-    async def _lock(self, deadline: float) -> AsyncIterator[None]:
-        """Let no one else change our stream meanwhile: the server has no update that looks what it changes.
-
-        The lock is a stream of another name: to make one that exists with another owner's name in it is refused.
-        """
-        name = f"{self._settings.stream}-declaring"
-        config = {
-            "name": name,
-            "subjects": [placeholder(name)],
-            "storage": "memory",
-            "metadata": {"owner": secrets.token_hex(8)},
-        }
-        while not await self._take_lock(config, deadline):  # noqa: ASYNC110  another process has it
-            await asyncio.sleep(LOCK_PAUSE)
+    async def _changing(self, deadline: float) -> AsyncIterator[None]:
         try:
-            yield
-        finally:
-            await self._delete(name, deadline + 1)
-
-    async def _take_lock(self, config: dict[str, Any], deadline: float) -> bool:
-        name = config["name"]
-        try:
-            await self._api.call(f"STREAM.CREATE.{name}", config, deadline=deadline)
-            return True
+            async with changing(self._api, self._settings.stream, deadline):
+                yield
         except ApiError as error:
-            if error.number != STREAM_EXISTS:
-                raise UsageError(f"stream {self._settings.stream} cannot be changed: {error}") from error
-        try:
-            other = await self._api.call(f"STREAM.INFO.{name}", deadline=deadline)
-            if read_time(other["ts"]) - read_time(other["created"]) > LOCK_LIFETIME:
-                await self._delete(name, deadline)
-        except ApiError as error:
-            if error.number != STREAM_NOT_FOUND:
-                raise
-        return False
+            raise UsageError(f"stream {self._settings.stream} cannot be changed: {error}") from error
 
 
 @asynccontextmanager

@@ -253,7 +253,7 @@ class Bucket:
             "max_msgs_per_subject": 1,
             "max_consumers": -1,
             "max_msgs": -1,
-            "max_bytes": -1,
+            "max_bytes": settings.registry_bytes,
             "allow_rollup_hdrs": True,
             "deny_delete": True,
             "allow_direct": True,

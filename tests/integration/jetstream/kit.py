@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,9 +24,9 @@ def jetstream(server: NatsServer, query: str = "") -> JetStreamBroker:
 
 
 @asynccontextmanager
-async def administrator(port: int) -> AsyncIterator[JetStreamContext]:
-    """The plain client, as another hand on the same server."""
-    client = await nats.connect(f"nats://127.0.0.1:{port}")
+async def administrator(port: int, user: str = "") -> AsyncIterator[JetStreamContext]:
+    """The plain client, as another hand on the same server; `user` is `name:password@`."""
+    client = await nats.connect(f"nats://{user}127.0.0.1:{port}")
     try:
         yield client.jetstream()
     finally:
@@ -63,3 +64,25 @@ async def work(
     worker = Worker(settle)
     worker.subscription = await broker.subscribe(subject, worker, queue=queue, durable=Durable(**durable))
     return worker
+
+
+async def call(admin: JetStreamContext, what: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """A management call by its JSON: the plain client knows not all that a server can."""
+    answer: dict[str, Any] = json.loads(
+        (await admin._nc.request(f"$JS.API.{what}", json.dumps(arguments).encode())).data
+    )
+    assert "error" not in answer, answer
+    return answer
+
+
+async def make(admin: JetStreamContext, **config: Any) -> dict[str, Any]:
+    name = config.setdefault("name", "EVENTS")
+    sealed = config.pop("sealed", False)
+    made = await call(admin, f"STREAM.CREATE.{name}", config)
+    if sealed:
+        made = await call(admin, f"STREAM.UPDATE.{name}", made["config"] | {"sealed": True})
+    return dict(made["config"])
+
+
+async def config_of(admin: JetStreamContext, name: str = "EVENTS") -> dict[str, Any]:
+    return dict((await call(admin, f"STREAM.INFO.{name}", {}))["config"])

@@ -11,9 +11,10 @@ from typing import Any
 import nats
 import pytest
 from eventmicro_nats import JetStreamBroker
+from eventmicro_nats.jetstream import lock
 from eventmicro_nats.jetstream.api import Api
 from nats.js import JetStreamContext
-from nats.js.errors import NotFoundError
+from nats.js.api import AckPolicy
 
 from eventmicro.errors import (
     Disconnected,
@@ -129,20 +130,22 @@ async def test_what_is_declared_by_many_at_once_is_all_there() -> None:
 
 
 async def test_the_lock_of_a_process_that_died_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eventmicro_nats.jetstream.streams.LOCK_LIFETIME", 0.1)
+    monkeypatch.setattr("eventmicro_nats.jetstream.lock.LIFETIME", 0.1)
     with NatsServer(jetstream=True) as server:
-        async with administrator(server.port) as admin, jetstream(server) as broker:
-            await admin.add_stream(name="EVENTS-declaring", subjects=["whatever"])
+        async with jetstream(server) as broker, jetstream(server) as other:
             await broker.publish(Message("a"))
-            with pytest.raises(NotFoundError):
-                await admin.stream_info("EVENTS-declaring")
+            api: Any = other._parts and other._parts._api
+            assert await lock._take(api, "EVENTS", "one that dies", asyncio.get_running_loop().time() + 5)
+            await broker.publish(Message("b"))
+            async with administrator(server.port) as admin:
+                assert (await admin.stream_info("EVENTS")).state.consumer_count == 0, "a lock was left"
 
 
 async def test_a_lock_that_is_given_back_twice_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     call = Api.call
 
     async def call_twice(self: Api, what: str, arguments: Any = None, *, deadline: float) -> dict[str, Any]:
-        if what.startswith("STREAM.DELETE"):
+        if what.startswith("CONSUMER.DELETE"):
             await call(self, what, arguments, deadline=deadline)  # of which the answer was lost
         return await call(self, what, arguments, deadline=deadline)
 
@@ -150,6 +153,7 @@ async def test_a_lock_that_is_given_back_twice_harms_nobody(monkeypatch: pytest.
     with NatsServer(jetstream=True) as server:
         async with jetstream(server) as broker:
             await broker.publish(Message("a"))
+            await broker.publish(Message("b"))
 
 
 @asynccontextmanager
@@ -157,13 +161,13 @@ async def lock_held(server: NatsServer) -> AsyncIterator[JetStreamContext]:
     """Somebody else changes the stream; it ends when he is asked for the lock, and he is done."""
     client = await nats.connect(f"nats://127.0.0.1:{server.port}")
     admin = client.jetstream()
-    await admin.add_stream(name="EVENTS-declaring", subjects=["whatever"])
-    asked = await client.subscribe("$JS.API.STREAM.CREATE.EVENTS-declaring")
+    await admin.add_consumer("EVENTS", name=lock.NAME, filter_subject="whatever", ack_policy=AckPolicy.EXPLICIT)
+    asked = await client.subscribe(f"$JS.API.CONSUMER.CREATE.EVENTS.{lock.NAME}")
     await flush(client)
     yield admin
     await asked.next_msg()
     await asked.next_msg()
-    await admin.delete_stream("EVENTS-declaring")
+    await admin.delete_consumer("EVENTS", lock.NAME)
     await client.close()
 
 

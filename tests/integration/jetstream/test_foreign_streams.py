@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
 import pytest
-from nats.js import JetStreamContext
 
 from eventmicro.errors import UsageError
 from eventmicro.message import Message
-from tests.integration.jetstream.kit import Until, administrator, jetstream, work
+from tests.integration.jetstream.kit import Until, administrator, call, config_of, jetstream, make, work
 from tests.servers import NatsServer
-
-
-async def call(admin: JetStreamContext, what: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """A management call by its JSON: the plain client knows not all that a server can."""
-    answer: dict[str, Any] = json.loads(
-        (await admin._nc.request(f"$JS.API.{what}", json.dumps(arguments).encode())).data
-    )
-    assert "error" not in answer, answer
-    return answer
-
-
-async def make(admin: JetStreamContext, **config: Any) -> dict[str, Any]:
-    name = config.setdefault("name", "EVENTS")
-    sealed = config.pop("sealed", False)
-    made = await call(admin, f"STREAM.CREATE.{name}", config)
-    if sealed:
-        made = await call(admin, f"STREAM.UPDATE.{name}", made["config"] | {"sealed": True})
-    return dict(made["config"])
-
-
-async def config_of(admin: JetStreamContext, name: str = "EVENTS") -> dict[str, Any]:
-    return dict((await call(admin, f"STREAM.INFO.{name}", {}))["config"])
-
 
 UNFIT: list[tuple[dict[str, Any], str]] = [
     ({"storage": "memory"}, "storage=memory"),

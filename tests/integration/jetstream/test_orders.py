@@ -9,6 +9,7 @@ import nats
 import pytest
 
 from eventmicro import Client, Context, Retry, Service
+from eventmicro.errors import UsageError
 from eventmicro.message import Message
 from tests.integration.jetstream.kit import Until, administrator, jetstream, work
 from tests.servers import NatsServer
@@ -92,13 +93,17 @@ async def test_what_a_handler_publishes_with_its_events_metadata_carries_no_orde
     assert seen == [(7, {"traceparent": "00-1-2-01", "One": "1"})]
 
 
-async def test_a_publishers_own_orders_reach_the_server() -> None:
+@pytest.mark.parametrize("scheme", ["jetstream", "nats"])
+async def test_metadata_that_is_an_order_to_the_server_is_refused_by_name(scheme: str) -> None:
     with NatsServer(jetstream=True) as server:
         await make_orders(server, ["orders.*"])
-        async with Client(server.jetstream_url) as client, administrator(server.port) as admin:
-            await client.publish("orders.placed", 7, metadata={"Nats-TTL": "1h", "Nats-Expected-Last-Sequence": "0"})
-            stored = await admin.get_msg("ORDERS", seq=1)
-            assert (stored.headers or {})["Nats-TTL"] == "1h"
+        async with Client(f"{scheme}://127.0.0.1:{server.port}") as client, administrator(server.port) as admin:
+            for name in {name for orders in ORDERS for name in orders}:
+                said = "publish it with id=" if name == "Nats-Msg-Id" else "is an order to the NATS server"
+                with pytest.raises(UsageError, match=rf"^orders\.placed: header {name} .*{said}"):
+                    await client.publish("orders.placed", 7, metadata={"One": "1", name: "1"})
+            await client.publish("orders.placed", 8, metadata={"Nats-Subject": "copies.placed", "natsy": "1"})
+            assert (await admin.stream_info("ORDERS")).state.messages == 1
 
 
 async def test_what_the_server_says_of_an_event_or_a_call_is_handed_over(until: Until) -> None:

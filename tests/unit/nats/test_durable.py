@@ -172,3 +172,25 @@ async def test_who_leaves_before_the_queue_is_known_settles_what_it_held_when_it
     assert set(server.settled()) == {5, 6}
     assert not subscription.unsettled
     subscription.end()
+
+
+@pytest.mark.parametrize("how", ["nack", "end"])
+async def test_a_lease_that_is_over_is_neither_extended_nor_given_back(how: str) -> None:
+    """Another one may have the event by then: a NAK would take it from there, and what extends it hold it there."""
+    subscription, server, _ = await subscribed()
+    for sequence in (5, 6, 7):
+        server.give(sequence)
+    late, fresh, acked = (subscription.unsettled[sequence] for sequence in (5, 6, 7))
+    late.leased = acked.leased = late.leased - 30.0
+    subscription._extend_leases(server, 0.0)
+    assert server.settled(b"+WPI") == [6]
+    if how == "nack":
+        await late.nack()
+        await late.nack(5.0)
+        await fresh.nack()
+        await acked.ack()
+        assert server.settled() == [7], "what was handled is acknowledged all the same"
+    else:
+        subscription.end()
+    assert server.settled(b"-NAK") == [6]
+    subscription.end()
