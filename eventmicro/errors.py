@@ -2,6 +2,7 @@
 
 EventMicroError
 ├── UsageError                  yours: code or a setting is wrong, nothing was sent
+│   ├── UnknownOption           an option does not exist, or one is missing
 │   ├── SignatureError          a handler is declared in a way that cannot work
 │   ├── AdapterNotFound         no adapter for this URL or name, or its driver is not installed
 │   │   └── BrokerNotFound      … for that of a broker
