@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
+from functools import lru_cache
 from typing import Any
 
 from eventmicro.codec import Decoder, Encoder
 from eventmicro.codecs.finite import find_null, finite_check
 from eventmicro.codecs.structs import StructJsonCodec, holds_structs
 from eventmicro.codecs.validation import (
+    SUBCLASSES,
     decode_error,
+    is_record,
     make_adapter,
     name_of,
     refuse_wrong_fields,
@@ -32,12 +35,15 @@ class JsonCodec:
         adapter = make_adapter(kind)
         to_json = adapter.serializer.to_json
         check = value_check(kind, adapter)
+        of_subclass = lru_cache(SUBCLASSES)(self.encoder) if is_record(kind) else None
         check_finite = finite_check(adapter, name_of(kind))
         refuse_wrong_fields(__name__)
 
         def encode(value: Any) -> bytes:
             if value.__class__ is not kind:
                 check(value)
+                if of_subclass is not None:  # all its fields travel, not only those of the type
+                    return of_subclass(value.__class__)(value)
             try:
                 body = to_json(value, by_alias=True)
                 if check_finite is not None and find_null(body):

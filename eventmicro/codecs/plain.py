@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from os import PathLike, fspath
 from typing import Any
 
 from eventmicro.codecs.protobuf import is_protobuf
 from eventmicro.codecs.structs import handles_by_msgspec, holds_structs, plain_structs
 from eventmicro.codecs.validation import (
+    SUBCLASSES,
     decode_error,
+    is_record,
     make_adapter,
     name_of,
     refuse_wrong_fields,
@@ -76,11 +79,14 @@ def _by_pydantic(kind: Any) -> Plain:
     adapter = make_adapter(kind)
     to_python, validate = adapter.serializer.to_python, adapter.validator.validate_python
     check = value_check(kind, adapter)
+    of_subclass = lru_cache(SUBCLASSES)(_by_pydantic) if is_record(kind) else None
     refuse_wrong_fields(__name__)
 
     def dump(value: Any) -> Any:
         if value.__class__ is not kind:
             check(value)
+            if of_subclass is not None:  # all its fields travel, not only those of the type
+                return of_subclass(value.__class__).dump(value)
         if holds_structs(kind, value):
             return plain_structs(kind)[0](value)
         try:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # How many wrong fields are looked at: a peer that sends a million wrong values gets a short answer.
 MAX_ERRORS = 50
+# Of how many subclasses of a type it is kept how they are written.
+SUBCLASSES = 1000
 # How much of a field's name it tells, in characters: of a dict's fields the peer makes up the names.
 MAX_FIELD_NAME = 100
 
@@ -29,17 +31,30 @@ def make_adapter(kind: Any) -> TypeAdapter[Any]:
     Raises:
         UsageError: the type cannot be a message.
     """
-    from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+    from pydantic import (
+        PydanticSchemaGenerationError,
+        PydanticUndefinedAnnotation,
+        PydanticUserError,
+        TypeAdapter,
+    )
 
     try:
-        return TypeAdapter(kind)
+        adapter = TypeAdapter(kind)
+        if not adapter.pydantic_complete:
+            adapter.rebuild(force=True)
+        return adapter
+    except PydanticUndefinedAnnotation as error:
+        raise UsageError(
+            f"{name_of(kind)} cannot be a message: a field of it, or of a type within it, names {error.name!r}, which "
+            f"is not defined there: define or import it before the handler, and say model_rebuild() of the model that does"
+        ) from None
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         raise UsageError(f"{name_of(kind)} cannot be a message: {str(error).splitlines()[0]}") from None
 
 
 def value_check(kind: Any, adapter: TypeAdapter[Any]) -> Callable[[Any], None]:
     """What refuses a value of another type, by EncodeError; it is not asked of one whose class is the type itself."""
-    return instance_check(kind) if _is_record(kind) else _strict_check(adapter)
+    return instance_check(kind) if is_record(kind) else _strict_check(adapter)
 
 
 def refuse_wrong_fields(module: str) -> None:
@@ -55,9 +70,17 @@ def instance_check(kind: type) -> Callable[[Any], None]:
 
     def check(value: Any) -> None:
         if not isinstance(value, kind):
-            raise EncodeError(f"expected {kind.__name__}, got {type(value).__name__}")
+            raise EncodeError(mismatch(kind, value))
 
     return check
+
+
+def mismatch(kind: type, value: object) -> str:
+    """That a value is of another class: with the modules where both have the same name."""
+    expected, got = kind, type(value)
+    if expected.__name__ != got.__name__:
+        return f"expected {expected.__name__}, got {got.__name__}"
+    return f"expected {expected.__module__}.{expected.__qualname__}, got {got.__module__}.{got.__qualname__}"
 
 
 def decode_error(kind: Any, error: ValidationError) -> DecodeError:
@@ -90,7 +113,7 @@ def name_of(kind: Any) -> str:
     return re.sub(r"[\w.<>]+\.(?=\w)", "", str(kind))
 
 
-def _is_record(kind: Any) -> bool:
+def is_record(kind: Any) -> bool:
     """Whether the class of a value says enough about it: its fields were validated when it was made."""
     from pydantic import BaseModel
 
