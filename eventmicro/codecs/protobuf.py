@@ -127,7 +127,7 @@ def _no_base64(descriptor: Any, form: Any, at: list[int | str]) -> list[int | st
         if form.get(name) is None or (field.type != field.TYPE_BYTES and inner is None):
             continue
         is_map = inner is not None and inner.GetOptions().map_entry
-        if is_map:
+        if inner is not None and is_map:
             field = inner.fields_by_name["value"]
             inner = field.message_type
         for step, each in _each(form[name], is_map):

@@ -46,7 +46,7 @@ def make_adapter(kind: Any) -> TypeAdapter[Any]:
     except PydanticUndefinedAnnotation as error:
         raise UsageError(
             f"{name_of(kind)} cannot be a message: a field of it, or of a type within it, names {error.name!r}, which "
-            f"is not defined there: define or import it before the handler, and say model_rebuild() of the model that does"
+            f"is not defined there: define or import it before, and say model_rebuild() of the one that names it"
         ) from None
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         raise UsageError(f"{name_of(kind)} cannot be a message: {str(error).splitlines()[0]}") from None
