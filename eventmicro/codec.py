@@ -7,12 +7,29 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from eventmicro.errors import ServiceError
+from eventmicro.message import Delivery
 
 Encoder = Callable[[Any], bytes]
 """Turns a value into a body. Raises EncodeError where the value is not of the type the encoder was made for."""
 
 Decoder = Callable[[bytes], Any]
 """Turns a body into a value. Raises DecodeError where it is not one of the type the decoder was made for."""
+
+
+class NotReady(Exception):
+    """Raised by the encoder or decoder of a topic's codec: what it needs is not here yet, such as a schema.
+
+    Who publishes or handles events awaits `fetch`, and tries again; meanwhile the event waits.
+    """
+
+    async def fetch(self) -> None:
+        """Get it.
+
+        Raises:
+            TransportError: it is not to be had now, and may be later.
+            DecodeError: it never will be.
+        """
+        raise NotImplementedError
 
 
 @runtime_checkable
@@ -34,6 +51,15 @@ class Codec(Protocol):
 
     def decoder(self, kind: Any) -> Decoder:
         """Compile the decoder for a type it handles. Called once a type. What it returns must bear any bytes."""
+        ...
+
+
+@runtime_checkable
+class ReadsHeaders(Protocol):
+    """A codec of a topic that takes a part of the body from where the broker has it, such as a header of its own."""
+
+    def frame(self, delivery: Delivery) -> bytes:
+        """The body of an event with headers, as the decoder takes it."""
         ...
 
 

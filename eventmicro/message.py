@@ -26,6 +26,15 @@ class Message:
 
 
 @dataclass(slots=True)
+class Tombstone(Message):
+    """An event that is None, on a topic whose events may be: `Topic("orders", Order | None)`.
+
+    A broker whose messages may be without any body, which is another thing than an empty one, publishes it without;
+    others publish the body that says so.
+    """
+
+
+@dataclass(slots=True)
 class Copy(Message):
     """An event that came and is published again as it was, as a dead letter is: with what its headers say beside.
 
@@ -62,6 +71,12 @@ class Delivery:
     waiting: bool = field(default=False, compare=False)
     """Set by a subscriber while it keeps the event in line and no handler is at it. An adapter that is about to lose
     the event to another instance then takes it back, as `lapsed`, where it would wait for a handler to finish."""
+
+    @property
+    def null(self) -> bool:
+        """Whether it has no body at all, on a broker where that is another thing than an empty one; it then has
+        `headers`, if only empty ones."""
+        return False
 
     @property
     def key(self) -> str | None:

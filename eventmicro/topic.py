@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from types import UnionType
-from typing import Any, Generic, TypeVar, overload
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, overload
 
 from eventmicro.checks import check_kind, names_words
 from eventmicro.cloudevents import CloudEvents, Mode, check_cloudevents
+from eventmicro.codec import Codec
 from eventmicro.compression import Compression, Encoding, check_compression
 from eventmicro.errors import UsageError
 from eventmicro.large import LargeEvent, check_large_event
@@ -43,6 +44,7 @@ class Topic(Generic[T]):
 
         content_type: how its events are written, such as `msgpack` or `application/msgpack`; default: as the client
             says that publishes them, or as their type is written. Subscribers read each as it says itself.
+        codec: what its events are written by, and read by where they do not say otherwise, as one of a schema registry.
         large: `object`: the body of an event that is too large for the broker is put into its object store, and fetched
             from there by who gets it; on brokers that have one. Default: it is refused.
         cloudevents: whether its events are CloudEvents: True, their attributes are headers; `structured`, each is one
@@ -59,6 +61,7 @@ class Topic(Generic[T]):
         "__weakref__",
         "_filled",
         "cloudevents",
+        "codec",
         "compression",
         "content_type",
         "id",
@@ -80,6 +83,7 @@ class Topic(Generic[T]):
         key: str | Callable[[T], Hashable] | None = None,
         id: str | Callable[[T], Hashable] | None = None,
         content_type: str | None = None,
+        codec: Codec | None = None,
         compression: Encoding | Compression | None = None,
         large: LargeEvent | None = None,
         cloudevents: bool | Mode | CloudEvents = False,
@@ -93,6 +97,7 @@ class Topic(Generic[T]):
         key: str | Callable[[Any], Hashable] | None = None,
         id: str | Callable[[Any], Hashable] | None = None,
         content_type: str | None = None,
+        codec: Codec | None = None,
         compression: Encoding | Compression | None = None,
         large: LargeEvent | None = None,
         cloudevents: bool | Mode | CloudEvents = False,
@@ -106,6 +111,7 @@ class Topic(Generic[T]):
         key: str | None = None,
         id: str | None = None,
         content_type: str | None = None,
+        codec: Codec | None = None,
         compression: Encoding | Compression | None = None,
         large: LargeEvent | None = None,
         cloudevents: bool | Mode | CloudEvents = False,
@@ -118,6 +124,7 @@ class Topic(Generic[T]):
         key: Any = None,
         id: Any = None,
         content_type: str | None = None,
+        codec: Codec | None = None,
         compression: Encoding | Compression | None = None,
         large: LargeEvent | None = None,
         cloudevents: bool | Mode | CloudEvents = False,
@@ -132,6 +139,7 @@ class Topic(Generic[T]):
         self.pick_id = picker(id)
         check_kind("content_type", content_type, str | None, "a name such as 'msgpack'")
         self.content_type = content_type
+        self.codec = _check_codec(codec, content_type)
         self.compression = check_compression(compression)
         check_large_event(large)
         self.large = large
@@ -187,6 +195,25 @@ def check_apart(cloudevents: CloudEvents) -> None:
             "large='object' and cloudevents='structured' do not go together: the attributes would be in the object "
             "store; write cloudevents=True, which has them in headers"
         )
+
+
+def _check_codec(codec: Any, content_type: str | None) -> Codec | None:
+    if codec is not None and (isinstance(codec, type) or not isinstance(codec, Codec)):
+        raise UsageError(f"codec={codec!r} is no codec: write an object with content_type, handles, encoder, decoder")
+    if codec is not None and content_type is not None:
+        raise UsageError(f"content_type={content_type!r}: the topic's codec says it, {codec.content_type}")
+    checked: Codec | None = codec
+    return checked
+
+
+def takes_none(kind: Any) -> bool:
+    """Whether None is one of several values that a type may have, as of `Order | None`."""
+    kind = getattr(kind, "__value__", kind)  # of a `type` statement
+    if get_origin(kind) is Annotated:
+        return takes_none(get_args(kind)[0])
+    return get_origin(kind) in (Union, UnionType) and any(
+        each is type(None) or takes_none(each) for each in get_args(kind)
+    )
 
 
 def check_field(kind: Any, what: object, word: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import NoReturn
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, Start
@@ -14,18 +15,23 @@ from eventmicro.errors import Disconnected, Unsupported, UsageError
 from eventmicro.lifetime import Lifetime
 from eventmicro.message import Message
 from eventmicro.settings import without_secrets
-from eventmicro_kafka.connection.driver import check_compression
+from eventmicro_kafka.connection.describing import TopicInfo
+from eventmicro_kafka.connection.driver import check_compression, check_login
 from eventmicro_kafka.connection.link import Link
 from eventmicro_kafka.connection.noise import quieten
+from eventmicro_kafka.consuming.following import Following
 from eventmicro_kafka.consuming.keeping import Keeper
 from eventmicro_kafka.consuming.live import Broadcast, Shared, live_group
 from eventmicro_kafka.consuming.positions import fix_positions
 from eventmicro_kafka.consuming.retry import retry_topic
 from eventmicro_kafka.consuming.subscription import KafkaSubscription
+from eventmicro_kafka.existing import check_keeps_copies, warn_of_subject
+from eventmicro_kafka.patterns import has_wildcards
 from eventmicro_kafka.producing.producer import Producer
 from eventmicro_kafka.producing.publishing import Publisher
+from eventmicro_kafka.rights import check_rights
 from eventmicro_kafka.settings import KafkaSettings, read_url
-from eventmicro_kafka.topics import Topics, check_topic
+from eventmicro_kafka.topics import Topics, check_pattern, check_topic
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +75,7 @@ class KafkaBroker(Lifetime):
     capabilities = Capabilities(
         queue_groups=True,
         broadcast=True,
+        wildcards=True,
         durable=True,
         persistent=True,
         ordered_keys=True,
@@ -103,6 +110,7 @@ class KafkaBroker(Lifetime):
             if self._connection is None:
                 quieten()
                 check_compression(self.settings)
+                check_login(self.settings)
                 connection = _Connection(self.settings, self.url)
                 await connection.link.open()
                 self._connection, self._home = connection, asyncio.get_running_loop()
@@ -134,7 +142,7 @@ class KafkaBroker(Lifetime):
         self, subject: str, receive: Receive, *, queue: str | None = None, durable: Durable | None = None
     ) -> AnySubscription:
         connection = self._connected()
-        check_topic(subject)
+        check_pattern(subject)
         subscription: AnySubscription
         if durable is not None:
             subscription = await self._durable(connection, subject, receive, queue, durable)
@@ -202,27 +210,61 @@ class KafkaBroker(Lifetime):
             raise UsageError(f"{subject}: a durable subscription needs a queue, to keep its place under that name")
         if durable.dedupe is not None:
             raise Unsupported(f"{self.url}: Kafka does not know an event again by its id; jetstream:// does")
-        topics = connection.topics
-        counts = {subject: await topics.partitions(subject)}
-        starts: dict[str, Start] = {subject: durable.start}
-        if not durable.ordered:
-            retry = retry_topic(queue, subject)
-            check_topic(retry, "retry topic")
-            counts[retry] = await topics.partitions(retry, counts[subject])
-            starts[retry] = "all"
+        topics, about = connection.topics, f"queue {queue!r}"
+        found = await self._found(topics, subject, about)
+        counts = {name: len(topic.leaders) for name, topic in found.items()}
+        starts: dict[str, Start] = dict.fromkeys(found, durable.start)
+        waits_apart = not durable.ordered or has_wildcards(subject)
+        if waits_apart:  # it also says, by a place of the queue in it, that the queue exists
+            retry = await self._made(topics, retry_topic(queue, subject), max(counts.values(), default=None), about)
+            found[retry.name], counts[retry.name], starts[retry.name] = retry, len(retry.leaders), "all"
         if durable.dead_letter is not None:
+            await self._made(topics, durable.dead_letter, None, about, what="the topic of dead letters")
             await connection.keeper.keep(durable.dead_letter)
-        fixed = await fix_positions(self.settings, queue, counts, starts)
+        known = {name: topic.id for name, topic in found.items()}
+        fixed = await fix_positions(self.settings, queue, counts, starts, ids=known, together=waits_apart)
         if durable.start != "new" and subject not in fixed.new:
             log.info("queue %s exists: start=%s is for a queue that is made", queue, durable.start)
-        return KafkaSubscription(subject, queue, receive, durable, self.settings, connection.publisher, fixed.first)
+        found.pop(retry_topic(queue, subject), None)
+        follow = partial(Following, topics, subject, found, self.settings.topics_interval)
+        return KafkaSubscription(
+            subject, queue, receive, durable, self.settings, connection.publisher, fixed.first, topics, follow
+        )
 
     async def _live(
         self, connection: _Connection, subject: str, receive: Receive, queue: str | None
     ) -> Broadcast | Shared:
-        count = await connection.topics.partitions(subject)
+        topics = connection.topics
+        found = await self._found(topics, subject, subject if queue is None else f"queue {queue!r}")
+        counts = {name: len(topic.leaders) for name, topic in found.items()}
+        known = {name: topic.id for name, topic in found.items()}
+        follow = partial(Following, topics, subject, found, self.settings.topics_interval)
         if queue is None:
-            return Broadcast(subject, count, receive, self.settings, connection.link)
-        group, counts = live_group(queue, subject), {subject: count}
-        fixed = await fix_positions(self.settings, group, counts, {subject: "new"}, anew=True)
-        return Shared(subject, queue, receive, self.settings, fixed.first)
+            return Broadcast(subject, counts, receive, self.settings, connection.link, follow)
+        group = live_group(queue, subject)
+        starts: dict[str, Start] = dict.fromkeys(found, "new")
+        fixed = await fix_positions(self.settings, group, counts, starts, ids=known, anew=True)
+        return Shared(subject, queue, receive, self.settings, fixed.first, topics, follow)
+
+    async def _found(self, topics: Topics, subject: str, about: str) -> dict[str, TopicInfo]:
+        """The topics of a subject, which may be read from here; one that is missing is made, as `declare` says."""
+        if has_wildcards(subject):
+            found = await topics.choose(subject)
+        else:
+            await topics.partitions(subject)
+            found = {subject: await topics.usable(subject, (), about)}
+        configs = await topics.configs(found.values())
+        for name, topic in found.items():
+            check_rights(self.settings, topic, ("Read",), about)
+            warn_of_subject(topic, configs.get(name, {}), about)
+        return found
+
+    async def _made(
+        self, topics: Topics, name: str, partitions: int | None, about: str, what: str = "the retry topic"
+    ) -> TopicInfo:
+        """A topic for copies of events, which is made where it is missing, and can keep them."""
+        check_topic(name, what)
+        await topics.partitions(name, partitions)
+        topic = await topics.usable(name, ("Read", "Write"), about)
+        check_keeps_copies(topic, (await topics.configs([topic])).get(name, {}), what)
+        return topic

@@ -11,10 +11,52 @@ from eventmicro.errors import Disconnected, MessageTooLarge, NotStored, Transpor
 
 KafkaError = errors.KafkaError
 
+
+class NoToken(errors.SaslAuthenticationFailed):  # type: ignore[misc]
+    """There is no token to log in with; it says why."""
+
+
+class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]
+    """The broker does not take a record as it is."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+
+
+class FencedInstanceIdError(errors.BrokerResponseError):  # type: ignore[misc]
+    """Another member has come under the same `group.instance.id`."""
+
+    errno = 82
+    message = "FENCED_INSTANCE_ID"
+
+
+class GroupMaxSizeReachedError(errors.BrokerResponseError):  # type: ignore[misc]
+    """The group has as many members as its broker allows."""
+
+    errno = 81
+    message = "GROUP_MAX_SIZE_REACHED"
+
+
+class StaleMemberEpochError(errors.BrokerResponseError):  # type: ignore[misc]
+    """The group is at work by the newer protocol, and takes no commit of who is no member."""
+
+    errno = 113
+    message = "STALE_MEMBER_EPOCH"
+
+
+# What Kafka may answer and aiokafka knows no name for, which would all be an UnknownError.
+for _error in (InvalidRecordError, FencedInstanceIdError, GroupMaxSizeReachedError, StaleMemberEpochError):
+    errors.kafka_errors.setdefault(_error.errno, _error)
+
 INSTALL_CODECS = "cramjam is missing here, which is a part of eventmicro[kafka]: pip install cramjam, and start again"
 
 # The partitions that a commit was for are others' by now, or about to be.
-NOT_A_MEMBER = (errors.IllegalGenerationError, errors.RebalanceInProgressError, errors.UnknownMemberIdError)
+NOT_A_MEMBER = (
+    errors.IllegalGenerationError,
+    errors.RebalanceInProgressError,
+    errors.UnknownMemberIdError,
+    StaleMemberEpochError,
+)
 
 # The message was not taken, because the producer is of no use any more: a new one may send it.
 _PRODUCER_DEAD = (
@@ -34,7 +76,22 @@ _LOGIN = (
     errors.UnsupportedSaslMechanismError,
 )
 _HINTS: tuple[tuple[type[Exception], str], ...] = (
-    (errors.TopicAuthorizationFailedError, "the user may not write to this topic"),
+    (errors.TopicAuthorizationFailedError, "the user may not do this with this topic"),
+    (
+        errors.NotEnoughReplicasError,
+        "fewer replicas are in sync than the topic's min.insync.replicas asks for, and the broker stores nothing",
+    ),
+    (
+        errors.NotEnoughReplicasAfterAppendError,
+        "fewer replicas are in sync than the topic's min.insync.replicas asks for",
+    ),
+    (
+        InvalidRecordError,
+        "the broker takes no such record: a topic with cleanup.policy=compact takes none without a key, which "
+        "Topic(..., key=...) or publish(..., key=...) gives",
+    ),
+    (FencedInstanceIdError, "another member has the same `instance`: give each process one of its own"),
+    (GroupMaxSizeReachedError, "the group has as many members as group.max.size allows"),
     (errors.ClusterAuthorizationFailedError, "the user may not do this in the cluster"),
     (errors.GroupAuthorizationFailedError, "the user may not be a member of this group"),
     (errors.InvalidTopicError, "no name that a topic may have"),
@@ -44,7 +101,11 @@ _HINTS: tuple[tuple[type[Exception], str], ...] = (
     (errors.InvalidSessionTimeoutError, "the broker allows no such session_timeout: see group.min.session.timeout.ms"),
     (errors.InvalidReplicationFactorError, "the cluster has not as many brokers as `replication` says"),
     (errors.InvalidPartitionsError, "the cluster allows no such number of `partitions`"),
-    (errors.InconsistentGroupProtocolError, "the group has members that share partitions in another way"),
+    (
+        errors.InconsistentGroupProtocolError,
+        "the group has members of other software that share partitions in another way, or is no group of consumers: "
+        "let them have the assignor `range` or `roundrobin`, or use another queue",
+    ),
 )
 
 
@@ -59,8 +120,15 @@ def is_refusal(error: BaseException) -> bool:
     return known and not error.retriable  # type: ignore[attr-defined]
 
 
-def not_published(error: BaseException, about: str) -> TransportError:
-    """The eventmicro error for one that a publish met; `about` names the message."""
+def not_published(error: BaseException, about: str, lacking: str = "") -> TransportError:
+    """The eventmicro error for one that a publish met.
+
+    Args:
+        about: names the message.
+        lacking: which right is missing, where one is.
+    """
+    if isinstance(error, errors.TopicAuthorizationFailedError) and lacking:
+        return NotStored(f"{about}: {lacking}")
     if isinstance(error, _TOO_LARGE):
         return MessageTooLarge(f"{about}: over the limit of the topic or its broker, max.message.bytes")
     if is_refusal(error):
@@ -68,10 +136,16 @@ def not_published(error: BaseException, about: str) -> TransportError:
     return Unconfirmed(f"{about}: {plain(error)}")
 
 
-def late(about: str, timeout: float, sent: bool) -> TransportError:
-    """The error for a message that was not confirmed in time; `sent`: whether the broker may have it."""
+def late(about: str, timeout: float, sent: bool, met: BaseException | None = None) -> TransportError:
+    """The error for a message that was not confirmed in time.
+
+    Args:
+        sent: whether the broker may have it.
+        met: what the broker has answered to the last try.
+    """
     if sent:
-        return Unconfirmed(f"{about}: handed over, and not confirmed within {timeout:g} s; it may be stored yet")
+        why = "" if met is None else f": {plain(met)}"
+        return Unconfirmed(f"{about}: handed over, and not confirmed within {timeout:g} s{why}; it may be stored yet")
     return Disconnected(f"{about}: not sent within {timeout:g} s; the cluster is away or takes nothing")
 
 
@@ -100,15 +174,17 @@ def is_final(error: BaseException) -> bool:
     return isinstance(error, (ssl.SSLCertVerificationError, *_LOGIN))
 
 
-def why_not_connected(error: BaseException | None, where: str, tls: bool, timeout: float) -> str:
+def why_not_connected(error: BaseException | None, where: str, tls: bool, timeout: float, sasl: str = "") -> str:
     """What to tell a person who could not connect."""
     start = f"cannot connect to Kafka at {where}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{start}: its certificate is not to be trusted: {error.verify_message}; see tls_ca"
     if isinstance(error, errors.UnsupportedSaslMechanismError):
         return f"{start}: it does not take this way to log in; see sasl"
+    if isinstance(error, NoToken):
+        return f"{start}: {error.args[0]}"
     if isinstance(error, _LOGIN):
-        return f"{start}: wrong user or password"
+        return f"{start}: wrong user or password" if sasl != "OAUTHBEARER" else f"{start}: it does not take the token"
     if isinstance(error, ssl.SSLError):
         return f"{start}: no TLS is spoken there ({error.reason}); write kafka:// without tls if that is right"
     if isinstance(error, ConnectionRefusedError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from eventmicro.errors import MessageTooLarge, Unsupported
-from eventmicro.message import Message
+from eventmicro.message import Copy, Message, Tombstone
+from eventmicro_kafka.received import RecordDelivery
 
 # The header that bears `Message.id`, where one was given.
 ID = "Message-Id"
@@ -33,19 +34,44 @@ def to_record(message: Message, limit: int) -> Record:
     return key, headers
 
 
+def value_of(message: Message) -> bytes | None:
+    """The value of its record: the body, or none at all, as in a tombstone and in a copy of one."""
+    if isinstance(message, Tombstone) or (isinstance(message, Copy) and message.of.null):
+        return None
+    return message.body
+
+
 def _headers(message: Message) -> Headers:
-    headers = [(name, value.encode()) for name, value in message.headers.items()] if message.headers else []
+    text = message.headers or {}
+    if isinstance(message, Copy) and isinstance(message.of, RecordDelivery):
+        headers = _as_they_came(text, message.of)
+    else:
+        headers = [(name, value.encode()) for name, value in text.items()]
     if message.id is not None:
         headers.append((ID, message.id.encode()))
     return headers
 
 
+def _as_they_came(text: dict[str, str], of: RecordDelivery) -> Headers:
+    """Headers of a copy: those that its event came with, also where they are no text or repeat; what was added."""
+    came = of.headers or {}
+    same = {name for name, value in text.items() if came.get(name) == value}
+    kept = [(name, value) for name, value in of.record.headers if name in same] if of.record is not None else []
+    there = {name for name, _ in kept}
+    return kept + [(name, value.encode()) for name, value in text.items() if name not in there]
+
+
 def _check_size(message: Message, key: bytes | None, headers: Headers, limit: int) -> None:
     size = OVERHEAD + len(message.body) + (0 if key is None else len(key))
     for name, value in headers:
-        size += HEADER_OVERHEAD + 3 * len(name) + len(value)
+        size += HEADER_OVERHEAD + 3 * len(name) + len(value or b"")
     if size > limit:
         raise MessageTooLarge(f"{message.subject}, {size} bytes with key and headers: over the {limit} of max_message")
+
+
+def id_of(headers: Headers) -> str | None:
+    """`Message.id` of what was published; None where it had none."""
+    return next((value.decode("utf-8", "replace") for name, value in headers if name == ID and value), None)
 
 
 def delivery_headers(headers: Headers) -> dict[str, str] | None:

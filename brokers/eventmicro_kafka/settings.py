@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -11,7 +12,9 @@ from eventmicro.settings import check_choice, check_settings, split_url, tls_con
 
 Declare = Literal["true", "check", "false"]
 Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
-Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"]
+TokenProvider = Callable[[], Awaitable[str]]
+"""Gives a token that is valid now, each time that a connection is made."""
 
 # The schemes under which a server without TLS is refused.
 TLS_SCHEMES = ("kafkas", "kafka+ssl")
@@ -31,8 +34,19 @@ class KafkaSettings:
     password: str | None = field(default=None, repr=False)
     """The password of `user`."""
     sasl: Mechanism = "SCRAM-SHA-256"
-    """How to log in: `SCRAM-SHA-256`, `SCRAM-SHA-512`, or `PLAIN`, which shows the password to whoever listens where
-    there is no TLS."""
+    """How to log in: `SCRAM-SHA-256`, `SCRAM-SHA-512`; `PLAIN`, which shows the password to whoever listens where there
+    is no TLS; `OAUTHBEARER`, by a token; `GSSAPI`, by a ticket of Kerberos, which `kinit` or a keytab has got."""
+    token: TokenProvider | None = field(default=None, repr=False)
+    """For `OAUTHBEARER`, in code: an `async` function that gives a token; it is asked at each connection."""
+    token_url: str | None = None
+    """For `OAUTHBEARER`: where tokens are had by client credentials, `user` and `password` being the client's id and
+    secret; a token is used for most of the time that it is valid."""
+    token_scope: str | None = None
+    """The scope that tokens of `token_url` are asked for."""
+    kerberos_service: str = "kafka"
+    """For `GSSAPI`: the name of the brokers' service, as their `sasl.kerberos.service.name`."""
+    kerberos_domain: str | None = None
+    """For `GSSAPI`: the host of the brokers' principals; default: the host of each."""
     tls: bool = False
     """Refuse a server without TLS; so do the schemes `kafkas://` and `kafka+ssl://`."""
     tls_ca: str | None = None
@@ -43,6 +57,9 @@ class KafkaSettings:
     """The path of the key of `tls_cert`."""
     name: str = "eventmicro"
     """The connection's name in the brokers' logs and quotas."""
+    topics_interval: float = 5.0
+    """How often is looked which topics there are: new ones that wildcards stand for, those that were deleted and made
+    again."""
     declare: Declare = "true"
     """Topics that are missing are made (`true`), are an error (`check`), or are left to the cluster (`false`), which
     makes them by its own settings unless `auto.create.topics.enable` is off."""
@@ -63,6 +80,9 @@ class KafkaSettings:
     rebalance_wait: float = 3.0
     """How long events that are being handled may take to finish before their partitions go to another member; with
     `order_by` at least as long as the subscriber's `timeout`, or 30 where it has none."""
+    instance: str | None = None
+    """The name of this process among those of its queues, new for each, the same at each start, such as the name of a
+    pod: a member that comes back within `session_timeout` gets its partitions again, and none of the others' move."""
     commit_interval: float = 0.2
     """How far the commits are behind what is finished; a process that is killed repeats so much."""
     max_message: int = 1_048_576
@@ -85,6 +105,7 @@ class KafkaSettings:
         if any("@" in server for server in self.servers):
             raise UsageError("servers name no user or password: set user and password beside them")
         check_choice("sasl", self.sasl, get_args(Mechanism))
+        self._check_login()
         check_choice("compression", self.compression, get_args(Compression))
         check_choice("declare", self.declare, get_args(Declare))
         for name in ("partitions", "replication"):
@@ -92,6 +113,26 @@ class KafkaSettings:
                 raise UsageError(f"{name} is 1 or more, or -1 for what the broker does by itself")
         if self.heartbeat_interval >= self.session_timeout:
             raise UsageError("heartbeat_interval is to be well below session_timeout")
+
+    def _check_login(self) -> None:
+        if self.sasl == "OAUTHBEARER":
+            if (self.token is None) == (self.token_url is None):
+                raise UsageError("sasl=OAUTHBEARER needs one of token, in code, and token_url")
+            if (self.token_url is None) != (self.user is None):
+                raise UsageError("token_url needs the client's id and secret as user and password, and token has none")
+            if self.token_url is not None and not self.token_url.startswith(("https://", "http://")):
+                raise UsageError(f"token_url={self.token_url!r}: write https://host/path")
+        elif self.token is not None or self.token_url is not None or self.token_scope is not None:
+            raise UsageError(f"token, token_url and token_scope are for sasl=OAUTHBEARER, not for {self.sasl}")
+        if self.token_scope is not None and self.token_url is None:
+            raise UsageError("token_scope is for token_url; a function that gives tokens asks for its own scope")
+        if self.sasl == "GSSAPI" and self.user is not None:
+            raise UsageError("sasl=GSSAPI takes no user and password: the ticket says who it is")
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether the brokers are told who this is, other than by a certificate."""
+        return self.user is not None or self.sasl in ("OAUTHBEARER", "GSSAPI")
 
     @property
     def wants_tls(self) -> bool:

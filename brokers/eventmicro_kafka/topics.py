@@ -1,18 +1,32 @@
-"""Topics: which names they may have, and that those are there which are used."""
+"""Topics: which names they may have, that those are there which are used, and what is known of them."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from aiokafka.errors import TopicAlreadyExistsError, for_code  # type: ignore[import-untyped]
+from aiokafka.errors import (  # type: ignore[import-untyped]
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from aiokafka.protocol.admin import CreateTopicsRequest  # type: ignore[import-untyped]
-from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
 from eventmicro.errors import TransportError, Unsupported, UsageError
+from eventmicro.wire import check_subject
+from eventmicro_kafka.connection.describing import (
+    DescribeTopics,
+    TopicInfo,
+    describe_configs,
+    read_configs,
+    read_topics,
+)
 from eventmicro_kafka.connection.link import Link
 from eventmicro_kafka.errors import plain
+from eventmicro_kafka.patterns import as_name, choose, has_wildcards
+from eventmicro_kafka.rights import check_rights, missing_right
 from eventmicro_kafka.settings import KafkaSettings
 
 LONGEST = 249
@@ -30,10 +44,17 @@ def check_topic(name: str, what: str = "subject") -> None:
         Unsupported: it has wildcards.
         UsageError: it is no name of a topic.
     """
-    if "*" in name or ">" in name:
-        raise Unsupported(f"{what} {name!r}: Kafka has no wildcards; subscribe to each topic, or use nats://")
+    if has_wildcards(name):
+        raise Unsupported(f"{what} {name!r}: wildcards are for subscribing; write the name of a topic")
     if not _NAME.fullmatch(name) or len(name) > LONGEST or name in (".", ".."):
         raise UsageError(f"{what} {name!r}: a Kafka topic has 1 to {LONGEST} letters, digits, '.', '_' and '-'")
+
+
+def check_pattern(subject: str) -> None:
+    """Whether this stands for topics that there may be; errors as of `check_topic`."""
+    if has_wildcards(subject):
+        check_subject(subject, wildcards=True)
+    check_topic(as_name(subject))
 
 
 class Topics:
@@ -44,6 +65,8 @@ class Topics:
         self._link = link
         self._making = asyncio.Lock()
         self._known: dict[str, int] = {}
+        self.made: list[Callable[[], object]] = []
+        """What is called when a topic was made from here."""
 
     async def ensure(self, name: str, partitions: int | None = None) -> int:
         """See to it that a topic is there, as `declare` says; return how many partitions it has, 0: not looked.
@@ -85,10 +108,51 @@ class Topics:
         """Look again the next time: it seems to be gone."""
         self._known.pop(name, None)
 
+    async def look(self, names: list[str] | None) -> dict[str, TopicInfo]:
+        """What there is of these topics, None: of all that may be seen from here. Asking makes none.
+
+        Raises:
+            TransportError: the cluster does not answer.
+        """
+        answer = await self._link.request(DescribeTopics(names))
+        return {topic.name: topic for topic in read_topics(answer) if topic.leaders or topic.error}
+
+    async def choose(self, pattern: str) -> dict[str, TopicInfo]:
+        """The topics that a pattern stands for by now; errors as of `look`."""
+        all_there = {name: topic for name, topic in (await self.look(None)).items() if not topic.is_internal}
+        return {name: all_there[name] for name in choose(pattern, all_there.keys())}
+
+    async def ids(self, names: Iterable[str]) -> dict[str, str]:
+        """What tells each topic from an earlier one of its name; errors as of `look`."""
+        return {name: topic.id for name, topic in (await self.look(sorted(names))).items()}
+
+    async def configs(self, topics: Iterable[TopicInfo]) -> dict[str, dict[str, str]]:
+        """How topics are configured, of those of which that may be known from here; errors as of `look`."""
+        asked = [topic.name for topic in topics if topic.rights is None or "DescribeConfigs" in topic.rights]
+        return read_configs(await self._link.request(describe_configs(asked))) if asked else {}
+
+    async def usable(self, name: str, operations: Iterable[str], about: str) -> TopicInfo:
+        """A topic that is there, and with which this may be done.
+
+        Raises:
+            UsageError: a right is missing, or the topic.
+            TransportError: the cluster does not answer.
+        """
+        topic = (await self.look([name])).get(name)
+        if topic is None:
+            raise UsageError(f"{about}: there is no topic {name!r}")
+        check_rights(self._settings, topic, operations, about)
+        return topic
+
     async def _leaders(self, name: str) -> list[int]:
         """The node that leads each partition, -1: none does now; empty: there is no such topic. Asking makes none."""
-        answer = await self._link.request(MetadataRequest([name], False))
-        return [partition[2] for topic in answer.topics for partition in topic[-1]]
+        topics = read_topics(await self._link.request(DescribeTopics([name])))
+        if topics and topics[0].error == TopicAuthorizationFailedError.errno:
+            raise UsageError(
+                f"topic {name!r} is not to be seen from here: "
+                + missing_right(self._settings, "Describe", "topic", name)
+            )
+        return topics[0].leaders if topics else []
 
     async def _make(self, name: str, partitions: int | None) -> int:
         if self._settings.declare == "check":
@@ -107,10 +171,14 @@ class Topics:
                     await asyncio.sleep(LOOK_INTERVAL)
         except TimeoutError:
             raise TransportError(f"topic {name!r} was made and is not to be found") from None
+        for heard in self.made:
+            heard()
         return len(leaders)
 
     def _check_made(self, name: str, kind: Any, text: list[str | None]) -> None:
         if kind.errno and kind is not TopicAlreadyExistsError:
             said = next((t for t in text if t), None)
+            if kind is TopicAuthorizationFailedError:
+                said = missing_right(self._settings, "Create", "topic", name)
             refusal = TransportError if kind.retriable else UsageError
             raise refusal(f"topic {name!r} is not there and cannot be made: {said or plain(kind())}")

@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any
 
 from eventmicro.checks import check_count, check_several
-from eventmicro.codec import Codec, Envelope
+from eventmicro.codec import Codec, Envelope, ReadsHeaders
 from eventmicro.codecs.body import Body
 from eventmicro.codecs.json import JsonCodec
 from eventmicro.codecs.protobuf import ProtobufCodec, ProtobufJsonCodec
@@ -104,6 +104,18 @@ class Codecs:
             raise UsageError(f"content_type={content_type!r}: {kind!r} cannot travel as {wanted}; it can as {able}")
         if kind is bytes and content_type is not None:
             body.names, body.announced = wanted, True
+        return body
+
+    def body_by(self, kind: Any, codec: Codec, compression: Compression | None = None) -> Body:
+        """The body of a type for which a topic has a codec of its own, by which messages that name none are read, too.
+
+        Raises:
+            UsageError: values of this type do not travel so.
+        """
+        if not codec.handles(kind):
+            raise UsageError(f"codec={codec!r}: {kind!r} cannot travel as {codec.content_type}")
+        body = Body(kind, [codec], self, compression=compression or self.compression)
+        body.frame = codec.frame if isinstance(codec, ReadsHeaders) else None
         return body
 
     def naming(self, content_type: str, headers: dict[str, str] | None) -> dict[str, str]:

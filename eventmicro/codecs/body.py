@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol, get_args, get_origin
 
@@ -23,6 +23,8 @@ from eventmicro.codecs.protobuf import is_protobuf
 from eventmicro.codecs.validation import name_of
 from eventmicro.compression import Compression, accepts, decompress, looks_compressed
 from eventmicro.errors import DecodeError, ServiceError, UnsupportedMediaType, UsageError
+from eventmicro.message import Delivery
+from eventmicro.topic import takes_none
 from eventmicro.wire import (
     CONTENT_ENCODING,
     CONTENT_TYPE,
@@ -60,6 +62,7 @@ class Body:
         else the first that handles it.
     names: the content type that a message in its own has to name, or that of the envelope around it; None: none.
     announced: whether a message of it needs headers: to name its content type, or that it is compressed.
+    frame: takes a body together with what the broker has beside it; None: nothing is to be taken from there.
     decode, answer: the decoder and the encoder for messages that name no content type: these are JSON, or plain bytes.
 
     Args:
@@ -80,6 +83,7 @@ class Body:
         "content_type",
         "decode",
         "encode",
+        "frame",
         "is_plain",
         "kind",
         "names",
@@ -104,6 +108,7 @@ class Body:
                 self._compile(codec)
         self.content_type = next(iter(self._decoders))
         self.is_plain = self.content_type == OCTET_STREAM
+        self.frame: Callable[[Delivery], bytes] | None = None
         unnamed = JSON if JSON in self._decoders else self.content_type
         self.answer = self._encoders[unnamed]
         self.decode = unlabelled(kind, self._decoders[unnamed], self._decoders[self.content_type])
@@ -285,6 +290,22 @@ class Body:
     def _load_one(self) -> Load | None:
         """What decodes an item, where the type is a list."""
         return self.of(get_args(self.kind)[0]).load if get_origin(self.kind) is list else None
+
+    def of_nothing(self) -> Any:
+        """What a message is that has no body at all, on a broker where that is another thing than an empty one.
+
+        Raises:
+            DecodeError: values of this type have one.
+        """
+        if self.is_plain:
+            return self.decode(b"")
+        if self.kind is Any or takes_none(self.kind):
+            return None
+        name = getattr(self.kind, "__name__", str(self.kind))
+        raise DecodeError(
+            f"a tombstone, it has no value, and {name} is what is taken here: let topic and handler have the type "
+            f"`{name} | None`"
+        )
 
     def decompress(self, body: bytes, encoding: str) -> bytes:
         """The body as it was before it was compressed; errors as of `read`."""

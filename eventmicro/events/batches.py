@@ -12,11 +12,12 @@ from collections.abc import Awaitable
 from typing import Any
 
 from eventmicro.broker import Receive
+from eventmicro.codec import NotReady
 from eventmicro.context import Context, Received, enter_context
 from eventmicro.errors import Reject, Settlement
 from eventmicro.events.options import Batch
 from eventmicro.events.settling import ByHandler, describe
-from eventmicro.events.subscriber import Apart, Subscriber, Work
+from eventmicro.events.subscriber import Subscriber, Work
 from eventmicro.handlers.inflight import ENDS
 from eventmicro.message import Delivery
 from eventmicro.repeating import origin
@@ -49,8 +50,8 @@ class BatchSubscriber(Subscriber):
             event = self.read(delivery)
         except ENDS:
             raise
-        except Apart as apart:
-            return self.receive_later(delivery, apart, self._put) or self.inflight.room()
+        except NotReady as missing:
+            return self.receive_later(delivery, missing, self._put) or self.inflight.room()
         except BaseException as error:
             self.inflight.start(self.unreadable(delivery, error))
             return self.inflight.room()

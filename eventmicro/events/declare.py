@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Any, Union, Unpack, get_args, get_origin
 
 from eventmicro.broker import Capabilities
+from eventmicro.codec import Codec
 from eventmicro.context import Side
 from eventmicro.errors import SignatureError, UsageError
 from eventmicro.events.options import OWN_QUEUE, DeliveryOptions, DeliveryWords, OrderBy
@@ -36,6 +37,8 @@ class SubscriberDeclaration:
     signature: Signature
     options: DeliveryOptions
     middleware: tuple[Middleware, ...]
+    codec: Codec | None = None
+    """What the topic's events are read by where they do not say otherwise; None: as their type is."""
 
     @property
     def queue(self) -> str | None:
@@ -97,7 +100,15 @@ def declare_subscriber(
     if options.dead_letter == subject:
         raise UsageError(f"dead_letter={subject!r} is the subscriber's own subject; write another one")
     return SubscriberDeclaration(
-        name, subject, event, by_key, large, signature, options, check_middleware(middleware, Side.SUBSCRIBER)
+        name,
+        subject,
+        event,
+        by_key,
+        large,
+        signature,
+        options,
+        check_middleware(middleware, Side.SUBSCRIBER),
+        topic.codec if isinstance(topic, Topic) else None,
     )
 
 

@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Coroutine, Hashable
 from typing import Any
 
 from eventmicro.broker import Receive
+from eventmicro.codec import NotReady
 from eventmicro.events.settling import describe
-from eventmicro.events.subscriber import Apart, Subscriber, Work
+from eventmicro.events.subscriber import Subscriber, Work
 from eventmicro.handlers.inflight import ENDS, InFlight
 from eventmicro.message import Delivery
 from eventmicro.topic import Pick
@@ -81,8 +82,8 @@ class KeyedSubscriber(Subscriber):
             event = self.read(delivery)
         except ENDS:
             raise
-        except Apart as apart:
-            task = self.receive_later(delivery, apart, self._put)
+        except NotReady as missing:
+            task = self.receive_later(delivery, missing, self._put)
             if task is not None:
                 task.add_done_callback(self._start_ready)
             return task

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, Generic, TypeVar, overload
 
 from eventmicro.checks import check_seconds
+from eventmicro.codec import NotReady
 from eventmicro.codecs import Codecs
 from eventmicro.context import Context, Side
 from eventmicro.events.outgoing import OutgoingEvent
@@ -166,7 +167,7 @@ class PublishesEvents:
             if publisher.has_middleware:
                 messages += await publisher.collect(route, some, metadata)
             else:
-                messages += [route.pack(message, event, metadata) for event, message in some]
+                messages += await _packed(route, some, metadata)
             if len(some) < AT_ONCE:
                 break
             await asyncio.sleep(0)
@@ -271,8 +272,25 @@ class EventPublisher:
         route = self.routes.find(topic) if large is None else self.routes.find_large(topic, large)
         if self.has_middleware and not (self._passes is not None and self._passes()):
             return self.run(event, self.begin(route, event, route.address(event, key, id), metadata, timeout))
-        message = route.message(event, key, id, metadata)
+        try:
+            message = route.message(event, key, id, metadata)
+        except NotReady as missing:
+            return self._publish_when_ready(missing, route, event, key, id, metadata, timeout)
         return None if self.outgoing.try_publish(message) else self.outgoing.publish(message, timeout)
+
+    async def _publish_when_ready(
+        self,
+        missing: NotReady,
+        route: Route,
+        event: Any,
+        key: Hashable,
+        id: Hashable,
+        metadata: dict[str, str] | None,
+        timeout: float | None,
+    ) -> None:
+        await missing.fetch()
+        (message,) = await _packed(route, [(event, route.address(event, key, id))], metadata)
+        await self.outgoing.publish(message, timeout)
 
     def begin(
         self,
@@ -300,8 +318,21 @@ class EventPublisher:
     async def _send(self, event: Any, context: Context) -> None:
         assert isinstance(context, OutgoingEvent)
         message = context.message
-        context.write(message, event, context.metadata)
+        try:
+            context.write(message, event, context.metadata)
+        except NotReady as missing:
+            await missing.fetch()
+            context.write(message, event, context.metadata)
         if context.together is not None:
             context.together.append(message)
         elif not self.outgoing.try_publish(message):
             await self.outgoing.publish(message, context.timeout)
+
+
+async def _packed(route: Route, some: list[tuple[Any, Message]], metadata: dict[str, str] | None) -> list[Message]:
+    """The messages of several events, when what their codec needs is here."""
+    try:
+        return [route.pack(message, event, metadata) for event, message in some]
+    except NotReady as missing:
+        await missing.fetch()
+    return [route.pack(message, event, metadata) for event, message in some]

@@ -16,9 +16,9 @@ from eventmicro.errors import UsageError
 from eventmicro.events.cloudevents import Writing
 from eventmicro.events.objects import LargeMessage
 from eventmicro.large import check_large_event
-from eventmicro.message import Message
+from eventmicro.message import Message, Tombstone
 from eventmicro.tokens import read_template
-from eventmicro.topic import Pick, Topic, check_apart
+from eventmicro.topic import Pick, Topic, check_apart, takes_none
 from eventmicro.wire import check_headers, check_subject, check_text
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Route:
         if isinstance(topic, Topic):
             self._topic = ref(topic, gone)
             self._subject = _exact(topic.name)
-            self._body = codecs.body_as(topic.type, topic.content_type, topic.compression)
+            self._body = _body_of(topic, codecs)
             self._pick_key, self._pick_id = topic.pick_key, topic.pick_id
             self._content_type = self._body.content_type
             if self._pick_key is None and self._pick_id is None and not self._body.announced:
@@ -133,6 +133,28 @@ class Route:
             self.body(event).encode(event)  # raises where it is no event of this topic at all
             topic = self._topic and self._topic()
             raise UsageError(f"{topic!r}: this event has no {what} as the topic says: {error!r}") from None
+
+
+class OptionalRoute(Route):
+    """The same for events that may be None, which is published as a tombstone."""
+
+    __slots__ = ()
+
+    def message(self, event: Any, key: Hashable, id: Hashable, metadata: dict[str, str] | None) -> Message:
+        if event is None:
+            return self.pack(self.address(event, key, id), event, metadata)
+        return super().message(event, key, id, metadata)
+
+    def address(self, event: Any, key: Hashable = None, id: Hashable = None) -> Message:
+        if event is not None:
+            return super().address(event, key, id)
+        if key is None and self._pick_key is not None:
+            raise UsageError(f"{self._subject}: None has no field that is its key: say whose it is, by key=")
+        tombstone = Tombstone(self._subject)
+        for word, value in (("key", key), ("id", id)):
+            if value is not None:
+                setattr(tombstone, word, check_text(_as_text(value, word), word))
+        return tombstone
 
 
 class LargeRoute(Route):
@@ -234,7 +256,8 @@ class Routes:
     ) -> Route:
         options = topic.cloudevents if isinstance(topic, Topic) else None
         if options is None or not isinstance(topic, Topic):
-            return (LargeRoute if is_large else Route)(topic, self._codecs, self._forgets, gone)
+            plain = OptionalRoute if isinstance(topic, Topic) and takes_none(topic.type) else Route
+            return (LargeRoute if is_large else plain)(topic, self._codecs, self._forgets, gone)
         if is_large:
             check_apart(options)
         kind = LargeCloudEventRoute if is_large else CloudEventRoute
@@ -262,6 +285,12 @@ def _exact(subject: str) -> str:
             f"subject without braces"
         )
     return check_subject(subject)
+
+
+def _body_of(topic: Topic[Any], codecs: Codecs) -> Body:
+    if topic.codec is not None:
+        return codecs.body_by(topic.type, topic.codec, topic.compression)
+    return codecs.body_as(topic.type, topic.content_type, topic.compression)
 
 
 def check_topic(topic: object) -> None:

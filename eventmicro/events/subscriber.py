@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventmicro.broker import Receive
-from eventmicro.codec import Decoder
+from eventmicro.codec import Decoder, NotReady
 from eventmicro.codecs import Body
 from eventmicro.context import Context, Received, Side, enter_context
 from eventmicro.errors import (
@@ -74,7 +74,7 @@ class Work:
     objects: Objects | None = None
 
 
-class Apart(Exception):
+class Apart(NotReady):
     """The body of an event is not in it.
 
     form: how it is written.
@@ -177,8 +177,8 @@ class Subscriber:
             event = self._decode(delivery.body) if delivery.headers is None else self.read(delivery)
         except ENDS:
             raise
-        except Apart as apart:
-            event = await self.fetch(delivery, apart)
+        except NotReady as missing:
+            event = await self.fetch(delivery, missing)
             if event is UNREAD:
                 return
         except BaseException as error:
@@ -186,14 +186,16 @@ class Subscriber:
             return
         await self.attempt(delivery, event)
 
-    async def fetch(self, delivery: Delivery, apart: Apart) -> Any:
-        """An event whose body is kept apart; UNREAD where it is settled, or has lapsed.
+    async def fetch(self, delivery: Delivery, missing: NotReady) -> Any:
+        """An event whose body is kept apart, or needs what is; UNREAD where it is settled, or has lapsed.
 
         The body is not put into the delivery: as a dead letter the event is again what it came as.
         """
         try:
-            body = await self._fetch_body(delivery, apart)
-            return UNREAD if body is None else self._decode_as(body, apart.form)
+            if not isinstance(missing, Apart):
+                return await self._read_when_ready(delivery, missing)
+            body = await self._fetch_body(delivery, missing)
+            return UNREAD if body is None else self._decode_as(body, missing.form)
         except ENDS:
             raise
         except asyncio.CancelledError as error:
@@ -204,11 +206,28 @@ class Subscriber:
             await self.unreadable(delivery, error)
         return UNREAD
 
-    def receive_later(self, delivery: Delivery, apart: Apart, take: Callable[[Delivery, Any], None]) -> Task | None:
+    async def _read_when_ready(self, delivery: Delivery, missing: NotReady) -> Any:
+        told = False
+        while not delivery.lapsed:
+            try:
+                await missing.fetch()
+                return self._decode(delivery.body) if delivery.headers is None else self.read(delivery)
+            except TransportError as error:
+                if not told:
+                    self._say(logging.WARNING, delivery, "waits to be read", error, is_traced=False)
+                told = True
+                await asyncio.sleep(FETCH_PAUSE)
+            except NotReady as another:  # one thing more
+                missing = another
+        return UNREAD
+
+    def receive_later(
+        self, delivery: Delivery, missing: NotReady, take: Callable[[Delivery, Any], None]
+    ) -> Task | None:
         """Take an event when its body is there; none behind it is handed over before."""
 
         async def receive() -> None:
-            event = await self.fetch(delivery, apart)
+            event = await self.fetch(delivery, missing)
             if event is UNREAD:
                 self.inflight.statistics.handled(1, 0.0)
             else:
@@ -317,10 +336,13 @@ class Subscriber:
             DecodeError, UnsupportedMediaType, ContentTooLarge: it cannot be read.
             Apart: its body is not in it, and is to be fetched.
         """
+        if delivery.null and self._work.body is not None:
+            return self._work.body.of_nothing()
         form = form_of(delivery.headers) if delivery.headers else None
         if form is not None and form[3] is not None and self._work.body is not None:
             raise Apart(form, form[3])
-        return self._decode_as(delivery.body, form)
+        frame = None if self._work.body is None else self._work.body.frame
+        return self._decode_as(delivery.body if frame is None else frame(delivery), form)
 
     def _decode_as(self, body: bytes, form: Form | None) -> Any:
         if self._work.body is None or form is None:

@@ -322,7 +322,7 @@ class Node:
             self._service,
             declared.name,
             handler if options.sticky_by is None else self._stick(declared, options.sticky_by, handler),
-            self._body(declared.event),
+            self._event_body(declared),
             options.timeout,
             self._state,
             Kept(name, self._broker, options, declared.has_wildcards) if durable else Live(name, options.queue),
@@ -353,6 +353,11 @@ class Node:
         if signature.outlets:
             handler = publishes(handler, signature.outlets, self._client.publish_many)
         return compose((*self._middleware, *own), side, handler, broker.url)
+
+    def _event_body(self, declared: SubscriberDeclaration) -> Body | None:
+        if declared.codec is None or declared.event is MISSING:
+            return self._body(declared.event)
+        return self._codecs.body_by(declared.event, declared.codec)
 
     def _body(self, kind: Any) -> Body | None:
         return None if kind is MISSING else self._codecs.body(kind)

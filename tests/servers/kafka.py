@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -18,6 +19,7 @@ from tests.servers.process import HOST, ServerProcess, free_port
 
 PLAINTEXT = "PLAINTEXT"
 CONTROLLER = "CONTROLLER"
+FEATURES = "bootstrap.checkpoint"
 SCRAM_MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 
 # What makes it quick and small enough for tests; in brackets what Kafka does by itself.
@@ -169,8 +171,30 @@ class KafkaServer(ServerProcess):
             self._format_with_users()
             return
         (self.folder / "data").mkdir()
+        shutil.copy(self._features(), self.folder / "data" / FEATURES)
         meta = {"version": 1, "cluster.id": self.cluster_id, "node.id": self.node_id, "directory.id": random_id()}
         self._write_properties("data/meta.properties", meta)
+
+    def _features(self) -> Path:
+        """The versions of features of a new cluster of this release, as Kafka's own tool writes them, once."""
+        kept = cache() / FEATURES
+        with locked(cache() / "features.lock"):
+            if not kept.exists():
+                command = [
+                    *self._java(),
+                    "kafka.tools.StorageTool",
+                    "format",
+                    "-t",
+                    random_id(),
+                    "-c",
+                    "format.properties",
+                ]
+                self._write_properties("format.properties", self._properties() | {"log.dirs": "formatted"})
+                done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
+                assert done.returncode == 0, done.stdout + done.stderr
+                shutil.copy(self.folder / "formatted" / FEATURES, unfinished := kept.with_suffix(".unfinished"))
+                unfinished.rename(kept)
+        return kept
 
     def _format_with_users(self) -> None:
         command = [*self._java(), "kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", "server.properties"]

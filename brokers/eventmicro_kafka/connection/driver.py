@@ -17,12 +17,14 @@ from aiokafka import (  # type: ignore[import-untyped]
     ConsumerRebalanceListener,
     TopicPartition,
     codec,
+    conn,
 )
 from aiokafka.client import ConnectionGroup  # type: ignore[import-untyped]
 from aiokafka.errors import (  # type: ignore[import-untyped]
     GroupCoordinatorNotAvailableError,
     IllegalGenerationError,
     NotCoordinatorForGroupError,
+    OffsetMetadataTooLargeError,
     for_code,
 )
 from aiokafka.protocol.admin import DescribeGroupsRequest  # type: ignore[import-untyped]
@@ -79,11 +81,14 @@ def make_producer(settings: KafkaSettings) -> Any:
     return with_own_ways(producer, producer.client, settings)
 
 
-def make_consumer(settings: KafkaSettings, group: str | None, hold: float | None = None) -> Any:
+def make_consumer(
+    settings: KafkaSettings, group: str | None, hold: float | None = None, instance: str | None = None
+) -> Any:
     """A consumer that commits nothing by itself; not started.
 
     Args:
         hold: how long it may take to give its partitions up, in seconds; None: `rebalance_wait`.
+        instance: the name under which it comes back into its group; None: it is a new member each time.
     """
     rejoin = (settings.rebalance_wait if hold is None else hold) + REJOIN_TIME
     consumer = AIOKafkaConsumer(
@@ -91,6 +96,7 @@ def make_consumer(settings: KafkaSettings, group: str | None, hold: float | None
         request_timeout_ms=milliseconds(settings.request_timeout),
         metadata_max_age_ms=milliseconds(METADATA_AGE),
         group_id=group,
+        group_instance_id=instance,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
@@ -103,6 +109,19 @@ def make_consumer(settings: KafkaSettings, group: str | None, hold: float | None
     client: Any = consumer._client
     client.send = partial(_send_patiently, client, max(settings.request_timeout, rejoin + ANSWER_TIME))
     return with_own_ways(consumer, consumer._client, settings)
+
+
+def check_login(settings: KafkaSettings) -> None:
+    """Whether what a login needs is here.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    if settings.sasl == "GSSAPI" and conn.gssapi is None:
+        raise UsageError(
+            "sasl='GSSAPI': the package gssapi is missing here, and the libraries of Kerberos that it is for: "
+            "pip install 'eventmicro[kerberos]', and start again"
+        )
 
 
 def check_compression(settings: KafkaSettings) -> None:
@@ -146,17 +165,24 @@ async def has_more(consumer: Any, topics: Iterable[str]) -> bool:
     share: Any = share_of(consumer)
     for place in consumer.assignment() - consumer.paused():
         state = share.state_value(place)
-        if place in ends and (not state.has_valid_position or returned_up_to(consumer, place) < ends[place]):
+        returned = returned_up_to(consumer, place) if state.has_valid_position else None
+        if place in ends and (returned is None or returned < ends[place]):
             return True
     return False
 
 
-def returned_up_to(consumer: Any, place: Any) -> int:
-    """The offset behind what a consumer has returned of a partition; its position may be behind more than that."""
+def returned_up_to(consumer: Any, place: Any) -> int | None:
+    """The offset behind what a consumer has returned of a partition; its position may be behind more than that.
+
+    None: it has none now.
+    """
     parser: Any = getattr(consumer._fetcher._records.get(place), "_partition_records", None)
     share: Any = share_of(consumer)
-    offset: int = share.state_value(place).position if parser is None else parser.next_fetch_offset
-    return offset
+    if parser is not None:
+        returned: int = parser.next_fetch_offset
+        return returned
+    state: Any = share.state_value(place)
+    return state.position if state.has_valid_position else None
 
 
 def share_of(consumer: Any) -> object:
@@ -209,8 +235,12 @@ async def commit(consumer: Any, offsets: Mapping[Any, tuple[int, str]], only_as:
 
 
 async def commit_patiently(consumer: Any, offsets: Mapping[Any, tuple[int, str]]) -> None:
-    """Commit, again where the broker says that it will be able to."""
-    await _patiently(lambda: commit(consumer, offsets))
+    """Commit, again where the broker says that it will be able to; without metadata where it takes too little."""
+    try:
+        await _patiently(lambda: commit(consumer, offsets))
+    except OffsetMetadataTooLargeError:
+        bare = {place: (offset, "") for place, (offset, _) in offsets.items()}
+        await _patiently(lambda: commit(consumer, bare))
 
 
 async def _patiently(request: Callable[[], Awaitable[T]]) -> T:

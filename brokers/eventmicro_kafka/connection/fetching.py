@@ -8,7 +8,13 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from aiokafka.errors import CorruptRecordException, KafkaError  # type: ignore[import-untyped]
+from aiokafka.consumer.fetcher import OffsetResetStrategy  # type: ignore[import-untyped]
+from aiokafka.errors import (  # type: ignore[import-untyped]
+    CorruptRecordException,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 
 # How long a broker may wait for events of some partitions, in milliseconds, while of others the next are there already:
 # it is not asked for these meanwhile.
@@ -24,16 +30,25 @@ def leave_records_bare(consumer: Any) -> None:
     fetcher._records = _Fetched(fetcher)
 
 
-def fetch_ahead(consumer: Any) -> None:
+OutOfRange = set[Any]
+"""The partitions of which the broker has nothing any more, or nothing yet, where they were to be read."""
+
+
+def fetch_ahead(consumer: Any) -> OutOfRange:
     """Have a consumer whose records are left bare fetch the next of a partition while the last are read.
 
     aiokafka fetches a partition again when all of it that is there was read. So they come to that one by one, and a
     request for some of them, of which the broker has no more, keeps the others waiting. Here all are fetched together,
     as soon as the next are there of none. A partition's position is then behind what is there and was not read yet.
+
+    What cannot be read from where it is to be is read from its beginning, as with aiokafka's "earliest", and is noted.
     """
     fetcher = consumer._fetcher
+    fetcher._default_reset_strategy = OffsetResetStrategy.NONE
+    out_of_range = OutOfRange()
     fetcher._get_actions_per_node = partial(_ask_ahead, fetcher, fetcher._get_actions_per_node)
-    fetcher._set_error = partial(_fail, fetcher, fetcher._set_error)
+    fetcher._set_error = partial(_fail, fetcher, consumer, out_of_range, fetcher._set_error)
+    return out_of_range
 
 
 def _ask_ahead(fetcher: Any, ask: Any, assignment: Any) -> Any:
@@ -48,8 +63,13 @@ def _ask_ahead(fetcher: Any, ask: Any, assignment: Any) -> Any:
         fetched.hidden, fetcher._fetch_max_wait_ms = frozenset(), wait
 
 
-def _fail(fetcher: Any, set_error: Any, place: Any, error: Exception) -> None:
+def _fail(fetcher: Any, consumer: Any, out_of_range: OutOfRange, set_error: Any, place: Any, error: Exception) -> None:
     """What cannot be fetched on from is not read to its end; it is read again with what follows."""
+    if isinstance(error, OffsetOutOfRangeError | NoOffsetForPartitionError):
+        if isinstance(error, OffsetOutOfRangeError):
+            out_of_range.add(place)
+        consumer._subscription.subscription.assignment.state_value(place).await_reset(OffsetResetStrategy.EARLIEST)
+        return
     if place in fetcher._records:
         fetcher._records.step_back(place)
         del fetcher._records[place]

@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaClient  # type: ignore[import-untyped]
-from aiokafka.conn import AIOKafkaConnection  # type: ignore[import-untyped]
-from aiokafka.errors import KafkaConnectionError  # type: ignore[import-untyped]
+from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator  # type: ignore[import-untyped]
+from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
+from eventmicro_kafka.connection.tokens import tokens_of
 from eventmicro_kafka.errors import KafkaError, plain
 from eventmicro_kafka.settings import KafkaSettings
 
@@ -91,8 +92,20 @@ async def _update_metadata(client: Any, settings: KafkaSettings, update: Any, cl
     return False
 
 
+class _Checked(OAuthAuthenticator):  # type: ignore[misc]
+    """As aiokafka's own, which takes a challenge that says what is wrong with the token for a login."""
+
+    async def step(self, payload: Any) -> Any:
+        if self._token_sent and payload:
+            raise SaslAuthenticationFailed("the broker does not take the token")
+        return await super().step(payload)
+
+
 class _Brief(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
     """A connection for one question. Closed it ends at once, where TLS would wait for the server's goodbye."""
+
+    def authenticator_oauth(self) -> Any:
+        return _Checked(sasl_oauth_token_provider=self._sasl_oauth_token_provider)
 
     def close(self, reason: Any = None, exc: Any = None) -> Any:
         writer = self._writer
@@ -127,10 +140,18 @@ def access(settings: KafkaSettings, context: ssl.SSLContext | None = None) -> di
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     options: dict[str, Any] = {
         "client_id": settings.name,
-        "security_protocol": ("SASL_" if settings.user else "") + ("SSL" if settings.wants_tls else "PLAINTEXT"),
+        "security_protocol": ("SASL_" if settings.logs_in else "") + ("SSL" if settings.wants_tls else "PLAINTEXT"),
         "ssl_context": context,
     }
-    if settings.user is not None:
+    if settings.sasl == "OAUTHBEARER":
+        options |= {"sasl_mechanism": settings.sasl, "sasl_oauth_token_provider": tokens_of(settings)}
+    elif settings.sasl == "GSSAPI":
+        options |= {
+            "sasl_mechanism": settings.sasl,
+            "sasl_kerberos_service_name": settings.kerberos_service,
+            "sasl_kerberos_domain_name": settings.kerberos_domain,
+        }
+    elif settings.user is not None:
         options |= {
             "sasl_mechanism": settings.sasl,
             "sasl_plain_username": settings.user,

@@ -55,7 +55,8 @@ class Link:
             pass
         if self._client is None:
             where = ", ".join(self._settings.servers)
-            text = why_not_connected(last, where, self._settings.wants_tls, self._settings.connect_timeout)
+            settings = self._settings
+            text = why_not_connected(last, where, settings.wants_tls, settings.connect_timeout, settings.sasl)
             raise ConnectionFailed(text) from last
         self._set_online()
         self._watching = asyncio.create_task(self._watch(), name=f"eventmicro kafka watch {self._url}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from eventmicro.message import Delivery
-from eventmicro_kafka.consuming.progress import read_progress, write_progress
+from eventmicro_kafka.consuming.progress import read_progress, with_topic, write_progress
+from eventmicro_kafka.received import RecordDelivery, key_text
 
 Committed = tuple[int, str]
 """What is committed for a partition: the offset of its first unfinished event, and more; see `progress`."""
@@ -27,7 +27,7 @@ class Holder(Protocol):
         ...
 
 
-class KafkaDelivery(Delivery):
+class KafkaDelivery(RecordDelivery):
     """An event of a durable subscription."""
 
     __slots__ = ("_key", "_name", "lane", "offset")
@@ -43,6 +43,7 @@ class KafkaDelivery(Delivery):
         offset: int,
         key: bytes | None = None,
         name: str = "",
+        record: Any = None,
     ) -> None:
         self.subject = subject
         self.body = body
@@ -56,6 +57,12 @@ class KafkaDelivery(Delivery):
         self.offset = offset
         self._key = key
         self._name = name
+        self.record = record
+
+    @property
+    def place(self) -> tuple[str, int]:
+        place: tuple[str, int] = self.lane.place
+        return place
 
     @property
     def id(self) -> str:  # type: ignore[override]  # made when it is asked for
@@ -64,15 +71,14 @@ class KafkaDelivery(Delivery):
 
     @property
     def key(self) -> str | None:
-        """The record's key; one that is no text travels on unchanged."""
-        return None if self._key is None else self._key.decode("utf-8", "surrogateescape")
+        return key_text(self._key if self.record is None else self.record.key)
 
     def repeated(self, attempts: int = 1) -> KafkaDelivery:
         """The same event, delivered once more; 0: nobody had begun with it, so it counts as the same attempt."""
         lane = self.lane
         attempt = self.attempt + attempts
         return KafkaDelivery(
-            self.subject, self.body, self.headers, attempt, None, lane, self.offset, self._key, self._name
+            self.subject, self.body, self.headers, attempt, None, lane, self.offset, self._key, self._name, self.record
         )
 
     def try_ack(self) -> bool:
@@ -98,10 +104,12 @@ class Lane:
         place: topic and partition.
         committed: what was found committed.
         holder: whoever it belongs to.
+        topic_id: what tells its topic from an earlier one of its name; empty: it is not known.
     """
 
-    def __init__(self, place: Any, committed: Committed, holder: Holder) -> None:
+    def __init__(self, place: Any, committed: Committed, holder: Holder, topic_id: str = "") -> None:
         self.place = place
+        self.topic_id = topic_id
         self.name = f"{place.topic}-{place.partition}"
         self.committed = committed
         self.gone = False
@@ -111,6 +119,8 @@ class Lane:
         self._finished = 0  # how many it is to be told of then
         self.next = committed[0]
         """The offset from which on nothing has been taken in."""
+        self.fetched = committed[0]
+        """The offset behind the last record that was fetched for it."""
         self.pending: dict[int, KafkaDelivery | None] = {}
         """What is not finished, by offset and in its order; None: it waits here to be delivered again."""
         self.known_until, self.unfinished = read_progress(*committed)
@@ -207,6 +217,6 @@ class Lane:
     def progress(self) -> Committed:
         """What is to be committed."""
         if not self.pending:
-            return self.next, ""
+            return self.next, with_topic("", self.topic_id)
         first = next(iter(self.pending))
-        return first, write_progress(first, self.next, self.pending, self.repeats)
+        return first, with_topic(write_progress(first, self.next, self.pending, self.repeats), self.topic_id)

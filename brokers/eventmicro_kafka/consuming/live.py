@@ -5,28 +5,36 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from eventmicro.broker import Receive
 from eventmicro.errors import Disconnected
 from eventmicro.message import Delivery
 from eventmicro.room import wait_for_room
+from eventmicro_kafka.connection.describing import TopicInfo
 from eventmicro_kafka.connection.driver import TopicPartition, make_consumer, raise_trouble
 from eventmicro_kafka.connection.ending import LEAVE_TIME, end_tasks, stop_consumer
 from eventmicro_kafka.connection.link import Link
+from eventmicro_kafka.consuming.following import Following
 from eventmicro_kafka.consuming.lane import Committed, Lane
 from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, REVIVE_INTERVAL, Member
 from eventmicro_kafka.consuming.reading import Reading
 from eventmicro_kafka.errors import KafkaError, plain
+from eventmicro_kafka.received import LiveDelivery
 from eventmicro_kafka.records import delivery_headers
 from eventmicro_kafka.settings import KafkaSettings
+from eventmicro_kafka.topics import Topics
 
 log = logging.getLogger(__name__)
+
+NO_IDS: Mapping[str, str] = {}
 
 # How long starting one may take, in seconds, and reading what was published before it was drained.
 START_TIMEOUT = 10.0
 DRAIN_TIMEOUT = 5.0
+# How often is looked for topics while there is none, in seconds.
+LOOK_INTERVAL = 0.1
 
 
 def live_group(queue: str, subject: str) -> str:
@@ -38,8 +46,8 @@ async def hand_over(receive: Receive, records: list[Any]) -> None:
     """Hand records over, each when there is room for it."""
     for record in records:
         try:
-            headers = delivery_headers(record.headers) if record.headers else None
-            room = receive(Delivery(record.topic, record.value or b"", headers))
+            headers = delivery_headers(record.headers) or (None if record.value is not None else {})
+            room = receive(LiveDelivery(record, headers))
             if room is not None:
                 await wait_for_room(room)
         except Exception:  # it never should
@@ -51,14 +59,27 @@ class Broadcast:
 
     dropped = 0
 
-    def __init__(self, subject: str, partitions: int, receive: Receive, settings: KafkaSettings, link: Link) -> None:
+    def __init__(
+        self,
+        subject: str,
+        partitions: int | Mapping[str, int],
+        receive: Receive,
+        settings: KafkaSettings,
+        link: Link,
+        following: Callable[[Broadcast], Following] | None = None,
+    ) -> None:
         self.ended = False
         self.closed = False
         self._subject = subject
         self._receive = receive
         self._settings = settings
         self._link = link
-        self._count = partitions
+        self._counts = {subject: partitions} if isinstance(partitions, int) else dict(partitions)
+        self._there = dict(self._counts)
+        """How many partitions each topic has by now, as far as this side has looked."""
+        self._remade: set[str] = set()
+        self._following = None if following is None else following(self)
+        self._looking: asyncio.Task[None] | None = None
         self._next: dict[Any, int] = {}
         self._until: dict[Any, int] | None = None
         self._consumer: Any = None
@@ -77,6 +98,8 @@ class Broadcast:
             await self._stop()
             raise
         self._task = asyncio.create_task(self._run(), name=f"eventmicro kafka {self._subject}")
+        if self._following is not None:
+            self._looking = asyncio.create_task(self._following.run(), name=f"eventmicro kafka {self._subject} topics")
 
     async def drain(self) -> None:
         if self.ended or self._task is None:
@@ -95,7 +118,7 @@ class Broadcast:
     async def close(self) -> None:
         self.ended = True
         try:
-            await end_tasks(lambda: [] if self._task is None else [self._task], LEAVE_TIME)
+            await end_tasks(lambda: [task for task in (self._task, self._looking) if task is not None], LEAVE_TIME)
         finally:
             await self._stop()
             self.closed = True
@@ -127,7 +150,10 @@ class Broadcast:
 
     async def _read(self) -> None:
         raise_trouble(self._consumer)
-        self._follow(len(self._consumer.partitions_for_topic(self._subject) or ()))
+        self._follow()
+        if not self._next:
+            await asyncio.sleep(LOOK_INTERVAL)
+            return
         batches = await self._reading.read()
         for place in self._next:  # which the ends of transactions move, too
             self._next[place] = await self._consumer.position(place)
@@ -135,11 +161,28 @@ class Broadcast:
             await hand_over(self._receive, records)
         await asyncio.sleep(0)
 
-    def _follow(self, count: int) -> None:
-        """Read partitions that are new from their beginning, too."""
-        if count > self._count:
-            self._count = count
-            self._assign({TopicPartition(self._subject, number): 0 for number in range(count)} | self._next)
+    async def follow(self, topics: Mapping[str, TopicInfo]) -> None:
+        """These are there by now."""
+        self._there |= {name: len(topic.leaders) for name, topic in topics.items() if topic.leaders}
+
+    async def begin_anew(self, topic: str) -> None:
+        """It was deleted and made again."""
+        log.warning("%s: topic %s was deleted and made again, and is read from its beginning", self._subject, topic)
+        self._remade.add(topic)
+
+    def _follow(self) -> None:
+        """Read partitions and topics that are new from their beginning, too, and what was made again."""
+        for topic in self._there:
+            count = len(self._consumer.partitions_for_topic(topic) or ())
+            self._there[topic] = max(count, self._there[topic])
+        if self._there != self._counts or self._remade:
+            self._counts = dict(self._there)
+            kept = {place: at for place, at in self._next.items() if place.topic not in self._remade}
+            self._remade.clear()
+            self._assign(dict.fromkeys(self._all_places(), 0) | kept)
+
+    def _all_places(self) -> list[Any]:
+        return [TopicPartition(topic, number) for topic, count in self._counts.items() for number in range(count)]
 
     def _is_done(self) -> bool:
         until = self._until
@@ -149,9 +192,10 @@ class Broadcast:
         consumer = self._consumer = make_consumer(self._settings, None)
         self._reading = Reading(consumer, self._subject, lambda place: self._next.get(place))
         await consumer.start()
-        places = [TopicPartition(self._subject, number) for number in range(self._count)]
-        consumer.assign(places)
-        self._assign(await consumer.end_offsets(places) | self._next)
+        places = self._all_places()
+        if places:
+            consumer.assign(places)
+            self._assign(await consumer.end_offsets(places) | self._next)
 
     def _assign(self, positions: dict[Any, int]) -> None:
         self._consumer.assign(list(positions))
@@ -171,7 +215,14 @@ class Shared:
     dropped = 0
 
     def __init__(
-        self, subject: str, queue: str, receive: Receive, settings: KafkaSettings, first: Mapping[Any, int]
+        self,
+        subject: str,
+        queue: str,
+        receive: Receive,
+        settings: KafkaSettings,
+        first: Mapping[Any, int],
+        topics: Topics | None = None,
+        following: Callable[[Shared], Following] | None = None,
     ) -> None:
         self.ended = False
         self.closed = False
@@ -179,7 +230,11 @@ class Shared:
         self.held = 0
         self._subject = subject
         self._receive = receive
-        self._member = Member(settings, live_group(queue, subject), (subject,), first, self)
+        self._following = None if following is None else following(self)
+        read = [subject] if self._following is None else self._following.names
+        self._member = Member(
+            settings, live_group(queue, subject), read, first, self, ids=None if topics is None else topics.ids
+        )
         self._taken: deque[tuple[Lane, list[Any]]] = deque()
         self._change = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -188,17 +243,19 @@ class Shared:
     async def open(self) -> None:
         """Join those who share; return when this side has its part."""
         await self._member.open()
-        jobs = (self._member.run, self._pump)
+        jobs = [self._member.run, self._pump]
+        if self._following is not None:
+            jobs.append(self._following.run)
         self._tasks = [asyncio.create_task(job(), name=f"eventmicro kafka {self._subject}") for job in jobs]
 
     async def drain(self) -> None:
         if self.ended or not self._tasks:
             return
         self.ended = True
-        member, pump = self._tasks
+        member, pump, *following = self._tasks
         self._change.set()
         try:
-            await end_tasks(lambda: [member], LEAVE_TIME)
+            await end_tasks(lambda: [member, *following], LEAVE_TIME)
             await asyncio.wait([pump])
         finally:
             await self.close()
@@ -211,14 +268,26 @@ class Shared:
             await self._member.close()
             self.closed = True
 
+    async def follow(self, topics: Mapping[str, TopicInfo]) -> None:
+        """These are there by now."""
+        await self._member.follow(sorted(topics))
+
+    async def begin_anew(self, topic: str) -> None:
+        """It was deleted and made again."""
+        log.warning("%s: topic %s was deleted and made again, and is read from its beginning", self._subject, topic)
+        self.share({})
+        self._member.renew()
+
     async def pause(self) -> None:
         self._taken.clear()  # not committed, so whoever gets the partition reads it
 
-    def share(self, found: Mapping[Any, Committed]) -> None:
+    def share(self, found: Mapping[Any, Committed], ids: Mapping[str, str] = NO_IDS) -> None:
         for lane in self.lanes.values():
             lane.gone = True
         self._taken.clear()
-        self.lanes = {place: Lane(place, committed, self) for place, committed in found.items()}
+        self.lanes = {
+            place: Lane(place, committed, self, ids.get(place.topic, "")) for place, committed in found.items()
+        }
 
     def take(self, lane: Lane, records: list[Any]) -> None:
         self._wanted.clear()

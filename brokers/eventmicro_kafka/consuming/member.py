@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
-from aiokafka.errors import OffsetMetadataTooLargeError  # type: ignore[import-untyped]
+from aiokafka.errors import (  # type: ignore[import-untyped]
+    GroupAuthorizationFailedError,
+    OffsetMetadataTooLargeError,
+    TopicAuthorizationFailedError,
+)
 
 from eventmicro.errors import Disconnected, UsageError
 from eventmicro_kafka.connection.driver import (
@@ -22,12 +26,15 @@ from eventmicro_kafka.connection.driver import (
     make_consumer,
     membership,
     raise_trouble,
+    returned_up_to,
 )
 from eventmicro_kafka.connection.ending import stop_consumer, within
-from eventmicro_kafka.connection.fetching import fetch_ahead, leave_records_bare
+from eventmicro_kafka.connection.fetching import OutOfRange, fetch_ahead, leave_records_bare
 from eventmicro_kafka.consuming.lane import Committed, Holder, Lane
+from eventmicro_kafka.consuming.progress import is_of_another, with_topic
 from eventmicro_kafka.consuming.reading import Reading
 from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
+from eventmicro_kafka.rights import missing_right
 from eventmicro_kafka.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -50,6 +57,10 @@ LOOK_TIME = 1.0
 REVIVE_INTERVAL = 1.0
 
 
+Ids = Callable[[Iterable[str]], Awaitable[Mapping[str, str]]]
+"""What tells topics from earlier ones of their names."""
+
+
 class Owner(Holder, Protocol):
     """Whoever works with the partitions."""
 
@@ -59,8 +70,8 @@ class Owner(Holder, Protocol):
         """Hand nothing over any more; return when what is being handled is finished, within bounds."""
         ...
 
-    def share(self, found: Mapping[Any, Committed]) -> None:
-        """These are the partitions from now on, with what is committed for each; go on."""
+    def share(self, found: Mapping[Any, Committed], ids: Mapping[str, str] = ...) -> None:
+        """These are the partitions from now on, with what is committed for each, and the ids of topics; go on."""
         ...
 
     def take(self, lane: Lane, records: list[Any]) -> None:
@@ -81,7 +92,8 @@ class Member(RebalanceListener):  # type: ignore[misc]
         first: where to begin in partitions for which nothing is committed; in others at their beginning.
         owner: whoever works with the partitions.
         hold: how long the owner may take to pause, in seconds; None: `rebalance_wait`.
-        bare: whether the owner needs no more of a record than its offset, key, value and headers.
+        bare: whether the owner needs no topic in a record.
+        ids: asks what tells topics from earlier ones of their names; None: nobody knows.
     """
 
     def __init__(
@@ -94,6 +106,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         hold: float | None = None,
         *,
         bare: bool = False,
+        ids: Ids | None = None,
     ) -> None:
         self._settings = settings
         self._group = group
@@ -102,6 +115,12 @@ class Member(RebalanceListener):  # type: ignore[misc]
         self._owner = owner
         self._hold = settings.rebalance_wait if hold is None else hold
         self._leaves_records_bare = bare
+        self._ids = ids
+        self._told = ""
+        self._instance = None if settings.instance is None else f"{settings.instance}-{'-'.join(self._topics[:1])}"
+        self.lost = 0
+        """How many places in the log were gone before they were read."""
+        self._out_of_range = OutOfRange()
         self._consumer: Any = None
         self._reading: Reading | None = None
         self._shared = asyncio.Event()
@@ -117,19 +136,19 @@ class Member(RebalanceListener):  # type: ignore[misc]
             Disconnected: that took too long.
             UsageError: the cluster refuses it.
         """
-        consumer = self._consumer = make_consumer(self._settings, self._group, self._hold)
+        consumer = self._consumer = make_consumer(self._settings, self._group, self._hold, self._instance)
         try:
             async with asyncio.timeout(max(JOIN_TIMEOUT, self._hold + 2 * REJOIN_TIME)):
                 await consumer.start()
                 if self._leaves_records_bare:
                     leave_records_bare(consumer)
-                    fetch_ahead(consumer)
-                consumer.subscribe(self._topics, listener=self)
+                    self._out_of_range = fetch_ahead(consumer)
+                self._subscribe(consumer)
                 await self._wait_for_share(consumer)
         except (KafkaError, OSError, TimeoutError) as error:
             await self.close()
             kind = UsageError if is_refusal(error) else Disconnected
-            raise kind(f"queue {self._group!r} cannot be joined: {plain(error)}") from error
+            raise kind(f"queue {self._group!r} cannot be joined: {self._why(error)}") from error
         except BaseException:
             await self.close()
             raise
@@ -141,7 +160,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
                 if self._consumer is not None:
                     await self._poll()
             except Exception as error:  # aiokafka's own failures among them
-                log.warning("queue %r: its consumer is made anew: %s", self._group, plain(error))
+                self._say_anew(error)
             await self.close()
             self._owner.share({})
             await self._revive()
@@ -168,6 +187,25 @@ class Member(RebalanceListener):  # type: ignore[misc]
         """Have the consumer made anew: what is not committed is read again."""
         self._shared.clear()
         self._failed = self._consumer is not None
+
+    async def follow(self, topics: Iterable[str]) -> None:
+        """Read these from now on, and all their partitions; what is new to the group from its beginning."""
+        before, self._topics = self._topics, tuple(topics)
+        consumer = self._consumer
+        if before == self._topics and consumer is not None:
+            consumer._client.force_metadata_update()  # by which it sees the partitions itself
+        elif consumer is not None:
+            await self._owner.pause()  # its partitions are shared anew, so what is finished is committed before
+            await self.commit()
+            if consumer is self._consumer:
+                self._shared.clear()
+                self._subscribe(consumer)
+
+    def _subscribe(self, consumer: Any) -> None:
+        if self._topics:
+            consumer.subscribe(self._topics, listener=self)
+        else:
+            self._shared.set()  # there is nothing to share yet
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has, as far as is known; else 0."""
@@ -207,8 +245,10 @@ class Member(RebalanceListener):  # type: ignore[misc]
             return
         try:
             found = await committed(consumer, assigned) if assigned else {}
-            found |= await self._begin(consumer, assigned - found.keys())
-            self._owner.share(found)
+            ids = await self._ids({place.topic for place in assigned}) if self._ids and assigned else {}
+            found = self._of_these(found, ids)
+            found |= await self._begin(consumer, assigned - found.keys(), ids)
+            self._owner.share(found, ids)
             self._shared_as = membership(consumer)
             for place in assigned:
                 consumer.seek(place, self._owner.lanes[place].next)
@@ -229,14 +269,32 @@ class Member(RebalanceListener):  # type: ignore[misc]
                 async with asyncio.timeout(LOOK_INTERVAL):
                     await self._shared.wait()
 
-    async def _begin(self, consumer: Any, places: set[Any]) -> dict[Any, Committed]:
+    def _of_these(self, found: Mapping[Any, Committed], ids: Mapping[str, str]) -> dict[Any, Committed]:
+        """Without the places that are of earlier topics of these names."""
+        return {place: at for place, at in found.items() if not self._is_of_another(place, at, ids)}
+
+    def _is_of_another(self, place: Any, at: Committed, ids: Mapping[str, str]) -> bool:
+        if not is_of_another(at[1], ids.get(place.topic, "")):
+            return False
+        self._first.pop(place, None)
+        log.warning(
+            "queue %r: topic %s was deleted and made again, so partition %d is read from its beginning; what the "
+            "earlier one had from offset %d on is gone",
+            self._group,
+            place.topic,
+            place.partition,
+            at[0],
+        )
+        return True
+
+    async def _begin(self, consumer: Any, places: set[Any], ids: Mapping[str, str]) -> dict[Any, Committed]:
         """Fix where to begin in partitions that the group has not read yet."""
         if not places:
             return {}
         unknown = [place for place in places if place not in self._first]
         offsets = dict(await consumer.beginning_offsets(unknown)) if unknown else {}
         offsets |= {place: self._first[place] for place in places if place in self._first}
-        found = {place: (offset, "") for place, offset in offsets.items()}
+        found = {place: (at, with_topic("", ids.get(place.topic, ""))) for place, at in offsets.items()}
         await commit_patiently(consumer, found)
         return found
 
@@ -250,10 +308,18 @@ class Member(RebalanceListener):  # type: ignore[misc]
                     await self._owner.hungry()
             except TimeoutError:
                 continue
+            if not self._topics:
+                await asyncio.sleep(LOOK_TIME)
+                continue
             batches = await reading.read()
             if self._shared.is_set():  # else they are read again from where the share begins
                 for place, records in batches.items():
-                    self._owner.take(self._lane(place, records[0].offset), records)
+                    lane = self._lane(place, records[0].offset)
+                    lane.fetched = records[-1].offset + 1
+                    self._owner.take(lane, records)
+                    self._told = ""
+                if not batches:
+                    self._pass_by_what_is_no_event(consumer)
 
     def _place(self, place: Any) -> int | None:
         lane = self._owner.lanes.get(place)
@@ -262,6 +328,8 @@ class Member(RebalanceListener):  # type: ignore[misc]
     def _lane(self, place: Any, offset: int) -> Lane:
         """The lane of records that begin at this offset."""
         lane = self._owner.lanes[place]
+        if place in self._out_of_range:
+            self._count_lost(lane, offset)
         if offset < lane.next:
             log.warning(
                 "queue %r: the log of %s ends before the place of the queue, so the broker has lost events; it is "
@@ -271,10 +339,53 @@ class Member(RebalanceListener):  # type: ignore[misc]
                 offset,
             )
             lane.drop()
-            lane = self._owner.lanes[place] = Lane(place, (offset, ""), self._owner)
+            lane = self._owner.lanes[place] = Lane(place, (offset, ""), self._owner, lane.topic_id)
             lane.committed = (-1, "")  # it is to be committed at once: the place that is would skip what comes
             self._owner.settled()
         return lane
+
+    def _count_lost(self, lane: Lane, offset: int) -> None:
+        """The broker has nothing any more at the place of the queue, and goes on from here."""
+        self._out_of_range.discard(lane.place)
+        lost = max(0, offset - lane.fetched)
+        if lost:
+            self.lost += lost
+            log.error(
+                "queue %r: %d events of %s, offsets %d to %d, were deleted by the broker before they were read, as its "
+                "retention says, or somebody by hand; it goes on behind them",
+                self._group,
+                lost,
+                lane.name,
+                lane.fetched,
+                offset - 1,
+            )
+
+    def _pass_by_what_is_no_event(self, consumer: Any) -> None:
+        """Move the places of partitions behind what is no event, such as the ends of transactions, when it is last."""
+        for place in consumer.assignment() & self._owner.lanes.keys():
+            lane = self._owner.lanes[place]
+            end = returned_up_to(consumer, place)
+            if lane.next == lane.fetched and end is not None and end > lane.next:
+                if place in self._out_of_range:
+                    self._count_lost(lane, end)
+                lane.next = lane.fetched = end
+                self._owner.settled()
+
+    def _why(self, error: BaseException) -> str:
+        """What keeps this side from its events; where it is a right, which."""
+        if isinstance(error, GroupAuthorizationFailedError):
+            return missing_right(self._settings, "Read", "group", self._group)
+        if isinstance(error, TopicAuthorizationFailedError):
+            topic = next((name for name in self._topics if name in str(error)), self._topics[0])
+            return missing_right(self._settings, "Read", "topic", topic)
+        return plain(error)
+
+    def _say_anew(self, error: BaseException) -> None:
+        """Say why the consumer is made anew; the same again is not told each time."""
+        why = self._why(error)
+        level = logging.DEBUG if why == self._told else logging.WARNING
+        self._told = why
+        log.log(level, "queue %r: its consumer is made anew: %s", self._group, why)
 
     async def _revive(self) -> None:
         said = ""

@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from aiokafka.errors import GroupAuthorizationFailedError  # type: ignore[import-untyped]
+
 from eventmicro.broker import Start
 from eventmicro.errors import Disconnected, UsageError
 from eventmicro_kafka.connection.driver import TopicPartition, commit_patiently, committed, make_consumer
 from eventmicro_kafka.connection.ending import stop_consumer
+from eventmicro_kafka.consuming.progress import is_of_another, with_topic
 from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
+from eventmicro_kafka.rights import missing_right
 from eventmicro_kafka.settings import KafkaSettings
 
 # How long it may take, in seconds.
@@ -34,7 +38,9 @@ async def fix_positions(
     topics: Mapping[str, int],
     starts: Mapping[str, Start],
     *,
+    ids: Mapping[str, str] | None = None,
     anew: bool = False,
+    together: bool = False,
 ) -> Fixed:
     """Commit where a group begins in those partitions where it has no position yet.
 
@@ -44,6 +50,8 @@ async def fix_positions(
     Args:
         topics: how many partitions each has.
         starts: where to begin in each.
+        ids: what tells each topic from an earlier one of its name: a place in that is none.
+        together: whether one place says that the queue exists: what it has not read yet is begun at its beginning.
         anew: forget the positions that it has, if it has no members.
 
     Raises:
@@ -54,8 +62,10 @@ async def fix_positions(
     try:
         async with asyncio.timeout(TIMEOUT):
             await consumer.start()
-            return await _fix(consumer, topics, starts, anew)
+            return await _fix(consumer, topics, starts, ids or {}, anew, together)
     except (KafkaError, OSError, TimeoutError) as error:
+        if isinstance(error, GroupAuthorizationFailedError):
+            raise UsageError(f"queue {group!r}: {missing_right(settings, 'Read', 'group', group)}") from error
         if is_refusal(error):
             raise UsageError(f"queue {group!r} may not be used from here: {plain(error)}") from error
         raise Disconnected(f"queue {group!r}: its position cannot be read and set: {plain(error)}") from error
@@ -63,25 +73,40 @@ async def fix_positions(
         await stop_consumer(consumer)
 
 
-async def _fix(consumer: Any, topics: Mapping[str, int], starts: Mapping[str, Start], anew: bool) -> Fixed:
+async def _fix(
+    consumer: Any,
+    topics: Mapping[str, int],
+    starts: Mapping[str, Start],
+    ids: Mapping[str, str],
+    anew: bool,
+    together: bool,
+) -> Fixed:
     places = {TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)}
     consumer.assign(list(places))
     known = {} if anew else await committed(consumer, places)
-    new = topics.keys() - {place.topic for place in known}
-    left = places - known.keys()
+    new = set() if together and known else topics.keys() - {place.topic for place in known}
+    left = places - _in_these(known, ids).keys()
     if not left:
-        return Fixed(new, {})
+        return Fixed(set(new), {})
     wanted = await _offsets(consumer, left, {topic: starts[topic] if topic in new else "all" for topic in topics})
-    known = {} if anew else await committed(consumer, places)  # another one may have been quicker
+    found = {} if anew else await committed(consumer, places)  # another one may have been quicker
+    known = _in_these(found, ids)
     wanted = {place: offset for place, offset in wanted.items() if place not in known}
     if wanted:
         try:
-            await commit_patiently(consumer, {place: (offset, "") for place, offset in wanted.items()})
+            await commit_patiently(
+                consumer, {p: (offset, with_topic("", ids.get(p.topic, ""))) for p, offset in wanted.items()}
+            )
         except NOT_A_MEMBER:
             if anew:  # so its members' positions hold
-                return await _fix(consumer, topics, starts, False)
+                return await _fix(consumer, topics, starts, ids, False, together)
             return Fixed(new, wanted)
-    return Fixed(new, {})
+    return Fixed(set(new), {})
+
+
+def _in_these(places: Mapping[Any, tuple[int, str]], ids: Mapping[str, str]) -> dict[Any, tuple[int, str]]:
+    """Those of some places that are not of earlier topics of the same names."""
+    return {p: at for p, at in places.items() if not is_of_another(at[1], ids.get(p.topic, ""))}
 
 
 async def _offsets(consumer: Any, places: set[Any], starts: Mapping[str, Start]) -> dict[Any, int]:

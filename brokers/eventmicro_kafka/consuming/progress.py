@@ -1,7 +1,8 @@
 """Progress: what a commit says of a partition beyond its offset, in the metadata that Kafka keeps beside it.
 
 The offset is that of the first event that is not finished. The metadata says which others before a certain one are not,
-and how often each was delivered again, so that whoever takes the partition over repeats no more than it has to.
+and how often each was delivered again, so that whoever takes the partition over repeats no more than it has to. It
+also says of which topic the place is: one that was deleted and made again under its name has others.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def read_progress(first: int, metadata: str) -> tuple[int, dict[int, int]]:
     if not metadata.startswith(MARK):
         return first, {}
     try:
-        end, _, listed = metadata.removeprefix(MARK).partition(":")
+        end, listed, *_ = metadata.removeprefix(MARK).split(":")
+        if not listed:
+            return first + int(end), {}
         unfinished: dict[int, int] = {}
         for part in listed.split(","):
             offset, _, times = part.partition("*")
@@ -46,3 +49,22 @@ def read_progress(first: int, metadata: str) -> tuple[int, dict[int, int]]:
         return first + int(end), unfinished
     except ValueError:  # somebody else's after all
         return first, {}
+
+
+def with_topic(metadata: str, topic_id: str) -> str:
+    """The metadata that also says of which topic the place is, if that is known."""
+    return f"{metadata or f'{MARK}0:'}:{topic_id}" if topic_id else metadata
+
+
+def topic_of(metadata: str) -> str:
+    """The id of the topic of which a place is; empty: it does not say, as another program's does not."""
+    if not metadata.startswith(MARK):
+        return ""
+    parts = metadata.removeprefix(MARK).split(":")
+    return parts[2] if len(parts) > 2 else ""
+
+
+def is_of_another(metadata: str, topic_id: str) -> bool:
+    """Whether a place is of an earlier topic of the same name."""
+    said = topic_of(metadata)
+    return bool(said and topic_id) and said != topic_id

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from eventmicro.message import Message
+from eventmicro.message import Copy, Message
 from eventmicro_kafka.consuming.lane import KafkaDelivery, Lane
-from eventmicro_kafka.records import delivery_headers
+from eventmicro_kafka.patterns import as_name, matches
+from eventmicro_kafka.received import KafkaRecord, TimestampType, milliseconds_of, moment
+from eventmicro_kafka.records import delivery_headers, id_of
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +26,23 @@ ATTEMPT = "Retry-Attempt"
 ID = "Retry-Id"
 QUEUE = "Retry-Queue"
 SUBJECT = "Retry-Subject"
-_OURS = (AT, ATTEMPT, ID, QUEUE, SUBJECT)
+TIMESTAMP = "Retry-Timestamp"
+_OURS = (AT, ATTEMPT, ID, QUEUE, SUBJECT, TIMESTAMP)
+# What stands behind the time stamp of an event that its broker has set.
+_APPEND = "a"
 # What stands before the name of a header of the event's own that is called as one of these.
 _KEPT = "Retry-Kept-"
 
 
 def retry_topic(queue: str, subject: str) -> str:
     """Where a queue's events wait to be delivered again: one topic for each subject that the queue's group reads."""
-    return f"{queue}.retry" if queue == subject else f"{queue}.{subject}.retry"
+    return f"{queue}.retry" if queue == subject else f"{queue}.{as_name(subject)}.retry"
 
 
 def retry_copy(delivery: KafkaDelivery, topic: str, queue: str, due: float) -> Message:
     """The event as it is put aside until `due`, in seconds of `time.time()`."""
     headers = {_kept(name): value for name, value in (delivery.headers or {}).items()}
+    record = delivery.record
     headers |= {
         AT: f"{due:.3f}",
         ATTEMPT: str(delivery.attempt + 1),
@@ -44,14 +50,17 @@ def retry_copy(delivery: KafkaDelivery, topic: str, queue: str, due: float) -> M
         QUEUE: queue,
         SUBJECT: delivery.subject,
     }
-    return Message(topic, delivery.body, headers, key=delivery.key)
+    if record is not None:
+        headers[TIMESTAMP] = f"{milliseconds_of(record)}{_APPEND if record.timestamp_type in (1, 'append') else ''}"
+    name = None if record is None else id_of(record.headers)
+    return Copy(topic, delivery.body, headers, key=delivery.key, id=name, of=delivery)
 
 
 def read_copy(record: Any, lane: Lane, queue: str, subject: str) -> tuple[float, KafkaDelivery] | None:
     """When an event that was put aside is due, and the event; None: it is another queue's, or no copy at all."""
     headers = delivery_headers(record.headers) or {}
-    at, attempt, name, whose, of = (headers.pop(name, "") for name in _OURS)
-    if (whose, of) != (queue, subject):
+    at, attempt, name, whose, of, published = (headers.pop(name, "") for name in _OURS)
+    if whose != queue or not (of == subject or matches(subject, of)):
         return None
     try:
         due, number = float(at), int(attempt)
@@ -64,7 +73,22 @@ def read_copy(record: Any, lane: Lane, queue: str, subject: str) -> tuple[float,
     number += lane.repeats.get(record.offset, 0)
     headers = {name.removeprefix(_KEPT): value for name, value in headers.items()}
     body = record.value or b""
-    return due, KafkaDelivery(subject, body, headers or None, number, None, lane, record.offset, record.key, name)
+    found = headers or (None if record.value is not None else {})
+    event = _original(record, name, published)
+    return due, KafkaDelivery(of, body, found, number, None, lane, record.offset, record.key, name, event)
+
+
+def _original(copy: Any, name: str, published: str) -> KafkaRecord | None:
+    """The record that an event was before it was put aside; None: the copy does not say."""
+    place, _, offset = name.rpartition("-")
+    topic, _, partition = place.rpartition("-")
+    try:
+        at = moment(int(published.removesuffix(_APPEND) or copy.timestamp))
+        headers = tuple((name.removeprefix(_KEPT), value) for name, value in copy.headers if name not in _OURS)
+        kind: TimestampType = "append" if published.endswith(_APPEND) else "create"
+        return KafkaRecord(topic, int(partition), int(offset), at, kind, copy.key, headers, copy.value)
+    except (ValueError, OverflowError, AttributeError):
+        return None
 
 
 def _kept(name: str) -> str:

@@ -6,15 +6,17 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
 from eventmicro.broker import Durable, Receive
 from eventmicro.room import wait_for_room
 from eventmicro.watchdog import PATIENCE, Watchdog
+from eventmicro_kafka.connection.describing import TopicInfo
 from eventmicro_kafka.connection.driver import REJOIN_TIME
 from eventmicro_kafka.consuming.delayed import Delayed
+from eventmicro_kafka.consuming.following import Following
 from eventmicro_kafka.consuming.jobs import Job, Jobs
 from eventmicro_kafka.consuming.lane import Committed, KafkaDelivery, Lane
 from eventmicro_kafka.consuming.line import AFTER_FAILURE, Line
@@ -22,11 +24,15 @@ from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, Member
 from eventmicro_kafka.consuming.moving import time_to_finish, warn_of_handlers
 from eventmicro_kafka.consuming.parking import Parking
 from eventmicro_kafka.consuming.retry import retry_topic
+from eventmicro_kafka.patterns import has_wildcards
 from eventmicro_kafka.producing.publishing import Publisher
 from eventmicro_kafka.records import delivery_headers
 from eventmicro_kafka.settings import KafkaSettings
+from eventmicro_kafka.topics import Topics
 
 log = logging.getLogger(__name__)
+
+NO_IDS: Mapping[str, str] = {}
 
 
 class KafkaSubscription:
@@ -36,6 +42,8 @@ class KafkaSubscription:
         subject: the topic.
         queue: the group.
         first: where to begin in partitions for which nothing is committed.
+        topics: tells which topics there are; None: nobody does, and they stay as they are.
+        following: makes what follows them; None: they stay as they are.
     """
 
     dropped = 0
@@ -49,6 +57,8 @@ class KafkaSubscription:
         settings: KafkaSettings,
         publisher: Publisher,
         first: Mapping[Any, int],
+        topics: Topics | None = None,
+        following: Callable[[KafkaSubscription], Following] | None = None,
     ) -> None:
         self.ended = False
         self.closed = False
@@ -63,9 +73,14 @@ class KafkaSubscription:
         self._parking = Parking(publisher, self._retry_topic, queue, self)
         self._again: deque[KafkaDelivery] = deque()
         self._taken: deque[tuple[Lane, list[Any]]] = deque()
-        topics = (subject,) if durable.ordered else (subject, self._retry_topic)
+        self._waits_apart = not durable.ordered or has_wildcards(
+            subject
+        )  # of these the retry topic bears the place, too
+        self._following = None if following is None else following(self)
+        self._read_topics = [subject] if self._following is None else self._following.names
         self._hold = time_to_finish(settings, durable)
-        self._member = Member(settings, queue, topics, first, self, self._hold, bare=True)
+        ids = None if topics is None else topics.ids
+        self._member = Member(settings, queue, self._all_topics(), first, self, self._hold, bare=True, ids=ids)
         hold_copies = partial(self._member.hold, self._retry_topic)
         self._waiting = Delayed(settings, queue, subject, hold_copies, self._see_urgent)
         self._limit = durable.prefetch
@@ -86,6 +101,8 @@ class KafkaSubscription:
     def _all_jobs(self) -> dict[str, Job]:
         jobs: dict[str, Job] = {"member": self._member.run, "pump": self._pump, "commits": self._commit_behind}
         jobs["watchdog"] = self._watchdog.run
+        if self._following is not None:
+            jobs["following"] = self._following.run
         if not self._durable.ordered:
             jobs["parking"] = self._parking.run
         return jobs
@@ -101,7 +118,7 @@ class KafkaSubscription:
         self.ended = True
         self._give_back()
         try:
-            await self._jobs.stop(("watchdog", "member", "pump"))
+            await self._jobs.stop(("watchdog", "following", "member", "pump"))
         finally:  # also where this is cancelled: a member that stays has partitions that nobody reads
             if self._jobs:  # else it was closed meanwhile
                 self._leaving = asyncio.create_task(self._leave(), name=f"eventmicro kafka {self._queue} leave")
@@ -183,17 +200,22 @@ class KafkaSubscription:
                 self._queue, self.lanes.values(), self._hold, self._settings, ordered=self._durable.ordered
             )
 
-    def share(self, found: Mapping[Any, Committed]) -> None:
+    def share(self, found: Mapping[Any, Committed], ids: Mapping[str, str] = NO_IDS) -> None:
         self._share += 1
         self._line.take_back()
         self._taken.clear()
         old, self.lanes = self.lanes, {}
         for place, committed in found.items():
             lane = old.get(place)
-            if lane is not None and lane.committed == committed:  # nobody else had it meanwhile
+            if (
+                lane is not None
+                and lane.committed == committed
+                and lane.topic_id == ids.get(place.topic, lane.topic_id)
+            ):
+                # nobody else had it meanwhile
                 self.lanes[place] = old.pop(place)
             else:
-                self.lanes[place] = Lane(place, committed, self)
+                self.lanes[place] = Lane(place, committed, self, ids.get(place.topic, ""))
         for lane in old.values():
             lane.drop()
         self._waiting.drop_gone()
@@ -203,7 +225,7 @@ class KafkaSubscription:
     def take(self, lane: Lane, records: list[Any]) -> None:
         if self._keys_expected and any(record.key is None for record in records):
             self._see_keyless()
-        if lane.place.topic == self._retry_topic and not self._durable.ordered:
+        if lane.place.topic == self._retry_topic and self._waits_apart:
             self._waiting.take_in(lane, records)
         else:
             self._taken.append((lane, records))
@@ -223,6 +245,22 @@ class KafkaSubscription:
 
     async def hungry(self) -> None:
         await self._wanted.wait()
+
+    # -- what following calls ----------------------------------------------------------------------------------
+
+    def _all_topics(self) -> list[str]:
+        return [*self._read_topics, self._retry_topic] if self._waits_apart else self._read_topics
+
+    async def follow(self, topics: Mapping[str, TopicInfo]) -> None:
+        new = sorted(topics.keys() - set(self._read_topics))
+        if new:
+            log.info("queue %r: reads %s, too, which %s stands for", self._queue, ", ".join(new), self._subject)
+        self._read_topics = sorted(topics)
+        await self._member.follow(self._all_topics())
+
+    async def begin_anew(self, topic: str) -> None:
+        log.warning("queue %r: topic %s was deleted and made again; its consumer is made anew", self._queue, topic)
+        self._read_anew()
 
     # -- handing over ------------------------------------------------------------------------------------------
 
@@ -270,17 +308,20 @@ class KafkaSubscription:
 
     def _read(self, lane: Lane, records: list[Any], arrived: float | None) -> list[KafkaDelivery]:
         """The events of some records that, if `arrived` says when they came, have waited since."""
-        subject, repeats = self._subject, lane.repeats
+        subject, repeats = lane.place.topic, lane.repeats
         return [
             KafkaDelivery(
                 subject,
                 record.value or b"",
-                delivery_headers(record.headers) if record.headers else None,
+                (delivery_headers(record.headers) if record.headers else None)
+                or (None if record.value is not None else {}),
                 1 + repeats.get(record.offset, 0) if repeats else 1,
                 arrived,
                 lane,
                 record.offset,
-                record.key,
+                None,
+                "",
+                record,
             )
             for record in records
         ]

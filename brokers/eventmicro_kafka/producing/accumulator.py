@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from aiokafka import TopicPartition  # type: ignore[import-untyped]
 from aiokafka.errors import ProducerClosed  # type: ignore[import-untyped]
+from aiokafka.producer.sender import SendProduceReqHandler  # type: ignore[import-untyped]
 
 from eventmicro_kafka.records import Headers
 
@@ -15,7 +17,9 @@ from eventmicro_kafka.records import Headers
 NO_LEADER = -1
 
 
-def append(producer: Any, place: Any, key: bytes | None, body: bytes, headers: Headers) -> asyncio.Future[Any] | None:
+def append(
+    producer: Any, place: Any, key: bytes | None, value: bytes | None, headers: Headers
+) -> asyncio.Future[Any] | None:
     """As `producer.send`, without its waits, and with one future for a batch, which is not to be cancelled therefore.
 
     None: the batch that waits for this partition is full.
@@ -25,7 +29,7 @@ def append(producer: Any, place: Any, key: bytes | None, body: bytes, headers: H
         return None
     pending = batches._batches.get(place)
     batch = pending[-1] if pending else _start_batch(batches, batches.create_builder(), place)
-    if batch._builder.append(timestamp=None, key=key, value=body, headers=headers) is None:
+    if batch._builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
         return None
     future: asyncio.Future[Any] = batch.future
     return future
@@ -79,6 +83,31 @@ def partitions_known(producer: Any, topic: str) -> list[Any]:
     """The partitions of a topic in their order, as far as the producer knows by now."""
     numbers = producer.client.cluster.partitions_for_topic(topic) or ()
     return [TopicPartition(topic, number) for number in sorted(numbers)]
+
+
+def note_troubles(producer: Any) -> None:
+    """Have `last_trouble` know why batches are tried again: a producer that was started says it to its log alone."""
+    sender = producer._sender
+    sender.troubles = WeakKeyDictionary[Any, BaseException]()
+
+    async def send(node: Any, batches: Any) -> None:  # as aiokafka's own
+        await _Sending(sender, batches).do(node)
+        sender._in_flight.remove(node)
+        sender._muted_partitions.difference_update(batches)
+
+    sender._send_produce_req = send
+
+
+class _Sending(SendProduceReqHandler):  # type: ignore[misc]  # aiokafka has no types
+    def _can_retry(self, error: BaseException, batch: Any) -> bool:
+        self._sender.troubles[batch.future] = error
+        return bool(super()._can_retry(error, batch))
+
+
+def last_trouble(producer: Any, batch: asyncio.Future[Any]) -> BaseException | None:
+    """Why the latest try to send a batch was in vain; None: it was not, or there was none."""
+    troubles: WeakKeyDictionary[Any, BaseException] = getattr(producer._sender, "troubles", WeakKeyDictionary())
+    return troubles.get(batch)
 
 
 def on_new_metadata(producer: Any, callback: Callable[[Any], None]) -> None:

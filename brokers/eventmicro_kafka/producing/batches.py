@@ -10,9 +10,9 @@ from typing import Any
 from eventmicro.errors import EventMicroError
 from eventmicro.message import Message
 from eventmicro_kafka.errors import KafkaError, late, not_published, producer_is_dead
-from eventmicro_kafka.producing.accumulator import send_batch, sends_at_once
+from eventmicro_kafka.producing.accumulator import last_trouble, send_batch, sends_at_once
 from eventmicro_kafka.producing.producer import Producer
-from eventmicro_kafka.records import to_record
+from eventmicro_kafka.records import to_record, value_of
 
 # After how many messages it is looked whether a broker has nothing to do.
 PART = 350
@@ -85,13 +85,14 @@ class Batches:
             message = messages[position]
             try:
                 key, headers = to_record(message, limit)
+                value = message.body if type(message) is Message else value_of(message)
                 while True:
                     batch = self._batch(message.subject, key)
                     if batch is None and self._is_other_producer():
                         return wanted[count - 1 :]
                     if batch is None:
                         await self._producer.ready(message.subject)
-                    elif batch.builder.append(timestamp=None, key=key, value=message.body, headers=headers) is None:
+                    elif batch.builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
                         await self._send(batch)
                     else:
                         batch.positions.append(position)
@@ -157,19 +158,19 @@ class Batches:
             await asyncio.wait([stored for _, stored in self._sent], timeout=max(0.0, left))
         for batch, stored in self._sent:
             error = stored.exception() if stored.done() else TimeoutError()
-            if error is not None and not self._fail(error, batch):
+            if error is not None and not self._fail(error, batch, stored):
                 self._again += batch.positions
 
-    def _fail(self, error: BaseException, batch: _Batch) -> bool:
+    def _fail(self, error: BaseException, batch: _Batch, stored: asyncio.Future[Any]) -> bool:
         """Note why the messages of a batch were not confirmed; False: a new producer may send them."""
         about = self._messages[batch.positions[0]].subject
         if isinstance(error, TimeoutError):
-            failure = late(about, self._timeout, sent=True)
+            failure = late(about, self._timeout, sent=True, met=last_trouble(batch.inner, stored))
         else:
             self._producer.retire(batch.inner)
             if producer_is_dead(error):
                 return False
-            failure = not_published(error, about)
+            failure = not_published(error, about, self._producer.lacking(about))
         self.failed |= dict.fromkeys(batch.positions, failure)
         return True
 

@@ -11,8 +11,16 @@ from eventmicro_kafka.connection.driver import make_producer
 from eventmicro_kafka.connection.ending import stop_producer
 from eventmicro_kafka.connection.link import Link
 from eventmicro_kafka.errors import KafkaError, is_refusal, plain
-from eventmicro_kafka.producing.accumulator import is_dead, is_filling, is_idle, on_new_metadata, partitions_known
+from eventmicro_kafka.producing.accumulator import (
+    is_dead,
+    is_filling,
+    is_idle,
+    note_troubles,
+    on_new_metadata,
+    partitions_known,
+)
 from eventmicro_kafka.producing.partitions import Partitions
+from eventmicro_kafka.rights import missing_right
 from eventmicro_kafka.settings import KafkaSettings
 from eventmicro_kafka.topics import Topics, check_topic
 
@@ -73,6 +81,10 @@ class Producer:
             else:
                 await self._look_for(inner, topic)
 
+    def lacking(self, topic: str) -> str:
+        """Which right is missing where a topic may not be written to."""
+        return missing_right(self._settings, "Write", "topic", topic)
+
     def retire(self, inner: Any) -> None:
         """Use it for nothing more; what it has on its way it may still bring there."""
         if inner is self.inner:
@@ -118,6 +130,7 @@ class Producer:
                         raise NotStored(f"nothing can be published: {plain(error)}") from error
                     await asyncio.sleep(TRY_INTERVAL)
                     return None
+                note_troubles(inner)
                 on_new_metadata(inner, self._check_partitions)
                 self.inner = inner
         return self.inner

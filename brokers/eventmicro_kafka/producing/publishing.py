@@ -9,11 +9,11 @@ from typing import Any
 from eventmicro.errors import Disconnected, NotAllPublished
 from eventmicro.message import Message
 from eventmicro_kafka.errors import late, not_published, producer_is_dead
-from eventmicro_kafka.producing.accumulator import append, has_room
+from eventmicro_kafka.producing.accumulator import append, has_room, last_trouble
 from eventmicro_kafka.producing.batches import Batches
 from eventmicro_kafka.producing.confirming import Confirming, Outcome
 from eventmicro_kafka.producing.producer import Producer
-from eventmicro_kafka.records import Headers, to_record
+from eventmicro_kafka.records import Headers, to_record, value_of
 
 
 class Publisher:
@@ -37,12 +37,13 @@ class Publisher:
         place = self._producer.place(message.subject, key)
         if place is not None:
             inner = self._producer.inner
-            batch = append(inner, place, key, message.body, headers)
+            value = message.body if type(message) is Message else value_of(message)
+            batch = append(inner, place, key, value, headers)
             if batch is not None:
                 error = await self._confirming.outcome(batch, deadline)
                 if error is None:
                     return
-                self._fail(error, inner, message.subject, timeout)
+                self._fail(error, inner, message.subject, timeout, batch)
         await self._publish_slowly(message, key, headers, deadline, timeout)
 
     async def publish_many(self, messages: Sequence[Message], timeout: float) -> None:
@@ -84,21 +85,21 @@ class Publisher:
                 raise late(message.subject, timeout, sent=False) from None
             error = await self._confirming.outcome(batch, deadline)
             if error is not None:
-                self._fail(error, inner, message.subject, timeout)
+                self._fail(error, inner, message.subject, timeout, batch)
 
     async def _append(self, message: Message, key: bytes | None, headers: Headers) -> tuple[Any, asyncio.Future[Any]]:
         while True:
             inner = await self._producer.ready(message.subject)
             place = self._producer.place(message.subject, key)
-            batch = append(inner, place, key, message.body, headers)
+            batch = append(inner, place, key, value_of(message), headers)
             if batch is not None:
                 return inner, batch
             await has_room(inner, place)
 
-    def _fail(self, error: BaseException, inner: Any, about: str, timeout: float) -> None:
+    def _fail(self, error: BaseException, inner: Any, about: str, timeout: float, batch: asyncio.Future[Any]) -> None:
         """Raise why a message was not confirmed; return where a new producer may send it."""
         if isinstance(error, TimeoutError):
-            raise late(about, timeout, sent=True)
+            raise late(about, timeout, sent=True, met=last_trouble(inner, batch))
         self._producer.retire(inner)  # it has counted the message, the broker has not: the next ones would fail, too
         if not producer_is_dead(error):
-            raise not_published(error, about) from error
+            raise not_published(error, about, self._producer.lacking(about)) from error

@@ -110,8 +110,6 @@ async def test_what_kafka_cannot_do_is_refused_with_what_can(kafka_url: str, sub
             broker.inbox()
         with pytest.raises(Unsupported, match="nats://"):
             await broker.publish(Message(subject, reply="r"))
-        with pytest.raises(Unsupported, match="nats://"):
-            await broker.subscribe("a.*", lambda _: None)
         with pytest.raises(Unsupported, match="jetstream://"):
             await broker.subscribe(subject, lambda _: None, queue="q", durable=Durable(dedupe=1.0))
 

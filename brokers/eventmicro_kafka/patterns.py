@@ -1,0 +1,46 @@
+"""Patterns: which of the cluster's topics a subject with wildcards stands for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from functools import lru_cache
+
+
+def has_wildcards(subject: str) -> bool:
+    """Whether it stands for several topics."""
+    return "*" in subject or ">" in subject
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a topic is one of those: `*` is one token, a last `>` one or more."""
+    return _compiled(pattern).fullmatch(topic) is not None
+
+
+def choose(pattern: str, topics: Collection[str]) -> list[str]:
+    """Those of the cluster's topics that a pattern stands for.
+
+    Topics in which queues have events wait are none of them: `orders.bill.orders.placed.retry` beside `orders.placed`.
+    """
+    return sorted(topic for topic in topics if matches(pattern, topic) and not _is_waiting_room(topic, topics))
+
+
+def as_name(pattern: str) -> str:
+    """A pattern as a part of a topic's name."""
+    return pattern.replace("*", "-").replace(">", "--")
+
+
+def _is_waiting_room(topic: str, topics: Collection[str]) -> bool:
+    if not topic.endswith(".retry"):
+        return False
+    tokens = topic.removesuffix(".retry").split(".")
+    return any(_names_a_subject(".".join(tokens[at:]), topics) for at in range(len(tokens)))
+
+
+def _names_a_subject(name: str, topics: Collection[str]) -> bool:
+    return name in topics or "-" in name.split(".") or name.endswith("--")
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\*", "[^.]+").replace(">", ".+"))

@@ -1,0 +1,183 @@
+"""Kafka with ACLs: each right that is needed is tried at the start, and named as the one who gives it writes it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+from eventmicro_kafka import KafkaBroker
+
+from eventmicro.broker import Durable
+from eventmicro.errors import NotAllPublished, NotStored, UsageError
+from eventmicro.message import Delivery, Message
+from tests.conftest import Until
+from tests.integration.kafka.admin import make_topic
+from tests.servers import KafkaServer
+
+KINDS = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "cluster": ResourceType.BROKER}
+Rule = tuple[str, str, str]
+
+
+class Rules:
+    """The rules of a cluster for one user."""
+
+    def __init__(self, server: KafkaServer) -> None:
+        self.server = server
+        self._admin = AdminClient({"bootstrap.servers": server.bootstrap})
+
+    def allow(self, *rules: Rule) -> None:
+        for done in self._admin.create_acls([self._binding(*rule) for rule in rules]).values():
+            done.result(10)
+        self._wait(rules, there=True)
+
+    def take(self, *rules: Rule) -> None:
+        filters = [self._filter(*rule) for rule in rules]
+        for done in self._admin.delete_acls(filters).values():
+            assert len(done.result(10)) == 1
+        self._wait(rules, there=False)
+
+    def _wait(self, rules: Iterable[Rule], *, there: bool) -> None:
+        """Return when the broker goes by it."""
+        for rule in rules:
+            while bool(self._admin.describe_acls(self._filter(*rule)).result(10)) is not there:
+                time.sleep(0.01)
+
+    def _binding(self, operation: str, kind: str, name: str) -> AclBinding:
+        return AclBinding(*self._fields(operation, kind, name))
+
+    def _filter(self, operation: str, kind: str, name: str) -> AclBindingFilter:
+        return AclBindingFilter(*self._fields(operation, kind, name))
+
+    def _fields(self, operation: str, kind: str, name: str) -> tuple[object, ...]:
+        word = "".join("_" + letter if letter.isupper() else letter for letter in operation).strip("_").upper()
+        return (
+            KINDS[kind],
+            name,
+            ResourcePatternType.LITERAL,
+            "User:alice",
+            "*",
+            AclOperation[word],
+            AclPermissionType.ALLOW,
+        )
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Rules]:
+    config = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+    }
+    with KafkaServer(config, listeners=["SASL_PLAINTEXT"], users={"alice": "wonder"}) as server:
+        yield Rules(server)
+
+
+@asynccontextmanager
+async def alice(rules: Rules, more: str = "") -> AsyncIterator[KafkaBroker]:
+    address = rules.server.addresses["SASL_PLAINTEXT"]
+    async with KafkaBroker(f"kafka://alice:wonder@{address}?sasl=PLAIN{more}") as broker:
+        yield broker
+
+
+def needed(subject: str) -> list[Rule]:
+    """What a subscription needs, and nothing else, where its topics are there."""
+    return [
+        ("Read", "topic", subject),
+        ("Read", "group", "q" + subject),
+        ("Read", "topic", f"q{subject}.{subject}.retry"),
+        ("Write", "topic", f"q{subject}.{subject}.retry"),
+        ("Read", "topic", "dead" + subject),
+        ("Write", "topic", "dead" + subject),
+        ("Read", "group", "dead" + subject),
+    ]
+
+
+async def make_topics(url: str, subject: str) -> None:
+    for name in (subject, f"q{subject}.{subject}.retry", "dead" + subject):
+        await make_topic(url, name)
+
+
+@pytest.mark.parametrize("missing", range(7))
+async def test_a_missing_right_is_named_at_the_start_with_the_command_that_gives_it(
+    missing: int, guarded: Rules, subject: str
+) -> None:
+    await make_topics(guarded.server.url, subject)
+    rules = needed(subject)
+    guarded.allow(*(rule for rule in rules if rule is not rules[missing]))
+    operation, kind, name = rules[missing]
+    async with alice(guarded) as broker:
+        durable = Durable(dead_letter="dead" + subject)
+        with pytest.raises(UsageError) as refused:
+            await broker.subscribe(subject, lambda _: None, queue="q" + subject, durable=durable)
+        said = str(refused.value)
+        assert "User:alice" in said
+        assert f"{kind} '{name}'" in said
+        shown = "Describe" if missing == 0 else operation
+        assert f"--add --allow-principal User:alice --operation {shown} --{kind} {name}" in said
+        guarded.allow(rules[missing])
+        assert (await broker.subscribe(subject, lambda _: None, queue="q" + subject, durable=durable)).ended is False
+
+
+async def test_a_topic_that_may_be_described_and_not_read_is_refused_for_that(guarded: Rules, subject: str) -> None:
+    await make_topics(guarded.server.url, subject)
+    guarded.allow(*needed(subject)[1:], ("Describe", "topic", subject))
+    async with alice(guarded) as broker:
+        for queue, durable in (("q" + subject, Durable()), (None, None)):
+            with pytest.raises(UsageError, match=f"lacks Read on topic '{subject}'"):
+                await broker.subscribe(subject, lambda _: None, queue=queue, durable=durable)
+
+
+async def test_a_topic_that_may_not_be_written_to_or_made_is_named(guarded: Rules, subject: str) -> None:
+    await make_topic(guarded.server.url, subject)
+    guarded.allow(("Read", "topic", subject), ("Describe", "topic", "new" + subject))
+    async with alice(guarded) as broker:
+        with pytest.raises(NotStored, match=f"lacks Write on topic '{subject}': kafka-acls.sh"):
+            await broker.publish(Message(subject, b"x"))
+        with pytest.raises(NotAllPublished, match=f"lacks Write on topic '{subject}': kafka-acls.sh"):
+            await broker.publish_many([Message(subject, b"x")])
+        with pytest.raises(UsageError, match=f"lacks Create on topic 'new{subject}'"):
+            await broker.publish(Message("new" + subject, b"x"))
+        guarded.allow(("Write", "topic", subject))
+        await broker.publish(Message(subject, b"x"))
+
+
+async def test_rights_that_are_taken_while_at_work_are_told_and_nothing_is_lost_when_they_are_given_back(
+    guarded: Rules, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    await make_topics(guarded.server.url, subject)
+    rules = [*needed(subject), ("Write", "topic", subject)]
+    guarded.allow(*rules)
+    got: list[Delivery] = []
+
+    def take(delivery: Delivery) -> None:
+        got.append(delivery)
+        assert delivery.try_ack()
+
+    async with alice(guarded) as broker, KafkaBroker(guarded.server.url) as publisher:
+        await broker.subscribe(subject, take, queue="q" + subject, durable=Durable(dead_letter="dead" + subject))
+        await broker.publish(Message(subject, b"0"))
+        await until(lambda: got)
+        for number, (rule, word) in enumerate([(rules[0], "topic"), (rules[1], "group")], 1):
+            guarded.take(rule)
+            await publisher.publish(Message(subject, b"%d" % number))
+            await until(lambda: f"lacks Read on {word} " in caplog.text)  # noqa: B023
+            guarded.allow(rule)
+            await until(lambda: b"%d" % number in [d.body for d in got])  # noqa: B023
+        guarded.take(rules[-1])
+        with pytest.raises(NotStored, match="lacks Write"):
+            await broker.publish(Message(subject, b"x"))
+        guarded.allow(rules[-1])
+        await broker.publish(Message(subject, b"3"))
+        await until(lambda: b"3" in [d.body for d in got])
+    assert {d.body for d in got} == {b"0", b"1", b"2", b"3"}
+    assert caplog.text.count("lacks Read on topic") < 4, "the same is not told again and again"
