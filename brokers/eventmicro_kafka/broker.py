@@ -160,14 +160,14 @@ class KafkaBroker(Lifetime):
         return subscription
 
     def check(self, subject: str, *, queue: str | None = None, durable: Durable | None = None) -> None:
-        check_topic(subject)
+        check_pattern(subject)
         if durable is None:
             return
         if queue is None:
             raise UsageError(f"{subject}: a durable subscription needs a queue, to keep its place under that name")
         if durable.dedupe is not None:
             raise Unsupported(f"{self.url}: Kafka does not know an event again by its id; jetstream:// does")
-        if not durable.ordered:
+        if not durable.ordered or has_wildcards(subject):
             check_topic(retry_topic(queue, subject), "retry topic")
         if durable.dead_letter is not None:
             check_topic(durable.dead_letter, "dead letter subject")
@@ -177,20 +177,25 @@ class KafkaBroker(Lifetime):
     ) -> Mapping[str, bool]:
         self.check(subject, queue=queue, durable=durable)
         topics, keeper = self._connected().topics, self._connected().keeper
+        made: dict[str, bool] = {}
+        if not has_wildcards(subject):  # what these stand for is others' to make
+            made[f"topic {subject}"] = await topics.is_made(subject)
         if durable is None or queue is None:
-            return {f"topic {subject}": await topics.is_made(subject)}
-        made = {f"topic {subject}": await topics.is_made(subject)}
-        counts = {subject: await topics.partitions(subject)}
-        starts: dict[str, Start] = {subject: durable.start}
-        if not durable.ordered:
-            retry = retry_topic(queue, subject)
-            made[f"topic {retry}"] = await topics.is_made(retry, counts[subject])
-            counts[retry], starts[retry] = await topics.partitions(retry, counts[subject]), "all"
+            return made
+        found = await self._found(topics, subject, f"queue {queue!r}")
+        counts = {name: len(topic.leaders) for name, topic in found.items()}
+        starts: dict[str, Start] = dict.fromkeys(found, durable.start)
+        waits_apart = not durable.ordered or has_wildcards(subject)
+        if waits_apart:
+            retry, partitions = retry_topic(queue, subject), max(counts.values(), default=None)
+            made[f"topic {retry}"] = await topics.is_made(retry, partitions)
+            counts[retry], starts[retry] = await topics.partitions(retry, partitions), "all"
         if durable.dead_letter is not None:
             made[f"topic {durable.dead_letter}"] = await topics.is_made(durable.dead_letter)
             await keeper.keep(durable.dead_letter)
-        fixed = await fix_positions(self.settings, queue, counts, starts)
-        return made | {f"group {queue}": subject in fixed.new}
+        known = {name: topic.id for name, topic in found.items()}
+        fixed = await fix_positions(self.settings, queue, counts, starts, ids=known, together=waits_apart)
+        return made | {f"group {queue}": bool(fixed.new)}
 
     async def flush(self) -> None:
         connection = self._connected()
