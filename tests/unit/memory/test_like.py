@@ -43,7 +43,7 @@ async def test_a_service_that_the_other_would_refuse_is_refused() -> None:
 
 async def test_names_and_options_that_the_other_refuses_are_refused() -> None:
     async with MemoryBroker("memory://?like=kafka") as broker:
-        for subject in ("orders.>", "orders.$x"):
+        for subject in ("orders.ä", "orders.$x"):
             with pytest.raises(UsageError):
                 await broker.subscribe(subject, lambda _: None)
         with pytest.raises(Unsupported):
