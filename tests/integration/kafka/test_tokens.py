@@ -40,7 +40,7 @@ def guarded() -> Iterator[str]:
 
 def token(seconds: float = 3600) -> str:
     """One that nobody has signed."""
-    said = {"sub": "alice", "iat": time.time(), "exp": time.time() + seconds}
+    said = {"sub": "alice", "iat": time.time() - 10, "exp": time.time() + seconds}
     parts = (
         base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({"alg": "none"}, said)
     )
