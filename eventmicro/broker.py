@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol, cast, runtime_checkable
 from eventmicro.cloudevents import PLAIN, Binding
 from eventmicro.large import StoredObject
 from eventmicro.message import Delivery, Message
+from eventmicro.places import Exchange, Place, Queue
 
 # How long a publish waits for the broker, in seconds, where nothing else is said: a cluster may take eight of them to
 # replace a leader.
@@ -323,6 +324,40 @@ class StoresObjects(Protocol):
         Raises:
             BodyMissing: it is not there, or not there any more, or it is longer.
             TransportError, UsageError: it could not be read now, for a reason that may pass.
+        """
+        ...
+
+
+@runtime_checkable
+class HasPlaces(Protocol):
+    """What a broker has beside `Broker` that has places of its own kind, which a topic or a subscriber may describe:
+    see `eventmicro.places`. Without it they are refused, and never get here; so are those of another kind.
+
+    `publish` and `publish_many` publish an event that is `eventmicro.message.Routed` to its exchange. A `declare` takes
+    `exchange` and `place` as `subscribe` does.
+    """
+
+    @property
+    def places(self) -> tuple[type[Place], ...]:
+        """The kinds of places that it knows."""
+        ...
+
+    async def subscribe(
+        self,
+        subject: str,
+        receive: Receive,
+        *,
+        queue: str | None = None,
+        durable: Durable | None = None,
+        exchange: Exchange | None = None,
+        place: Queue | None = None,
+    ) -> Subscription:
+        """As `Broker.subscribe`: to events that come from `exchange`, kept in `place`, of which `queue` is the name.
+
+        What is there already is used as it is, if it can keep what is promised, and never changed.
+
+        Raises:
+            UsageError: it cannot, or it is described otherwise than it is; the text says what to do.
         """
         ...
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -91,6 +91,16 @@ class Intake(Generic[D]):
         waiting = list(self._waiting)
         self._waiting.clear()
         return waiting
+
+    def take_last(self, count: int) -> list[D]:
+        """So many of those that wait, from the end; they are not handed over any more."""
+        waiting = self._waiting
+        return [waiting.pop() for _ in range(min(count, len(waiting)))][::-1]
+
+    @property
+    def waiting(self) -> Sequence[D]:
+        """Those that wait, in their turn."""
+        return self._waiting
 
     @property
     def stands_at(self) -> D | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from eventmicro.cloudevents import PLAIN, Binding
+from eventmicro.places import Exchange
 
 
 @dataclass(slots=True)
@@ -32,6 +33,13 @@ class Tombstone(Message):
     A broker whose messages may be without any body, which is another thing than an empty one, publishes it without;
     others publish the body that says so.
     """
+
+
+@dataclass(slots=True)
+class Routed(Message):
+    """An event whose topic names what it is published to; only for a broker that knows such: `HasPlaces`."""
+
+    exchange: Exchange = field(kw_only=True)
 
 
 @dataclass(slots=True)

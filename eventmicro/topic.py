@@ -12,6 +12,7 @@ from eventmicro.codec import Codec
 from eventmicro.compression import Compression, Encoding, check_compression
 from eventmicro.errors import UsageError
 from eventmicro.large import LargeEvent, check_large_event
+from eventmicro.places import Exchange
 from eventmicro.tokens import Template, Token, read_template
 from eventmicro.wire import check_subject
 
@@ -51,6 +52,8 @@ class Topic(Generic[T]):
             JSON object with its attributes; or CloudEvents, which says what these are. Subscribers need no option:
             they get the data, and the attributes by `CloudEvent.of(context)`.
         compression: what large events are compressed by, `gzip` or `zstd`, or Compression; default: as the client says.
+        exchange: what they are published to, and come from, on a broker that has several such, as
+            `eventmicro_rabbitmq.RabbitExchange`; every other broker refuses it. Default: as the broker's settings say.
 
     Raises:
         UsageError: the name is no subject, the type is none, the events have no such field, or there is no such
@@ -64,6 +67,7 @@ class Topic(Generic[T]):
         "codec",
         "compression",
         "content_type",
+        "exchange",
         "id",
         "key",
         "large",
@@ -87,6 +91,7 @@ class Topic(Generic[T]):
         compression: Encoding | Compression | None = None,
         large: LargeEvent | None = None,
         cloudevents: bool | Mode | CloudEvents = False,
+        exchange: Exchange | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -101,6 +106,7 @@ class Topic(Generic[T]):
         compression: Encoding | Compression | None = None,
         large: LargeEvent | None = None,
         cloudevents: bool | Mode | CloudEvents = False,
+        exchange: Exchange | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -115,6 +121,7 @@ class Topic(Generic[T]):
         compression: Encoding | Compression | None = None,
         large: LargeEvent | None = None,
         cloudevents: bool | Mode | CloudEvents = False,
+        exchange: Exchange | None = None,
     ) -> None: ...  # no function here: a checker could not tell a wrong one of a class from one of this
     def __init__(
         self,
@@ -128,6 +135,7 @@ class Topic(Generic[T]):
         compression: Encoding | Compression | None = None,
         large: LargeEvent | None = None,
         cloudevents: bool | Mode | CloudEvents = False,
+        exchange: Exchange | None = None,
     ) -> None:
         self.name = _check_name(name)
         self.type = _check_type(type)
@@ -148,6 +156,12 @@ class Topic(Generic[T]):
             check_apart(self.cloudevents)
         self.template: Template | None = read_template(self.name)
         self._filled: dict[str, Topic[T]] = {}
+        check_kind(
+            "exchange", exchange, Exchange | None, "an exchange of the broker's own, such as RabbitExchange(...)"
+        )
+        if exchange is not None and large is not None:
+            raise UsageError("large and exchange do not go together: no broker has an object store and exchanges")
+        self.exchange = exchange
 
     @property
     def subject(self) -> str:

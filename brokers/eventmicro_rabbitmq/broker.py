@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import TypeVar
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive
 from eventmicro.cloudevents import TEXT
@@ -15,10 +16,12 @@ from eventmicro.errors import (
     MessageTooLarge,
     NotAllPublished,
     Refused,
+    Unsupported,
     UsageError,
 )
 from eventmicro.lifetime import Lifetime
-from eventmicro.message import Message
+from eventmicro.message import Message, Routed
+from eventmicro.places import Exchange, Place, Queue
 from eventmicro.settings import without_secrets
 from eventmicro_rabbitmq.calls.calls import Calls, CallSubscription
 from eventmicro_rabbitmq.connection.channel import close_channel, open_channel
@@ -27,7 +30,9 @@ from eventmicro_rabbitmq.consuming.durable import DurableSubscription
 from eventmicro_rabbitmq.consuming.live import LiveSubscription
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, translate
+from eventmicro_rabbitmq.layout import Layout, layout_of
 from eventmicro_rabbitmq.outgoing import is_letter, properties_of
+from eventmicro_rabbitmq.places import RabbitExchange, RabbitQueue
 from eventmicro_rabbitmq.publisher import Confirm, Publisher
 from eventmicro_rabbitmq.retry import Retries, check_retry_queues
 from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url
@@ -41,6 +46,7 @@ from eventmicro_rabbitmq.topology import (
     is_of_calls,
     message_id,
 )
+from eventmicro_rabbitmq.upkeep import Target, Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +56,7 @@ FLUSH_TIMEOUT = 5.0
 SUBSCRIBE_TIMEOUT = 10.0
 
 Subscription = DurableSubscription | LiveSubscription | CallSubscription
+P = TypeVar("P", bound=Place)
 
 
 class RabbitBroker(Lifetime):
@@ -87,12 +94,15 @@ class RabbitBroker(Lifetime):
         stored="Every queue that takes it has it on disk, on most of its nodes.",
     )
 
+    places: tuple[type[Place], ...] = (RabbitExchange, RabbitQueue)
+
     def __init__(self, url: str = "amqp://127.0.0.1:5672", settings: RabbitSettings | None = None) -> None:
         self.settings = settings or read_url(url)
         self.url = address_of(self.settings) if settings else without_secrets(url)
         self._publishing: Link | None = None
         self._consuming: Link | None = None
         self._publisher: Publisher | None = None
+        self._publishers: dict[str, Publisher] = {}  # those to exchanges that topics name
         self._subscriptions: list[Subscription] = []
         self._changing = asyncio.Lock()
         self._was_online = False
@@ -120,7 +130,8 @@ class RabbitBroker(Lifetime):
             self._publishing, self._consuming, self._was_online = publishing, consuming, True
             self._home = asyncio.get_running_loop()
             self._declarer = Declarer(self.settings)
-            self._publisher = Publisher(publishing, self._declarer.exchange)
+            self._upkeep = Upkeep(consuming, self._kept_up, self.settings.look_every)
+            self._publisher = self._new_publisher(publishing, None)
             self._retries = Retries(publishing, Declarer(self.settings))
             self._calls = Calls(publishing, consuming, self.settings, self.url)
 
@@ -129,17 +140,21 @@ class RabbitBroker(Lifetime):
         async with self._changing:
             publisher, self._publisher = self._publisher, None
             self._home = None
+            others, self._publishers = [*self._publishers.values()], {}
             publishing, consuming = self._publishing, self._consuming
             subscriptions, self._subscriptions = self._subscriptions, []
             if publisher is None or publishing is None or consuming is None:
                 return
             async with AsyncExitStack() as closing:  # each of them, though this is cancelled
                 closing.callback(publisher.close)
+                for other in others:
+                    closing.callback(other.close)
                 closing.callback(self._retries.close)
                 closing.push_async_callback(self._close_links, publishing, consuming)
                 closing.push_async_callback(self._calls.close)
                 closing.push_async_callback(_close_all, subscriptions)
-                await self._settle_the_rest(publisher)
+                closing.push_async_callback(self._upkeep.close)
+                await self._settle_the_rest(publisher, *others)
 
     async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
         await (await self._send(message, asyncio.get_running_loop().time() + timeout))
@@ -176,10 +191,17 @@ class RabbitBroker(Lifetime):
         return self._calls.sender.inbox()
 
     async def subscribe(
-        self, subject: str, receive: Receive, *, queue: str | None = None, durable: Durable | None = None
+        self,
+        subject: str,
+        receive: Receive,
+        *,
+        queue: str | None = None,
+        durable: Durable | None = None,
+        exchange: Exchange | None = None,
+        place: Queue | None = None,
     ) -> Subscription:
         link, publisher = self._link(), self._publisher
-        subscription = self._subscription(link, subject, receive, queue, durable)
+        subscription = self._subscription(link, subject, receive, queue, durable, exchange, place)
         try:
             await self._open(subscription, link)
             if self._publisher is not publisher:
@@ -194,13 +216,15 @@ class RabbitBroker(Lifetime):
             await subscription.close()
             raise
         self._subscriptions = [each for each in self._subscriptions if not each.closed] + [subscription]
+        self._upkeep.begin()
         return subscription
 
     async def flush(self) -> None:
         link, publisher = self._link(), self._connected_publisher()
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
-                await publisher.idle()
+                for each in (publisher, *self._publishers.values()):
+                    await each.idle()
                 await self._calls.flush()
                 await close_channel(await open_channel(await link.wait()))
                 for subscription in self._subscriptions.copy():
@@ -214,9 +238,11 @@ class RabbitBroker(Lifetime):
             raise Refused(f"{self.url}: {'; '.join(refused.values())}", refused)
 
     async def _send(self, message: Message, deadline: float) -> Confirm:
-        publisher = self._publisher
+        publisher, exchange = self._publisher, self.settings.exchange
         if publisher is None or asyncio.get_running_loop() is not self._home:
             publisher = self._connected_publisher()
+        if type(message) is Routed:
+            publisher, exchange = self._publisher_to(_ours(message.exchange, RabbitExchange)), message.exchange.name
         if len(message.body) > self.settings.max_payload:
             raise MessageTooLarge(
                 f"{message.subject}: {len(message.body)} bytes, over the {self.settings.max_payload} of max_payload",
@@ -224,7 +250,7 @@ class RabbitBroker(Lifetime):
             )
         properties = properties_of(message, message_id(message.id) if message.id else publisher.new_id())
         return await publisher.send(
-            self.settings.exchange,
+            exchange,
             check_length(message.subject),
             properties,
             message.body,
@@ -233,13 +259,26 @@ class RabbitBroker(Lifetime):
         )
 
     def _subscription(
-        self, link: Link, subject: str, receive: Receive, queue: str | None, durable: Durable | None
+        self,
+        link: Link,
+        subject: str,
+        receive: Receive,
+        queue: str | None,
+        durable: Durable | None,
+        exchange: Exchange | None,
+        place: Queue | None,
     ) -> Subscription:
         binding_key(subject)
         if durable is None and is_of_calls(subject, queue):
             return self._calls.subscription(subject, receive, queue)
+        layout = self._layout(subject, queue, exchange, place)
         if durable is None:
-            return LiveSubscription(subject, queue, receive, link, self._declarer)
+            if layout.exchange.is_default and layout.queue is None:
+                raise UsageError(
+                    f"subject {subject!r}: the default exchange knows no other queue: write "
+                    f"queue=RabbitQueue({subject!r})"
+                )
+            return LiveSubscription(subject, queue, receive, link, self._declarer, layout)
         if queue is None:
             raise UsageError(f"subscription to {subject}: a durable one needs a queue")
         check_supported(durable)
@@ -249,7 +288,11 @@ class RabbitBroker(Lifetime):
         if self._declarer.makes and not durable.ordered:
             check_retry_queues(queue)
         dead = dead_exchange(self.settings.exchange)
-        return DurableSubscription(subject, queue, durable, receive, link, self._declarer, dead, self._retries)
+        return DurableSubscription(subject, queue, durable, receive, link, self._declarer, dead, self._retries, layout)
+
+    def _layout(self, subject: str, queue: str | None, exchange: Exchange | None, place: Queue | None) -> Layout:
+        source = self._declarer.events if exchange is None else _ours(exchange, RabbitExchange)
+        return layout_of(subject, queue, source, None if place is None else _ours(place, RabbitQueue))
 
     async def _open(self, subscription: Subscription, link: Link) -> None:
         """Begin a subscription, again where the connection is lost meanwhile."""
@@ -285,12 +328,22 @@ class RabbitBroker(Lifetime):
             check_retry_queues(queue)
 
     async def declare(
-        self, subject: str, *, queue: str | None = None, durable: Durable | None = None, change: bool = False
+        self,
+        subject: str,
+        *,
+        queue: str | None = None,
+        durable: Durable | None = None,
+        change: bool = False,
+        exchange: Exchange | None = None,
+        place: Queue | None = None,
     ) -> Mapping[str, bool]:
         self.check(subject, queue=queue, durable=durable)
+        self._link()
+        published = durable is None  # and that is all
+        layout = self._layout(subject, subject if published else queue, exchange, None if published else place)
         try:
             connection = await self._link().wait()
-            return await self._declarer.declare(connection, subject, queue, durable)
+            return await self._declarer.declare(connection, subject, queue, durable, layout)
         except DriverError as error:
             raise translate(error, f"declaring {queue or subject}") from error
 
@@ -299,19 +352,37 @@ class RabbitBroker(Lifetime):
         assert self._consuming is not None
         return self._consuming
 
+    def _kept_up(self) -> list[DurableSubscription | LiveSubscription]:
+        """What needs exchanges and bindings of others."""
+        return [each for each in self._subscriptions if isinstance(each, DurableSubscription | LiveSubscription)]
+
+    def _publisher_to(self, exchange: RabbitExchange) -> Publisher:
+        """The publisher to an exchange: on a channel of its own, which ends where the exchange is gone."""
+        publisher = self._publishers.get(exchange.name)
+        if publisher is None:
+            assert self._publishing is not None
+            publisher = self._publishers[exchange.name] = self._new_publisher(self._publishing, exchange)
+        return publisher
+
+    def _new_publisher(self, link: Link, exchange: RabbitExchange | None) -> Publisher:
+        patience = 2 * self.settings.look_every
+        return Publisher(link, Target(self._declarer, exchange, patience).prepare)
+
     def _connected_publisher(self) -> Publisher:
         self._check_home()
         if self._publisher is None:
             raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
         return self._publisher
 
-    async def _settle_the_rest(self, publisher: Publisher) -> None:
+    async def _settle_the_rest(self, *publishers: Publisher) -> None:
         """Wait within bounds until the server has all that was published."""
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
-                await publisher.idle()
+                for publisher in publishers:
+                    await publisher.idle()
         except TimeoutError:
-            log.warning("%s: closed before %d messages were confirmed", self.url, len(publisher))
+            left = sum(len(publisher) for publisher in publishers)
+            log.warning("%s: closed before %d messages were confirmed", self.url, left)
 
     async def _close_links(self, *links: Link) -> None:
         self._publishing = self._consuming = None
@@ -333,6 +404,13 @@ class RabbitBroker(Lifetime):
             self._refused.clear()
             count = sum(not subscription.ended for subscription in self._subscriptions)
             log.warning("%s: connected again, %d subscriptions are taken up", self.url, count)
+
+
+def _ours(place: Place, kind: type[P]) -> P:
+    """A place that only an adapter of its own kind can read."""
+    if not isinstance(place, kind):
+        raise Unsupported(f"{place!r} is no {kind.__name__}, and of no use to RabbitMQ")
+    return place
 
 
 async def _close_all(subscriptions: list[Subscription]) -> None:

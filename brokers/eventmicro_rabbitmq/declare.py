@@ -1,4 +1,4 @@
-"""Making, checking or leaving alone what must be there in RabbitMQ: exchange, queues, bindings."""
+"""Making, checking or leaving alone what must be there in RabbitMQ: exchanges, queues, bindings."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
-from aiormq.exceptions import (
-    ChannelAccessRefused,
-    ChannelLockedResource,
-    ChannelNotFoundEntity,
-    ChannelPreconditionFailed,
-)
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from eventmicro.broker import Durable
-from eventmicro.errors import UsageError
 from eventmicro_rabbitmq.connection.channel import Asking, Channel, answered, borrowed_channel
 from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.kept import KeptChannel
 from eventmicro_rabbitmq.errors import DriverError, plain, translate
-from eventmicro_rabbitmq.existing import INEQUIVALENT, UNMAKEABLE, check_existing, look_at
+from eventmicro_rabbitmq.exchanges import check_exchange, declare_exchange, is_used, make_exchange, refused, stands
+from eventmicro_rabbitmq.existing import check_existing, check_live, check_said, look_at
+from eventmicro_rabbitmq.layout import Layout, layout_of
+from eventmicro_rabbitmq.places import Declare, RabbitExchange, RabbitQueue
+from eventmicro_rabbitmq.queues import check_queue, declare_queue, exists, missing_queue
 from eventmicro_rabbitmq.settings import RabbitSettings
 from eventmicro_rabbitmq.topology import (
     Arguments,
@@ -28,8 +26,10 @@ from eventmicro_rabbitmq.topology import (
     call_queue,
     dead_exchange,
     exchanges_of,
+    handling_arguments,
     live_arguments,
     live_queue,
+    placed_arguments,
     queue_arguments,
     retry_arguments,
 )
@@ -37,19 +37,16 @@ from eventmicro_rabbitmq.topology import (
 log = logging.getLogger(__name__)
 
 
-# How something of a kind is removed; rabbitmqctl has no command for exchanges.
-REMOVE = {
-    "queue": " when nothing is left in it: rabbitmqctl delete_queue {}, with -p VHOST where that is not /",
-    "exchange": ": rabbitmqadmin delete exchange name={}, or on the page of exchanges of RabbitMQ's management",
-}
-
-
 class Declarer:
-    """What `declare` of the settings says is done here; each step on a channel of its own, which a failure ends."""
+    """What `declare` of the settings, or of a place, says is done here; each step on a channel of its own, which a
+    failure ends.
+    """
 
     def __init__(self, settings: RabbitSettings) -> None:
-        self._exchange = settings.exchange
+        self.events = RabbitExchange(settings.exchange)
+        self._dead = RabbitExchange(dead_exchange(settings.exchange), type="direct")
         self._declare = settings.declare
+        self.consumer_timeout = settings.consumer_timeout
         self._pending_messages = settings.pending_messages
         self._new_queue_wait = settings.new_queue_wait
         self.timeout = settings.declare_timeout
@@ -58,20 +55,27 @@ class Declarer:
         self._safe: dict[str, float] = {}
         self._watching = KeptChannel(self.timeout)
         self._found: dict[str, Arguments | None] = {}
+        self._as_they_are: set[str] = set()  # exchanges that are made otherwise, and will do
 
     @property
     def makes(self) -> bool:
         """Whether what is missing is made."""
         return self._declare == "true"
 
-    async def exchange(self, connection: Connection) -> None:
-        """The exchange that events are published to."""
-        await self._once(connection, self._exchange, lambda: self._one_exchange(connection, self._exchange, "topic"))
+    def mode(self, declare: Declare) -> str:
+        """What is done about a place: `true`, `check` or `false`."""
+        return self._declare if declare is None else str(declare).lower()
+
+    async def exchange(self, connection: Connection, exchange: RabbitExchange | None = None) -> None:
+        """An exchange, with its own bindings; that of the settings where none is named."""
+        wanted = exchange or self.events
+        if not wanted.is_given and self.mode(wanted.declare) != "false":
+            await self._once(connection, wanted.name, lambda: self._one_exchange(connection, wanted))
 
     async def call_exchange(self, connection: Connection) -> None:
         """The exchange that calls are sent to."""
-        name = call_exchange(self._exchange)
-        await self._once(connection, name, lambda: self._one_exchange(connection, name, "topic"))
+        name = call_exchange(self.events.name)
+        await self._once(connection, name, lambda: self._one_exchange(connection, RabbitExchange(name)))
 
     async def call_queue(self, channel: Channel, subject: str) -> str:
         """The queue of those who share the calls on a subject, bound; it goes with the last of them. Its name."""
@@ -83,8 +87,8 @@ class Declarer:
             try:
                 await channel.queue_declare(name, durable=True, auto_delete=True, arguments=arguments)
             except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
-                raise _refused(f"queue {name!r}, for {about}", error) from error
-            for exchange in exchanges_of(self._exchange, subject):
+                raise refused(f"queue {name!r}, for {about}", error) from error
+            for exchange in exchanges_of(self.events.name, subject):
                 await self._bind_call(channel, name, exchange, subject)
         return name
 
@@ -102,33 +106,34 @@ class Declarer:
 
     async def bind_call(self, channel: Channel, queue: str, subject: str) -> None:
         """Have calls on a subject come to a queue."""
-        await self._bind_call(channel, queue, call_exchange(self._exchange), subject)
+        await self._bind_call(channel, queue, call_exchange(self.events.name), subject)
 
     async def unbind_call(self, channel: Channel, queue: str, subject: str) -> None:
         """Have them come no more."""
-        await channel.queue_unbind(queue, call_exchange(self._exchange), binding_key(subject))
+        await channel.queue_unbind(queue, call_exchange(self.events.name), binding_key(subject))
 
     async def _bind_call(self, channel: Channel, queue: str, exchange: str, subject: str) -> None:
         try:
             await channel.queue_bind(queue, exchange, binding_key(subject))
         except ChannelAccessRefused as error:
-            raise _refused(f"binding of queue {queue!r} to {subject!r} on {exchange!r}", error) from error
+            raise refused(f"binding of queue {queue!r} to {subject!r} on {exchange!r}", error) from error
 
-    async def durable_queue(self, connection: Connection, subject: str, queue: str, durable: Durable) -> None:
+    async def durable_queue(
+        self, connection: Connection, subject: str, queue: str, durable: Durable, layout: Layout | None = None
+    ) -> None:
         """A durable queue, bound to its subject, and that of its dead letters; when it returns a kill does no harm.
 
         One after the other: who consumes from a queue that another one is just making loses the connection.
         """
-        await self.exchange(connection)
-        if self._declare == "false":
-            await self._look_at(connection, queue, ordered=durable.ordered)
-            return
-        arguments = queue_arguments(self._exchange, queue, ordered=durable.ordered)
+        layout = layout or layout_of(subject, queue, self.events, None)
+        for exchange in layout.exchanges:
+            await self.exchange(connection, exchange)
+        if durable.dead_letter is not None:
+            await self.exchange(connection)
         async with self._making:
-            await self._one_exchange(connection, dead_exchange(self._exchange), "direct")
-            await self._kept_queue(connection, queue, arguments)
-            await self._bind(connection, queue, self._exchange, binding_key(subject))
-            if durable.dead_letter is not None:
+            await self._main_queue(connection, queue, durable, layout)
+            await self._bind_all(connection, queue, layout)
+            if durable.dead_letter is not None and self._declare != "false":
                 await self._dead_letters(connection, durable.dead_letter, queue)
         safe = max(self._safe.get(name, 0.0) for name in (queue, durable.dead_letter or queue))
         wait = safe - asyncio.get_running_loop().time()
@@ -137,27 +142,55 @@ class Declarer:
             await asyncio.sleep(wait)
 
     async def declare(
-        self, connection: Connection, subject: str, queue: str | None, durable: Durable | None
+        self, connection: Connection, subject: str, queue: str | None, durable: Durable | None, layout: Layout
     ) -> dict[str, bool]:
-        """The exchange, and for a durable queue all that it needs: what is there now, and whether that is new."""
-        if durable is None or queue is None:
-            is_new = not await self._has_exchange(connection, self._exchange)
-            await self.exchange(connection)
-            return {f"exchange {self._exchange}": is_new}
-        names = [queue] if durable.dead_letter is None else [queue, durable.dead_letter]
+        """The exchanges, and for a durable queue all that it needs: what is there now, and whether that is new."""
         ask = self._asking(connection)
-        made = {f"exchange {self._exchange}": not await self._has_exchange(connection, self._exchange)}
-        made |= {f"queue {name}": not await _exists(ask, name) for name in names}
-        await self.durable_queue(connection, subject, queue, durable)
+        exchanges = [each for each in (layout.exchanges or (layout.exchange,)) if not each.is_given]
+        made = {f"exchange {each.name}": not await stands(ask, each) for each in exchanges}
+        if durable is None or queue is None:
+            for exchange in exchanges:
+                await self.exchange(connection, exchange)
+            return made
+        names = [queue] if durable.dead_letter is None else [queue, durable.dead_letter]
+        made |= {f"queue {name}": not await exists(ask, name) for name in names}
+        await self.durable_queue(connection, subject, queue, durable, layout)
         return made
 
-    async def _has_exchange(self, connection: Connection, name: str) -> bool:
-        async with self._asking(connection)(f"exchange {name!r}") as channel:
-            try:
-                await channel.exchange_declare(name, passive=True)
-            except ChannelNotFoundEntity:
-                return False
+    async def renew(
+        self, connection: Connection, subject: str, queue: str, layout: Layout, durable: Durable | None = None
+    ) -> None:
+        """Make what is gone of a subscription's exchanges and bindings; all of it is there in most cases.
+
+        Raises:
+            TransportError, UsageError: that cannot be done now.
+        """
+        about = f"bindings of queue {queue!r}"
+        try:
+            async with self._asking(connection)(about) as channel:
+                await self._assert(channel, queue, layout)
+                if durable is not None and durable.dead_letter is not None and self.makes:
+                    await self._assert_letters(channel, durable.dead_letter, queue)
+        except ChannelNotFoundEntity as error:
+            log.warning("%s: %s: it is made again", about, plain(error))
+            for name in (*(exchange.name for exchange in layout.exchanges), self.events.name):
+                self.forget(name)
+            if durable is not None:
+                await self.durable_queue(connection, subject, queue, durable, layout)
+            elif layout.queue is None or layout.queue.durable:
+                await self._make_live_again(connection, queue, layout)
+        except ChannelPreconditionFailed as error:
+            if not is_used(error):
+                raise refused(about, error) from error
+            self._as_they_are |= {exchange.name for exchange in layout.exchanges}
+        except DriverError as error:
+            raise translate(error, about) from error
+
+    async def stands(self, connection: Connection, exchange: RabbitExchange) -> bool:
+        """Whether an exchange is there; where it is not made from here, the server says so when it is published to."""
+        if exchange.is_given or self.mode(exchange.declare) != "true":
             return True
+        return await stands(self._asking(connection), exchange)
 
     async def has_events(self, connection: Connection, queue: str) -> bool:
         """Whether a queue has events that are with nobody.
@@ -183,85 +216,167 @@ class Declarer:
         """It is not there any more: make it when it is next needed."""
         self._safe.pop(name, None)
 
-    async def live_queue(self, channel: Channel, subject: str, queue: str | None) -> str:
+    async def live_queue(self, channel: Channel, subject: str, queue: str | None, layout: Layout | None = None) -> str:
         """The queue of a subscription that is not durable, bound; it goes with its last consumer. Its name."""
-        await self.exchange(channel.link)
+        layout = layout or layout_of(subject, queue, self.events, None)
+        for exchange in layout.exchanges:
+            await self.exchange(channel.link, exchange)
+        if layout.queue is not None:
+            await self._live_place(channel.link, layout.queue)
+            await self._bind_all(channel.link, layout.queue.name, layout)
+            return layout.queue.name
         shared = queue is not None
-        name = live_queue(self._exchange, queue, subject) if queue is not None else ""
+        name = live_queue(layout.exchange.name, queue, subject) if queue is not None else ""
         arguments = live_arguments(self._pending_messages, shared=shared)
         async with answered(f"subscription to {subject}", self.timeout):
             made = await channel.queue_declare(
                 name, durable=shared, exclusive=not shared, auto_delete=True, arguments=arguments
             )
-            await channel.queue_bind(made.queue or name, self._exchange, binding_key(subject))
+            for bound in layout.bound:
+                await channel.queue_bind(made.queue or name, bound.exchange.name, bound.key, arguments=bound.arguments)
         return made.queue or name
+
+    async def _main_queue(self, connection: Connection, queue: str, durable: Durable, layout: Layout) -> None:
+        if layout.queue is not None:
+            await self._placed_queue(connection, layout.queue, durable)
+        elif self._declare == "false":
+            await self._look_at(connection, queue, ordered=durable.ordered)
+        else:
+            if self.makes:
+                await make_exchange(self._asking(connection), self._dead)
+            arguments = queue_arguments(self.events.name, queue, ordered=durable.ordered)
+            await self._kept_queue(connection, queue, arguments | self._handling(durable))
+
+    def _handling(self, durable: Durable) -> Arguments:
+        return handling_arguments(durable.timeout, self.consumer_timeout)
+
+    async def _placed_queue(self, connection: Connection, place: RabbitQueue, durable: Durable) -> None:
+        """A queue that its subscriber describes: one that is there is used as it is, if that keeps what is promised."""
+        mode, ask = self.mode(place.declare), self._asking(connection)
+        if await exists(ask, place.name):
+            await self._look_at(connection, place.name, ordered=durable.ordered, said=place.said)
+            return
+        self._found.pop(place.name, None)
+        if mode == "false":
+            return
+        arguments = placed_arguments(self.events.name, place.name, place.said, ordered=durable.ordered)
+        arguments |= {} if place.arguments.keys() & self._handling(durable).keys() else self._handling(durable)
+        if mode == "check":
+            raise missing_queue(f"queue {place.name!r}", arguments)
+        flags = {"durable": place.durable, "auto_delete": not place.auto_delete, "exclusive": not place.exclusive}
+        gone = {name: "" for name, is_right in flags.items() if not is_right}
+        check_existing(place.name, arguments | gone, ordered=durable.ordered, major=connection.major)
+        if self.makes:
+            await make_exchange(ask, self._dead)
+        await self._kept_queue(connection, place.name, arguments, make=True)
+
+    async def _live_place(self, connection: Connection, place: RabbitQueue) -> None:
+        """The queue of a subscription that is not durable, as its subscriber describes it."""
+        mode, ask, about = self.mode(place.declare), self._asking(connection), f"queue {place.name!r}"
+        if await exists(ask, place.name):
+            found = None if place.exclusive else await look_at(ask, place.name)
+            check_live(place.name, found or {}, place.said)
+            return
+        if mode == "check":
+            raise missing_queue(about, place.said)
+        check_live(place.name, {}, place.said)
+        if mode == "true":
+            await declare_queue(ask, place.name, place.said, place)
 
     async def _dead_letters(self, connection: Connection, name: str, queue: str) -> None:
         """The queue of the dead letters of `queue`."""
-        await self._kept_queue(connection, name, queue_arguments(self._exchange, name))
-        await self._bind(connection, name, self._exchange, binding_key(name))
-        await self._bind(connection, name, dead_exchange(self._exchange), queue)
+        await self._kept_queue(connection, name, queue_arguments(self.events.name, name))
+        await self._bind(connection, name, self.events, binding_key(name))
+        if self.makes:
+            await make_exchange(self._asking(connection), self._dead)
+            await self._bind(connection, name, self._dead, queue)
 
-    async def _kept_queue(self, connection: Connection, name: str, arguments: Arguments) -> None:
-        if await self._queue(connection, name, arguments):
+    async def _kept_queue(self, connection: Connection, name: str, arguments: Arguments, *, make: bool = False) -> None:
+        if await self._queue(connection, name, arguments, make=make):
             self._safe[name] = asyncio.get_running_loop().time() + self._new_queue_wait
 
     def _asking(self, connection: Connection) -> Asking:
         return lambda about: borrowed_channel(connection, about, self.timeout)
 
-    async def _one_exchange(self, connection: Connection, name: str, kind: str) -> None:
-        if self._declare == "false":
+    async def _one_exchange(self, connection: Connection, exchange: RabbitExchange) -> None:
+        ask = self._asking(connection)
+        if self.mode(exchange.declare) == "check":
+            await check_exchange(ask, exchange)
             return
-        about = f"exchange {name!r}"
-        async with self._asking(connection)(about) as channel:
-            try:
-                if self._declare == "check":
-                    await channel.exchange_declare(name, passive=True)
-                else:
-                    await channel.exchange_declare(name, exchange_type=kind, durable=True)
-            except ChannelNotFoundEntity:
-                raise UsageError(
-                    f"{about} is missing and declare=check: make it, of type {kind} and durable, or set declare=true"
-                ) from None
-            except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
-                raise _refused(about, error) from error
+        await make_exchange(ask, exchange)
+        for binding in exchange.bindings:
+            source = binding.exchange or self.events
+            if not source.is_given and self.mode(source.declare) == "true":
+                await make_exchange(ask, source)
+            async with ask(f"binding of exchange {exchange.name!r}") as channel:
+                key = binding.key if binding.key is not None else "#"
+                await channel.exchange_bind(exchange.name, source.name, key, arguments=dict(binding.arguments))
 
-    async def _queue(self, connection: Connection, name: str, arguments: Arguments) -> bool:
+    async def _queue(self, connection: Connection, name: str, arguments: Arguments, *, make: bool = False) -> bool:
         """A queue; whether it is new."""
         ask = self._asking(connection)
-        is_new = not await _exists(ask, name)
-        if not self.makes:
-            await _check(ask, name, arguments, missing=is_new)
+        is_new = not await exists(ask, name)
+        if not self.makes and not make:
+            await check_queue(ask, name, arguments, missing=is_new)
             return False
-        about = f"queue {name!r}"
-        async with ask(about) as channel:
-            try:
-                await channel.queue_declare(name, durable=True, arguments=dict(arguments))
-            except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
-                raise _refused(about, error) from error
+        await declare_queue(ask, name, arguments)
         return is_new
 
-    async def _look_at(self, connection: Connection, queue: str, *, ordered: bool) -> None:
+    async def _look_at(
+        self, connection: Connection, queue: str, *, ordered: bool, said: Arguments | None = None
+    ) -> None:
         """Refuse a queue of others that cannot keep what is promised, as far as they let us know."""
         ask = self._asking(connection)
-        if not await _exists(ask, queue):
+        if not await exists(ask, queue):
             self._found.pop(queue, None)
             return
         if queue not in self._found:  # each look is an error or more in RabbitMQ's log
             self._found[queue] = await look_at(ask, queue)
         found = self._found[queue]
         if found is not None:
+            check_said(queue, found, said or {})
             check_existing(queue, found, ordered=ordered, major=connection.major)
 
-    async def _bind(self, connection: Connection, queue: str, exchange: str, key: str) -> None:
-        if not self.makes:  # AMQP does not tell what is bound
+    async def _bind_all(self, connection: Connection, queue: str, layout: Layout) -> None:
+        if self.mode(layout.queue.declare if layout.queue else None) == "true":
+            for bound in layout.bound:
+                await self._bind(connection, queue, bound.exchange, bound.key, bound.arguments)
+
+    async def _bind(
+        self, connection: Connection, queue: str, exchange: RabbitExchange, key: str, arguments: Arguments | None = None
+    ) -> None:
+        if not self.makes and arguments is None:  # AMQP does not tell what is bound
             return
         about = f"binding of queue {queue!r} to {key!r}"
         async with self._asking(connection)(about) as channel:
             try:
-                await channel.queue_bind(queue, exchange, key)
+                await channel.queue_bind(queue, exchange.name, key, arguments=arguments or {})
             except ChannelAccessRefused as error:
-                raise _refused(about, error) from error
+                raise refused(about, error) from error
+
+    async def _assert(self, channel: Channel, queue: str, layout: Layout) -> None:
+        """Say once more what there is to be, as far as it is made from here; what is missing ends the channel."""
+        for exchange in layout.exchanges:
+            if exchange.is_given or self.mode(exchange.declare) == "false":
+                continue
+            await channel.exchange_declare(exchange.name, passive=True)
+            if self.mode(exchange.declare) == "true" and exchange.name not in self._as_they_are:
+                await declare_exchange(channel, exchange)
+        if self.mode(layout.queue.declare if layout.queue else None) == "true":
+            for bound in layout.bound:
+                await channel.queue_bind(queue, bound.exchange.name, bound.key, arguments=bound.arguments)
+
+    async def _assert_letters(self, channel: Channel, name: str, queue: str) -> None:
+        await channel.exchange_declare(self.events.name, passive=True)
+        await channel.queue_bind(name, self.events.name, binding_key(name))
+        await channel.queue_bind(name, self._dead.name, queue)
+
+    async def _make_live_again(self, connection: Connection, queue: str, layout: Layout) -> None:
+        for exchange in layout.exchanges:
+            await self.exchange(connection, exchange)
+        async with self._asking(connection)(f"binding of queue {queue!r}") as channel:
+            for bound in layout.bound:
+                await channel.queue_bind(queue, bound.exchange.name, bound.key, arguments=bound.arguments)
 
     async def _once(self, connection: Connection, name: str, make: Callable[[], Awaitable[object]]) -> float:
         """Do it once a connection; from when on what it made is safe, in the event loop's time."""
@@ -273,53 +388,3 @@ class Declarer:
                 await make()
                 self._safe[name] = asyncio.get_running_loop().time() + self._new_queue_wait
             return self._safe[name]
-
-
-async def _exists(ask: Asking, queue: str) -> bool:
-    """Whether it is there, which everybody may ask."""
-    async with ask(f"queue {queue!r}") as channel:
-        try:
-            await channel.queue_declare(queue, passive=True)
-        except ChannelNotFoundEntity:
-            return False
-        except ChannelLockedResource as error:
-            raise UsageError(f"queue {queue!r}: another connection has it for itself: {plain(error)}") from error
-        return True
-
-
-async def _check(ask: Asking, name: str, arguments: Arguments, *, missing: bool) -> None:
-    """Refuse a queue that is missing or made otherwise, and make none, also where it is gone meanwhile."""
-    about = f"queue {name!r}"
-    if not missing:
-        async with ask(about) as channel:
-            try:
-                await channel.queue_declare(name, durable=True, arguments=arguments | UNMAKEABLE)
-            except ChannelAccessRefused as error:  # it is there, and more is not told
-                log.info("%s is not compared: %s", about, plain(error))
-            except ChannelPreconditionFailed as error:
-                difference = INEQUIVALENT.search(plain(error))
-                if difference is not None and difference[1] not in UNMAKEABLE:
-                    raise _refused(about, error) from error
-                missing = difference is None
-    if missing:
-        raise UsageError(
-            f"{about} is missing and declare=check: make it, durable, with {arguments}, or set declare=true"
-        )
-
-
-def _refused(about: str, error: Exception) -> UsageError:
-    """In whose power it is to mend it, and how."""
-    text = plain(error)
-    difference = INEQUIVALENT.search(text)
-    if difference is not None:
-        argument, kind, name, asked, found = difference.groups()
-        how = REMOVE.get(kind, "").format(name)
-        return UsageError(
-            f"{kind} {name!r} exists and is made otherwise: {argument} is {found}, asked for is {asked}; "
-            f"use another name, or remove it{how}"
-        )
-    if isinstance(error, ChannelAccessRefused):
-        return UsageError(
-            f"{about} may not be made from here: {text}; grant it, or make it elsewhere and set declare=false"
-        )
-    return UsageError(f"{about}: {text}")

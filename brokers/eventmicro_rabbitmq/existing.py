@@ -28,6 +28,26 @@ UNMAKEABLE: Arguments = {"x-max-age": 0}
 # From this version on a queue that has no limit of its own gives events up, after so many deliveries.
 LIMITS, LIMIT_OF_4 = 4, 20
 
+# The arguments that RabbitMQ compares where a queue is declared again; of others nothing is known.
+COMPARED = frozenset(
+    (
+        "x-queue-type",
+        "x-max-priority",
+        "x-message-ttl",
+        "x-expires",
+        "x-max-length",
+        "x-max-length-bytes",
+        "x-overflow",
+        "x-delivery-limit",
+        "x-dead-letter-exchange",
+        "x-dead-letter-routing-key",
+        "x-dead-letter-strategy",
+        "x-single-active-consumer",
+    )
+)
+# How the events of a stream can be had all the same.
+STREAM_MEND = "bind a queue of your own to the exchange beside it"
+
 GO_WITH = {
     "auto_delete": "goes with its last consumer, and its events with it",
     "durable": "is gone when RabbitMQ starts again",
@@ -83,12 +103,39 @@ def check_existing(queue: str, found: Arguments, *, ordered: bool, major: int = 
         log.warning("queue %s loses %s; give it a dead letter exchange, if no policy does", queue, what)
 
 
+def check_said(queue: str, found: Arguments, said: Arguments) -> None:
+    """Refuse a queue of which something else is true than its subscriber says; more may be.
+
+    Raises:
+        UsageError: it is; the text says what.
+    """
+    for argument, value in said.items():
+        if argument in COMPARED and found.get(argument) != value:
+            is_now = found.get(argument, "not set")
+            raise UsageError(
+                f"queue {queue!r} is there, and its {argument} is {is_now}, not {value}: write RabbitQueue as it is, "
+                f"or take another name"
+            )
+
+
+def check_live(queue: str, found: Arguments, said: Arguments) -> None:
+    """Refuse a queue whose consumers do not share its events.
+
+    Raises:
+        UsageError: it is a stream, or otherwise than said.
+    """
+    if "stream" in (found.get("x-queue-type"), said.get("x-queue-type")):
+        raise UsageError(f"queue {queue!r} is a stream, of which each consumer gets all: {STREAM_MEND}")
+    if found:
+        check_said(queue, found, said)
+
+
 def _why_not(found: Arguments) -> str | None:
     for argument, why in GO_WITH.items():
         if argument in found:
             return f"{why}: make it durable, and without auto_delete, exclusive and x-expires"
     if found.get("x-queue-type") == "stream":
-        return "is a stream, which gives nothing back: make it with x-queue-type=quorum"
+        return f"is a stream, which gives nothing back: {STREAM_MEND}, made with x-queue-type=quorum"
     return None
 
 

@@ -58,6 +58,13 @@ class RabbitSettings:
     declare_timeout: float = 30.0
     """How long RabbitMQ may take to make, check or consume from one exchange, queue or binding: a cluster that is busy,
     or in which a node is just missing, takes its time for a quorum queue."""
+    look_every: float = 5.0
+    """How often is looked whether the exchanges and bindings of subscriptions are still there; with `declare=true` they
+    are made again. For so long what is published to an exchange that others have made anew may go nowhere. Twice as
+    long a publisher leaves an exchange that is gone to the subscribers, and then makes it."""
+    consumer_timeout: float = 1800.0
+    """RabbitMQ's own `consumer_timeout`, after which it takes an event back that is not settled: a subscription holds
+    no more events than it can begin with in half of it. Of a shorter one it learns when RabbitMQ says it."""
     mandatory: bool = False
     """Refuse to publish what no queue takes; a dead letter is refused then in any case, and its event stays."""
     max_payload: int = 16 * 1024 * 1024

@@ -23,6 +23,12 @@ Arguments = dict[str, Any]
 DELIVERY_LIMIT = 1_000_000
 # How long the queue of a group that keeps nothing is there without a consumer, where none has left it, in milliseconds.
 LIVE_EXPIRES = 60_000
+# The argument of an exchange that names the one to which goes what no queue takes, and of a queue that says how long a
+# consumer may have an event, in milliseconds.
+ALTERNATE = "alternate-exchange"
+CONSUMER_TIMEOUT = "x-consumer-timeout"
+# How often RabbitMQ looks who has had an event for too long, in seconds.
+LOOKED_AT = 60.0
 # The longest routing key or name, in bytes.
 LONGEST_NAME = 255
 # What the subjects begin with on which a connection awaits its replies.
@@ -167,6 +173,27 @@ def queue_arguments(exchange: str, queue: str, *, ordered: bool = False) -> Argu
         "x-dead-letter-routing-key": queue,
     }
     return arguments | {"x-single-active-consumer": True} if ordered else arguments
+
+
+def placed_arguments(exchange: str, queue: str, said: Arguments, *, ordered: bool = False) -> Arguments:
+    """The arguments of a durable queue that its subscriber describes: what is said, and what keeps its events."""
+    if said.get("x-queue-type", "quorum") == "quorum":
+        return queue_arguments(exchange, queue, ordered=ordered) | said
+    kept: Arguments = {
+        "x-overflow": "reject-publish",
+        "x-dead-letter-exchange": dead_exchange(exchange),
+        "x-dead-letter-routing-key": queue,
+    }
+    return kept | said
+
+
+def handling_arguments(timeout: float | None, consumer_timeout: float) -> Arguments:
+    """What lets a consumer have an event for as long as it may be handled, where RabbitMQ by itself would not: it may
+    wait as long for its turn. RabbitMQ does not compare it, so that it may differ from what a queue was made with.
+    """
+    if timeout is None or 2 * timeout <= consumer_timeout:
+        return {}
+    return {CONSUMER_TIMEOUT: int((2 * timeout + LOOKED_AT) * 1000)}
 
 
 def retry_arguments(queue: str, milliseconds: int) -> Arguments:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import traceback
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import typer
@@ -15,6 +15,8 @@ from eventmicro.broker import Broker, DeclaresQueues, Durable
 from eventmicro.cli.show import examples
 from eventmicro.cli.target import BrokenModule, load_services, topics_of
 from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.events.placing import check_places
+from eventmicro.places import Place
 from eventmicro.plugins import (
     BROKER_VARIABLE,
     REGISTRY_VARIABLE,
@@ -189,22 +191,34 @@ async def _declare(service: Service, broker: Broker, topics: list[Topic[object]]
 
 def _wanted(
     service: Service, broker: Broker, topics: list[Topic[object]]
-) -> Iterator[tuple[str, str | None, Durable | None]]:
+) -> Iterator[tuple[str, str | None, Durable | None, dict[str, Place]]]:
     """Subjects, each with its queue and how that is to be; and those that are only published."""
     for subscriber in service.subscribers.values():
         options = subscriber.options
         is_durable = options.is_durable(broker.capabilities)
-        yield subscriber.subject, options.queue if is_durable else None, options.to_durable() if is_durable else None
+        queue, durable = (options.queue_name, options.to_durable()) if is_durable else (None, None)
+        yield subscriber.subject, queue, durable, options.places()
     taken = {subscriber.subject for subscriber in service.subscribers.values()}
-    yield from ((topic.name, None, None) for topic in topics if topic.name not in taken)
+    for topic in topics:
+        if topic.name not in taken:
+            yield topic.name, None, None, {} if topic.exchange is None else {"exchange": topic.exchange}
 
 
 async def _make(
-    broker: DeclaresQueues, said: set[str], subject: str, queue: str | None, durable: Durable | None, *, change: bool
+    broker: DeclaresQueues,
+    said: set[str],
+    subject: str,
+    queue: str | None,
+    durable: Durable | None,
+    places: dict[str, Place],
+    *,
+    change: bool,
 ) -> bool:
     """Make what events of a subject need, and say so; whether that was possible."""
     try:
-        made = await broker.declare(subject, queue=queue, durable=durable, change=change)
+        check_places(subject, broker, *places.values())
+        of_its_kind: dict[str, Any] = {**places}
+        made = await broker.declare(subject, queue=queue, durable=durable, change=change, **of_its_kind)
     except EventMicroError as error:
         typer.echo(f"refused: {error}", err=True)
         return False

@@ -7,12 +7,15 @@ been lucky: of these there is no case that wants to be refused.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import ClassVar
 
 from eventmicro.broker import Durable
 from eventmicro.conformance.bench import Bench, Consumer, raises, until
 from eventmicro.conformance.case import case
 from eventmicro.errors import Unsupported
+from eventmicro.events.placing import check_places
 from eventmicro.message import Message
+from eventmicro.places import Exchange, Place, Queue
 
 # What makes no sense alone: a capability and those that it rests on.
 RESTS_ON = {
@@ -109,6 +112,32 @@ async def deduplication_is_refused(bench: Bench) -> None:
     worker = await bench.work()
     await (await bench.publisher()).publish_many([Message(bench.subject, b"same", id="same")] * 2)
     await bench.all_arrive([b"same", b"same"], worker)
+
+
+@case()
+async def places_of_another_broker_are_refused(bench: Bench) -> None:
+    broker = bench.make_broker()
+    for place in (ExchangeElsewhere(), QueueElsewhere()):
+        try:
+            check_places(bench.subject, broker, place)
+        except Unsupported:
+            continue
+        raise AssertionError(f"{place.name} is none of its own, and it says in `places` that it knows it")
+
+
+class PlaceElsewhere(Place):
+    """What no broker knows."""
+
+    product: ClassVar[str] = "nobody"
+    name = "elsewhere"
+
+
+class ExchangeElsewhere(PlaceElsewhere, Exchange):
+    """An exchange that is nowhere."""
+
+
+class QueueElsewhere(PlaceElsewhere, Queue):
+    """A queue that is nowhere."""
 
 
 async def _inbox(bench: Bench) -> str:

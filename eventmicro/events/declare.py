@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Any, Union, Unpack, get_args, get_origin
 
@@ -43,7 +43,7 @@ class SubscriberDeclaration:
     @property
     def queue(self) -> str | None:
         """Who shares the events; None: every instance gets every event."""
-        return self.options.queue
+        return self.options.queue_name
 
     @property
     def has_wildcards(self) -> bool:
@@ -92,6 +92,8 @@ def declare_subscriber(
         if (key := getattr(options, word)) is not None:
             _check_key(function, event, key, word)
     name = check_name(name or own_name(function), "subscriber")
+    if isinstance(topic, Topic) and topic.exchange is not None and options.exchange is None:
+        options = replace(options, exchange=topic.exchange)
     if options.queue == OWN_QUEUE:
         options = options.named(f"{service}.{name}")
     by_key = isinstance(topic, Topic) and topic.key is not None and topic.key == options.order_by

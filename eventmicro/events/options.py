@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict
 from eventmicro.broker import PREFETCH, Capabilities, Durable, Start
 from eventmicro.checks import check_count, check_kind, check_seconds, names_words
 from eventmicro.errors import UsageError
+from eventmicro.places import Exchange, Place, Queue
 from eventmicro.retry import Retry
 from eventmicro.topic import check_pick
 from eventmicro.wire import check_subject
@@ -42,7 +43,8 @@ class Batch:
 class DeliveryWords(TypedDict, total=False):
     """The keyword arguments of `subscribe`, each a field of DeliveryOptions."""
 
-    queue: str | None
+    queue: str | Queue | None
+    exchange: Exchange | None
     durable: bool | None
     ack: AckMode
     retry: Retry | None
@@ -79,10 +81,13 @@ class DeliveryOptions(_Said):
         UsageError: an option is out of range, or two of them do not go together.
     """
 
-    queue: str | None = OWN_QUEUE
+    queue: str | Queue | None = OWN_QUEUE
     """Who shares the events: each goes to one of those that name the same queue, which are instances of one subscriber.
     Default: `<service>.<subscriber>`, one copy for this subscriber, whatever the number of instances. None: every
-    instance gets every event that comes while it runs."""
+    instance gets every event that comes while it runs. Where the broker has queues of several kinds it may be described
+    in its words, as by `eventmicro_rabbitmq.RabbitQueue`; every other broker refuses that."""
+    exchange: Exchange | None = None
+    """What the events come from, on a broker that has several such; default: as the topic says."""
     durable: bool | None = None
     """Whether the queue keeps its events while nobody takes them, and until they are settled. None: where the broker
     can."""
@@ -158,6 +163,16 @@ class DeliveryOptions(_Said):
             objects=large,
         )
 
+    def places(self) -> dict[str, Place]:
+        """What is named that only a broker of its kind knows, by the words of `HasPlaces.subscribe`."""
+        named = {"exchange": self.exchange, "place": self.queue}
+        return {word: place for word, place in named.items() if isinstance(place, Place)}
+
+    @property
+    def queue_name(self) -> str | None:
+        """The name of the queue."""
+        return self.queue.name if isinstance(self.queue, Queue) else self.queue
+
     def named(self, queue: str | None) -> DeliveryOptions:
         """The same with the queue's real name."""
         return replace(self, queue=queue)
@@ -170,7 +185,7 @@ class DeliveryOptions(_Said):
         """Where a durable queue's events go that are given up."""
         if isinstance(self.dead_letter, str):
             return self.dead_letter
-        return None if self.dead_letter is False else f"{DEAD}{self.queue}"
+        return None if self.dead_letter is False else f"{DEAD}{self.queue_name}"
 
     def to_durable(self) -> Durable:
         """What is asked of the broker."""
@@ -188,7 +203,9 @@ class DeliveryOptions(_Said):
         return self.concurrency * (1 if self.batch is None else self.batch.size)
 
     def _check_kinds(self) -> None:
-        check_kind("queue", self.queue, str | None, "a name, or None for every instance to get every event")
+        check_kind("queue", self.queue, str | Queue | None, "a name, or None for every instance to get every event")
+        exchanges = "an exchange of the broker's own, such as RabbitExchange(...)"
+        check_kind("exchange", self.exchange, Exchange | None, exchanges)
         check_kind("durable", self.durable, bool | None, "True, False, or None for what the broker can")
         check_kind("retry", self.retry, Retry | None, "Retry(attempts=...)")
         check_kind("batch", self.batch, Batch | None, "Batch(size=...)")
@@ -221,7 +238,7 @@ class DeliveryOptions(_Said):
             raise UsageError(f"start={self.start!r}: write 'new', 'all' or a datetime")
 
     def _check_names(self) -> None:
-        if self.queue:
+        if self.queue and isinstance(self.queue, str):  # of a Queue its adapter says what it may be called
             check_subject(self.queue, option="queue")
         if isinstance(self.dead_letter, str):
             check_subject(self.dead_letter, option="dead_letter")

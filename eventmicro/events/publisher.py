@@ -251,7 +251,9 @@ class EventPublisher:
     def __init__(self, outgoing: Outgoing, codecs: Codecs, middleware: tuple[Middleware, ...]) -> None:
         self.outgoing = outgoing
         self.codecs = codecs
-        self.routes = Routes(codecs, outgoing.forgets, outgoing.check_stores_objects, outgoing.binding)
+        self.routes = Routes(
+            codecs, outgoing.forgets, outgoing.check_stores_objects, outgoing.binding, outgoing.check_knows_exchange
+        )
         self.run = compose(middleware, Side.PUBLISHER, self._send, outgoing.url)
         self.has_middleware = self.run != self._send
         self._passes = passing(middleware, Side.PUBLISHER)

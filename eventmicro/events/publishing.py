@@ -23,7 +23,9 @@ from eventmicro.errors import (
     UsageError,
 )
 from eventmicro.events.objects import LargeMessage, check_stores_objects, store
+from eventmicro.events.placing import check_places
 from eventmicro.message import Message
+from eventmicro.places import Exchange
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +170,10 @@ class Outgoing:
     def check_stores_objects(self) -> None:
         """Refuse to publish events that are too large, where the broker keeps none of these."""
         check_stores_objects(self._broker)
+
+    def check_knows_exchange(self, subject: str, exchange: Exchange) -> None:
+        """Refuse to publish to an exchange of another broker's kind."""
+        check_places(subject, self._broker, exchange)
 
     async def publish_many(self, messages: Sequence[Message], timeout: float | None) -> None:
         """Publish several events, in order; see `Broker.publish_many` for the errors."""

@@ -16,7 +16,8 @@ from eventmicro.errors import UsageError
 from eventmicro.events.cloudevents import Writing
 from eventmicro.events.objects import LargeMessage
 from eventmicro.large import check_large_event
-from eventmicro.message import Message, Tombstone
+from eventmicro.message import Message, Routed, Tombstone
+from eventmicro.places import Exchange
 from eventmicro.tokens import read_template
 from eventmicro.topic import Pick, Topic, check_apart, takes_none
 from eventmicro.wire import check_headers, check_subject, check_text
@@ -45,6 +46,7 @@ class Route:
         "_codecs",
         "_content_type",
         "_encode",
+        "_exchange",
         "_forgets",
         "_pick_id",
         "_pick_key",
@@ -66,6 +68,7 @@ class Route:
         self._pick_key: Pick | None = None
         self._pick_id: Pick | None = None
         self._content_type: str | None = None
+        self._exchange: Exchange | None = None
         self._encode: Encoder | None = None  # where nothing is said of an event but its body
         if isinstance(topic, Topic):
             self._topic = ref(topic, gone)
@@ -73,6 +76,7 @@ class Route:
             self._body = _body_of(topic, codecs)
             self._pick_key, self._pick_id = topic.pick_key, topic.pick_id
             self._content_type = self._body.content_type
+            self._exchange = topic.exchange
             if self._pick_key is None and self._pick_id is None and not self._body.announced:
                 self._encode = self._body.encode
         else:
@@ -189,6 +193,26 @@ class LargeCloudEventRoute(LargeRoute, CloudEventRoute):
     __slots__ = ()
 
 
+class PlacedRoute(Route):
+    """The same for events of a topic that names what they are published to."""
+
+    __slots__ = ()
+
+    def message(self, event: Any, key: Hashable, id: Hashable, metadata: dict[str, str] | None) -> Message:
+        return self.pack(self.address(event, key, id), event, metadata)
+
+    def address(self, event: Any, key: Hashable = None, id: Hashable = None) -> Message:
+        message = super().address(event, key, id)
+        assert self._exchange is not None
+        return Routed(message.subject, key=message.key, id=message.id, exchange=self._exchange)
+
+
+class PlacedCloudEventRoute(PlacedRoute, CloudEventRoute):
+    """The same for both."""
+
+    __slots__ = ()
+
+
 class Routes:
     """The routes that a client has used: those of topics as long as these live, those of subjects up to a number.
 
@@ -196,6 +220,7 @@ class Routes:
         forgets: the broker, by its URL, if it recognises no event by its id; the first id has that said.
         check_large: refuses events whose bodies are to be kept apart, where the broker does not do that.
         binding: how the broker carries the attributes of CloudEvents.
+        check_exchange: refuses a topic's exchange, where the broker does not know it.
 
     source: where events happen, for CloudEvents that say nothing of it.
     """
@@ -206,11 +231,13 @@ class Routes:
         forgets: str | None = None,
         check_large: Callable[[], None] | None = None,
         binding: Binding | None = None,
+        check_exchange: Callable[[str, Exchange], None] | None = None,
     ) -> None:
         self.source = "/client"
         self._binding = binding or PLAIN
         self._codecs = codecs
         self._check_large = check_large
+        self._check_exchange = check_exchange
         self._forgets = [] if forgets is None else [forgets]
         self._of_topics: dict[int, Route] = {}  # by identity
         self._known: OrderedDict[str, Route] = OrderedDict()
@@ -237,6 +264,8 @@ class Routes:
         check_large_event(large)
         if self._check_large is not None:
             self._check_large()
+        if isinstance(topic, Topic) and topic.exchange is not None:
+            raise UsageError(f"{topic!r} has an exchange, with which large= does not go together")
         return self._make(topic, is_large=True)
 
     def _keep(self, topic: Topic[Any]) -> Route:
@@ -244,6 +273,8 @@ class Routes:
         forget = partial(self._of_topics.pop, number)  # the dead reference that it gets is the default of `pop`
         if topic.large is not None and self._check_large is not None:
             self._check_large()
+        if topic.exchange is not None and self._check_exchange is not None:
+            self._check_exchange(topic.name, topic.exchange)
         route = self._of_topics[number] = self._make(topic, forget, is_large=topic.large is not None)
         return route
 
@@ -255,12 +286,14 @@ class Routes:
         is_large: bool,
     ) -> Route:
         options = topic.cloudevents if isinstance(topic, Topic) else None
+        is_placed = isinstance(topic, Topic) and topic.exchange is not None
         if options is None or not isinstance(topic, Topic):
             plain = OptionalRoute if isinstance(topic, Topic) and takes_none(topic.type) else Route
-            return (LargeRoute if is_large else plain)(topic, self._codecs, self._forgets, gone)
+            kinds = LargeRoute if is_large else PlacedRoute if is_placed else plain
+            return kinds(topic, self._codecs, self._forgets, gone)
         if is_large:
             check_apart(options)
-        kind = LargeCloudEventRoute if is_large else CloudEventRoute
+        kind = LargeCloudEventRoute if is_large else PlacedCloudEventRoute if is_placed else CloudEventRoute
         route = kind(topic, self._codecs, self._forgets, gone)
         route.writing = Writing(options, self.source, topic.name, self._binding)
         return route

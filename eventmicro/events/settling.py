@@ -188,12 +188,12 @@ class Kept(Tells):
     """For durable queues: an event is settled by what became of it, and given up only into the dead letters."""
 
     def __init__(self, name: str, broker: Broker, options: DeliveryOptions, wildcards: bool = False) -> None:
-        super().__init__(name, options.queue)
+        super().__init__(name, options.queue_name)
         self.dead_letters = 0
         self.ack: AckMode | None = options.ack
         self._broker = broker
         self._wildcards = wildcards
-        self._queue = options.queue or ""
+        self._queue = options.queue_name or ""
         self._retry = options.retry or Retry()
         self._dead_letter = options.dead_letter_subject()
         self._bearable = max(WORN_OUT * self._retry.attempts, LEAST_WORN_OUT)

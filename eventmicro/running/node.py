@@ -7,7 +7,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from eventmicro.broker import Broker
 from eventmicro.client import Client
@@ -308,8 +308,9 @@ class Node:
         subscription = await self._broker.subscribe(
             declared.subject,
             subscriber.consumer,
-            queue=options.queue,
+            queue=options.queue_name,
             durable=options.to_durable() if durable else None,
+            **cast("dict[str, Any]", options.places()),  # those of this broker's kind: see `Needs`
         )
         self._parts.add(subscriber, subscription)
 
@@ -325,7 +326,7 @@ class Node:
             self._event_body(declared),
             options.timeout,
             self._state,
-            Kept(name, self._broker, options, declared.has_wildcards) if durable else Live(name, options.queue),
+            Kept(name, self._broker, options, declared.has_wildcards) if durable else Live(name, options.queue_name),
             Objects(self._broker, self._client.max_large),
         )
         subscriber = _subscriber(work, options)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from eventmicro.broker import Broker, Capabilities, ChecksNames
 from eventmicro.errors import Unsupported, UsageError
 from eventmicro.events.declare import SubscriberDeclaration
+from eventmicro.events.placing import strange_places
 from eventmicro.plugins import REGISTRY_VARIABLE, RPC_BROKER_VARIABLE, brokers_with
 from eventmicro.rpc.declare import EndpointDeclaration
 from eventmicro.running.presence import ASKED
@@ -41,6 +42,8 @@ class Needs:
             yield from self._lacking(
                 subscriber.name, self._broker, subscriber.needs(), subscriber.options.durable_words()
             )
+            places = subscriber.options.places().values()
+            yield from strange_places(f"{self._service}.{subscriber.name}", self._broker, *places)
             if subscriber.options.sticky_by is not None:
                 yield from self._lacking(subscriber.name, self._rpc_broker, ASKED)
                 if not self._has_registry:
@@ -59,7 +62,7 @@ class Needs:
                 self._broker,
                 f"{self._service}.{subscriber.name}",
                 subscriber.subject,
-                subscriber.options.queue,
+                subscriber.options.queue_name,
                 subscriber,
             )
 
@@ -121,4 +124,6 @@ def _checked(
 def misnamed_topics(broker: Broker, topics: Iterable[Topic[object]]) -> Iterator[UsageError]:
     """The topics whose names a broker would refuse, where it can say so without a connection."""
     for topic in topics:
+        if topic.exchange is not None:
+            yield from strange_places(repr(topic), broker, topic.exchange)
         yield from _checked(broker, repr(topic), topic.name, None)

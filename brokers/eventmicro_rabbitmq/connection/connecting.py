@@ -69,6 +69,7 @@ async def _try_once(settings: RabbitSettings, server: str, context: ssl.SSLConte
     try:
         with cancelled_by_us_only():
             await connection.connect()
+        connection.watch_the_loop()
     except BaseException:
         transport.abort()
         raise

@@ -32,6 +32,8 @@ CLOSE_TIMEOUT = 2.0
 BUFFER = 256 * 1024
 # How many bytes are read at once, where asyncio lets us say so: others may run before the next.
 READ_SIZE = 64 * 1024
+# How often in a heartbeat is looked whether the event loop stands still.
+BEATS = 4
 # RabbitMQ's own limit for the channels of a connection, where it says none.
 CHANNELS = 2047
 
@@ -93,6 +95,8 @@ class Connection(aiormq.connection.Connection):
         self.unblocked = asyncio.Event()
         self.unblocked.set()
         self._transport = transport
+        self._beat: asyncio.TimerHandle | None = None
+        self._due = self._late = 0.0
         self._outgoing: list[bytes] = []
         self._outgoing_size = 0
         self._numbers = count()
@@ -117,6 +121,31 @@ class Connection(aiormq.connection.Connection):
     def create_task(self, coro: Any) -> Any:
         with ours():
             return super().create_task(coro)
+
+    @property
+    def heartbeat(self) -> float:
+        """How long RabbitMQ is content without a sign of life, in seconds; 0: for ever."""
+        return float(self.connection_tune.heartbeat or 0)
+
+    @property
+    def stood_still(self) -> float:
+        """For how many seconds nothing has run here until a moment ago, where RabbitMQ is not content with that; 0: it
+        is. It is the event loop that stood still, by a handler that blocks it, and not the connection.
+        """
+        late = max(self._late, self.loop.time() - self._due if self._beat is not None else 0.0)
+        return late if 0 < self.heartbeat < late else 0.0
+
+    def watch_the_loop(self) -> None:
+        """Note from now on when it stands still."""
+        if self.heartbeat > 0:
+            self._due = self.loop.time()
+            self._tick()
+
+    def _tick(self) -> None:
+        every = self.heartbeat / BEATS
+        self._late = self.loop.time() - self._due
+        self._due = self.loop.time() + every
+        self._beat = self.loop.call_later(every, self._tick)
 
     def send(self, frames: bytes) -> None:
         """Send whole frames; what is sent in one turn of the event loop travels in one piece, unless it is much."""
@@ -165,13 +194,24 @@ class Connection(aiormq.connection.Connection):
 
     def _on_reader_done(self, task: asyncio.Task[Any]) -> None:
         if not self.lost.done():
-            self.lost.set_result("no heartbeat" if task.cancelled() else plain(task.exception() or EOFError("closed")))
+            why = "no heartbeat" if task.cancelled() else plain(task.exception() or EOFError("closed"))
+            self.lost.set_result(f"{why}{self._why_so()}")
+        if self._beat is not None:
+            self._beat.cancel()
         self.blocked = ""
         self.unblocked.set()  # who waits for it is to go on with the next connection
         channels: list[Any] = list(self.channels.values())
         for channel in channels:
             channel.end(ConnectionError(self.lost.result()))
         super()._on_reader_done(task)
+
+    def _why_so(self) -> str:
+        if (still := self.stood_still) == 0:
+            return ""
+        return (
+            f"; the event loop stood still for {still:.0f} s, by a handler that blocks it, and a connection without a "
+            f"sign of life is ended: the heartbeat is {self.heartbeat:g} s; let it await asyncio.to_thread(...)"
+        )
 
     async def _Connection__reader(self, _: aiormq.connection.FrameReceiver) -> None:  # noqa: N802
         inside: Any = super()

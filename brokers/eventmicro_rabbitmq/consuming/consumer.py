@@ -6,7 +6,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
+from itertools import count
 
+from eventmicro.errors import TransportError
 from eventmicro_rabbitmq.connection.channel import Channel, answered, close_channel, open_channel
 from eventmicro_rabbitmq.connection.connection import Connection, end_task
 from eventmicro_rabbitmq.connection.event import Event
@@ -15,7 +17,8 @@ from eventmicro_rabbitmq.errors import DriverError, plain
 
 log = logging.getLogger(__name__)
 
-# A channel has one consumer, so that its name need not tell it from others.
+# A channel has one consumer at a time, which yet needs a name of its own: of one that has been another's before, whose
+# events are not settled, RabbitMQ 4 keeps the prefetch, and 3 ends the connection.
 TAG = "eventmicro"
 # How long the server may take to answer that it sends no more, in seconds.
 LEAVE_TIMEOUT = 3.0
@@ -34,7 +37,7 @@ class Consumer:
 
     Args:
         name: what it takes from, for the log.
-        prefetch: how many events that are not settled it may hold.
+        prefetch: how many events that are not settled it may hold; it may be set anew before it begins.
         timeout: how long the server may take to let it consume, in seconds.
         prepare: makes what it needs, and says the queue.
         take: called with the events that came together.
@@ -57,9 +60,11 @@ class Consumer:
         no_ack: bool = False,
     ) -> None:
         self.channel: Channel | None = None
+        self._numbers = count()
+        self._tag = TAG
         self._link = link
         self._name = name
-        self._prefetch = prefetch
+        self.prefetch = prefetch
         self._timeout = timeout
         self._prepare = prepare
         self._take = take
@@ -80,6 +85,11 @@ class Consumer:
         await self._begin(connection)
         self._keeper = asyncio.create_task(self._keep(), name=f"eventmicro rabbitmq {self._name}")
 
+    @property
+    def last(self) -> Channel | None:
+        """Its channel, also where that has just ended."""
+        return self.channel or self._old
+
     async def stands(self) -> None:
         """Return when it consumes."""
         await self._standing.wait()
@@ -89,6 +99,23 @@ class Consumer:
         if self.channel is not None:
             self.channel.end(StandsStill("it stands still"))
 
+    async def hold_as_many(self, queue: str, prefetch: int, between: Callable[[], None]) -> None:
+        """Consume with another prefetch: RabbitMQ changes none of a consumer that there is. What came stays here.
+
+        between: called while nothing comes.
+        """
+        channel, self.prefetch = self.channel, prefetch
+        if channel is None:
+            return
+        try:
+            async with answered(f"consumer of {self._name}", self._timeout):
+                await channel.basic_cancel(self._tag)
+            between()
+            self._tag = f"{TAG}.{next(self._numbers)}"
+            await self._consume(channel, queue)
+        except (TransportError, *DriverError) as error:
+            channel.end(error)
+
     async def leave(self) -> None:
         """Get no more events; those that came can still be settled."""
         await self._stop_keeping()
@@ -97,7 +124,7 @@ class Consumer:
             return
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT):
-                await channel.basic_cancel(TAG)
+                await channel.basic_cancel(self._tag)
         except (TimeoutError, *DriverError) as error:  # after which aiormq closes the channel
             log.warning("%s: left without the server's answer: %s", self._name, plain(error))
             channel.end(error)
@@ -124,9 +151,8 @@ class Consumer:
             variables = copy_context()  # what is read comes among those of the task that has opened the socket
             channel.on_events = lambda events: variables.copy().run(self._take, events)
             channel.on_ended = self._ended
-            async with answered(f"consumer of {self._name}", self._timeout):
-                await channel.basic_qos(prefetch_count=self._prefetch)
-                await channel.basic_consume(queue, _never_called, consumer_tag=TAG, no_ack=self._no_ack)
+            self._tag = TAG
+            await self._consume(channel, queue)
             channel.check()
             if self._on_begun is not None:
                 self._on_begun(channel)
@@ -134,6 +160,11 @@ class Consumer:
             await close_channel(channel)
             raise
         self._standing.set()
+
+    async def _consume(self, channel: Channel, queue: str) -> None:
+        async with answered(f"consumer of {self._name}", self._timeout):
+            await channel.basic_qos(prefetch_count=self.prefetch)
+            await channel.basic_consume(queue, _never_called, consumer_tag=self._tag, no_ack=self._no_ack)
 
     def _ended(self, why: BaseException) -> None:
         self.channel, self._old = None, self.channel

@@ -19,9 +19,15 @@ from eventmicro_rabbitmq.connection.frames import ack_frame, nack_frame
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.consuming.consumer import LEAVE_TIMEOUT, Consumer
 from eventmicro_rabbitmq.consuming.incoming import RabbitDelivery, is_uncounted, read_event
+from eventmicro_rabbitmq.consuming.pace import Pace
+from eventmicro_rabbitmq.consuming.pacing import Pacing
+from eventmicro_rabbitmq.consuming.priorities import Priorities
 from eventmicro_rabbitmq.consuming.returns import Returns
+from eventmicro_rabbitmq.consuming.taken_back import BRIEF, TakenBack
 from eventmicro_rabbitmq.consuming.uncounted import Uncounted
 from eventmicro_rabbitmq.declare import Declarer
+from eventmicro_rabbitmq.errors import plain
+from eventmicro_rabbitmq.layout import Layout
 
 log = logging.getLogger(__name__)
 
@@ -61,30 +67,39 @@ class DurableSubscription:
         declarer: Declarer,
         dead_exchange: str,
         copies: Copies,
+        layout: Layout,
     ) -> None:
         self.subject = subject
         self.queue = queue
         self.ended = False
         self._durable = durable
         self._declarer = declarer
+        self._layout = layout
         self._dead_exchange = dead_exchange
         self._postpone: Callable[[str, RabbitDelivery, float], Awaitable[bool]] = copies.postpone
         self._recount = copies.recount
         self._given_up = 0
-        self._prefetch = min(durable.prefetch, LARGEST_PREFETCH)
+        self._pace = Pace(min(durable.prefetch, LARGEST_PREFETCH), declarer.consumer_timeout)
         name, wait = f"queue {queue}", declarer.timeout
-        self._consumer = Consumer(link, name, self._prefetch, wait, self._prepare, self._take, self._lapse)
+        self._consumer = Consumer(link, name, self._pace.held, wait, self._prepare, self._take, self._lapse)
+        self._pacing: asyncio.Task[None] | None = None
+        patience = 0.0 if durable.ordered else durable.timeout or BRIEF
+        self._taken_back = TakenBack(self._ack_again, self._hand_over_after_all, patience)
+        self._acked_late: list[RabbitDelivery] = []  # when the server may have ended the connection already
         self._watchdog = Watchdog(self._state, self._waits, self._begin_anew)
         self._watching: asyncio.Task[None] | None = None
         self._intake: Intake[RabbitDelivery] = Intake(receive)
         self._unsettled: dict[int, RabbitDelivery] = {}  # by tag, in the order in which they came
-        self._acked: list[int] = []
+        self._acked: list[RabbitDelivery] = []
         self._nacked: list[RabbitDelivery] = []  # to be given back, and unsettled until then
         self._holds_nacks = False
+        self._postponed: set[int] = set()  # those of which a copy is being made
         self._later: dict[int, asyncio.TimerHandle] = {}
         self._order = 0
         self._began_at = 0
         self._returns = Returns(queue, self._go_on)
+        self._priorities = Priorities(queue) if durable.ordered else None
+        self._major = 0
         self._uncounted = Uncounted(self._store_counted, self.ack, self._hand_over_late)
         self._ending: asyncio.Task[None] | None = None
         self._left = asyncio.Event()
@@ -100,6 +115,9 @@ class DurableSubscription:
         if self._watching is None:
             name = f"eventmicro rabbitmq watchdog {self.queue}"
             self._watching = asyncio.create_task(self._watchdog.run(), name=name)
+            if not self._durable.ordered:  # what goes back would come behind what is handed over
+                pacing = Pacing(self.queue, self._pace, self._consumer, self._intake, self._counts, self._give_back)
+                self._pacing = asyncio.create_task(pacing.run(), name=f"eventmicro rabbitmq pace {self.queue}")
 
     async def stands(self) -> None:
         """Return when it takes events, again where the connection was lost."""
@@ -122,7 +140,7 @@ class DurableSubscription:
         del self._unsettled[delivery.tag]
         if not self._acked:
             asyncio.get_running_loop().call_soon(self._send_acks)
-        self._acked.append(delivery.tag)
+        self._acked.append(delivery)
         self._look_whether_idle()
 
     async def nack(self, delivery: RabbitDelivery, delay: float) -> None:
@@ -130,27 +148,48 @@ class DurableSubscription:
             self._requeue(delivery)
             return
         stored = False
+        self._postponed.add(delivery.tag)
         try:
             if self._declarer.makes and not self._durable.ordered:
                 stored = await self._postpone(self.queue, delivery, delay)
         finally:  # cancelled, too
+            self._postponed.discard(delivery.tag)
             if stored:
+                self._taken_back.counted(delivery)  # what is said of the copy
                 self.ack(delivery)
             else:
                 self._requeue_later(delivery, delay)
 
     async def _prepare(self, channel: Channel) -> str:
-        await self._declarer.durable_queue(channel.link, self.subject, self.queue, self._durable)
+        await self._declarer.durable_queue(channel.link, self.subject, self.queue, self._durable, self._layout)
+        self._consumer.prefetch = self._pace.held
         self._began_at = self._order
-        self._given_up = int(channel.link.major >= COUNTS_GIVEN_UP)
+        self._major = channel.link.major
+        self._given_up = int(self._major >= COUNTS_GIVEN_UP)
+        if self._priorities is not None:
+            self._priorities.begin(self._major)
         return self.queue
+
+    async def renew(self, connection: Connection) -> None:
+        """See that its exchange and its bindings are there."""
+        if not self.ended and self._consumer.channel is not None:
+            await self._declarer.renew(connection, self.subject, self.queue, self._layout, self._durable)
 
     def _take(self, events: list[Event]) -> None:
         new: list[RabbitDelivery] = []
+        if self._priorities is not None:
+            self._priorities.look_at(events, self._major)
         try:
             for event in events:
                 delivery = read_event(
-                    event, event.properties, event.body, self, self.queue, self._dead_exchange, self._given_up
+                    event,
+                    event.properties,
+                    event.body,
+                    self,
+                    self.queue,
+                    self._dead_exchange,
+                    self._given_up,
+                    self.subject,
                 )
                 self._unsettled[delivery.tag] = delivery
                 if not event.redelivered or self._hands_over_again(delivery):
@@ -169,16 +208,33 @@ class DurableSubscription:
 
     def _hands_over_again(self, delivery: RabbitDelivery) -> bool:
         """Whether an event that comes again is to be handed over in the turn in which it came."""
+        was_not_begun = self._taken_back.was_not_begun(delivery)
+        if self._taken_back.keeps(delivery):
+            return False
         if is_uncounted(delivery):
-            if not self._durable.ordered:
+            if was_not_begun:
+                self._taken_back.counted(delivery)  # from now on
+            elif not self._durable.ordered:
                 self._uncounted.replace(delivery)
                 return False
-            self._uncounted.count(delivery)
+            else:
+                self._uncounted.count(delivery)
         # another event of the same id, which its publisher has sent twice, may come before the one that was given back
         return not (self._durable.ordered and self._returns.takes(delivery))
 
     async def _store_counted(self, delivery: RabbitDelivery) -> bool:
         return await self._recount(self.queue, delivery)
+
+    def _ack_again(self, delivery: RabbitDelivery) -> None:
+        log.info("queue %s: an event that RabbitMQ took back was handled, and is not handled again", self.queue)
+        self.ack(delivery)
+
+    def _hand_over_after_all(self, delivery: RabbitDelivery) -> None:
+        """One that has waited for a handler which was still at it."""
+        if is_uncounted(delivery) and not self.ended:
+            self._uncounted.replace(delivery)
+        else:
+            self._hand_over_late(delivery)
 
     def _hand_over_late(self, delivery: RabbitDelivery) -> None:
         if self.ended:
@@ -215,12 +271,17 @@ class DurableSubscription:
         if channel is None or not acked:
             return
         unsettled = next(iter(self._unsettled), math.inf)
-        together = [tag for tag in acked if tag < unsettled]
+        tags = [delivery.tag for delivery in acked]
+        together = [tag for tag in tags if tag < unsettled]
         if together:
             channel.link.send(ack_frame(channel.number, max(together), multiple=True))
-        for tag in acked:
+        for tag in tags:
             if tag > unsettled:
                 channel.link.send(ack_frame(channel.number, tag))
+        if channel.link.stood_still:
+            self._acked_late += acked
+        elif self._acked_late:  # and the connection stands
+            self._acked_late.clear()
 
     def _send_nacks(self) -> None:
         if self._holds_nacks:
@@ -245,20 +306,55 @@ class DurableSubscription:
 
     def _lapse(self) -> None:
         """The channel has ended: RabbitMQ has taken back all that was not settled."""
+        self._note_what_is_taken_back(too_slow=self._pace.learn(self._why_ended()))
         self._acked.clear()  # on the next channel their tags are other events
         self._nacked.clear()
         for timer in self._later.values():
             timer.cancel()
         self._later.clear()
+        self._postponed.clear()
         unsettled, self._unsettled = self._unsettled, {}
         for delivery in unsettled.values():
             delivery.lapsed = True
-            delivery.holder = None
         self._intake.take_back()
         self._returns.forget()
         if not self.ended:
             self._intake.go_on()
         self._look_whether_idle()
+
+    def _why_ended(self) -> str:
+        channel = self._consumer.last
+        return "" if channel is None or channel.why_ended is None else plain(channel.why_ended)
+
+    def _note_what_is_taken_back(self, *, too_slow: bool) -> None:
+        """Which of what is unsettled was begun, and which comes again through no fault of its own."""
+        channel = self._consumer.last
+        stood_still = channel is not None and channel.link.stood_still > 0
+        failed = {delivery.tag for delivery in self._nacked} | self._later.keys() | self._postponed
+        waiting = {delivery.tag for delivery in self._intake.waiting}
+        begun, not_counted = list[RabbitDelivery](), list[RabbitDelivery]()
+        for tag, delivery in self._unsettled.items():
+            is_begun = tag not in waiting and not delivery.waiting
+            if is_begun and tag not in failed:
+                begun.append(delivery)
+            else:
+                delivery.holder = None
+            if not is_begun or (stood_still and tag not in failed):
+                not_counted.append(delivery)
+        self._taken_back.take(begun)
+        self._taken_back.not_counted(not_counted)
+        if stood_still or too_slow:
+            self._taken_back.ended_well((*self._acked_late, *self._acked))
+        self._acked_late.clear()
+
+    def _counts(self) -> tuple[int, int]:
+        return self._order - len(self._unsettled), len(self._unsettled)
+
+    def _give_back(self, deliveries: list[RabbitDelivery]) -> None:
+        """Those with which nobody has begun."""
+        self._taken_back.not_counted(deliveries)
+        for delivery in deliveries:
+            self._requeue(delivery)
 
     def _state(self) -> object:
         waiting, channel = self._intake.stands_at, self._consumer.channel
@@ -272,7 +368,7 @@ class DurableSubscription:
         if self._intake.stands_at is not None:
             return True
         not_its_turn = self._durable.ordered and self._order == self._began_at
-        if not_its_turn or len(self._unsettled) >= self._prefetch:
+        if not_its_turn or len(self._unsettled) >= self._pace.held:
             return False
         return await self._declarer.has_events(channel.link, self.queue)
 
@@ -285,6 +381,8 @@ class DurableSubscription:
         if self._ending is None:
             self.ended = self._holds_nacks = True
             self._intake.hold()
+            if self._pacing is not None:
+                self._pacing.cancel()
             self._returns.keep(self._nacked)
             self._ending = asyncio.create_task(self._end(), name=f"eventmicro rabbitmq leave {self.queue}")
             self._ending.add_done_callback(lambda _: self._left.set())  # also where it fails
@@ -294,9 +392,10 @@ class DurableSubscription:
         try:
             await self._leave()
         finally:
-            if self._watching is not None:
-                self._watching.cancel()
-                await asyncio.wait([self._watching])
+            for task in (self._watching, self._pacing):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.wait([task])
             await self._uncounted.close()
             await self._consumer.close()
 

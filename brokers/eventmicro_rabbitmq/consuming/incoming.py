@@ -103,6 +103,7 @@ def read_event(
     queue: str,
     dead: str,
     given_up: int = 0,
+    unnamed: str = "",
 ) -> RabbitDelivery:
     """An event of a durable queue.
 
@@ -110,8 +111,9 @@ def read_event(
         queue: the queue's name.
         dead: the exchange through which comes what RabbitMQ itself has given up.
         given_up: how many deliveries are counted of such an event before its first.
+        unnamed: the subject of one without a routing key.
     """
-    subject = frame.routing_key or ""
+    subject = frame.routing_key or unnamed
     delivery = RabbitDelivery(subject, body, properties, frame.delivery_tag or 0, holder, frame)
     if not properties.message_id:  # also for a copy, which is then known by the same
         properties.message_id = _made_up_id(subject, properties, body)

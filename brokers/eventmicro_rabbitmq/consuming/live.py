@@ -20,6 +20,7 @@ from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.consuming.consumer import Consumer
 from eventmicro_rabbitmq.consuming.incoming import read_headers
 from eventmicro_rabbitmq.declare import Declarer
+from eventmicro_rabbitmq.layout import Layout
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,18 @@ class LiveSubscription:
     connection was lost is gone, too.
     """
 
-    def __init__(self, subject: str, queue: str | None, receive: Receive, link: Link, declarer: Declarer) -> None:
+    def __init__(
+        self,
+        subject: str,
+        queue: str | None,
+        receive: Receive,
+        link: Link,
+        declarer: Declarer,
+        layout: Layout | None = None,
+    ) -> None:
         self.subject = subject
+        self._layout = layout
+        self._queue = ""  # its name, when it is there
         self.queue = queue
         self.dropped = 0
         self.ended = False
@@ -100,12 +111,18 @@ class LiveSubscription:
         self.closed = True
 
     async def _prepare(self, channel: Channel) -> str:
-        return await self._declarer.live_queue(channel, self.subject, self.queue)
+        self._queue = await self._declarer.live_queue(channel, self.subject, self.queue, self._layout)
+        return self._queue
+
+    async def renew(self, connection: Connection) -> None:
+        """See that its exchange and its bindings are there."""
+        if self._layout is not None and self._queue and not self.ended and self._consumer.channel is not None:
+            await self._declarer.renew(connection, self.subject, self._queue, self._layout)
 
     def _take(self, events: list[Event]) -> None:
         new: list[LiveDelivery] = []
         for event in events:
-            delivery = LiveDelivery(event.routing_key or "", event.body, read_headers(event.properties))
+            delivery = LiveDelivery(event.routing_key or self.subject, event.body, read_headers(event.properties))
             delivery.event, delivery.tag = event, event.delivery_tag or 0
             if event.redelivered:  # a member, maybe this one, has begun with it or keeps it
                 self._ack(delivery)

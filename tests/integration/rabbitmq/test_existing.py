@@ -172,7 +172,7 @@ async def test_a_queue_that_goes_while_it_is_looked_at_is_not_made(
         return True
 
     async with raw_channel(url) as channel, RabbitBroker(url), RabbitBroker(f"{url}&declare={declare}") as broker:
-        monkeypatch.setattr("eventmicro_rabbitmq.declare._exists", exists)
+        monkeypatch.setattr("eventmicro_rabbitmq.declare.exists", exists)
         with pytest.raises(EventMicroError):
             await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable(ordered=ordered))
         with pytest.raises(ChannelNotFoundEntity):

@@ -1,0 +1,52 @@
+"""Priorities: RabbitMQ 4 serves those of 5 and more first, which breaks the order that a subscriber asks for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from eventmicro_rabbitmq.connection.event import Event
+
+log = logging.getLogger(__name__)
+
+# From this priority on an event comes before others, and from this version on.
+FIRST, SERVES_FIRST = 5, 4
+
+
+class Priorities:
+    """Says once what priorities do to an ordered queue."""
+
+    def __init__(self, queue: str) -> None:
+        self._queue = queue
+        self._said_at_start = False
+        self._met = False
+
+    def begin(self, major: int) -> None:
+        """The server is of this version."""
+        if major >= SERVES_FIRST and not self._said_at_start:
+            self._said_at_start = True
+            log.info(
+                "queue %s is ordered: RabbitMQ %d would serve events with a priority of %d or more first: publish to "
+                "it without priorities",
+                self._queue,
+                major,
+                FIRST,
+            )
+
+    def look_at(self, events: Iterable[Event], major: int) -> None:
+        """Warn of the first of such events."""
+        if self._met:
+            return
+        for event in events:
+            if (event.properties.priority or 0) >= FIRST:
+                self._met = True
+                what = "comes before others" if major >= SERVES_FIRST else "would come before others on RabbitMQ 4"
+                log.warning(
+                    "queue %s is ordered, and an event on %s has priority %d, by which it %s: publish to it without "
+                    "priorities",
+                    self._queue,
+                    event.routing_key,
+                    event.properties.priority,
+                    what,
+                )
+                return

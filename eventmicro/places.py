@@ -1,0 +1,34 @@
+"""Places: where a topic's events go and where a subscriber's are kept, as one broker's adapter describes it.
+
+The core carries them to the broker and reads nothing but their names. A broker that does not know them is not asked:
+who names them is refused, see `eventmicro.broker.HasPlaces`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Place:
+    """A base for what an adapter lets its users name in a topic or a subscriber.
+
+    product: what it is of, for the errors, such as RabbitMQ.
+    name: what the broker calls it.
+    """
+
+    __slots__ = ()
+
+    product: ClassVar[str]
+    name: str
+
+
+class Exchange(Place):
+    """What events are published to, and from which the broker routes them to queues."""
+
+    __slots__ = ()
+
+
+class Queue(Place):
+    """What keeps the events of a subscriber, shared by its instances."""
+
+    __slots__ = ()

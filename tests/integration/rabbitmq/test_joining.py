@@ -1,0 +1,43 @@
+"""The page on joining a RabbitMQ that others have set up: its service runs on what is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from eventmicro.service import Service
+from tests.integration.rabbitmq.kit import Until, raw_channel
+
+PAGE = Path(__file__).parents[3] / "docs" / "joining" / "rabbitmq.md"
+QUEUES = ("billing", "new-orders", "invoices")
+
+
+async def test_the_service_of_the_page_runs_on_what_others_have_made(url: str, until: Until) -> None:
+    (block,) = re.findall(r"```python\n(# billing\.py\n.*?)```", PAGE.read_text(), re.DOTALL)
+    names: dict[str, Any] = {"__name__": "billing"}
+    exec(compile(block, str(PAGE), "exec"), names)
+    service: Service = names["service"]
+    async with raw_channel(url) as channel:
+        await channel.exchange_declare("shop", exchange_type="fanout", durable=True)
+        await channel.queue_declare("billing", durable=True, arguments={"x-max-priority": 10})
+        await service.start(url)
+        await channel.basic_publish(b'{"order_id": "1"}', exchange="shop", routing_key="")
+        await service.publish(names["PLACED"], names["Placed"](order_id="2"))
+        for name in ("bill", "welcome"):
+            await until(lambda: counts(service)[name] == 2)  # noqa: B023
+        await channel.basic_publish(b'{"order_id": "3"}', routing_key="invoices")
+        await until(lambda: counts(service)["invoice"] == 1)
+        await service.stop()
+        for queue in QUEUES:
+            assert (await channel.queue_declare(queue, passive=True)).message_count == 0
+            await channel.queue_delete(queue)
+            await channel.queue_delete(f"dead.billing.{queue}")
+        for exchange in ("shop", "kinds"):
+            await channel.exchange_delete(exchange)
+
+
+def counts(service: Service) -> dict[str, int]:
+    """How many events each subscriber has handled."""
+    node: Any = service._node
+    return {handler.name.partition(".")[2]: handler.inflight.statistics.count for handler in node._parts.handlers}

@@ -1,0 +1,169 @@
+"""RabbitMQ: handlers that take longer than it waits for, or that block the event loop, and what waits behind them.
+
+A server of its own takes events back after a second, and looks for that five times a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from eventmicro_rabbitmq import RabbitQueue
+
+from eventmicro.context import Context
+from eventmicro.retry import Retry
+from eventmicro.service import Service
+from tests.integration.rabbitmq.kit import Until, raw_channel
+from tests.servers import RabbitServer
+
+TIMEOUT = 1.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RabbitServer]:
+    with RabbitServer() as server:
+        server.ctl(
+            "eval",
+            f"application:set_env(rabbit, consumer_timeout, {TIMEOUT * 1000:.0f}), "
+            "application:set_env(rabbit, channel_tick_interval, 200).",
+        )
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def all_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+
+@pytest.fixture
+def slow_url(server: RabbitServer) -> str:
+    return f"{server.url}?new_queue_wait=0"
+
+
+class Slow:
+    """A service whose handler takes its time, and what it has counted."""
+
+    def __init__(self, url: str, subject: str, seconds: float, *, blocks: bool = False, **options: Any) -> None:
+        self.begun = Counter[int]()
+        self.ended = Counter[int]()
+        self.attempts = Counter[int]()
+        self.service = Service(subject, broker=url)
+
+        @self.service.subscribe(subject, **({"queue": subject} | options))
+        async def slow(event: int, context: Context) -> None:
+            self.begun[event] += 1
+            self.attempts[context.attempt] += 1
+            if blocks:
+                time.sleep(seconds)
+            else:
+                await asyncio.sleep(seconds)
+            self.ended[event] += 1
+
+
+async def version_of(url: str) -> int:
+    async with raw_channel(url) as channel:
+        return int(str(channel.connection.server_properties["version"]).partition(".")[0])
+
+
+async def left_in(url: str, *queues: str) -> list[int]:
+    """How many events are in queues, which are then deleted."""
+    async with raw_channel(url) as channel:
+        counts = [(await channel.queue_declare(queue, passive=True)).message_count or 0 for queue in queues]
+        for queue in queues:
+            await channel.queue_delete(queue)
+    return counts
+
+
+@pytest.mark.timeout_seconds(60)
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+@pytest.mark.parametrize("told", [True, False])
+async def test_what_waits_behind_a_slow_handler_is_not_held_for_too_long(
+    slow_url: str, subject: str, told: bool, kind: Any, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"{slow_url}&consumer_timeout={TIMEOUT}" if told else slow_url
+    slow = Slow(url, subject, 0.15, queue=RabbitQueue(subject, type=kind))
+    async with slow.service:
+        await slow.service.publish_many(subject, range(20))
+        await until(lambda: len(slow.ended) == 20)
+    ends = caplog.text.count("RabbitMQ has ended the consumer")
+    assert ends == 0 if told else ends <= 1
+    assert set(slow.ended.values()) == {1}
+    assert set(slow.attempts) == {1}, "that it waited is not the event's fault"
+    assert await left_in(slow_url, subject, f"dead.{subject}") == [0, 0]
+
+
+@pytest.mark.timeout_seconds(60)
+async def test_a_handler_that_takes_longer_than_rabbitmq_waits_is_run_once(
+    slow_url: str, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its queue is made so that RabbitMQ 4 waits for it; 3.10 takes the event back, which then waits here."""
+    slow = Slow(f"{slow_url}&consumer_timeout={TIMEOUT}", subject, 3 * TIMEOUT, timeout=30)
+    async with slow.service:
+        await slow.service.publish(subject, 1)
+        await until(lambda: slow.ended)
+        await slow.service.flush()
+    assert slow.begun == {1: 1}
+    assert ("RabbitMQ has ended the consumer" in caplog.text) == (await version_of(slow_url) < 4)
+    assert await left_in(slow_url, subject, f"dead.{subject}") == [0, 0]
+
+
+@pytest.mark.timeout_seconds(60)
+@pytest.mark.parametrize(("timeout", "runs"), [(30, 1), (None, 6)])
+async def test_on_a_queue_of_others_it_is_run_again_no_more_when_it_has_ended_well(
+    slow_url: str, subject: str, timeout: float | None, runs: int, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    retry = Retry(attempts=2)
+    place = RabbitQueue(subject)
+    slow = Slow(slow_url, subject, 3 * TIMEOUT, queue=place, timeout=timeout, retry=retry, concurrency=9)
+    async with raw_channel(slow_url) as channel:
+        await channel.queue_declare(subject, durable=True, arguments={"x-queue-type": "quorum"})
+    async with slow.service:
+        await slow.service.publish(subject, 1)
+        await until(lambda: "is not handled again" in caplog.text)
+        await until(lambda: slow.ended[1] == slow.begun[1])
+        await slow.service.flush()
+    assert 1 <= slow.begun[1] <= runs
+    assert "RabbitMQ has ended the consumer" in caplog.text
+    assert await left_in(slow_url, subject, f"dead.{subject}") == [0, 0]
+
+
+@pytest.mark.timeout_seconds(60)
+async def test_a_handler_that_blocks_the_event_loop_is_named_and_its_event_is_handled_once(
+    url: str, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = Slow(f"{url}&heartbeat=1&reconnect_wait=0.05", subject, 3.0, blocks=True)
+    async with slow.service:
+        await slow.service.publish_many(subject, [1, 2])
+        await until(lambda: len(slow.ended) == 2)
+        await until(lambda: "is not handled again" in caplog.text)
+        await slow.service.flush()
+    assert slow.begun == {1: 1, 2: 1}
+    assert set(slow.attempts) == {1}
+    assert "the event loop stood still for" in caplog.text
+    assert "asyncio.to_thread" in caplog.text
+    assert await left_in(url, subject, f"dead.{subject}") == [0, 0]
+
+
+@pytest.mark.timeout_seconds(60)
+async def test_a_handler_that_blocks_the_event_loop_and_fails_is_given_up_in_the_end(
+    url: str, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts = list[int]()
+    service = Service(subject, broker=f"{url}&heartbeat=1&reconnect_wait=0.05")
+
+    @service.subscribe(subject, queue=subject, retry=Retry(attempts=2, backoff=0.1, longest=0.1))
+    async def fail(event: int, context: Context) -> None:
+        attempts.append(context.attempt)
+        time.sleep(3.0)
+        raise ValueError("never")
+
+    async with service:
+        await service.publish(subject, 1)
+        await until(lambda: "went to dead" in caplog.text and "is not handled again" in caplog.text)
+        await service.flush()
+    assert attempts == [1, 2]
+    assert await left_in(url, subject, f"dead.{subject}") == [0, 1]

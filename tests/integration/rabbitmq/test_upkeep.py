@@ -1,0 +1,211 @@
+"""RabbitMQ: what is done to exchanges, queues and bindings by others while a service is at work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from aiormq.abc import AbstractChannel
+from aiormq.exceptions import ChannelNotFoundEntity
+from eventmicro_rabbitmq import RabbitBinding, RabbitBroker, RabbitExchange, RabbitQueue
+
+from eventmicro.broker import Durable
+from eventmicro.errors import NotStored, UsageError
+from eventmicro.message import Delivery, Message, Routed
+from tests.integration.rabbitmq.kit import Until, raw_channel
+
+
+@asynccontextmanager
+async def at_work(
+    url: str, subject: str, got: list[bytes], **places: Any
+) -> AsyncIterator[tuple[RabbitBroker, AbstractChannel]]:
+    """A subscription that keeps what comes, on an exchange of its own, and a channel of somebody else."""
+    broker = RabbitBroker(f"{url}&look_every=0.1&exchange={subject}.x")
+
+    def take(delivery: Delivery) -> None:
+        got.append(delivery.body)
+        delivery.try_ack()
+
+    async with raw_channel(url) as channel, broker:
+        durable = Durable(dead_letter=f"{subject}.dead")
+        await broker.subscribe(subject, take, queue=subject, durable=durable, **places)
+        try:
+            yield broker, channel
+        finally:
+            for name in (subject, f"{subject}.dead"):
+                await channel.queue_delete(name)
+            for name in (f"{subject}.x", f"{subject}.x.dead", f"{subject}.shop"):
+                await channel.exchange_delete(name)
+
+
+async def comes(broker: RabbitBroker, got: list[bytes], message: Message) -> None:
+    """Publish until it comes, which is to be soon."""
+    before = len(got)
+    async with asyncio.timeout(20):
+        while len(got) == before:
+            with suppress(NotStored, UsageError):
+                await broker.publish(message)
+            await asyncio.sleep(0.02)
+
+
+async def test_an_exchange_that_is_deleted_is_made_again(
+    url: str, subject: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[bytes] = []
+    async with at_work(url, subject, got) as (broker, channel):
+        await comes(broker, got, Message(subject, b"1"))
+        await channel.exchange_delete(f"{subject}.x")
+        await comes(broker, got, Message(subject, b"2"))
+    assert f"no exchange '{subject}.x'" in caplog.text
+    assert caplog.text.count("it is made again") >= 1
+
+
+async def test_what_is_published_meanwhile_is_refused_or_comes(url: str, subject: str, until: Until) -> None:
+    """A publisher that finds the exchange gone does not make it without the queues that are bound to it."""
+    got: list[bytes] = []
+    taken: list[bytes] = []
+    async with (
+        at_work(url, subject, got) as (_, channel),
+        RabbitBroker(f"{url}&exchange={subject}.x&look_every=0.5") as publisher,
+    ):
+        await publisher.publish(Message(subject, b"0"))
+        await channel.exchange_delete(f"{subject}.x")
+        for number in range(1, 1000):
+            try:
+                await publisher.publish(Message(subject, b"%d" % number))
+                taken.append(b"%d" % number)
+            except NotStored:
+                pass
+            if len(taken) == 20:
+                break
+            await asyncio.sleep(0.01)
+        await until(lambda: len(got) == 21)
+    assert got == [b"0", *taken]
+
+
+async def test_an_exchange_that_another_makes_anew_is_bound_to_again(url: str, subject: str) -> None:
+    got: list[bytes] = []
+    async with at_work(url, subject, got) as (broker, channel):
+        for _ in range(2):
+            await channel.exchange_delete(f"{subject}.x")
+            await channel.exchange_declare(f"{subject}.x", exchange_type="topic", durable=True)
+            await comes(broker, got, Message(subject, b"1"))
+
+
+async def test_an_exchange_that_another_makes_anew_of_another_type_is_named_until_it_is_right_again(
+    url: str, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[bytes] = []
+    async with at_work(url, subject, got) as (broker, channel):
+        await channel.exchange_delete(f"{subject}.x")
+        await channel.exchange_declare(f"{subject}.x", exchange_type="fanout", durable=True)
+        await until(lambda: "its events may not come" in caplog.text)
+        with suppress(UsageError):
+            await broker.publish(Message(f"{subject}.other", b"of another subject"))
+        await channel.exchange_delete(f"{subject}.x")
+        await comes(broker, got, Message(subject, b"1"))
+    assert set(got) == {b"1"}
+    said = [line for line in caplog.messages if "may not come" in line]
+    assert len(said) == 1
+    assert "made otherwise: type is 'fanout', asked for is 'topic'" in said[0]
+
+
+async def test_a_binding_that_is_removed_is_made_again(url: str, subject: str) -> None:
+    got: list[bytes] = []
+    shop = RabbitExchange(f"{subject}.shop", type="headers")
+    place = RabbitQueue(subject, bind=RabbitBinding(arguments={"x-match": "all", "kind": "new"}))
+    async with at_work(url, subject, got, exchange=shop, place=place) as (broker, channel):
+        arguments = {"x-match": "all", "kind": "new"}
+        for number in range(2):
+            await channel.queue_unbind(subject, shop.name, subject, arguments=dict(arguments))
+            await comes(broker, got, Routed(subject, b"%d" % number, {"kind": "new"}, exchange=shop))
+            await broker.publish(Routed(subject, b"other", {"kind": "old"}, exchange=shop))
+        await broker.publish(Routed(subject, b"last", {"kind": "new"}, exchange=shop))
+        async with asyncio.timeout(20):
+            while b"last" not in got:
+                await asyncio.sleep(0.01)
+    assert b"other" not in got
+
+
+async def test_a_queue_that_is_deleted_or_made_otherwise_is_taken_up(url: str, subject: str) -> None:
+    got: list[bytes] = []
+    async with at_work(url, subject, got, place=RabbitQueue(subject)) as (broker, channel):
+        for arguments in ({}, {"x-queue-type": "quorum"}, {"x-max-priority": 3}):
+            await channel.queue_delete(subject)
+            try:
+                await channel.queue_declare(subject, durable=True, arguments=dict(arguments))
+            except Exception:  # the service has been faster, which is as well
+                break
+            await comes(broker, got, Message(subject, b"1"))
+
+
+async def test_the_queue_of_dead_letters_is_made_again(url: str, subject: str, until: Until) -> None:
+    async with at_work(url, subject, []) as (broker, channel):
+        await channel.queue_delete(f"{subject}.dead")
+        await channel.exchange_delete(f"{subject}.x.dead")
+        letters: list[Delivery] = []
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await broker.publish(Message(f"{subject}.dead", b"1", {"Dead-Letter-Queue": "q"}))
+                    break
+                except NotStored:
+                    await asyncio.sleep(0.05)
+        await broker.subscribe(f"{subject}.dead", letters.append, queue=f"{subject}.dead", durable=Durable())
+        await until(lambda: letters)
+
+
+async def test_a_live_subscription_is_bound_again(url: str, subject: str) -> None:
+    got: list[bytes] = []
+    settings = f"{url}&look_every=0.1&exchange={subject}"
+    async with raw_channel(url) as channel, RabbitBroker(settings) as broker:
+        await broker.subscribe(subject, lambda delivery: got.append(delivery.body))
+        await channel.exchange_delete(subject)
+        await comes(broker, got, Message(subject, b"1"))
+        await channel.exchange_delete(subject)
+        await channel.exchange_declare(subject, exchange_type="topic", durable=True)
+        await comes(broker, got, Message(subject, b"2"))
+        await channel.exchange_delete(subject)
+
+
+async def test_who_only_publishes_makes_an_exchange_again_when_its_subscribers_had_the_time_to(
+    url: str, subject: str
+) -> None:
+    async with raw_channel(url) as channel, RabbitBroker(f"{url}&look_every=0.1&exchange={subject}") as broker:
+        await broker.publish(Message(subject))
+        await channel.exchange_delete(subject)
+        async with asyncio.timeout(20):
+            refused = 0
+            while True:
+                try:
+                    await broker.publish(Message(subject))
+                    break
+                except NotStored as error:
+                    refused += "no exchange" in str(error)
+                await asyncio.sleep(0.01)
+        assert refused > 0
+        await channel.exchange_delete(subject)
+
+
+@pytest.mark.parametrize("declare", ["check", "false"])
+async def test_where_nothing_is_made_nothing_is_made_again(
+    url: str, subject: str, declare: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = f"{url}&look_every=0.05&exchange={subject}&declare={declare}"
+    async with raw_channel(url) as channel, RabbitBroker(settings) as broker:
+        await channel.exchange_declare(subject, exchange_type="topic", durable=True)
+        await channel.queue_declare(subject, durable=True)
+        place = RabbitQueue(subject)
+        await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable(), place=place)
+        await channel.exchange_delete(subject)
+        if declare == "check":
+            await until(lambda: "its events may not come" in caplog.text)
+        else:
+            await asyncio.sleep(0.3)
+        with pytest.raises(ChannelNotFoundEntity):
+            await channel.exchange_declare(subject, passive=True)
+    async with raw_channel(url) as channel:
+        await channel.queue_delete(subject)
