@@ -22,6 +22,7 @@ from eventmicro.embedded import find as find_embedded
 from eventmicro.errors import UsageError
 from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Outgoing, Publishing, check_publishing
+from eventmicro.forwarding import FORWARDED, Forwarding
 from eventmicro.large import MAX_LARGE, LargeCall, check_large_call
 from eventmicro.lifetime import Lifetime
 from eventmicro.middleware import Middleware, check_middleware, sides_of
@@ -82,6 +83,8 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
             so themselves; default: they are refused.
         max_large: how large a body may be that comes in pieces, in bytes, and all that do so at a time.
         publishing: how long publishing waits for the broker, and what it does while that is away.
+        forward: the names of that metadata which goes on by itself, within a handler, from the message that it handles
+            to what this client calls and publishes there; default: `traceparent`, `tracestate` and `correlation-id`.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
         large: LargeCall | None = None,
         max_large: int = MAX_LARGE,
         publishing: Publishing | None = None,
+        forward: Iterable[str] = FORWARDED,
     ) -> None:
         check_broker("broker", broker)
         check_broker("rpc_broker", rpc_broker)
@@ -123,6 +127,7 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
         self.outgoing = Outgoing(self.broker, publishing or Publishing())
         middleware = check_middleware(middleware)
         own = Codecs(codecs, content_type=content_type, compression=compression, max_decompressed=max_decompressed)
+        forwarding = Forwarding(forward)
         self._registry_named = registry or os.environ.get(REGISTRY_VARIABLE) or None
         self._selector = None if selector is None else make_selector(selector)
         self._calls = RpcClient(
@@ -138,9 +143,10 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
             large=large,
             max_large=max_large,
             patience=patience,
+            forwarding=forwarding,
         )
         self._marks = _find_marks(middleware)
-        self._publisher = EventPublisher(self.outgoing, own, middleware)
+        self._publisher = EventPublisher(self.outgoing, own, middleware, forwarding)
         self._owned: list[Broker] = []
 
     @property

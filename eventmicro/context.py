@@ -135,6 +135,11 @@ class Context:
             self.settled = False
             raise
 
+    @property
+    def came_with(self) -> dict[str, str] | None:
+        """As `metadata`, for those who only pass it on."""
+        return self.metadata
+
     def remaining(self) -> float | None:
         """The seconds left until the deadline, never below 0; None where there is none."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
@@ -154,6 +159,11 @@ class Received(Context):
         self.came = came
         self.settled = False
         self._fill: Callable[[Received], None] | None = fill
+
+    @property
+    def came_with(self) -> dict[str, str] | None:
+        """None where there is none, so that nothing is filled in for it."""
+        return self.metadata if self._fill is None or self.came.headers else None
 
     def __getattr__(self, name: str) -> Any:
         """What is not set yet, and so not filled in."""

@@ -25,6 +25,7 @@ from eventmicro.errors import UsageError
 from eventmicro.events.options import DeliveryOptions
 from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Publishing, check_publishing
+from eventmicro.forwarding import FORWARDED, Forwarding
 from eventmicro.handlers.depends import name_of
 from eventmicro.handlers.threads import THREADS
 from eventmicro.large import MAX_LARGE, LargeCall, check_large_call
@@ -83,6 +84,8 @@ class Service(Declares, MakesStubs, PublishesEvents):
         max_large: how large a body may be that comes in pieces or out of an object store, in bytes: a request, a reply
             to its own calls, an event; and all requests that do so at a time.
         publishing: how long publishing waits for the broker, and what it does while that is away.
+        forward: the names of that metadata which goes on by itself from the message that a handler of it handles to
+            what that calls and publishes; default: `traceparent`, `tracestate` and `correlation-id`.
         threads: how many plain `def` handlers of it run at the same time, each in a thread; further ones wait in line.
         stop_timeout: how long a stop waits for what runs, in seconds, before it cuts it off.
         registry: where it is registered, and where its own calls look up nodes: a name or a URL, such as
@@ -119,6 +122,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
         large: LargeCall | None = None,
         max_large: int = MAX_LARGE,
         publishing: Publishing | None = None,
+        forward: Iterable[str] = FORWARDED,
         threads: int = THREADS,
         stop_timeout: float = 10.0,
         registry: str | Registry | None = None,
@@ -161,6 +165,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
         self._large: LargeCall | None = large
         self._max_large = max_large
         self._publishing = publishing
+        self._forward = Forwarding(forward).names
         self._threads = threads
         self._stop_timeout = stop_timeout
         self._registry = registry
@@ -213,6 +218,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
                 large=self._large,
                 max_large=self._max_large,
                 publishing=self._publishing,
+                forward=self._forward,
             )
             client._publisher.routes.source = f"/{self.name}"
             node = self._make_node(client)

@@ -21,7 +21,7 @@ ADAPTERS = sorted(
 
 LAYERS = {
     "words": "errors checks charsets wire compression large cloudevents places message context terms retry settings "
-    "watchdog lifetime room repeating fields tokens",
+    "watchdog lifetime room repeating fields forwarding tokens",
     "ports": "broker codec middleware registry selector intake roster registrations information topic",
     "parts": "plugins embedded codecs memory registries middlewares",
     "functions": "handlers",

@@ -10,10 +10,11 @@ from typing import Any, Generic, TypeVar, overload
 from eventmicro.checks import check_seconds
 from eventmicro.codec import NotReady
 from eventmicro.codecs import Codecs
-from eventmicro.context import Context, Side
+from eventmicro.context import Context, Side, find_context
 from eventmicro.events.outgoing import OutgoingEvent
 from eventmicro.events.publishing import Outgoing
 from eventmicro.events.routes import LargeRoute, Route, Routes, check_events, check_picks, check_topic
+from eventmicro.forwarding import Forwarding
 from eventmicro.large import LargeEvent
 from eventmicro.message import Message
 from eventmicro.middleware import Middleware, compose, passing
@@ -161,6 +162,8 @@ class PublishesEvents:
             metadata = publisher.codecs.naming(content_type, metadata)
         route = publisher.routes.find(topic) if large is None else publisher.routes.find_large(topic, large)
         several = check_events(events)
+        if (outer := find_context()) is not None:
+            metadata = publisher.forwarding.join(outer, metadata)
         ready = ((event, route.address(event, key and key(event), id and id(event))) for event in several)
         messages: list[Message] = []
         while some := list(islice(ready, AT_ONCE)):
@@ -248,8 +251,15 @@ class Publisher(Generic[T]):
 class EventPublisher:
     """What one client publishes: found its way, taken through the middleware, and handed to what knows the broker."""
 
-    def __init__(self, outgoing: Outgoing, codecs: Codecs, middleware: tuple[Middleware, ...]) -> None:
+    def __init__(
+        self,
+        outgoing: Outgoing,
+        codecs: Codecs,
+        middleware: tuple[Middleware, ...],
+        forwarding: Forwarding | None = None,
+    ) -> None:
         self.outgoing = outgoing
+        self.forwarding = forwarding or Forwarding()
         self.codecs = codecs
         self.routes = Routes(
             codecs, outgoing.forgets, outgoing.check_stores_objects, outgoing.binding, outgoing.check_knows_exchange
@@ -272,6 +282,8 @@ class EventPublisher:
         if timeout is not None:
             check_seconds("timeout", timeout)
         route = self.routes.find(topic) if large is None else self.routes.find_large(topic, large)
+        if (outer := find_context()) is not None:
+            metadata = self.forwarding.join(outer, metadata)
         if self.has_middleware and not (self._passes is not None and self._passes()):
             return self.run(event, self.begin(route, event, route.address(event, key, id), metadata, timeout))
         try:

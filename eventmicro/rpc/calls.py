@@ -140,12 +140,14 @@ class CallsEndpoints(OpensStreams):
             raise UsageError(f"endpoint {endpoint!r}: {WRITE_ENDPOINT}") from None
         started = time.monotonic()
         deadline = started + (client.timeout if timeout is None else check_left(timeout))
-        outer = find_context()
-        if outer is not None and outer.ended:
-            outer = None
-        if outer is not None and outer.deadline is not None and outer.deadline < deadline:
-            deadline = outer.deadline
         headers = check_headers(metadata) if metadata else None
+        outer = find_context()
+        if outer is not None:
+            headers = client.forwarding.join(outer, headers)
+            if outer.ended:
+                outer = None
+            elif outer.deadline is not None and outer.deadline < deadline:
+                deadline = outer.deadline
         if content_type is not None:
             headers = client.codecs.naming(content_type, headers)
         expected = client.codecs.body(reply)

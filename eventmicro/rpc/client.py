@@ -13,6 +13,7 @@ from eventmicro.checks import check_seconds
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side
 from eventmicro.errors import CallTimeout, MessageTooLarge, Unavailable
+from eventmicro.forwarding import Forwarding
 from eventmicro.large import MAX_LARGE, LargeCall, check_large_call
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Middleware, compose, passing
@@ -52,6 +53,7 @@ class RpcClient:
         large: how requests and replies travel that are too large for the broker, where calls do not say so themselves.
         max_large: how large such a reply may be, in bytes.
         patience: for how many seconds calls that do not say so themselves wait for somebody to take them.
+        forwarding: which metadata of the message that is handled goes on with them.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class RpcClient:
         large: LargeCall | None = None,
         max_large: int = MAX_LARGE,
         patience: float | None = None,
+        forwarding: Forwarding | None = None,
     ) -> None:
         self.timeout = timeout
+        self.forwarding = forwarding or Forwarding()
         self.codecs = codecs
         self.director = director
         self.direction = Direction(None, (), None) if directs else None

@@ -50,6 +50,7 @@ class ClientWords(TypedDict, total=False):
     large: LargeCall | None
     max_large: int
     publishing: Publishing | None
+    forward: Iterable[str]
 
 
 class PublishWords(TypedDict, total=False):

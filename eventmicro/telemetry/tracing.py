@@ -22,6 +22,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 from eventmicro.checks import check_kind
 from eventmicro.context import Context, Received, Side
 from eventmicro.errors import ServiceError, Settlement, UsageError
+from eventmicro.forwarding import TRACEPARENT, TRACESTATE
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
 from eventmicro.middlewares.watched import Watched, is_stream
@@ -34,6 +35,7 @@ from eventmicro.telemetry.attributes import (
     status_code,
     system,
 )
+from eventmicro.wire import without
 
 NAME = "eventmicro"
 KINDS = {
@@ -157,6 +159,7 @@ class Spans:
         try:
             with trace.use_span(span, record_exception=False, set_status_on_exception=False):
                 if not self._comes_in:
+                    _forget_trace(context.metadata)
                     inject(context.metadata)
                 reply = await self._inner(message, context)
         except (Exception, asyncio.CancelledError) as error:
@@ -238,6 +241,13 @@ HEADERS = Headers()
 def trace_of(headers: Mapping[str, str]) -> SpanContext:
     """The span to which headers say that a message belongs; an invalid one where they say nothing."""
     return trace.get_current_span(extract(headers, otel.Context(), HEADERS)).get_span_context()
+
+
+def _forget_trace(headers: dict[str, str]) -> None:
+    """Take out to which trace the message that is handled belongs: it may have gone on by itself."""
+    if headers:
+        for name in (TRACEPARENT, TRACESTATE):
+            without(headers, name)
 
 
 def _sent(context: Context) -> Iterable[Mapping[str, str]]:

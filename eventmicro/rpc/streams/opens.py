@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
+from eventmicro.context import find_context
 from eventmicro.errors import UsageError
 from eventmicro.rpc.outgoing import WRITE_ENDPOINT, check_endpoint, check_left
 from eventmicro.rpc.streams.stream import Stream
@@ -102,6 +103,8 @@ class OpensStreams:
         if timeout is not None:
             check_left(timeout)
         headers = check_headers(metadata) if metadata else None
+        if (outer := find_context()) is not None:
+            headers = client.forwarding.join(outer, headers)
         if content_type is not None:
             headers = client.codecs.naming(content_type, headers)
         expected = client.codecs.body(reply)

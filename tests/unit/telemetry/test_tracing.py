@@ -26,13 +26,13 @@ SAMPLED = f"00-{TRACE}-{SPAN}-01"
 class World:
     """A service and a client with spans that are kept."""
 
-    def __init__(self, name: str, sample: float = 1.0) -> None:
+    def __init__(self, name: str, sample: float = 1.0, **words: Any) -> None:
         self.exporter = InMemorySpanExporter()
         self.provider = TracerProvider()
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.tracing = Tracing(sample=sample, provider=self.provider)
         self.url = f"memory://{name}"
-        self.service = Service("shop", broker=self.url, middleware=[self.tracing])
+        self.service = Service("shop", broker=self.url, middleware=[self.tracing], **words)
 
     def client(self) -> Client:
         return Client(self.url, middleware=[self.tracing])
@@ -305,3 +305,24 @@ def test_no_more_attempts_are_remembered_than_a_bound() -> None:
     assert sum(attempts.of(event) is not None for event in events) == REMEMBERED
     attempts.ended(events[-1], None)
     assert attempts.of(events[-1]) is None
+
+
+@pytest.mark.parametrize("names", [("traceparent", "tracestate"), ("Traceparent", "TraceState")])
+async def test_a_span_of_ones_own_stands_in_the_place_of_the_trace_that_goes_on_by_itself(names: Sequence[str]) -> None:
+    world, seen = World(f"own-{names[0]}", forward=names), list[dict[str, str]]()
+
+    @world.service.rpc
+    async def inner(context: Context) -> None:
+        seen.append(dict(context.metadata))
+
+    @world.service.rpc
+    async def outer() -> None:
+        with trace.use_span(trace.INVALID_SPAN):  # a trace that has nothing to do with that of the call
+            await world.service.call("shop.inner")
+
+    async with world.service, Client(world.url) as client:
+        await client.call("shop.outer", metadata={"traceparent": SAMPLED, "tracestate": "a=b"})
+    made = world.named("shop/inner", SpanKind.CLIENT)
+    assert made.context.trace_id != int(TRACE, 16)
+    assert [*seen[0]] == ["traceparent"]
+    assert seen[0]["traceparent"].startswith(f"00-{made.context.trace_id:032x}-{made.context.span_id:016x}-")
