@@ -70,8 +70,8 @@ class MemoryBroker(Lifetime):
         stored="it is in the memory of this process, in every queue of its subject",
     )
 
-    def __new__(cls, url: str = "memory://", **settings: Any) -> Self:
-        """A broker that is like another one, where the URL says so."""
+    def __new__(cls, url: str = "memory://", *_: Any, **settings: Any) -> Self:
+        """A broker that is like another one, where the URL says so; a kind of it may take other arguments."""
         if cls is MemoryBroker and urlsplit(url).query:
             from eventmicro.memory.like import LikeBroker
 
