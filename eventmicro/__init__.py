@@ -57,6 +57,7 @@ from eventmicro.handlers.publishing import Publish
 from eventmicro.handlers.threads import from_thread
 from eventmicro.memory import MemoryBroker
 from eventmicro.middleware import Handler, Middleware, sides
+from eventmicro.reply import Reply
 from eventmicro.retry import CallRetry, Retry
 from eventmicro.router import Router
 from eventmicro.rpc.streams.stream import Stream
@@ -106,6 +107,7 @@ __all__ = [
     "Publishing",
     "Refused",
     "Reject",
+    "Reply",
     "Retry",
     "Router",
     "Service",

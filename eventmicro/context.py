@@ -47,9 +47,11 @@ class Context:
     reply: the type of the call's reply; Any where there is none, or it is not known.
     is_stream: whether it is a stream: what a middleware gets of `call_next` is then what its messages are read from.
     is_batch: whether it is about several events at once; `delivery` is then a list.
+    answers_with: the metadata of the reply, where somebody has asked for `reply_metadata`.
     """
 
     __slots__ = (
+        "answers_with",
         "attempt",
         "deadline",
         "delivery",
@@ -92,6 +94,7 @@ class Context:
         self.delivery = delivery
         self.settles = settles
         self.reply = reply
+        self.answers_with: dict[str, str] | None = None
         self.settled = self.ended = False
 
     @property
@@ -103,6 +106,20 @@ class Context:
     def id(self) -> str:
         """What names the event in its durable queue, the same at each attempt; empty elsewhere."""
         return getattr(self.delivery, "id", "")
+
+    @property
+    def reply_metadata(self) -> dict[str, str]:
+        """The metadata that the reply of this endpoint gets, or its error: set what its caller is to see.
+
+        Raises:
+            UsageError: there is no reply here that could have any: no call, or a stream.
+        """
+        if self.side is not Side.ENDPOINT or self.is_stream:
+            what = "a stream" if self.is_stream else f"the side {self.side}"
+            raise UsageError(f"{what} has no reply with metadata: send it as a field of your model")
+        if self.answers_with is None:
+            self.answers_with = {}
+        return self.answers_with
 
     async def ack(self) -> None:
         """Settle the event: it is dealt with. The first settlement counts, later ones do nothing.
@@ -150,27 +167,28 @@ class Received(Context):
 
     Args:
         came: the message.
-        fill: fills it in, by `Context.__init__`; what somebody has set before the first look stays as it is.
+        fill: fills it in, by `Context.__init__`, and is None from then on; what somebody has set before the first look
+            stays as it is.
     """
 
-    __slots__ = ("_fill", "came")
+    __slots__ = ("came", "fill")
 
     def __init__(self, came: Any, fill: Callable[[Received], None]) -> None:
         self.came = came
         self.settled = False
-        self._fill: Callable[[Received], None] | None = fill
+        self.fill: Callable[[Received], None] | None = fill
 
     @property
     def came_with(self) -> dict[str, str] | None:
         """None where there is none, so that nothing is filled in for it."""
-        return self.metadata if self._fill is None or self.came.headers else None
+        return self.metadata if self.fill is None or self.came.headers else None
 
     def __getattr__(self, name: str) -> Any:
         """What is not set yet, and so not filled in."""
-        if name == "_fill":
+        if name == "fill":
             raise AttributeError(name)
         with _filling:  # threads that the handler has started may look first at the same time
-            fill, self._fill = self._fill, None
+            fill, self.fill = self.fill, None
             if fill is not None:
                 settled, set_before = self.settled, self._set_before()
                 fill(self)
@@ -181,7 +199,7 @@ class Received(Context):
 
     def __getstate__(self) -> tuple[None, dict[str, Any]]:
         """What a copy of it holds, and what is pickled."""
-        return None, {name: getattr(self, name) for name in Context.__slots__} | {"_fill": None}
+        return None, {name: getattr(self, name) for name in Context.__slots__} | {"fill": None}
 
     def _set_before(self) -> dict[str, Any]:
         """What somebody has set though nothing is filled in; to ask each attribute costs more than all to fill."""
@@ -190,7 +208,7 @@ class Received(Context):
         return {name: getattr(self, name) for name in Context.__slots__ if hasattr(self, name)}
 
 
-# To what one refers in which nothing is set but by itself: its class, the message, `settled` and `_fill`.
+# To what one refers in which nothing is set but by itself: its class, the message, `settled` and `fill`.
 _UNTOUCHED = 4
 _filling = RLock()
 _current: ContextVar[Context | None] = ContextVar("eventmicro_context", default=None)

@@ -16,6 +16,7 @@ from eventmicro.errors import SignatureError, UsageError
 from eventmicro.events.declare import SubscriberDeclaration, declare_subscriber
 from eventmicro.events.options import DeliveryOptions, check_defaults
 from eventmicro.handlers.signature import MISSING, own_name
+from eventmicro.reply import refuse_reply
 from eventmicro.router import HasHandlers
 from eventmicro.rpc.declare import EndpointDeclaration, declare_endpoint
 from eventmicro.topic import Topic
@@ -199,6 +200,7 @@ class Declares(HasHandlers):
         """Refuse a type that cannot travel, when it is declared."""
         try:
             if kind is not MISSING:
+                refuse_reply(kind)
                 self._codecs.body(kind)
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from None

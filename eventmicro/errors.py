@@ -38,6 +38,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from math import inf
+from types import MappingProxyType
 from typing import Any, Self
 
 
@@ -224,6 +225,9 @@ class ServiceError(EventMicroError):
     code: int = 500
     retryable: bool = False
     retry_after: float | None = None
+    metadata: Mapping[str, str] = MappingProxyType({})
+    """The headers that came with it, where a service answered it: those of its protocol, and what its handler has set
+    as `context.reply_metadata`."""
     received: bool = False
     """Whether it is the outcome of a call made here. A handler that lets it pass has failed: its caller gets 500, or
     503 where nobody answered."""

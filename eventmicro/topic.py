@@ -13,6 +13,7 @@ from eventmicro.compression import Compression, Encoding, check_compression
 from eventmicro.errors import UsageError
 from eventmicro.large import LargeEvent, check_large_event
 from eventmicro.places import Exchange
+from eventmicro.reply import refuse_reply
 from eventmicro.tokens import Template, Token, read_template
 from eventmicro.wire import check_subject
 
@@ -266,6 +267,7 @@ def _check_type(kind: Any) -> Any:
         raise UsageError(f"type={kind!r}: write the type itself, {kind}, not its name")
     if isinstance(kind, bytes | int | float | list | tuple | dict | set):
         raise UsageError(f"type={kind!r}: write the type of the events, such as OrderPlaced")
+    refuse_reply(kind)
     return kind
 
 

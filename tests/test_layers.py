@@ -20,8 +20,8 @@ ADAPTERS = sorted(
 )
 
 LAYERS = {
-    "words": "errors checks charsets wire compression large cloudevents places message context terms retry settings "
-    "watchdog lifetime room repeating fields forwarding tokens",
+    "words": "errors checks charsets wire compression large cloudevents places message context reply terms retry "
+    "settings watchdog lifetime room repeating fields forwarding tokens",
     "ports": "broker codec middleware registry selector intake roster registrations information topic",
     "parts": "plugins embedded codecs memory registries middlewares",
     "functions": "handlers",

@@ -14,11 +14,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from eventmicro.checks import check_count, check_several
 from eventmicro.codec import Codec, Envelope, ReadsHeaders
-from eventmicro.codecs.body import Body
+from eventmicro.codecs.body import Body, ReplyBody
 from eventmicro.codecs.json import JsonCodec
 from eventmicro.codecs.protobuf import ProtobufCodec, ProtobufJsonCodec
 from eventmicro.codecs.raw import RawCodec
@@ -26,6 +26,7 @@ from eventmicro.codecs.structs import StructJsonCodec
 from eventmicro.compression import MAX_DECOMPRESSED, Compression, Encoding, check_compression
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.plugins import CODECS, known, load
+from eventmicro.reply import Reply
 from eventmicro.wire import CONTENT_TYPE, OCTET_STREAM, TEXT, check_headers, without
 
 __all__ = ["READY_MADE", "Body", "Codecs"]
@@ -202,23 +203,30 @@ class Codecs:
         return names[short]
 
     def _compile(self, kind: Any, content_type: str | None, compression: Compression | None) -> Body:
+        make: type[Body] = Body
+        if get_origin(kind) is Reply:
+            make, [kind] = ReplyBody, get_args(kind)
+        elif kind is Reply:
+            raise UsageError("Reply: say of what, Reply[YourModel]")
         codecs = [codec for codec in self._codecs if codec.handles(kind)]
         if not codecs:
             raise UsageError(f"no codec handles {kind!r}")
         try:
-            return Body(kind, codecs, self, content_type, compression)
+            return make(kind, codecs, self, content_type, compression)
         except UsageError:
-            body = self._compile_by_others(kind, content_type, compression)
+            body = self._compile_by_others(kind, content_type, compression, make)
             if body is None:
                 raise
             return body
 
-    def _compile_by_others(self, kind: Any, content_type: str | None, compression: Compression | None) -> Body | None:
+    def _compile_by_others(
+        self, kind: Any, content_type: str | None, compression: Compression | None, make: type[Body]
+    ) -> Body | None:
         """The body of a type that only an installed codec can have made for, such as records of a format of its own."""
         for other in map(self.usable, _installed()):
             if isinstance(other, Codec) and other.handles(kind):
                 try:
-                    return Body(kind, [other], self, content_type, compression)
+                    return make(kind, [other], self, content_type, compression)
                 except UsageError:
                     continue
         return None

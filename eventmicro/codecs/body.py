@@ -24,6 +24,7 @@ from eventmicro.codecs.validation import name_of
 from eventmicro.compression import Compression, accepts, decompress, looks_compressed
 from eventmicro.errors import DecodeError, ServiceError, UnsupportedMediaType, UsageError
 from eventmicro.message import Delivery
+from eventmicro.reply import Reply
 from eventmicro.topic import takes_none
 from eventmicro.wire import (
     CONTENT_ENCODING,
@@ -61,7 +62,9 @@ class Body:
     content_type, encode: its own content type and the encoder for that: what was asked for where it travels in that,
         else the first that handles it.
     names: the content type that a message in its own has to name, or that of the envelope around it; None: none.
-    announced: whether a message of it needs headers: to name its content type, or that it is compressed.
+    announced: whether a message of it needs headers: to name its content type, or that it is compressed; or has to be
+        looked at as if it did.
+    takes_metadata: whether it decodes to a Reply.
     frame: takes a body together with what the broker has beside it; None: nothing is to be taken from there.
     decode, answer: the decoder and the encoder for messages that name no content type: these are JSON, or plain bytes.
 
@@ -88,6 +91,7 @@ class Body:
         "kind",
         "names",
     )
+    takes_metadata = False
 
     def __init__(
         self,
@@ -389,6 +393,31 @@ class Body:
         able = ", ".join(self.content_types())
         what = f"a value of type {type(value).__name__} cannot travel as {named[:100]}"
         return f"{what}; leave Content-Type out, or write one of {able}"
+
+
+class ReplyBody(Body):
+    """The body of a reply that its caller takes as `Reply[...]`: what it decodes has room for the metadata.
+
+    `kind` is the type of the reply itself.
+    """
+
+    __slots__ = ()
+    takes_metadata = True
+
+    def __init__(self, *made_of: Any) -> None:
+        super().__init__(*made_of)
+        self.announced = True
+
+    def opener(self, content_type: str, endpoint: str) -> Decoder:
+        return _with_metadata(super().opener(content_type, endpoint))
+
+    def asked_decoder(self, content_type: str | None, endpoint: str = "") -> Decoder:
+        decode = super().asked_decoder(content_type, endpoint)
+        return _with_metadata(decode) if decode is self.decode else decode
+
+
+def _with_metadata(decode: Decoder) -> Decoder:
+    return lambda body: Reply(decode(body), {})
 
 
 def _opening(envelope: Envelope, endpoint: str, decode: Decoder) -> Decoder:

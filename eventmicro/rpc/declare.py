@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_origin
 
 from eventmicro.checks import check_count, check_kind, check_seconds
 from eventmicro.context import Side
@@ -12,6 +12,7 @@ from eventmicro.errors import SignatureError, UsageError
 from eventmicro.handlers.depends import name_of
 from eventmicro.handlers.signature import MISSING, Signature, own_name, read_signature
 from eventmicro.middleware import Middleware, check_middleware, check_takes_streams
+from eventmicro.reply import Reply
 from eventmicro.wire import check_name
 
 # How many calls of one endpoint may wait for something at the same time, where nothing else is said.
@@ -75,6 +76,11 @@ def declare_endpoint(
     signature = read_signature(function, "endpoint", streams=True)
     if signature.returns is MISSING:
         raise SignatureError(f"endpoint {name_of(function)}: say what it returns: `-> YourModel`, or `-> None`")
+    if get_origin(signature.returns) is Reply:
+        raise SignatureError(
+            f"endpoint {name_of(function)}: Reply is what its caller takes: return the value itself, and set metadata "
+            "by `context.reply_metadata`"
+        )
     check_count("concurrency", concurrency)
     check_kind("internal", internal, bool, "True or False")
     check_kind("idempotent", idempotent, bool, "True or False")

@@ -28,6 +28,7 @@ from eventmicro.errors import (
     MessageTooLarge,
     ServiceError,
     Unavailable,
+    UsageError,
     unwrapped,
 )
 from eventmicro.fields import of_handler
@@ -37,6 +38,7 @@ from eventmicro.large import accepted_size, too_large
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
 from eventmicro.repeating import Repeating, origin
+from eventmicro.reply import check_reply_metadata
 from eventmicro.rpc.large.serving import LargeBodies
 from eventmicro.rpc.negotiated import Negotiated, Reply, unreadable
 from eventmicro.wire import ACCEPT_LARGE, ERROR, Form, budget_of, error_headers, form_of
@@ -266,7 +268,7 @@ class Endpoint:
         return len(self.inflight)
 
     async def _serve(self, delivery: Delivery, request: Any) -> None:
-        asked = None
+        asked = context = None
         try:
             if request is UNREAD:
                 form = form_of(delivery.headers) if delivery.headers else None
@@ -298,6 +300,8 @@ class Endpoint:
             if isinstance(error, KeyboardInterrupt):  # the end of the program
                 await self._send(delivery, body, headers, asked)
                 raise
+        if context is not None and context.fill is None and context.answers_with:
+            body, headers = self._with_metadata(context.answers_with, body, headers, asked)
         if not self._send_at_once(delivery.reply, body, headers):
             await self._send(delivery, body, headers, asked)
 
@@ -339,6 +343,15 @@ class Endpoint:
             return (self._reply.answer(value), None) if asked is None else asked.write(value)
         except EncodeError as error:
             raise self._unfit(value, error) from None
+
+    def _with_metadata(
+        self, metadata: dict[str, str], body: bytes, headers: dict[str, str] | None, asked: Negotiated | None
+    ) -> Reply:
+        """A reply, or an error, with what the handler has set beside it."""
+        try:
+            return body, {**check_reply_metadata(metadata), **(headers or {})}
+        except UsageError as error:
+            return self._write_error(self._failure(error), asked)
 
     def _unfit(self, value: Any, error: EncodeError) -> InternalError:
         """What the caller is told of a reply that cannot be written; the log is told what the handler returned."""

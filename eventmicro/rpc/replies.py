@@ -33,7 +33,7 @@ def read_reply(delivery: Delivery, endpoint: str, body: Body, decode: Decoder) -
     if code is not None or header(headers, ERROR) is not None:
         number = int(code) if code and code.isdecimal() and len(code) < 9 else 500
         error = _error(delivery, number, header(headers, ERROR) or "", endpoint, body)
-        error.received = True
+        error.received, error.metadata = True, headers or {}
         raise error
     if header(headers, STATUS) == NO_RESPONDERS and not delivery.body:
         raise _nobody(endpoint)
@@ -43,7 +43,10 @@ def read_reply(delivery: Delivery, endpoint: str, body: Body, decode: Decoder) -
     encoding = header(headers, CONTENT_ENCODING)
     if encoding is not None:
         decode = partial(body.read_packed, encoding=encoding, decode=decode)
-    return decode_reply(delivery.body, endpoint, body, decode)
+    reply = decode_reply(delivery.body, endpoint, body, decode)
+    if body.takes_metadata:
+        reply.metadata.update(headers or {})
+    return reply
 
 
 def _error(delivery: Delivery, code: int, detail: str, endpoint: str, body: Body) -> ServiceError:

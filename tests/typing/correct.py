@@ -20,6 +20,7 @@ from eventmicro import (
     MemoryBroker,
     Publish,
     Publisher,
+    Reply,
     Retry,
     Router,
     Service,
@@ -287,6 +288,10 @@ async def a_call_has_the_type_of_its_reply(client: Client) -> None:
     assert_type(await client.call("orders.quote", Order(), Quote, timeout=2.0, metadata={"a": "b"}), Quote)
     assert_type(await client.call("orders.quote", Order(), Quote, content_type="msgpack"), Quote)
     assert_type(await client.call("orders.blob", b"", bytes), bytes)
+    with_metadata = await client.call("orders.quote", Order(), Reply[Quote])
+    assert_type(with_metadata, Reply[Quote])
+    assert_type(with_metadata.value, Quote)
+    assert_type(with_metadata.metadata["X-Cost"], str)
     assert_type(await service.call("orders.quote", Order(), Quote), Quote)
     assert_type(await client.call("orders.quote", Order(), Quote, retry=policy, hedge=0.1, idempotent=True), Quote)
     assert_type(await client.call("orders.quote", Order(), Quote, large="stream"), Quote)

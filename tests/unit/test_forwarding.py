@@ -175,7 +175,7 @@ def test_a_message_without_headers_is_not_even_looked_into() -> None:
     assert Forwarding().join(context, said) is said
     assert Forwarding().join(context, None) is None
     assert isinstance(context, Received)
-    assert context._fill is not None
+    assert context.fill is not None
 
 
 @pytest.mark.parametrize("value", ["", "two\nlines", "\udc80", "x" * (MAX_FORWARDED + 1)])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
+from eventmicro.codecs.validation import name_of
 from eventmicro.context import find_context
 from eventmicro.errors import UsageError
 from eventmicro.rpc.outgoing import WRITE_ENDPOINT, check_endpoint, check_left
@@ -108,6 +109,8 @@ class OpensStreams:
         if content_type is not None:
             headers = client.codecs.naming(content_type, headers)
         expected = client.codecs.body(reply)
+        if expected.takes_metadata:
+            raise UsageError(f"the messages of a stream have no metadata: write reply={name_of(expected.kind)}")
         direction = client.directs(selector, filters, key)
         called = (service, name, endpoint)
         return Stream(
