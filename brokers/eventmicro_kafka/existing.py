@@ -31,7 +31,7 @@ def check_keeps_copies(topic: TopicInfo, config: Mapping[str, str], what: str) -
     retention = int(config.get("retention.ms") or -1)
     if 0 <= retention < LEAST_RETENTION:
         _refuse(topic.name, what, f"retention.ms={retention}", "what waits there is gone before somebody takes it",
-                f"retention.ms={LEAST_RETENTION} or more")  # fmt: skip
+                f"retention.ms={LEAST_RETENTION}")  # fmt: skip
 
 
 def warn_of_subject(topic: TopicInfo, config: Mapping[str, str], about: str) -> None:
@@ -54,6 +54,7 @@ def warn_of_subject(topic: TopicInfo, config: Mapping[str, str], about: str) -> 
 
 def _refuse(topic: str, what: str, has: str, why: str, wanted: str) -> None:
     raise UsageError(
-        f"topic {topic!r} cannot be {what}: it has {has}, so {why}; give it {wanted} (kafka-configs.sh --alter "
-        f"--entity-type topics --entity-name {topic} --add-config …), or another topic"
+        f"topic {topic!r} cannot be {what}: it has {has}, so {why}; name another topic, or give it {wanted}: "
+        f"kafka-configs.sh --bootstrap-server HOST:PORT --alter --entity-type topics --entity-name {topic} "
+        f"--add-config {wanted}"
     )

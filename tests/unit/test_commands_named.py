@@ -20,7 +20,8 @@ CODE = [path for folder in FOLDERS for kind in ("*.py", "*.md") for path in sort
 PLACES = [*CODE, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 OURS = re.compile(r"""[`$] ?eventmicro ([a-z][a-z-]*)((?: [^`"'\n|&#]+)?)""")
 
-# What other programs know, as their own help says: nats 0.2 and later, Kafka 3.9, RabbitMQ 3.10.
+# What other programs know, as their own help says: nats 0.2 and later (reset: of nats-server 2.14), Kafka 3.9,
+# RabbitMQ 3.10.
 KNOWN = {
     "nats": {
         "stream add": "--subjects --discard --defaults --max-age --max-bytes --replicas --dupe-window --storage",
@@ -32,15 +33,21 @@ KNOWN = {
         "consumer add": "--pull --filter --ack --deliver --max-deliver --max-pending --wait --defaults",
         "consumer rm": "--force",
         "consumer info": "",
+        "consumer edit": "--wait --max-pending",
+        "consumer pause": "",
+        "consumer resume": "--force",
+        "consumer reset": "",
         "kv add": "--marker-ttl --ttl --replicas --storage",
     },
     "kafka-topics.sh": {"": "--bootstrap-server --create --delete --topic --describe --list --alter --partitions"},
     "kafka-consumer-groups.sh": {"": "--bootstrap-server --delete --group --describe --reset-offsets --list"},
+    "kafka-configs.sh": {"": "--bootstrap-server --alter --entity-type --entity-name --add-config --describe"},
+    "kafka-acls.sh": {"": "--bootstrap-server --add --allow-principal --operation --topic --group --cluster --list"},
     "kafka-delete-records.sh": {"": "--bootstrap-server --offset-json-file"},
     "kafka-storage.sh": {"": "--standalone"},
     "kafka-server-start.sh": {"": ""},
     "rabbitmqctl": {"delete_queue": "", "list_queues": "", "set_permissions": "", "add_user": "", "set_policy": ""},
-    "rabbitmqadmin": {"delete exchange": ""},
+    "rabbitmqadmin": {"delete exchange": "", "declare binding": ""},
 }
 THEIRS = re.compile(
     r"(nats (?:stream|consumer|kv)(?= [a-z])|kafka-[a-z-]+\.sh|rabbitmqctl(?= \w+_)|rabbitmqadmin)((?: [^`\n]*)?)"

