@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from eventmicro.context import find_context
 from eventmicro.message import Delivery
+from eventmicro.wire import header
 
 # What each line about an event has, the first two also any other one of a service.
-FIELDS = ("service", "worker", "handler", "subject", "queue", "event_id", "key", "attempt")
+FIELDS = ("service", "worker", "handler", "subject", "queue", "event_id", "key", "attempt", "trace_id", "span_id")
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 _worker: int | None = None
 
@@ -40,12 +44,14 @@ def of_event(about: Mapping[str, Any], delivery: Delivery) -> dict[str, Any]:
         "event_id": delivery.id,
         "key": delivery.key,
         "attempt": delivery.attempt,
+        **_trace(delivery.headers),
     }
 
 
 class LogFields(logging.Filter):
     """Gives each record the fields that ours have: `service`, `worker`, `handler`, `subject`, `queue`, `event_id`,
-    `key` and `attempt`; within a handler those of its message, and None where there is nothing to say.
+    `key`, `attempt`, `trace_id` and `span_id`; within a handler those of its message, and None where there is nothing
+    to say. The trace is that of OpenTelemetry's span, or else the one to which the message says that it belongs.
 
         handler.addFilter(LogFields())
         handler.setFormatter(logging.Formatter("%(levelname)s %(service)s %(event_id)s %(message)s"))
@@ -76,4 +82,22 @@ def _at_hand() -> dict[str, Any]:
             "event_id": context.id,
             "key": getattr(delivery, "key", None),
         }
-    return found
+        found |= _trace(context.metadata)
+    return found | _span()
+
+
+def _trace(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """To which trace a message says that it belongs, after https://www.w3.org/TR/trace-context/; nothing where it does
+    not say.
+    """
+    found = TRACEPARENT.match(header(headers, "traceparent") or "")
+    return {} if found is None else {"trace_id": found[1], "span_id": found[2]}
+
+
+def _span() -> dict[str, str]:
+    """The span that is current here, where the program has loaded OpenTelemetry."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return {}
+    span = trace.get_current_span().get_span_context()
+    return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"} if span.is_valid else {}

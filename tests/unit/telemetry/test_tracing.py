@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -13,7 +14,19 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from eventmicro import Batch, Client, Context, NotFound, Retry, Service, ServiceError, Topic, UsageError
+from eventmicro import (
+    Batch,
+    Client,
+    Context,
+    LogFields,
+    NotFound,
+    Reject,
+    Retry,
+    Service,
+    ServiceError,
+    Topic,
+    UsageError,
+)
 from eventmicro.context import Side
 from eventmicro.telemetry.tracing import REMEMBERED, Attempts, Tracing
 
@@ -326,3 +339,50 @@ async def test_a_span_of_ones_own_stands_in_the_place_of_the_trace_that_goes_on_
     assert made.context.trace_id != int(TRACE, 16)
     assert [*seen[0]] == ["traceparent"]
     assert seen[0]["traceparent"].startswith(f"00-{made.context.trace_id:032x}-{made.context.span_id:016x}-")
+
+
+# -- the lines of the log ----------------------------------------------------------------------------------------
+
+
+async def test_a_line_says_the_span_that_is_current_or_the_trace_of_its_message(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World("lines")
+    log = logging.getLogger("shop.lines")
+    caplog.handler.addFilter(LogFields())
+
+    @world.service.rpc
+    async def traced() -> None:
+        log.warning("traced")
+
+    plain = Service("plain", broker=world.url)
+
+    @plain.rpc
+    async def untraced() -> None:
+        log.warning("untraced")
+
+    @plain.subscribe(PLACED, durable=True, retry=Retry(attempts=1))
+    async def refuse(number: int) -> None:
+        raise Reject("no")
+
+    try:
+        async with world.service, plain, world.client() as client:
+            await client.call("shop.traced", None, None)
+            for said in ("nonsense", SAMPLED):
+                async with Client(world.url) as other:
+                    await other.call("plain.untraced", None, None, metadata={"traceparent": said})
+            async with Client(world.url) as other:
+                await other.publish(PLACED, 1, metadata={"traceparent": SAMPLED})
+            while plain.statistics().subscribers[0].dead_letters == 0:
+                await asyncio.sleep(0)
+    finally:
+        caplog.handler.removeFilter(caplog.handler.filters[-1])
+    served = world.named("shop/traced", SpanKind.SERVER).context
+    lines = [vars(record) for record in caplog.records if record.name == "shop.lines"]
+    assert [(line["trace_id"], line["span_id"]) for line in lines] == [
+        (f"{served.trace_id:032x}", f"{served.span_id:016x}"),
+        (None, None),
+        (TRACE, SPAN),
+    ]
+    [given_up] = [vars(record) for record in caplog.records if "went to" in record.getMessage()]
+    assert (given_up["trace_id"], given_up["handler"]) == (TRACE, "refuse")
