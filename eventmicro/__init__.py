@@ -61,6 +61,7 @@ from eventmicro.reply import Reply
 from eventmicro.retry import CallRetry, Retry
 from eventmicro.router import Router
 from eventmicro.rpc.streams.stream import Stream
+from eventmicro.running.subscribing import RunningSubscriber
 from eventmicro.service import Service
 from eventmicro.sync.client import SyncClient
 from eventmicro.topic import Topic
@@ -110,6 +111,7 @@ __all__ = [
     "Reply",
     "Retry",
     "Router",
+    "RunningSubscriber",
     "Service",
     "ServiceError",
     "Settlement",

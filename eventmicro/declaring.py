@@ -70,10 +70,14 @@ class Declares(HasHandlers):
 
     def _take_subscriber(self, subscriber: SubscriberDeclaration, topic: Any) -> None:
         self._check_new(subscriber.name)
+        self._check_event(subscriber, topic)
+        self.subscribers[subscriber.name] = subscriber
+
+    def _check_event(self, subscriber: SubscriberDeclaration, topic: Any) -> None:
+        """Refuse events that cannot travel."""
         self._check_type(subscriber.event, f"subscriber {subscriber.name}")
         if isinstance(topic, Topic) and topic.content_type is not None:
             self._codecs.body_as(topic.type, topic.content_type, topic.compression)
-        self.subscribers[subscriber.name] = subscriber
 
     def _subscriber(self, function: Callable[..., Any], mark: Mark) -> SubscriberDeclaration:
         """What a subscriber is declared to be, by its own words and, where it says nothing, by those of the service."""
@@ -207,6 +211,14 @@ class Declares(HasHandlers):
 
     def _check_new(self, name: str) -> None:
         if self._is_started:
-            raise UsageError(f"service {self.name!r} is started: declare {name!r} before, it would not be served now")
+            raise UsageError(
+                f"service {self.name!r} is started: declare {name!r} before, it would not be served now; a subscriber "
+                f"may be started by `await service.start_subscriber(...)`"
+            )
         if name in self.endpoints or name in self.subscribers:
-            raise UsageError(f"service {self.name!r} has a handler {name!r} already; give this one a name=")
+            raise is_taken(self.name, name)
+
+
+def is_taken(service: str, name: str) -> UsageError:
+    """That a service has a handler of this name."""
+    return UsageError(f"service {service!r} has a handler {name!r} already; give this one a name=")

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from eventmicro.broker import Broker
 from eventmicro.checks import check_count, check_kind, check_seconds, check_several, names_words
@@ -17,12 +17,13 @@ from eventmicro.codecs import Codecs
 from eventmicro.compression import MAX_DECOMPRESSED, Compression, Encoding
 from eventmicro.context import find_context
 from eventmicro.contracts.stubs import MakesStubs
-from eventmicro.declaring import Declares
+from eventmicro.declare import Mark
+from eventmicro.declaring import Declares, is_taken
 from eventmicro.discovery.checking import CheckFunction
 from eventmicro.discovery.registering import Registering
 from eventmicro.discovery.strategies import make_selector
 from eventmicro.errors import UsageError
-from eventmicro.events.options import DeliveryOptions
+from eventmicro.events.options import DeliveryOptions, DeliveryWords
 from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Publishing, check_publishing
 from eventmicro.forwarding import FORWARDED, Forwarding
@@ -36,7 +37,9 @@ from eventmicro.rpc.client import DEFAULT_TIMEOUT, RpcClient
 from eventmicro.rpc.retrying import check_retry
 from eventmicro.running.identity import Identity, new_id
 from eventmicro.running.node import Node
+from eventmicro.running.subscribing import RunningSubscriber
 from eventmicro.selector import Selector
+from eventmicro.topic import Topic
 from eventmicro.wire import check_length, check_metadata, check_name, check_version
 
 if TYPE_CHECKING:
@@ -176,6 +179,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
             raise UsageError(f"needs={name!r} is the service itself, and would be waited for without end; leave it out")
         self._client: Client | None = None
         self._node: Node | None = None
+        self._latest: Node | None = None  # the same, also while it starts
         self._changing: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._changed_by: asyncio.Task[Any] | None = None
 
@@ -221,7 +225,7 @@ class Service(Declares, MakesStubs, PublishesEvents):
                 forward=self._forward,
             )
             client._publisher.routes.source = f"/{self.name}"
-            node = self._make_node(client)
+            node = self._latest = self._make_node(client)
             self._client = client
             try:
                 await node.start(
@@ -251,6 +255,44 @@ class Service(Declares, MakesStubs, PublishesEvents):
             self._needs,
             self._threads,
         )
+
+    async def start_subscriber(
+        self,
+        topic: Topic[Any] | str,
+        handler: Callable[..., Any],
+        *,
+        name: str | None = None,
+        middleware: Iterable[Middleware] = (),
+        **options: Unpack[DeliveryWords],
+    ) -> RunningSubscriber:
+        """Start a subscriber while the service runs, from `after_start` on; what is known before is for `subscribe`.
+
+            subscriber = await service.start_subscriber(f"orders.{region}", handle, name=f"orders-{region}")
+
+        It is a subscriber as any, also in record, health and statistics, and ends with the service; at the next start
+        it is not there by itself.
+
+        Args:
+            topic: a Topic, or a subject.
+            handler: the function, as `subscribe` decorates one.
+            name, middleware, options: as of `subscribe`.
+
+        Returns:
+            What it is paused, resumed and ended by.
+
+        Raises:
+            SignatureError, UsageError: as of `subscribe`, or the service does not run.
+            Unsupported: the broker cannot do what it needs.
+            Disconnected, Refused: the broker is away, or does not let it take these events.
+        """
+        if self._client is None or self._latest is None:
+            raise UsageError(f"service {self.name!r} is not started: declare {name_of(handler)} by @service.subscribe")
+        said = {"middleware": middleware, **options} | ({} if name is None else {"name": name})
+        declared = self._subscriber(handler, Mark(topic, said))
+        self._check_event(declared, topic)
+        if declared.name in self.endpoints:
+            raise is_taken(self.name, declared.name)
+        return await self._latest.start_subscriber(declared)
 
     async def health(self) -> Health:
         """How this instance is: what `orders.health` answers, and the health port.

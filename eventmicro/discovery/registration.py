@@ -79,6 +79,18 @@ class Registration:
             raise Unavailable(f"registry {self._registry.url} is required: {self._away}", id=self._name)
         self._beating = asyncio.create_task(self._go_on())
 
+    async def renew(self) -> None:
+        """Register now, as the record has changed; what fails is tried again with the next heartbeat."""
+        if self._beating is None:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._beat()
+        except TimeoutError:
+            self._say_away(f"it did not answer within {PATIENCE:g} s")
+        except UsageError as error:
+            log.warning("%s is registered as it was: %s", self._name, error)
+
     async def stop(self) -> None:
         """Deregister, at once and once; where the registry is away it forgets the node by itself."""
         beating, self._beating = self._beating, None

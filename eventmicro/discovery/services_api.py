@@ -29,7 +29,7 @@ PING_TYPE = "io.nats.micro.v1.ping_response"
 STATS_TYPE = "io.nats.micro.v1.stats_response"
 # Whether the node that answers so takes no more calls, of which some may be listed nowhere.
 STOPPING = "stopping"
-# What is no longer than this, in bytes, and never changes is kept for the next who asks.
+# What is no longer than this, in bytes, and seldom changes is kept for the next who asks.
 KEPT = 64 * 1024
 
 
@@ -79,6 +79,10 @@ class ServicesApi:
             ):
                 answering = partial(self._answer, verb)
                 self._subscriptions.append(await self._broker.subscribe(subject, answering))
+
+    def change(self) -> None:
+        """The record has changed: forget what is kept of it."""
+        self._kept.clear()
 
     async def drain(self) -> None:
         """Answer what was asked before, and no more."""

@@ -128,6 +128,8 @@ class KeyedSubscriber(Subscriber):
 
     async def give_back(self) -> None:
         waiting = [item for _, item in self._ready]
+        for key, _ in self._ready:
+            waiting += self._lanes.pop(key).waiting
         self._ready.clear()
         for lane in self._lanes.values():
             waiting += lane.waiting
@@ -171,7 +173,7 @@ class KeyedSubscriber(Subscriber):
         elif delivery.lapsed or delay is None:
             self._go_on(key)
         else:
-            self._held.start(self._hold(key, delivery, delay))
+            self._held.start(self._hold_or_leave(key, delivery, delay))
 
     def _go_on(self, key: Hashable) -> None:
         lane = self._lanes[key]
@@ -179,6 +181,14 @@ class KeyedSubscriber(Subscriber):
             self._ready.append((key, lane.waiting.popleft()))
         else:
             del self._lanes[key]
+
+    async def _hold_or_leave(self, key: Hashable, delivery: Delivery, delay: float) -> None:
+        """The same as `_hold`; a lane that is held no more is none, as its events come again."""
+        try:
+            await self._hold(key, delivery, delay)
+        except asyncio.CancelledError:
+            self._lanes.pop(key, None)
+            raise
 
     async def _hold(self, key: Hashable, delivery: Delivery, delay: float) -> None:
         """Keep a lane closed until its first event has come again; where it does not, give back those behind it."""

@@ -58,6 +58,10 @@ class Hanging:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._interval, self._look_again)
 
+    def forget(self, inflight: InFlight) -> None:
+        """Look after a handler no more, which has ended."""
+        self._watched = [each for each in self._watched if each[1] is not inflight]
+
     def look(self) -> None:
         """Look once."""
         now = perf_counter()

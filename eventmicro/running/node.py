@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, cast
 
-from eventmicro.broker import Broker
+from eventmicro.broker import Broker, Subscription
 from eventmicro.client import Client
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side
-from eventmicro.declaring import Hook
+from eventmicro.declaring import Hook, is_taken
 from eventmicro.discovery.checking import HealthCheck
 from eventmicro.discovery.registering import Registering
 from eventmicro.errors import Refused, Unavailable, UsageError
@@ -38,6 +38,7 @@ from eventmicro.running.pitfalls import warn_of_letters, warn_of_stored
 from eventmicro.running.presence import Parts, Presence, end
 from eventmicro.running.refusing import Needs
 from eventmicro.running.sticking import Sticking, taking
+from eventmicro.running.subscribing import Pausable, RunningSubscriber
 from eventmicro.topic import picker
 from eventmicro.wire import ENDPOINT_QUEUE, cancel_subject, endpoint_subject
 
@@ -88,6 +89,8 @@ class Node:
         self._parts = Parts()
         self._hanging = Hanging()
         self._presence: Presence | None = None
+        self._cancels: Subscription | None = None
+        self._takes_more = False  # subscribers: from when it has started until it stops
         self._state: Any = None
         self._undo = AsyncExitStack()
         self._loop = asyncio.get_running_loop()
@@ -133,9 +136,9 @@ class Node:
             await self._wait_for_needs()
             presence = self._presence = self._make_presence(endpoints, subscribers)
             undo.push_async_callback(presence.close)
+            undo.push_async_callback(self._take_no_cancels)
             if endpoints or any(subscriber.options.sticky_by is not None for subscriber in subscribers):
-                cancels = await self._rpc_broker.subscribe(cancel_subject(self._service), self._calls.receive_cancel)
-                undo.push_async_callback(cancels.drain)
+                await self._take_cancels()
             if any(endpoint.stream for endpoint in endpoints):
                 from eventmicro.rpc.streams.endpoint import open_streams
 
@@ -160,9 +163,19 @@ class Node:
             warn_of_letters(self._service, self._broker, subscribers)
             undo.push_async_callback(presence.deregister)
             await presence.register()
+            self._takes_more = True
             for hook in after_start:
                 await run_hook(hook)
             self._undo = undo.pop_all()
+
+    async def _take_cancels(self) -> None:
+        """Let callers say that they wait no more."""
+        subject = cancel_subject(self._service)
+        self._cancels = self._cancels or await self._rpc_broker.subscribe(subject, self._calls.receive_cancel)
+
+    async def _take_no_cancels(self) -> None:
+        if self._cancels is not None:
+            await self._cancels.drain()
 
     def _as_async(self, lifespan: AbstractAsyncContextManager[Any] | AbstractContextManager[Any]) -> Any:
         """A lifespan to be entered in the event loop; a plain one is entered and left in a thread."""
@@ -223,7 +236,7 @@ class Node:
         return self._presence.statistics()
 
     def _make_presence(
-        self, endpoints: Sequence[EndpointDeclaration], subscribers: Sequence[SubscriberDeclaration]
+        self, endpoints: Sequence[EndpointDeclaration], subscribers: list[SubscriberDeclaration]
     ) -> Presence:
         return Presence(
             self._identity, self._client, self._registering, self._checks, endpoints, subscribers, self._parts
@@ -300,22 +313,71 @@ class Node:
             large=self._large,
         )
 
+    async def start_subscriber(self, declared: SubscriberDeclaration) -> RunningSubscriber:
+        """Start one more subscriber; errors as of `Service.start_subscriber`."""
+        self.check_loop()
+        presence = self._presence
+        if presence is None or not self._takes_more:
+            raise UsageError(f"service {self._service!r} starts, or stops: start {declared.name!r} from after_start on")
+        if any(each.name == declared.name for each in presence.subscribers):
+            raise is_taken(self._service, declared.name)
+        needs = Needs(self._service, self._broker, self._rpc_broker, has_registry=self._client.registry is not None)
+        for refusal in needs.refusals((), [*presence.subscribers, declared]):
+            raise refusal
+        presence.subscribers.append(declared)  # its name and its queue are taken from here on
+        try:
+            return await self._start_now(declared, presence)
+        except BaseException:
+            presence.subscribers.remove(declared)
+            self._parts.takers.pop(declared.name, None)
+            raise
+
+    async def _start_now(self, declared: SubscriberDeclaration, presence: Presence) -> RunningSubscriber:
+        if declared.options.sticky_by is not None:
+            await self._take_cancels()
+        subscriber = self._make_subscriber(declared)
+        subscription = Pausable(subscriber.name, lambda: self._subscribe(declared, subscriber))
+        try:
+            await subscription.take()
+            await self._broker.flush()
+            if not self._takes_more:
+                raise UsageError(f"service {self._service!r} has stopped before {declared.name!r} was started")
+        except BaseException:
+            await end(subscription)
+            await subscriber.cut_off()
+            raise
+        self._parts.add(subscriber, subscription)
+        self._hanging.watch(subscriber.name, subscriber.inflight, declared.options.timeout)
+        await presence.change()
+
+        async def forget() -> None:
+            if subscriber in self._parts.handlers and self._takes_more:
+                self._hanging.forget(subscriber.inflight)
+                self._parts.remove(subscriber)
+                self._parts.takers.pop(declared.name, None)
+                presence.subscribers.remove(declared)
+                await presence.change()
+
+        return RunningSubscriber(subscriber, subscription, self._stop_timeout, forget)
+
     async def _start_subscriber(self, declared: SubscriberDeclaration) -> None:
+        subscriber = self._make_subscriber(declared)
+        self._hanging.watch(subscriber.name, subscriber.inflight, declared.options.timeout)
+        self._parts.add(subscriber, await self._subscribe(declared, subscriber))
+
+    async def _subscribe(self, declared: SubscriberDeclaration, subscriber: Subscriber) -> Subscription:
         options = declared.options
-        durable = options.is_durable(self._broker.capabilities)
-        subscriber = self._make_subscriber(declared, durable)
-        self._hanging.watch(subscriber.name, subscriber.inflight, options.timeout)
-        subscription = await self._broker.subscribe(
+        return await self._broker.subscribe(
             declared.subject,
             subscriber.consumer,
             queue=options.queue_name,
-            durable=options.to_durable() if durable else None,
+            durable=options.to_durable() if options.is_durable(self._broker.capabilities) else None,
             **cast("dict[str, Any]", options.places()),  # those of this broker's kind: see `Needs`
         )
-        self._parts.add(subscriber, subscription)
 
-    def _make_subscriber(self, declared: SubscriberDeclaration, durable: bool) -> Subscriber:
+    def _make_subscriber(self, declared: SubscriberDeclaration) -> Subscriber:
         options = declared.options
+        durable = options.is_durable(self._broker.capabilities)
         name = f"{self._service}.{declared.name}"
         threads = InThreads(self._threads)
         handler = self._compile(declared.signature, declared.middleware, Side.SUBSCRIBER, threads)
@@ -365,6 +427,7 @@ class Node:
 
     async def _drain(self, presence: Presence) -> None:
         """Take no more, let what runs finish, and cut off what is not done in time."""
+        self._takes_more = False
         self._say_what_runs()
         try:
             async with asyncio.timeout(self._stop_timeout):

@@ -50,6 +50,12 @@ class Parts:
         self.handlers.append(handler)
         self.subscriptions.append(subscription)
 
+    def remove(self, handler: Endpoint | Subscriber) -> None:
+        """It is at work no more."""
+        if handler in self.handlers:
+            place = self.handlers.index(handler)
+            del self.handlers[place], self.subscriptions[place]
+
     async def end_last(self, count: int) -> None:
         """End so many of those that were added last."""
         for _ in range(count):
@@ -76,7 +82,7 @@ class Presence:
         identity: who the node is.
         registering: how it is kept registered.
         checks: the service's own health checks.
-        endpoints, subscribers: what the service declares.
+        endpoints, subscribers: what the service declares; subscribers come and go while it runs.
         parts: what is at work of that.
     """
 
@@ -87,13 +93,14 @@ class Presence:
         registering: Registering,
         checks: Sequence[HealthCheck],
         endpoints: Sequence[EndpointDeclaration],
-        subscribers: Sequence[SubscriberDeclaration],
+        subscribers: list[SubscriberDeclaration],
         parts: Parts,
     ) -> None:
         self._identity = identity
         self._client = client
         self._broker: Broker = client.rpc_broker
         self._registering = registering
+        self.subscribers = subscribers
         self._declared = endpoints, subscribers
         self._parts = parts
         self._started = time.time()
@@ -184,6 +191,13 @@ class Presence:
         name = f"{self._identity.service} {self._identity.id}"
         self._registration = Registration(registry, name, self._make_record, self._registering)
         await self._registration.start()
+
+    async def change(self) -> None:
+        """Let all who ask, and the registry, know that there are other subscribers now."""
+        if self._api is not None:
+            self._api.change()
+        if self._registration is not None:
+            await self._registration.renew()
 
     async def deregister(self) -> None:
         """Be found no more."""

@@ -23,6 +23,7 @@ from eventmicro import (
     Reply,
     Retry,
     Router,
+    RunningSubscriber,
     Service,
     Stream,
     SyncClient,
@@ -288,6 +289,8 @@ async def a_call_has_the_type_of_its_reply(client: Client) -> None:
     assert_type(await client.call("orders.quote", Order(), Quote, timeout=2.0, metadata={"a": "b"}), Quote)
     assert_type(await client.call("orders.quote", Order(), Quote, content_type="msgpack"), Quote)
     assert_type(await client.call("orders.blob", b"", bytes), bytes)
+    running = await service.start_subscriber(ORDERS, bill, name="late", concurrency=3)
+    assert_type(running, RunningSubscriber)
     with_metadata = await client.call("orders.quote", Order(), Reply[Quote])
     assert_type(with_metadata, Reply[Quote])
     assert_type(with_metadata.value, Quote)

@@ -171,6 +171,11 @@ async def stubs(client: Client) -> None:
     service.implements(Order)  # WRONG a model is no contract
 
 
+async def running() -> None:
+    await service.start_subscriber(ORDERS, print, concurency=3)  # WRONG no such option
+    await service.start_subscriber(ORDERS)  # WRONG it needs a handler
+
+
 def sync_client(sync: SyncClient) -> None:
     total: str = sync.call("orders.quote", Order(), Quote)  # WRONG it replies a Quote
     print(total)
