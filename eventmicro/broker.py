@@ -10,7 +10,7 @@ or more. An adapter turns the subjects into its broker's own form and back.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -410,6 +410,26 @@ class DeclaresQueues(Protocol):
 
         Raises:
             Disconnected, Unsupported, UsageError: as `subscribe`.
+        """
+        ...
+
+
+@runtime_checkable
+class ReadsKept(Protocol):
+    """What a broker has beside `Broker` where the events that it keeps can be looked at: with `Capabilities.replay`."""
+
+    def read_kept(self, subject: str, start: Start) -> AsyncGenerator[Delivery, None]:
+        """The events of a subject that are kept by the time of the first step, in their order, since `start`.
+
+        Nothing is made on the broker for it, and nobody else gets less. No more than some hundred events are here at a
+        time. There is nothing to settle. Where nothing is kept, or there is no such subject, it ends at once.
+
+        Args:
+            subject: it may have wildcards, where the broker knows any.
+
+        Raises:
+            Disconnected: never connected, closed, or away.
+            UsageError: the server does not let these be read; it names the right that is missing.
         """
         ...
 

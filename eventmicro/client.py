@@ -22,6 +22,7 @@ from eventmicro.embedded import find as find_embedded
 from eventmicro.errors import UsageError
 from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Outgoing, Publishing, check_publishing
+from eventmicro.events.reading import ReadsEvents
 from eventmicro.forwarding import FORWARDED, Forwarding
 from eventmicro.large import MAX_LARGE, LargeCall, check_large_call
 from eventmicro.lifetime import Lifetime
@@ -51,7 +52,7 @@ READY_TIMEOUT = 30.0
 
 
 @names_words
-class Client(Lifetime, MakesStubs, PublishesEvents):
+class Client(Lifetime, MakesStubs, PublishesEvents, ReadsEvents):
     """Calls endpoints and publishes events over one broker; used by `async with`, or by `connect` and `close`.
 
     Args:
@@ -127,6 +128,7 @@ class Client(Lifetime, MakesStubs, PublishesEvents):
         self.outgoing = Outgoing(self.broker, publishing or Publishing())
         middleware = check_middleware(middleware)
         own = Codecs(codecs, content_type=content_type, compression=compression, max_decompressed=max_decompressed)
+        self._codecs = own
         forwarding = Forwarding(forward)
         self._registry_named = registry or os.environ.get(REGISTRY_VARIABLE) or None
         self._selector = None if selector is None else make_selector(selector)

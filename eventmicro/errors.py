@@ -128,6 +128,10 @@ class Disconnected(TransportError):
     """The connection to the broker is away."""
 
 
+class TooSlow(EventMicroError):
+    """Events came faster than they were read: some are missed."""
+
+
 class Unconfirmed(TransportError):
     """The broker did not confirm the message in time; it may have it or not."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import NoReturn
 
@@ -13,12 +13,13 @@ from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, S
 from eventmicro.cloudevents import UNDERSCORED
 from eventmicro.errors import Disconnected, Unsupported, UsageError
 from eventmicro.lifetime import Lifetime
-from eventmicro.message import Message
+from eventmicro.message import Delivery, Message
 from eventmicro.settings import without_secrets
 from eventmicro_kafka.connection.describing import TopicInfo
 from eventmicro_kafka.connection.driver import check_compression, check_login
 from eventmicro_kafka.connection.link import Link
 from eventmicro_kafka.connection.noise import quieten
+from eventmicro_kafka.consuming import history
 from eventmicro_kafka.consuming.following import Following
 from eventmicro_kafka.consuming.keeping import Keeper
 from eventmicro_kafka.consuming.live import Broadcast, Shared, live_group
@@ -158,6 +159,17 @@ class KafkaBroker(Lifetime):
         connection.subscriptions = [s for s in connection.subscriptions if not s.closed]
         connection.subscriptions.append(subscription)
         return subscription
+
+    async def read_kept(self, subject: str, start: Start) -> AsyncGenerator[Delivery, None]:
+        topics = self._connected().topics
+        check_pattern(subject)
+        found = await (topics.choose(subject) if has_wildcards(subject) else topics.look([subject]))
+        for topic in found.values():
+            check_rights(self.settings, topic, ("Read",), subject)
+        if found:
+            async with aclosing(history.read(self.settings, found, start)) as kept:
+                async for delivery in kept:
+                    yield delivery
 
     def check(self, subject: str, *, queue: str | None = None, durable: Durable | None = None) -> None:
         check_pattern(subject)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from contextlib import aclosing
 from datetime import UTC, datetime
 
+from eventmicro.broker import ReadsKept
 from eventmicro.conformance.bench import QUIET, Bench
 from eventmicro.conformance.case import case
 from eventmicro.message import Message
@@ -76,3 +79,24 @@ async def an_event_that_is_published_again_after_the_window_is_another(bench: Be
     await publisher.publish(message)
     await bench.all_arrive([b"again", b"again"], worker)
     assert len({delivery.id for delivery in worker.deliveries}) == 2
+
+
+@case("durable", "replay")
+async def what_is_kept_can_be_looked_at(bench: Bench) -> None:
+    """Where the broker can: all of it, in order, without an end that is to come, and its queue has all of it, too."""
+    worker = await bench.work()
+    sent = await bench.publish(300)
+    broker = await bench.publisher()
+    if not isinstance(broker, ReadsKept):
+        return
+    assert Counter([each.body async for each in broker.read_kept(bench.subject, "all")]) == Counter(sent)
+    await asyncio.sleep(QUIET)
+    since = datetime.now(UTC)
+    await asyncio.sleep(QUIET)
+    assert [each.body async for each in broker.read_kept(bench.subject, since)] == []
+    later = await bench.publish([b"later"])
+    assert [each.body async for each in broker.read_kept(bench.subject, since)] == later
+    assert [each.body async for each in broker.read_kept(f"{bench.subject}.nothing", "all")] == []
+    async with aclosing(broker.read_kept(bench.subject, "all")) as kept:
+        assert (await anext(kept)).body in sent  # and is left before its end
+    await bench.all_arrive([*sent, *later], worker)

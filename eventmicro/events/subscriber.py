@@ -195,7 +195,7 @@ class Subscriber:
             if not isinstance(missing, Apart):
                 return await self._read_when_ready(delivery, missing)
             body = await self._fetch_body(delivery, missing)
-            return UNREAD if body is None else self._decode_as(body, missing.form)
+            return UNREAD if body is None else self.decode_as(body, missing.form)
         except ENDS:
             raise
         except asyncio.CancelledError as error:
@@ -342,9 +342,10 @@ class Subscriber:
         if form is not None and form[3] is not None and self._work.body is not None:
             raise Apart(form, form[3])
         frame = None if self._work.body is None else self._work.body.frame
-        return self._decode_as(delivery.body if frame is None else frame(delivery), form)
+        return self.decode_as(delivery.body if frame is None else frame(delivery), form)
 
-    def _decode_as(self, body: bytes, form: Form | None) -> Any:
+    def decode_as(self, body: bytes, form: Form | None) -> Any:
+        """Decode a body that is written so; errors as of `read`."""
         if self._work.body is None or form is None:
             return self._decode(body)
         return self._work.body.read(body, form)

@@ -289,6 +289,11 @@ async def a_call_has_the_type_of_its_reply(client: Client) -> None:
     assert_type(await client.call("orders.quote", Order(), Quote, timeout=2.0, metadata={"a": "b"}), Quote)
     assert_type(await client.call("orders.quote", Order(), Quote, content_type="msgpack"), Quote)
     assert_type(await client.call("orders.blob", b"", bytes), bytes)
+    async for order in client.read(ORDERS):
+        assert_type(order, Order)
+    async with client.events(ORDERS, limit=10) as coming:
+        async for order in coming:
+            assert_type(order, Order)
     running = await service.start_subscriber(ORDERS, bill, name="late", concurrency=3)
     assert_type(running, RunningSubscriber)
     with_metadata = await client.call("orders.quote", Order(), Reply[Quote])

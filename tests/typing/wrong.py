@@ -171,6 +171,14 @@ async def stubs(client: Client) -> None:
     service.implements(Order)  # WRONG a model is no contract
 
 
+async def reading(client: Client) -> None:
+    async for order in client.read(ORDERS):
+        number: int = order  # WRONG it is an order
+        print(number)
+    client.read(ORDERS, since=7)  # WRONG days, or seconds?
+    client.events("orders.placed")  # WRONG a topic says what is read
+
+
 async def running() -> None:
     await service.start_subscriber(ORDERS, print, concurency=3)  # WRONG no such option
     await service.start_subscriber(ORDERS)  # WRONG it needs a handler

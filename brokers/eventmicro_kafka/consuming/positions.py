@@ -88,7 +88,7 @@ async def _fix(
     left = places - _in_these(known, ids).keys()
     if not left:
         return Fixed(set(new), {})
-    wanted = await _offsets(consumer, left, {topic: starts[topic] if topic in new else "all" for topic in topics})
+    wanted = await offsets(consumer, left, {topic: starts[topic] if topic in new else "all" for topic in topics})
     found = {} if anew else await committed(consumer, places)  # another one may have been quicker
     known = _in_these(found, ids)
     wanted = {place: offset for place, offset in wanted.items() if place not in known}
@@ -109,7 +109,7 @@ def _in_these(places: Mapping[Any, tuple[int, str]], ids: Mapping[str, str]) -> 
     return {p: at for p, at in places.items() if not is_of_another(at[1], ids.get(p.topic, ""))}
 
 
-async def _offsets(consumer: Any, places: set[Any], starts: Mapping[str, Start]) -> dict[Any, int]:
+async def offsets(consumer: Any, places: set[Any], starts: Mapping[str, Start]) -> dict[Any, int]:
     """Where to start in each partition."""
     wanted: dict[Any, int] = await consumer.end_offsets(list(places))
     begin = [place for place in places if starts[place.topic] == "all"]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from nats.errors import Error
 
-from eventmicro.broker import PUBLISH_TIMEOUT, Durable, Receive, Subscription
+from eventmicro.broker import PUBLISH_TIMEOUT, Durable, Receive, Start, Subscription
 from eventmicro.errors import UsageError
 from eventmicro.large import StoredObject
-from eventmicro.message import Message
+from eventmicro.message import Delivery, Message
 from eventmicro.wire import check_subject
 from eventmicro_nats.broker import NatsBroker
 from eventmicro_nats.connection.driver import Driver
@@ -23,6 +23,7 @@ from eventmicro_nats.jetstream.advisories import SafetyNet
 from eventmicro_nats.jetstream.api import Api, ApiError
 from eventmicro_nats.jetstream.duplicates import Duplicates
 from eventmicro_nats.jetstream.durable import DurableSubscription
+from eventmicro_nats.jetstream.history import History
 from eventmicro_nats.jetstream.objects import Objects
 from eventmicro_nats.jetstream.ordered import OrderedSubscription
 from eventmicro_nats.jetstream.publishing import Publisher
@@ -127,6 +128,12 @@ class JetStreamBroker(NatsBroker):
         except Error as error:
             raise translate(error, f"queue {queue} for {subject}") from error
         return subscription
+
+    async def read_kept(self, subject: str, start: Start) -> AsyncGenerator[Delivery, None]:
+        check_subject(subject, wildcards=True)
+        async with aclosing(self._connected_parts().history.read(subject, start)) as kept:
+            async for delivery in kept:
+                yield delivery
 
     def check(self, subject: str, *, queue: str | None = None, durable: Durable | None = None) -> None:
         if durable is not None and queue is None:
@@ -271,6 +278,7 @@ class _Parts:
         self._api = Api(broker._connected_driver, self.replies)
         self._publish = broker.publish
         self._streams = Streams(self._api, settings)
+        self.history = History(self._api, self._streams)
         self.watching = Watching(self._streams.look_again)
         self._queues = Queues(self._api, self._streams, settings)
         self.publisher = Publisher(

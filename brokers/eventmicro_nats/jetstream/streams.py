@@ -121,6 +121,17 @@ class Streams:
         async with _bounded(subject, deadline):
             return [] if self.fixed else await self._names(subject, deadline)
 
+    async def keeping(self, subject: str, deadline: float) -> list[str]:
+        """The streams that keep some of this subject; none is made for it."""
+        if self.fixed:
+            return [self._settings.stream]
+        found = await self.there(subject, deadline)
+        if found:
+            return found
+        async with _bounded(subject, deadline):
+            filled = await self._seeking.find(subject, deadline)
+        return [] if filled is None else [filled["name"]]
+
     async def remember_ids(self, stream: str, seconds: float, deadline: float) -> None:
         """Make sure that this stream knows an event's id for that long.
 
