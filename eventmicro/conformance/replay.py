@@ -83,9 +83,10 @@ async def an_event_that_is_published_again_after_the_window_is_another(bench: Be
 
 @case("durable", "replay")
 async def what_is_kept_can_be_looked_at(bench: Bench) -> None:
-    """Where the broker can: all of it, in order, without an end that is to come, and its queue has all of it, too."""
+    """By a new queue, and without any where the broker is one that `ReadsKept`: up to the end that there is then."""
     worker = await bench.work()
     sent = await bench.publish(300)
+    await bench.all_arrive(sent, await bench.work(f"{bench.subject}.again", start="all"))
     broker = await bench.publisher()
     if not isinstance(broker, ReadsKept):
         return
