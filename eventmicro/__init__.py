@@ -61,6 +61,7 @@ from eventmicro.middleware import Handler, Middleware, sides
 from eventmicro.reply import Reply
 from eventmicro.retry import CallRetry, Retry
 from eventmicro.router import Router
+from eventmicro.rpc.calling_all import Answer
 from eventmicro.rpc.streams.stream import Stream
 from eventmicro.running.subscribing import RunningSubscriber
 from eventmicro.service import Service
@@ -70,6 +71,7 @@ from eventmicro.topic import Topic
 __all__ = [
     "Ack",
     "AdapterNotFound",
+    "Answer",
     "BadRequest",
     "Batch",
     "BodyMissing",

@@ -38,6 +38,7 @@ from eventmicro.plugins import (
     open_registry,
 )
 from eventmicro.retry import CallRetry
+from eventmicro.rpc.calling_all import CallsAll
 from eventmicro.rpc.client import DEFAULT_TIMEOUT, RpcClient
 from eventmicro.rpc.retrying import check_retry
 from eventmicro.selector import MarksNodes, NodeMarks, Selector
@@ -52,7 +53,7 @@ READY_TIMEOUT = 30.0
 
 
 @names_words
-class Client(Lifetime, MakesStubs, PublishesEvents, ReadsEvents):
+class Client(Lifetime, MakesStubs, CallsAll, PublishesEvents, ReadsEvents):
     """Calls endpoints and publishes events over one broker; used by `async with`, or by `connect` and `close`.
 
     Args:

@@ -110,6 +110,12 @@ class Director(Protocol):
         """
         ...
 
+    async def nodes(self, service: str, filters: Iterable[Filter], deadline: float) -> Sequence[Node]:
+        """All nodes of a service that pass the filters, one at least; a registry that is asked for the first time is
+        waited for until `deadline`. Errors as of `choose`.
+        """
+        ...
+
     def mark(self, node: Node, seconds: float, *, failed: bool | None) -> None:
         """Tell how a call to a node ended, and how long it took, in seconds; None: nothing is known, as where it was
         cancelled.

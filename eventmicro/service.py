@@ -33,6 +33,7 @@ from eventmicro.large import MAX_LARGE, LargeCall, check_large_call
 from eventmicro.middleware import Middleware, check_middleware
 from eventmicro.plugins import check_broker, check_registry
 from eventmicro.retry import CallRetry
+from eventmicro.rpc.calling_all import CallsAll
 from eventmicro.rpc.client import DEFAULT_TIMEOUT, RpcClient
 from eventmicro.rpc.retrying import check_retry
 from eventmicro.running.identity import Identity, new_id
@@ -53,7 +54,7 @@ Lifespan = Callable[
 
 
 @names_words
-class Service(Declares, MakesStubs, PublishesEvents):
+class Service(Declares, MakesStubs, CallsAll, PublishesEvents):
     """A service: its endpoints, its subscribers, and its own client. Several may live in one process.
 
     Args:

@@ -114,6 +114,11 @@ class Directing:
     async def look(self, service: str, deadline: float) -> None:
         await self.view(service, max(0.0, min(FIRST_LOOK, deadline - time.monotonic())))
 
+    async def nodes(self, service: str, filters: Iterable[Filter], deadline: float) -> Sequence[Node]:
+        view = await self.view(service, max(0.0, min(FIRST_LOOK, deadline - time.monotonic())))
+        several = check_several("filters", filters, "version('^1')")
+        return view.nodes(several) or _no_nodes(view, several)
+
     def mark(self, node: Node, seconds: float, *, failed: bool | None) -> None:
         self._marks.mark(node, failed=failed)
         if failed is False:

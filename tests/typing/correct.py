@@ -10,6 +10,7 @@ from eventmicro_nats import NatsBroker
 from pydantic import BaseModel
 
 from eventmicro import (
+    Answer,
     CallRetry,
     Client,
     Compression,
@@ -289,6 +290,11 @@ async def a_call_has_the_type_of_its_reply(client: Client) -> None:
     assert_type(await client.call("orders.quote", Order(), Quote, timeout=2.0, metadata={"a": "b"}), Quote)
     assert_type(await client.call("orders.quote", Order(), Quote, content_type="msgpack"), Quote)
     assert_type(await client.call("orders.blob", b"", bytes), bytes)
+    async for answer in client.call_all("orders.quote", Order(), Quote, within=0.5):
+        assert_type(answer, Answer[Quote])
+        assert_type(answer.value, Quote)
+    async for nothing in service.call_all("orders.ping"):
+        assert_type(nothing, Answer[None])
     async for order in client.read(ORDERS):
         assert_type(order, Order)
     async with client.events(ORDERS, limit=10) as coming:
