@@ -11,6 +11,7 @@ from eventmicro.broker import Capabilities
 from eventmicro.codec import Codec
 from eventmicro.context import Side
 from eventmicro.errors import SignatureError, UsageError
+from eventmicro.events.members import some_of
 from eventmicro.events.options import OWN_QUEUE, DeliveryOptions, DeliveryWords, OrderBy
 from eventmicro.handlers.depends import name_of
 from eventmicro.handlers.fields import fields_of
@@ -39,6 +40,8 @@ class SubscriberDeclaration:
     middleware: tuple[Middleware, ...]
     codec: Codec | None = None
     """What the topic's events are read by where they do not say otherwise; None: as their type is."""
+    some: tuple[type, ...] | None = None
+    """Which of the topic's types it takes; None: all of them."""
 
     @property
     def queue(self) -> str | None:
@@ -86,8 +89,15 @@ def declare_subscriber(
             f"go on by `await service.publish(topic, event)`, or `-> Annotated[YourModel, Publish(TOPIC)]`"
         )
     event = signature.takes if options.batch is None else _item_type(function, signature.takes)
+    some = None
     if isinstance(topic, Topic):
+        some = some_of(event, topic.type)
         event = _check_event(function, event, topic)
+        if some is not None and options.batch is not None:
+            raise SignatureError(
+                f"subscriber {name_of(function)} has batch=, and takes some of what {topic!r} carries: take all of it, "
+                f"`events: list[{name_of(topic.type)}]`"
+            )
     for word in ("order_by", "sticky_by"):
         if (key := getattr(options, word)) is not None:
             _check_key(function, event, key, word)
@@ -111,6 +121,7 @@ def declare_subscriber(
         options,
         check_middleware(middleware, Side.SUBSCRIBER),
         topic.codec if isinstance(topic, Topic) else None,
+        some,
     )
 
 
@@ -161,11 +172,13 @@ def _item_type(function: Callable[..., Any], takes: Any) -> Any:
 
 
 def _check_event(function: Callable[..., Any], takes: Any, topic: Topic[Any]) -> Any:
-    """The type to decode events as: the topic's, or what the handler takes where that is the same or wider."""
+    """The type to decode events as: the topic's, of which the handler takes all, or some."""
     if takes in (MISSING, topic.type, Any):
         return takes if takes is MISSING else topic.type
     wider = get_args(takes) if get_origin(takes) in (Union, UnionType) else (takes,)
     if any(is_a(topic.type, each) for each in wider):
+        return topic.type
+    if some_of(takes, topic.type) is not None:
         return topic.type
     raise SignatureError(
         f"subscriber {name_of(function)} takes {name_of(takes)}, but {topic!r} carries {name_of(topic.type)}; "

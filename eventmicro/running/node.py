@@ -20,6 +20,7 @@ from eventmicro.errors import Refused, Unavailable, UsageError
 from eventmicro.events.batches import BatchSubscriber
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.events.lanes import KeyedSubscriber
+from eventmicro.events.members import takes_some
 from eventmicro.events.objects import Objects
 from eventmicro.events.options import DeliveryOptions, OrderBy
 from eventmicro.events.settling import Kept, Live
@@ -381,10 +382,12 @@ class Node:
         name = f"{self._service}.{declared.name}"
         threads = InThreads(self._threads)
         handler = self._compile(declared.signature, declared.middleware, Side.SUBSCRIBER, threads)
+        if options.sticky_by is not None:
+            handler = self._stick(declared, options.sticky_by, handler)
         work = Work(
             self._service,
             declared.name,
-            handler if options.sticky_by is None else self._stick(declared, options.sticky_by, handler),
+            handler if declared.some is None else takes_some(handler, declared.some),
             self._event_body(declared),
             options.timeout,
             self._state,
