@@ -159,8 +159,8 @@ class Directing:
         registry = self._open_registry()
         if registry is None:
             raise UsageError(
-                f"a selector, a filter or a key needs a registry, and {self._broker.url} keeps none: name one by "
-                f"registry= or {REGISTRY_VARIABLE}, such as 'etcd://127.0.0.1:2379'"
+                f"a selector, a filter, a key or call_all needs a registry, and {self._broker.url} keeps none: name "
+                f"one by registry= or {REGISTRY_VARIABLE}, such as 'etcd://127.0.0.1:2379'"
             )
         self._cache = ServiceCache(registry, self._learn)
         return self._cache
