@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 from eventmicro.checks import check_function
 from eventmicro.codecs import Codecs
+from eventmicro.codecs.survival import check_survives
 from eventmicro.contracts.contract import Contract
 from eventmicro.contracts.implementing import implementation_of, make_handler
 from eventmicro.declare import Mark, marked_methods
@@ -15,11 +16,12 @@ from eventmicro.discovery.checking import CheckFunction, HealthCheck
 from eventmicro.errors import SignatureError, UsageError
 from eventmicro.events.declare import SubscriberDeclaration, declare_subscriber
 from eventmicro.events.options import DeliveryOptions, check_defaults
-from eventmicro.handlers.signature import MISSING, own_name
+from eventmicro.handlers.signature import MISSING, Signature, own_name
 from eventmicro.reply import refuse_reply
 from eventmicro.router import HasHandlers
 from eventmicro.rpc.declare import EndpointDeclaration, declare_endpoint
 from eventmicro.topic import Topic
+from eventmicro.wire import JSON
 
 Hook = Callable[[], Any]
 
@@ -64,8 +66,10 @@ class Declares(HasHandlers):
 
     def _take_endpoint(self, endpoint: EndpointDeclaration) -> None:
         self._check_new(endpoint.name)
-        self._check_type(endpoint.request, f"endpoint {endpoint.name}")
-        self._check_type(endpoint.reply, f"endpoint {endpoint.name}")
+        for kind in (endpoint.request, endpoint.reply):
+            self._check_type(kind, f"endpoint {endpoint.name}")
+            self._check_comes_back(kind, f"endpoint {endpoint.name}")
+        self._check_outlets(endpoint.signature, f"endpoint {endpoint.name}")
         self.endpoints[endpoint.name] = endpoint
 
     def _take_subscriber(self, subscriber: SubscriberDeclaration, topic: Any) -> None:
@@ -76,8 +80,9 @@ class Declares(HasHandlers):
     def _check_event(self, subscriber: SubscriberDeclaration, topic: Any) -> None:
         """Refuse events that cannot travel."""
         self._check_type(subscriber.event, f"subscriber {subscriber.name}")
-        if isinstance(topic, Topic) and topic.content_type is not None:
-            self._codecs.body_as(topic.type, topic.content_type, topic.compression)
+        if isinstance(topic, Topic) and topic.codec is None:
+            self._check_comes_back(topic.type, f"subscriber {subscriber.name}", topic.content_type)
+        self._check_outlets(subscriber.signature, f"subscriber {subscriber.name}")
 
     def _subscriber(self, function: Callable[..., Any], mark: Mark) -> SubscriberDeclaration:
         """What a subscriber is declared to be, by its own words and, where it says nothing, by those of the service."""
@@ -208,6 +213,21 @@ class Declares(HasHandlers):
                 self._codecs.body(kind)
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from None
+
+    def _check_comes_back(self, kind: Any, where: str, content_type: str | None = None) -> None:
+        """Refuse a type whose values do not come back as they were sent; what others write may be of such a type."""
+        if kind is MISSING:
+            return
+        body = self._codecs.body_as(kind, content_type, None)
+        try:
+            check_survives(kind, in_json=body.content_type == JSON)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+
+    def _check_outlets(self, signature: Signature, where: str) -> None:
+        for topic in (outlet.topic for outlet in signature.outlets):
+            if topic.codec is None:
+                self._check_comes_back(topic.type, where, topic.content_type)
 
     def _check_new(self, name: str) -> None:
         if self._is_started:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -36,18 +37,23 @@ _HELD = {"list": "items_schema", "set": "items_schema", "frozenset": "items_sche
 _ASIDE = frozenset(("metadata", "default", "cls", "config", "function", "fields"))
 
 
-def finite_check(adapter: TypeAdapter[Any], name: str) -> Callable[[Any], None] | None:
+def finite_check(adapter: TypeAdapter[Any], name: str, *, polymorphic: bool = False) -> Callable[[Any], None] | None:
     """What refuses a value in which a number is not finite; None where the type holds none, or says how to write it.
 
     The check raises EncodeError.
+
+    Args:
+        polymorphic: whether what is within a value is written by its own fields, which may be more than the type's.
     """
     from pydantic_core import to_json
 
     whole: Any = adapter.core_schema
     schema = _of_the_type(whole)
-    if not _may_hold(whole) or "ser_json_inf_nan" in _config(schema):
+    if not (polymorphic or _may_hold(whole)) or "ser_json_inf_nan" in _config(schema):
         return None
-    to_python, include = adapter.serializer.to_python, _fields(schema)
+    to_python, include = adapter.serializer.to_python, None if polymorphic else _fields(schema)
+    if polymorphic:
+        to_python = partial(to_python, polymorphic_serialization=True)
     plain_floats = _plain_floats(schema) & (include or set())
     others = None if include is None else include - plain_floats
 

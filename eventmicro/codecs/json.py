@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from eventmicro.codec import Decoder, Encoder
 from eventmicro.codecs.finite import find_null, finite_check
 from eventmicro.codecs.structs import StructJsonCodec, holds_structs
+from eventmicro.codecs.subclasses import is_polymorphic, keeping_subclasses
 from eventmicro.codecs.validation import (
     SUBCLASSES,
     decode_error,
@@ -33,11 +35,20 @@ class JsonCodec:
 
     def encoder(self, kind: Any) -> Encoder:
         adapter = make_adapter(kind)
-        to_json = adapter.serializer.to_json
         check = value_check(kind, adapter)
         of_subclass = lru_cache(SUBCLASSES)(self.encoder) if is_record(kind) else None
         check_finite = finite_check(adapter, name_of(kind))
         refuse_wrong_fields(__name__)
+        write: Callable[..., bytes] = adapter.serializer.to_json
+
+        def write_first(value: Any, *, by_alias: bool) -> bytes:
+            nonlocal write, check_finite
+            write = keeping_subclasses(adapter, adapter.serializer.to_json)
+            if is_polymorphic(write):
+                check_finite = finite_check(adapter, name_of(kind), polymorphic=True)
+            return write(value, by_alias=by_alias)  # type: ignore[no-any-return]
+
+        write = write_first
 
         def encode(value: Any) -> bytes:
             if value.__class__ is not kind:
@@ -45,7 +56,7 @@ class JsonCodec:
                 if of_subclass is not None:  # all its fields travel, not only those of the type
                     return of_subclass(value.__class__)(value)
             try:
-                body = to_json(value, by_alias=True)
+                body = write(value, by_alias=True)
                 if check_finite is not None and find_null(body):
                     check_finite(value)
                 return body

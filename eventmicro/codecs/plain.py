@@ -13,6 +13,7 @@ from typing import Any
 
 from eventmicro.codecs.protobuf import is_protobuf
 from eventmicro.codecs.structs import handles_by_msgspec, holds_structs, plain_structs
+from eventmicro.codecs.subclasses import keeping_subclasses
 from eventmicro.codecs.validation import (
     SUBCLASSES,
     decode_error,
@@ -77,10 +78,18 @@ def _by_pydantic(kind: Any) -> Plain:
     from pydantic import ValidationError
 
     adapter = make_adapter(kind)
-    to_python, validate = adapter.serializer.to_python, adapter.validator.validate_python
+    validate = adapter.validator.validate_python
     check = value_check(kind, adapter)
     of_subclass = lru_cache(SUBCLASSES)(_by_pydantic) if is_record(kind) else None
     refuse_wrong_fields(__name__)
+    write: Callable[..., Any] = adapter.serializer.to_python
+
+    def write_first(value: Any, *, by_alias: bool) -> Any:
+        nonlocal write
+        write = keeping_subclasses(adapter, adapter.serializer.to_python)
+        return write(value, by_alias=by_alias)
+
+    write = write_first
 
     def dump(value: Any) -> Any:
         if value.__class__ is not kind:
@@ -90,7 +99,7 @@ def _by_pydantic(kind: Any) -> Plain:
         if holds_structs(kind, value):
             return plain_structs(kind)[0](value)
         try:
-            return to_python(value, by_alias=True)
+            return write(value, by_alias=True)
         except (ValueError, RecursionError, UserWarning) as error:
             raise EncodeError(f"{name_of(kind)} cannot be written: {error}") from error
 

@@ -10,7 +10,8 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Any, get_origin
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from eventmicro.errors import DecodeError, EncodeError, UsageError
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 MAX_ERRORS = 50
 # Of how many subclasses of a type it is kept how they are written.
 SUBCLASSES = 1000
+# How pydantic's names end for errors that say that a value is of another type.
+_OF_TYPE = ("_type", "is_instance_of", "none_required")
 # How much of a field's name it tells, in characters: of a dict's fields the peer makes up the names.
 MAX_FIELD_NAME = 100
 
@@ -54,7 +57,7 @@ def make_adapter(kind: Any) -> TypeAdapter[Any]:
 
 def value_check(kind: Any, adapter: TypeAdapter[Any]) -> Callable[[Any], None]:
     """What refuses a value of another type, by EncodeError; it is not asked of one whose class is the type itself."""
-    return instance_check(kind) if is_record(kind) else _strict_check(adapter)
+    return instance_check(kind) if is_record(kind) else _strict_check(kind, adapter)
 
 
 def refuse_wrong_fields(module: str) -> None:
@@ -120,13 +123,39 @@ def is_record(kind: Any) -> bool:
     return isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind))
 
 
-def _strict_check(adapter: TypeAdapter[Any]) -> Callable[[Any], None]:
+def _strict_check(kind: Any, adapter: TypeAdapter[Any]) -> Callable[[Any], None]:
     from pydantic import ValidationError
 
     def check(value: Any) -> None:
         try:
             adapter.validate_python(value, strict=True)
         except ValidationError as error:
-            raise EncodeError(str(error)) from None
+            raise EncodeError(_mismatch_within(kind, value, error)) from None
 
     return check
+
+
+def _mismatch_within(kind: Any, value: object, error: ValidationError) -> str:
+    """What of a value is of another type, by the names of both and without any of its text, which may be a secret."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    found, place = first["input"], "".join(f"[{short(part)!r}]" for part in first["loc"])
+    told = f"expected {in_full(kind)}, got {in_full(type(value))}"
+    if found is not value and place:
+        told += f", with {in_full(type(found))} at {place}"
+    return told if first["type"].endswith(_OF_TYPE) else f"{told}, which is not taken there: {first['type']}"
+
+
+def in_full(kind: Any) -> str:
+    """A type with the modules of what it is made of, where these are not Python's own."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return in_full(parts[0])
+    if origin in (Union, UnionType):
+        return " | ".join(map(in_full, parts))
+    if isinstance(origin, type):
+        return f"{in_full(origin)}[{', '.join(map(in_full, parts))}]"
+    if not isinstance(kind, type):
+        return str(kind).removeprefix("typing.")
+    if kind is type(None):
+        return "None"
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -12,6 +12,7 @@ from weakref import ref
 from eventmicro.cloudevents import PLAIN, Binding
 from eventmicro.codec import Encoder
 from eventmicro.codecs import Body, Codecs
+from eventmicro.codecs.survival import check_survives
 from eventmicro.errors import UsageError
 from eventmicro.events.cloudevents import Writing
 from eventmicro.events.objects import LargeMessage
@@ -20,7 +21,7 @@ from eventmicro.message import Message, Routed, Tombstone
 from eventmicro.places import Exchange
 from eventmicro.tokens import read_template
 from eventmicro.topic import Pick, Topic, check_apart, takes_none
-from eventmicro.wire import check_headers, check_subject, check_text
+from eventmicro.wire import JSON, check_headers, check_subject, check_text
 
 log = logging.getLogger(__name__)
 
@@ -323,7 +324,12 @@ def _exact(subject: str) -> str:
 def _body_of(topic: Topic[Any], codecs: Codecs) -> Body:
     if topic.codec is not None:
         return codecs.body_by(topic.type, topic.codec, topic.compression)
-    return codecs.body_as(topic.type, topic.content_type, topic.compression)
+    body = codecs.body_as(topic.type, topic.content_type, topic.compression)
+    try:
+        check_survives(topic.type, in_json=body.content_type == JSON)
+    except UsageError as error:
+        raise UsageError(f"{topic!r}: {error}") from None
+    return body
 
 
 def check_topic(topic: object) -> None:

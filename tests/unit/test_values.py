@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from eventmicro import Service
 from eventmicro.codecs import Codecs
@@ -57,6 +57,88 @@ def test_a_value_of_another_class_of_the_same_name_is_told_in_full() -> None:
         Codecs().body(Animal).encode(other(name="Rex"))
     with pytest.raises(EncodeError, match=r"^expected Animal, got Place$"):
         Codecs().body(Animal).encode(Place("Rome"))
+
+
+class Zoo(BaseModel):
+    name: str = "Rome"
+    head: Animal | None = None
+    animals: list[Animal] = []
+    by_name: dict[str, Animal] = {}
+
+
+class Weighed(Animal):
+    kilos: float
+
+
+REX = Dog(name="Rex", breed="pug")
+WITHIN: list[tuple[Any, Any, Any]] = [
+    (Zoo, Zoo(animals=[REX, Animal(name="Tom")]), {"animals": [{"name": "Rex", "breed": "pug"}, {"name": "Tom"}]}),
+    (Zoo, Zoo(head=REX), {"head": {"name": "Rex", "breed": "pug"}}),
+    (Zoo, Zoo(by_name={"r": REX}), {"by_name": {"r": {"name": "Rex", "breed": "pug"}}}),
+    (list[Animal], [REX], [{"name": "Rex", "breed": "pug"}]),
+    (Animal | None, REX, {"name": "Rex", "breed": "pug"}),
+]
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/msgpack", "application/cbor"])
+@pytest.mark.parametrize(("kind", "value", "written"), WITHIN)
+def test_all_fields_of_a_subclass_travel_within_a_value(kind: Any, value: Any, written: Any, content_type: str) -> None:
+    codecs = Codecs()
+    encode = codecs.body(kind).encoder(content_type)
+    assert encode is not None
+    for _ in range(2):  # what is found out with the first holds for all
+        body = codecs.body(Any).decoder(content_type)(encode(value))
+        assert body == written or {name: body[name] for name in written} == written
+    assert codecs.body(kind).decoder(content_type)(encode(value)) is not None
+
+
+def test_a_number_of_a_subclass_that_json_has_not_is_refused() -> None:
+    body = Codecs().body(Zoo)
+    with pytest.raises(EncodeError, match=r"Zoo: animals\[0\]\.kilos is nan"):
+        body.encode(Zoo(animals=[Weighed(name="Bo", kilos=float("nan"))]))
+    assert b'"kilos":1.5' in body.encode(Zoo(animals=[Weighed(name="Bo", kilos=1.5)]))
+
+
+class Map(BaseModel):
+    places: list[Place | None] = []
+
+
+class BothPlaces(BaseModel):
+    places: list[Address | Place] = []
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/msgpack"])
+def test_a_dataclass_within_a_value_that_would_lose_fields_is_refused_with_the_mend(content_type: str) -> None:
+    encode = Codecs().body(Map).encoder(content_type)
+    assert encode is not None
+    assert b"Rome" in encode(Map(places=[Place("Rome")]))
+    with pytest.raises(EncodeError, match=r"Map has a Place that is a Address, .* let the field .* Place \| Address"):
+        encode(Map(places=[None, Address("Rome", "Via Appia")]))
+    assert b"Appia" in Codecs().body(BothPlaces).encode(BothPlaces(places=[Address("Rome", "Via Appia")]))
+
+
+HERE = __name__.replace(".", r"\.")
+WRONG: list[tuple[Any, Any, str]] = [
+    (list[Animal], "hunter2", rf"expected list\[{HERE}\.Animal\], got str"),
+    (list[Animal], [REX, Place("hunter2")], rf"got list, with {HERE}\.Place at \[1\]"),
+    (dict[str, Animal], {"a": "hunter2"}, rf"expected dict\[str, {HERE}\.Animal\], got dict, with str at \['a'\]"),
+    (Animal | Place, "hunter2", rf"expected {HERE}\.Animal \| {HERE}\.Place, got str"),
+    (int, "hunter2", "expected int, got str"),
+    (int | None, "hunter2", r"expected int \| None, got str"),
+    (str, b"hunter2", "expected str, got bytes"),
+    (
+        Annotated[str, Field(max_length=3)],
+        "hunter2",
+        "expected str, got str, which is not taken there: string_too_long",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "told"), WRONG, ids=[told for *_, told in WRONG])
+def test_a_value_of_another_type_is_told_by_both_types_and_never_quoted(kind: Any, value: Any, told: str) -> None:
+    with pytest.raises(EncodeError, match=f"{told}$") as caught:
+        Codecs().body(kind).encode(value)
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["!!!!", "YWJ", "YWJj", "YQ==", "_-8=", ""])
