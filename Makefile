@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Tests mostly wait for a server, a lease, a process: one more than there are processors.
 WORKERS ?= $(shell echo $$((1 + $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: demo test test-consul test-wheel soak fleet lint bench servers docs clean
+.PHONY: demo test test-consul test-oldest test-wheel soak fleet lint bench servers docs clean
 
 demo: .venv/demo           ## the earthquake demo: three services over an embedded NATS
 	$(BIN)/python -m examples.quakes
@@ -25,6 +25,13 @@ test-wheel: servers        ## the tests against the built wheel, apart from the 
 	build/wheel/venv/bin/python -m pip install -q --no-deps --force-reinstall build/wheel/dist/*.whl
 	cp -r tests pyproject.toml build/wheel/
 	cd build/wheel && venv/bin/python -P -m pytest -n auto tests/unit tests/wire tests/conformance/test_nats.py
+
+test-oldest: .venv/dev     ## the unit and wire tests with the oldest version of each dependency, minutes
+	@mkdir -p build/oldest
+	$(BIN)/python -m tests.oldest > build/oldest/constraints.txt
+	$(BIN)/python -m venv --clear build/oldest/venv
+	build/oldest/venv/bin/pip install -q -c build/oldest/constraints.txt -e '.[all,demo]' $$($(BIN)/python -m tests.oldest tools)
+	build/oldest/venv/bin/python -m pytest -n $(WORKERS) --dist worksteal tests/unit tests/wire
 
 soak: servers              ## clusters of three nodes under faults, minutes: EVENTS=100000 SEED=7 BROKERS=jetstream,kafka
 	$(BIN)/python -m tests.soak

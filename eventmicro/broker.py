@@ -64,6 +64,11 @@ class Capabilities:
     objects: bool = False
     """Events over its limit can be published: it is one that `StoresObjects`, and their bodies are kept apart."""
 
+    ttl: bool = False
+    """A queue drops an event that nobody has begun with for as long as `Bounded.ttl` says; its dead letter is kept."""
+    priority: bool = False
+    """A queue that is made for it hands out those events first, of all that wait, whose `Bounded.priority` is higher."""
+
     cloudevents: Binding = PLAIN
     """How the attributes of a CloudEvent travel in headers; `Delivery.cloudevents` says the same of what comes."""
 

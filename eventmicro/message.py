@@ -27,7 +27,18 @@ class Message:
 
 
 @dataclass(slots=True)
-class Tombstone(Message):
+class Bounded(Message):
+    """An event whose topic says for how long it is of use, or how urgent it is; only for a broker that keeps what is
+    said: `Capabilities.ttl`, `Capabilities.priority`."""
+
+    ttl: float | None = None
+    """For how many seconds a queue keeps it until it is begun with; None: for ever."""
+    priority: int | None = None
+    """Those with a higher one come first; None is the lowest."""
+
+
+@dataclass(slots=True)
+class Tombstone(Bounded):
     """An event that is None, on a topic whose events may be: `Topic("orders", Order | None)`.
 
     A broker whose messages may be without any body, which is another thing than an empty one, publishes it without;
@@ -36,7 +47,7 @@ class Tombstone(Message):
 
 
 @dataclass(slots=True)
-class Routed(Message):
+class Routed(Bounded):
     """An event whose topic names what it is published to; only for a broker that knows such: `HasPlaces`."""
 
     exchange: Exchange = field(kw_only=True)
@@ -47,7 +58,7 @@ class Copy(Message):
     """An event that came and is published again as it was, as a dead letter is: with what its headers say beside.
 
     A broker whose events have more than headers, such as properties, or headers that are no text, takes that over from
-    the delivery where it came from a broker of its own kind.
+    the delivery where it came from a broker of its own kind. But for how long it was of use: it does not expire.
     """
 
     of: Delivery = field(kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from types import UnionType
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, overload
 
-from eventmicro.checks import check_kind, names_words
+from eventmicro.checks import check_kind, check_seconds, names_words
 from eventmicro.cloudevents import CloudEvents, Mode, check_cloudevents
 from eventmicro.codec import Codec
 from eventmicro.compression import Compression, Encoding, check_compression
@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 Pick = Callable[[Any], Hashable]
 """Takes something out of an event: its key, its name."""
+
+# The highest priority that AMQP has.
+HIGHEST = 255
 
 # How many subjects of a topic with named tokens are kept ready: a program may make them up, one for each order.
 MOST = 4_096
@@ -55,6 +58,10 @@ class Topic(Generic[T]):
         compression: what large events are compressed by, `gzip` or `zstd`, or Compression; default: as the client says.
         exchange: what they are published to, and come from, on a broker that has several such, as
             `eventmicro_rabbitmq.RabbitExchange`; every other broker refuses it. Default: as the broker's settings say.
+        ttl: for how many seconds an event is of use: a queue drops one that nobody has begun with until then. Brokers
+            that cannot (`Capabilities.ttl`) refuse it. Default: for ever.
+        priority: how urgent its events are, from 0 to 255: where they wait in a queue with others, those with a higher
+            one come first. Brokers that have none (`Capabilities.priority`) refuse it. Default: the lowest.
 
     Raises:
         UsageError: the name is no subject, the type is none, the events have no such field, or there is no such
@@ -75,7 +82,9 @@ class Topic(Generic[T]):
         "name",
         "pick_id",
         "pick_key",
+        "priority",
         "template",
+        "ttl",
         "type",
     )
 
@@ -93,6 +102,8 @@ class Topic(Generic[T]):
         large: LargeEvent | None = None,
         cloudevents: bool | Mode | CloudEvents = False,
         exchange: Exchange | None = None,
+        ttl: float | None = None,
+        priority: int | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -108,6 +119,8 @@ class Topic(Generic[T]):
         large: LargeEvent | None = None,
         cloudevents: bool | Mode | CloudEvents = False,
         exchange: Exchange | None = None,
+        ttl: float | None = None,
+        priority: int | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -123,6 +136,8 @@ class Topic(Generic[T]):
         large: LargeEvent | None = None,
         cloudevents: bool | Mode | CloudEvents = False,
         exchange: Exchange | None = None,
+        ttl: float | None = None,
+        priority: int | None = None,
     ) -> None: ...  # no function here: a checker could not tell a wrong one of a class from one of this
     def __init__(
         self,
@@ -137,6 +152,8 @@ class Topic(Generic[T]):
         large: LargeEvent | None = None,
         cloudevents: bool | Mode | CloudEvents = False,
         exchange: Exchange | None = None,
+        ttl: float | None = None,
+        priority: int | None = None,
     ) -> None:
         self.name = _check_name(name)
         self.type = _check_type(type)
@@ -163,6 +180,10 @@ class Topic(Generic[T]):
         if exchange is not None and large is not None:
             raise UsageError("large and exchange do not go together: no broker has an object store and exchanges")
         self.exchange = exchange
+        if ttl is not None:
+            check_seconds("ttl", ttl)
+        self.ttl = ttl
+        self.priority = _check_priority(priority)
 
     @property
     def subject(self) -> str:
@@ -210,6 +231,14 @@ def check_apart(cloudevents: CloudEvents) -> None:
             "large='object' and cloudevents='structured' do not go together: the attributes would be in the object "
             "store; write cloudevents=True, which has them in headers"
         )
+
+
+def _check_priority(priority: Any) -> int | None:
+    is_number = isinstance(priority, int) and not isinstance(priority, bool)
+    if priority is not None and not (is_number and 0 <= priority <= HIGHEST):
+        raise UsageError(f"priority={priority!r}: write a number from 0 to {HIGHEST}")
+    checked: int | None = priority
+    return checked
 
 
 def _check_codec(codec: Any, content_type: str | None) -> Codec | None:

@@ -1,4 +1,7 @@
-"""The oldest version of each dependency that is allowed, as constraints for pip: `python -m tests.oldest`."""
+"""The oldest version of each dependency that is allowed, as constraints for pip.
+
+`python -m tests.oldest`; with `tools` what else is to be installed for the tests.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,23 @@ from packaging.version import Version
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 # Of what only tests and tools need any version will do.
 ASIDE = frozenset(("dev", "demo"))
+TOOLS = frozenset(
+    [
+        "attrs",
+        "cloudevents",
+        "cryptography",
+        "mypy",
+        "opentelemetry-sdk",
+        "orjson",
+        "packaging",
+        "psutil",
+        "pytest",
+        "pytest-xdist",
+        "ruff",
+        "types-protobuf",
+        "types-PyYAML",
+    ]
+)
 
 
 def constraints(text: str) -> list[str]:
@@ -37,5 +57,12 @@ def _oldest(own: str, requirements: Iterator[Requirement]) -> Iterator[str]:
         yield f"{each.name}=={max(bounds)}" + (f" ; {each.marker}" if each.marker else "")
 
 
+def tools(text: str) -> list[str]:
+    """What the unit and wire tests need beside, of those that pyproject.toml has for developers."""
+    written = tomllib.loads(text)["project"]["optional-dependencies"]["dev"]
+    return [each.replace(" ", "") for each in written if Requirement(each).name in TOOLS]
+
+
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(constraints(PYPROJECT.read_text())) + "\n")
+    project = PYPROJECT.read_text()
+    sys.stdout.write("\n".join(tools(project) if sys.argv[1:] == ["tools"] else constraints(project)) + "\n")

@@ -25,13 +25,14 @@ from eventmicro.places import Exchange, Place, Queue
 from eventmicro.settings import without_secrets
 from eventmicro_rabbitmq.calls.calls import Calls, CallSubscription
 from eventmicro_rabbitmq.connection.channel import close_channel, open_channel
+from eventmicro_rabbitmq.connection.frames import Properties
 from eventmicro_rabbitmq.connection.link import Link, open_together
 from eventmicro_rabbitmq.consuming.durable import DurableSubscription
 from eventmicro_rabbitmq.consuming.live import LiveSubscription
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, translate
 from eventmicro_rabbitmq.layout import Layout, layout_of
-from eventmicro_rabbitmq.outgoing import is_letter, properties_of
+from eventmicro_rabbitmq.outgoing import is_letter, limited, properties_of
 from eventmicro_rabbitmq.places import RabbitExchange, RabbitQueue
 from eventmicro_rabbitmq.publisher import Confirm, Publisher
 from eventmicro_rabbitmq.retry import Retries, check_retry_queues
@@ -81,6 +82,8 @@ class RabbitBroker(Lifetime):
         crash_attempts=True,
         ordered=True,
         ordered_keys=True,
+        ttl=True,
+        priority=True,
         cloudevents=TEXT,
         order="As published by one connection; what is delivered again comes first. With `order_by` one instance at a "
         "time; only where it is killed or cut off while it tries an event again, that one comes after those it also "
@@ -248,7 +251,9 @@ class RabbitBroker(Lifetime):
                 f"{message.subject}: {len(message.body)} bytes, over the {self.settings.max_payload} of max_payload",
                 limit=self.settings.max_payload,
             )
-        properties = properties_of(message, message_id(message.id) if message.id else publisher.new_id())
+        properties: Properties = properties_of(message, message_id(message.id) if message.id else publisher.new_id())
+        if type(message) is not Message:
+            properties = limited(message, properties)
         return await publisher.send(
             exchange,
             check_length(message.subject),

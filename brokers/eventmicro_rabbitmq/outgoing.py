@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from math import ceil
 from time import time
 
 from eventmicro.errors import UsageError
-from eventmicro.message import Copy, Message
+from eventmicro.message import Bounded, Copy, Message
 from eventmicro.wire import CONTENT_ENCODING, CONTENT_TYPE, DEAD_QUEUE
-from eventmicro_rabbitmq.connection.properties import Copied, Persistent
+from eventmicro_rabbitmq.connection.frames import Properties
+from eventmicro_rabbitmq.connection.properties import Copied, Limited, Persistent
 from eventmicro_rabbitmq.consuming.incoming import CORRELATION_ID, UNSAID, RabbitDelivery, copy_of
 from eventmicro_rabbitmq.topology import LONGEST_HEADER_NAME, ROUTING_HEADERS, check_length
 
 # The headers that are properties to RabbitMQ, in whatever case; of a call, whose correlation is its own, the first two.
 OF_EVENTS = {name.lower(): place for place, name in enumerate((CONTENT_TYPE, CONTENT_ENCODING, CORRELATION_ID))}
 OF_CALLS = {name: place for name, place in OF_EVENTS.items() if place < 2}
+
+# For how long RabbitMQ keeps an event that expires at most, in milliseconds.
+LONGEST_TTL = 2**32 - 1
+DAY = 24 * 3600
 
 Places = tuple[str | None, str | None, str | None]
 """What has a place of its own: content type, content encoding, correlation id."""
@@ -35,6 +41,28 @@ def properties_of(message: Message, id: str) -> Persistent | Copied:
         content_type = message.content_type
         encoding = encoding or UNSAID.get(content_type)
     return Persistent(id, content_type, others or None, encoding, correlation, now)
+
+
+def limited(message: Message, plain: Properties) -> Properties:
+    """The same with for how long an event is kept, and how urgent it is; of a copy neither.
+
+    Raises:
+        UsageError: it is to be kept for longer than RabbitMQ can.
+    """
+    if not isinstance(plain, Persistent) or not isinstance(message, Bounded):
+        return plain
+    if message.ttl is None and message.priority is None:
+        return plain
+    return Limited(plain, _milliseconds(message), message.priority)
+
+
+def _milliseconds(message: Bounded) -> int | None:
+    if message.ttl is None:
+        return None
+    if message.ttl * 1000 > LONGEST_TTL:
+        days = LONGEST_TTL / 1000 / DAY
+        raise UsageError(f"{message.subject}: ttl={message.ttl:g}: RabbitMQ takes up to {days:.0f} days; leave it out")
+    return ceil(message.ttl * 1000)
 
 
 def split(subject: str, headers: dict[str, str], places: dict[str, int]) -> tuple[Places, dict[str, str]]:

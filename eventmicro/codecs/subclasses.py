@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from eventmicro.errors import EncodeError
@@ -17,8 +17,6 @@ from eventmicro.errors import EncodeError
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-# Since when it can write a model by its own fields.
-_SINCE = (2, 13)
 # Parts of a schema in which no schemas are.
 _ASIDE = frozenset(("metadata", "config", "default", "function", "cls"))
 
@@ -32,7 +30,7 @@ def keeping_subclasses(adapter: TypeAdapter[Any], write: Callable[..., Any]) -> 
     parents = {each for each in records if each.__subclasses__()}
     if not parents:
         return write
-    kept = {each for each in parents if _keeps_models() and hasattr(each, "__pydantic_serializer__")}
+    kept = {each for each in parents if hasattr(each, "__pydantic_serializer__")}
     writing = partial(write, polymorphic_serialization=True) if kept else write
     return _refusing(writing, records, tuple(parents - kept)) if parents - kept else writing
 
@@ -40,13 +38,6 @@ def keeping_subclasses(adapter: TypeAdapter[Any], write: Callable[..., Any]) -> 
 def is_polymorphic(write: Callable[..., Any]) -> bool:
     """Whether what `keeping_subclasses` returned writes more than the type declares."""
     return isinstance(write, partial)
-
-
-@cache
-def _keeps_models() -> bool:
-    import pydantic
-
-    return tuple(map(int, pydantic.VERSION.split(".")[:2])) >= _SINCE
 
 
 def _records(schema: Any) -> Iterator[type]:
@@ -69,7 +60,7 @@ def _refusing(write: Callable[..., Any], records: set[type], parents: tuple[type
         kind = type(value)
         if isinstance(value, parents) and kind not in records:
             parent = next(each for each in parents if isinstance(value, each))
-            if len(_names(kind)) > len(_names(parent)):
+            if len(fields(kind)) > len(fields(parent)):
                 raise EncodeError(
                     f"{within} has a {parent.__name__} that is a {kind.__name__}, whose further fields would be lost: "
                     f"let the field have the type {parent.__name__} | {kind.__name__}"
@@ -78,15 +69,10 @@ def _refusing(write: Callable[..., Any], records: set[type], parents: tuple[type
             check(part, within)
 
     def checked(value: Any, **options: Any) -> Any:
-        for part in _parts(value):
-            check(part, type(value).__name__)
+        check(value, type(value).__name__)
         return write(value, **options)
 
     return checked
-
-
-def _names(kind: Any) -> Any:
-    return fields(kind) if is_dataclass(kind) else kind.model_fields
 
 
 def _parts(value: Any) -> Iterator[Any]:

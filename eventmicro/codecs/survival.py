@@ -274,7 +274,7 @@ def _comes_back(kind: str, settings: tuple[tuple[str, Any], ...]) -> bool:
 
 _SECRET = (
     "{} is a secret, and stars are sent in its place: where it is to be sent, say "
-    "Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value)]; SecretBytes and Secret likewise"
+    "Annotated[SecretStr, PlainSerializer(lambda secret: secret.get_secret_value())]; SecretBytes and Secret likewise"
 )
 _JSON = (
     "{} is Json, which is read out of a text and written as what was in it: let it have the type of what is in it, "

@@ -30,6 +30,7 @@ Fifteen of Watermill's cases are among them, by number; its twelfth, of contexts
 from __future__ import annotations
 
 # A chapter adds its cases to the suite when it is imported.
+import eventmicro.conformance.bounded
 import eventmicro.conformance.connection
 import eventmicro.conformance.declarations
 import eventmicro.conformance.durable

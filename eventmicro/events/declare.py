@@ -42,6 +42,10 @@ class SubscriberDeclaration:
     """What the topic's events are read by where they do not say otherwise; None: as their type is."""
     some: tuple[type, ...] | None = None
     """Which of the topic's types it takes; None: all of them."""
+    ttl: bool = False
+    """Whether the topic says for how long its events are of use."""
+    priority: bool = False
+    """Whether it says how urgent they are."""
 
     @property
     def queue(self) -> str | None:
@@ -55,7 +59,8 @@ class SubscriberDeclaration:
 
     def needs(self) -> Capabilities:
         """What the broker must be able to do."""
-        return self.options.needs(by_key=self.by_key, wildcards=self.has_wildcards, large=self.large)
+        needed = self.options.needs(by_key=self.by_key, wildcards=self.has_wildcards, large=self.large)
+        return replace(needed, ttl=self.ttl, priority=self.priority) if self.ttl or self.priority else needed
 
 
 def declare_subscriber(
@@ -122,6 +127,8 @@ def declare_subscriber(
         check_middleware(middleware, Side.SUBSCRIBER),
         topic.codec if isinstance(topic, Topic) else None,
         some,
+        isinstance(topic, Topic) and topic.ttl is not None,
+        isinstance(topic, Topic) and topic.priority is not None,
     )
 
 

@@ -9,13 +9,13 @@ from typing import cast
 from eventmicro.broker import Broker, Capabilities, StoresObjects
 from eventmicro.errors import BodyMissing, ContentTooLarge, Unsupported
 from eventmicro.large import digest_of, read_stored, too_large, write_stored
-from eventmicro.message import Message
+from eventmicro.message import Bounded, Message
 from eventmicro.plugins import brokers_with
 from eventmicro.wire import LARGE
 
 
 @dataclass(slots=True)
-class LargeMessage(Message):
+class LargeMessage(Bounded):
     """An event whose body may be kept apart, where it is too large for the broker."""
 
 
@@ -70,6 +70,8 @@ async def store(broker: Broker, message: Message, timeout: float) -> tuple[Messa
     started = time.monotonic()
     digest = await digest_of(message.body)
     stored = await cast("StoresObjects", broker).store_object(message.body, digest, timeout=timeout)
-    event = Message(message.subject, b"", {**(message.headers or {}), LARGE: write_stored(stored)})
+    event = Bounded(message.subject, b"", {**(message.headers or {}), LARGE: write_stored(stored)})
+    if isinstance(message, Bounded):
+        event.ttl, event.priority = message.ttl, message.priority
     event.key, event.id, event.content_type = message.key, message.id, message.content_type
     return event, timeout - (time.monotonic() - started)

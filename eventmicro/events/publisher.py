@@ -262,7 +262,12 @@ class EventPublisher:
         self.forwarding = forwarding or Forwarding()
         self.codecs = codecs
         self.routes = Routes(
-            codecs, outgoing.forgets, outgoing.check_stores_objects, outgoing.binding, outgoing.check_knows_exchange
+            codecs,
+            outgoing.forgets,
+            outgoing.check_stores_objects,
+            outgoing.binding,
+            outgoing.check_knows_exchange,
+            outgoing.check_keeps,
         )
         self.run = compose(middleware, Side.PUBLISHER, self._send, outgoing.url)
         self.has_middleware = self.run != self._send

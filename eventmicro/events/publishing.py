@@ -22,10 +22,12 @@ from eventmicro.errors import (
     Unconfirmed,
     UsageError,
 )
+from eventmicro.events.keeping import check_keeps
 from eventmicro.events.objects import LargeMessage, check_stores_objects, store
 from eventmicro.events.placing import check_places
 from eventmicro.message import Message
 from eventmicro.places import Exchange
+from eventmicro.topic import Topic
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +176,10 @@ class Outgoing:
     def check_knows_exchange(self, subject: str, exchange: Exchange) -> None:
         """Refuse to publish to an exchange of another broker's kind."""
         check_places(subject, self._broker, exchange)
+
+    def check_keeps(self, topic: Topic[Any]) -> None:
+        """Refuse what a topic says of its events, where the broker does not keep it."""
+        check_keeps(topic, self._broker)
 
     async def publish_many(self, messages: Sequence[Message], timeout: float | None) -> None:
         """Publish several events, in order; see `Broker.publish_many` for the errors."""

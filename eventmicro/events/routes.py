@@ -6,7 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterable, Callable, Collection, Hashable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 from weakref import ref
 
 from eventmicro.cloudevents import PLAIN, Binding
@@ -17,7 +17,7 @@ from eventmicro.errors import UsageError
 from eventmicro.events.cloudevents import Writing
 from eventmicro.events.objects import LargeMessage
 from eventmicro.large import check_large_event
-from eventmicro.message import Message, Routed, Tombstone
+from eventmicro.message import Bounded, Message, Routed, Tombstone
 from eventmicro.places import Exchange
 from eventmicro.tokens import read_template
 from eventmicro.topic import Pick, Topic, check_apart, takes_none
@@ -40,6 +40,8 @@ class Route:
 
     Raises:
         UsageError: it is neither, or has wildcards, or no codec handles its type.
+
+    kind: what its messages are.
     """
 
     __slots__ = (
@@ -47,13 +49,14 @@ class Route:
         "_codecs",
         "_content_type",
         "_encode",
-        "_exchange",
         "_forgets",
+        "_message",
         "_pick_id",
         "_pick_key",
         "_subject",
         "_topic",
     )
+    kind: ClassVar[type[Message]] = Message
 
     def __init__(
         self,
@@ -69,7 +72,7 @@ class Route:
         self._pick_key: Pick | None = None
         self._pick_id: Pick | None = None
         self._content_type: str | None = None
-        self._exchange: Exchange | None = None
+        self._message: Callable[[str], Message] = self.kind
         self._encode: Encoder | None = None  # where nothing is said of an event but its body
         if isinstance(topic, Topic):
             self._topic = ref(topic, gone)
@@ -77,8 +80,9 @@ class Route:
             self._body = _body_of(topic, codecs)
             self._pick_key, self._pick_id = topic.pick_key, topic.pick_id
             self._content_type = self._body.content_type
-            self._exchange = topic.exchange
-            if self._pick_key is None and self._pick_id is None and not self._body.announced:
+            self._message = _maker(self.kind, topic)
+            is_plain = self._message is Message and not self._body.announced
+            if self._pick_key is None and self._pick_id is None and is_plain:
                 self._encode = self._body.encode
         else:
             check_topic(topic)
@@ -105,7 +109,7 @@ class Route:
         if key is None and self._pick_key is not None:
             key = self._pick(self._pick_key, event, "key")
         name = self._pick(self._pick_id, event, "id") if id is None and self._pick_id is not None else id
-        message = Message(self._subject)
+        message = self._message(self._subject)
         if key is not None:
             message.key = check_text(key if type(key) is str else _as_text(key, "key"), "key")
         if name is not None:
@@ -143,7 +147,11 @@ class Route:
 class OptionalRoute(Route):
     """The same for events that may be None, which is published as a tombstone."""
 
-    __slots__ = ()
+    __slots__ = ("_tombstone",)
+
+    def __init__(self, topic: Any, *others: Any) -> None:
+        super().__init__(topic, *others)
+        self._tombstone: Callable[[str], Tombstone] = _maker(Tombstone, topic)
 
     def message(self, event: Any, key: Hashable, id: Hashable, metadata: dict[str, str] | None) -> Message:
         if event is None:
@@ -155,7 +163,7 @@ class OptionalRoute(Route):
             return super().address(event, key, id)
         if key is None and self._pick_key is not None:
             raise UsageError(f"{self._subject}: None has no field that is its key: say whose it is, by key=")
-        tombstone = Tombstone(self._subject)
+        tombstone = self._tombstone(self._subject)
         for word, value in (("key", key), ("id", id)):
             if value is not None:
                 setattr(tombstone, word, check_text(_as_text(value, word), word))
@@ -166,13 +174,7 @@ class LargeRoute(Route):
     """The same for events whose bodies are kept apart where they are too large for the broker."""
 
     __slots__ = ()
-
-    def message(self, event: Any, key: Hashable, id: Hashable, metadata: dict[str, str] | None) -> Message:
-        return self.pack(self.address(event, key, id), event, metadata)
-
-    def address(self, event: Any, key: Hashable = None, id: Hashable = None) -> Message:
-        message = super().address(event, key, id)
-        return LargeMessage(message.subject, key=message.key, id=message.id)
+    kind = LargeMessage
 
 
 class CloudEventRoute(Route):
@@ -198,14 +200,7 @@ class PlacedRoute(Route):
     """The same for events of a topic that names what they are published to."""
 
     __slots__ = ()
-
-    def message(self, event: Any, key: Hashable, id: Hashable, metadata: dict[str, str] | None) -> Message:
-        return self.pack(self.address(event, key, id), event, metadata)
-
-    def address(self, event: Any, key: Hashable = None, id: Hashable = None) -> Message:
-        message = super().address(event, key, id)
-        assert self._exchange is not None
-        return Routed(message.subject, key=message.key, id=message.id, exchange=self._exchange)
+    kind = Routed
 
 
 class PlacedCloudEventRoute(PlacedRoute, CloudEventRoute):
@@ -222,6 +217,7 @@ class Routes:
         check_large: refuses events whose bodies are to be kept apart, where the broker does not do that.
         binding: how the broker carries the attributes of CloudEvents.
         check_exchange: refuses a topic's exchange, where the broker does not know it.
+        check_keeps: refuses what a topic says of its events, where the broker does not keep it.
 
     source: where events happen, for CloudEvents that say nothing of it.
     """
@@ -233,12 +229,14 @@ class Routes:
         check_large: Callable[[], None] | None = None,
         binding: Binding | None = None,
         check_exchange: Callable[[str, Exchange], None] | None = None,
+        check_keeps: Callable[[Topic[Any]], None] | None = None,
     ) -> None:
         self.source = "/client"
         self._binding = binding or PLAIN
         self._codecs = codecs
         self._check_large = check_large
         self._check_exchange = check_exchange
+        self._check_keeps = check_keeps
         self._forgets = [] if forgets is None else [forgets]
         self._of_topics: dict[int, Route] = {}  # by identity
         self._known: OrderedDict[str, Route] = OrderedDict()
@@ -286,11 +284,13 @@ class Routes:
         *,
         is_large: bool,
     ) -> Route:
+        if isinstance(topic, Topic) and self._check_keeps is not None:
+            self._check_keeps(topic)
         options = topic.cloudevents if isinstance(topic, Topic) else None
         is_placed = isinstance(topic, Topic) and topic.exchange is not None
         if options is None or not isinstance(topic, Topic):
             plain = OptionalRoute if isinstance(topic, Topic) and takes_none(topic.type) else Route
-            kinds = LargeRoute if is_large else PlacedRoute if is_placed else plain
+            kinds: type[Route] = LargeRoute if is_large else PlacedRoute if is_placed else plain
             return kinds(topic, self._codecs, self._forgets, gone)
         if is_large:
             check_apart(options)
@@ -304,6 +304,12 @@ class Routes:
         if len(self._known) > MOST:
             self._known.popitem(last=False)
         return route
+
+
+def _maker(kind: type[Message], topic: Topic[Any]) -> Callable[[str], Any]:
+    """What makes the messages of a topic, with what else it says of them."""
+    said = {word: value for word in ("exchange", "ttl", "priority") if (value := getattr(topic, word)) is not None}
+    return partial(Bounded if kind is Message else kind, **said) if said else kind
 
 
 def _exact(subject: str) -> str:

@@ -63,6 +63,8 @@ class MemoryBroker(Lifetime):
         ordered_keys=True,
         dedupe=True,
         objects=True,
+        ttl=True,
+        priority=True,
         order="as published; what is delivered again comes before what is new",
         delay="to the millisecond",
         attempts="every delivery, also those that a closed connection left unsettled",

@@ -21,7 +21,7 @@ from eventmicro.memory.broker import MemoryBroker
 from eventmicro.memory.durable import DurableSubscription
 from eventmicro.memory.hub import Hub, has_wildcards, pattern
 from eventmicro.memory.live import LiveSubscription
-from eventmicro.message import Message
+from eventmicro.message import Bounded, Message
 from eventmicro.plugins import unconnected_broker
 
 # How many events are kept for queues that begin with what was before them.
@@ -108,4 +108,10 @@ class LikeBroker(MemoryBroker):
     def _since(self, hub: Hub, subject: str, start: str | datetime) -> list[Message]:
         first = start.timestamp() if isinstance(start, datetime) else 0.0
         matches = pattern(subject).fullmatch if has_wildcards(subject) else subject.__eq__
-        return [each for at, each in _histories.get(hub, ()) if at >= first and matches(each.subject)]
+        kept = [(at, each) for at, each in _histories.get(hub, ()) if at >= first and matches(each.subject)]
+        return [each for at, each in kept if not _is_over(at, each)]
+
+
+def _is_over(at: float, message: Message) -> bool:
+    """Whether the time of an event that was published then is over."""
+    return isinstance(message, Bounded) and message.ttl is not None and at + message.ttl <= time.time()

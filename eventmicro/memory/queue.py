@@ -12,7 +12,7 @@ from typing import Protocol
 
 from eventmicro.broker import Durable
 from eventmicro.intake import BURST
-from eventmicro.message import Message
+from eventmicro.message import Bounded, Message
 
 
 @dataclass(slots=True)
@@ -26,6 +26,9 @@ class Event:
     headers: dict[str, str] | None
     reply: str
     attempts: int = 0
+    priority: int = 0
+    expires: float | None = None
+    """Until when it may be begun with, in `time.monotonic()` seconds; None: at any time."""
 
 
 class Member(Protocol):
@@ -56,6 +59,7 @@ class DurableQueue:
         self._numbers = count(1)
         self._size = 0
         self._new: deque[Event] = deque()
+        self._ahead: list[tuple[int, int, Event]] = []  # a heap: what is new and has a priority, the highest first
         self._again: list[tuple[int, Event]] = []  # a heap: what has been delivered before, the oldest first
         self._seen: OrderedDict[str, float] = OrderedDict()
         self._settled: asyncio.Event | None = None  # what publishers wait for while it is full
@@ -69,7 +73,7 @@ class DurableQueue:
     @property
     def waiting(self) -> bool:
         """Whether there is something to take."""
-        return bool(self._new or self._again)
+        return bool(self._new or self._again or self._ahead)
 
     @property
     def full(self) -> bool:
@@ -85,8 +89,15 @@ class DurableQueue:
         number = next(self._numbers)
         headers = message.headers and dict(message.headers)
         event = Event(number, self._id, message.subject, message.body, headers, message.reply)
-        self._new.append(event)
         self._size += 1
+        if message.__class__ is not Message and isinstance(message, Bounded):
+            event.expires = None if message.ttl is None else time.monotonic() + message.ttl
+            if message.priority and not self._ordered:
+                event.priority = message.priority
+                self._put_ahead(event)
+                self.wake()
+                return
+        self._new.append(event)
         if len(self._new) == 1 or len(self._members) != 1:  # else its one member knows of those before, or has no room
             self.wake()
 
@@ -115,20 +126,20 @@ class DurableQueue:
         """The next event for this member; None where nothing waits, or another one's turn is not over."""
         if self._ordered and member is not self._members[0]:
             return None
-        if self._again:
-            event = heappop(self._again)[1]
-        elif self._new:
-            event = self._new.popleft()
-        else:
-            return None
-        event.attempts += 1
-        return event
+        while (event := self._first()) is not None:
+            if event.expires is None or event.attempts or time.monotonic() < event.expires:
+                event.attempts += 1
+                return event
+            self.done()
+        return None
 
     def put_back(self, event: Event) -> None:
         """An event was taken and not delivered: the attempt does not count, and it keeps its place."""
         event.attempts -= 1
         if event.attempts:
             heappush(self._again, (event.number, event))
+        elif event.priority:
+            self._put_ahead(event)
         else:
             self._new.appendleft(event)
 
@@ -158,6 +169,17 @@ class DurableQueue:
             self._members.rotate(-1)
             if woken:
                 return
+
+    def _first(self) -> Event | None:
+        """Take out what comes first; None where nothing waits."""
+        if self._again:
+            return heappop(self._again)[1]
+        if self._ahead:
+            return heappop(self._ahead)[2]
+        return self._new.popleft() if self._new else None
+
+    def _put_ahead(self, event: Event) -> None:
+        heappush(self._ahead, (-event.priority, event.number, event))
 
     def _is_known(self, id: str, window: float) -> bool:
         now = time.monotonic()

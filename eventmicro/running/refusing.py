@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from eventmicro.broker import Broker, Capabilities, ChecksNames
 from eventmicro.errors import Unsupported, UsageError
 from eventmicro.events.declare import SubscriberDeclaration
+from eventmicro.events.keeping import not_kept
 from eventmicro.events.placing import strange_places
 from eventmicro.plugins import REGISTRY_VARIABLE, RPC_BROKER_VARIABLE, brokers_with
 from eventmicro.rpc.declare import EndpointDeclaration
@@ -126,4 +127,5 @@ def misnamed_topics(broker: Broker, topics: Iterable[Topic[object]]) -> Iterator
     for topic in topics:
         if topic.exchange is not None:
             yield from strange_places(repr(topic), broker, topic.exchange)
+        yield from not_kept(topic, broker)
         yield from _checked(broker, repr(topic), topic.name, None)

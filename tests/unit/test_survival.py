@@ -193,7 +193,7 @@ def test_a_type_whose_values_do_not_come_back_is_refused_with_the_mend(kind: Any
 
 class Revealed(BaseModel):
     password: SecretStr
-    other: Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value)]
+    other: Annotated[SecretStr, PlainSerializer(lambda secret: secret.get_secret_value())]
 
     @field_serializer("password")
     def reveal(self, value: SecretStr) -> str:

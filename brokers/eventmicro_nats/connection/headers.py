@@ -12,6 +12,7 @@ from eventmicro.wire import DESCRIPTION, ERROR, ERROR_CODE, STATUS
 VERSION = b"NATS/1.0"
 MESSAGE_ID = "Nats-Msg-Id"
 PIN_ID = "Nats-Pin-Id"
+TTL = "Nats-TTL"
 
 # What begins so says something to the server, of later versions too, and holds for the event that it came with: a dead
 # letter, or whatever is published with an event's metadata, would be refused for it, or expire, or replace others.

@@ -23,6 +23,7 @@ SUBJECTS_OVERLAP = 10065
 CONSUMER_NOT_FOUND = 10014
 CONSUMER_EXISTS = 10148
 MESSAGE_NOT_FOUND = 10037
+TTL_DISABLED = 10166
 # A cluster that is without a leader for the moment, has too much to do, or does not know enough of its servers yet.
 TEMPORARY = frozenset({10005, 10008, 10009, 10167})
 # One of the same id is being stored: soon it is known whether it was.

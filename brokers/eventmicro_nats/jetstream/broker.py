@@ -27,8 +27,9 @@ from eventmicro_nats.jetstream.history import History
 from eventmicro_nats.jetstream.objects import Objects
 from eventmicro_nats.jetstream.ordered import OrderedSubscription
 from eventmicro_nats.jetstream.publishing import Publisher
-from eventmicro_nats.jetstream.queues import Place, Queue, Queues, check_order
+from eventmicro_nats.jetstream.queues import Place, Queue, Queues
 from eventmicro_nats.jetstream.replies import Replies
+from eventmicro_nats.jetstream.since import check_order
 from eventmicro_nats.jetstream.streams import Streams
 from eventmicro_nats.jetstream.watching import Watching
 from eventmicro_nats.settings import JetStreamSettings
@@ -61,6 +62,7 @@ class JetStreamBroker(NatsBroker):
         replay=True,
         dedupe=True,
         objects=True,
+        ttl=True,
         order="that of the stream; an event that comes again comes behind others, unless the queue is ordered",
         delay="at least as long, and some milliseconds more",
         attempts="deliveries by the server, also those to a process that died or gave the event back",
@@ -289,6 +291,7 @@ class _Parts:
             settings.outgoing_bytes,
             min(settings.duplicate_window, settings.max_age or settings.duplicate_window),
             Duplicates(self._api),
+            self._streams.let_expire,
         )
         self.objects = Objects(self._api, self.replies, broker._connected_driver, broker._ready_driver, settings)
 

@@ -14,6 +14,8 @@ from eventmicro_nats.settings import JetStreamSettings
 NANO = 1_000_000_000
 # The metadata of a stream that was made from here.
 MARK = {"eventmicro": "stream"}
+# What lets events expire by themselves; once set it stays so.
+EXPIRES = "allow_msg_ttl"
 RENAMES = "it has a subject_transform"
 
 

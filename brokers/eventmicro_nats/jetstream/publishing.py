@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
-from math import inf
+from math import ceil, inf
 from typing import Protocol
 
 from eventmicro.errors import (
@@ -18,15 +18,24 @@ from eventmicro.errors import (
     Unconfirmed,
     UsageError,
 )
-from eventmicro.message import Message
+from eventmicro.message import Bounded, Message
 from eventmicro.wire import check_subject
 from eventmicro_nats.connection.commands import too_large
 from eventmicro_nats.connection.driver import Driver, Perishable
-from eventmicro_nats.connection.headers import MESSAGE_ID, VERSION, check_orders
+from eventmicro_nats.connection.headers import MESSAGE_ID, TTL, VERSION, check_orders
 from eventmicro_nats.copies import written_headers
-from eventmicro_nats.jetstream.api import IN_PROCESS, TEMPORARY, ApiError, NoJetStream, NotAllowed, read_error
+from eventmicro_nats.jetstream.api import (
+    IN_PROCESS,
+    TEMPORARY,
+    TTL_DISABLED,
+    ApiError,
+    NoJetStream,
+    NotAllowed,
+    read_error,
+)
 from eventmicro_nats.jetstream.duplicates import DUPLICATE, Duplicates
 from eventmicro_nats.jetstream.replies import Answer, Deaf, NoAnswer, Refused, Replies
+from eventmicro_nats.jetstream.since import check_expires
 
 # How long one sending waits for its confirmation before it is sent again, in seconds.
 ATTEMPT_TIMEOUT = 2.0
@@ -61,6 +70,7 @@ class Publisher:
         outgoing_bytes: how much may wait to be sent.
         id_lifetime: for how long a stream knows an id, in seconds: what is sent again later would be stored twice.
         duplicates: tells whose id a stream knows already; None: ids are never given, and headers may be orders.
+        let_expire: makes sure that the stream of a subject lets events expire; None: none of them does.
     """
 
     def __init__(
@@ -72,6 +82,7 @@ class Publisher:
         outgoing_bytes: int,
         id_lifetime: float,
         duplicates: Duplicates | None = None,
+        let_expire: Callable[[str, float], Awaitable[None]] | None = None,
     ) -> None:
         self._driver = driver
         self._replies = replies
@@ -80,6 +91,7 @@ class Publisher:
         self._outgoing_bytes = outgoing_bytes
         self._id_lifetime = id_lifetime
         self._duplicates = duplicates
+        self._let_expire = let_expire
         self._loop = asyncio.get_running_loop()
         self._ids = secrets.token_urlsafe(9)
         self._numbers = count(1)
@@ -90,6 +102,8 @@ class Publisher:
         packet = self._pack(message)
         if message.subject not in self._streams:
             await self._declare(message.subject, deadline)
+        if packet.expires:
+            await self._declare_expiring(message.subject, deadline)
         await self._store(packet, deadline)
         if packet.duplicate:
             await self._tell_apart(packet, deadline)
@@ -210,6 +224,8 @@ class Publisher:
                     packet.duplicate = answer
                 return True
             if error is not None:
+                if error.number == TTL_DISABLED:  # as somebody has changed its stream: look next time
+                    self._streams.forget(packet.subject)
                 packet.unknown |= error.number == IN_PROCESS
                 text, final = str(error), error.number not in (IN_PROCESS, *TEMPORARY)
             else:
@@ -235,14 +251,23 @@ class Publisher:
         try:
             if packet.subject not in self._streams:
                 await self._declare(packet.subject, deadline)
+            if packet.expires:
+                await self._declare_expiring(packet.subject, deadline)
         except (TransportError, UsageError) as error:
             raise packet.not_taken(error) from error
 
-    async def _declare(self, subject: str, deadline: float) -> None:
+    async def _declare_expiring(self, subject: str, deadline: float) -> None:
+        """Have a stream that lets events expire, on a server that does."""
+        check_expires(self._driver().info)
+        await self._declare(subject, deadline, ask=self._let_expire)
+
+    async def _declare(
+        self, subject: str, deadline: float, ask: Callable[[str, float], Awaitable[object]] | None = None
+    ) -> None:
         """Have a stream for this subject."""
         check_subject(subject)
         try:
-            await self._streams.of(subject, deadline)
+            await (ask or self._streams.of)(subject, deadline)
         except (NotAllowed, NoJetStream, ApiError) as error:
             raise NotStored(f"{subject}: {error}") from error
         except Disconnected as error:
@@ -258,15 +283,22 @@ class Publisher:
         return Packet(message, message.id, message)
 
 
+def _lifetime(message: Message) -> bytes:
+    """The line by which the server drops an event: in whole seconds, as it takes no others."""
+    assert isinstance(message, Bounded)
+    return b"%b: %ds\r\n" % (TTL.encode(), ceil(message.ttl or 0))
+
+
 class Packet:
     """An event as it goes out, each time the same but for where it is confirmed.
 
     Attributes:
         given: the event where its user has named it, so that its stream may know the name of another one.
         duplicate: the receipt by which the stream says that it knows the name already.
+        expires: whether the stream is to drop it after a while.
     """
 
-    __slots__ = ("_head", "_tail", "duplicate", "given", "sent", "size", "subject", "unknown")
+    __slots__ = ("_head", "_tail", "duplicate", "expires", "given", "sent", "size", "subject", "unknown")
 
     def __init__(self, message: Message, name: str, given: Message | None = None) -> None:
         self.subject = message.subject
@@ -274,7 +306,10 @@ class Packet:
         self.duplicate = b""
         self.unknown = False
         self.sent = inf
+        self.expires = message.__class__ is not Message and isinstance(message, Bounded) and message.ttl is not None
         headers = b"%b%b%b\r\n\r\n" % (_VERSION_LINE, _ID, name.encode())
+        if self.expires:
+            headers = headers[:-2] + _lifetime(message) + b"\r\n"
         if message.headers:
             headers = headers[:-2] + written_headers(message, message.headers) + b"\r\n"
         self.size = len(headers) + len(message.body)

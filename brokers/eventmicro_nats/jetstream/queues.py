@@ -9,7 +9,7 @@ from datetime import UTC
 from typing import Any
 
 from eventmicro.broker import Durable
-from eventmicro.errors import Unsupported, UsageError
+from eventmicro.errors import UsageError
 from eventmicro_nats.connection.subjects import covers
 from eventmicro_nats.jetstream.api import (
     CONSUMER_EXISTS,
@@ -35,11 +35,7 @@ SHORTEST_LEASE = 0.1
 # How long a client that was pinned may ask for nothing, in seconds; shorter where ack_wait is.
 PIN_TIMEOUT = 10.0
 
-# The first version that does so. It says its API level, 1, only on request, which may not be permitted.
-PINS_SINCE = (2, 11)
-
 CHANGE = "stop its instances and run `eventmicro declare --change`"
-_match_version = re.compile(r"v?(\d+)\.(\d+)\b").match
 _FORBIDDEN = re.compile(r"[\s*>%=/\\]|[^\x21-\x7e]")
 
 
@@ -290,15 +286,3 @@ def _how_to_make(stream: str, consumer: str, subject: str, durable: Durable) -> 
         f"nats consumer add {stream} {consumer} --pull --filter {subject!r} --ack explicit --deliver new "
         f"--max-deliver=-1 --max-pending=-1 --wait 30s --defaults, or {ours}"
     )
-
-
-def check_order(info: dict[str, Any]) -> None:
-    """Refuse order on a server that cannot pin a queue to one client; `info` is what it said of itself."""
-    version = str(info.get("version", ""))
-    if _version(version) < PINS_SINCE and int(info.get("api_lvl", 0)) < 1:
-        raise Unsupported(f"nats-server {version} cannot keep a queue's order: 2.11 and later can")
-
-
-def _version(text: str) -> tuple[int, int]:
-    found = _match_version(text)
-    return (int(found[1]), int(found[2])) if found is not None else (0, 0)

@@ -29,6 +29,7 @@ from eventmicro_nats.jetstream.api import (
 )
 from eventmicro_nats.jetstream.filled import may_match, renames
 from eventmicro_nats.jetstream.keeping import (
+    EXPIRES,
     NANO,
     check_other,
     check_own,
@@ -63,6 +64,7 @@ class Streams:
         self._seen: dict[str, dict[str, Any]] = {}
         self._windows: dict[str, float] = {}
         self._unbounded: set[str] = set()  # those of which that was said
+        self._expiring: set[str] = set()  # those that let events expire by themselves
         self._told: dict[str, str] = {}  # what was said of each stream, last
         self._adding = asyncio.Lock()
 
@@ -80,7 +82,9 @@ class Streams:
 
     def forget(self, subject: str) -> None:
         """Look again next time: its stream may be gone, or be made otherwise."""
-        self._seen.pop(self._found.pop(subject, "") or self._filled.pop(subject, ""), None)
+        stream = self._found.pop(subject, "") or self._filled.pop(subject, "")
+        self._seen.pop(stream, None)
+        self._expiring.discard(stream)
 
     def id_lifetime(self, subject: str) -> float:
         """For how long its stream knows an event's id, in seconds, as far as is known here."""
@@ -155,6 +159,28 @@ class Streams:
             config = await self.config_of(stream, deadline)  # looked at under the lock: others change it, too
             if config.get("duplicate_window", 0) < wanted:
                 await self._update(config | {"duplicate_window": wanted}, deadline)
+
+    async def let_expire(self, subject: str, deadline: float) -> None:
+        """Make sure that the stream of a subject drops events when their time is over.
+
+        Raises:
+            UsageError: it does not, and may not be changed from here.
+        """
+        stream = await self.of(subject, deadline)
+        if self.fixed or stream in self._expiring:
+            return
+        config = await self.config_of(stream, deadline)
+        if not config.get(EXPIRES):
+            if stream != self._settings.stream or self._settings.declare == "check" or not is_ours(config):
+                raise UsageError(
+                    f"{subject}: stream {stream} lets no event expire by its ttl: nats stream edit {stream} "
+                    "--allow-msg-ttl, or leave ttl= out"
+                )
+            async with _bounded(stream, deadline), self._changing(deadline):
+                config = await self.config_of(stream, deadline)  # looked at under the lock: others change it, too
+                if not config.get(EXPIRES):
+                    await self._update(config | {EXPIRES: True}, deadline)
+        self._expiring.add(stream)
 
     async def _find(self, subject: str, deadline: float, to_read: bool) -> str:
         names = await self._names(subject, deadline)

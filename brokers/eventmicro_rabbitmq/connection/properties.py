@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -78,6 +79,11 @@ class Persistent(Sparse):
         self.delivery_mode = 2
         self._since = since
 
+    @property
+    def moment(self) -> datetime | None:
+        """When it is published."""
+        return None if self._since is None else datetime.fromtimestamp(self._since, UTC)
+
     def marshal(self) -> bytes:
         flags, form = _form(self.content_type, self.content_encoding)
         flags |= _MODE_AND_ID
@@ -93,6 +99,31 @@ class Persistent(Sparse):
             moment = self._since.to_bytes(8, "big")
         name = _text(self.message_id or "")
         return b"".join((flags.to_bytes(2, "big"), form, table, b"\x02", correlation, name, moment))
+
+
+class Limited(Sparse):
+    """Those of an event that expires, or comes before others.
+
+    Args:
+        plain: the same without that.
+        expiration: for how long a queue keeps it, in milliseconds.
+    """
+
+    def __init__(self, plain: Persistent, expiration: int | None, priority: int | None) -> None:
+        for name in Properties.flags.keys() - {"expiration", "priority"}:
+            if (value := getattr(plain, name)) not in (None, ""):
+                setattr(self, name, value)
+        self.timestamp = plain.moment
+        self.expiration = None if expiration is None else str(expiration)
+        self.priority = priority
+
+    def marshal(self) -> bytes:
+        flags, parts = 0, list[bytes]()
+        for name, flag in Properties.flags.items():
+            if (value := getattr(self, name)) not in (None, ""):
+                flags |= flag
+                parts.append(self.encode_property(name, value))
+        return b"".join((flags.to_bytes(2, "big"), *parts))
 
 
 class Copied(Sparse):

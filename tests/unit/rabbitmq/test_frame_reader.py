@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.connection.frames import Properties, publish_frames, read_frame
-from eventmicro_rabbitmq.connection.properties import Persistent
+from eventmicro_rabbitmq.connection.properties import Limited, Persistent
 from eventmicro_rabbitmq.connection.reader import FrameReader
 from pamqp import body, commands, frame, header, heartbeat
 from pamqp.commands import Basic
@@ -348,6 +348,26 @@ def test_properties_are_written_as_pamqp_writes_them(content_type: str | None, h
     theirs = Properties(delivery_mode=2, message_id="an id", content_type=content_type, headers=headers)
     assert ours.marshal() == theirs.marshal()
     assert values(ours) == values(theirs)
+
+
+@pytest.mark.parametrize("headers", [None, {"b": "1"}])
+@pytest.mark.parametrize(("expiration", "priority"), [(1500, None), (None, 0), (1, 255)])
+def test_how_long_and_how_urgent_is_written_as_pamqp_writes_it(
+    headers: dict[str, Any] | None, expiration: int | None, priority: int | None
+) -> None:
+    plain = Persistent("an id", "application/json", headers, "utf-8", "c", since=1_700_000_000)
+    theirs = Properties(
+        content_type="application/json",
+        content_encoding="utf-8",
+        headers=headers,
+        delivery_mode=2,
+        priority=priority,
+        correlation_id="c",
+        expiration=None if expiration is None else str(expiration),
+        message_id="an id",
+        timestamp=datetime.fromtimestamp(1_700_000_000, UTC),
+    )
+    assert Limited(plain, expiration, priority).marshal() == theirs.marshal()
 
 
 def test_what_is_published_is_written_as_pamqp_writes_it() -> None:
