@@ -67,7 +67,7 @@ class Capabilities:
     ttl: bool = False
     """A queue drops an event that nobody has begun with for as long as `Bounded.ttl` says; its dead letter is kept."""
     priority: bool = False
-    """A queue that is made for it hands out those events first, of all that wait, whose `Bounded.priority` is higher."""
+    """A queue that is made for it hands out those first, of what waits, whose `Bounded.priority` is higher."""
 
     cloudevents: Binding = PLAIN
     """How the attributes of a CloudEvent travel in headers; `Delivery.cloudevents` says the same of what comes."""
