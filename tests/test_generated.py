@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 GENERATED = sorted(
-    path for path in ROOT.rglob("*_pb2.py") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+    path
+    for path in ROOT.rglob("*_pb2.py")
+    if not any(part.startswith(".") or part == "build" for part in path.relative_to(ROOT).parts)
 )
 
 

@@ -173,8 +173,8 @@ class Streams:
         if not config.get(EXPIRES):
             if stream != self._settings.stream or self._settings.declare == "check" or not is_ours(config):
                 raise UsageError(
-                    f"{subject}: stream {stream} lets no event expire by its ttl: nats stream edit {stream} "
-                    "--allow-msg-ttl, or leave ttl= out"
+                    f"{subject}: stream {stream} lets no event expire by its ttl, as its allow_msg_ttl is not set: "
+                    f"nats stream edit {stream} --allow-msg-ttl, or leave ttl= out"
                 )
             async with _bounded(stream, deadline), self._changing(deadline):
                 config = await self.config_of(stream, deadline)  # looked at under the lock: others change it, too
