@@ -368,6 +368,18 @@ class HasPlaces(Protocol):
 
 
 @runtime_checkable
+class LabelsEvents(Protocol):
+    """What a broker has beside `Broker` whose protocol has a place of its own for what a message is written in: it is
+    told that of each event, by `Message.content_type`. Without it nobody takes the trouble.
+    """
+
+    @property
+    def labels_events(self) -> Literal[True]:
+        """That it is so."""
+        ...
+
+
+@runtime_checkable
 class SendsAtOnce(Protocol):
     """What a broker has beside `Broker` where as a rule nothing has to be waited for: the same without a coroutine.
 

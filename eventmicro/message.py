@@ -23,7 +23,7 @@ class Message:
     """The event's name, given by who publishes it: a broker that can tell stores it once, though it is sent again."""
     content_type: str | None = None
     """What an event's body is written in, though its headers do not say so, for brokers whose protocol has a place of
-    its own for that; None: it is not known here."""
+    its own for that, `eventmicro.broker.LabelsEvents`; None: it is not known here."""
 
 
 @dataclass(slots=True)

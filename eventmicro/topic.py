@@ -260,6 +260,17 @@ def takes_none(kind: Any) -> bool:
     )
 
 
+def without_none(kind: Any) -> Any:
+    """The same type without None: `Order` of `Order | None`."""
+    kind = getattr(kind, "__value__", kind)
+    if get_origin(kind) is Annotated:
+        inner, *others = get_args(kind)
+        return Annotated[without_none(inner), *others]
+    if get_origin(kind) in (Union, UnionType):
+        return Union[tuple(without_none(each) for each in get_args(kind) if each is not type(None))]  # noqa: UP007
+    return kind
+
+
 def check_field(kind: Any, what: object, word: str) -> None:
     """See that a type has the field that a setting names, where the type says which it has.
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive
 from eventmicro.cloudevents import TEXT
@@ -98,6 +98,7 @@ class RabbitBroker(Lifetime):
     )
 
     places: tuple[type[Place], ...] = (RabbitExchange, RabbitQueue)
+    labels_events: Literal[True] = True
 
     def __init__(self, url: str = "amqp://127.0.0.1:5672", settings: RabbitSettings | None = None) -> None:
         self.settings = settings or read_url(url)

@@ -20,6 +20,7 @@ from eventmicro.checks import check_count, check_several
 from eventmicro.codec import Codec, Envelope, ReadsHeaders
 from eventmicro.codecs.body import Body, ReplyBody
 from eventmicro.codecs.json import JsonCodec
+from eventmicro.codecs.optional import OptionalCodec
 from eventmicro.codecs.protobuf import ProtobufCodec, ProtobufJsonCodec
 from eventmicro.codecs.raw import RawCodec
 from eventmicro.codecs.structs import StructJsonCodec
@@ -113,9 +114,10 @@ class Codecs:
         Raises:
             UsageError: values of this type do not travel so.
         """
-        if not codec.handles(kind):
+        writes: Codec = codec if codec.handles(kind) else OptionalCodec(codec)
+        if not writes.handles(kind):
             raise UsageError(f"codec={codec!r}: {kind!r} cannot travel as {codec.content_type}")
-        body = Body(kind, [codec], self, compression=compression or self.compression)
+        body = Body(kind, [writes], self, compression=compression or self.compression)
         body.frame = codec.frame if isinstance(codec, ReadsHeaders) else None
         return body
 

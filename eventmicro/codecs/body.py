@@ -107,15 +107,18 @@ class Body:
         self._bare: set[str] = set()  # the content types for which it is compiled that have no envelope
         self._encoders: dict[str, Encoder] = {}
         self._decoders: dict[str, Decoder] = {}
+        first: dict[str, Codec] = {}
         for codec in codecs:
-            if codec.content_type not in self._decoders:
+            if codec.content_type not in first:
                 self._compile(codec)
+                first[codec.content_type] = codec
         self.content_type = next(iter(self._decoders))
         self.is_plain = self.content_type == OCTET_STREAM
         self.frame: Callable[[Delivery], bytes] | None = None
         unnamed = JSON if JSON in self._decoders else self.content_type
         self.answer = self._encoders[unnamed]
-        self.decode = unlabelled(kind, self._decoders[unnamed], self._decoders[self.content_type])
+        own = self._decoders[self.content_type]
+        self.decode = unlabelled(kind, first.get(JSON), self._decoders[unnamed], own)
         self.names: str | None = None
         if content_type is not None:
             self._prefer(content_type)

@@ -12,7 +12,7 @@ from eventmicro.cloudevents import BATCH, FORMATS, STRUCTURED
 from eventmicro.codec import Decoder
 from eventmicro.codecs.members import items_of, members_of
 from eventmicro.errors import DecodeError, UnsupportedMediaType
-from eventmicro.wire import JSON, media_type
+from eventmicro.wire import JSON, MAX_CONTENT_TYPE, media_type
 
 # No event holds more of them: a peer may send what it likes.
 MOST_TOGETHER = 10_000
@@ -51,19 +51,29 @@ def _load_data(event: str, load: Load) -> Any:
         members = members_of(event)
         if "specversion" not in members:
             raise DecodeError("not a CloudEvent: it has no specversion")
-        label = json.loads(members.get("datacontenttype", "null")) or JSON
-        data = _data(members, label)
+        media = _media_type(members)
+        data = _data(members, media)
     except (ValueError, TypeError, RecursionError, Error):
         raise DecodeError("not a CloudEvent in JSON") from None
-    return load(data, media_type(str(label)))
+    return load(data, media)
 
 
-def _data(members: dict[str, str], label: str) -> bytes:
+def _media_type(members: dict[str, str]) -> str:
+    """What the data is written in: one that were a CloudEvent, too, would be looked through once for each level."""
+    label = json.loads(members.get("datacontenttype", "null"))
+    if label is not None and not isinstance(label, str):
+        raise DecodeError("not a CloudEvent: its datacontenttype is no text")
+    media = media_type((label or JSON)[:MAX_CONTENT_TYPE])
+    if is_cloudevent(media):
+        raise DecodeError("a CloudEvent within a CloudEvent")
+    return media
+
+
+def _data(members: dict[str, str], media: str) -> bytes:
     """The data, as bytes: what is no JSON stands there as text, or in base64."""
     if "data_base64" in members:
         return b64decode(json.loads(members["data_base64"]), validate=True)
     data = members.get("data", "")
-    media = media_type(label)
     if data[:1] == '"' and not (media.endswith(("/json", "+json"))):
         return str(json.loads(data)).encode()
     return data.encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +22,7 @@ from eventmicro.codecs.validation import (
     takes_none,
     value_check,
 )
-from eventmicro.errors import EncodeError
+from eventmicro.errors import DecodeError, EncodeError
 from eventmicro.wire import JSON
 
 
@@ -67,7 +68,12 @@ class JsonCodec:
 
         return encode
 
-    def decoder(self, kind: Any) -> Decoder:
+    def decoder(self, kind: Any, otherwise: Decoder | None = None) -> Decoder:
+        """See `Codec`.
+
+        Args:
+            otherwise: reads a body that is no JSON of the type; None: it is refused.
+        """
         from pydantic import ValidationError
 
         adapter = make_adapter(kind)
@@ -82,6 +88,9 @@ class JsonCodec:
                     return None
                 if body[:3] == BOM_UTF8:
                     return decode(body[3:])
+                if otherwise is not None and body:
+                    with suppress(DecodeError):
+                        return otherwise(body)
                 raise decode_error(kind, error) from None
 
         return decode

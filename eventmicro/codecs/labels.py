@@ -12,7 +12,8 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from eventmicro.charsets import to_utf8
-from eventmicro.codec import Decoder
+from eventmicro.codec import Codec, Decoder
+from eventmicro.codecs.json import JsonCodec
 from eventmicro.codecs.protobuf import has_unknown_fields, is_protobuf
 from eventmicro.errors import DecodeError, UnsupportedMediaType, describe_fields
 from eventmicro.wire import BSON, CBOR, JSON, MSGPACK, OCTET_STREAM, PROTOBUF, TEXT
@@ -80,9 +81,16 @@ def from_text(decode: Decoder) -> Decoder:
     return read
 
 
-def unlabelled(kind: Any, decode: Decoder, own: Decoder) -> Decoder:
-    """The decoder of what says nothing of its form: JSON, and where it is none a text, or protobuf's own format."""
+def unlabelled(kind: Any, codec: Codec | None, decode: Decoder, own: Decoder) -> Decoder:
+    """The decoder of what says nothing of its form: JSON, and where it is none a text, or protobuf's own format.
+
+    Args:
+        codec: the one that reads it as JSON.
+        decode, own: the decoders of that, and of the type's own content type.
+    """
     if takes_text(kind):
+        if type(codec) is JsonCodec:  # which asks the other one without a call around both
+            return codec.decoder(kind, from_text(decode))
         return _first_of(decode, from_text(decode))
     if is_protobuf(kind):
         return _first_of(decode, strictly(own))

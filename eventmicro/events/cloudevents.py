@@ -28,7 +28,7 @@ from eventmicro.codecs.labels import written_as
 from eventmicro.compression import MAX_DECOMPRESSED, decompress
 from eventmicro.context import Context
 from eventmicro.errors import EventMicroError, UsageError
-from eventmicro.message import Delivery, Message
+from eventmicro.message import Delivery, Message, Tombstone
 from eventmicro.wire import CONTENT_ENCODING, CONTENT_TYPE, JSON, TEXT, content_type, header, without
 
 
@@ -53,14 +53,14 @@ class Writing:
         Raises:
             EncodeError, UsageError: as of `Body.pack`, or an attribute cannot be written.
         """
-        said = self.options.attributes(event, message.id or str(uuid4()), self.source, self.type)
+        said = self._attributes(message, event)
         if message.key is not None:
             said.setdefault(PARTITION_KEY, message.key)
         elif PARTITION_KEY in said:
             message.key = as_text(said[PARTITION_KEY])
         for name in [name for name in headers if is_attribute(name)]:
             del headers[name]
-        if self.options.mode == "binary":
+        if self.options.mode == "binary" or isinstance(message, Tombstone):  # which has no body to be in
             message.body = body.pack(event, headers)
             if header(headers, CONTENT_TYPE) is None:
                 headers[CONTENT_TYPE] = body.content_type
@@ -75,6 +75,16 @@ class Writing:
         headers[CONTENT_TYPE] = message.content_type = STRUCTURED
         message.body = body.compress(write_structured(said, member), headers)
         message.headers = headers
+
+    def _attributes(self, message: Message, event: Any) -> dict[str, Scalar]:
+        try:
+            return self.options.attributes(event, message.id or str(uuid4()), self.source, self.type)
+        except (AttributeError, KeyError, TypeError) as error:
+            if event is not None:
+                raise
+            raise UsageError(
+                f"{message.subject}: a function of CloudEvents(...) takes no None, which is a tombstone: {error!r}"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

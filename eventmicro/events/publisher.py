@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable
+from functools import partial
 from itertools import islice
 from typing import Any, Generic, TypeVar, overload
 
@@ -13,7 +14,9 @@ from eventmicro.codecs import Codecs
 from eventmicro.context import Context, Side, find_context
 from eventmicro.events.outgoing import OutgoingEvent
 from eventmicro.events.publishing import Outgoing
-from eventmicro.events.routes import LargeRoute, Route, Routes, check_events, check_picks, check_topic
+from eventmicro.events.readiness import when_ready
+from eventmicro.events.route import Route, check_topic
+from eventmicro.events.routes import Routes, check_events, check_picks
 from eventmicro.forwarding import Forwarding
 from eventmicro.large import LargeEvent
 from eventmicro.message import Message
@@ -168,13 +171,13 @@ class PublishesEvents:
         messages: list[Message] = []
         while some := list(islice(ready, AT_ONCE)):
             if publisher.has_middleware:
-                messages += await publisher.collect(route, some, metadata)
+                messages += await publisher.collect(route, some, metadata, timeout)
             else:
-                messages += await _packed(route, some, metadata)
+                messages += await _packed(route, some, metadata, publisher.outgoing.seconds(timeout))
             if len(some) < AT_ONCE:
                 break
             await asyncio.sleep(0)
-        if isinstance(route, LargeRoute):
+        if route.is_large:
             await publisher.outgoing.store_large(messages, timeout)
         await publisher.outgoing.publish_many(messages, timeout)
 
@@ -268,6 +271,7 @@ class EventPublisher:
             outgoing.binding,
             outgoing.check_knows_exchange,
             outgoing.check_keeps,
+            labels=outgoing.labels,
         )
         self.run = compose(middleware, Side.PUBLISHER, self._send, outgoing.url)
         self.has_middleware = self.run != self._send
@@ -293,13 +297,12 @@ class EventPublisher:
             return self.run(event, self.begin(route, event, route.address(event, key, id), metadata, timeout))
         try:
             message = route.message(event, key, id, metadata)
-        except NotReady as missing:
-            return self._publish_when_ready(missing, route, event, key, id, metadata, timeout)
+        except NotReady:
+            return self._publish_when_ready(route, event, key, id, metadata, timeout)
         return None if self.outgoing.try_publish(message) else self.outgoing.publish(message, timeout)
 
     async def _publish_when_ready(
         self,
-        missing: NotReady,
         route: Route,
         event: Any,
         key: Hashable,
@@ -307,9 +310,9 @@ class EventPublisher:
         metadata: dict[str, str] | None,
         timeout: float | None,
     ) -> None:
-        await missing.fetch()
-        (message,) = await _packed(route, [(event, route.address(event, key, id))], metadata)
-        await self.outgoing.publish(message, timeout)
+        seconds = self.outgoing.seconds(timeout)
+        message, left = await when_ready(lambda: route.message(event, key, id, metadata), route.subject, seconds)
+        await self.outgoing.publish(message, left)
 
     def begin(
         self,
@@ -324,12 +327,16 @@ class EventPublisher:
         return OutgoingEvent(message, route.write, headers, timeout)
 
     async def collect(
-        self, route: Route, ready: Iterable[tuple[Any, Message]], metadata: dict[str, str] | None
+        self,
+        route: Route,
+        ready: Iterable[tuple[Any, Message]],
+        metadata: dict[str, str] | None,
+        timeout: float | None,
     ) -> list[Message]:
         """The messages of several events, each of which has gone through the middleware."""
         messages: list[Message] = []
         for event, message in ready:
-            context = self.begin(route, event, message, metadata)
+            context = self.begin(route, event, message, metadata, timeout)
             context.together = messages
             await self.run(event, context)
         return messages
@@ -339,19 +346,26 @@ class EventPublisher:
         message = context.message
         try:
             context.write(message, event, context.metadata)
-        except NotReady as missing:
-            await missing.fetch()
-            context.write(message, event, context.metadata)
+        except NotReady:
+            seconds = self.outgoing.seconds(context.timeout)
+            write = partial(context.write, message, event, context.metadata)
+            _, context.timeout = await when_ready(write, context.topic, seconds)
         if context.together is not None:
             context.together.append(message)
         elif not self.outgoing.try_publish(message):
             await self.outgoing.publish(message, context.timeout)
 
 
-async def _packed(route: Route, some: list[tuple[Any, Message]], metadata: dict[str, str] | None) -> list[Message]:
+async def _packed(
+    route: Route, some: list[tuple[Any, Message]], metadata: dict[str, str] | None, seconds: float
+) -> list[Message]:
     """The messages of several events, when what their codec needs is here."""
-    try:
+
+    def pack() -> list[Message]:
         return [route.pack(message, event, metadata) for event, message in some]
-    except NotReady as missing:
-        await missing.fetch()
-    return [route.pack(message, event, metadata) for event, message in some]
+
+    try:
+        return pack()
+    except NotReady:
+        messages, _ = await when_ready(pack, route.subject, seconds)
+    return messages

@@ -99,6 +99,15 @@ class Outgoing:
         return None if self._broker.capabilities.dedupe else self._broker.url
 
     @property
+    def labels(self) -> bool:
+        """Whether the broker wants to be told what events are written in."""
+        return bool(getattr(self._broker, "labels_events", False))
+
+    def seconds(self, timeout: float | None) -> float:
+        """How long is waited for the broker, where something else is said or nothing."""
+        return self._options.timeout if timeout is None else timeout
+
+    @property
     def binding(self) -> Binding:
         """How the broker carries the attributes of CloudEvents."""
         return self._broker.capabilities.cloudevents
@@ -126,7 +135,7 @@ class Outgoing:
         """Publish an event; see `Broker.publish` for the errors."""
         error: Exception | None = None if self._waits else self._away()
         if error is None:
-            seconds = self._options.timeout if timeout is None else timeout
+            seconds = self.seconds(timeout)
             try:
                 await self._broker.publish(message, timeout=seconds)
                 self.confirmed += 1
@@ -159,7 +168,7 @@ class Outgoing:
         """
         if self._away() is not None:
             return
-        seconds = self._options.timeout if timeout is None else timeout
+        seconds = self.seconds(timeout)
         for number, message in enumerate(messages):
             if cast("StoresObjects", self._broker).fits(message):
                 continue
@@ -188,7 +197,7 @@ class Outgoing:
             failed = dict.fromkeys(range(len(messages)), away)
         else:
             try:
-                await self._broker.publish_many(messages, timeout=self._options.timeout if timeout is None else timeout)
+                await self._broker.publish_many(messages, timeout=self.seconds(timeout))
             except NotAllPublished as error:
                 failed = error.failed
         self.confirmed += len(messages) - len(failed)

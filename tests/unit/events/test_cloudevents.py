@@ -16,9 +16,12 @@ from pydantic import BaseModel
 
 from eventmicro import Client, CloudEvent, CloudEvents, Context, Depends, MemoryBroker, Retry, Service, Topic
 from eventmicro.cloudevents import PLAIN, TEXT, UNDERSCORED, Binding, read_headers, read_time
+from eventmicro.codecs import Codecs
+from eventmicro.codecs import cloudevents as reading
 from eventmicro.context import Received, Side
-from eventmicro.errors import UsageError
-from eventmicro.message import Delivery, Message
+from eventmicro.errors import DecodeError, UsageError
+from eventmicro.message import Delivery, Message, Tombstone
+from eventmicro.wire import MAX_CONTENT_TYPE, media_type
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 URL = "memory://cloudevents"
@@ -377,6 +380,22 @@ UNREADABLE: list[tuple[str, bytes, str]] = [
     ("application/cloudevents+json", WRAPPED % b"7", "not a valid Placed"),
     ("application/cloudevents+json", b"no json", "not a CloudEvent in JSON"),
     ("application/cloudevents+json", b'{"id":"1"}', "not a CloudEvent: it has no specversion"),
+    *(
+        (
+            "application/cloudevents+json",
+            b'{"specversion":"1.0","datacontenttype":%s,"data":{}}' % label,
+            "not a CloudEvent: its datacontenttype is no text",
+        )
+        for label in (b"5", b"true", b"[]", b'{"a":1}', b"0", b"false")
+    ),
+    *(
+        (
+            "application/cloudevents+json",
+            b'{"specversion":"1.0","datacontenttype":"%s","data":{"specversion":"1.0","data":{}}}' % label,
+            "a CloudEvent within a CloudEvent",
+        )
+        for label in (b"application/cloudevents+json; charset=latin-1", b"Application/CloudEvents-Batch+JSON")
+    ),
 ]
 
 
@@ -529,3 +548,63 @@ async def test_what_a_function_gives_that_cannot_be_written_is_refused_and_nothi
         for said in wrong:
             with pytest.raises(UsageError):
                 await client.publish(Topic("a", Placed, cloudevents=said), Placed(order_id="7"))
+
+
+def test_cloudevents_within_one_another_are_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each level looks through all that is below it: a peer that sends a hundred would stop the event loop."""
+    scanned: list[int] = []
+    scan = reading.members_of
+    monkeypatch.setattr(reading, "members_of", lambda text: scanned.append(len(text)) or scan(text))
+    before = b'{"specversion":"1.0","datacontenttype":"application/cloudevents+json","data":'
+    body = before * 150 + b'{"order_id":7}' + b"}" * 150
+    with pytest.raises(DecodeError, match="a CloudEvent within a CloudEvent"):
+        Codecs().body(Placed).load(body, "application/cloudevents+json")
+    assert scanned == [len(body)]
+
+
+def test_of_the_label_of_data_no_more_is_kept_than_of_any() -> None:
+    label = "text/plain;" + "x" * 100_000
+    before = media_type.cache_info().currsize
+    body = json.dumps({"specversion": "1.0", "datacontenttype": label, "data": "tea"}).encode()
+    assert Codecs().body(str).load(body, "application/cloudevents+json") == "tea"
+    assert media_type.cache_info().currsize == before + 1
+    assert media_type("text/plain;" + "x" * (MAX_CONTENT_TYPE - len("text/plain;"))) == "text/plain"
+    assert media_type.cache_info().currsize == before + 1
+
+
+OPTIONAL: list[tuple[Any, dict[str, Any]]] = [
+    ("binary", {}),
+    ("structured", {}),
+    ("binary", {"large": "object"}),
+    (None, {"large": "object"}),
+    (None, {}),
+]
+
+
+@pytest.mark.parametrize(("mode", "words"), OPTIONAL)
+@pytest.mark.parametrize("has_middleware", [False, True])
+async def test_none_is_a_tombstone_whatever_else_is_said_of_its_topic(
+    mode: Any, words: dict[str, Any], has_middleware: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Message] = []
+    monkeypatch.setattr(MemoryBroker, "try_publish", lambda self, message: sent.append(message) or True)
+    kind: Any = Placed | None
+    topic: Topic[Any] = Topic("orders.placed", kind, cloudevents=mode, **words)
+
+    async def pass_on(event: Any, context: Context, call_next: Any) -> Any:
+        return await call_next(event, context)
+
+    async with Client(URL, middleware=[pass_on] if has_middleware else []) as client:
+        await client.publish(topic, None, key="o-1", id="e-1")
+        await client.publish(topic, Placed(order_id="o-1"), key="o-1")
+    assert [type(each) is Tombstone for each in sent] == [True, False]
+    assert (sent[0].subject, sent[0].key, sent[0].id, sent[0].body) == ("orders.placed", "o-1", "e-1", b"null")
+    said = read_headers(sent[0].headers, percent=True)
+    assert (said.get("id"), said.get("partitionkey")) == (("e-1", "o-1") if mode else (None, None))
+
+
+async def test_a_function_that_takes_no_none_is_named() -> None:
+    topic: Topic[Any] = Topic("orders.placed", Placed | None, cloudevents=SAID)  # type: ignore[call-overload]
+    async with Client(URL) as client:
+        with pytest.raises(UsageError, match=r"orders.placed: a function of CloudEvents\(...\) takes no None"):
+            await client.publish(topic, None, key="o-1")

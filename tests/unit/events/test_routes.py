@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+from typing import Any
 from weakref import ref
 
 import pytest
 
-from eventmicro import Topic, UsageError
+from eventmicro import Client, MemoryBroker, Topic, UsageError
+from eventmicro.codec import NotReady
 from eventmicro.codecs import Codecs
+from eventmicro.errors import Disconnected
 from eventmicro.events.routes import MOST, Routes
+from eventmicro.message import Message
 from eventmicro.wire import CONTENT_TYPE
 from tests.unit.services import Number
 
@@ -103,3 +108,84 @@ def test_messages_do_not_share_their_headers() -> None:
 def test_what_is_no_topic_is_refused(topic: object) -> None:
     with pytest.raises(UsageError, match=f"publish to a Topic or a subject, not to a {type(topic).__name__}"):
         Routes(Codecs()).find(topic)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("words", [{}, {"key": "value"}, {"id": "value"}])
+@pytest.mark.parametrize(("labels", "label"), [(False, None), (True, "application/json")])
+def test_a_broker_is_told_what_an_event_is_written_in_where_it_wants_to_know(
+    words: dict[str, Any], labels: bool, label: str | None
+) -> None:
+    route = Routes(Codecs(), labels=labels).find(Topic("numbers", Number, **words))
+    assert route.message(Number(value=7), None, None, None).content_type == label
+    assert route.message(Number(value=7), "k", "i", {"A": "b"}).content_type == label
+
+
+class Slow:
+    """A codec that needs several things, one after the other, before it can write."""
+
+    content_type = "application/x-slow"
+
+    def __init__(self, needs: int, seconds: float = 0.0) -> None:
+        self.left, self.seconds = needs, seconds
+
+    def handles(self, kind: Any) -> bool:
+        return kind is Number
+
+    def encoder(self, kind: Any) -> Any:
+        def encode(value: Number) -> bytes:
+            if self.left:
+                raise Needs(self)
+            return b"%d" % value.value
+
+        return encode
+
+    def decoder(self, kind: Any) -> Any:
+        return lambda body: Number(value=int(body))
+
+
+class Needs(NotReady):
+    def __init__(self, codec: Slow) -> None:
+        self.codec = codec
+
+    async def fetch(self) -> None:
+        await asyncio.sleep(self.codec.seconds)
+        self.codec.left -= 1
+
+
+async def pass_on(event: Any, context: Any, call_next: Any) -> Any:
+    return await call_next(event, context)
+
+
+@pytest.mark.parametrize("middleware", [[], [pass_on]])
+async def test_all_that_a_codec_needs_is_fetched_before_an_event_is_published(
+    middleware: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Message] = []
+
+    async def publish(self: MemoryBroker, message: Message, *, timeout: float) -> None:
+        sent.append(message)
+
+    monkeypatch.setattr(MemoryBroker, "publish", publish)
+    monkeypatch.setattr(MemoryBroker, "try_publish", lambda self, message: False)
+    async with Client("memory://routes", middleware=middleware) as client:
+        for needs in (0, 1, 2, 5):
+            await client.publish(Topic("numbers", Number, codec=Slow(needs)), Number(value=needs))
+        assert [message.body for message in sent] == [b"0", b"1", b"2", b"5"]
+
+
+@pytest.mark.parametrize("middleware", [[], [pass_on]])
+async def test_what_a_codec_needs_is_waited_for_no_longer_than_the_broker(middleware: list[Any]) -> None:
+    topic = Topic("numbers", Number, codec=Slow(1, seconds=3600.0))
+    async with Client("memory://routes", middleware=middleware) as client:
+        with pytest.raises(Disconnected, match=r"numbers: what its codec needs was not to be had within 0\.01 s"):
+            await client.publish(topic, Number(value=1), timeout=0.01)
+        with pytest.raises(Disconnected, match="what its codec needs"):
+            await client.publish_many(topic, [Number(value=1)], timeout=0.01)
+
+
+def test_a_codec_of_a_topic_takes_the_type_without_none() -> None:
+    body = Codecs().body_by(Number | None, Slow(0))
+    assert (body.encode(None), body.encode(Number(value=7))) == (b"", b"7")
+    assert (body.decode(b""), body.decode(b"7"), body.of_nothing()) == (None, Number(value=7), None)
+    with pytest.raises(UsageError, match="cannot travel"):
+        Codecs().body_by(str | None, Slow(0))
