@@ -11,42 +11,30 @@ from typing import TYPE_CHECKING, Any, cast
 
 from eventmicro.broker import Broker, Subscription
 from eventmicro.client import Client
-from eventmicro.codecs import Body, Codecs
-from eventmicro.context import Context, Side
+from eventmicro.codecs import Codecs
+from eventmicro.context import Context
 from eventmicro.declaring import Hook, is_taken
 from eventmicro.discovery.checking import HealthCheck
 from eventmicro.discovery.registering import Registering
 from eventmicro.errors import Refused, Unavailable, UsageError
-from eventmicro.events.batches import BatchSubscriber
 from eventmicro.events.declare import SubscriberDeclaration
-from eventmicro.events.lanes import KeyedSubscriber
-from eventmicro.events.members import takes_some
-from eventmicro.events.objects import Objects
-from eventmicro.events.options import DeliveryOptions, OrderBy
-from eventmicro.events.settling import Kept, Live
-from eventmicro.events.subscriber import Subscriber, Work
+from eventmicro.events.subscriber import Subscriber
 from eventmicro.handlers.depends import Overrides
-from eventmicro.handlers.publishing import publishes
-from eventmicro.handlers.signature import MISSING, Signature
-from eventmicro.handlers.threads import THREADS, InThreads, Threads
-from eventmicro.middleware import Handler, Middleware, compose
-from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY, EndpointDeclaration
-from eventmicro.rpc.endpoint import Endpoint, RunningCalls
-from eventmicro.rpc.large.serving import LargeBodies
+from eventmicro.handlers.threads import THREADS, Threads
+from eventmicro.middleware import Middleware
+from eventmicro.rpc.declare import EndpointDeclaration
 from eventmicro.running.hanging import Hanging
 from eventmicro.running.identity import Identity
+from eventmicro.running.making import Making
 from eventmicro.running.pitfalls import warn_of_letters, warn_of_stored
 from eventmicro.running.presence import Parts, Presence, end
 from eventmicro.running.refusing import Needs
-from eventmicro.running.sticking import Sticking, taking
 from eventmicro.running.subscribing import Pausable, RunningSubscriber
-from eventmicro.topic import picker
 from eventmicro.wire import ENDPOINT_QUEUE, cancel_subject, endpoint_subject
 
 if TYPE_CHECKING:
     from eventmicro.discovery.health import Health
     from eventmicro.discovery.report import NodeStatistics
-    from eventmicro.rpc.streams.endpoint import NodeStreams
 
 log = logging.getLogger(__name__)
 
@@ -76,23 +64,17 @@ class Node:
         self._client = client
         self._broker: Broker = client.broker
         self._rpc_broker: Broker = client.rpc_broker
-        self._codecs = codecs
-        self._middleware = middleware
-        self._overrides = overrides
         self._stop_timeout = stop_timeout
-        self._calls = RunningCalls()
-        self._streams: NodeStreams | None = None  # where it has endpoints that serve some
-        self._large = LargeBodies(client.rpc_broker, identity.service, client.max_large)
         self._registering = registering
         self._checks = checks
         self._needs = needs
         self._threads = Threads(f"eventmicro-{identity.service}", threads)
         self._parts = Parts()
+        self._making = Making(identity, client, codecs, middleware, overrides, self._threads, self._parts)
         self._hanging = Hanging()
         self._presence: Presence | None = None
         self._cancels: Subscription | None = None
         self._takes_more = False  # subscribers: from when it has started until it stops
-        self._state: Any = None
         self._undo = AsyncExitStack()
         self._loop = asyncio.get_running_loop()
 
@@ -131,7 +113,7 @@ class Node:
             undo.callback(self._threads.close)
             undo.push_async_callback(self._client.close)
             if lifespan is not None:
-                self._state = await undo.enter_async_context(self._as_async(lifespan()))
+                self._making.state = await undo.enter_async_context(self._as_async(lifespan()))
             for hook in before_start:
                 await run_hook(hook)
             await self._wait_for_needs()
@@ -143,9 +125,9 @@ class Node:
             if any(endpoint.stream for endpoint in endpoints):
                 from eventmicro.rpc.streams.endpoint import open_streams
 
-                self._streams = await open_streams(self._rpc_broker, self._service)
-                undo.push_async_callback(self._streams.close)
-            undo.push_async_callback(self._large.close)
+                streams = self._making.streams = await open_streams(self._rpc_broker, self._service)
+                undo.push_async_callback(streams.close)
+            undo.push_async_callback(self._making.large.close)
             undo.callback(self._hanging.close)
             undo.push_async_callback(self._drain, presence)
             for subscriber in subscribers:
@@ -172,7 +154,7 @@ class Node:
     async def _take_cancels(self) -> None:
         """Let callers say that they wait no more."""
         subject = cancel_subject(self._service)
-        self._cancels = self._cancels or await self._rpc_broker.subscribe(subject, self._calls.receive_cancel)
+        self._cancels = self._cancels or await self._rpc_broker.subscribe(subject, self._making.calls.receive_cancel)
 
     async def _take_no_cancels(self) -> None:
         if self._cancels is not None:
@@ -268,51 +250,11 @@ class Node:
             raise ExceptionGroup(f"service {self._service!r} stopped with errors", errors)
 
     async def _start_endpoint(self, declared: EndpointDeclaration) -> None:
-        threads = InThreads(self._threads)
-        endpoint = self._make_endpoint(
-            declared.name,
-            self._compile(declared.signature, declared.middleware, Side.ENDPOINT, threads),
-            self._body(declared.request),
-            self._codecs.body(declared.reply),
-            declared.concurrency,
-            declared.timeout,
-            self._kind(declared),
-        )
+        endpoint = self._making.endpoint(declared)
         if not declared.stream:  # which may be without end
             self._hanging.watch(endpoint.name, endpoint.inflight, declared.timeout)
-        threads.hold = endpoint.inflight.hold
         subject = endpoint_subject(self._service, declared.name)
         self._parts.add(endpoint, await self._rpc_broker.subscribe(subject, endpoint, queue=ENDPOINT_QUEUE))
-
-    def _kind(self, declared: EndpointDeclaration) -> Callable[..., Endpoint]:
-        """What makes the endpoint."""
-        if self._streams is None or not declared.stream:
-            return Endpoint
-        return self._streams.kind(declared.signature.takes_stream, declared.signature.yields)
-
-    def _make_endpoint(
-        self,
-        name: str,
-        handler: Handler,
-        request: Body | None,
-        reply: Body,
-        concurrency: int,
-        timeout: float | None,
-        kind: Callable[..., Endpoint] = Endpoint,
-    ) -> Endpoint:
-        return kind(
-            self._service,
-            name,
-            handler,
-            request,
-            reply,
-            broker=self._rpc_broker,
-            calls=self._calls,
-            concurrency=concurrency,
-            timeout=timeout,
-            state=self._state,
-            large=self._large,
-        )
 
     async def start_subscriber(self, declared: SubscriberDeclaration) -> RunningSubscriber:
         """Start one more subscriber; errors as of `Service.start_subscriber`."""
@@ -336,7 +278,7 @@ class Node:
     async def _start_now(self, declared: SubscriberDeclaration, presence: Presence) -> RunningSubscriber:
         if declared.options.sticky_by is not None:
             await self._take_cancels()
-        subscriber = self._make_subscriber(declared)
+        subscriber = self._making.subscriber(declared)
         subscription = Pausable(subscriber.name, lambda: self._subscribe(declared, subscriber))
         try:
             await subscription.take()
@@ -362,7 +304,7 @@ class Node:
         return RunningSubscriber(subscriber, subscription, self._stop_timeout, forget)
 
     async def _start_subscriber(self, declared: SubscriberDeclaration) -> None:
-        subscriber = self._make_subscriber(declared)
+        subscriber = self._making.subscriber(declared)
         self._hanging.watch(subscriber.name, subscriber.inflight, declared.options.timeout)
         self._parts.add(subscriber, await self._subscribe(declared, subscriber))
 
@@ -375,58 +317,6 @@ class Node:
             durable=options.to_durable() if options.is_durable(self._broker.capabilities) else None,
             **cast("dict[str, Any]", options.places()),  # those of this broker's kind: see `Needs`
         )
-
-    def _make_subscriber(self, declared: SubscriberDeclaration) -> Subscriber:
-        options = declared.options
-        durable = options.is_durable(self._broker.capabilities)
-        name = f"{self._service}.{declared.name}"
-        threads = InThreads(self._threads)
-        handler = self._compile(declared.signature, declared.middleware, Side.SUBSCRIBER, threads)
-        if options.sticky_by is not None:
-            handler = self._stick(declared, options.sticky_by, handler)
-        work = Work(
-            self._service,
-            declared.name,
-            handler if declared.some is None else takes_some(handler, declared.some),
-            self._event_body(declared),
-            options.timeout,
-            self._state,
-            Kept(name, self._broker, options, declared.has_wildcards) if durable else Live(name, options.queue_name),
-            Objects(self._broker, self._client.max_large),
-        )
-        subscriber = _subscriber(work, options)
-        threads.hold = subscriber.hold
-        return subscriber
-
-    def _stick(self, declared: SubscriberDeclaration, sticky_by: OrderBy, handler: Handler) -> Handler:
-        """What hands events to the instance of their key, of which this is one that takes them from others."""
-        body = self._codecs.body(declared.event)
-        taker = self._make_endpoint(
-            declared.name,
-            taking(handler),
-            body,
-            self._codecs.body(None),
-            ENDPOINT_CONCURRENCY,
-            declared.options.timeout,
-        )
-        self._parts.takers[declared.name] = taker
-        pick, timeout = picker(sticky_by), declared.options.timeout
-        return Sticking(self._client, self._identity, declared.name, pick, handler, body, timeout)
-
-    def _compile(self, signature: Signature, own: tuple[Middleware, ...], side: Side, threads: InThreads) -> Any:
-        broker = self._broker if side is Side.SUBSCRIBER else self._rpc_broker
-        handler = signature.compile(self._overrides, threads)
-        if signature.outlets:
-            handler = publishes(handler, signature.outlets, self._client.publish_many)
-        return compose((*self._middleware, *own), side, handler, broker.url)
-
-    def _event_body(self, declared: SubscriberDeclaration) -> Body | None:
-        if declared.codec is None or declared.event is MISSING:
-            return self._body(declared.event)
-        return self._codecs.body_by(declared.event, declared.codec)
-
-    def _body(self, kind: Any) -> Body | None:
-        return None if kind is MISSING else self._codecs.body(kind)
 
     async def _drain(self, presence: Presence) -> None:
         """Take no more, let what runs finish, and cut off what is not done in time."""
@@ -453,7 +343,7 @@ class Node:
             log.info("service %r stops: it waits up to %g s for %s", self._service, self._stop_timeout, running)
 
     async def _cut_off(self) -> None:
-        self._calls.stopping = True
+        self._making.calls.stopping = True
         await asyncio.gather(
             *(end(subscription) for subscription in self._parts.subscriptions if not subscription.ended)
         )
@@ -465,15 +355,6 @@ class Node:
             if len(handler):
                 said = "%s: %d ignored being cancelled, as a thread does, and still run"
                 log.error(said, handler.name, len(handler))
-
-
-def _subscriber(work: Work, options: DeliveryOptions) -> Subscriber:
-    """The kind of subscriber that does what the options say."""
-    if options.order_by is not None:
-        return KeyedSubscriber(work, options.concurrency, picker(options.order_by))
-    if options.batch is not None:
-        return BatchSubscriber(work, options.concurrency, options.batch)
-    return Subscriber(work, options.concurrency)
 
 
 async def run_hook(hook: Hook) -> None:

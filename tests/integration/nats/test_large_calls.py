@@ -117,7 +117,7 @@ async def test_a_hundred_calls_in_turn_leave_no_memory_behind(nats_url: str) -> 
         gc.collect()
         assert psutil.Process().memory_info().rss - before < 40 * 1024 * 1024
         node: Any = files.service._node
-        await until(lambda: len(node._large._opened[0]) == 0)
+        await until(lambda: len(node._making.large._opened[0]) == 0)
         assert len(client._calls.streams) == 0
 
 
@@ -173,4 +173,4 @@ async def test_a_server_restarted_in_mid_way_loses_the_call_and_nothing_else(mon
                     except EventMicroError:
                         await asyncio.sleep(0.1)
             node: Any = files.service._node
-            await until(lambda: len(node._large._opened[0]) == 0 and len(client._calls.streams) == 0)
+            await until(lambda: len(node._making.large._opened[0]) == 0 and len(client._calls.streams) == 0)

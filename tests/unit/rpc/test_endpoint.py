@@ -388,7 +388,7 @@ async def test_a_stop_lets_calls_finish_that_can() -> None:
     async with Client("memory://server") as client:
         await patient.start()
         calls = [asyncio.create_task(client.call("patient.wait", Order(sku="a"), Price)) for _ in range(5)]
-        while len(patient._node._calls) < 5:  # type: ignore[union-attr]
+        while len(patient._node._making.calls) < 5:  # type: ignore[union-attr]
             await asyncio.sleep(0)
         stopping = asyncio.create_task(patient.stop())
         await asyncio.sleep(0)
@@ -439,7 +439,7 @@ async def test_nonsense_on_the_cancel_subject_harms_nobody(body: bytes) -> None:
     async with service, MemoryBroker("memory://server") as broker, Client(broker) as client:
         await broker.publish(Message("shop.$cancel", body))
         assert await client.call("shop.quote", Order(sku="a"), Price) == Price(total=1)
-        assert len(service._node._calls._cancelled) <= 1  # type: ignore[union-attr]
+        assert len(service._node._making.calls._cancelled) <= 1  # type: ignore[union-attr]
 
 
 class Counted(BaseModel):

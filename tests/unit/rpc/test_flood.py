@@ -65,7 +65,7 @@ class Flood:
 
     async def settle(self) -> None:
         """Let the handlers of calls that were given up end."""
-        while self.cancelled < self.begun or len(self.service._node._calls) or self.waiting():  # type: ignore[union-attr]
+        while self.cancelled < self.begun or len(self.service._node._making.calls) or self.waiting():  # type: ignore[union-attr]
             await asyncio.sleep(0)
         for _ in range(3):
             await asyncio.sleep(0)
@@ -88,7 +88,7 @@ async def test_calls_that_are_given_up_leave_nothing(way: str, outcome: type[Bas
             objects.append(len(gc.get_objects()))
             tasks.append(len(asyncio.all_tasks()))
         caller = flood.client._caller
-        calls = flood.service._node._calls  # type: ignore[union-attr]
+        calls = flood.service._node._making.calls  # type: ignore[union-attr]
         assert caller is not None
         assert flood.outcomes == {outcome: COUNT}
         assert (len(caller), len(calls)) == (0, 0)

@@ -98,7 +98,7 @@ async def running(files: Files, client_broker: MemoryBroker | None = None, **opt
 def open_channels(files: Files, client: Client) -> int:
     """How many transfers are open on both sides."""
     node: Any = files.service._node
-    opened = node._large._opened
+    opened = node._making.large._opened
     return len(client._calls.streams) + (len(opened[0]) if opened else 0)
 
 
@@ -155,7 +155,7 @@ async def test_a_call_that_fits_opens_nothing() -> None:
         assert await client.call("files.echo", b"small", bytes) == b"small"
         assert "streams" not in client._calls.__dict__
         node: Any = files.service._node
-        assert node._large._opened is None
+        assert node._making.large._opened is None
 
 
 async def test_models_middleware_errors_and_statistics_are_as_in_any_call() -> None:
@@ -254,8 +254,8 @@ async def test_bodies_that_come_at_the_same_time_share_max_large(until: Until) -
         calls = [asyncio.create_task(client.call("files.echo", BIG, bytes)) for _ in range(10)]
         node: Any = files.service._node
         while not all(call.done() for call in calls):
-            if node._large._opened:
-                room = node._large._opened[1]
+            if node._making.large._opened:
+                room = node._making.large._opened[1]
                 assert room._free >= 0
                 most = max(most, 2 * len(BIG) - room._free)
             await asyncio.sleep(0)
@@ -368,7 +368,7 @@ async def test_who_takes_no_more_is_noticed(monkeypatch: pytest.MonkeyPatch, unt
     async with files.service, broker() as connection, Client(connection, large="stream") as client:
         node: Any = files.service._node
         calling = asyncio.create_task(client.call("files.echo", bytes(50_000_000), bytes))
-        await until(lambda: node._large._opened and pieces(node._large._opened[0]) > 100)
+        await until(lambda: node._making.large._opened and pieces(node._making.large._opened[0]) > 100)
         await files.broker.close()
         with pytest.raises(PeerLost, match="did not get there whole"):
             await calling
@@ -385,12 +385,12 @@ async def test_who_gives_no_more_is_noticed(monkeypatch: pytest.MonkeyPatch, unt
         await client.connect()
         node: Any = files.service._node
         calling = asyncio.create_task(client.call("files.echo", bytes(5_000_000), bytes))
-        while not (node._large._opened and len(node._large._opened[0])):
+        while not (node._making.large._opened and len(node._making.large._opened[0])):
             await asyncio.sleep(0)
         await connection.close()
         with pytest.raises(Exception, match=r"not connected|whole|timeout|no reply"):
             await calling
-        await until(lambda: len(node._large._opened[0]) == 0)
+        await until(lambda: len(node._making.large._opened[0]) == 0)
         assert files.got == []
         await client.close()
 
@@ -436,12 +436,12 @@ async def test_cancelling_in_mid_way_ends_both_sides(until: Until) -> None:
     async with running(files, large="stream") as client:
         node: Any = files.service._node
         calling = asyncio.create_task(client.call("files.echo", bytes(5_000_000), bytes))
-        while not (node._large._opened and len(node._large._opened[0])):
+        while not (node._making.large._opened and len(node._making.large._opened[0])):
             await asyncio.sleep(0)
         calling.cancel()
         with pytest.raises(asyncio.CancelledError):
             await calling
-        await until(lambda: open_channels(files, client) == 0 and len(node._calls) == 0)
+        await until(lambda: open_channels(files, client) == 0 and len(node._making.calls) == 0)
         assert files.got == []
         calling = asyncio.create_task(client.call("files.wait", BIG, int))
         await until(lambda: files.got == [BIG])
@@ -463,12 +463,12 @@ async def test_cancelling_while_the_reply_comes_ends_both_sides(until: Until) ->
     async with running(files, large="stream") as client:
         node: Any = files.service._node
         calling = asyncio.create_task(client.call("files.make", 20_000_000, bytes))
-        while not (node._large._opened and len(node._large._opened[0]) and len(client._calls.streams)):
+        while not (node._making.large._opened and len(node._making.large._opened[0]) and len(client._calls.streams)):
             await asyncio.sleep(0)
         calling.cancel()
         with pytest.raises(asyncio.CancelledError):
             await calling
-        await until(lambda: open_channels(files, client) == 0 and len(node._calls) == 0)
+        await until(lambda: open_channels(files, client) == 0 and len(node._making.calls) == 0)
 
 
 async def test_who_does_not_know_of_pieces_has_not_answered_the_request() -> None:
@@ -492,7 +492,7 @@ async def test_an_offer_that_nobody_takes_is_given_up(monkeypatch: pytest.Monkey
         await connection.send(Message("files.make", b"50000", {ACCEPT_LARGE: "60000"}, "inbox"))
         await until(lambda: offers)
         node: Any = files.service._node
-        await until(lambda: len(node._large._opened[0]) == 0 and len(node._calls) == 0)
+        await until(lambda: len(node._making.large._opened[0]) == 0 and len(node._making.calls) == 0)
 
 
 async def test_a_reply_of_which_nothing_can_be_said_is_an_error() -> None:
@@ -536,4 +536,4 @@ async def test_a_hundred_calls_of_ten_megabytes_leave_no_memory_behind() -> None
         assert after - before < 1024 * 1024
         assert most - before < 8 * len(body)
         node: Any = service._node
-        assert len(node._large._opened[0]) == len(client._calls.streams) == len(client._calls) == 0
+        assert len(node._making.large._opened[0]) == len(client._calls.streams) == len(client._calls) == 0

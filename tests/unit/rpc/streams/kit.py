@@ -80,8 +80,8 @@ class Streaming:
         """How many streams the node has."""
         node = self.service._node
         assert node is not None
-        assert node._streams is not None
-        return len(node._streams.streams)
+        assert node._making.streams is not None
+        return len(node._making.streams.streams)
 
 
 class Noted:

@@ -305,8 +305,8 @@ async def test_a_message_that_is_too_large_does_not_end_the_signs_of_life_of_oth
             await anext(numbers)
             node = streaming.service._node
             assert node is not None
-            assert node._streams is not None
-            streams = node._streams.streams
+            assert node._making.streams is not None
+            streams = node._making.streams.streams
             channel = list(streams._channels.values())[-1]
             channel.outgoing.put(b"x" * 5000)
             channel.outgoing.sent_at = 0.0
