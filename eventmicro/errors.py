@@ -19,6 +19,7 @@ EventMicroError
 │   ├── NotStored               the broker refused the message, and says why
 │   ├── NotAllPublished         of several messages some were not confirmed; it says which
 │   └── MessageTooLarge         the body is over the broker's limit; nothing was sent
+├── TooSlow                     the reader's: events came faster than they were read, and some are missed
 ├── Settlement                  nobody's: raised in a handler, at any depth, to say what becomes of its event
 │   ├── Ack                     it is dealt with
 │   ├── Nack                    not now: deliver it again
