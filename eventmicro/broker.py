@@ -432,6 +432,15 @@ class DeclaresQueues(Protocol):
 
 
 @runtime_checkable
+class DeclaresCalls(Protocol):
+    """What a broker has beside `Broker` where something is to be made before calls are: `eventmicro declare`."""
+
+    async def declare_calls(self) -> Mapping[str, bool]:
+        """Make what `send`, and `subscribe` for calls, would make; what it returns and raises is as of `declare`."""
+        ...
+
+
+@runtime_checkable
 class ReadsKept(Protocol):
     """What a broker has beside `Broker` where the events that it keeps can be looked at: with `Capabilities.replay`."""
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from math import inf
 from types import UnionType
 from typing import Any, TypeVar
 
-from eventmicro.errors import UnknownOption, UsageError
+from eventmicro.errors import Missing, UnknownOption, UsageError
 
 K = TypeVar("K", bound=type)
+T = TypeVar("T")
 
 # The longest time that can be asked for, in seconds: four months, which every clock and broker can count.
 LONGEST = 1e7
@@ -113,3 +114,25 @@ def _check_words(name: str, made: Callable[..., None], values: Sequence[Any], wo
         close = get_close_matches(wrong, known, n=1) if wrong else []
         meant = f"; did you mean {close[0]!r}? It" if close else "; it"
         raise UnknownOption(f"{name}() {error}{meant} takes {', '.join(known)}") from None
+
+
+async def try_each(steps: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Take every step, one after the other, also where an earlier one is refused; what each returned.
+
+    Raises:
+        UsageError: of all that were refused, what cannot be; Missing: there is only what is not there.
+    """
+    done: list[T] = []
+    refused: list[UsageError] = []
+    for step in steps:
+        try:
+            done.append(await step())
+        except UsageError as error:
+            refused.append(error)
+    wrong = [error for error in refused if not isinstance(error, Missing)]
+    if wrong:
+        raise wrong[0] if len(wrong) == 1 else UsageError("; ".join(map(str, wrong)))
+    if refused:
+        what = [each for error in refused if isinstance(error, Missing) for each in error.what]
+        raise Missing("; ".join(map(str, refused)), what)
+    return done

@@ -6,6 +6,7 @@ EventMicroError
 │   ├── SignatureError          a handler is declared in a way that cannot work
 │   ├── AdapterNotFound         no adapter for this URL or name, or its driver is not installed
 │   │   └── BrokerNotFound      … for that of a broker
+│   ├── Missing                 something is not there, and not to be made from here; it says what
 │   └── Unsupported             this broker cannot keep the promise that was asked for
 ├── CodecError                  the data's
 │   ├── EncodeError             a value is not of its declared type; nothing was sent
@@ -77,6 +78,17 @@ class AdapterNotFound(UsageError):
 
 class BrokerNotFound(AdapterNotFound):
     """No adapter is known for this broker URL."""
+
+
+class Missing(UsageError):
+    """Something is not there, and is not to be made from here.
+
+    what: what it is, such as `queue orders.bill`.
+    """
+
+    def __init__(self, message: str | None = None, what: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.what = tuple(what)
 
 
 class Unsupported(UsageError):

@@ -10,6 +10,7 @@ from functools import partial
 from typing import NoReturn
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, Start
+from eventmicro.checks import try_each
 from eventmicro.cloudevents import UNDERSCORED
 from eventmicro.errors import Disconnected, Unsupported, UsageError
 from eventmicro.lifetime import Lifetime
@@ -189,9 +190,12 @@ class KafkaBroker(Lifetime):
     ) -> Mapping[str, bool]:
         self.check(subject, queue=queue, durable=durable)
         topics, keeper = self._connected().topics, self._connected().keeper
-        made: dict[str, bool] = {}
-        if not has_wildcards(subject):  # what these stand for is others' to make
-            made[f"topic {subject}"] = await topics.is_made(subject)
+        # what wildcards stand for is others' to make
+        names = [] if has_wildcards(subject) else [subject]
+        if durable is not None and durable.dead_letter is not None:
+            names.append(durable.dead_letter)
+        is_new = await try_each([partial(topics.is_made, name) for name in names])
+        made = {f"topic {name}": new for name, new in zip(names, is_new, strict=True)}
         if durable is None or queue is None:
             return made
         found = await self._found(topics, subject, f"queue {queue!r}")
@@ -203,7 +207,6 @@ class KafkaBroker(Lifetime):
             made[f"topic {retry}"] = await topics.is_made(retry, partitions)
             counts[retry], starts[retry] = await topics.partitions(retry, partitions), "all"
         if durable.dead_letter is not None:
-            made[f"topic {durable.dead_letter}"] = await topics.is_made(durable.dead_letter)
             await keeper.keep(durable.dead_letter)
         known = {name: topic.id for name, topic in found.items()}
         fixed = await fix_positions(self.settings, queue, counts, starts, ids=known, together=waits_apart)

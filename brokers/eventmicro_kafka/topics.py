@@ -14,7 +14,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 )
 from aiokafka.protocol.admin import CreateTopicsRequest  # type: ignore[import-untyped]
 
-from eventmicro.errors import TransportError, Unsupported, UsageError
+from eventmicro.errors import Missing, TransportError, Unsupported, UsageError
 from eventmicro.wire import check_subject
 from eventmicro_kafka.connection.describing import (
     DescribeTopics,
@@ -156,9 +156,10 @@ class Topics:
 
     async def _make(self, name: str, partitions: int | None) -> int:
         if self._settings.declare == "check":
-            raise UsageError(
+            raise Missing(
                 f"there is no topic {name!r}: let it be made by `eventmicro declare` or with declare=true, or make it: "
-                f"kafka-topics.sh --bootstrap-server {self._settings.servers[0]} --create --topic {name}"
+                f"kafka-topics.sh --bootstrap-server {self._settings.servers[0]} --create --topic {name}",
+                [f"topic {name}"],
             )
         count = partitions or self._settings.partitions
         new: Any = (name, count, self._settings.replication, [], [])

@@ -239,7 +239,7 @@ class RabbitBroker(Lifetime):
             raise translate(error, self.url) from error
         refused, self._refused_calls = self._refused_calls, {}
         if refused:
-            raise Refused(f"{self.url}: {'; '.join(refused.values())}", refused)
+            raise Refused(f"{self.url}: {'; '.join(dict.fromkeys(refused.values()))}", refused)
 
     async def _send(self, message: Message, deadline: float) -> Confirm:
         publisher, exchange = self._publisher, self.settings.exchange
@@ -352,6 +352,13 @@ class RabbitBroker(Lifetime):
             return await self._declarer.declare(connection, subject, queue, durable, layout)
         except DriverError as error:
             raise translate(error, f"declaring {queue or subject}") from error
+
+    async def declare_calls(self) -> Mapping[str, bool]:
+        self._link()
+        try:
+            return await self._declarer.declare_calls(await self._link().wait())
+        except DriverError as error:
+            raise translate(error, "declaring what calls need") from error
 
     def _link(self) -> Link:
         self._connected_publisher()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from eventmicro.broker import Durable
+from eventmicro.checks import try_each
 from eventmicro_rabbitmq.connection.channel import Asking, Channel, answered, borrowed_channel
 from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.kept import KeptChannel
@@ -45,6 +47,7 @@ class Declarer:
     def __init__(self, settings: RabbitSettings) -> None:
         self.events = RabbitExchange(settings.exchange)
         self._dead = RabbitExchange(dead_exchange(settings.exchange), type="direct")
+        self._calls = RabbitExchange(call_exchange(settings.exchange))
         self._declare = settings.declare
         self.consumer_timeout = settings.consumer_timeout
         self._pending_messages = settings.pending_messages
@@ -74,8 +77,7 @@ class Declarer:
 
     async def call_exchange(self, connection: Connection) -> None:
         """The exchange that calls are sent to."""
-        name = call_exchange(self.events.name)
-        await self._once(connection, name, lambda: self._one_exchange(connection, RabbitExchange(name)))
+        await self.exchange(connection, self._calls)
 
     async def call_queue(self, channel: Channel, subject: str) -> str:
         """The queue of those who share the calls on a subject, bound; it goes with the last of them. Its name."""
@@ -147,15 +149,36 @@ class Declarer:
         """The exchanges, and for a durable queue all that it needs: what is there now, and whether that is new."""
         ask = self._asking(connection)
         exchanges = [each for each in (layout.exchanges or (layout.exchange,)) if not each.is_given]
-        made = {f"exchange {each.name}": not await stands(ask, each) for each in exchanges}
+        ours = [] if durable is None or durable.dead_letter is None else [self.events]
+        needs_dead = durable is not None and (self.makes or await stands(ask, self._dead))  # it is not asked for
+        dead = [self._dead] if needs_dead else []
+        made = {f"exchange {each.name}": not await stands(ask, each) for each in (*exchanges, *ours, *dead)}
         if durable is None or queue is None:
             for exchange in exchanges:
                 await self.exchange(connection, exchange)
             return made
         names = [queue] if durable.dead_letter is None else [queue, durable.dead_letter]
         made |= {f"queue {name}": not await exists(ask, name) for name in names}
+        if not self.makes:
+            await self._check(connection, queue, durable, layout, [*exchanges, *ours])
         await self.durable_queue(connection, subject, queue, durable, layout)
         return made
+
+    async def _check(
+        self, connection: Connection, queue: str, durable: Durable, layout: Layout, exchanges: list[RabbitExchange]
+    ) -> None:
+        """Look at everything, though something is missing: the queue may also be there, and not as it should be."""
+        steps: list[Callable[[], Awaitable[None]]] = [partial(self.exchange, connection, each) for each in exchanges]
+        steps.append(partial(self._main_queue, connection, queue, durable, layout))
+        if durable.dead_letter is not None and self._declare != "false":
+            steps.append(partial(self._dead_letters, connection, durable.dead_letter, queue))
+        await try_each(steps)
+
+    async def declare_calls(self, connection: Connection) -> dict[str, bool]:
+        """The exchange that calls are sent to: whether it is new."""
+        is_new = not await stands(self._asking(connection), self._calls)
+        await self.call_exchange(connection)
+        return {f"exchange {self._calls.name}": is_new}
 
     async def renew(
         self, connection: Connection, subject: str, queue: str, layout: Layout, durable: Durable | None = None
@@ -262,7 +285,7 @@ class Declarer:
         arguments = placed_arguments(self.events.name, place.name, place.said, ordered=durable.ordered)
         arguments |= {} if place.arguments.keys() & self._handling(durable).keys() else self._handling(durable)
         if mode == "check":
-            raise missing_queue(f"queue {place.name!r}", arguments)
+            raise missing_queue(place.name, arguments)
         flags = {"durable": place.durable, "auto_delete": not place.auto_delete, "exclusive": not place.exclusive}
         gone = {name: "" for name, is_right in flags.items() if not is_right}
         check_existing(place.name, arguments | gone, ordered=durable.ordered, major=connection.major)
@@ -272,13 +295,13 @@ class Declarer:
 
     async def _live_place(self, connection: Connection, place: RabbitQueue) -> None:
         """The queue of a subscription that is not durable, as its subscriber describes it."""
-        mode, ask, about = self.mode(place.declare), self._asking(connection), f"queue {place.name!r}"
+        mode, ask = self.mode(place.declare), self._asking(connection)
         if await exists(ask, place.name):
             found = None if place.exclusive else await look_at(ask, place.name)
             check_live(place.name, found or {}, place.said)
             return
         if mode == "check":
-            raise missing_queue(about, place.said)
+            raise missing_queue(place.name, place.said)
         check_live(place.name, {}, place.said)
         if mode == "true":
             await declare_queue(ask, place.name, place.said, place)

@@ -10,7 +10,7 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
 )
 
-from eventmicro.errors import UsageError
+from eventmicro.errors import Missing, UsageError
 from eventmicro_rabbitmq.connection.channel import Asking, Channel
 from eventmicro_rabbitmq.errors import DriverError, plain
 from eventmicro_rabbitmq.existing import INEQUIVALENT
@@ -67,8 +67,10 @@ async def check_exchange(ask: Asking, exchange: RabbitExchange) -> None:
     """
     about = f"exchange {exchange.name!r}"
     if not await stands(ask, exchange):
-        raise UsageError(
-            f"{about} is missing and declare=check: make it, of type {exchange.kind} and durable, or set declare=true"
+        raise Missing(
+            f"{about} is missing and declare=check: make it, of type {exchange.kind} and durable, or let it be made by "
+            "`eventmicro declare`, or set declare=true",
+            [f"exchange {exchange.name}"],
         )
     async with ask(about) as channel:
         try:

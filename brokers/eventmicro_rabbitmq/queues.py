@@ -11,7 +11,7 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
 )
 
-from eventmicro.errors import UsageError
+from eventmicro.errors import Missing, UsageError
 from eventmicro_rabbitmq.connection.channel import Asking
 from eventmicro_rabbitmq.errors import plain
 from eventmicro_rabbitmq.exchanges import refused
@@ -77,9 +77,13 @@ async def check_queue(ask: Asking, name: str, arguments: Arguments, *, missing: 
                     raise refused(about, error) from error
                 missing = difference is None
     if missing:
-        raise missing_queue(about, arguments)
+        raise missing_queue(name, arguments)
 
 
-def missing_queue(about: str, arguments: Arguments) -> UsageError:
+def missing_queue(name: str, arguments: Arguments) -> Missing:
     """What to say of a queue that is not there and is not to be made."""
-    return UsageError(f"{about} is missing and declare=check: make it, durable, with {arguments}, or set declare=true")
+    return Missing(
+        f"queue {name!r} is missing and declare=check: make it, durable, with {arguments}, or let it be made by "
+        "`eventmicro declare`, or set declare=true",
+        [f"queue {name}"],
+    )

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from enum import Enum, auto
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import typer
 
-from eventmicro.broker import Broker, DeclaresQueues, Durable
+from eventmicro.broker import Broker, DeclaresCalls, DeclaresQueues, Durable
 from eventmicro.cli.show import examples
 from eventmicro.cli.target import BrokenModule, load_services, topics_of
-from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.errors import EventMicroError, Missing, UsageError
 from eventmicro.events.placing import check_places
 from eventmicro.places import Place
 from eventmicro.plugins import (
@@ -39,6 +41,17 @@ DECLARE_EPILOG = examples(
 )
 # What `eventmicro run` embeds where no broker is named.
 EMBEDDED = "nats://"
+# The exit code of `declare --dry-run` where nothing is wrong and something is to be made.
+ONLY_MISSING = 3
+
+
+class _Found(Enum):
+    """How it is with what a service needs: made or there; not there; or so that it cannot be made."""
+
+    GOOD = auto()
+    MISSING = auto()
+    WRONG = auto()
+
 
 Targets = Annotated[
     list[str],
@@ -99,7 +112,8 @@ def declare(
     targets: Targets,
     broker: Server = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Make nothing; say what is missing, or made otherwise.")
+        bool,
+        typer.Option("--dry-run", help="Make nothing; say what is missing (exit code 3), or cannot be (1)."),
     ] = False,
     change: Annotated[
         bool,
@@ -114,17 +128,22 @@ def declare(
 
     It makes what their subscribers need, and the topics at the top of their modules, for those who publish; with the
     rights of its own user, so that the services, with `declare=check` in their URL, need none of these. What is there
-    stays as it is. The exit code is 1 where something cannot be made, or with --dry-run is missing.
+    stays as it is. The exit code is 1 where something cannot be made; with --dry-run it is 3 where something is only
+    missing, and will be made without it.
     """
     if dry_run and change:
         raise UsageError("--dry-run changes nothing: leave it out, or --change")
     found, topics = _load(targets)
-    failed = False
+    found_out: set[_Found] = set()
     for service in found:
-        used = _opened(service, broker, dry_run=dry_run)
-        failed = asyncio.run(_declare(service, used, topics, change=change)) or failed
-    if failed:
+        used = _opened(service, service.broker or broker, dry_run=dry_run)
+        named = service.rpc_broker or os.environ.get(RPC_BROKER_VARIABLE)
+        calls = _opened(service, named, dry_run=dry_run) if named else used
+        found_out |= asyncio.run(_declare(service, used, calls, topics, change=change))
+    if _Found.WRONG in found_out:
         raise typer.Exit(1)
+    if _Found.MISSING in found_out:
+        raise typer.Exit(ONLY_MISSING if dry_run else 1)
 
 
 def _load(targets: list[str]) -> tuple[list[Service], list[Topic[object]]]:
@@ -157,13 +176,12 @@ def _refusals(
     yield from misnamed_topics(events, topics)
 
 
-def _opened(service: Service, broker: str | None, *, dry_run: bool) -> Broker:
+def _opened(service: Service, named: Broker | str | None, *, dry_run: bool) -> Broker:
     """The broker in which things are made; for a dry run it looks what is there.
 
     Raises:
         UsageError: there is none, or it is an object, of which nobody knows how it is made otherwise.
     """
-    named = service.broker or broker
     if not named:
         raise UsageError(f"{service.name}: no broker is set: name the one in which queues are made, by --broker")
     if not dry_run:
@@ -176,15 +194,28 @@ def _opened(service: Service, broker: str | None, *, dry_run: bool) -> Broker:
     return open_broker(urlunsplit(parts._replace(query=urlencode(words))) if is_made else named)
 
 
-async def _declare(service: Service, broker: Broker, topics: list[Topic[object]], *, change: bool) -> bool:
-    """Make what a service needs, and say so; whether something could not be made."""
-    if not isinstance(broker, DeclaresQueues):
+async def _declare(
+    service: Service, broker: Broker, calls: Broker, topics: list[Topic[object]], *, change: bool
+) -> set[_Found]:
+    """Make what a service needs, and say so; how it was with each."""
+    said: set[str] = set()
+    done: list[_Found] = []
+    if isinstance(broker, DeclaresQueues):
+        async with _connected(broker):
+            done = [await _make(broker, said, *each, change=change) for each in _wanted(service, broker, topics)]
+    else:
         typer.echo(f"{service.name}: nothing is to be made on {broker.url}")
-        return False
+    if isinstance(calls, DeclaresCalls):
+        async with _connected(calls):
+            done.append(await _make_calls(calls, said, is_needed=bool(service.endpoints)))
+    return set(done)
+
+
+@asynccontextmanager
+async def _connected(broker: Broker) -> AsyncIterator[None]:
     await broker.connect()
     try:
-        said: set[str] = set()
-        return not all([await _make(broker, said, *each, change=change) for each in _wanted(service, broker, topics)])
+        yield
     finally:
         await broker.close()
 
@@ -213,17 +244,43 @@ async def _make(
     places: dict[str, Place],
     *,
     change: bool,
-) -> bool:
+) -> _Found:
     """Make what events of a subject need, and say so; whether that was possible."""
     try:
         check_places(subject, broker, *places.values())
         of_its_kind: dict[str, Any] = {**places}
         made = await broker.declare(subject, queue=queue, durable=durable, change=change, **of_its_kind)
     except EventMicroError as error:
-        typer.echo(f"refused: {error}", err=True)
-        return False
+        return _say_why(error, said)
+    return _say(made, said)
+
+
+async def _make_calls(broker: DeclaresCalls, said: set[str], *, is_needed: bool) -> _Found:
+    """Make what calls need, and say so; whether that was possible, or a service without endpoints may do without."""
+    try:
+        return _say(await broker.declare_calls(), said)
+    except EventMicroError as error:
+        if is_needed or isinstance(error, Missing):
+            return _say_why(error, said)
+        typer.echo(f"not made, so that nothing can be called: {error}", err=True)
+        return _Found.GOOD
+
+
+def _say(made: Mapping[str, bool], said: set[str]) -> _Found:
     for what, is_new in made.items():
         if what not in said:
             typer.echo(f"{'made' if is_new else 'there'}: {what}")
         said.add(what)
-    return True
+    return _Found.GOOD
+
+
+def _say_why(error: EventMicroError, said: set[str]) -> _Found:
+    """What is only missing by its name; how it is made is this very command."""
+    if not isinstance(error, Missing):
+        typer.echo(f"refused: {error}", err=True)
+        return _Found.WRONG
+    for what in error.what:
+        if what not in said:
+            typer.echo(f"missing: {what}", err=True)
+        said.add(what)
+    return _Found.MISSING

@@ -1,8 +1,8 @@
 """Run the demo: python -m examples.quakes [--speed 50000]
 
 Without BROKER each service is a process of its own, on an embedded NATS server. BROKER=nats://..., jetstream://...,
-amqp://... or kafka://... takes that server instead; over the last two the events go, while the calls go over
-RPC_BROKER, or else the embedded server. BROKER=memory:// runs all services in this process.
+amqp://... or kafka://... takes that server instead. Over Kafka only the events go, while the calls go over RPC_BROKER,
+or else the embedded server. BROKER=memory:// runs all services in this process.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ async def main(speed: float) -> int:
 def brokers() -> Iterator[None]:
     """Say in the environment, as for any service, where the events and the calls go."""
     given, for_calls = os.environ.get("BROKER"), os.environ.get("RPC_BROKER")
-    if given and (for_calls or not given.startswith(("amqp", "kafka"))):
+    if given and (for_calls or not given.startswith("kafka")):
         os.environ |= {BROKER: given} | ({RPC_BROKER: for_calls} if for_calls else {})
         yield
     else:

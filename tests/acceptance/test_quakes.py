@@ -118,6 +118,13 @@ def test_in_processes_on_a_given_server(tmp_path: Path, counted: dict[str, int],
     assert not (tmp_path / "state").exists()
 
 
+def test_calls_go_over_rabbitmq_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo.embedded, "running", None)  # which would start a server
+    monkeypatch.setattr(os, "environ", {"BROKER": "amqp://here"})
+    with demo.brokers():
+        assert os.environ == {"BROKER": "amqp://here", "EVENTMICRO_BROKER": "amqp://here"}
+
+
 def test_what_is_missing_is_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     whole = ingester.read_feed()
     lost = next(feature for feature in whole if feature["properties"]["type"] == "earthquake")

@@ -7,10 +7,12 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from functools import partial
 
 from nats.errors import Error
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Durable, Receive, Start, Subscription
+from eventmicro.checks import try_each
 from eventmicro.errors import UsageError
 from eventmicro.large import StoredObject
 from eventmicro.message import Delivery, Message
@@ -317,12 +319,28 @@ class _Parts:
         made[f"subject {subject} in stream {stream}"] = stream not in before and not self._streams.fills(subject)
         if durable is None or queue is None:
             return made
+        steps = [partial(self._declare_queue, subject, queue, durable, deadline, change=change)]
         if (dead := durable.dead_letter) is not None:
-            kept = await self._queues.have(dead, dead, Durable(start="all"), deadline, published=True)
-            made[f"queue {dead} (consumer {kept.consumer} of stream {kept.stream})"] = kept.is_new
+            letters = Durable(start="all")
+            steps.insert(0, partial(self._declare_queue, dead, dead, letters, deadline, published=True))
+        for queues in await try_each(steps):
+            made |= queues
+        return made
+
+    async def _declare_queue(
+        self,
+        subject: str,
+        queue: str,
+        durable: Durable,
+        deadline: float,
+        *,
+        change: bool = False,
+        published: bool = False,
+    ) -> dict[str, bool]:
+        made = {}
         if change and await self._queues.change_order(subject, queue, durable, deadline):
             made[f"queue {queue} is {'ordered' if durable.ordered else 'not ordered'} now"] = True
-        found = await self._queues.have(subject, queue, durable, deadline)
+        found = await self._queues.have(subject, queue, durable, deadline, published=published)
         return made | {f"queue {queue} (consumer {found.consumer} of stream {found.stream})": found.is_new}
 
     def subscription(

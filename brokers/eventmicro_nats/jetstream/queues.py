@@ -9,7 +9,7 @@ from datetime import UTC
 from typing import Any
 
 from eventmicro.broker import Durable
-from eventmicro.errors import UsageError
+from eventmicro.errors import Missing, UsageError
 from eventmicro_nats.connection.subjects import covers
 from eventmicro_nats.jetstream.api import (
     CONSUMER_EXISTS,
@@ -120,7 +120,8 @@ class Queues:
         is_new = False
         while (info := await self._info(stream, consumer, deadline)) is None:
             if self._settings.declare == "check":
-                raise UsageError(f"there is no queue {queue}: {_how_to_make(stream, consumer, subject, durable)}")
+                mend = _how_to_make(stream, consumer, subject, durable)
+                raise Missing(f"there is no queue {queue}: {mend}", [f"queue {queue}"])
             start = await self._start(stream, subject, durable, first, deadline)
             await self._make(stream, consumer, subject, start, deadline)
             is_new = True
@@ -128,7 +129,8 @@ class Queues:
                 log.warning("queue %s was gone and is made anew; events may come twice", queue)
         config = info["config"]
         what = f"queue {queue} (consumer {consumer} of stream {stream})"
-        other = f"name another queue, or delete this one and what waits in it: nats consumer rm {stream} {consumer}"
+        mend = f"nats consumer rm {stream} {consumer}"
+        other = f"name another queue, or, if it is yours, delete it and what waits in it: {mend}"
         filters = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
         if filters != [subject] and not (filters == [">"] and await self._only(stream, subject, deadline)):
             raise UsageError(f"{what} takes {', '.join(filters)}, not {subject}: {other}")

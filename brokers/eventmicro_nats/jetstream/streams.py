@@ -16,7 +16,7 @@ from datetime import datetime
 from math import ceil, inf
 from typing import Any
 
-from eventmicro.errors import Disconnected, UsageError
+from eventmicro.errors import Disconnected, Missing, UsageError
 from eventmicro_nats.connection.subjects import covers
 from eventmicro_nats.jetstream.api import (
     STREAM_EXISTS,
@@ -193,7 +193,8 @@ class Streams:
         if to_read and (filled := await self._find_filled(subject, deadline)):
             return filled
         if self._settings.declare == "check":
-            raise UsageError(f"no stream keeps {subject}: {self._how_to_make(subject)}, or set declare=true")
+            mend = f"{self._how_to_make(subject)}, or set declare=true"
+            raise Missing(f"no stream keeps {subject}: {mend}", [f"subject {subject} in a stream"])
         return await self._add(subject, deadline)
 
     async def _find_for_wildcard(self, pattern: str, deadline: float, to_read: bool) -> str:
@@ -215,7 +216,8 @@ class Streams:
             return filled
         if self._settings.declare == "check":
             if not await self._own_config(deadline):
-                raise UsageError(f"there is no stream {own}: {self._how_to_make(pattern)}, or set declare=true")
+                mend = f"{self._how_to_make(pattern)}, or set declare=true"
+                raise Missing(f"there is no stream {own}: {mend}", [f"stream {own}"])
             return own
         return await self._add(placeholder(own), deadline)
 

@@ -8,6 +8,7 @@ import secrets
 from collections import deque
 from collections.abc import Mapping
 
+from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp.commands import Basic
 
 from eventmicro.errors import Disconnected, MessageTooLarge, UsageError
@@ -187,6 +188,11 @@ class Sender:
             except DriverError as error:
                 if connection.lost.done():
                     raise
+                if isinstance(error, ChannelNotFoundEntity):
+                    raise UsageError(
+                        f"{what} by publishing to the exchange {name!r}, which is missing: let it be made by "
+                        f"`eventmicro declare`, or set declare=true"
+                    ) from error
                 raise UsageError(
                     f"{what} by publishing to the exchange {name!r}, which RabbitMQ refuses: {plain(error)}; "
                     f"give the user {self._user!r} the right to write to {name}"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from eventmicro.errors import UsageError
+from eventmicro.broker import Durable
+from eventmicro.errors import Missing, UsageError
 from eventmicro.message import Message
 from tests.integration.jetstream.kit import Until, administrator, call, config_of, jetstream, make, work
 from tests.servers import NatsServer
@@ -44,6 +45,21 @@ async def test_a_foreign_stream_that_keeps_not_what_is_promised_is_refused_and_l
             with pytest.raises(UsageError, match=said):
                 await work(broker, "a.*", "wild")
             assert await config_of(admin) == before
+
+
+async def test_a_queue_that_does_not_fit_is_told_before_dead_letters_that_are_only_missing() -> None:
+    with NatsServer(jetstream=True) as server:
+        async with administrator(server.port) as admin, jetstream(server, "declare=check") as broker:
+            await make(admin, name="WORK", subjects=["work.>"])
+            durable = Durable(dead_letter="dead.WORKER")
+            with pytest.raises(Missing) as missing:
+                await broker.declare("work.*", queue="WORKER", durable=durable)
+            wide = {"durable_name": "WORKER", "ack_policy": "explicit", "filter_subject": "work.>"}
+            await call(admin, "CONSUMER.DURABLE.CREATE.WORK.WORKER", {"stream_name": "WORK", "config": wide})
+            with pytest.raises(UsageError, match=r"takes work.>, not work.\*") as wrong:
+                await broker.declare("work.*", queue="WORKER", durable=durable)
+    assert missing.value.what == ("subject dead.WORKER in a stream", "queue WORKER")
+    assert not isinstance(wrong.value, Missing)
 
 
 async def test_a_mirror_of_our_name_is_refused() -> None:

@@ -11,7 +11,7 @@ from eventmicro_rabbitmq import RabbitBinding, RabbitBroker, RabbitExchange, Rab
 from eventmicro.broker import Durable
 from eventmicro.client import Client
 from eventmicro.context import Context
-from eventmicro.errors import NotStored, UsageError
+from eventmicro.errors import Missing, NotStored, UsageError
 from eventmicro.message import Delivery, Message, Routed
 from eventmicro.places import Exchange, Queue
 from eventmicro.retry import Retry
@@ -325,6 +325,21 @@ async def test_check_says_what_is_missing_or_otherwise(url: str, subject: str) -
         await channel.queue_declare(subject, durable=True)
         await broker.subscribe(subject, lambda _: None, **options)
     await delete(url, subject)
+
+
+async def test_what_does_not_fit_is_told_before_what_is_only_missing(url: str, subject: str) -> None:
+    """Something else is missing, too, and is looked at first."""
+    checking = f"{url}&declare=check&exchange={subject}"
+    durable = Durable(dead_letter=f"dead.{subject}")
+    async with raw_channel(url) as channel, RabbitBroker(checking) as broker:
+        with pytest.raises(Missing) as missing:
+            await broker.declare(subject, queue=subject, durable=durable)
+        await channel.queue_declare(subject, durable=True)
+        with pytest.raises(UsageError, match=f"queue '{subject}' exists and is made otherwise") as wrong:
+            await broker.declare(subject, queue=subject, durable=durable)
+    await delete(url, subject)
+    assert set(missing.value.what) == {f"exchange {subject}", f"queue {subject}", f"queue dead.{subject}"}
+    assert not isinstance(wrong.value, Missing)
 
 
 async def test_an_exchange_of_another_type_is_refused_and_one_made_otherwise_is_used(url: str, subject: str) -> None:

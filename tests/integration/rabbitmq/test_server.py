@@ -265,6 +265,30 @@ async def test_a_client_needs_no_more_than_to_write_to_the_exchange_for_calls(
             await client.call(f"{subject}-other.double", 4, int)
 
 
+async def test_where_nothing_is_made_calls_need_no_right_to_make_and_what_is_missing_is_said_once(
+    server: RabbitServer, subject: str
+) -> None:
+    rights = f"^({subject}.*|amq.gen.*)$", f"^(events.calls|amq.default|{subject}.*|amq.gen.*)$", ".*"
+    await user_of(server, subject, *rights)
+    async with RabbitBroker(url(server)) as maker:
+        await maker.send(Message(subject))  # makes the exchanges
+        await maker.publish(Message(subject))
+
+    async def double(number: int) -> int:
+        return 2 * number
+
+    for declare in ("false", "check"):
+        service = Service(subject, broker=url(server, subject, declare=declare))
+        service.rpc(double)
+        async with service:
+            assert await service.call(f"{subject}.double", 4, int) == 8
+    service = Service(subject, broker=f"{url(server, declare='check')}&exchange={subject}")
+    service.rpc(double)
+    with pytest.raises(TransportError) as refused:
+        await service.start()
+    assert str(refused.value).count("is missing") <= 2
+
+
 async def test_who_may_not_call_is_told_which_right_is_missing(server: RabbitServer, subject: str) -> None:
     await user_of(server, subject, "^$", "^events$", "^$")
     async with RabbitBroker(url(server)) as maker, Client(url(server, subject, declare="false")) as client:
