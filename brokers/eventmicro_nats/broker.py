@@ -80,6 +80,7 @@ class NatsBroker(Lifetime):
         self._subscriptions: dict[NatsSubscription, None] = {}
         self._followers: dict[Follower, None] = {}
         self._refused: list[str] = []
+        self._new: set[str] = set()  # the subjects that were subscribed to since the last `flush`
         self._told = Told()
         self._trials = Trials()
         self._pause = 0.0
@@ -207,6 +208,7 @@ class NatsBroker(Lifetime):
         except Error as error:
             raise translate(error, f"subscription to {subject}") from error
         self._subscriptions[subscription] = None
+        self._new.add(subject)
         return subscription
 
     def check(self, subject: str, *, queue: str | None = None, durable: Durable | None = None) -> None:
@@ -263,6 +265,7 @@ class NatsBroker(Lifetime):
         except Error as error:
             raise translate(error, self.url) from error
         refused, self._refused = self._refused, []
+        self._new.clear()
         if refused:
             raise Refused(f"{self.url} refuses: {'; '.join(refused)}", refused_subjects("; ".join(refused)))
 
@@ -326,8 +329,14 @@ class NatsBroker(Lifetime):
             return
         if "permissions violation for subscription" in text.lower() or TOO_MANY in text:
             self._refused.append(text)
+        level = logging.INFO if self._is_new(text) else logging.ERROR
         if self._told.is_new(text):
-            log.error("%s: %s", self.url, text)
+            log.log(level, "%s: %s", self.url, text)
+
+    def _is_new(self, text: str) -> bool:
+        """Whether it is about what was just subscribed to: `flush` says that, and whoever awaits it how bad it is."""
+        refused = refused_subjects(text) if TOO_MANY not in text else []
+        return bool(refused) and self._new.issuperset(refused)
 
     def _words(self, error: Exception) -> str:
         """What the server says, with what mends it."""

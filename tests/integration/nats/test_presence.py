@@ -54,6 +54,8 @@ async def test_a_service_that_may_not_be_asked_serves(
             assert await client.call("Orders.quote", None, str) == "4.20"
             told = [r.getMessage() for r in caplog.records if "cannot be looked into" in r.getMessage()]
             assert [lacking in line for line in told] == [True]
+            errors = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+            assert [line for line in errors if "for subscription" in line] == []  # that one line has it
             assert (await service.health()).live
             assert service._node is not None
             presence = service._node._presence
