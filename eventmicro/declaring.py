@@ -88,8 +88,9 @@ class Declares(HasHandlers):
         """What a subscriber is declared to be, by its own words and, where it says nothing, by those of the service."""
         topic: Any = mark.topic
         others = {word: value for word, value in self._delivery.items() if word not in mark.options}
+        is_endpoint = any(each.signature.function == function for each in self.endpoints.values())
         try:
-            return declare_subscriber(self.name, topic, function, **(others | mark.options))
+            return declare_subscriber(self.name, topic, function, is_endpoint=is_endpoint, **(others | mark.options))
         except SignatureError:
             raise
         except UsageError as error:

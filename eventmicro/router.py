@@ -89,7 +89,8 @@ class HasHandlers:
 
         The function takes the event, a Context and dependencies, each only if it wants it, and stays callable itself;
         named tokens of the subject, `logs.{level}`, are parameters of these names. A plain `def` runs in a thread. What
-        it returns is published before the event is acknowledged, by `-> Annotated[Invoice, Publish(BILLED)]`.
+        it returns is published before the event is acknowledged, by `-> Annotated[Invoice, Publish(BILLED)]`. Above an
+        `rpc` the same function serves calls, too, and their callers alone get what it returns.
 
         Args:
             topic: a Topic, or a subject, which may hold wildcards: `*` for one token, `>` for the rest, and names for
@@ -210,7 +211,8 @@ class Router(HasHandlers):
             declare_endpoint(function, **options)
         else:
             topic: Any = mark.topic
-            declare_subscriber("router", topic, function, **options)
+            is_endpoint = any(own_mark.topic is None and each == function for each, own_mark in self._handlers)
+            declare_subscriber("router", topic, function, is_endpoint=is_endpoint, **options)
         around = [each for each in self._middleware if side in sides_of(each)]
         self._handlers.append((function, Mark(mark.topic, options | {"middleware": (*around, *own)})))
 

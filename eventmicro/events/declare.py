@@ -69,9 +69,14 @@ def declare_subscriber(
     function: Callable[..., Any],
     name: str | None = None,
     middleware: Iterable[Middleware] = (),
+    *,
+    is_endpoint: bool = False,
     **words: Unpack[DeliveryWords],
 ) -> SubscriberDeclaration:
     """Check a subscriber's handler and options.
+
+    Args:
+        is_endpoint: whether the function serves calls, too, so that their callers take what it returns.
 
     Raises:
         SignatureError: the function cannot be a subscriber, or takes another type than the topic carries.
@@ -88,10 +93,11 @@ def declare_subscriber(
         named=None if template is None else template.places,
     )
     _check_parameters(signature, topic, template, batched=options.batch is not None)
-    if signature.returns not in (MISSING, None, type(None)) and not signature.outlets:
+    if signature.returns not in (MISSING, None, type(None)) and not signature.outlets and not is_endpoint:
         raise SignatureError(
             f"subscriber {name_of(function)}: nobody takes what it returns; write `-> None`, and publish what should "
-            f"go on by `await service.publish(topic, event)`, or `-> Annotated[YourModel, Publish(TOPIC)]`"
+            f"go on by `await service.publish(topic, event)`, or `-> Annotated[YourModel, Publish(TOPIC)]`; where it "
+            f"serves calls, too, write @rpc below @subscribe(..., name=...)"
         )
     event = signature.takes if options.batch is None else _item_type(function, signature.takes)
     some = None
