@@ -100,10 +100,9 @@ async def test_an_endpoint_gets_events_of_what_is_known_only_later() -> None:
         seen.put_nowait(to)
         return len(body)
 
-    async with service, Client(URL) as client:
-        async with await service.start_subscriber("mails", send, name="send_later"):
-            await client.publish("mails", {"to": "bob"})
-            assert await seen.get() == "bob"
+    async with service, Client(URL) as client, await service.start_subscriber("mails", send, name="send_later"):
+        await client.publish("mails", {"to": "bob"})
+        assert await seen.get() == "bob"
 
 
 @pytest.mark.parametrize("declares", [Service("mail"), Router()], ids=["service", "router"])
