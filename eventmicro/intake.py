@@ -92,11 +92,6 @@ class Intake(Generic[D]):
         self._waiting.clear()
         return waiting
 
-    def take_last(self, count: int) -> list[D]:
-        """So many of those that wait, from the end; they are not handed over any more."""
-        waiting = self._waiting
-        return [waiting.pop() for _ in range(min(count, len(waiting)))][::-1]
-
     @property
     def waiting(self) -> Sequence[D]:
         """Those that wait, in their turn."""

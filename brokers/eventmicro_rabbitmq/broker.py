@@ -33,7 +33,7 @@ from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, translate
 from eventmicro_rabbitmq.layout import Layout, layout_of
 from eventmicro_rabbitmq.outgoing import is_letter, limited, properties_of
-from eventmicro_rabbitmq.places import RabbitExchange, RabbitQueue
+from eventmicro_rabbitmq.places import Declare, RabbitExchange, RabbitQueue
 from eventmicro_rabbitmq.publisher import Confirm, Publisher
 from eventmicro_rabbitmq.retry import Retries, check_retry_queues
 from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url
@@ -106,7 +106,7 @@ class RabbitBroker(Lifetime):
         self._publishing: Link | None = None
         self._consuming: Link | None = None
         self._publisher: Publisher | None = None
-        self._publishers: dict[str, Publisher] = {}  # those to exchanges that topics name
+        self._publishers: dict[tuple[str, Declare], tuple[RabbitExchange, Publisher]] = {}  # as topics name them
         self._subscriptions: list[Subscription] = []
         self._changing = asyncio.Lock()
         self._was_online = False
@@ -144,7 +144,7 @@ class RabbitBroker(Lifetime):
         async with self._changing:
             publisher, self._publisher = self._publisher, None
             self._home = None
-            others, self._publishers = [*self._publishers.values()], {}
+            others, self._publishers = self._other_publishers(), {}
             publishing, consuming = self._publishing, self._consuming
             subscriptions, self._subscriptions = self._subscriptions, []
             if publisher is None or publishing is None or consuming is None:
@@ -227,7 +227,7 @@ class RabbitBroker(Lifetime):
         link, publisher = self._link(), self._connected_publisher()
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
-                for each in (publisher, *self._publishers.values()):
+                for each in (publisher, *self._other_publishers()):
                     await each.idle()
                 await self._calls.flush()
                 await close_channel(await open_channel(await link.wait()))
@@ -298,7 +298,10 @@ class RabbitBroker(Lifetime):
 
     def _layout(self, subject: str, queue: str | None, exchange: Exchange | None, place: Queue | None) -> Layout:
         source = self._declarer.events if exchange is None else _ours(exchange, RabbitExchange)
-        return layout_of(subject, queue, source, None if place is None else _ours(place, RabbitQueue))
+        layout = layout_of(subject, queue, source, None if place is None else _ours(place, RabbitQueue))
+        for described in (source, *layout.exchanges):
+            self._declarer.check_description(described)
+        return layout
 
     async def _open(self, subscription: Subscription, link: Link) -> None:
         """Begin a subscription, again where the connection is lost meanwhile."""
@@ -371,11 +374,17 @@ class RabbitBroker(Lifetime):
 
     def _publisher_to(self, exchange: RabbitExchange) -> Publisher:
         """The publisher to an exchange: on a channel of its own, which ends where the exchange is gone."""
-        publisher = self._publishers.get(exchange.name)
+        known, publisher = self._publishers.get((exchange.name, exchange.declare), (None, None))
+        if known is not exchange:
+            self._declarer.check_description(exchange)
         if publisher is None:
             assert self._publishing is not None
-            publisher = self._publishers[exchange.name] = self._new_publisher(self._publishing, exchange)
+            publisher = self._new_publisher(self._publishing, exchange)
+            self._publishers[exchange.name, exchange.declare] = exchange, publisher
         return publisher
+
+    def _other_publishers(self) -> list[Publisher]:
+        return [publisher for _, publisher in self._publishers.values()]
 
     def _new_publisher(self, link: Link, exchange: RabbitExchange | None) -> Publisher:
         patience = 2 * self.settings.look_every

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from eventmicro.broker import Durable
 from eventmicro.checks import try_each
+from eventmicro.errors import UsageError
 from eventmicro_rabbitmq.connection.channel import Asking, Channel, answered, borrowed_channel
 from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.kept import KeptChannel
@@ -57,6 +58,7 @@ class Declarer:
         self._made_on: Connection | None = None
         self._safe: dict[str, float] = {}
         self._watching = KeptChannel(self.timeout)
+        self._described = {self.events.name: self.events}
         self._found: dict[str, Arguments | None] = {}
         self._as_they_are: set[str] = set()  # exchanges that are made otherwise, and will do
 
@@ -68,6 +70,19 @@ class Declarer:
     def mode(self, declare: Declare) -> str:
         """What is done about a place: `true`, `check` or `false`."""
         return self._declare if declare is None else str(declare).lower()
+
+    def check_description(self, exchange: RabbitExchange) -> None:
+        """Refuse an exchange that another topic or subscriber describes otherwise: one of both would not get its will.
+
+        Raises:
+            UsageError: it is.
+        """
+        known = self._described.setdefault(exchange.name, exchange)
+        if known is not exchange and not known.is_made_as(exchange):
+            raise UsageError(
+                f"exchange {exchange.name!r} is described in two ways: {known!r} and {exchange!r}: write it once, and "
+                f"use that for all its topics and subscribers"
+            )
 
     async def exchange(self, connection: Connection, exchange: RabbitExchange | None = None) -> None:
         """An exchange, with its own bindings; that of the settings where none is named."""
@@ -195,9 +210,8 @@ class Declarer:
                 if durable is not None and durable.dead_letter is not None and self.makes:
                     await self._assert_letters(channel, durable.dead_letter, queue)
         except ChannelNotFoundEntity as error:
-            log.warning("%s: %s: it is made again", about, plain(error))
-            for name in (*(exchange.name for exchange in layout.exchanges), self.events.name):
-                self.forget(name)
+            letters = durable is not None and durable.dead_letter is not None
+            await self._exchanges_again(connection, (*layout.exchanges, *[self.events][: int(letters)]), error)
             if durable is not None:
                 await self.durable_queue(connection, subject, queue, durable, layout)
             elif layout.queue is None or layout.queue.durable:
@@ -234,6 +248,10 @@ class Declarer:
         arguments = retry_arguments(queue, milliseconds)
         safe = await self._once(connection, name, lambda: self._queue(connection, name, arguments))
         return safe - asyncio.get_running_loop().time()
+
+    def look_anew(self, queue: str) -> None:
+        """What is known of a queue of others was so: it may have been made otherwise since."""
+        self._found.pop(queue, None)
 
     def forget(self, name: str) -> None:
         """It is not there any more: make it when it is next needed."""
@@ -394,9 +412,18 @@ class Declarer:
         await channel.queue_bind(name, self.events.name, binding_key(name))
         await channel.queue_bind(name, self._dead.name, queue)
 
-    async def _make_live_again(self, connection: Connection, queue: str, layout: Layout) -> None:
-        for exchange in layout.exchanges:
+    async def _exchanges_again(
+        self, connection: Connection, exchanges: Sequence[RabbitExchange], error: Exception
+    ) -> None:
+        """Make those of them that are gone, and say so where it is done."""
+        for exchange in exchanges:
+            self.forget(exchange.name)
+        for exchange in exchanges:
             await self.exchange(connection, exchange)
+        if any(self.mode(exchange.declare) == "true" and not exchange.is_given for exchange in exchanges):
+            log.warning("%s: it is made again", plain(error))
+
+    async def _make_live_again(self, connection: Connection, queue: str, layout: Layout) -> None:
         async with self._asking(connection)(f"binding of queue {queue!r}") as channel:
             for bound in layout.bound:
                 await channel.queue_bind(queue, bound.exchange.name, bound.key, arguments=bound.arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from eventmicro.checks import check_count, check_kind
@@ -97,6 +97,10 @@ class RabbitExchange(Exchange):
     def all_arguments(self) -> Arguments:
         """What it is made with."""
         return {**self.arguments, **({ALTERNATE: self.alternate} if self.alternate is not None else {})}
+
+    def is_made_as(self, other: RabbitExchange) -> bool:
+        """Whether another description is of the same exchange, whoever is to make it."""
+        return replace(self, type=self.kind, declare=None) == replace(other, type=other.kind, declare=None)
 
     def key_of(self, subject: str) -> str:
         """The key by which a queue is bound for the events of a subject.

@@ -12,6 +12,7 @@ from eventmicro_rabbitmq.connection.connection import Connection, end_task
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, plain
+from eventmicro_rabbitmq.layout import Layout
 from eventmicro_rabbitmq.places import RabbitExchange
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,9 @@ class Renewable(Protocol):
 
     subject: str
     queue: Any
+
+    @property
+    def layout(self) -> Layout | None: ...
 
     async def renew(self, connection: Connection) -> None:
         """Make what is gone.
@@ -62,17 +66,17 @@ class Upkeep:
         while True:
             await asyncio.sleep(self._every)
             connection = await self._link.wait()
-            unlike = {(each.queue or id(each), each.subject): each for each in self._subscriptions()}
-            for subscription in unlike.values():
-                await self._look_after(subscription, connection)
+            unlike = {f"{each.queue or id(each)} {each.layout}": each for each in self._subscriptions()}
+            for name, subscription in unlike.items():
+                await self._look_after(name, subscription, connection)
 
-    async def _look_after(self, subscription: Renewable, connection: Connection) -> None:
+    async def _look_after(self, name: str, subscription: Renewable, connection: Connection) -> None:
         try:
             await subscription.renew(connection)
-            self._said.pop(subscription.subject, None)
+            self._said.pop(name, None)
         except (TransportError, UsageError, *DriverError) as error:
-            if not connection.lost.done() and self._said.get(subscription.subject) != plain(error):
-                self._said[subscription.subject] = plain(error)
+            if not connection.lost.done() and self._said.get(name) != plain(error):
+                self._said[name] = plain(error)
                 log.error("subscription to %s: its events may not come: %s", subscription.subject, plain(error))
         except Exception:  # it never should; the others are to be looked after
             log.exception("subscription to %s could not be looked after", subscription.subject)

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from eventmicro_rabbitmq.connection.frames import Properties
 from eventmicro_rabbitmq.consuming.incoming import DIRECT_REPLY
+from eventmicro_rabbitmq.topology import INBOX
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def reply_of(properties: Properties) -> str:
     queue, correlation = properties.reply_to, properties.correlation_id or ""
     if not queue:
         return ""
-    if queue == correlation:  # a subject, of one of us
+    if queue == correlation and queue.startswith(f"{INBOX}."):  # a subject, of one of us; others may write the same
         return queue
     if queue.startswith(DIRECT_REPLY) and not is_direct_address(queue):
         log.debug("a request is not answered: its reply_to, %.100r, is no address that RabbitMQ has made", queue)

@@ -17,8 +17,8 @@ from eventmicro_rabbitmq.errors import DriverError, plain
 
 log = logging.getLogger(__name__)
 
-# A channel has one consumer at a time, which yet needs a name of its own: of one that has been another's before, whose
-# events are not settled, RabbitMQ 4 keeps the prefetch, and 3 ends the connection.
+# Each consumer of a channel needs a name of its own: of one that has been another's before, whose events are not
+# settled, RabbitMQ 4 keeps the prefetch, and 3 ends the connection.
 TAG = "eventmicro"
 # How long the server may take to answer that it sends no more, in seconds.
 LEAVE_TIMEOUT = 3.0
@@ -61,7 +61,7 @@ class Consumer:
     ) -> None:
         self.channel: Channel | None = None
         self._numbers = count()
-        self._tag = TAG
+        self._tags: dict[str, int] = {}  # how many events each of the channel's consumers may hold
         self._link = link
         self._name = name
         self.prefetch = prefetch
@@ -99,22 +99,25 @@ class Consumer:
         if self.channel is not None:
             self.channel.end(StandsStill("it stands still"))
 
-    async def hold_as_many(self, queue: str, prefetch: int, between: Callable[[], None]) -> None:
-        """Consume with another prefetch: RabbitMQ changes none of a consumer that there is. What came stays here.
+    async def hold(self, queue: str, prefetch: int) -> None:
+        """Hold so many events: by a consumer more, or by fewer, as RabbitMQ changes none that there is.
 
-        between: called while nothing comes.
+        What came stays here. The first consumer is kept, so that not fewer than its events are held.
         """
-        channel, self.prefetch = self.channel, prefetch
+        channel = self.channel
         if channel is None:
+            self.prefetch = prefetch
             return
         try:
             async with answered(f"consumer of {self._name}", self._timeout):
-                await channel.basic_cancel(self._tag)
-            between()
-            self._tag = f"{TAG}.{next(self._numbers)}"
-            await self._consume(channel, queue)
+                if (more := prefetch - sum(self._tags.values())) > 0:
+                    await self._consume(channel, queue, more)
+                while len(self._tags) > 1 and sum(self._tags.values()) > prefetch:
+                    tag, _ = self._tags.popitem()
+                    await channel.basic_cancel(tag)
         except (TransportError, *DriverError) as error:
             channel.end(error)
+        self.prefetch = sum(self._tags.values())
 
     async def leave(self) -> None:
         """Get no more events; those that came can still be settled."""
@@ -124,7 +127,8 @@ class Consumer:
             return
         try:
             async with asyncio.timeout(LEAVE_TIMEOUT):
-                await channel.basic_cancel(self._tag)
+                while self._tags:
+                    await channel.basic_cancel(self._tags.popitem()[0])
         except (TimeoutError, *DriverError) as error:  # after which aiormq closes the channel
             log.warning("%s: left without the server's answer: %s", self._name, plain(error))
             channel.end(error)
@@ -151,8 +155,8 @@ class Consumer:
             variables = copy_context()  # what is read comes among those of the task that has opened the socket
             channel.on_events = lambda events: variables.copy().run(self._take, events)
             channel.on_ended = self._ended
-            self._tag = TAG
-            await self._consume(channel, queue)
+            self._tags.clear()
+            await self._consume(channel, queue, self.prefetch)
             channel.check()
             if self._on_begun is not None:
                 self._on_begun(channel)
@@ -161,10 +165,12 @@ class Consumer:
             raise
         self._standing.set()
 
-    async def _consume(self, channel: Channel, queue: str) -> None:
+    async def _consume(self, channel: Channel, queue: str, prefetch: int) -> None:
+        tag = f"{TAG}.{next(self._numbers)}"
         async with answered(f"consumer of {self._name}", self._timeout):
-            await channel.basic_qos(prefetch_count=self.prefetch)
-            await channel.basic_consume(queue, _never_called, consumer_tag=self._tag, no_ack=self._no_ack)
+            await channel.basic_qos(prefetch_count=prefetch)
+            await channel.basic_consume(queue, _never_called, consumer_tag=tag, no_ack=self._no_ack)
+        self._tags[tag] = prefetch
 
     def _ended(self, why: BaseException) -> None:
         self.channel, self._old = None, self.channel

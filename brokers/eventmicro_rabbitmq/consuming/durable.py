@@ -74,21 +74,23 @@ class DurableSubscription:
         self.ended = False
         self._durable = durable
         self._declarer = declarer
-        self._layout = layout
+        self.layout = layout
         self._dead_exchange = dead_exchange
         self._postpone: Callable[[str, RabbitDelivery, float], Awaitable[bool]] = copies.postpone
         self._recount = copies.recount
         self._given_up = 0
-        self._pace = Pace(min(durable.prefetch, LARGEST_PREFETCH), declarer.consumer_timeout)
+        most, lifetime = min(durable.prefetch, LARGEST_PREFETCH), declarer.consumer_timeout
+        self._pace = Pace(most, lifetime, grows=not durable.ordered)
         name, wait = f"queue {queue}", declarer.timeout
         self._consumer = Consumer(link, name, self._pace.held, wait, self._prepare, self._take, self._lapse)
-        self._pacing: asyncio.Task[None] | None = None
+        self._intake: Intake[RabbitDelivery] = Intake(receive)
+        self._pacing = Pacing(queue, self._pace, self._consumer, self._intake, self._counts)
+        self._paces: asyncio.Task[None] | None = None
         patience = 0.0 if durable.ordered else durable.timeout or BRIEF
-        self._taken_back = TakenBack(self._ack_again, self._hand_over_after_all, patience)
+        self._taken_back = TakenBack(self._ack_again, self._hand_over_after_all, patience, lifetime)
         self._acked_late: list[RabbitDelivery] = []  # when the server may have ended the connection already
         self._watchdog = Watchdog(self._state, self._waits, self._begin_anew)
         self._watching: asyncio.Task[None] | None = None
-        self._intake: Intake[RabbitDelivery] = Intake(receive)
         self._unsettled: dict[int, RabbitDelivery] = {}  # by tag, in the order in which they came
         self._acked: list[RabbitDelivery] = []
         self._nacked: list[RabbitDelivery] = []  # to be given back, and unsettled until then
@@ -115,9 +117,8 @@ class DurableSubscription:
         if self._watching is None:
             name = f"eventmicro rabbitmq watchdog {self.queue}"
             self._watching = asyncio.create_task(self._watchdog.run(), name=name)
-            if not self._durable.ordered:  # what goes back would come behind what is handed over
-                pacing = Pacing(self.queue, self._pace, self._consumer, self._intake, self._counts, self._give_back)
-                self._pacing = asyncio.create_task(pacing.run(), name=f"eventmicro rabbitmq pace {self.queue}")
+            if not self._durable.ordered:  # which goes to one instance, that holds what it is told to
+                self._paces = asyncio.create_task(self._pacing.run(), name=f"eventmicro rabbitmq pace {self.queue}")
 
     async def stands(self) -> None:
         """Return when it takes events, again where the connection was lost."""
@@ -161,7 +162,7 @@ class DurableSubscription:
                 self._requeue_later(delivery, delay)
 
     async def _prepare(self, channel: Channel) -> str:
-        await self._declarer.durable_queue(channel.link, self.subject, self.queue, self._durable, self._layout)
+        await self._declarer.durable_queue(channel.link, self.subject, self.queue, self._durable, self.layout)
         self._consumer.prefetch = self._pace.held
         self._began_at = self._order
         self._major = channel.link.major
@@ -173,7 +174,7 @@ class DurableSubscription:
     async def renew(self, connection: Connection) -> None:
         """See that its exchange and its bindings are there."""
         if not self.ended and self._consumer.channel is not None:
-            await self._declarer.renew(connection, self.subject, self.queue, self._layout, self._durable)
+            await self._declarer.renew(connection, self.subject, self.queue, self.layout, self._durable)
 
     def _take(self, events: list[Event]) -> None:
         new: list[RabbitDelivery] = []
@@ -195,6 +196,8 @@ class DurableSubscription:
                 if not event.redelivered or self._hands_over_again(delivery):
                     new.append(self._in_order(delivery))
         finally:  # also those before one that cannot be read
+            if len(self._unsettled) >= self._pace.held:
+                self._pacing.is_full()
             self._intake.take_all(new)
 
     def _hand_over(self, delivery: RabbitDelivery) -> None:
@@ -306,6 +309,7 @@ class DurableSubscription:
 
     def _lapse(self) -> None:
         """The channel has ended: RabbitMQ has taken back all that was not settled."""
+        self._declarer.look_anew(self.queue)  # it may be another one by then
         self._note_what_is_taken_back(too_slow=self._pace.learn(self._why_ended()))
         self._acked.clear()  # on the next channel their tags are other events
         self._nacked.clear()
@@ -350,12 +354,6 @@ class DurableSubscription:
     def _counts(self) -> tuple[int, int]:
         return self._order - len(self._unsettled), len(self._unsettled)
 
-    def _give_back(self, deliveries: list[RabbitDelivery]) -> None:
-        """Those with which nobody has begun."""
-        self._taken_back.not_counted(deliveries)
-        for delivery in deliveries:
-            self._requeue(delivery)
-
     def _state(self) -> object:
         waiting, channel = self._intake.stands_at, self._consumer.channel
         return waiting and waiting.tag, channel and channel.number, self._order
@@ -381,8 +379,7 @@ class DurableSubscription:
         if self._ending is None:
             self.ended = self._holds_nacks = True
             self._intake.hold()
-            if self._pacing is not None:
-                self._pacing.cancel()
+            self._pacing.end()
             self._returns.keep(self._nacked)
             self._ending = asyncio.create_task(self._end(), name=f"eventmicro rabbitmq leave {self.queue}")
             self._ending.add_done_callback(lambda _: self._left.set())  # also where it fails
@@ -392,7 +389,7 @@ class DurableSubscription:
         try:
             await self._leave()
         finally:
-            for task in (self._watching, self._pacing):
+            for task in (self._watching, self._paces):
                 if task is not None:
                     task.cancel()
                     await asyncio.wait([task])
@@ -401,6 +398,8 @@ class DurableSubscription:
 
     async def _leave(self) -> None:
         if not self._durable.ordered:  # an ordered queue goes to the next instance when all here is settled
+            if self._paces is not None:  # a call to the server that is cut off would end the channel
+                await asyncio.wait([self._paces], timeout=LEAVE_TIMEOUT)
             await self._consumer.leave()  # which RabbitMQ answers when it has worked off what was acked
             for delivery in self._intake.take_back():
                 self._requeue(delivery)

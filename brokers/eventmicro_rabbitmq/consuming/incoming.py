@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from codecs import lookup
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Protocol
 
 from pamqp.commands import Basic
 
+from eventmicro.charsets import is_charset
 from eventmicro.cloudevents import TEXT, Binding
 from eventmicro.message import Delivery
 from eventmicro.wire import (
@@ -116,7 +116,7 @@ def read_event(
     subject = frame.routing_key or unnamed
     delivery = RabbitDelivery(subject, body, properties, frame.delivery_tag or 0, holder, frame)
     if not properties.message_id:  # also for a copy, which is then known by the same
-        properties.message_id = _made_up_id(subject, properties, body)
+        properties.message_id = fingerprint(subject, properties, body)
     delivery.headers = read_headers(properties)
     headers: dict[str, Any] | None = properties.headers
     if headers:
@@ -176,14 +176,7 @@ def _is_unsaid(content_type: str, encoding: str, is_call: bool) -> bool:
 @lru_cache(maxsize=256)
 def is_compression(encoding: str) -> bool:
     """Whether a content encoding is more than the character set that many name there."""
-    if encoding.lower() in NO_ENCODINGS:
-        return False
-    try:
-        lookup(encoding)
-        "".encode(encoding)
-    except (LookupError, ValueError):
-        return True
-    return False
+    return encoding.lower() not in NO_ENCODINGS and not is_charset(encoding)
 
 
 def is_uncounted(delivery: RabbitDelivery) -> bool:
@@ -237,7 +230,7 @@ def _number(value: Any) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def _made_up_id(subject: str, properties: Properties, body: bytes) -> str:
-    """An id for an event whose publisher gave it none: of what stays the same of it, and tells it from others."""
+def fingerprint(subject: str, properties: Properties, body: bytes) -> str:
+    """Of what stays the same of an event, and tells it from others: the id of one whose publisher gave it none."""
     about = f"{subject} {properties.timestamp} {properties.correlation_id} ".encode()
     return blake2b(about + body, digest_size=16).hexdigest()

@@ -63,7 +63,7 @@ class LiveSubscription:
         layout: Layout | None = None,
     ) -> None:
         self.subject = subject
-        self._layout = layout
+        self.layout = layout
         self._queue = ""  # its name, when it is there
         self.queue = queue
         self.dropped = 0
@@ -111,13 +111,13 @@ class LiveSubscription:
         self.closed = True
 
     async def _prepare(self, channel: Channel) -> str:
-        self._queue = await self._declarer.live_queue(channel, self.subject, self.queue, self._layout)
+        self._queue = await self._declarer.live_queue(channel, self.subject, self.queue, self.layout)
         return self._queue
 
     async def renew(self, connection: Connection) -> None:
         """See that its exchange and its bindings are there."""
-        if self._layout is not None and self._queue and not self.ended and self._consumer.channel is not None:
-            await self._declarer.renew(connection, self.subject, self._queue, self._layout)
+        if self.layout is not None and self._queue and not self.ended and self._consumer.channel is not None:
+            await self._declarer.renew(connection, self.subject, self._queue, self.layout)
 
     def _take(self, events: list[Event]) -> None:
         new: list[LiveDelivery] = []

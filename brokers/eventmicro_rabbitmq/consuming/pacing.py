@@ -21,7 +21,6 @@ class Pacing:
 
     Args:
         state: how many are settled in all, and how many are not.
-        give_back: gives events back with which nobody has begun.
     """
 
     def __init__(
@@ -31,39 +30,51 @@ class Pacing:
         consumer: Consumer,
         intake: Intake[RabbitDelivery],
         state: Callable[[], tuple[int, int]],
-        give_back: Callable[[list[RabbitDelivery]], None],
     ) -> None:
         self._queue = queue
         self._pace = pace
         self._consumer = consumer
         self._intake = intake
         self._state = state
-        self._give_back = give_back
+        self._full = self._ended = False
+
+    def is_full(self) -> None:
+        """As many came as may be held."""
+        self._full = True
+        self._pace.learnt.set()
+
+    def end(self) -> None:
+        """Look no more; a change that is under way is finished: RabbitMQ's answer to it is still to come."""
+        self._ended = True
+        self._pace.learnt.set()
 
     async def run(self) -> None:
-        """Look every so often, until it is cancelled."""
-        while True:
+        """Look every so often, until `end`."""
+        while not self._ended:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.interval):
                     await self._pace.learnt.wait()
             self._pace.learnt.clear()
-            await self.look()
+            if not self._ended:
+                await self.look()
 
     async def look(self) -> None:
         """Look once."""
         waiting, now = self._intake.waiting, time.monotonic()
         settled, unsettled = self._state()
-        self._pace.measure(now, settled, busy=bool(waiting) or unsettled >= self._pace.held)
+        full, self._full = self._full or unsettled >= self._pace.held, False
+        self._pace.measure(now, settled, busy=bool(waiting) or full)
         in_time = self._pace.in_time([now - (delivery.arrived or now) for delivery in waiting])
         if in_time < len(waiting):
-            await self._hold_less(unsettled - len(waiting) + in_time, len(waiting) - in_time)
-        elif self._pace.may_grow():
-            await self._consumer.hold_as_many(self._queue, self._pace.held, lambda: None)
+            await self._hold_less(unsettled - len(waiting) + in_time)
+        elif unsettled <= self._pace.held and self._pace.may_grow(all_begun=full and not waiting):
+            await self._consumer.hold(self._queue, self._pace.held)
 
-    async def _hold_less(self, held: int, surplus: int) -> None:
+    async def _hold_less(self, held: int) -> None:
+        """What came stays, and is begun as soon as it can be."""
+        before = self._pace.held
         self._pace.slow_down(held)
-        said = "queue %s: %d events would wait for too long here and go back; it holds up to %d from now on"
-        log.info(said, self._queue, surplus, self._pace.held)
-        # those that wait behind all others, to whoever has the time
-        give_back = lambda: self._give_back(self._intake.take_last(surplus))  # noqa: E731
-        await self._consumer.hold_as_many(self._queue, self._pace.held, give_back)
+        await self._consumer.hold(self._queue, self._pace.held)
+        self._pace.held = self._consumer.prefetch
+        if self._pace.held < before:
+            log.info("queue %s: events wait for too long here; it holds up to %d", self._queue, self._pace.held)
