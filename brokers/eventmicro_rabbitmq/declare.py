@@ -77,7 +77,7 @@ class Declarer:
         Raises:
             UsageError: it is.
         """
-        known = self._described.setdefault(exchange.name, exchange)
+        known = self._described.get(exchange.name, exchange)
         if known is not exchange and not known.is_made_as(exchange):
             raise UsageError(
                 f"exchange {exchange.name!r} is described in two ways: {known!r} and {exchange!r}: write it once, and "
@@ -89,6 +89,7 @@ class Declarer:
         wanted = exchange or self.events
         if not wanted.is_given and self.mode(wanted.declare) != "false":
             await self._once(connection, wanted.name, lambda: self._one_exchange(connection, wanted))
+        self._described.setdefault(wanted.name, wanted)  # one that was refused may be described anew
 
     async def call_exchange(self, connection: Connection) -> None:
         """The exchange that calls are sent to."""
@@ -252,6 +253,10 @@ class Declarer:
     def look_anew(self, queue: str) -> None:
         """What is known of a queue of others was so: it may have been made otherwise since."""
         self._found.pop(queue, None)
+
+    def goes_to_one(self, queue: str) -> bool:
+        """Whether a queue of others hands its events to one consumer at a time, as far as is known."""
+        return bool((self._found.get(queue) or {}).get("x-single-active-consumer"))
 
     def forget(self, name: str) -> None:
         """It is not there any more: make it when it is next needed."""

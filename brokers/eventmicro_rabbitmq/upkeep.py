@@ -65,10 +65,14 @@ class Upkeep:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._every)
-            connection = await self._link.wait()
-            unlike = {f"{each.queue or id(each)} {each.layout}": each for each in self._subscriptions()}
-            for name, subscription in unlike.items():
-                await self._look_after(name, subscription, connection)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once."""
+        connection = await self._link.wait()
+        unlike = {f"{each.queue or id(each)} {each.layout}": each for each in self._subscriptions()}
+        for name, subscription in unlike.items():
+            await self._look_after(name, subscription, connection)
 
     async def _look_after(self, name: str, subscription: Renewable, connection: Connection) -> None:
         try:

@@ -90,6 +90,11 @@ class Consumer:
         """Its channel, also where that has just ended."""
         return self.channel or self._old
 
+    @property
+    def stood_still(self) -> bool:
+        """Whether its channel was ended from here."""
+        return self.last is not None and isinstance(self.last.why_ended, StandsStill)
+
     async def stands(self) -> None:
         """Return when it consumes."""
         await self._standing.wait()

@@ -23,7 +23,7 @@ from eventmicro_rabbitmq.consuming.pace import Pace
 from eventmicro_rabbitmq.consuming.pacing import Pacing
 from eventmicro_rabbitmq.consuming.priorities import Priorities
 from eventmicro_rabbitmq.consuming.returns import Returns
-from eventmicro_rabbitmq.consuming.taken_back import BRIEF, TakenBack
+from eventmicro_rabbitmq.consuming.taken_back import TakenBack
 from eventmicro_rabbitmq.consuming.uncounted import Uncounted
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import plain
@@ -86,7 +86,7 @@ class DurableSubscription:
         self._intake: Intake[RabbitDelivery] = Intake(receive)
         self._pacing = Pacing(queue, self._pace, self._consumer, self._intake, self._counts)
         self._paces: asyncio.Task[None] | None = None
-        patience = 0.0 if durable.ordered else durable.timeout or BRIEF
+        patience = 0.0 if durable.ordered else durable.timeout
         self._taken_back = TakenBack(self._ack_again, self._hand_over_after_all, patience, lifetime)
         self._acked_late: list[RabbitDelivery] = []  # when the server may have ended the connection already
         self._watchdog = Watchdog(self._state, self._waits, self._begin_anew)
@@ -163,6 +163,8 @@ class DurableSubscription:
 
     async def _prepare(self, channel: Channel) -> str:
         await self._declarer.durable_queue(channel.link, self.subject, self.queue, self._durable, self.layout)
+        if self._order == 0 and self._declarer.goes_to_one(self.queue):
+            self._pace.hold_all()
         self._consumer.prefetch = self._pace.held
         self._began_at = self._order
         self._major = channel.link.major
@@ -309,7 +311,8 @@ class DurableSubscription:
 
     def _lapse(self) -> None:
         """The channel has ended: RabbitMQ has taken back all that was not settled."""
-        self._declarer.look_anew(self.queue)  # it may be another one by then
+        if not self._consumer.stood_still:
+            self._declarer.look_anew(self.queue)  # it may be another one by then
         self._note_what_is_taken_back(too_slow=self._pace.learn(self._why_ended()))
         self._acked.clear()  # on the next channel their tags are other events
         self._nacked.clear()
@@ -345,7 +348,7 @@ class DurableSubscription:
                 delivery.holder = None
             if not is_begun or (stood_still and tag not in failed):
                 not_counted.append(delivery)
-        self._taken_back.take(begun)
+        self._taken_back.take(begun, too_slow=too_slow)
         self._taken_back.not_counted(not_counted)
         if stood_still or too_slow:
             self._taken_back.ended_well((*self._acked_late, *self._acked))

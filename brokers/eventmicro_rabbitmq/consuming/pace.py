@@ -81,6 +81,10 @@ class Pace:
         self.held = max(1, min(held, self.held))
         self._began = None
 
+    def hold_all(self) -> None:
+        """Hold as many as may be from the beginning on, where a further consumer would get nothing."""
+        self.held = self._most
+
     def may_grow(self, *, all_begun: bool) -> bool:
         """Whether so many more may be held that it is worth it; they then are.
 

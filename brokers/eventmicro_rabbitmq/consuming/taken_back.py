@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from math import inf
 
 from eventmicro_rabbitmq.consuming.incoming import RabbitDelivery, fingerprint
 
-# Of how many events it is remembered what became of them.
-REMEMBERED = 10_000
 # How long one that comes again waits, in seconds, where nobody says how long a handler may take: for one that is about
 # to end, or to become a dead letter.
 BRIEF = 1.0
+# Of how many events it is remembered what became of them.
+REMEMBERED = 10_000
 
 Key = tuple[str, str]
 
@@ -28,7 +29,7 @@ class TakenBack:
         ack: acknowledges one that has come again.
         hand_over: hands one over that has come again.
         patience: how long one that comes again waits for the handler that is still at it, in seconds from when it was
-            taken back.
+            taken back; None: nobody says how long it may take.
         lifetime: for how long it is remembered what became of one, in seconds.
     """
 
@@ -36,7 +37,7 @@ class TakenBack:
         self,
         ack: Callable[[RabbitDelivery], None],
         hand_over: Callable[[RabbitDelivery], None],
-        patience: float,
+        patience: float | None,
         lifetime: float,
     ) -> None:
         self._ack = ack
@@ -49,9 +50,14 @@ class TakenBack:
         self._wait: dict[Key, list[RabbitDelivery]] = {}
         self._not_counted: OrderedDict[str, tuple[int, float]] = OrderedDict()  # how often, and until when
 
-    def take(self, begun: Iterable[RabbitDelivery]) -> None:
-        """RabbitMQ has taken these back, at which handlers are."""
-        until = self._clock() + self._patience
+    def take(self, begun: Iterable[RabbitDelivery], *, too_slow: bool = False) -> None:
+        """RabbitMQ has taken these back, at which handlers are.
+
+        Args:
+            too_slow: it says so; such are not run beside themselves, though nobody says how long they may take.
+        """
+        patience = self._patience if self._patience is not None else inf if too_slow else BRIEF
+        until = self._clock() + patience
         for delivery in begun:
             delivery.holder = self
             self._running[_key(delivery)] = until
@@ -94,8 +100,9 @@ class TakenBack:
         if until <= self._clock():
             return False
         delivery.waiting = True
-        self._wait.setdefault(key, []).append(delivery)
-        asyncio.get_running_loop().call_at(until, self._waits_no_more, key, delivery)
+        self._wait[key] = [*(other for other in self._wait.get(key, []) if not other.lapsed), delivery]
+        if until < inf:
+            asyncio.get_running_loop().call_at(until, self._waits_no_more, key, delivery)
         return True
 
     def ack(self, delivery: RabbitDelivery) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from eventmicro_rabbitmq import RabbitBroker
 from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.consuming import consumer, durable
+from eventmicro_rabbitmq.consuming.durable import DurableSubscription
 from pamqp.commands import Basic
 
 from eventmicro.broker import Durable
 from eventmicro.errors import Disconnected
 from eventmicro.message import Delivery, Message
 from tests.integration.rabbitmq.frames import FrameProxy, Slow, Until, kept_events
+from tests.integration.rabbitmq.kit import raw_channel
 from tests.servers import FaultProxy
 
 # -- drains ----------------------------------------------------------------------------------------------------------
@@ -352,3 +355,34 @@ async def test_what_was_to_be_settled_on_a_channel_that_has_ended_settles_nothin
         await until(lambda: len(got) == 4)
         subscription._send_nacks()
         assert list(subscription._unsettled.values()) == got[2:]
+
+
+async def test_a_stop_while_it_is_told_to_hold_more_takes_nothing_back(url: str, subject: str, until: Until) -> None:
+    """A call to the server that is cut off would end the channel, and all that is being handled would come again."""
+    held: list[Delivery] = []
+    async with raw_channel(url) as channel, RabbitBroker(url) as broker:
+        take = lambda delivery: held.append(delivery)  # noqa: E731
+        subscription = await broker.subscribe(subject, take, queue=subject, durable=Durable(prefetch=50))
+        assert isinstance(subscription, DurableSubscription)
+        inside: Any = subscription
+        begun = asyncio.Event()
+        consume = inside._consumer._consume
+
+        async def consume_slowly(*arguments: Any) -> None:
+            begun.set()
+            await consume(*arguments)
+
+        inside._consumer._consume = consume_slowly
+        for number in range(20):
+            await broker.publish(Message(subject, b"%d" % number))
+        await begun.wait()
+        draining = asyncio.create_task(subscription.drain())
+        await draining
+        assert not any(delivery.lapsed for delivery in held)
+        for delivery in held:
+            await delivery.ack()
+        await subscription.close()
+        assert not any(delivery.lapsed for delivery in held)
+        left = (await channel.queue_declare(subject, passive=True)).message_count or 0
+        assert left == 20 - len(held)
+        await channel.queue_delete(subject)

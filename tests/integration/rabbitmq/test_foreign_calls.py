@@ -221,7 +221,11 @@ def test_a_reply_is_awaited_where_a_request_says() -> None:
     assert nameless == "answers.500ms"
     ours = reply_of(Properties(reply_to="answers", correlation_id="_INBOX.a.1.1500ms", expiration="1500"))
     assert ours == "_INBOX.a.1.1500ms"
-    assert not isinstance(reply_of(Properties(reply_to="a.b", correlation_id="a.b")), ReplyAddress)
+    inbox = reply_of(Properties(reply_to="_INBOX.a.1", correlation_id="_INBOX.a.1"))
+    assert not isinstance(inbox, ReplyAddress), "a subject, of one of us"
+    queue = reply_of(Properties(reply_to="a.b", correlation_id="a.b"))
+    assert isinstance(queue, ReplyAddress), "a queue, of one who has named its correlation so"
+    assert queue.queue == "a.b"
 
 
 async def test_we_call_a_server_of_aio_pika(url: str, subject: str) -> None:
@@ -294,3 +298,18 @@ async def test_what_is_sent_elsewhere_names_its_answer_as_a_subject(url: str, su
         async with RabbitBroker(url) as third:
             await third.send(Message(f"{subject}.ask", b"", reply=f"{inbox}.7"))
             await until(lambda: got == [b"answer"])
+
+
+async def test_who_has_named_its_correlation_as_its_queue_is_answered(url: str, subject: str, until: Until) -> None:
+    answers = list[bytes]()
+    async with quoting(url, subject), raw_channel(url) as channel:
+        queue = (await channel.queue_declare(f"{subject}.answers", exclusive=True)).queue or ""
+
+        async def take(message: Any) -> None:
+            answers.append(message.body)
+
+        await channel.basic_consume(queue, take, no_ack=True)
+        properties = Properties(reply_to=queue, correlation_id=queue)
+        await channel.basic_publish(b'{"sku": "tea"}', routing_key=f"{subject}.quote", properties=properties)
+        await until(lambda: answers)
+    assert json.loads(answers[0]) == {"total": 4.2}

@@ -414,3 +414,16 @@ async def test_a_direct_exchange_knows_no_wildcards(url: str, subject: str) -> N
 def test_they_are_what_the_core_carries() -> None:
     assert isinstance(RabbitExchange("a"), Exchange)
     assert isinstance(RabbitQueue("a"), Queue)
+
+
+async def test_an_exchange_that_is_described_in_two_ways_is_refused(url: str, subject: str) -> None:
+    async with raw_channel(url) as channel, RabbitBroker(url) as broker:
+        await broker.publish(Routed("key", exchange=RabbitExchange(subject, type="fanout")))
+        await broker.publish(Routed("key", exchange=RabbitExchange(subject, type="fanout", declare="check")))
+        for other in ({"type": "direct"}, {"type": "fanout", "alternate": "strays"}):
+            exchange = RabbitExchange(subject, **other)  # type: ignore[arg-type]
+            with pytest.raises(UsageError, match="is described in two ways"):
+                await broker.publish(Routed("key", exchange=exchange))
+            with pytest.raises(UsageError, match="is described in two ways"):
+                await broker.subscribe("key", lambda _: None, queue=subject, durable=Durable(), exchange=exchange)
+        await channel.exchange_delete(subject)

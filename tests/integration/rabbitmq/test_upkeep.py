@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiormq.abc import AbstractChannel
-from aiormq.exceptions import ChannelNotFoundEntity
+from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 from eventmicro_rabbitmq import RabbitBinding, RabbitBroker, RabbitExchange, RabbitQueue
 
 from eventmicro.broker import Durable
@@ -130,16 +130,81 @@ async def test_a_binding_that_is_removed_is_made_again(url: str, subject: str) -
     assert b"other" not in got
 
 
-async def test_a_queue_that_is_deleted_or_made_otherwise_is_taken_up(url: str, subject: str) -> None:
+async def remade(channel: AbstractChannel, queue: str, **made: Any) -> None:
+    """Make a queue otherwise before the service does: again and again, until it is so."""
+    while True:
+        await channel.queue_delete(queue)
+        try:
+            await channel.queue_declare(queue, **made)
+            return
+        except ChannelPreconditionFailed:
+            channel = await channel.connection.channel()
+
+
+@pytest.mark.timeout_seconds(60)
+@pytest.mark.parametrize("arguments", [{}, {"x-max-priority": 3}])
+async def test_a_queue_that_is_made_otherwise_is_taken_up_if_it_keeps_events(
+    url: str, subject: str, arguments: dict[str, Any]
+) -> None:
     got: list[bytes] = []
     async with at_work(url, subject, got, place=RabbitQueue(subject)) as (broker, channel):
-        for arguments in ({}, {"x-queue-type": "quorum"}, {"x-max-priority": 3}):
-            await channel.queue_delete(subject)
-            try:
-                await channel.queue_declare(subject, durable=True, arguments=dict(arguments))
-            except Exception:  # the service has been faster, which is as well
-                break
+        await remade(channel, subject, durable=True, arguments=arguments)
+        await comes(broker, got, Message(subject, b"1"))
+
+
+@pytest.mark.timeout_seconds(60)
+async def test_a_queue_that_is_made_so_that_it_keeps_no_events_is_not_taken_up(
+    url: str, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[bytes] = []
+    async with raw_channel(url) as other:
+        await other.queue_declare(subject, durable=True)
+        async with at_work(url, subject, got, place=RabbitQueue(subject)) as (broker, channel):
             await comes(broker, got, Message(subject, b"1"))
+            await remade(channel, subject, durable=True, auto_delete=True, arguments={"x-expires": 60_000})
+            await until(lambda: "cannot consume, trying on" in caplog.text)
+            assert "goes with its last consumer" in caplog.text
+            channel = await channel.connection.channel()
+            await channel.queue_delete(subject)
+            await comes(broker, got, Message(subject, b"2"))
+
+
+async def test_one_queue_on_two_exchanges_is_bound_again_to_both(url: str, subject: str, until: Until) -> None:
+    got: list[bytes] = []
+    shops = [RabbitExchange(f"{subject}.{name}") for name in ("shop", "stall")]
+    place = RabbitQueue(subject)
+    async with at_work(url, subject, got, exchange=shops[0], place=place) as (broker, channel):
+        take = lambda delivery: (got.append(delivery.body), delivery.try_ack())  # noqa: E731
+        await broker.subscribe(subject, take, queue=subject, durable=Durable(), exchange=shops[1], place=place)
+        for shop in shops:
+            await channel.queue_unbind(subject, shop.name, subject)
+        for shop in shops:
+            await comes(broker, got, Routed(subject, shop.name.encode(), exchange=shop))
+        await channel.exchange_delete(shops[1].name)
+    assert {shop.name.encode() for shop in shops} == set(got)
+
+
+async def test_with_mandatory_nothing_is_confirmed_and_lost_where_another_makes_the_exchange_anew(
+    url: str, subject: str, until: Until
+) -> None:
+    got: list[bytes] = []
+    async with at_work(f"{url}&mandatory=true", subject, got) as (broker, channel):
+        confirmed, refused = 0, 0
+        for number in range(1000):
+            if number in (10, 60):
+                await channel.exchange_delete(f"{subject}.x")
+                await channel.exchange_declare(f"{subject}.x", exchange_type="topic", durable=True)
+            try:
+                await broker.publish(Message(subject, b"%d" % number))
+                confirmed += 1
+            except NotStored:
+                refused += 1
+                await asyncio.sleep(0.01)
+            if confirmed == 100:
+                break
+        await until(lambda: len(got) >= confirmed)
+        assert len(got) == confirmed == 100
+        assert refused > 0
 
 
 async def test_the_queue_of_dead_letters_is_made_again(url: str, subject: str, until: Until) -> None:
@@ -203,9 +268,10 @@ async def test_where_nothing_is_made_nothing_is_made_again(
         await channel.exchange_delete(subject)
         if declare == "check":
             await until(lambda: "its events may not come" in caplog.text)
-        else:
-            await asyncio.sleep(0.3)
+        await broker._upkeep.look()  # once more, also where nothing is to be seen of it
         with pytest.raises(ChannelNotFoundEntity):
             await channel.exchange_declare(subject, passive=True)
+    assert "made again" not in caplog.text
+    assert caplog.text.count("its events may not come") == (declare == "check")
     async with raw_channel(url) as channel:
         await channel.queue_delete(subject)
