@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from aiormq.exceptions import (
     ChannelAccessRefused,
@@ -104,17 +105,31 @@ def refused(about: str, error: Exception) -> UsageError:
     difference = INEQUIVALENT.search(text)
     if difference is not None:
         argument, kind, name, asked, found = difference.groups()
+        as_it_is = f"queue=RabbitQueue({name!r})" if kind == "queue" else _as(difference)
         how = REMOVE.get(kind, "").format(name)
         return UsageError(
             f"{kind} {name!r} exists and is made otherwise: {argument} is {found}, asked for is {asked}; "
-            f"use another name, or remove it{how}"
-            + (f"; or use it as it is: queue=RabbitQueue({name!r})" if kind == "queue" else "")
+            f"use it as it is, {as_it_is}, or another name; or, if it is yours, remove it{how}"
         )
     if isinstance(error, ChannelAccessRefused):
         return UsageError(
-            f"{about} may not be made from here: {text}; grant it, or make it elsewhere and set declare=false"
+            f"{about} may not be made from here: {text}; grant the right to {_right(about, text)}, or make it "
+            "elsewhere and set declare=false"
         )
     return UsageError(f"{about}: {text}")
+
+
+def _as(difference: re.Match[str]) -> str:
+    """How an exchange is described as it is."""
+    argument, _, name, _, found = difference.groups()
+    return f"RabbitExchange({name!r}, type={found})" if argument == "type" else f"RabbitExchange({name!r})"
+
+
+def _right(about: str, text: str) -> str:
+    """Which right is missing: who binds reads from the exchange, and writes to the queue."""
+    if not about.startswith("binding"):
+        return "configure it"
+    return "read from that exchange" if "access to exchange" in text else "write to that queue"
 
 
 def _check_difference(exchange: RabbitExchange, about: str, error: Exception) -> None:

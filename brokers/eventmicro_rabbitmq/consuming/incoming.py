@@ -40,6 +40,16 @@ CORRELATION_ID = "Correlation-Id"
 UNSAID: dict[str | None, str | None] = {JSON: "utf-8", OCTET_STREAM: "binary", None: None}
 # What is no compression of a body, though it stands where that is said, beside the names of character sets.
 NO_ENCODINGS = frozenset(("", "identity", "binary", "7bit", "8bit"))
+# The header in which kombu, and so Celery, says how a body is compressed, and what its names are elsewhere; what it
+# calls gzip is zlib's form of deflate.
+KOMBU_COMPRESSION = "compression"
+OF_KOMBU = {
+    "application/x-gzip": "deflate",
+    "application/zstd": "zstd",
+    "application/x-brotli": "br",
+    "application/x-bz2": "bzip2",
+    "application/x-lzma": "lzma",
+}
 
 
 class Holder(Protocol):
@@ -161,6 +171,9 @@ def read_headers(properties: Properties, *, is_call: bool = False) -> dict[str, 
     if encoding and is_compression(encoding):
         headers = headers or {}
         headers[CONTENT_ENCODING] = encoding
+    elif raw and KOMBU_COMPRESSION in raw and (kombus := OF_KOMBU.get(_text(raw[KOMBU_COMPRESSION]))):
+        headers = headers or {}
+        headers[CONTENT_ENCODING] = kombus
     if correlation and not is_call:
         headers = headers or {}
         headers.setdefault(CORRELATION_ID, correlation)
