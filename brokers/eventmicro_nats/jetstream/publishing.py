@@ -154,7 +154,8 @@ class Publisher:
         A stream knows ids whatever their subjects; to us an event of another subject is another event.
         """
         assert self._duplicates is not None
-        if not await self._duplicates.is_of(packet.subject, packet.duplicate, deadline):
+        assert packet.given is not None
+        if not await self._duplicates.are_one(packet.given, packet.duplicate, deadline):
             await self._store(packet.qualified(), deadline)
 
     async def _send_all(
@@ -220,8 +221,11 @@ class Publisher:
         if isinstance(answer, bytes):
             error = read_error(answer)
             if error is None and b'"seq":' in answer:
-                if packet.given is not None and DUPLICATE in answer:
-                    packet.duplicate = answer
+                if packet.given is not None and self._duplicates is not None:
+                    if DUPLICATE in answer:
+                        packet.duplicate = answer
+                    else:
+                        self._duplicates.note(packet.given, answer)
                 return True
             if error is not None:
                 if error.number == TTL_DISABLED:  # as somebody has changed its stream: look next time
