@@ -36,6 +36,8 @@ _CRLF = b"\r\n"
 _PIN = b"\r\n%b:" % PIN_ID.encode()
 _ID_FIRST = b"%b\r\n%b:" % (VERSION, MESSAGE_ID.encode())
 _match_name = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+# How long a name may be to be remembered as one: a dead letter has the names that a peer has sent.
+LONGEST_REMEMBERED = 100
 _NEWLINES = {0x0D: " ", 0x0A: " "}
 
 
@@ -65,7 +67,7 @@ def read_event_headers(raw: bytes) -> dict[str, str] | None:
     if raw.startswith(_ID_FIRST) and ((lines := raw.count(_CRLF)) == 3 or (lines == 4 and _PIN in raw)):
         return None
     headers = read_headers(raw) or {}
-    return {name: headers[name] for name in headers if not is_order(name)} or None
+    return {name: headers[name] for name in headers if name[:5] != _ORDER or name in _NO_ORDERS} or None
 
 
 def _read_plain(lines: bytes) -> dict[str, str] | None:
@@ -108,19 +110,20 @@ def write_headers(headers: Mapping[str, str]) -> bytes:
     """
     lines = ""
     for name, value in headers.items():
-        if not _is_name(name):
+        if not (_is_known_name(name) if len(name) <= LONGEST_REMEMBERED else _is_name(name)):
             raise UsageError(f"{name!r} cannot be the name of a header: write letters, digits and '-'")
         value = value.strip()
         lines += f"{name}: {value if value.isprintable() else value.translate(_NEWLINES)}\r\n"
     return lines.encode()
 
 
-@lru_cache(1000)
 def is_order(name: str) -> bool:
     """Whether the server would take a header for an order."""
     return name.startswith(_ORDER) and name not in _NO_ORDERS
 
 
-@lru_cache(1000)
 def _is_name(name: str) -> bool:
     return _match_name(name) is not None
+
+
+_is_known_name = lru_cache(1000)(_is_name)

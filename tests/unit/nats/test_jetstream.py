@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("nats")
 
 from eventmicro_nats import JetStreamBroker, JetStreamSettings
-from eventmicro_nats.connection.headers import read_event_headers, read_headers, write_headers
+from eventmicro_nats.connection.headers import _is_known_name, is_order, read_event_headers, read_headers, write_headers
 from eventmicro_nats.connection.subjects import covers
 from eventmicro_nats.jetstream.api import read_error
 from eventmicro_nats.jetstream.deliveries import read_settle_subject
@@ -133,3 +133,16 @@ async def test_what_core_nats_does_not_keep_is_refused_with_the_scheme_that_does
     with pytest.raises(Unsupported, match=f"^shop.bill needs durable, which nats://127.0.0.1:4222 lacks; .*{said}"):
         await service.start()
     assert JetStreamBroker.capabilities.more == ""
+
+
+def test_long_names_that_peers_send_are_not_remembered() -> None:
+    """A peer may send names of a megabyte, each another one; a dead letter is written with them."""
+    before = _is_known_name.cache_info()
+    names = [f"{number}{'x' * 1000}" for number in range(10)]
+    raw = b"NATS/1.0\r\n" + b"".join(b"%b: 1\r\n" % name.encode() for name in names) + b"\r\n"
+    assert read_event_headers(raw) == dict.fromkeys(names, "1")
+    assert raw == b"NATS/1.0\r\n" + write_headers(dict.fromkeys(names, "1")) + b"\r\n"
+    assert _is_known_name.cache_info() == before
+    assert not hasattr(is_order, "cache_info")
+    with pytest.raises(UsageError):
+        write_headers({"x" * 1000 + " y": "1"})
