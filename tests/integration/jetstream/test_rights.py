@@ -12,6 +12,7 @@ from eventmicro.errors import EventMicroError, NotStored, TransportError, UsageE
 from eventmicro.message import Message
 from tests.integration.jetstream.kit import Until, administrator, call, work
 from tests.servers import NatsServer
+from tests.servers.nats import flush
 
 QUEUE = "Orders.Bill"
 CONSUMER = "Orders=Bill"
@@ -210,3 +211,26 @@ async def test_core_nats_names_what_may_not_be_published(until: Until, caplog: p
             await broker.publish(Message("Not.This"))
             await broker.flush()
             await until(lambda: 'publish to "Not.This": allow this user to publish to "Not.This"' in caplog.text)
+
+
+@pytest.mark.parametrize("may_publish", [True, False])
+async def test_trying_to_publish_a_dead_letter_gives_nothing_to_whoever_listens_there(
+    may_publish: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where this user may not ask what it may do; a stream's subject may have plain subscribers, too."""
+    rights = [right for right in PUBLISH if may_publish or right != "dead.Orders.Bill"]
+    with NatsServer(users(rights), jetstream=True) as server:
+        async with administrator(server.port, "all:p@") as admin, broker_of(server) as broker:
+            heard = await admin._nc.subscribe("dead.>")
+            await flush(admin._nc)
+            trying = work(broker, "Orders.placed", QUEUE, dead_letter="dead.Orders.Bill")
+            if may_publish:
+                await trying
+            else:
+                with pytest.raises(UsageError, match=r'allow this user to publish to "dead\.Orders\.Bill"'):
+                    await trying
+            await flush(admin._nc)
+            assert heard.pending_msgs == 0
+            assert (await admin.stream_info("EVENTS")).state.messages == 0
+            assert "_R_." in server.log.read_text() or not may_publish, "it was tried"
+    assert "ermissions" not in "".join(r.getMessage() for r in caplog.records if r.levelname != "INFO")
