@@ -100,6 +100,20 @@ def may_match(subject: str, patterns: Sequence[str]) -> bool:
     return any(_meet(subject.split("."), pattern.split(".")) for pattern in patterns)
 
 
+def not_taken(subjects: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Those of many subjects that have nothing in common with any of many patterns."""
+    exact, wild = set(patterns), [pattern for pattern in patterns if _is_wild(pattern)]
+    return [
+        subject
+        for subject in subjects
+        if subject not in exact and not may_match(subject, patterns if _is_wild(subject) else wild)
+    ]
+
+
+def _is_wild(subject: str) -> bool:
+    return "*" in subject or ">" in subject
+
+
 def _meet(one: Sequence[str], other: Sequence[str]) -> bool:
     for position in range(max(len(one), len(other))):
         if position >= len(one) or position >= len(other):

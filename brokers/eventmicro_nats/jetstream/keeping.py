@@ -1,7 +1,7 @@
 """Whether a stream keeps what is promised of it: that what is confirmed is there until all of its queues have had it.
 
 A stream that was made from here bears a mark. One of the same name without it is somebody else's: it is used where it
-keeps all of that, and what it is asked for beyond are subjects.
+keeps all of that, for the subjects that it takes, and never changed.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def _check_set(config: dict[str, Any], settings: JetStreamSettings) -> None:
     wanted = set_otherwise(config, settings)
     if wanted:
         there = "; ".join(f"{said(key, config.get(key))}, not {_value(key, value)}" for key, value in wanted.items())
-        mend = "change the setting, or the stream, by `eventmicro declare --change`"
+        how = "by `eventmicro declare --change`" if is_ours(config) else "or have another one made by stream=NAME"
+        mend = f"change the setting, or the stream, {how}"
         if "storage" in wanted:
             mend = "its storage stays as it was made: change the setting, or have another one made by stream=NAME"
         raise UsageError(f"stream {settings.stream} exists with {there}: {mend}")
@@ -86,6 +87,12 @@ def set_otherwise(config: dict[str, Any], settings: JetStreamSettings) -> dict[s
     """What is to be changed of a stream, so that it is as was set."""
     wanted, default = stream_config(settings, []), stream_config(JetStreamSettings(), [])
     return {key: wanted[key] for key in SET if wanted[key] not in (default[key], config.get(key))}
+
+
+def with_window(config: dict[str, Any]) -> dict[str, Any]:
+    """The same where ids are known no longer than events are kept: a server refuses it otherwise."""
+    window, age = config.get("duplicate_window", 0), config.get("max_age", 0)
+    return config | {"duplicate_window": min(window, age)} if age else config
 
 
 # How what a stream is made by is called in our settings.

@@ -8,7 +8,6 @@ stream's confirmation for an answer.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -27,7 +26,7 @@ from eventmicro_nats.jetstream.api import (
     NotAllowed,
     Silent,
 )
-from eventmicro_nats.jetstream.filled import may_match, renames
+from eventmicro_nats.jetstream.filled import not_taken, renames
 from eventmicro_nats.jetstream.keeping import (
     EXPIRES,
     NANO,
@@ -40,12 +39,12 @@ from eventmicro_nats.jetstream.keeping import (
     said,
     set_otherwise,
     stream_config,
+    with_window,
 )
 from eventmicro_nats.jetstream.lock import changing
 from eventmicro_nats.jetstream.seeking import Seeking
+from eventmicro_nats.jetstream.telling import Telling
 from eventmicro_nats.settings import JetStreamSettings
-
-log = logging.getLogger(__name__)
 
 # How many subjects are remembered, so that a lookup is not needed again.
 REMEMBERED = 10_000
@@ -63,9 +62,8 @@ class Streams:
         self._wanted: set[str] = set()
         self._seen: dict[str, dict[str, Any]] = {}
         self._windows: dict[str, float] = {}
-        self._unbounded: set[str] = set()  # those of which that was said
         self._expiring: set[str] = set()  # those that let events expire by themselves
-        self._told: dict[str, str] = {}  # what was said of each stream, last
+        self._telling = Telling(settings)
         self._adding = asyncio.Lock()
 
     def __contains__(self, subject: str) -> bool:
@@ -214,10 +212,11 @@ class Streams:
             )
         if not names and (filled := await self._find_filled(pattern, deadline)):
             return filled
-        if self._settings.declare == "check":
-            if not await self._own_config(deadline):
-                mend = f"{self._how_to_make(pattern)}, or set declare=true"
-                raise Missing(f"there is no stream {own}: {mend}", [f"stream {own}"])
+        there = await self._own_config(deadline)
+        if self._settings.declare == "check" and there is None:
+            mend = f"{self._how_to_make(pattern)}, or set declare=true"
+            raise Missing(f"there is no stream {own}: {mend}", [f"stream {own}"])
+        if self._settings.declare == "check" or (there and own in names and not is_ours(there)):
             return own
         return await self._add(placeholder(own), deadline)
 
@@ -226,7 +225,7 @@ class Streams:
         config = await self._seeking.find(subject, deadline)
         if config is None:
             return None
-        self._say_losses(config, losses(config, self._settings))
+        self._telling.losses(config, losses(config, self._settings))
         self._filled[subject] = config["name"]
         return str(config["name"])
 
@@ -264,7 +263,13 @@ class Streams:
     async def _missing(self, wanted: Sequence[str], deadline: float) -> list[str]:
         config = await self._own_config(deadline) or {}
         there = config.get("subjects") or ()
-        return [subject for subject in wanted if not any(covers(has, subject) for has in there)]
+        missing = [subject for subject in wanted if not any(covers(has, subject) for has in there)]
+        if missing and config and not is_ours(config):
+            raise UsageError(
+                f"stream {config['name']} was not made by eventmicro and does not take {', '.join(missing)}: "
+                "have another one made by stream=NAME, or change it"
+            )
+        return missing
 
     async def _put_in(self, subjects: Sequence[str], deadline: float) -> None:
         config = await self._own_config(deadline)
@@ -277,7 +282,7 @@ class Streams:
         config = stream_config(self._settings, subjects)
         with self._refused(subjects):
             await self._api.call(f"STREAM.CREATE.{config['name']}", config, deadline=deadline)
-            self._say_unbounded(config)
+            self._telling.unbounded(config)
 
     @contextmanager
     def _refused(self, subjects: Sequence[str]) -> Iterator[None]:
@@ -300,19 +305,8 @@ class Streams:
                 return None
             raise
         check_own(config, self._settings)
-        self._say_unbounded(config)
+        self._telling.unbounded(config)
         return config
-
-    def _say_unbounded(self, config: dict[str, Any]) -> None:
-        """Say once that our stream keeps all for ever, where nobody has bounded it."""
-        name = config["name"]
-        if name not in self._unbounded and not config.get("max_age") and config.get("max_bytes", -1) <= 0:
-            log.info(
-                "stream %s keeps all events for ever, and takes none when the disk is full: bound it by max_age= or "
-                "max_bytes= in the URL, and one that is there by `eventmicro declare --change`",
-                name,
-            )
-        self._unbounded.add(name)
 
     async def change(self, deadline: float) -> dict[str, str]:
         """Make our stream as it is set, where it is there and made otherwise: what was changed, and to what."""
@@ -328,8 +322,13 @@ class Streams:
             async with self._changing(deadline):
                 config = await self.config_of(self._settings.stream, deadline)
                 changes = set_otherwise(config, self._settings)
+                if changes and not is_ours(config):
+                    raise UsageError(
+                        f"stream {config['name']} was not made by eventmicro and stays as it is: change it, or the "
+                        "setting, or have another one made by stream=NAME"
+                    )
                 if changes:
-                    await self._update(config | changes, deadline)
+                    await self._update(with_window(config | changes), deadline)
         return {f"stream {config['name']}: {said(key, config.get(key))}": said(key, changes[key]) for key in changes}
 
     async def _look_at(self, stream: str, subject: str, deadline: float, to_read: bool) -> None:
@@ -341,49 +340,40 @@ class Streams:
             self._check_other(self._seen[stream], subject, to_read)
 
     def _check_other(self, config: dict[str, Any], subject: str, to_read: bool) -> None:
-        self._say_losses(config, check_other(config, self._settings))
+        self._telling.losses(config, check_other(config, self._settings))
         if to_read and (other := renames(config, subject)):
             raise UsageError(
                 f"stream {config['name']} stores {subject} as {other}, by its subject_transform: subscribe to that"
             )
 
-    def _say_losses(self, config: dict[str, Any], forgets: str) -> None:
-        if forgets and config["name"] not in self._told:
-            log.warning("stream %s does not keep all that is confirmed: %s", config["name"], forgets)
-        self._told[config["name"]] = forgets
-
     async def look_again(self, deadline: float) -> None:
         """Say what somebody has made of the streams that are used, and put subjects in again that were taken out."""
         if self.fixed:
             return
-        used = [*self._found.items(), *self._filled.items()]
-        for stream in sorted({stream for _, stream in used}):
+        used: dict[str, list[str]] = {stream: [] for stream in self._filled.values()}
+        for subject, stream in self._found.items():
+            used.setdefault(stream, []).append(subject)
+        for stream in sorted(used):
             try:
                 config = await self.config_of(stream, deadline)
             except (ApiError, NotAllowed):
                 continue  # it is gone, which shows in what is published to it
-            self._say_changes(config)
-            there = config.get("subjects") or ()
-            for subject in [subject for subject, in_it in self._found.items() if in_it == stream]:
-                if subject not in there and not may_match(subject, there):
-                    log.warning("stream %s takes %s no more, as somebody has changed it", stream, subject)
-                    self.forget(subject)
-                    await self._have(subject, deadline, to_read=False)
+            self._telling.changes(config, is_filled=stream in self._filled.values())
+            for subject in not_taken(used[stream], config.get("subjects") or ()):
+                await self._put_again(subject, stream, deadline)
 
-    def _say_changes(self, config: dict[str, Any]) -> None:
-        """Tell when a stream begins to drop what it confirms, and when it ends."""
-        name, before = config["name"], self._told.get(config["name"], "")
+    async def _put_again(self, subject: str, stream: str, deadline: float) -> None:
+        """Have a stream for it as at the start; where that fails it is said, and tried again at the next look."""
+        self._telling.taken_out(subject, stream)
+        self.forget(subject)
         try:
-            if name == self._settings.stream and name not in self._filled.values():
-                check_own(config, self._settings)
-            now = "" if name == self._settings.stream else losses(config, self._settings)
-        except UsageError as error:
-            now = str(error)
-        self._told[name] = now
-        if now and now != before:
-            log.error("stream %s was changed, and does not keep all that is confirmed: %s", name, now)
-        elif before and not now:
-            log.warning("stream %s was changed, and keeps what is confirmed again", name)
+            await self._have(subject, deadline, to_read=False)
+        except (UsageError, ApiError, NotAllowed) as error:
+            self._telling.missing(subject, str(error))
+        else:
+            self._telling.there_again(subject)
+        finally:
+            self._found.setdefault(subject, stream)
 
     async def config_of(self, stream: str, deadline: float) -> dict[str, Any]:
         """How a stream is made.

@@ -79,7 +79,7 @@ async def test_a_dead_letter_is_stored_whatever_its_event_was_published_under(un
 async def test_what_the_server_gives_up_goes_to_the_dead_letter_once(until: Until) -> None:
     with NatsServer(jetstream=True) as server:
         async with jetstream(server) as broker, jetstream(server) as other, administrator(server.port) as admin:
-            await admin.add_stream(name="EVENTS", subjects=["orders.placed"])
+            await admin.add_stream(name="EVENTS", subjects=["orders.placed", "dead"])
             await admin.add_consumer(
                 "EVENTS",
                 durable_name="bill",
@@ -118,7 +118,7 @@ async def test_what_is_held_at_its_end_on_the_last_delivery_is_given_up_when_som
 ) -> None:
     with NatsServer(jetstream=True) as server:
         async with jetstream(server) as broker, administrator(server.port) as admin:
-            await admin.add_stream(name="EVENTS", subjects=["a"])
+            await admin.add_stream(name="EVENTS", subjects=["a", "dead"])
             await admin.add_consumer(
                 "EVENTS",
                 durable_name="q",
@@ -143,7 +143,7 @@ async def test_what_is_held_at_its_end_on_the_last_delivery_is_given_up_when_som
 async def test_a_queue_that_may_end_deliveries_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     with NatsServer(jetstream=True) as server:
         async with jetstream(server) as broker, administrator(server.port) as admin:
-            await admin.add_stream(name="EVENTS", subjects=["a"])
+            await admin.add_stream(name="EVENTS", subjects=["a", "dead"])
             consumer = {"durable_name": "q", "filter_subject": "a", "max_deliver": 5, "ack_policy": "explicit"}
             await admin.add_consumer("EVENTS", **consumer)  # type: ignore[arg-type]
             await work(broker, "a", dead_letter="dead")
@@ -155,7 +155,7 @@ async def test_a_queue_that_gives_no_events_is_told_of_where_nothing_is_declared
 ) -> None:
     with NatsServer(jetstream=True) as server:
         async with jetstream(server, "declare=false") as broker, administrator(server.port) as admin:
-            await admin.add_stream(name="EVENTS", subjects=["a"])
+            await admin.add_stream(name="EVENTS", subjects=["a", "dead"])
             worker = await work(broker, "a", "missing")
             began = asyncio.get_running_loop().time()
             await until(lambda: "queue missing of stream EVENTS gives no events: 503" in caplog.text)
@@ -186,7 +186,7 @@ async def test_a_queue_that_is_left_is_watched_no_more(until: Until) -> None:
 async def test_many_that_are_given_up_at_once_are_saved_by_one_task(until: Until) -> None:
     with NatsServer(jetstream=True) as server:
         async with jetstream(server) as broker, administrator(server.port) as admin:
-            await admin.add_stream(name="EVENTS", subjects=["a"])
+            await admin.add_stream(name="EVENTS", subjects=["a", "dead"])
             await admin.add_consumer(
                 "EVENTS",
                 durable_name="q",

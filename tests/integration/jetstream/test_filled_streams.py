@@ -92,18 +92,18 @@ async def test_what_a_stream_renames_says_so_to_who_subscribes(caplog: pytest.Lo
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_a_stream_of_our_name_that_listens_to_nothing_is_given_subjects_and_a_mirror_none(until: Until) -> None:
+async def test_a_stream_of_our_name_that_listens_to_nothing_is_given_no_subjects(until: Until) -> None:
     with NatsServer(jetstream=True) as server:
         async with administrator(server.port) as admin, jetstream(server) as broker:
             await make(admin, name="ORDERS", subjects=["orders.*"])
-            await make(admin, sources=[{"name": "ORDERS"}])
-            worker = await work(broker, "payments.made")
-            await broker.publish(Message("payments.made", b"1"))
-            await until(lambda: worker.bodies == [b"1"])
-            assert (await config_of(admin))["subjects"] == ["payments.made"]
+            before = await make(admin, sources=[{"name": "ORDERS"}])
+            said = r"stream EVENTS was not made by eventmicro and does not take payments\.made: .*stream=NAME"
+            with pytest.raises(UsageError, match=said):
+                await work(broker, "payments.made")
+            with pytest.raises(UsageError, match=said):
+                await broker.publish(Message("payments.made"))
+            assert await config_of(admin) == before
             await make(admin, name="COPY", mirror={"name": "ORDERS"})
             async with jetstream(server, "stream=COPY") as named:
                 with pytest.raises(UsageError, match=r"stream COPY .*it has a mirror"):
                     await work(named, "refunds.made")
-            with pytest.raises(UsageError, match=r"dedupe needs 300 s: nats stream edit EVENTS --dupe-window 300s"):
-                await work(broker, "payments.made", "ids", dedupe=300)

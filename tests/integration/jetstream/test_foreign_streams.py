@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eventmicro.broker import Durable
-from eventmicro.errors import Missing, UsageError
+from eventmicro.errors import Missing, NotAllPublished, UsageError
 from eventmicro.message import Message
 from tests.integration.jetstream.kit import Until, administrator, call, config_of, jetstream, make, work
 from tests.servers import NatsServer
@@ -82,20 +82,68 @@ FIT: list[dict[str, Any]] = [
 ]
 
 
+NOT_TAKEN = r"stream EVENTS was not made by eventmicro and does not take {}: have another one made by stream=NAME"
+
+
 @pytest.mark.parametrize("config", FIT, ids=lambda config: "-".join(config) or "plain")
-async def test_a_foreign_stream_that_keeps_all_is_used_and_keeps_its_settings(
+async def test_a_foreign_stream_that_keeps_all_is_used_for_what_it_takes_and_never_changed(
     config: dict[str, Any], until: Until
 ) -> None:
     with NatsServer(jetstream=True) as server:
         async with administrator(server.port) as admin, jetstream(server) as broker:
             await make(admin, name="OTHER", subjects=["other"])
             before = await make(admin, subjects=["a"], **config)
-            first, second = await work(broker, "a"), await work(broker, "b", "two")
-            await broker.publish_many([Message("a", b"1"), Message("b", b"2")])
-            await until(lambda: (first.bodies, second.bodies) == ([b"1"], [b"2"]))
-            after = await config_of(admin)
-            assert sorted(after.pop("subjects")) == ["a", "b"]
-            assert after == {key: value for key, value in before.items() if key != "subjects"}
+            worker = await work(broker, "a")
+            with pytest.raises(UsageError, match=NOT_TAKEN.format("b")):
+                await work(broker, "b", "two")
+            with pytest.raises(UsageError, match=NOT_TAKEN.format(r"dead\.q")):
+                await work(broker, "a", "three", dead_letter="dead.q")
+            with pytest.raises(NotAllPublished, match=NOT_TAKEN.format("b")) as caught:
+                await broker.publish_many([Message("a", b"1"), Message("b", b"2")])
+            assert list(caught.value.failed) == [1]
+            await until(lambda: worker.bodies == [b"1"])
+            assert await config_of(admin) == before
+            async with jetstream(server, "stream=SHOP") as named:
+                other = await work(named, "b", "two")
+                await named.publish_many([Message("a", b"3"), Message("b", b"4")])
+                await until(lambda: (worker.bodies, other.bodies) == ([b"1", b"3"], [b"4"]))
+            assert await config_of(admin) == before
+
+
+async def test_a_wildcard_is_given_what_a_foreign_stream_of_our_name_takes_of_it(until: Until) -> None:
+    with NatsServer(jetstream=True) as server:
+        async with administrator(server.port) as admin, jetstream(server) as broker:
+            before = await make(admin, subjects=["orders.placed", "orders.paid.*"])
+            some, all_of_it = await work(broker, "orders.*", "some"), await work(broker, ">", "all")
+            await broker.publish_many([Message("orders.placed", b"1"), Message("orders.paid.x", b"2")])
+            await until(lambda: (some.bodies, all_of_it.bodies) == ([b"1"], [b"1", b"2"]))
+            with pytest.raises(UsageError, match="stream EVENTS was not made by eventmicro and does not take"):
+                await work(broker, "users.*", "users")
+            assert await config_of(admin) == before
+
+
+@pytest.mark.parametrize("query", ["max_age=60", "max_bytes=1000000", "max_age=60&max_bytes=1000000"])
+async def test_a_foreign_stream_of_our_name_is_not_changed_where_changes_are_asked_for(query: str) -> None:
+    with NatsServer(jetstream=True) as server:
+        async with administrator(server.port) as admin, jetstream(server, query) as broker:
+            before = await make(admin, subjects=["a"], discard="new")
+            with pytest.raises(UsageError, match=r"EVENTS exists with .*, or have another one made by stream=NAME"):
+                await broker.publish(Message("a"))
+            with pytest.raises(UsageError, match=r"EVENTS was not made by eventmicro and stays as it is.*stream=NAME"):
+                await broker.declare("a", change=True)
+            assert await config_of(admin) == before
+            async with jetstream(server) as unset:
+                assert await unset.declare("a", change=True) == {"subject a in stream EVENTS": False}
+            assert await config_of(admin) == before
+
+
+async def test_a_stream_that_is_given_to_us_by_its_metadata_is_ours() -> None:
+    with NatsServer(jetstream=True) as server:
+        async with administrator(server.port) as admin, jetstream(server, "max_age=60") as broker:
+            await make(admin, subjects=["a"], discard="new", metadata={"eventmicro": "stream"})
+            assert "stream EVENTS: max_age=0 is now max_age=60 s" in await broker.declare("a", change=True)
+            await broker.publish_many([Message("a"), Message("b")])
+            assert (await config_of(admin))["subjects"] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
