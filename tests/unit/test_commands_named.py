@@ -25,7 +25,7 @@ OURS = re.compile(r"""[`$] ?eventmicro ([a-z][a-z-]*)((?: [^`"'\n|&#]+)?)""")
 KNOWN = {
     "nats": {
         "stream add": "--subjects --discard --defaults --max-age --max-bytes --replicas --dupe-window --storage",
-        "stream edit": "--subjects --max-age --max-bytes --replicas --dupe-window --discard --allow-msg-ttl",
+        "stream edit": "--subjects --max-age --max-bytes --replicas --dupe-window --discard --allow-msg-ttl --metadata",
         "stream purge": "--force",
         "stream info": "",
         "stream rm": "--force",
