@@ -396,6 +396,41 @@ class SendsAtOnce(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """What a broker says of a durable queue at a moment; None stands for what it does not say."""
+
+    queue: str
+    waiting: int | None = None
+    """How many events wait that no consumer has."""
+    unsettled: int | None = None
+    """How many are with a consumer, or were given back and are about to be delivered again."""
+    consumers: int | None = None
+    """How many are connected that take its events, or ask for some."""
+    oldest: datetime | None = None
+    """When the oldest event was stored that is not settled."""
+
+
+@runtime_checkable
+class TellsQueues(Protocol):
+    """What a broker has beside `Broker` that says how it is with its durable queues. Asking makes and changes nothing.
+
+    Both raise Disconnected where the broker does not answer, and UsageError where this user may not ask.
+    """
+
+    async def queue_state(self, queue: str, *, subject: str | None = None) -> QueueState | None:
+        """How it is with a queue; None: there is none of this name.
+
+        Args:
+            subject: whose events it keeps, where that is known; it is found sooner then.
+        """
+        ...
+
+    async def queue_states(self) -> Sequence[QueueState] | None:
+        """All that there are, by name; None: this broker lists none, only those can be asked for that are known."""
+        ...
+
+
 @runtime_checkable
 class ChecksNames(Protocol):
     """What a broker has beside `Broker` that can say without a connection what it would refuse: `eventmicro check`."""

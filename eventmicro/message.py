@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from eventmicro.cloudevents import PLAIN, Binding
 from eventmicro.places import Exchange
@@ -62,6 +63,9 @@ class Copy(Message):
     """
 
     of: Delivery = field(kw_only=True)
+    queue: str | None = field(default=None, kw_only=True)
+    """The one queue that it is meant for: where the broker can hand an event to a queue alone it does; others publish
+    it on its subject, to all."""
 
 
 @dataclass(slots=True)
@@ -100,6 +104,11 @@ class Delivery:
     @property
     def key(self) -> str | None:
         """What the event belongs to, on a broker that keeps this beside it; a dead letter gets it too."""
+        return None
+
+    @property
+    def stored_at(self) -> datetime | None:
+        """When the broker stored it, or where it does not say that when it was published; None: neither is known."""
         return None
 
     @property

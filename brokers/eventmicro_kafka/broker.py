@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import NoReturn
 
-from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive, Start
+from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, QueueState, Receive, Start
 from eventmicro.checks import try_each
 from eventmicro.cloudevents import UNDERSCORED
 from eventmicro.errors import Disconnected, Unsupported, UsageError
@@ -26,6 +26,7 @@ from eventmicro_kafka.consuming.keeping import Keeper
 from eventmicro_kafka.consuming.live import Broadcast, Shared, live_group
 from eventmicro_kafka.consuming.positions import fix_positions
 from eventmicro_kafka.consuming.retry import retry_topic
+from eventmicro_kafka.consuming.states import state_of
 from eventmicro_kafka.consuming.subscription import KafkaSubscription
 from eventmicro_kafka.existing import check_keeps_copies, warn_of_subject
 from eventmicro_kafka.patterns import has_wildcards
@@ -211,6 +212,13 @@ class KafkaBroker(Lifetime):
         known = {name: topic.id for name, topic in found.items()}
         fixed = await fix_positions(self.settings, queue, counts, starts, ids=known, together=waits_apart)
         return made | {f"group {queue}": bool(fixed.new)}
+
+    async def queue_state(self, queue: str, *, subject: str | None = None) -> QueueState | None:
+        return await state_of(self.settings, self._connected().topics, queue)
+
+    async def queue_states(self) -> list[QueueState]:
+        found = [await self.queue_state(group) for group in await self._connected().link.groups()]
+        return [state for state in found if state is not None]
 
     async def flush(self) -> None:
         connection = self._connected()

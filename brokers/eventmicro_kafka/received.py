@@ -29,6 +29,10 @@ class RecordDelivery(Delivery):
         return self.record.topic, self.record.partition
 
     @property
+    def stored_at(self) -> datetime | None:
+        return None if self.record is None else moment(milliseconds_of(self.record))
+
+    @property
     def null(self) -> bool:
         return self.record is not None and self.record.value is None
 

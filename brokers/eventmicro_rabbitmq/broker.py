@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Literal, TypeVar
 
-from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive
+from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, QueueState, Receive
 from eventmicro.cloudevents import TEXT
 from eventmicro.errors import (
     Disconnected,
@@ -20,11 +20,12 @@ from eventmicro.errors import (
     UsageError,
 )
 from eventmicro.lifetime import Lifetime
-from eventmicro.message import Message, Routed
+from eventmicro.message import Copy, Message, Routed
 from eventmicro.places import Exchange, Place, Queue
 from eventmicro.settings import without_secrets
 from eventmicro_rabbitmq.calls.calls import Calls, CallSubscription
-from eventmicro_rabbitmq.connection.channel import close_channel, open_channel
+from eventmicro_rabbitmq.connection.channel import answered, borrowed_channel, close_channel, open_channel
+from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.frames import Properties
 from eventmicro_rabbitmq.connection.link import Link, open_together
 from eventmicro_rabbitmq.consuming.durable import DurableSubscription
@@ -32,9 +33,10 @@ from eventmicro_rabbitmq.consuming.live import LiveSubscription
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, translate
 from eventmicro_rabbitmq.layout import Layout, layout_of
-from eventmicro_rabbitmq.outgoing import is_letter, limited, properties_of
+from eventmicro_rabbitmq.outgoing import is_for_one_queue, is_letter, limited, properties_of
 from eventmicro_rabbitmq.places import Declare, RabbitExchange, RabbitQueue
 from eventmicro_rabbitmq.publisher import Confirm, Publisher
+from eventmicro_rabbitmq.queues import state_of
 from eventmicro_rabbitmq.retry import Retries, check_retry_queues
 from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url
 from eventmicro_rabbitmq.topology import (
@@ -242,11 +244,17 @@ class RabbitBroker(Lifetime):
             raise Refused(f"{self.url}: {'; '.join(dict.fromkeys(refused.values()))}", refused)
 
     async def _send(self, message: Message, deadline: float) -> Confirm:
-        publisher, exchange = self._publisher, self.settings.exchange
+        publisher, exchange, key = self._publisher, self.settings.exchange, message.subject
+        mandatory = self.settings.mandatory or is_letter(message)
         if publisher is None or asyncio.get_running_loop() is not self._home:
             publisher = self._connected_publisher()
-        if type(message) is Routed:
-            publisher, exchange = self._publisher_to(_ours(message.exchange, RabbitExchange)), message.exchange.name
+        if type(message) is not Message:
+            if isinstance(message, Routed):
+                publisher, exchange = self._publisher_to(_ours(message.exchange, RabbitExchange)), message.exchange.name
+            elif isinstance(message, Copy):
+                mandatory = True
+                if is_for_one_queue(message):
+                    exchange, key = "", check_name(message.queue or "", "queue")
         if len(message.body) > self.settings.max_payload:
             raise MessageTooLarge(
                 f"{message.subject}: {len(message.body)} bytes, over the {self.settings.max_payload} of max_payload",
@@ -257,10 +265,10 @@ class RabbitBroker(Lifetime):
             properties = limited(message, properties)
         return await publisher.send(
             exchange,
-            check_length(message.subject),
+            check_length(key),
             properties,
             message.body,
-            mandatory=self.settings.mandatory or is_letter(message),
+            mandatory=mandatory,
             deadline=deadline,
         )
 
@@ -362,6 +370,23 @@ class RabbitBroker(Lifetime):
             return await self._declarer.declare_calls(await self._link().wait())
         except DriverError as error:
             raise translate(error, "declaring what calls need") from error
+
+    async def queue_state(self, queue: str, *, subject: str | None = None) -> QueueState | None:
+        about, wait = f"queue {queue!r}", self.settings.declare_timeout
+        try:
+            connection = await self._standing(about, wait)
+            return await state_of(lambda about: borrowed_channel(connection, about, wait), check_name(queue, "queue"))
+        except DriverError as error:
+            raise translate(error, about) from error
+
+    async def queue_states(self) -> None:
+        """AMQP lists no queues."""
+        self._link()
+
+    async def _standing(self, about: str, timeout: float) -> Connection:
+        """The connection, which may be away for a moment."""
+        async with answered(about, timeout):
+            return await self._link().wait()
 
     def _link(self) -> Link:
         self._connected_publisher()

@@ -10,7 +10,7 @@ from eventmicro.message import Bounded, Copy, Message
 from eventmicro.wire import CONTENT_ENCODING, CONTENT_TYPE, DEAD_QUEUE
 from eventmicro_rabbitmq.connection.frames import Properties
 from eventmicro_rabbitmq.connection.properties import Copied, Limited, Persistent
-from eventmicro_rabbitmq.consuming.incoming import CORRELATION_ID, UNSAID, RabbitDelivery, copy_of
+from eventmicro_rabbitmq.consuming.incoming import CORRELATION_ID, SUBJECT, UNSAID, RabbitDelivery, copy_of
 from eventmicro_rabbitmq.topology import LONGEST_HEADER_NAME, ROUTING_HEADERS, check_length
 
 # The headers that are properties to RabbitMQ, in whatever case; of a call, whose correlation is its own, the first two.
@@ -32,11 +32,11 @@ def properties_of(message: Message, id: str) -> Persistent | Copied:
         UsageError: it has a header that RabbitMQ would obey, or does not take.
     """
     headers, now = message.headers, int(time())
-    if not headers:
+    if not headers and not isinstance(message, Copy):
         return Persistent(id, message.content_type, None, UNSAID.get(message.content_type), since=now)
     if isinstance(message, Copy) and isinstance(message.of, RabbitDelivery):
         return _copy(message, message.of)
-    (content_type, encoding, correlation), others = split(message.subject, headers, OF_EVENTS)
+    (content_type, encoding, correlation), others = split(message.subject, headers or {}, OF_EVENTS)
     if content_type is None:
         content_type = message.content_type
         encoding = encoding or UNSAID.get(content_type)
@@ -99,9 +99,17 @@ def _copy(message: Copy, of: RabbitDelivery) -> Copied:
     """A dead letter: the event as it was, and what is said of its end."""
     came = of.headers or {}
     said = {name: value for name, value in (message.headers or {}).items() if came.get(name) != value}
-    return copy_of(of, {check_header(message.subject, name): value for name, value in said.items()})
+    added = {check_header(message.subject, name): value for name, value in said.items()}
+    if message.queue is not None:  # which is its routing key
+        added[SUBJECT] = message.subject
+    return copy_of(of, added, without=came.keys() - (message.headers or {}).keys())
 
 
 def is_letter(message: Message) -> bool:
     """Whether it is a dead letter, which must be kept somewhere."""
     return DEAD_QUEUE in (message.headers or ())
+
+
+def is_for_one_queue(message: Copy) -> bool:
+    """Whether it is to be handed to a queue past all exchanges: what it is of says under which subject it is known."""
+    return message.queue is not None and isinstance(message.of, RabbitDelivery)

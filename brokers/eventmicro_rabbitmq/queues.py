@@ -11,6 +11,7 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
 )
 
+from eventmicro.broker import QueueState
 from eventmicro.errors import Missing, UsageError
 from eventmicro_rabbitmq.connection.channel import Asking
 from eventmicro_rabbitmq.errors import plain
@@ -56,6 +57,22 @@ async def exists(ask: Asking, queue: str) -> bool:
         except ChannelLockedResource as error:
             raise UsageError(f"queue {queue!r}: another connection has it for itself: {plain(error)}") from error
         return True
+
+
+async def state_of(ask: Asking, queue: str) -> QueueState | None:
+    """How many events are with nobody, and how many consumers there are, which is all that is told; None: no queue.
+
+    Raises:
+        UsageError: another connection has it for itself.
+    """
+    async with ask(f"queue {queue!r}") as channel:
+        try:
+            told = await channel.queue_declare(queue, passive=True)
+        except ChannelNotFoundEntity:
+            return None
+        except ChannelLockedResource as error:
+            raise UsageError(f"queue {queue!r}: another connection has it for itself: {plain(error)}") from error
+        return QueueState(queue=queue, waiting=told.message_count or 0, consumers=told.consumer_count or 0)
 
 
 async def check_queue(ask: Asking, name: str, arguments: Arguments, *, missing: bool) -> None:

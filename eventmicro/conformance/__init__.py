@@ -43,6 +43,7 @@ import eventmicro.conformance.requests
 import eventmicro.conformance.restart
 import eventmicro.conformance.retries
 import eventmicro.conformance.settling
+import eventmicro.conformance.states
 import eventmicro.conformance.together  # noqa: F401
 from eventmicro.conformance.bench import MakeBroker, Outcome, Server
 from eventmicro.conformance.case import Case, cases, unproved

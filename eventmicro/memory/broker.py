@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import urlsplit
 
-from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, Receive
+from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, QueueState, Receive
 from eventmicro.errors import (
     Disconnected,
     MessageTooLarge,
@@ -180,6 +180,12 @@ class MemoryBroker(Lifetime):
 
     async def fetch_object(self, stored: StoredObject) -> bytes:
         return self._connected_hub().objects.fetch(stored)
+
+    async def queue_state(self, queue: str, *, subject: str | None = None) -> QueueState | None:
+        return self._connected_hub().queue_states().get(queue)
+
+    async def queue_states(self) -> list[QueueState]:
+        return [*self._connected_hub().queue_states().values()]
 
     def registry(self) -> MemoryRegistry:
         """The registry of this process; see `eventmicro.registry.HasRegistry`."""

@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
-from eventmicro.broker import Durable
+from eventmicro.broker import Durable, QueueState
 from eventmicro.errors import UsageError
 from eventmicro.memory.live import LiveSubscription
 from eventmicro.memory.objects import Objects
@@ -95,6 +95,10 @@ class Hub:
     def has_queue(self, name: str) -> bool:
         """Whether there is a queue of this name."""
         return name in self._queues
+
+    def queue_states(self) -> dict[str, QueueState]:
+        """How it is with each queue, by name."""
+        return {name: self._queues[name].state() for name in sorted(self._queues)}
 
     def queue(self, name: str, subject: str, durable: Durable, limit: int) -> DurableQueue:
         """The queue of this name, made if there is none yet.

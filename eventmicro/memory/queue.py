@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Protocol
 
-from eventmicro.broker import Durable
+from eventmicro.broker import Durable, QueueState
 from eventmicro.intake import BURST
 from eventmicro.message import Bounded, Message
 
@@ -82,6 +82,12 @@ class DurableQueue:
     async def room(self) -> None:
         self._settled = self._settled or asyncio.Event()
         await self._settled.wait()
+
+    def state(self) -> QueueState:
+        waiting = len(self._new) + len(self._again)
+        return QueueState(
+            queue=self.name, waiting=waiting, unsettled=self._size - waiting, consumers=len(self._members)
+        )
 
     def put(self, message: Message) -> None:
         if self._dedupe is not None and message.id is not None and self._is_known(message.id, self._dedupe):

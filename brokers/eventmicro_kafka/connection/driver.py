@@ -27,7 +27,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
     OffsetMetadataTooLargeError,
     for_code,
 )
-from aiokafka.protocol.admin import DescribeGroupsRequest  # type: ignore[import-untyped]
+from aiokafka.protocol.admin import DescribeGroupsRequest, ListGroupsRequest  # type: ignore[import-untyped]
 from aiokafka.protocol.commit import OffsetFetchRequest  # type: ignore[import-untyped]
 from aiokafka.protocol.group import JoinGroupRequest  # type: ignore[import-untyped]
 from aiokafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
@@ -202,6 +202,27 @@ def unreadable(consumer: Any) -> tuple[Any, int] | None:
     return None
 
 
+async def committed_all(consumer: Any) -> dict[Any, tuple[int, str]]:
+    """As `committed`, of all partitions."""
+    return await _patiently(lambda: _ask_committed(consumer._coordinator, None))
+
+
+async def count_members(consumer: Any) -> int:
+    """How many there are of the group of a consumer that has not joined it."""
+    coordinator = consumer._coordinator
+    await coordinator.ensure_coordinator_known()
+    ((code, *_, members),) = (await coordinator._send_req(DescribeGroupsRequest([coordinator.group_id]))).groups
+    _raise_for(code)
+    return len(members)
+
+
+async def groups_of(client: Any, node: Any) -> list[str]:
+    """The groups of which a node is the coordinator, and that may be seen from here."""
+    answer = await client.send(node, ListGroupsRequest())
+    _raise_for(answer.error_code)
+    return [name for name, *_ in answer.groups]
+
+
 async def has_no_member(consumer: Any) -> bool:
     """Whether the group of a consumer that has not joined it is there, and empty."""
     coordinator = consumer._coordinator
@@ -254,12 +275,13 @@ async def _patiently(request: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(TRY_INTERVAL / 1000)
 
 
-async def _ask_committed(coordinator: Any, partitions: Iterable[Any]) -> dict[Any, tuple[int, str]]:
+async def _ask_committed(coordinator: Any, partitions: Iterable[Any] | None) -> dict[Any, tuple[int, str]]:
     asked: dict[str, list[int]] = {}
-    for place in partitions:
+    for place in partitions or ():
         asked.setdefault(place.topic, []).append(place.partition)
     await coordinator.ensure_coordinator_known()
-    answer = await coordinator._send_req(OffsetFetchRequest(coordinator.group_id, list(asked.items())))
+    wanted = None if partitions is None else list(asked.items())
+    answer = await coordinator._send_req(OffsetFetchRequest(coordinator.group_id, wanted))
     if for_code(answer.error_code) in (NotCoordinatorForGroupError, GroupCoordinatorNotAvailableError):
         coordinator.coordinator_dead()  # so that the new one is looked for
     _raise_for(answer.error_code)

@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
 from eventmicro.errors import ConnectionFailed, Disconnected
-from eventmicro_kafka.connection.driver import make_client
+from eventmicro_kafka.connection.driver import groups_of, make_client
 from eventmicro_kafka.connection.ending import drop_if_silent, end_tasks, stop_client
 from eventmicro_kafka.errors import KafkaError, is_final, plain, why_not_connected
 from eventmicro_kafka.settings import KafkaSettings
@@ -93,6 +93,21 @@ class Link:
                 return await self._send(self._client, self._controller(), request)
         except (KafkaError, OSError, TimeoutError) as error:
             raise Disconnected(f"{self._url}: {plain(error)}") from error
+
+    async def groups(self) -> list[str]:
+        """The consumer groups of the whole cluster, as far as they may be seen from here.
+
+        Raises:
+            Disconnected: a node did not answer.
+        """
+        try:
+            async with asyncio.timeout(self._settings.request_timeout):
+                await self.wait_online()
+                nodes = [broker.nodeId for broker in self._client.cluster.brokers()]
+                found = [await groups_of(self._client, node) for node in nodes]
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise Disconnected(f"{self._url}: {plain(error)}") from error
+        return sorted({name for names in found for name in names})
 
     async def ping(self, timeout: float) -> None:
         """Return when a broker has answered.

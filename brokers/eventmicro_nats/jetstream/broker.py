@@ -11,7 +11,7 @@ from functools import partial
 
 from nats.errors import Error
 
-from eventmicro.broker import PUBLISH_TIMEOUT, Durable, Receive, Start, Subscription
+from eventmicro.broker import PUBLISH_TIMEOUT, Durable, QueueState, Receive, Start, Subscription
 from eventmicro.checks import try_each
 from eventmicro.errors import UsageError
 from eventmicro.large import StoredObject
@@ -32,6 +32,7 @@ from eventmicro_nats.jetstream.publishing import Publisher
 from eventmicro_nats.jetstream.queues import Place, Queue, Queues
 from eventmicro_nats.jetstream.replies import Replies
 from eventmicro_nats.jetstream.since import check_order
+from eventmicro_nats.jetstream.states import States
 from eventmicro_nats.jetstream.streams import Streams
 from eventmicro_nats.jetstream.watching import Watching
 from eventmicro_nats.settings import JetStreamSettings
@@ -155,6 +156,12 @@ class JetStreamBroker(NatsBroker):
         except Error as error:
             raise translate(error, f"declaring {queue or subject}") from error
 
+    async def queue_state(self, queue: str, *, subject: str | None = None) -> QueueState | None:
+        return await self._connected_parts().states.of(queue, subject, _deadline())
+
+    async def queue_states(self) -> list[QueueState]:
+        return await self._connected_parts().states.all(_deadline())
+
     async def _open_durable(self, subscription: DurableSubscription, net: SafetyNet | None) -> None:
         self._durables.append(subscription)
         if net is not None:
@@ -272,6 +279,10 @@ class JetStreamBroker(NatsBroker):
         await super()._on_error(error)
 
 
+def _deadline() -> float:
+    return asyncio.get_running_loop().time() + DECLARE_TIMEOUT
+
+
 class _Parts:
     """What works on one connection of a broker, over reconnections."""
 
@@ -281,6 +292,7 @@ class _Parts:
         self.replies = Replies(driver)
         self._api = Api(broker._connected_driver, self.replies)
         self._publish = broker.publish
+        self.states = States(self._api, settings.stream if settings.declare == "false" else None)
         self._streams = Streams(self._api, settings)
         self.history = History(self._api, self._streams)
         self.watching = Watching(self._streams.look_again)
@@ -299,7 +311,7 @@ class _Parts:
 
     async def have(self, subject: str, queue: str, durable: Durable, first: Place | None = None) -> Queue:
         """The queue, and that of its dead letter before it, made where they are missing."""
-        deadline = asyncio.get_running_loop().time() + DECLARE_TIMEOUT
+        deadline = _deadline()
         dead = durable.dead_letter
         if dead is not None:
             await self._queues.have(dead, dead, Durable(start="all"), deadline, published=True)
@@ -309,7 +321,7 @@ class _Parts:
         self, subject: str, queue: str | None, durable: Durable | None, *, change: bool
     ) -> dict[str, bool]:
         """Make the stream of a subject, and where it is durable its queues: what is there, and whether it is new."""
-        deadline = asyncio.get_running_loop().time() + DECLARE_TIMEOUT
+        deadline = _deadline()
         changed = await self._streams.change(deadline) if change else {}
         self._streams.forget(subject)
         before = await self._streams.there(subject, deadline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 from eventmicro_nats.deliveries import NatsDelivery
@@ -76,6 +77,10 @@ class JetStreamDelivery(NatsDelivery):
     @property
     def id(self) -> str:  # type: ignore[override]  # put together at a look: most events are settled without one
         return f"{self.sequence}-{self.stored.decode()}"
+
+    @property
+    def stored_at(self) -> datetime | None:
+        return datetime.fromtimestamp(int(self.stored) / 1e9, UTC)
 
     def command(self, word: bytes) -> bytes:
         """What tells the server a word on it."""

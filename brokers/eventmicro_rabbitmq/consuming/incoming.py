@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -89,6 +91,10 @@ class RabbitDelivery(Delivery):
     @property
     def cloudevents(self) -> Binding:
         return TEXT
+
+    @property
+    def stored_at(self) -> datetime | None:
+        return self.properties.timestamp
 
     def try_ack(self) -> bool:
         holder, self.holder = self.holder, None
@@ -203,13 +209,13 @@ def for_retry(delivery: RabbitDelivery) -> Copied:
     return copy_of(delivery, {ATTEMPTS: delivery.attempt, SUBJECT: delivery.subject})
 
 
-def copy_of(delivery: RabbitDelivery, added: dict[str, Any]) -> Copied:
-    """The properties of a copy of an event: what it was, and no orders, with further headers."""
+def copy_of(delivery: RabbitDelivery, added: dict[str, Any], without: AbstractSet[str] = frozenset()) -> Copied:
+    """The properties of a copy of an event: what it was, and no orders, with further headers, and without some."""
     # user_id must be our own user's name, expiration would end the wait, and what is kept is always persistent
     apart = {"delivery_mode", "expiration", "user_id"}
     if delivery.properties.reply_to == DIRECT_REPLY:
         apart.add("reply_to")
-    return Copied(delivery.properties, apart, _is_theirs, added)
+    return Copied(delivery.properties, apart, lambda name: name not in without and _is_theirs(name), added)
 
 
 def _about_death(headers: dict[str, Any]) -> dict[str, str]:
