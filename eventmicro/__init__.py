@@ -50,6 +50,7 @@ from eventmicro.errors import (
     UsageError,
 )
 from eventmicro.events.cloudevents import CloudEvent
+from eventmicro.events.letters import DeadLetter, DeadLetters, LetterFilter
 from eventmicro.events.options import Batch, DeliveryOptions
 from eventmicro.events.publisher import Publisher
 from eventmicro.events.publishing import Publishing
@@ -89,6 +90,8 @@ __all__ = [
     "ContentTooLarge",
     "Context",
     "Contract",
+    "DeadLetter",
+    "DeadLetters",
     "DecodeError",
     "DeliveryOptions",
     "Depends",
@@ -98,6 +101,7 @@ __all__ = [
     "Forbidden",
     "Handler",
     "InternalError",
+    "LetterFilter",
     "LogFields",
     "MemoryBroker",
     "MessageTooLarge",

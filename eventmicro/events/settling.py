@@ -205,6 +205,8 @@ class Kept(Tells):
             return owed.reason
         if delivery.attempt <= self._bearable or self._worn_out not in ("", delivery.id):
             return None
+        if header(delivery.headers, DEAD_SUBJECT) not in (None, delivery.subject):
+            return None  # a dead letter where it is kept: whoever looks at it there gives it back, which counts
         self._worn_out = delivery.id
         return f"delivered {delivery.attempt} times and never settled"
 
