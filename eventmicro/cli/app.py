@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from eventmicro.cli import asyncapi, check, discover, generate, messages, run, stream
+from eventmicro.cli import asyncapi, check, dead, discover, generate, messages, queues, run, stream
 from eventmicro.cli.brokers import brokers
 from eventmicro.cli.show import examples
 from eventmicro.errors import EventMicroError, UsageError
@@ -41,6 +41,8 @@ app.command("health", epilog=discover.HEALTH_EPILOG)(discover.health)
 app.command("stats", epilog=discover.STATS_EPILOG)(discover.stats)
 app.command("asyncapi", epilog=asyncapi.EPILOG)(asyncapi.asyncapi)
 app.command("brokers")(brokers)
+app.command("queues", epilog=queues.EPILOG)(queues.queues)
+app.add_typer(dead.app, name="dead", no_args_is_help=True)
 app.add_typer(generate.app, name="generate", no_args_is_help=True)
 
 

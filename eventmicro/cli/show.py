@@ -65,10 +65,29 @@ def as_line(delivery: Delivery) -> str:
 def as_json_line(delivery: Delivery) -> str:
     """A message in a line for programs."""
     form: dict[str, Any] = {"subject": delivery.subject, "headers": delivery.headers or {}}
+    return json.dumps(form | as_json_form(delivery.body))
+
+
+def as_json_form(body: bytes) -> dict[str, Any]:
+    """A body as part of a JSON object: as `body`, or as `base64` where it is no JSON."""
     try:
-        return json.dumps(form | {"body": json.loads(delivery.body)}, allow_nan=False)
-    except ValueError:
-        return json.dumps(form | {"base64": base64.b64encode(delivery.body).decode()})
+        form = {"body": json.loads(body)}
+        json.dumps(form, allow_nan=False)
+    except (ValueError, RecursionError):
+        return {"base64": base64.b64encode(body).decode()}
+    return form
+
+
+def as_body(body: bytes) -> str:
+    """A body for a person: indented JSON or text, or else a Python bytes literal."""
+    try:
+        return printable(json.dumps(json.loads(body), indent=2, ensure_ascii=False))
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return printable(body.decode())
+    except UnicodeDecodeError:
+        return repr(body)
 
 
 def as_item_line(body: bytes) -> str:

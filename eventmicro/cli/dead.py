@@ -1,0 +1,329 @@
+"""`eventmicro dead`: the dead letters of a queue, to look at them, to publish their events again, to drop them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from eventmicro.cli.connecting import Broker, connected_client
+from eventmicro.cli.letters import as_json, as_text, print_all, print_counts, print_rows
+from eventmicro.cli.queues import print_states
+from eventmicro.cli.show import examples, printable
+from eventmicro.errors import UsageError
+from eventmicro.events.browsing import HOLD
+from eventmicro.events.letters import DEAD, DeadLetter, DeadLetters, LetterFilter, Outcome
+
+app = typer.Typer(
+    help="Look at dead letters, publish their events again, or drop them; on each broker that keeps events.",
+    rich_markup_mode=None,
+)
+LIST_EPILOG = examples(
+    "eventmicro dead list",
+    "eventmicro dead list orders.bill --count",
+    "eventmicro dead list orders.bill --reason timeout --since 2h",
+)
+SHOW_EPILOG = examples(
+    "eventmicro dead show orders.bill --limit 1", "eventmicro dead show orders.bill --json | jq .body"
+)
+REPLAY_EPILOG = examples(
+    "eventmicro dead replay orders.bill --dry-run",
+    "eventmicro dead replay orders.bill --reason 'no such account' --rate 100",
+    "eventmicro dead replay orders.bill --to orders.repaired",
+)
+DROP_EPILOG = examples("eventmicro dead drop orders.bill --before 30d", "eventmicro dead drop orders.bill --all")
+# How many letters `show` prints where nothing else is said.
+SHOWN = 10
+_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def read_moment(text: str | None) -> datetime | None:
+    """`2h`, so long ago, or a time as `2026-05-01T12:00`, here where it names no zone.
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        if ago := _AGO.fullmatch(text):
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r}: write how long ago, as 90s, 30m, 2h or 7d, or 2026-05-01T12:00") from None
+
+
+Queue = Annotated[
+    str,
+    typer.Argument(metavar="QUEUE", help="Whose events they were, as orders.bill; dead.orders.bill is the same."),
+]
+AnyQueue = Annotated[
+    str | None,
+    typer.Argument(metavar="QUEUE", help="Whose events they were. Default: which queues of letters there are."),
+]
+At = Annotated[
+    str | None,
+    typer.Option(metavar="SUBJECT", help="Where the letters are, if the subscriber names a dead_letter of its own."),
+]
+Reason = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Only those whose reason has this in it, or is like this, with a *."),
+]
+Subject = Annotated[
+    str | None, typer.Option(metavar="SUBJECT", help="Only events that were published there; * stands for any text.")
+]
+Since = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Only letters from then on: 90s, 30m, 2h or 7d ago, or 2026-05-01T12:00."),
+]
+Before = Annotated[str | None, typer.Option(metavar="TIME", help="Only letters of before then; as of --since.")]
+Id = Annotated[str | None, typer.Option(metavar="ID", help="Only this letter.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+Hold = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Look past so many letters at most that are not meant. On Kafka, with far more than 500, some that are "
+        "done may come again.",
+    ),
+]
+Most = Annotated[int | None, typer.Option(min=1, metavar="N", help="No more than so many.")]
+Rate = Annotated[float | None, typer.Option(min=0.001, metavar="N", help="No more than so many a second.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Do nothing; say how many are meant.")]
+
+
+def list_letters(
+    queue: AnyQueue = None,
+    at: At = None,
+    reason: Reason = None,
+    subject: Subject = None,
+    since: Since = None,
+    before: Before = None,
+    count: Annotated[bool, typer.Option("--count", help="How many there are of each subject and reason.")] = False,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Look at no more than so many letters.")] = HOLD,
+    json: Json = False,
+    broker: Broker = None,
+) -> None:
+    """List dead letters: when, where, why. They all stay.
+
+    Each look counts as a delivery of the letter. While it lasts, nobody else gets those letters.
+    """
+    if queue is None:
+        _list_queues(broker, json)
+        return
+    found, outcome = _read(broker, queue, at, _which(reason, subject, since, before), limit)
+    if count:
+        print_counts(found, json=json)
+    elif json:
+        print_all(found, as_json)
+    else:
+        print_rows(found)
+    _say_how_many(outcome, limit)
+
+
+def show(
+    queue: Queue,
+    at: At = None,
+    id: Id = None,
+    reason: Reason = None,
+    subject: Subject = None,
+    since: Since = None,
+    before: Before = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Show no more than so many.")] = SHOWN,
+    hold: Hold = HOLD,
+    json: Json = False,
+    broker: Broker = None,
+) -> None:
+    """Show dead letters as a whole, with headers and body. They all stay."""
+    which = _which(reason, subject, since, before, id)
+    found, _ = _read(broker, queue, at, which, hold, most=limit)
+    print_all(found, as_json if json else as_text)
+    if id is not None and not found:
+        raise UsageError(f"there is no letter {id!r} among the first {hold} of {queue}: `eventmicro dead list {queue}`")
+
+
+def replay(
+    queue: Queue,
+    at: At = None,
+    id: Id = None,
+    reason: Reason = None,
+    subject: Subject = None,
+    since: Since = None,
+    before: Before = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="SUBJECT", help="Publish there, and not where the event was.")
+    ] = None,
+    rate: Rate = None,
+    limit: Most = None,
+    dry_run: DryRun = False,
+    hold: Hold = HOLD,
+    broker: Broker = None,
+) -> None:
+    """Publish the events of dead letters again, with key and headers, and take the letters out.
+
+    On RabbitMQ only the queue gets an event that had given it up. Elsewhere it goes to its subject, and so to all
+    queues of that, those which had handled it, too; --to names another one. A letter is taken out when its event is
+    stored: cut off at any moment and run again, nothing is lost, and up to some hundred come twice. What fails again
+    is a letter again, for the next run.
+    """
+    which = _which(reason, subject, since, before, id)
+    _work(
+        broker,
+        queue,
+        at,
+        hold,
+        "replayed",
+        lambda letters, tell: letters.replay(which, to=to, rate=rate, limit=limit, dry_run=dry_run, progress=tell),
+        dry_run,
+    )
+
+
+def drop(
+    queue: Queue,
+    at: At = None,
+    id: Id = None,
+    reason: Reason = None,
+    subject: Subject = None,
+    since: Since = None,
+    before: Before = None,
+    all_of_them: Annotated[bool, typer.Option("--all", help="All that are there.")] = False,
+    rate: Rate = None,
+    limit: Most = None,
+    dry_run: DryRun = False,
+    hold: Hold = HOLD,
+    broker: Broker = None,
+) -> None:
+    """Take dead letters out for good. Say which by an option, or --all."""
+    which = _which(reason, subject, since, before, id)
+    if all_of_them == (which != LetterFilter()):
+        raise UsageError("say which letters to drop: by --id, --reason, --subject, --since, --before; or --all alone")
+    _work(
+        broker,
+        queue,
+        at,
+        hold,
+        "dropped",
+        lambda letters, tell: letters.drop(which, rate=rate, limit=limit, dry_run=dry_run, progress=tell),
+        dry_run,
+    )
+
+
+app.command("list", epilog=LIST_EPILOG)(list_letters)
+app.command("show", epilog=SHOW_EPILOG)(show)
+app.command("replay", epilog=REPLAY_EPILOG)(replay)
+app.command("drop", epilog=DROP_EPILOG)(drop)
+
+
+def _which(
+    reason: str | None, subject: str | None, since: str | None, before: str | None, id: str | None = None
+) -> LetterFilter:
+    return LetterFilter(reason=reason, subject=subject, since=read_moment(since), before=read_moment(before), id=id)
+
+
+def _read(
+    broker: str | None, queue: str, at: str | None, which: LetterFilter, hold: int, most: int | None = None
+) -> tuple[list[DeadLetter], Outcome]:
+    """The letters that are meant, and how many there are in all, as far as the broker says it."""
+    outcome = Outcome()
+
+    async def read() -> list[DeadLetter]:
+        found: list[DeadLetter] = []
+        async with connected_client(broker) as client:
+            letters = DeadLetters(client.broker, queue, subject=at, hold=hold)
+            async with aclosing(letters.read(which, outcome)) as reading:
+                async for letter in reading:
+                    found.append(letter)
+                    if len(found) == most:
+                        break
+        return found
+
+    return asyncio.run(read()), outcome
+
+
+Work = Callable[[DeadLetters, Callable[[Outcome], None]], Awaitable[Outcome]]
+
+
+def _work(broker: str | None, queue: str, at: str | None, hold: int, done: str, work: Work, dry_run: bool) -> None:
+    """Do something with letters, show how far it is, and say at the end what came of it."""
+    latest = Outcome()
+
+    async def run(bar: Callable[[Outcome], None]) -> Outcome:
+        def tell(outcome: Outcome) -> None:
+            nonlocal latest
+            latest = outcome
+            bar(outcome)
+
+        async with connected_client(broker) as client:
+            return await work(DeadLetters(client.broker, queue, subject=at, hold=hold), tell)
+
+    try:
+        with _bar(done) as bar:
+            outcome = asyncio.run(run(bar))
+    except BaseException:
+        if latest.read:
+            typer.echo(f"cut off: {latest.done} {done}; what is not done stays", err=True)
+        raise
+    if dry_run:
+        typer.echo(f"{outcome.meant} of {outcome.read} letters would be {done}")
+    else:
+        typer.echo(f"{outcome.done} of {outcome.read} letters {done}")
+    _say_what_is_left(outcome, hold)
+
+
+def _say_what_is_left(outcome: Outcome, hold: int) -> None:
+    """Say what is not done; the exit code is 1 where there is something."""
+    if outcome.failed:
+        typer.echo(printable(f"eventmicro: {outcome.failed} could not be, and stay: {outcome.error}"), err=True)
+    if outcome.is_full:
+        text = f"{hold} letters stay, and no more are looked past: behind them there may be others, see --hold"
+        typer.echo(f"eventmicro: {text}", err=True)
+    if outcome.absent:
+        _say_absent(outcome)
+    if outcome.failed or outcome.is_full or outcome.absent:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _bar(done: str) -> Iterator[Callable[[Outcome], None]]:
+    """What shows how far it is; on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda outcome: None
+        return
+    columns = (TextColumn(done), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(done, total=None)
+        yield lambda outcome: progress.update(task, completed=outcome.done, total=outcome.expected)
+
+
+def _list_queues(broker: str | None, json: bool) -> None:
+    """Which queues of dead letters there are, with their counts."""
+    print_states(broker, lambda name: name.startswith(DEAD), json=json)
+
+
+def _say_how_many(outcome: Outcome, limit: int) -> None:
+    """Say, for a person, of how many these are."""
+    shown, there = outcome.meant, outcome.expected
+    if outcome.is_full and there is not None:
+        typer.echo(f"{shown} among the first {limit} of {there} letters; --limit {there} looks at all", err=True)
+    else:
+        typer.echo(f"{shown} letters" if there is None else f"{shown} of {there} letters", err=True)
+    if outcome.absent:
+        _say_absent(outcome)
+
+
+def _say_absent(outcome: Outcome) -> None:
+    typer.echo(
+        f"eventmicro: {outcome.absent} letters did not come: another consumer has them, or had them and was killed; "
+        "then they come again, on JetStream when ack_wait is over: run it again",
+        err=True,
+    )
