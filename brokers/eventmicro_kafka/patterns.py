@@ -17,12 +17,14 @@ def matches(pattern: str, topic: str) -> bool:
     return _compiled(pattern).fullmatch(topic) is not None
 
 
-def choose(pattern: str, topics: Collection[str]) -> list[str]:
-    """Those of the cluster's topics that a pattern stands for.
+def choose(pattern: str, topics: Collection[str]) -> tuple[list[str], list[str]]:
+    """Those of the cluster's topics that a pattern stands for, and those that it would, if no events waited there.
 
     Topics in which queues have events wait are none of them: `orders.bill.orders.placed.retry` beside `orders.placed`.
     """
-    return sorted(topic for topic in topics if matches(pattern, topic) and not _is_waiting_room(topic, topics))
+    found = sorted(topic for topic in topics if matches(pattern, topic))
+    waiting = [topic for topic in found if _is_waiting_room(topic, topics)]
+    return [topic for topic in found if topic not in waiting], waiting
 
 
 def as_name(pattern: str) -> str:

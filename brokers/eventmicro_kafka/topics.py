@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiokafka.errors import (  # type: ignore[import-untyped]
@@ -29,7 +30,10 @@ from eventmicro_kafka.patterns import as_name, choose, has_wildcards
 from eventmicro_kafka.rights import check_rights, missing_right
 from eventmicro_kafka.settings import KafkaSettings
 
+log = logging.getLogger(__name__)
+
 LONGEST = 249
+WAITS = "it is taken for one in which events of a queue wait to be retried; subscribe to it by its name"
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 # How often a topic is looked for that has just been made, in seconds: the brokers hear of it one after the other.
 LOOK_INTERVAL = 0.05
@@ -65,6 +69,7 @@ class Topics:
         self._link = link
         self._making = asyncio.Lock()
         self._known: dict[str, int] = {}
+        self._left_out: dict[str, Mapping[str, tuple[int, str]]] = {}
         self.made: list[Callable[[], object]] = []
         """What is called when a topic was made from here."""
 
@@ -118,9 +123,23 @@ class Topics:
         return {topic.name: topic for topic in read_topics(answer) if topic.leaders or topic.error}
 
     async def choose(self, pattern: str) -> dict[str, TopicInfo]:
-        """The topics that a pattern stands for by now; errors as of `look`."""
+        """The topics that a pattern stands for by now, and that may be read from here; errors as of `look`."""
         all_there = {name: topic for name, topic in (await self.look(None)).items() if not topic.is_internal}
-        return {name: all_there[name] for name in choose(pattern, all_there.keys())}
+        chosen, waiting = choose(pattern, all_there.keys())
+        why = {name: (logging.INFO, WAITS) for name in waiting}
+        for name in chosen:
+            if (rights := all_there[name].rights) is not None and "Read" not in rights:
+                why[name] = logging.WARNING, missing_right(self._settings, "Read", "topic", name)
+        self._say_left_out(pattern, why)
+        return {name: all_there[name] for name in chosen if name not in why}
+
+    def _say_left_out(self, pattern: str, why: Mapping[str, tuple[int, str]]) -> None:
+        """Say of topics that a pattern does not stand for why not, of each once."""
+        told = self._left_out.get(pattern, {})
+        for name, (level, reason) in why.items():
+            if told.get(name) != (level, reason):
+                log.log(level, "%s does not stand for topic %r: %s", pattern, name, reason)
+        self._left_out[pattern] = why
 
     async def ids(self, names: Iterable[str]) -> dict[str, str]:
         """What tells each topic from an earlier one of its name; errors as of `look`."""

@@ -78,7 +78,7 @@ def make_producer(settings: KafkaSettings) -> Any:
         max_batch_size=settings.batch_bytes,
         compression_type=None if settings.compression == "none" else settings.compression,
     )
-    return with_own_ways(producer, producer.client, settings)
+    return with_own_ways(producer, producer.client, settings, makes_topics=settings.declare == "false")
 
 
 def make_consumer(

@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections.abc import Callable
 from functools import partial
+from random import sample
 from typing import Any
 
 from aiokafka import AIOKafkaClient  # type: ignore[import-untyped]
@@ -21,10 +22,14 @@ from eventmicro_kafka.settings import KafkaSettings
 log = logging.getLogger(__name__)
 
 
-def with_own_ways(owner: Any, client: Any, settings: KafkaSettings) -> Any:
-    """An object of aiokafka, whose client finds and connects to brokers as it is said here."""
+def with_own_ways(owner: Any, client: Any, settings: KafkaSettings, *, makes_topics: bool = False) -> Any:
+    """An object of aiokafka, whose client finds and connects to brokers as it is said here.
+
+    Args:
+        makes_topics: whether the cluster may make a topic that is asked for and is not there.
+    """
     client.bootstrap = partial(_bootstrap, client, settings)
-    client._metadata_update = partial(_update_metadata, client, settings, client._metadata_update)
+    client._metadata_update = partial(_update_metadata, client, settings, partial(_ask_brokers, client, makes_topics))
     client._get_conn = partial(_get_connection, client)
     return owner
 
@@ -77,7 +82,7 @@ async def _bootstrap(client: Any, settings: KafkaSettings) -> None:
 
 
 async def _update_metadata(client: Any, settings: KafkaSettings, update: Any, cluster: Any, topics: Any) -> bool:
-    """As aiokafka's own, which asks the brokers that it knows, and after that the servers of the URL.
+    """Ask the brokers that are known, by `update`, and after that the servers of the URL.
 
     Brokers may have come back under other addresses, all of them, while nobody was connected to one.
     """
@@ -89,6 +94,26 @@ async def _update_metadata(client: Any, settings: KafkaSettings, update: Any, cl
             return True
         except Exception as error:  # whatever it is, it would end aiokafka's task that looks for the brokers
             log.debug("%s:%s does not say where the brokers are: %s", host, port, plain(error))
+    return False
+
+
+async def _ask_brokers(client: Any, makes_topics: bool, cluster: Any, topics: Any) -> bool:
+    """As aiokafka's own, by whose question the cluster makes a topic anew that others have just deleted."""
+    question = MetadataRequest(list(topics) if topics else None, makes_topics)
+    for broker in sample(list(client.cluster.brokers()), len(client.cluster.brokers())):
+        connection = await client._get_conn(broker.nodeId)
+        if connection is None:
+            continue
+        try:
+            answer: Any = await connection.send(question)
+        except (KafkaError, TimeoutError) as error:
+            log.debug("node %s does not say which topics there are: %s", broker.nodeId, plain(error))
+            continue
+        if not answer.brokers:
+            return False
+        cluster.update_metadata(answer)
+        return True
+    cluster.failed_update(None)
     return False
 
 
@@ -122,7 +147,7 @@ async def _ask_server(client: Any, host: str, port: int, settings: KafkaSettings
     async with asyncio.timeout(settings.connect_timeout / len(settings.servers)):
         await connection.connect()
         try:
-            answer: Any = await connection.send(MetadataRequest(topics))
+            answer: Any = await connection.send(MetadataRequest(topics, False))
         finally:
             connection.close()
     if not answer.brokers:  # it has just started; aiokafka would fail at the first use

@@ -9,11 +9,12 @@ from base64 import b64encode
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
-from urllib.request import Request, urlopen
+from urllib.request import Request
 from weakref import WeakKeyDictionary
 
 from aiokafka.abc import AbstractTokenProvider  # type: ignore[import-untyped]
 
+from eventmicro_kafka.connection.asking import open_url
 from eventmicro_kafka.errors import NoToken
 from eventmicro_kafka.settings import KafkaSettings
 
@@ -84,7 +85,7 @@ def _ask(settings: KafkaSettings) -> tuple[str, float]:
     login = f"{quote(settings.user or '', safe='')}:{quote(settings.password or '', safe='')}"
     headers = {"Authorization": "Basic " + b64encode(login.encode()).decode(), "Accept": "application/json"}
     try:
-        with urlopen(Request(url, body, headers), timeout=settings.request_timeout) as answer:  # noqa: S310  checked
+        with open_url(Request(url, body, headers), timeout=settings.request_timeout) as answer:  # noqa: S310  checked
             return _read(json.loads(answer.read(LONGEST)), url)
     except HTTPError as error:
         error.close()

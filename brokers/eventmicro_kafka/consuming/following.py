@@ -20,7 +20,7 @@ class Follower(Protocol):
     """Whoever reads the topics."""
 
     async def follow(self, topics: Mapping[str, TopicInfo]) -> None:
-        """These are there by now, and some are new, or have more partitions."""
+        """These are there by now, and some are new or gone, or have more partitions."""
         ...
 
     async def begin_anew(self, topic: str) -> None:
@@ -51,6 +51,7 @@ class Following:
         self._interval = interval
         self._follower = follower
         self._made = asyncio.Event()
+        self._told = ""
 
     @property
     def names(self) -> list[str]:
@@ -70,20 +71,37 @@ class Following:
                     await self.look()
                 except (EventMicroError, OSError) as error:
                     log.debug("%s: which topics there are is not known now: %s", self._subject, error)
+                except Exception as error:  # it never should, and is to go on
+                    self._say(error)
         finally:
             self._topics.made.remove(self._made.set)
 
     async def look(self) -> None:
         """Look once."""
         found = {name: topic for name, topic in (await self._find()).items() if topic.leaders}
-        before, self._there = self._there, self._there | found
+        before = self._there
+        self._there = found if has_wildcards(self._subject) else before | found
         for name in found.keys() & before.keys():
-            if found[name].id != before[name].id:
+            if _is_another(found[name], before[name]):
                 await self._follower.begin_anew(name)
-        if any(name not in before or len(found[name].leaders) > len(before[name].leaders) for name in found):
+        has_more = any(
+            len(topic.leaders) > len(before[name].leaders) for name, topic in found.items() if name in before
+        )
+        if has_more or self._there.keys() != before.keys():
             await self._follower.follow(self._there)
+
+    def _say(self, error: Exception) -> None:
+        """Say what went wrong; the same again is not told each time."""
+        if repr(error) != self._told:
+            self._told = repr(error)
+            log.exception("%s: looking for its topics failed, which is tried again", self._subject)
 
     async def _find(self) -> dict[str, TopicInfo]:
         if has_wildcards(self._subject):
             return await self._topics.choose(self._subject)
         return await self._topics.look([self._subject])
+
+
+def _is_another(topic: TopicInfo, before: TopicInfo) -> bool:
+    """Whether it was deleted and made again; a broker that is too old to tell topics apart says nothing of it."""
+    return bool(topic.id and before.id) and topic.id != before.id

@@ -163,7 +163,7 @@ class Broadcast:
 
     async def follow(self, topics: Mapping[str, TopicInfo]) -> None:
         """These are there by now."""
-        self._there |= {name: len(topic.leaders) for name, topic in topics.items() if topic.leaders}
+        self._there = {name: len(topic.leaders) for name, topic in topics.items() if topic.leaders}
 
     async def begin_anew(self, topic: str) -> None:
         """It was deleted and made again."""
@@ -177,7 +177,11 @@ class Broadcast:
             self._there[topic] = max(count, self._there[topic])
         if self._there != self._counts or self._remade:
             self._counts = dict(self._there)
-            kept = {place: at for place, at in self._next.items() if place.topic not in self._remade}
+            kept = {
+                place: at
+                for place, at in self._next.items()
+                if place.topic in self._there and place.topic not in self._remade
+            }
             self._remade.clear()
             self._assign(dict.fromkeys(self._all_places(), 0) | kept)
 
@@ -233,7 +237,7 @@ class Shared:
         self._following = None if following is None else following(self)
         read = [subject] if self._following is None else self._following.names
         self._member = Member(
-            settings, live_group(queue, subject), read, first, self, ids=None if topics is None else topics.ids
+            settings, live_group(queue, subject), read, first, subject, self, ids=None if topics is None else topics.ids
         )
         self._taken: deque[tuple[Lane, list[Any]]] = deque()
         self._change = asyncio.Event()

@@ -34,6 +34,7 @@ from eventmicro_kafka.consuming.lane import Committed, Holder, Lane
 from eventmicro_kafka.consuming.progress import is_of_another, with_topic
 from eventmicro_kafka.consuming.reading import Reading
 from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
+from eventmicro_kafka.patterns import as_name
 from eventmicro_kafka.rights import missing_right
 from eventmicro_kafka.settings import KafkaSettings
 
@@ -90,6 +91,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         group: its name.
         topics: what it reads.
         first: where to begin in partitions for which nothing is committed; in others at their beginning.
+        subject: what these are the topics of; two members of one process and group have others.
         owner: whoever works with the partitions.
         hold: how long the owner may take to pause, in seconds; None: `rebalance_wait`.
         bare: whether the owner needs no topic in a record.
@@ -102,6 +104,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         group: str,
         topics: Iterable[str],
         first: Mapping[Any, int],
+        subject: str,
         owner: Owner,
         hold: float | None = None,
         *,
@@ -117,7 +120,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         self._leaves_records_bare = bare
         self._ids = ids
         self._told = ""
-        self._instance = None if settings.instance is None else f"{settings.instance}-{'-'.join(self._topics[:1])}"
+        self._instance = None if settings.instance is None else f"{settings.instance}-{as_name(subject)}"
         self.lost = 0
         """How many places in the log were gone before they were read."""
         self._out_of_range = OutOfRange()
@@ -205,6 +208,8 @@ class Member(RebalanceListener):  # type: ignore[misc]
         if self._topics:
             consumer.subscribe(self._topics, listener=self)
         else:
+            if consumer.subscription():
+                consumer.unsubscribe()
             self._shared.set()  # there is nothing to share yet
 
     def partitions(self, topic: str) -> int:

@@ -80,7 +80,7 @@ class KafkaSubscription:
         self._read_topics = [subject] if self._following is None else self._following.names
         self._hold = time_to_finish(settings, durable)
         ids = None if topics is None else topics.ids
-        self._member = Member(settings, queue, self._all_topics(), first, self, self._hold, bare=True, ids=ids)
+        self._member = Member(settings, queue, self._all_topics(), first, subject, self, self._hold, bare=True, ids=ids)
         hold_copies = partial(self._member.hold, self._retry_topic)
         self._waiting = Delayed(settings, queue, subject, hold_copies, self._see_urgent)
         self._limit = durable.prefetch

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, NamedTuple, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 from eventmicro.checks import check_count, check_seconds
 from eventmicro.codec import Codec, NotReady
 from eventmicro.errors import DecodeError, Disconnected, UsageError
+from eventmicro_kafka.connection.asking import open_url
 from eventmicro_kafka.schema_registry.framing import SchemaKey
 
 T = TypeVar("T")
 
 # How large an answer may be, in bytes.
 LONGEST = 16_000_000
+# For how long what a registry does not have is not asked for again, in seconds.
+ABSENT_FOR = 5.0
 _TYPE = "application/vnd.schemaregistry.v1+json"
 
 
@@ -95,6 +99,8 @@ class SchemaRegistry:
         if user is not None:
             self._authorization = "Basic " + b64encode(f"{user}:{password}".encode()).decode()
         self._known: OrderedDict[Hashable, Any] = OrderedDict()
+        self._absent: OrderedDict[Hashable, tuple[float, DecodeError]] = OrderedDict()
+        self._fetching: dict[tuple[object, Hashable], asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
         return f"SchemaRegistry({', '.join(self.urls)})"
@@ -132,7 +138,13 @@ class SchemaRegistry:
 
         Raises:
             Missing: it was not, or is not kept any more; awaiting it fetches it.
+            DecodeError: it was not there, a moment ago.
         """
+        if what in self._absent:
+            until, error = self._absent[what]
+            if time.monotonic() < until:
+                raise DecodeError(str(error))
+            del self._absent[what]
         try:
             self._known.move_to_end(what)
         except KeyError:
@@ -195,9 +207,24 @@ class SchemaRegistry:
         raise Disconnected(f"the schema registry does not answer: {trouble}")
 
     async def _keep(self, what: Hashable, fetch: Callable[[], Awaitable[Any]]) -> None:
-        self._known[what] = await fetch()
-        while len(self._known) > self._most:
-            self._known.popitem(last=False)
+        """Fetch it, once for all who wait for it on this event loop."""
+        key = (asyncio.get_running_loop(), what)
+        task = self._fetching.get(key)
+        if task is None:
+            task = self._fetching[key] = asyncio.create_task(self._fetch(what, fetch), name="eventmicro schema")
+            task.add_done_callback(lambda done: (self._fetching.pop(key), done.cancelled() or done.exception()))
+        await asyncio.shield(task)
+
+    async def _fetch(self, what: Hashable, fetch: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            self._known[what] = await fetch()
+        except DecodeError as error:
+            self._absent[what] = (time.monotonic() + ABSENT_FOR, error)
+            raise
+        finally:
+            for kept in (self._known, self._absent):
+                while len(kept) > self._most:
+                    kept.popitem(last=False)
 
     def _ask(self, url: str, body: Any) -> Any:
         headers = {"Accept": _TYPE, "Content-Type": _TYPE}
@@ -205,7 +232,7 @@ class SchemaRegistry:
             headers["Authorization"] = self._authorization
         data = None if body is None else json.dumps(body).encode()
         try:
-            with urlopen(Request(url, data, headers), timeout=self._timeout) as answer:  # noqa: S310  checked above
+            with open_url(Request(url, data, headers), timeout=self._timeout) as answer:  # noqa: S310  checked above
                 return json.loads(answer.read(LONGEST))
         except HTTPError as error:
             with error:

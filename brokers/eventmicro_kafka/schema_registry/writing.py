@@ -51,7 +51,7 @@ class FramedCodec:
             NotReady: this is not known yet.
         """
         found: tuple[bytes, Schema] = self.registry.known(
-            ("writes", self.content_type, self.subject, self._schema, id(kind)), lambda: self._find(kind)
+            ("writes", self.content_type, self.subject, self._schema, kind), lambda: self._find(kind)
         )
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import (
@@ -181,3 +182,32 @@ async def test_rights_that_are_taken_while_at_work_are_told_and_nothing_is_lost_
         await until(lambda: b"3" in [d.body for d in got])
     assert {d.body for d in got} == {b"0", b"1", b"2", b"3"}
     assert caplog.text.count("lacks Read on topic") < 4, "the same is not told again and again"
+
+
+async def test_a_topic_of_a_pattern_that_may_not_be_read_is_left_out_and_named_until_it_may(
+    guarded: Rules, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, queue, got = guarded.server.url, f"{subject}.q", list[bytes]()
+    first, second, retry = f"{subject}.a", f"{subject}.b", f"{queue}.{subject}.-.retry"
+    for topic in (first, retry):
+        await make_topic(url, topic)
+    guarded.allow(("Read", "topic", first), ("Read", "group", queue), ("Read", "topic", retry))
+    guarded.allow(("Write", "topic", retry))
+
+    def take(delivery: Delivery) -> None:
+        got.append(delivery.body)
+        delivery.try_ack()
+
+    async with alice(guarded, "&topics_interval=0.1") as broker, KafkaBroker(url) as publisher:
+        subscription: Any = await broker.subscribe(f"{subject}.*", take, queue=queue, durable=Durable())
+        await make_topic(url, second)
+        await publisher.publish(Message(second, b"b"))
+        guarded.allow(("Describe", "topic", second))
+        await until(lambda: f"lacks Read on topic {second!r}" in caplog.text)
+        await publisher.publish(Message(first, b"a"))
+        await until(lambda: got)
+        assert (got, subscription._following.names) == ([b"a"], [first])
+        guarded.allow(("Read", "topic", second))
+        await until(lambda: len(got) == 2)
+        assert got == [b"a", b"b"]
+        assert caplog.text.count(f"lacks Read on topic {second!r}") == 1

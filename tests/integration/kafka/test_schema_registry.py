@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Annotated, Any
 
 import pytest
@@ -22,7 +25,9 @@ from google.protobuf.wrappers_pb2 import StringValue
 from pydantic import BaseModel
 
 from eventmicro import Client, Depends, Retry, Service, Topic
-from eventmicro.errors import EncodeError, UsageError
+from eventmicro.codec import NotReady
+from eventmicro.codecs import Codecs
+from eventmicro.errors import DecodeError, Disconnected, EncodeError, UsageError
 from tests.conftest import Until
 from tests.integration.kafka.admin import make_topic, running
 from tests.integration.kafka.kit import records_of
@@ -261,3 +266,77 @@ def test_what_cannot_be_is_refused_where_it_is_written_down() -> None:
         Topic("t", Order, codec=registry.json("t-value"), content_type="json")
     with pytest.raises(UsageError, match="is no codec"):
         Topic("t", Order, codec="avro")  # type: ignore[arg-type]
+
+
+async def read(registry: SchemaRegistry, body: bytes) -> Any:
+    decode = registry.avro("orders-value").decoder(Order)
+    while True:
+        try:
+            return decode(body)
+        except NotReady as missing:
+            await missing.fetch()
+
+
+async def test_many_events_of_one_schema_ask_for_it_once(
+    server: SchemaRegistryServer, registry: SchemaRegistry, theirs: SchemaRegistryClient
+) -> None:
+    theirs.register_schema("orders-value", Schema(AVRO, "AVRO"))
+    codec, server.requests[:] = registry.avro("orders-value"), []
+    encode = codec.encoder(Order)
+    with pytest.raises(NotReady):
+        encode(ORDER)
+    bodies: list[bytes] = []
+    while not bodies:
+        try:
+            bodies.append(encode(ORDER))
+        except NotReady as missing:
+            await missing.fetch()
+    fresh = SchemaRegistry(server.url)
+    server.requests.clear()
+    assert await asyncio.gather(*(read(fresh, bodies[0]) for _ in range(50))) == [ORDER] * 50
+    assert server.requests == ["GET /schemas/ids/1"]
+
+
+async def test_a_schema_that_is_not_there_is_not_asked_for_by_each_event(
+    server: SchemaRegistryServer, registry: SchemaRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(20):
+        with pytest.raises(DecodeError, match="written by schema 77, which is not in"):
+            await read(registry, b"\0\0\0\0\x4d")
+    assert server.requests == ["GET /schemas/ids/77"]
+    for key, (_, error) in list(registry._absent.items()):  # some seconds later
+        registry._absent[key] = (0.0, error)
+    with pytest.raises(DecodeError):
+        await read(registry, b"\0\0\0\0\x4d")
+    assert server.requests == ["GET /schemas/ids/77"] * 2
+
+
+async def test_a_login_goes_to_no_other_server_by_a_redirect(server: SchemaRegistryServer) -> None:
+    """Python's own way follows, and takes the login along."""
+
+    class Away(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", server.url + self.path)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Away) as away:
+        threading.Thread(target=away.serve_forever, daemon=True).start()
+        registry = SchemaRegistry(f"http://127.0.0.1:{away.server_port}", user="shop", password="secret")
+        with pytest.raises(Disconnected, match="302"):
+            await registry.schema(1)
+        away.shutdown()
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("make", ["avro", "json"])
+def test_the_type_without_none_is_what_is_written(registry: SchemaRegistry, make: str) -> None:
+    body = Codecs().body_by(Order | None, getattr(registry, make)("orders-value"))
+    assert body.encode(None) == b""
+    assert body.of_nothing() is None
+    with pytest.raises(NotReady):
+        body.encode(ORDER)
+    assert Codecs().body_by(StringValue | None, registry.protobuf("texts-value")).encode(None) == b""
