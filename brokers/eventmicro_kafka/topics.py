@@ -33,6 +33,7 @@ from eventmicro_kafka.settings import KafkaSettings
 log = logging.getLogger(__name__)
 
 LONGEST = 249
+# Why a pattern does not stand for a topic that may be a retry topic.
 WAITS = "it is taken for one in which events of a queue wait to be retried; subscribe to it by its name"
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 # How often a topic is looked for that has just been made, in seconds: the brokers hear of it one after the other.
@@ -126,7 +127,7 @@ class Topics:
         """The topics that a pattern stands for by now, and that may be read from here; errors as of `look`."""
         all_there = {name: topic for name, topic in (await self.look(None)).items() if not topic.is_internal}
         chosen, waiting = choose(pattern, all_there.keys())
-        why = {name: (logging.INFO, WAITS) for name in waiting}
+        why = dict.fromkeys(waiting, (logging.INFO, WAITS))
         for name in chosen:
             if (rights := all_there[name].rights) is not None and "Read" not in rights:
                 why[name] = logging.WARNING, missing_right(self._settings, "Read", "topic", name)

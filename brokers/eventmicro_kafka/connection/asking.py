@@ -9,7 +9,7 @@ from urllib.request import HTTPRedirectHandler, build_opener
 class _Stays(HTTPRedirectHandler):
     """Follows no redirect: Python's own takes the login along, wherever it is sent."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         """None: the answer is an error, which names the status."""
 
 
