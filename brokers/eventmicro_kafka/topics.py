@@ -127,7 +127,7 @@ class Topics:
         """The topics that a pattern stands for by now, and that may be read from here; errors as of `look`."""
         all_there = {name: topic for name, topic in (await self.look(None)).items() if not topic.is_internal}
         chosen, waiting = choose(pattern, all_there.keys())
-        why = dict.fromkeys(waiting, (logging.INFO, WAITS))
+        why: dict[str, tuple[int, str]] = dict.fromkeys(waiting, (logging.INFO, WAITS))
         for name in chosen:
             if (rights := all_there[name].rights) is not None and "Read" not in rights:
                 why[name] = logging.WARNING, missing_right(self._settings, "Read", "topic", name)
