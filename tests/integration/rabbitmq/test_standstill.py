@@ -55,7 +55,8 @@ async def test_events_that_the_server_does_not_send_are_taken_anew(
     got: list[Delivery] = []
     async with RabbitBroker(url) as broker:
         subscription: Any = await broker.subscribe(subject, got.append, queue=subject, durable=Durable())
-        await subscription._consumer.channel.basic_cancel("eventmicro")  # of which the subscription knows nothing
+        for tag in subscription._consumer._tags:
+            await subscription._consumer.channel.basic_cancel(tag)  # of which the subscription knows nothing
         await broker.publish(Message(subject, b"1"))
         await look_until(subscription, lambda: got)
     assert (got[0].body, got[0].attempt) == (b"1", 1)

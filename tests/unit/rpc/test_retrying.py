@@ -482,7 +482,7 @@ async def test_what_is_on_its_way_when_its_client_is_closed_is_not_made_again(
         nonlocal begun
         begun += 1
         if paused:
-            raise Unavailable("come again", retry_after=20)
+            raise Unavailable("come again", retry_after=0.5)
         return await asyncio.Event().wait()
 
     policy = CallRetry(attempts=5, backoff=0)
