@@ -7,7 +7,7 @@ import json
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from io import StringIO
@@ -196,6 +196,16 @@ def test_all_letters_are_dropped_only_on_demand(jetstream: Shop) -> None:
     assert jetstream("dead", "drop", jetstream.queue, "--since", "1h").stdout == "1 of 1 letters dropped\n"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Programs that are started hear SIGINT, also where a shell runs the tests in the background, ignoring it."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_replay_that_is_cut_off_is_run_again_and_nothing_is_lost(
     jetstream: Shop, tmp_path: Path, number: signal.Signals
