@@ -1,5 +1,8 @@
 """eventmicro: event-driven microservices over NATS, RabbitMQ or Kafka, typed by pydantic or protobuf."""
 
+import importlib
+import typing
+
 from eventmicro.client import Client
 from eventmicro.cloudevents import CloudEvents
 from eventmicro.compression import Compression
@@ -49,8 +52,6 @@ from eventmicro.errors import (
     UnsupportedMediaType,
     UsageError,
 )
-from eventmicro.events.cloudevents import CloudEvent
-from eventmicro.events.letters import DeadLetter, DeadLetters, LetterFilter
 from eventmicro.events.options import Batch, DeliveryOptions
 from eventmicro.events.publisher import Publisher
 from eventmicro.events.publishing import Publishing
@@ -65,10 +66,14 @@ from eventmicro.retry import CallRetry, Retry
 from eventmicro.router import Router
 from eventmicro.rpc.calling_all import Answer
 from eventmicro.rpc.streams.stream import Stream
-from eventmicro.running.subscribing import RunningSubscriber
 from eventmicro.service import Service
-from eventmicro.sync.client import SyncClient
 from eventmicro.topic import Topic
+
+if typing.TYPE_CHECKING:
+    from eventmicro.events.cloudevents import CloudEvent
+    from eventmicro.events.letters import DeadLetter, DeadLetters, LetterFilter
+    from eventmicro.running.subscribing import RunningSubscriber
+    from eventmicro.sync.client import SyncClient
 
 __all__ = [
     "Ack",
@@ -148,3 +153,20 @@ __all__ = [
     "sides",
     "subscribe",
 ]
+
+# What most programs do without is loaded when somebody asks for it.
+_LATER = {
+    "CloudEvent": "eventmicro.events.cloudevents",
+    "DeadLetter": "eventmicro.events.letters",
+    "DeadLetters": "eventmicro.events.letters",
+    "LetterFilter": "eventmicro.events.letters",
+    "RunningSubscriber": "eventmicro.running.subscribing",
+    "SyncClient": "eventmicro.sync.client",
+}
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+    return value

@@ -14,7 +14,7 @@ from eventmicro.wire import header
 
 # What each line about an event has, the first two also any other one of a service.
 FIELDS = ("service", "worker", "handler", "subject", "queue", "event_id", "key", "attempt", "trace_id", "span_id")
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 _worker: int | None = None
 
@@ -23,11 +23,6 @@ def set_worker(number: int | None) -> None:
     """Say which of several processes this one is, for all further lines."""
     global _worker
     _worker = number
-
-
-def of_service(service: str) -> dict[str, Any]:
-    """The fields of a line that is about a service."""
-    return {"service": service, "worker": _worker}
 
 
 def of_handler(name: str, queue: str | None = None) -> dict[str, Any]:
@@ -90,7 +85,7 @@ def _trace(headers: Mapping[str, str] | None) -> dict[str, str]:
     """To which trace a message says that it belongs, after https://www.w3.org/TR/trace-context/; nothing where it does
     not say.
     """
-    found = TRACEPARENT.match(header(headers, "traceparent") or "")
+    found = _TRACE.match(header(headers, "traceparent") or "")
     return {} if found is None else {"trace_id": found[1], "span_id": found[2]}
 
 

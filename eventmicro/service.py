@@ -36,9 +36,6 @@ from eventmicro.retry import CallRetry
 from eventmicro.rpc.calling_all import CallsAll
 from eventmicro.rpc.client import DEFAULT_TIMEOUT, RpcClient
 from eventmicro.rpc.retrying import check_retry
-from eventmicro.running.identity import Identity, new_id
-from eventmicro.running.node import Node
-from eventmicro.running.subscribing import RunningSubscriber
 from eventmicro.selector import Selector
 from eventmicro.topic import Topic
 from eventmicro.wire import check_length, check_metadata, check_name, check_version
@@ -47,6 +44,8 @@ if TYPE_CHECKING:
     from eventmicro.discovery.health import Health
     from eventmicro.discovery.report import NodeStatistics
     from eventmicro.registry import Registry
+    from eventmicro.running.node import Node
+    from eventmicro.running.subscribing import RunningSubscriber
 
 Lifespan = Callable[
     [], AbstractAsyncContextManager[Any] | AsyncIterator[Any] | AbstractContextManager[Any] | Iterator[Any]
@@ -242,6 +241,9 @@ class Service(Declares, MakesStubs, CallsAll, PublishesEvents):
             self._node = node
 
     def _make_node(self, client: Client) -> Node:
+        from eventmicro.running.identity import Identity, new_id
+        from eventmicro.running.node import Node  # a sixth of what there is to load, for who runs a service alone
+
         named = self.id is not None
         identity = Identity(self.name, self.version, self.id or new_id(), self.description, self.metadata, named)
         return Node(

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
-from uuid import UUID
+from typing import TYPE_CHECKING, TypeAlias
 
 from eventmicro.errors import UsageError
 from eventmicro.wire import check_subject
 
-Token = str | int | Enum | UUID | date
+if TYPE_CHECKING:
+    from uuid import UUID
+
+Token: TypeAlias = "str | int | Enum | UUID | date"
 """What can stand in a named token."""
 
 _NAMED = re.compile(r"\{(.*)\}")
@@ -70,6 +73,8 @@ def read_template(subject: str) -> Template | None:
 
 def _token(name: str, value: Token) -> str:
     """A value as a token of a subject."""
+    from uuid import UUID  # which few need, and which looks at the platform
+
     plain = value.value if isinstance(value, Enum) else value
     if not isinstance(plain, str | int | UUID | date):
         raise UsageError(f"{name}={value!r}: a token of a subject is a text, a number, an Enum, a UUID or a date")

@@ -134,6 +134,11 @@ def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     return dict(metadata)
 
 
+def has_wildcards(subject: str) -> bool:
+    """Whether it stands for several subjects."""
+    return "*" in subject or ">" in subject
+
+
 def check_subject(subject: str, *, wildcards: bool = False, option: str = "") -> str:
     """Return `subject` if it is one: tokens with dots between; with `wildcards` also `*` and a last `>`.
 
@@ -155,7 +160,7 @@ def check_subject(subject: str, *, wildcards: bool = False, option: str = "") ->
     for position, token in enumerate(tokens):
         if not token or " " in token or _CONTROL.search(token):
             raise UsageError(f"{what}: write tokens with dots between, such as 'orders.placed'")
-        if "*" in token or ">" in token:
+        if has_wildcards(token):
             whole = token == "*" or (token == ">" and position == len(tokens) - 1)
             if not wildcards:
                 exact = "write an exact one" if option else "publish to one exact subject"

@@ -30,6 +30,8 @@ def test_every_public_name_has_a_docstring() -> None:
 def test_whatever_is_imported_into_the_package_is_public() -> None:
     from types import ModuleType
 
+    for name in eventmicro.__all__:  # some are imported when they are asked for
+        getattr(eventmicro, name)
     here = {name for name, value in vars(eventmicro).items() if not name.startswith("_")}
     modules = {name for name, value in vars(eventmicro).items() if isinstance(value, ModuleType)}
     assert here - modules - {"annotations"} == set(eventmicro.__all__) - {n for n in eventmicro.__all__ if n in modules}
@@ -44,6 +46,14 @@ def test_every_error_can_be_imported_from_the_package() -> None:
 
 HEAVY = ["nats", "eventmicro_nats", "typer", "rich", "click", "watchfiles", "uvloop", "google.protobuf", "grpc"]
 COMMAND_LINE = ["eventmicro.cli", "eventmicro.running.runner", "eventmicro.conformance"]
+# What is loaded when a service starts, or when somebody asks for it by its name.
+LATER = [
+    "eventmicro.running.node",
+    "eventmicro.events.letters",
+    "eventmicro.events.cloudevents",
+    "eventmicro.sync.client",
+    "uuid",
+]
 
 
 def loaded(statement: str) -> set[str]:
@@ -54,7 +64,7 @@ def loaded(statement: str) -> set[str]:
 
 
 def test_import_loads_no_broker_no_command_line_and_no_protobuf() -> None:
-    assert loaded("import eventmicro") & {*HEAVY, *COMMAND_LINE} == set()
+    assert loaded("import eventmicro") & {*HEAVY, *COMMAND_LINE, *LATER} == set()
 
 
 def test_a_memory_broker_is_opened_without_any_of_them() -> None:
@@ -65,3 +75,9 @@ def test_a_memory_broker_is_opened_without_any_of_them() -> None:
 def test_nothing_of_streams_is_loaded_but_the_name_of_what_a_user_holds() -> None:
     streams = {name for name in loaded("import eventmicro") if name.startswith("eventmicro.rpc.streams.")}
     assert streams == {"eventmicro.rpc.streams.opens", "eventmicro.rpc.streams.stream"}
+
+
+def test_a_name_that_is_loaded_later_is_there_and_any_other_is_none() -> None:
+    assert "eventmicro.sync.client" in loaded("from eventmicro import SyncClient")
+    with pytest.raises(AttributeError, match="has no attribute 'SyncClients'"):
+        eventmicro.SyncClients  # type: ignore[attr-defined]

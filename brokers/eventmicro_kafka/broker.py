@@ -16,6 +16,7 @@ from eventmicro.errors import Disconnected, Unsupported, UsageError
 from eventmicro.lifetime import Lifetime
 from eventmicro.message import Delivery, Message
 from eventmicro.settings import without_secrets
+from eventmicro.wire import has_wildcards
 from eventmicro_kafka.connection.describing import TopicInfo
 from eventmicro_kafka.connection.driver import check_compression, check_login
 from eventmicro_kafka.connection.link import Link
@@ -29,7 +30,6 @@ from eventmicro_kafka.consuming.retry import retry_topic
 from eventmicro_kafka.consuming.states import state_of
 from eventmicro_kafka.consuming.subscription import KafkaSubscription
 from eventmicro_kafka.existing import check_keeps_copies, warn_of_subject
-from eventmicro_kafka.patterns import has_wildcards
 from eventmicro_kafka.producing.producer import Producer
 from eventmicro_kafka.producing.publishing import Publisher
 from eventmicro_kafka.rights import check_rights

@@ -7,11 +7,6 @@ from collections.abc import Collection
 from functools import lru_cache
 
 
-def has_wildcards(subject: str) -> bool:
-    """Whether it stands for several topics."""
-    return "*" in subject or ">" in subject
-
-
 def matches(pattern: str, topic: str) -> bool:
     """Whether a topic is one of those: `*` is one token, a last `>` one or more."""
     return _compiled(pattern).fullmatch(topic) is not None

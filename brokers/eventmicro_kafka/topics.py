@@ -16,7 +16,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 from aiokafka.protocol.admin import CreateTopicsRequest  # type: ignore[import-untyped]
 
 from eventmicro.errors import Missing, TransportError, Unsupported, UsageError
-from eventmicro.wire import check_subject
+from eventmicro.wire import check_subject, has_wildcards
 from eventmicro_kafka.connection.describing import (
     DescribeTopics,
     TopicInfo,
@@ -26,7 +26,7 @@ from eventmicro_kafka.connection.describing import (
 )
 from eventmicro_kafka.connection.link import Link
 from eventmicro_kafka.errors import plain
-from eventmicro_kafka.patterns import as_name, choose, has_wildcards
+from eventmicro_kafka.patterns import as_name, choose
 from eventmicro_kafka.rights import check_rights, missing_right
 from eventmicro_kafka.settings import KafkaSettings
 

@@ -293,14 +293,7 @@ class RabbitBroker(Lifetime):
                     f"queue=RabbitQueue({subject!r})"
                 )
             return LiveSubscription(subject, queue, receive, link, self._declarer, layout)
-        if queue is None:
-            raise UsageError(f"subscription to {subject}: a durable one needs a queue")
-        check_supported(durable)
-        check_name(queue, "queue")
-        if durable.dead_letter is not None:
-            check_name(durable.dead_letter, "dead_letter")
-        if self._declarer.makes and not durable.ordered:
-            check_retry_queues(queue)
+        queue = self._check_durable(subject, queue, durable)
         dead = dead_exchange(self.settings.exchange)
         return DurableSubscription(subject, queue, durable, receive, link, self._declarer, dead, self._retries, layout)
 
@@ -333,8 +326,11 @@ class RabbitBroker(Lifetime):
 
     def check(self, subject: str, *, queue: str | None = None, durable: Durable | None = None) -> None:
         binding_key(subject)
-        if durable is None:
-            return
+        if durable is not None:
+            self._check_durable(subject, queue, durable)
+
+    def _check_durable(self, subject: str, queue: str | None, durable: Durable) -> str:
+        """The name of the queue, if it and all that is asked for can be."""
         if queue is None:
             raise UsageError(f"subscription to {subject}: a durable one needs a queue")
         check_supported(durable)
@@ -343,6 +339,7 @@ class RabbitBroker(Lifetime):
             check_name(durable.dead_letter, "dead_letter")
         if self.settings.declare == "true" and not durable.ordered:
             check_retry_queues(queue)
+        return queue
 
     async def declare(
         self,

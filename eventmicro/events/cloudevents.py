@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
-from uuid import uuid4
 
 from eventmicro.cloudevents import (
     BATCH,
@@ -77,6 +76,8 @@ class Writing:
         message.headers = headers
 
     def _attributes(self, message: Message, event: Any) -> dict[str, Scalar]:
+        from uuid import uuid4  # which few need, and which looks at the platform
+
         try:
             return self.options.attributes(event, message.id or str(uuid4()), self.source, self.type)
         except (AttributeError, KeyError, TypeError) as error:

@@ -21,7 +21,7 @@ from eventmicro.handlers.subjects import Named
 from eventmicro.middleware import Middleware, check_middleware
 from eventmicro.tokens import Template, read_template
 from eventmicro.topic import Topic, check_field
-from eventmicro.wire import check_name, check_subject
+from eventmicro.wire import check_name, check_subject, has_wildcards
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class SubscriberDeclaration:
     @property
     def has_wildcards(self) -> bool:
         """Whether it takes events of several subjects."""
-        return "*" in self.subject or ">" in self.subject
+        return has_wildcards(self.subject)
 
     def needs(self) -> Capabilities:
         """What the broker must be able to do."""

@@ -368,7 +368,7 @@ class DeadLetters:
         )
 
     async def _others(self) -> str:
-        """LetterFilter queues of dead letters there are, to be put behind an error."""
+        """Which queues of dead letters there are, to be put behind an error."""
         states = await self._broker.queue_states() if isinstance(self._broker, TellsQueues) else None
         if states is None:
             return ": a subscriber with that queue makes it when it starts"

@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ref
 
 from eventmicro.codec import Encoder
 from eventmicro.codecs import Body, Codecs
 from eventmicro.codecs.survival import check_survives
 from eventmicro.errors import UsageError
-from eventmicro.events.cloudevents import Writing
 from eventmicro.events.objects import LargeMessage
 from eventmicro.message import Bounded, Message, Routed, Tombstone
 from eventmicro.tokens import read_template
 from eventmicro.topic import Pick, Topic
 from eventmicro.wire import JSON, check_headers, check_subject, check_text
+
+if TYPE_CHECKING:
+    from eventmicro.events.cloudevents import Writing
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from weakref import ref
 from eventmicro.cloudevents import PLAIN, Binding
 from eventmicro.codecs import Codecs
 from eventmicro.errors import UsageError
-from eventmicro.events.cloudevents import Writing
 from eventmicro.events.route import (
     CloudEventRoute,
     LargeCloudEventRoute,
@@ -124,6 +123,8 @@ class Routes:
         if options is None or not isinstance(topic, Topic):
             plain: type[Route] = LargeRoute if is_large else PlacedRoute if is_placed else Route
             return plain(topic, self._codecs, self._forgets, gone, labels=self._labels)
+        from eventmicro.events.cloudevents import Writing  # which others do not need
+
         if is_large:
             check_apart(options)
         kind = LargeCloudEventRoute if is_large else PlacedCloudEventRoute if is_placed else CloudEventRoute

@@ -19,6 +19,7 @@ from eventmicro.errors import SignatureError
 from eventmicro.handlers.depends import name_of
 from eventmicro.middleware import Handler
 from eventmicro.topic import Topic
+from eventmicro.wire import has_wildcards
 
 PublishMany = Callable[[Topic[Any], Iterable[Any]], Awaitable[None]]
 
@@ -34,7 +35,7 @@ class Publish:
     def __post_init__(self) -> None:
         if not isinstance(self.topic, Topic):
             raise SignatureError(f"Publish({self.topic!r}): write the Topic itself, Publish(BILLED)")
-        if "*" in self.topic.subject or ">" in self.topic.subject:
+        if has_wildcards(self.topic.subject):
             raise SignatureError(
                 f"Publish({self.topic!r}): an event goes to one exact subject; where the handler chooses it, "
                 f"write `await service.publish(TOPIC.at(...), event)`"

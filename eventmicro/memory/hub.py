@@ -18,7 +18,7 @@ from eventmicro.memory.live import LiveSubscription
 from eventmicro.memory.objects import Objects
 from eventmicro.memory.queue import DurableQueue
 from eventmicro.message import Message
-from eventmicro.wire import NO_RESPONDERS, STATUS
+from eventmicro.wire import NO_RESPONDERS, STATUS, has_wildcards
 
 if TYPE_CHECKING:
     from eventmicro.registrations import Registrations
@@ -143,11 +143,6 @@ def _least_busy(members: list[LiveSubscription]) -> LiveSubscription:
     members.remove(chosen)  # and last in line now: those that are equally busy take turns
     members.append(chosen)
     return chosen
-
-
-def has_wildcards(subject: str) -> bool:
-    """Whether it stands for several subjects."""
-    return "*" in subject or ">" in subject
 
 
 def pattern(subject: str) -> re.Pattern[str]:

@@ -19,10 +19,11 @@ from eventmicro.broker import PUBLISH_TIMEOUT, ChecksNames, Durable, Receive
 from eventmicro.errors import Unsupported, UsageError
 from eventmicro.memory.broker import MemoryBroker
 from eventmicro.memory.durable import DurableSubscription
-from eventmicro.memory.hub import Hub, has_wildcards, pattern
+from eventmicro.memory.hub import Hub, pattern
 from eventmicro.memory.live import LiveSubscription
 from eventmicro.message import Bounded, Message
 from eventmicro.plugins import unconnected_broker
+from eventmicro.wire import has_wildcards
 
 # How many events are kept for queues that begin with what was before them.
 HISTORY = 10_000

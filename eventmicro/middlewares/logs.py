@@ -13,7 +13,7 @@ from eventmicro.checks import check_count, check_kind, check_several, names_word
 from eventmicro.context import Context, Side
 from eventmicro.errors import CallTimeout, ServiceError
 from eventmicro.middleware import Handler
-from eventmicro.middlewares.watched import Watched, is_stream
+from eventmicro.middlewares.watched import watch
 from eventmicro.wire import header, header_line
 
 HEADERS = ("traceparent", "Request-Id")
@@ -57,15 +57,7 @@ class LogMessages:
 
     async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
         ended = partial(self._ended, message, context, time.perf_counter())
-        try:
-            reply = await call_next(message, context)
-        except (Exception, asyncio.CancelledError) as error:
-            ended(error)
-            raise
-        if is_stream(reply.__class__):
-            return Watched(reply, ended)
-        ended(None)
-        return reply
+        return await watch(call_next, message, context, ended)
 
     def _ended(self, message: Any, context: Context, started: float, error: BaseException | None) -> None:
         level = self._level if error is None else _level(error)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from eventmicro.context import Context
 from eventmicro.errors import UsageError
+from eventmicro.middleware import Handler
 
 Ended = Callable[[BaseException | None], None]
 """Is told once how it has ended: None: to its end, or as its reader wanted no more."""
@@ -29,6 +31,19 @@ async def refuse_stream(value: Any, name: str, why: str) -> None:
         if hasattr(value, "aclose"):
             await value.aclose()
         raise UsageError(f"{name} is a stream, which {why}")
+
+
+async def watch(handler: Handler, message: Any, context: Context, ended: Ended) -> Any:
+    """Handle a message, of whose end somebody is told, be it a stream's."""
+    try:
+        reply = await handler(message, context)
+    except (Exception, asyncio.CancelledError) as error:
+        ended(error)
+        raise
+    if is_stream(reply.__class__):
+        return Watched(reply, ended)
+    ended(None)
+    return reply
 
 
 class Watched:

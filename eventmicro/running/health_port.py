@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.wire import JSON
 
 if TYPE_CHECKING:
     from eventmicro.discovery.health import Health
@@ -28,7 +29,6 @@ PATIENCE = 10.0
 LONGEST = 8192
 LIVE = "/health/live"
 METRICS = "/metrics"
-JSON = "application/json"
 
 
 class HasHealth(Protocol):

@@ -20,27 +20,29 @@ SYSTEMS = {
     "kafkas": "kafka",
     "kafka+ssl": "kafka",
 }
+CALLS = (Side.CLIENT, Side.ENDPOINT)
 OPERATIONS = {Side.PUBLISHER: ("publish", "send"), Side.SUBSCRIBER: ("process", "process")}
 
 
-def server(url: str) -> Attributes:
-    """The broker's address, without user and password; empty where there is none."""
-    host = url.partition("://")[2].partition("?")[0].partition("/")[0].rpartition("@")[2]
-    return {"server.address": host} if host else {}
+def describe_broker(side: Side, url: str) -> Attributes:
+    """What is said on one side of each message: the broker's address, without user and password, and what it is."""
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("?")[0].partition("/")[0].rpartition("@")[2]
+    about: Attributes = {} if side in CALLS else {"messaging.system": SYSTEMS.get(scheme, scheme)}
+    return about | ({"server.address": host} if host else {})
 
 
-def system(url: str) -> str:
-    """What the broker is called."""
-    scheme = url.partition("://")[0]
-    return SYSTEMS.get(scheme, scheme)
+def describe(context: Context) -> Attributes:
+    """A message, on any side."""
+    return _describe_call(context) if context.side in CALLS else _describe_event(context)
 
 
-def describe_call(context: Context) -> Attributes:
+def _describe_call(context: Context) -> Attributes:
     """A call, on either side."""
     return {"rpc.system.name": "eventmicro", "rpc.method": f"{context.service}/{context.endpoint}"}
 
 
-def describe_event(context: Context) -> Attributes:
+def _describe_event(context: Context) -> Attributes:
     """An event that is published or handled."""
     name, kind = OPERATIONS[context.side]
     about: Attributes = {

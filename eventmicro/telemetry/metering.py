@@ -7,7 +7,6 @@ https://opentelemetry.io/docs/specs/semconv/messaging/messaging-metrics/. Each m
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
@@ -19,15 +18,14 @@ from opentelemetry.metrics import Histogram, MeterProvider
 from eventmicro.checks import check_kind
 from eventmicro.context import Context, Side
 from eventmicro.middleware import Handler
-from eventmicro.middlewares.watched import Watched, is_stream
+from eventmicro.middlewares.watched import watch
 from eventmicro.telemetry.attributes import (
+    CALLS,
     Attributes,
-    describe_call,
+    describe,
+    describe_broker,
     describe_end,
-    describe_event,
-    server,
     status_code,
-    system,
 )
 from eventmicro.telemetry.tracing import NAME
 
@@ -39,7 +37,6 @@ NAMES = {
 }
 # The bounds that the conventions advise, in seconds.
 BOUNDS: Sequence[float] = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-CALLS = (Side.CLIENT, Side.ENDPOINT)
 # What names one message, of which there are too many to be counted each.
 TOO_MANY = ("messaging.message.id", "eventmicro.attempt")
 
@@ -75,35 +72,25 @@ class Metering:
             return inner
         name, about = NAMES[side]
         made = provider.get_meter(NAME).create_histogram(name, "s", about, explicit_bucket_boundaries_advisory=BOUNDS)
-        always = server(url) if side in CALLS else {"messaging.system": system(url), **server(url)}
-        return partial(self._measured, made, side in CALLS, always, inner)
+        return partial(self._measured, made, describe_broker(side, url), inner)
 
     async def _measured(
-        self, made: Histogram, is_call: bool, always: Attributes, inner: Handler, message: Any, context: Context
+        self, made: Histogram, always: Attributes, inner: Handler, message: Any, context: Context
     ) -> Any:
-        ended = partial(self._ended, made, is_call, always, context, perf_counter())
-        try:
-            reply = await inner(message, context)
-        except (Exception, asyncio.CancelledError) as error:
-            ended(error)
-            raise
-        if is_stream(reply.__class__):
-            return Watched(reply, ended)
-        ended(None)
-        return reply
+        ended = partial(self._ended, made, always, context, perf_counter())
+        return await watch(inner, message, context, ended)
 
     def _ended(
         self,
         made: Histogram,
-        is_call: bool,
         always: Attributes,
         context: Context,
         started: float,
         error: BaseException | None,
     ) -> None:
         seconds = perf_counter() - started
-        about = (describe_call if is_call else describe_event)(context) | always | describe_end(error)
-        if is_call:
+        about = describe(context) | always | describe_end(error)
+        if context.side in CALLS:
             about["rpc.response.status_code"] = status_code(error)
         elif not self._destinations:
             about.pop("messaging.destination.name")

@@ -25,15 +25,14 @@ from eventmicro.errors import ServiceError, Settlement, UsageError
 from eventmicro.forwarding import TRACEPARENT, TRACESTATE
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
-from eventmicro.middlewares.watched import Watched, is_stream
+from eventmicro.middlewares.watched import watch
 from eventmicro.telemetry.attributes import (
+    CALLS,
     Attributes,
-    describe_call,
+    describe,
+    describe_broker,
     describe_end,
-    describe_event,
-    server,
     status_code,
-    system,
 )
 from eventmicro.wire import without
 
@@ -138,11 +137,10 @@ class Spans:
     def __init__(self, tracer: Tracer, side: Side, url: str, inner: Handler, attempts: Attempts) -> None:
         self._tracer = tracer
         self._kind = KINDS[side]
-        self._is_call = side in (Side.CLIENT, Side.ENDPOINT)
+        self._is_call = side in CALLS
         self._comes_in = side in COMES_IN
         self._is_event = side is Side.SUBSCRIBER
-        self._describe = describe_call if self._is_call else describe_event
-        self._always = server(url) if self._is_call else {"messaging.system": system(url), **server(url)}
+        self._always = describe_broker(side, url)
         self._inner = inner
         self._attempts = attempts
 
@@ -155,23 +153,17 @@ class Spans:
     async def run(self, message: Any, context: Context) -> Any:
         """Handle it within a span of its own."""
         span = self._start(context)
-        ended = partial(self._ended, span, context)
-        try:
-            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
-                if not self._comes_in:
-                    _forget_trace(context.metadata)
-                    inject(context.metadata)
-                reply = await self._inner(message, context)
-        except (Exception, asyncio.CancelledError) as error:
-            ended(error)
-            raise
-        if is_stream(reply.__class__):
-            return Watched(reply, ended)
-        ended(None)
-        return reply
+        return await watch(partial(self._within, span), message, context, partial(self._ended, span, context))
+
+    async def _within(self, span: Span, message: Any, context: Context) -> Any:
+        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+            if not self._comes_in:
+                _forget_trace(context.metadata)
+                inject(context.metadata)
+            return await self._inner(message, context)
 
     def _start(self, context: Context) -> Span:
-        about = self._describe(context) | self._always
+        about = describe(context) | self._always
         sent = list(_sent(context)) if self._comes_in else []
         parent = extract(sent[0], otel.get_current(), HEADERS) if len(sent) == 1 and sent[0] else None
         links = [Link(each) for each in map(trace_of, sent) if each.is_valid] if len(sent) > 1 else []

@@ -14,7 +14,7 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig
 
 from tests.fleet import ours
-from tests.fleet.words import TEXT, Event, forever, got, publish_all, ready
+from tests.fleet.words import TEXT, Event, got, publish_all, ready, serve
 
 
 def plain(url: str) -> str:
@@ -76,10 +76,7 @@ async def faststream_consumes(url: str, subject: str) -> None:
     async def take(body: Event) -> None:
         got(body)
 
-    async with broker:
-        await broker.start()
-        ready()
-        await forever()
+    await serve(broker)
 
 
 async def stream_of(url: str, subject: str) -> str:

@@ -12,7 +12,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 
 from tests.fleet import ours
-from tests.fleet.words import TEXT, TOGETHER, Event, ended, forever, got, publish_all, published, ready
+from tests.fleet.words import TEXT, TOGETHER, Event, ended, got, publish_all, published, ready, serve
 
 SESSION = 6000
 
@@ -94,10 +94,7 @@ async def faststream_consumes(url: str, subject: str) -> None:
     async def take(body: Event) -> None:
         got(body)
 
-    async with broker:
-        await broker.start()
-        ready()
-        await forever()
+    await serve(broker)
 
 
 async def confluent_in_thread(url: str, subject: str, *numbers: range) -> None:

@@ -12,7 +12,7 @@ import kombu
 from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange, RabbitQueue
 
 from tests.fleet import ours
-from tests.fleet.words import TEXT, Event, ended, forever, got, publish_all, published, ready
+from tests.fleet.words import TEXT, Event, ended, forever, got, publish_all, published, ready, serve
 
 EXCHANGE = "events"
 
@@ -93,10 +93,7 @@ async def faststream_consumes(url: str, subject: str) -> None:
     async def take(body: Event) -> None:
         got(body)
 
-    async with broker:
-        await broker.start()
-        ready()
-        await forever()
+    await serve(broker)
 
 
 async def kombu_in_thread(url: str, subject: str, *numbers: range) -> None:

@@ -54,6 +54,14 @@ async def publish_all(numbers: range, publish: Callable[[int], Awaitable[Any]]) 
         published(some[-1])
 
 
+async def serve(broker: Any) -> None:
+    """Run a broker of FastStream with its subscribers until this is killed."""
+    async with broker:
+        await broker.start()
+        ready()
+        await forever()
+
+
 async def forever() -> None:
     """Until it is killed."""
     await asyncio.Event().wait()

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Protocol
 
 from eventmicro.errors import EventMicroError
+from eventmicro.wire import has_wildcards
 from eventmicro_kafka.connection.describing import TopicInfo
-from eventmicro_kafka.patterns import has_wildcards
 from eventmicro_kafka.topics import Topics
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ import random
 from eventmicro.errors import TransportError
 from eventmicro_kafka.connection.driver import has_no_member, make_consumer, raise_trouble
 from eventmicro_kafka.connection.ending import LEAVE_TIME, end_tasks, stop_consumer
-from eventmicro_kafka.consuming.positions import TIMEOUT, fix_positions
+from eventmicro_kafka.consuming.looking import TIMEOUT
+from eventmicro_kafka.consuming.positions import fix_positions
 from eventmicro_kafka.errors import KafkaError, plain
 from eventmicro_kafka.settings import KafkaSettings
 from eventmicro_kafka.topics import Topics, check_topic

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from aiokafka.errors import GroupAuthorizationFailedError  # type: ignore[import-untyped]
-
 from eventmicro.broker import Start
-from eventmicro.errors import Disconnected, UsageError
-from eventmicro_kafka.connection.driver import TopicPartition, commit_patiently, committed, make_consumer
-from eventmicro_kafka.connection.ending import stop_consumer
+from eventmicro_kafka.connection.driver import TopicPartition, commit_patiently, committed
+from eventmicro_kafka.consuming.looking import looking_into
 from eventmicro_kafka.consuming.progress import is_of_another, with_topic
-from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
-from eventmicro_kafka.rights import missing_right
+from eventmicro_kafka.errors import NOT_A_MEMBER
 from eventmicro_kafka.settings import KafkaSettings
-
-# How long it may take, in seconds.
-TIMEOUT = 15.0
 
 
 class Fixed(NamedTuple):
@@ -58,19 +50,9 @@ async def fix_positions(
         Disconnected: the cluster does not answer.
         UsageError: the cluster refuses it.
     """
-    consumer = make_consumer(settings, group)
-    try:
-        async with asyncio.timeout(TIMEOUT):
-            await consumer.start()
-            return await _fix(consumer, topics, starts, ids or {}, anew, together)
-    except (KafkaError, OSError, TimeoutError) as error:
-        if isinstance(error, GroupAuthorizationFailedError):
-            raise UsageError(f"queue {group!r}: {missing_right(settings, 'Read', 'group', group)}") from error
-        if is_refusal(error):
-            raise UsageError(f"queue {group!r} may not be used from here: {plain(error)}") from error
-        raise Disconnected(f"queue {group!r}: its position cannot be read and set: {plain(error)}") from error
-    finally:
-        await stop_consumer(consumer)
+    unknown = "its position cannot be read and set"
+    async with looking_into(settings, group, "Read", used="used", unknown=unknown) as consumer:
+        return await _fix(consumer, topics, starts, ids or {}, anew, together)
 
 
 async def _fix(

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from aiokafka.errors import GroupAuthorizationFailedError  # type: ignore[import-untyped]
-
 from eventmicro.broker import QueueState
-from eventmicro.errors import Disconnected, UsageError
-from eventmicro_kafka.connection.driver import committed_all, count_members, make_consumer
-from eventmicro_kafka.connection.ending import stop_consumer
+from eventmicro_kafka.connection.driver import committed_all, count_members
+from eventmicro_kafka.consuming.looking import looking_into
 from eventmicro_kafka.consuming.progress import is_of_another, read_progress
-from eventmicro_kafka.errors import KafkaError, is_refusal, plain
 from eventmicro_kafka.received import moment
-from eventmicro_kafka.rights import missing_right
 from eventmicro_kafka.settings import KafkaSettings
 from eventmicro_kafka.topics import Topics
 
-# How long it may take, in seconds.
-TIMEOUT = 15.0
 # How long the first event of a partition is waited for, in milliseconds, and in how many partitions it is looked at.
 LOOK_TIME = 1000
 MOST_LOOKED_AT = 16
@@ -34,28 +26,18 @@ async def state_of(settings: KafkaSettings, topics: Topics, group: str) -> Queue
         Disconnected: the cluster does not answer.
         UsageError: the cluster refuses it.
     """
-    consumer = make_consumer(settings, group)
-    try:
-        async with asyncio.timeout(TIMEOUT):
-            await consumer.start()
-            places = await committed_all(consumer)
-            if not places:
-                return None
-            first, waiting = await _unfinished(consumer, topics, places)
-            return QueueState(
-                queue=group,
-                waiting=waiting,
-                consumers=await count_members(consumer),
-                oldest=await _oldest(consumer, first),
-            )
-    except (KafkaError, OSError, TimeoutError) as error:
-        if isinstance(error, GroupAuthorizationFailedError):
-            raise UsageError(f"queue {group!r}: {missing_right(settings, 'Describe', 'group', group)}") from error
-        if is_refusal(error):
-            raise UsageError(f"queue {group!r} may not be looked at from here: {plain(error)}") from error
-        raise Disconnected(f"queue {group!r}: it is not told how it is: {plain(error)}") from error
-    finally:
-        await stop_consumer(consumer)
+    unknown = "it is not told how it is"
+    async with looking_into(settings, group, "Describe", used="looked at", unknown=unknown) as consumer:
+        places = await committed_all(consumer)
+        if not places:
+            return None
+        first, waiting = await _unfinished(consumer, topics, places)
+        return QueueState(
+            queue=group,
+            waiting=waiting,
+            consumers=await count_members(consumer),
+            oldest=await _oldest(consumer, first),
+        )
 
 
 async def _unfinished(

@@ -13,6 +13,7 @@ from typing import Any
 from eventmicro.broker import Durable, Receive
 from eventmicro.room import wait_for_room
 from eventmicro.watchdog import PATIENCE, Watchdog
+from eventmicro.wire import has_wildcards
 from eventmicro_kafka.connection.describing import TopicInfo
 from eventmicro_kafka.connection.driver import REJOIN_TIME
 from eventmicro_kafka.consuming.delayed import Delayed
@@ -24,7 +25,6 @@ from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, Member
 from eventmicro_kafka.consuming.moving import time_to_finish, warn_of_handlers
 from eventmicro_kafka.consuming.parking import Parking
 from eventmicro_kafka.consuming.retry import retry_topic
-from eventmicro_kafka.patterns import has_wildcards
 from eventmicro_kafka.producing.publishing import Publisher
 from eventmicro_kafka.records import delivery_headers
 from eventmicro_kafka.settings import KafkaSettings

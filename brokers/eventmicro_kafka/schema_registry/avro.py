@@ -9,7 +9,6 @@ from typing import Any
 
 from eventmicro.codec import Decoder, Encoder
 from eventmicro.errors import DecodeError, UsageError
-from eventmicro.topic import takes_none
 from eventmicro_kafka.schema_registry.framing import SchemaKey, take_apart
 from eventmicro_kafka.schema_registry.registry import Schema, SchemaRegistry
 from eventmicro_kafka.schema_registry.writing import FramedCodec, not_written, typed, validated
@@ -27,9 +26,6 @@ class AvroCodec(FramedCodec):
 
     def __init__(self, registry: SchemaRegistry, subject: str, schema: Any, register: bool) -> None:
         super().__init__(registry, "AVRO", subject, schema, register)
-
-    def handles(self, kind: Any) -> bool:
-        return kind not in (bytes, None, type(None)) and not takes_none(kind)
 
     def encoder(self, kind: Any) -> Encoder:
         adapter = typed(kind)

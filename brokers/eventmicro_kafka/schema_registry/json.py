@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from eventmicro.codec import Decoder, Encoder
-from eventmicro.topic import takes_none
 from eventmicro_kafka.schema_registry.framing import take_apart
 from eventmicro_kafka.schema_registry.registry import SchemaRegistry
 from eventmicro_kafka.schema_registry.writing import FramedCodec, not_written, typed, validated
@@ -17,9 +16,6 @@ class JsonCodec(FramedCodec):
 
     def __init__(self, registry: SchemaRegistry, subject: str, schema: Any, register: bool) -> None:
         super().__init__(registry, "JSON", subject, schema, register)
-
-    def handles(self, kind: Any) -> bool:
-        return kind not in (bytes, None, type(None)) and not takes_none(kind)
 
     def own_schema(self, kind: Any) -> str | None:
         return json.dumps(typed(kind).json_schema(mode="serialization"))

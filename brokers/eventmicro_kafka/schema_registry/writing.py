@@ -8,6 +8,7 @@ from typing import Any
 
 from eventmicro.errors import DecodeError, EncodeError, UsageError
 from eventmicro.message import Delivery
+from eventmicro.topic import takes_none
 from eventmicro_kafka.schema_registry.framing import frame, with_header
 from eventmicro_kafka.schema_registry.registry import Schema, SchemaRegistry
 
@@ -35,6 +36,10 @@ class FramedCodec:
 
     def __repr__(self) -> str:
         return f"{self._kind} of {self.subject!r} in {self.registry!r}"
+
+    def handles(self, kind: Any) -> bool:
+        """Whether values of this type can be written: those that pydantic knows, but for None, which is no body."""
+        return kind not in (bytes, None, type(None)) and not takes_none(kind)
 
     def frame(self, delivery: Delivery) -> bytes:
         """See `eventmicro.codec.ReadsHeaders`."""

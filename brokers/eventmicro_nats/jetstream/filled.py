@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eventmicro.wire import has_wildcards
 from eventmicro_nats.connection.subjects import covers
 
 # How many streams may fill one another before nobody looks further.
@@ -102,16 +103,12 @@ def may_match(subject: str, patterns: Sequence[str]) -> bool:
 
 def not_taken(subjects: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """Those of many subjects that have nothing in common with any of many patterns."""
-    exact, wild = set(patterns), [pattern for pattern in patterns if _is_wild(pattern)]
+    exact, wild = set(patterns), [pattern for pattern in patterns if has_wildcards(pattern)]
     return [
         subject
         for subject in subjects
-        if subject not in exact and not may_match(subject, patterns if _is_wild(subject) else wild)
+        if subject not in exact and not may_match(subject, patterns if has_wildcards(subject) else wild)
     ]
-
-
-def _is_wild(subject: str) -> bool:
-    return "*" in subject or ">" in subject
 
 
 def _meet(one: Sequence[str], other: Sequence[str]) -> bool:

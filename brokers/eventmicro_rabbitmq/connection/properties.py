@@ -101,7 +101,30 @@ class Persistent(Sparse):
         return b"".join((flags.to_bytes(2, "big"), form, table, b"\x02", correlation, name, moment))
 
 
-class Limited(Sparse):
+class Rewritten(Sparse):
+    """Those that are written one by one, after those of another event or message."""
+
+    def take(self, theirs: Properties, apart: Iterable[str]) -> None:
+        """Have what another has, but for these."""
+        for name in Properties.flags.keys() - {*apart}:
+            if (value := getattr(theirs, name)) not in (None, ""):
+                setattr(self, name, value)
+
+    def marshal(self) -> bytes:
+        flags, parts = 0, list[bytes]()
+        for name, flag in Properties.flags.items():
+            if (value := getattr(self, name)) not in (None, ""):
+                flags |= flag
+                parts.append(self.write(name, value))
+        return b"".join((flags.to_bytes(2, "big"), *parts))
+
+    def write(self, name: str, value: Any) -> bytes:
+        """One property as it is written."""
+        written: bytes = self.encode_property(name, value)
+        return written
+
+
+class Limited(Rewritten):
     """Those of an event that expires, or comes before others.
 
     Args:
@@ -110,23 +133,13 @@ class Limited(Sparse):
     """
 
     def __init__(self, plain: Persistent, expiration: int | None, priority: int | None) -> None:
-        for name in Properties.flags.keys() - {"expiration", "priority"}:
-            if (value := getattr(plain, name)) not in (None, ""):
-                setattr(self, name, value)
+        self.take(plain, ("expiration", "priority"))
         self.timestamp = plain.moment
         self.expiration = None if expiration is None else str(expiration)
         self.priority = priority
 
-    def marshal(self) -> bytes:
-        flags, parts = 0, list[bytes]()
-        for name, flag in Properties.flags.items():
-            if (value := getattr(self, name)) not in (None, ""):
-                flags |= flag
-                parts.append(self.encode_property(name, value))
-        return b"".join((flags.to_bytes(2, "big"), *parts))
 
-
-class Copied(Sparse):
+class Copied(Rewritten):
     """Those of a copy of an event: what it was, in the very bytes where these are at hand.
 
     Args:
@@ -139,9 +152,7 @@ class Copied(Sparse):
     def __init__(
         self, theirs: Properties, apart: Iterable[str], keeps: Callable[[str], bool], added: dict[str, Any]
     ) -> None:
-        for name in Properties.flags.keys() - {"headers", *apart}:
-            if (value := getattr(theirs, name)) not in (None, ""):
-                setattr(self, name, value)
+        self.take(theirs, ("headers", *apart))
         self.delivery_mode = 2
         raw: dict[str, Any] = theirs.headers or {}
         self._kept = {name for name in raw if keeps(name)} - added.keys()
@@ -150,20 +161,12 @@ class Copied(Sparse):
         self._added = added
         self.headers = {name: value for name, value in raw.items() if name in self._kept} | added or None
 
-    def marshal(self) -> bytes:
-        flags, parts = 0, list[bytes]()
-        for name, flag in Properties.flags.items():
-            if (value := getattr(self, name)) not in (None, ""):
-                flags |= flag
-                parts.append(self._write(name, value))
-        return b"".join((flags.to_bytes(2, "big"), *parts))
-
-    def _write(self, name: str, value: Any) -> bytes:
+    def write(self, name: str, value: Any) -> bytes:
         if name == "headers":
             return self._write_headers()
         if name == "timestamp" and self._moment is not None:
             return self._moment
-        return self.encode_property(name, value)
+        return super().write(name, value)
 
     def _write_headers(self) -> bytes:
         try:

@@ -1,0 +1,50 @@
+"""Looking into a group, by a consumer of its name that is no member: what goes wrong is said alike."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka.errors import GroupAuthorizationFailedError  # type: ignore[import-untyped]
+
+from eventmicro.errors import Disconnected, UsageError
+from eventmicro_kafka.connection.driver import make_consumer
+from eventmicro_kafka.connection.ending import stop_consumer
+from eventmicro_kafka.errors import KafkaError, is_refusal, plain
+from eventmicro_kafka.rights import missing_right
+from eventmicro_kafka.settings import KafkaSettings
+
+# How long it may take, in seconds.
+TIMEOUT = 15.0
+
+
+@asynccontextmanager
+async def looking_into(
+    settings: KafkaSettings, group: str, operation: str, *, used: str, unknown: str
+) -> AsyncGenerator[Any, None]:
+    """A consumer for as long as the block lasts, which is a few seconds at most.
+
+    Args:
+        operation: the right on the group that is needed.
+        used: what is done with the queue, for the error where that may not be.
+        unknown: what cannot be done where the cluster does not answer.
+
+    Raises:
+        Disconnected: the cluster does not answer.
+        UsageError: the cluster refuses it.
+    """
+    consumer = make_consumer(settings, group)
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            await consumer.start()
+            yield consumer
+    except (KafkaError, OSError, TimeoutError) as error:
+        if isinstance(error, GroupAuthorizationFailedError):
+            raise UsageError(f"queue {group!r}: {missing_right(settings, operation, 'group', group)}") from error
+        if is_refusal(error):
+            raise UsageError(f"queue {group!r} may not be {used} from here: {plain(error)}") from error
+        raise Disconnected(f"queue {group!r}: {unknown}: {plain(error)}") from error
+    finally:
+        await stop_consumer(consumer)
