@@ -23,7 +23,7 @@ test-wheel: servers        ## the tests against the built wheel, apart from the 
 	$(BIN)/python -c "import site; print(*site.getsitepackages(), sep='\n')" \
 		> $$(build/wheel/venv/bin/python -c "import site; print(site.getsitepackages()[0])")/dev.pth
 	build/wheel/venv/bin/python -m pip install -q --no-deps --force-reinstall build/wheel/dist/*.whl
-	cp -r tests pyproject.toml build/wheel/
+	cp -r tests docs *.md pyproject.toml build/wheel/
 	cd build/wheel && venv/bin/python -P -m pytest -n auto tests/unit tests/wire tests/conformance/test_nats.py
 
 test-oldest: .venv/dev     ## the unit and wire tests with the oldest version of each dependency, minutes
