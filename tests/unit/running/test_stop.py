@@ -260,7 +260,7 @@ async def test_a_stop_ends_though_a_handler_does_not_let_itself_be_cancelled(
 async def test_a_stop_that_is_cancelled_closes_all_the_same(where: str, until: Until) -> None:
     log: list[str] = []
     broker = Logged(log)
-    service = Service("numbers", broker=broker)
+    service = Service("numbers", broker=broker, stop_timeout=0.5)
     waits: list[str] = []
 
     async def wait(at: str) -> None:

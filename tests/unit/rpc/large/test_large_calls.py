@@ -512,7 +512,7 @@ async def test_a_reply_of_which_nothing_can_be_said_is_an_error() -> None:
 
 
 @pytest.mark.timeout_seconds(120)
-async def test_a_hundred_calls_of_ten_megabytes_leave_no_memory_behind() -> None:
+async def test_forty_calls_of_ten_megabytes_leave_no_memory_behind() -> None:
     body = bytes(10 * 1024 * 1024)
     service = Service("files", broker="memory://")
 
@@ -527,7 +527,7 @@ async def test_a_hundred_calls_of_ten_megabytes_leave_no_memory_behind() -> None
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
-            for _ in range(97):
+            for _ in range(37):
                 assert len(await client.call("files.echo", body, bytes)) == len(body)
             gc.collect()
             after, most = tracemalloc.get_traced_memory()
