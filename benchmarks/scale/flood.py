@@ -21,8 +21,6 @@ from eventmicro import Client, EventMicroError, Service
 PAUSE = 0.5
 # How long a call may take, in seconds.
 TIMEOUT = 120.0
-# How many processes that do nothing but count stand for the others on a starved machine, for each core.
-OTHERS = 4
 
 
 async def serve(url: str, number: int) -> Result:
@@ -68,10 +66,10 @@ async def call(url: str, number: int, pids: Pids) -> Result:
 
 
 @contextmanager
-def starved() -> Iterator[None]:
-    """Others use up the machine meanwhile."""
+def starved(others_a_core: int) -> Iterator[None]:
+    """Others use up the machine meanwhile: processes that do nothing but count, so many for each core."""
     count = [sys.executable, "-c", "while True: pass"]
-    others = [subprocess.Popen(count) for _ in range(OTHERS * (os.cpu_count() or 1))]
+    others = [subprocess.Popen(count) for _ in range(others_a_core * (os.cpu_count() or 1))]
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ SLOWEST = 1_000
 @dataclass(frozen=True)
 class Plan:
     """How much of each there is: handlers, topics, calls in flight, messages in a row, nodes to choose from, services
-    in a registry; and seconds of a timed part."""
+    in a registry, others on each core of a starved machine; and seconds of a timed part."""
 
     seconds: float = 2.0
     handlers: tuple[int, ...] = (1, 100, 1_000, 10_000)
@@ -29,9 +29,10 @@ class Plan:
     messages: int = 2_000_000
     nodes: tuple[int, ...] = (10, 1_000, 10_000)
     services: int = 1_000
+    others: int = 4
 
 
-QUICK = Plan(0.2, (1, 100), (10, 1_000), 500, 20_000, (10, 100), 10)
+QUICK = Plan(0.1, (1, 100), (10, 1_000), 500, 10_000, (10, 100), 10, 1)
 
 Tell = Callable[[str], None]
 
@@ -68,7 +69,7 @@ def steps(plan: Plan, nats: Server) -> list[tuple[str, int, Callable[[], Result]
         *(step("subscribers", number, run_both, "subscribers", "events") for number in plan.handlers),
         *(step("topics", number, run_one, "topics") for number in plan.topics),
         step("in flight", plan.in_flight, run_both, "slow endpoint", "flood"),
-        step("in flight, starved", plan.in_flight, run_starved),
+        step("in flight, starved", plan.in_flight, run_starved, plan.others),
         ("calls in a row", plan.messages, lambda: run_both(nats, "endpoints", "calls in a row", 1, 0, plan.messages)),
         (
             "events in a row",
@@ -91,9 +92,9 @@ def run_both(
     return result
 
 
-def run_starved(nats: Server, number: int, seconds: float) -> Result:
+def run_starved(nats: Server, others: int, number: int, seconds: float) -> Result:
     """Calls in flight while others use up the machine."""
-    with starved():
+    with starved(others):
         return run_both(nats, "slow endpoint", "flood", number, seconds)
 
 

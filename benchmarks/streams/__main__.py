@@ -32,21 +32,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streams", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="how often each variant runs (3)")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long the timed part of a run takes (2)")
+    parser.add_argument("--messages", type=int, default=20_000, help="how many a stream has (20,000)")
     parser.add_argument("--json", type=Path, help="where to write the numbers (nowhere)")
     options = parser.parse_args()
     variants = [name for name in VARIANTS if find_spec("grpc") is not None or "grpc" not in name]
     try:
-        results = measure(variants, options.rounds, options.seconds)
+        results = measure(variants, options.rounds, options.seconds, options.messages)
     except Failed as failure:
         print(f"failed: {failure}", file=sys.stderr)
         return 1
-    print(columns("Streams of 20,000 readings of 204 bytes, and a call for each", COLUMNS, summarize(results)))
+    title = f"Streams of {options.messages:,} readings of 204 bytes, and a call for each"
+    print(columns(title, COLUMNS, summarize(results)))
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1))
     return 0
 
 
-def measure(variants: list[str], rounds: int, seconds: float) -> list[Result]:
+def measure(variants: list[str], rounds: int, seconds: float, messages: int) -> list[Result]:
     """All of it, the variants in turn in each round.
 
     Raises:
@@ -57,7 +59,7 @@ def measure(variants: list[str], rounds: int, seconds: float) -> list[Result]:
         for round_number in range(1, rounds + 1):
             for what in MEASURES:
                 for variant in variants:
-                    result = run(variant, what, nats, seconds)
+                    result = run(variant, what, nats, seconds, messages)
                     results.append({"round": round_number, "measure": what, "variant": variant, **result})
                     print(
                         f"round {round_number}: {what:14} {variant:18} {result['per_second']:>9,.0f}/s", file=sys.stderr
@@ -65,14 +67,14 @@ def measure(variants: list[str], rounds: int, seconds: float) -> list[Result]:
     return results
 
 
-def run(variant: str, what: str, nats: Server, seconds: float) -> Result:
+def run(variant: str, what: str, nats: Server, seconds: float, messages: int) -> Result:
     """One variant doing one thing."""
     over_nats = variant == "eventmicro"
     url = nats.url if over_nats else f"{HOST}:{free_port()}"
     command = [sys.executable, "-m", "benchmarks.streams.worker", variant]
     with waiting([*command, "server", url], f"{variant}: the server") as serving:
         pids = {"server": serving.pid, **(nats.pids if over_nats else {})}
-        load = [*command, what, url, str(seconds), json.dumps(pids)]
+        load = [*command, what, url, str(seconds), str(messages), json.dumps(pids)]
         result = said_by(load, f"{variant}: {what}", 4 * seconds + GRACE)
     if result["wrong"]:
         raise Failed(f"{variant}: {result['wrong']} streams were not whole")

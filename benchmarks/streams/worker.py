@@ -1,4 +1,4 @@
-"""One process of a measurement: `python -m benchmarks.streams.worker VARIANT ROLE URL SECONDS '{"server": PID}'`."""
+"""One process of it: `python -m benchmarks.streams.worker VARIANT ROLE URL SECONDS MESSAGES '{"server": PID}'`."""
 
 from __future__ import annotations
 
@@ -20,36 +20,38 @@ VARIANTS = {
     "grpc.aio": "benchmarks.streams.grpc_aio:GrpcAio",
     "grpc.aio+protobuf": "benchmarks.streams.grpc_aio:GrpcAioProtobuf",
 }
-# How many messages a stream has, and how many calls are in flight.
-MESSAGES = 20_000
+# How many calls are in flight.
 IN_FLIGHT = 64
 
 
-async def read(asks: Asks) -> int:
+async def read(asks: Asks, messages: int) -> int:
     """Read a stream to its end; how many messages it had."""
     number = 0
-    async for _ in asks.read(MESSAGES):
+    async for _ in asks.read(messages):
         number += 1
     return number
 
 
-async def write(asks: Asks) -> int:
+async def write(asks: Asks, messages: int) -> int:
     """Write a stream; how many messages were taken."""
-    return await asks.write(MESSAGES)
+    return await asks.write(messages)
 
 
-async def call(asks: Asks) -> int:
-    """Call again and again; how often."""
+async def call(asks: Asks, messages: int) -> int:
+    """Call again and again, a tenth as often; how often."""
+    each = max(messages // 10 // IN_FLIGHT, 1)
 
     async def some() -> None:
-        for _ in range(MESSAGES // 10 // IN_FLIGHT):
+        for _ in range(each):
             await asks.call()
 
     await asyncio.gather(*(some() for _ in range(IN_FLIGHT)))
-    return MESSAGES // 10 // IN_FLIGHT * IN_FLIGHT
+    return each * IN_FLIGHT
 
 
-MEASURES: dict[str, Callable[[Asks], Awaitable[int]]] = {"server stream": read, "client stream": write, "call": call}
+Work = Callable[[Asks, int], Awaitable[int]]
+
+MEASURES: dict[str, Work] = {"server stream": read, "client stream": write, "call": call}
 
 
 async def serve(peer: StreamPeer, url: str) -> Result:
@@ -59,17 +61,17 @@ async def serve(peer: StreamPeer, url: str) -> Result:
     return {}
 
 
-async def measure(peer: StreamPeer, url: str, what: str, seconds: float, pids: Pids) -> Result:
-    """Do it for so long, after a warm-up."""
+async def measure(peer: StreamPeer, url: str, what: str, seconds: float, length: int, pids: Pids) -> Result:
+    """Do it for so long, after a warm-up; a stream has so many messages."""
     async with peer.client(url) as asks:
         work = MEASURES[what]
-        await work(asks)
+        await work(asks, length)
         processes = Processes(pids | {"client": os.getpid()})
         before, started, messages, wrong = processes.cpu(), time.perf_counter(), 0, 0
         while time.perf_counter() - started < seconds:
-            number = await work(asks)
+            number = await work(asks, length)
             messages += number
-            wrong += what != "call" and number != MESSAGES
+            wrong += what != "call" and number != length
         elapsed = time.perf_counter() - started
         return {
             "per_second": messages / elapsed,
@@ -79,12 +81,13 @@ async def measure(peer: StreamPeer, url: str, what: str, seconds: float, pids: P
         }
 
 
-def main(variant: str, role: str, url: str, seconds: str = "0", pids: str = "{}") -> None:
+def main(variant: str, role: str, url: str, seconds: str = "0", length: str = "0", pids: str = "{}") -> None:
     """Play a role."""
     pin(RECEIVING if role == "server" else SENDING)
     module, _, name = VARIANTS[variant].partition(":")
     peer: StreamPeer = getattr(import_module(module), name)()
-    result = serve(peer, url) if role == "server" else measure(peer, url, role, float(seconds), json.loads(pids))
+    load = (float(seconds), int(length), json.loads(pids))
+    result = serve(peer, url) if role == "server" else measure(peer, url, role, *load)
     say(asyncio.run(result))
 
 

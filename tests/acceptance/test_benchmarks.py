@@ -169,7 +169,8 @@ def test_a_backlog_knows_which_readings_were_taken_and_tells_the_moments() -> No
 
 def test_streams_are_measured_beside_calls_and_their_rivals(tmp_path: Path) -> None:
     file = tmp_path / "streams.json"
-    command = [sys.executable, "-m", "benchmarks.streams", "--rounds", "1", "--seconds", "0.1", "--json", str(file)]
+    short = ["--rounds", "1", "--seconds", "0.05", "--messages", "2000"]
+    command = [sys.executable, "-m", "benchmarks.streams", *short, "--json", str(file)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     runs = json.loads(file.read_text())
