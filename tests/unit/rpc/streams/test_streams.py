@@ -188,6 +188,7 @@ async def test_a_cancelled_task_cancels_the_handler(until: Until) -> None:
         assert isinstance(streaming.outcomes[0], asyncio.CancelledError)
 
 
+@pytest.mark.timeout_seconds(120)
 async def test_ten_thousand_abandoned_streams_leave_nothing_behind(until: Until) -> None:
     async with (streaming := Streaming()).service, Client(URL) as client:
 
