@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Tests mostly wait for a server, a lease, a process: two for each processor.
 WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: demo test test-consul test-oldest test-wheel soak fleet lint bench servers docs clean
+.PHONY: demo test test-consul test-oldest test-wheel soak fleet lint bench servers docs site clean
 
 demo: .venv/demo           ## the earthquake demo: three services over an embedded NATS
 	$(BIN)/python -m examples.quakes
@@ -57,8 +57,11 @@ servers: .venv/kafka       ## what tests start; where one cannot be had, they sa
 docs: .venv/dev           ## what docs/ takes from the code: brokers.md, settings.md
 	$(BIN)/python docs/update.py
 
+site: .venv/site           ## the documentation in build/site, with every link checked and the docstrings as reference
+	$(BIN)/python docs/site.py
+
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv build dist .cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -71,6 +74,10 @@ clean:
 
 .venv/dev: .venv/bin/python pyproject.toml
 	$(BIN)/pip install -q -e '.[dev]'
+	@touch $@
+
+.venv/site: .venv/dev
+	$(BIN)/pip install -q -e '.[site]'
 	@touch $@
 
 .venv/kafka: .venv/dev tests/servers/kafka.py tests/servers/kafka_jars.py

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
+import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,7 +102,58 @@ def test_the_hall_and_the_rooms_of_each_adapter_are_drawn(adapter: Path) -> None
     assert drawn - {adapter.name} == names_in(adapter)
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
-def test_every_file_that_is_linked_exists(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
-    assert [link for link in links if not link.startswith("http") and not (DOCS / link).exists()] == []
+PAGES = [
+    *(DOCS.parent / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *(page for folder in ("docs", "examples") for page in sorted((DOCS.parent / folder).rglob("*.md"))),
+]
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of a page may say, on a code host."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS.parent)))
+def test_every_file_and_every_heading_that_is_linked_is_there(page: Path) -> None:
+    prose = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)", prose)
+    targets = {(page.parent / link if link else page, anchor) for link, anchor in links}
+    assert [path for path, _ in targets if not path.exists()] == []
+    assert [(path.name, anchor) for path, anchor in targets if anchor and anchor not in anchors(path)] == []
+
+
+def test_every_page_is_in_the_navigation_of_the_site_once() -> None:
+    site = tomllib.loads((DOCS.parent / "zensical.toml").read_text())["project"]
+    named = list(leaves(site["nav"]))
+    assert sorted(named) == sorted(str(page.relative_to(DOCS.parent)) for page in PAGES), "a line in zensical.toml"
+
+
+def leaves(nav: list[dict[str, Any]]) -> Iterator[str]:
+    for entry in nav:
+        for below in entry.values():
+            yield from [below] if isinstance(below, str) else leaves(below)
+
+
+PUBLIC = [
+    *("eventmicro", "eventmicro.conformance", "eventmicro.middlewares", "eventmicro.registries", "eventmicro_schemas"),
+    *("eventmicro_nats", "eventmicro_rabbitmq", "eventmicro_kafka", "eventmicro_kafka.schema_registry"),
+    *("eventmicro_etcd", "eventmicro_consul", "eventmicro_mdns"),
+]
+REFERENCE = "".join(page.read_text() for page in sorted((DOCS / "reference").glob("*.md")))
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_every_public_name_is_in_the_reference_once(package: str) -> None:
+    listed = re.findall(rf"^- `{re.escape(package)}\.([A-Za-z]\w*)`$", REFERENCE, re.MULTILINE)
+    modules = {"broker", "codec", "conformance", "message", "registry"} if package == "eventmicro" else set()
+    assert sorted(listed) == sorted({*importlib.import_module(package).__all__, *modules})
+
+
+def test_what_the_reference_lists_can_be_imported() -> None:
+    for name in re.findall(r"^- `([\w.]+)`$", REFERENCE, re.MULTILINE):
+        assert pkgutil.resolve_name(name) is not None
+
+
+def test_every_adapter_is_in_the_reference() -> None:
+    assert {adapter.name for adapter in ADAPTERS} <= set(PUBLIC)

@@ -75,7 +75,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetterFilter:
-    """LetterFilter letters are meant: those of which all that is said here is true.
+    """Which letters are meant: those of which all that is said here is true.
 
     reason, subject: a pattern as of a shell, in which `*` stands for any text; case does not matter in a reason. One
         without `*`, `?` and `[` is to be found anywhere in the reason, and is the whole of the subject.

@@ -121,6 +121,8 @@ class CallsEndpoints(OpensStreams):
                 broker, as long as it has surely not run; 0: it does not. A `timeout` that is given bounds all of it,
                 else each request has its time from when it is sent. Default: the client's.
 
+        Of several attempts it raises the last one's error, whose `attempts` says how many there were.
+
         Raises:
             Unavailable: nobody serves this endpoint; it did not run.
             NotFound: the service is there and has no such endpoint; or a node is to be chosen, and it has none.
@@ -130,8 +132,6 @@ class CallsEndpoints(OpensStreams):
             TransportError: the broker is away, or the request is too large for it.
             PeerLost, StreamBroken: with `large`, the request or the reply did not come whole.
             ContentTooLarge: with `large`, it is over the `max_large` of who was to take it.
-
-            Of several attempts it is the last one's error, and its `attempts` says how many there were.
         """
         client = self._caller
         try:
