@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Tests mostly wait for a server, a lease, a process: two for each processor.
 WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: demo test test-consul test-oldest test-wheel soak fleet lint bench servers docs site clean
+.PHONY: demo test test-consul test-oldest test-wheel soak fleet lint bench servers docs site release clean
 
 demo: .venv/demo           ## the earthquake demo: three services over an embedded NATS
 	$(BIN)/python -m examples.quakes
@@ -60,6 +60,9 @@ docs: .venv/dev           ## what docs/ takes from the code: brokers.md, setting
 site: .venv/site           ## the documentation in build/site, with every link checked and the docstrings as reference
 	$(BIN)/python docs/site.py
 
+release: .venv/release    ## wheel and sdist in build/release/dist, held to what a release is; uploads nothing
+	$(BIN)/python -m tests.release
+
 clean:
 	rm -rf .venv build dist .cache
 
@@ -78,6 +81,10 @@ clean:
 
 .venv/site: .venv/dev
 	$(BIN)/pip install -q -e '.[site]'
+	@touch $@
+
+.venv/release: .venv/dev
+	$(BIN)/pip install -q -e '.[release]'
 	@touch $@
 
 .venv/kafka: .venv/dev tests/servers/kafka.py tests/servers/kafka_jars.py

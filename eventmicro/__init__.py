@@ -166,6 +166,8 @@ _LATER = {
 
 
 def __getattr__(name: str) -> typing.Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("eventmicro")
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)

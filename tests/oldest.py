@@ -15,7 +15,7 @@ from packaging.version import Version
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 # Of what only tests and tools need any version will do.
-ASIDE = frozenset(("dev", "demo"))
+ASIDE = frozenset(("dev", "demo", "site", "release"))
 TOOLS = frozenset(
     [
         "attrs",

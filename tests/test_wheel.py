@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+import eventmicro
+from tests.release.archives import tracked, wrong_in_metadata, wrong_in_sdist, wrong_in_wheel
+from tests.release.words import version, wrong_in_changelog
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,14 +46,31 @@ print("Nats-Service-Error" in eventmicro_schemas.text("v1/error.schema.json"))
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("wheel"), "wheel")
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("sdist"), "sdist")
+
+
+def build(folder: Path, kind: str) -> Path:
     if importlib.util.find_spec("hatchling") is None:
         pytest.skip("hatchling is not installed")
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
+    environment = os.environ | {"SOURCE_DATE_EPOCH": "1700000000"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    (built,) = folder.glob("eventmicro-*.whl")
+    (built,) = folder.glob("eventmicro-*")
     return built
+
+
+@pytest.fixture(scope="module")
+def kept() -> set[str]:
+    """The files of the repository."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no clone of the repository")
+    return tracked()
 
 
 def names(wheel: Path) -> list[str]:
@@ -103,3 +126,67 @@ def test_what_is_installed_from_it_makes_a_call(wheel: Path, tmp_path: Path) -> 
     number, place, schema = done.stdout.split("\n")[:3]
     assert (number, schema) == ("42", "True")
     assert Path(place).is_relative_to(target)
+
+
+def test_the_wheel_holds_what_the_repository_keeps_of_the_packages(wheel: Path, kept: set[str]) -> None:
+    assert list(wrong_in_wheel(wheel, kept)) == []
+
+
+def test_the_sdist_holds_what_the_repository_keeps(sdist: Path, kept: set[str]) -> None:
+    assert list(wrong_in_sdist(sdist, kept)) == []
+
+
+def test_what_is_built_again_is_the_same(wheel: Path, sdist: Path, tmp_path: Path) -> None:
+    for kind, before in (("wheel", wheel), ("sdist", sdist)):
+        assert build(tmp_path / kind, kind).read_bytes() == before.read_bytes()
+
+
+def test_what_is_too_much_or_too_little_in_a_wheel_is_named(wheel: Path, kept: set[str], tmp_path: Path) -> None:
+    spoilt = tmp_path / wheel.name
+    left_out = ("eventmicro_nats/py.typed", "eventmicro/cli/__init__.py")
+    with zipfile.ZipFile(wheel) as whole, zipfile.ZipFile(spoilt, "w") as archive:
+        for name in whole.namelist():
+            if name not in left_out and not name.endswith("/LICENSE"):
+                archive.writestr(name, whole.read(name).replace(b"\nVersion: ", b"\nVersion: 9"))
+        archive.writestr("tests/test_stray.py", "")
+    said = list(wrong_in_wheel(spoilt, kept))
+    assert said[:3] == [
+        "tests/test_stray.py does not belong there",
+        "eventmicro/cli/__init__.py is missing",
+        "eventmicro_nats/py.typed is missing",
+    ]
+    assert "console_scripts: eventmicro: there is no eventmicro/cli" in said
+    assert "LICENSE is not in it" in said
+    assert [each for each in said if each.startswith("it is of version 9")]
+
+
+DATED = "# Changelog\n\n## [Unreleased]\n\n## [1.0.0] - 2026-01-02\n\n- a\n\n## [0.9.0] - 2025-01-02\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (DATED, []),
+        (DATED.replace("1.0.0", "0.9.9"), ["CHANGELOG.md: write `## [1.0.0] - YYYY-MM-DD` above the changes"]),
+        (DATED.replace(" - 2026-01-02", ""), ["CHANGELOG.md: [1.0.0] has no day"]),
+        (DATED.replace("[Unreleased]\n", "[Unreleased]\n\n- b\n"), ["CHANGELOG.md: what stands below [Unreleased]"]),
+    ],
+)
+def test_a_release_has_a_section_of_the_changelog_with_a_day(text: str, said: list[str]) -> None:
+    wrong = list(wrong_in_changelog(text, "1.0.0"))
+    assert [each[: len(begin)] for each, begin in zip(wrong, said, strict=True)] == said
+
+
+def test_the_version_stands_in_one_place() -> None:
+    assert eventmicro.__version__ == importlib.metadata.version("eventmicro")
+    again = subprocess.run(
+        ["git", "grep", "-lF", f'"{version()}"', "--", "*.toml", "eventmicro"], cwd=ROOT, text=True, capture_output=True
+    )
+    assert again.stdout.split() == ["pyproject.toml"]
+
+
+def test_metadata_that_the_standard_forbids_are_named(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        described = archive.read(f"eventmicro-{version()}.dist-info/METADATA")
+    (said,) = wrong_in_metadata(described.replace(b"Metadata-Version: ", b"Metadata-Version: 9"), {"LICENSE"})
+    assert "is not a valid metadata version" in said

@@ -1,0 +1,65 @@
+"""The wheel, installed by its name from a folder, runs the demo: on every Python that it is for and that is here."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.release.archives import pyproject
+
+PYENV = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+
+
+def supported() -> list[str]:
+    """The Pythons that the metadata name."""
+    named = " ".join(pyproject()["project"]["classifiers"])
+    return re.findall(r"Python :: (3\.\d+)", named)
+
+
+def find(version: str) -> Path | None:
+    """An interpreter of this version: one of pyenv's, or on the path."""
+    candidates = [*sorted(PYENV.glob(f"{version}.*/bin/python")), shutil.which(f"python{version}")]
+    return next((Path(found) for found in candidates if found and answers(found, version)), None)
+
+
+def answers(python: Path | str, version: str) -> bool:
+    """Whether it is that Python; a shim of one that is not installed is none."""
+    code = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    return done.returncode == 0 and done.stdout.strip() == version
+
+
+def run_demo(python: Path, dist: Path, sdist: Path, version: str, folder: Path) -> Iterator[str]:
+    """Install the release into a new venv, and run the demo as the sdist has it; what went wrong."""
+    shutil.rmtree(folder, ignore_errors=True)
+    inside = folder / "venv" / "bin"
+    pip = [inside / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--find-links", dist]
+    steps: list[list[str | Path]] = [
+        [python, "-m", "venv", folder / "venv"],
+        [*pip, "--no-index", "--no-deps", f"eventmicro=={version}"],  # ours, whatever an index has under that name
+        [*pip, f"eventmicro[demo]=={version}"],
+        [inside / "eventmicro", "--version"],
+        [inside / "python", "-m", "examples.quakes"],
+    ]
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / "sdist", filter="data")
+    shutil.move(folder / "sdist" / sdist.name.removesuffix(".tar.gz") / "examples", folder / "examples")
+    said = ""
+    for step in steps:
+        done = subprocess.run(step, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+        said = done.stdout + done.stderr
+        if done.returncode:
+            yield f"{' '.join(map(str, step))}\n{said}"
+            return
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The environment without what would bring other code, or another broker, than those of the release."""
+    ours = ("EVENTMICRO_", "PYTHON", "VIRTUAL_ENV", "BROKER", "RPC_BROKER")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return kept | {"EVENTMICRO_STATE_DIR": str(folder / "state"), "COLUMNS": "120"}
