@@ -208,7 +208,7 @@ def test_every_example_is_tested() -> None:
 
 def test_the_index_lists_every_example_in_order() -> None:
     listed = re.findall(r"^\| \[\w+\]\((.+?)\) \|", (EXAMPLES / "README.md").read_text(), re.M)
-    assert listed == [*sorted(file.name for file in EXAMPLES.glob("[0-9]*.py")), "quakes/"]
+    assert listed == [*sorted(file.name for file in EXAMPLES.glob("[0-9]*.py")), "quakes/", "shop/"]
 
 
 @pytest.mark.parametrize("name", OUTPUT)
@@ -244,7 +244,8 @@ def test_all_run_on_one_server_that_keeps_their_events_one_after_the_other_and_a
 def test_no_two_share_a_name_with_one_another_or_with_the_readme() -> None:
     places = [*EXAMPLES.glob("[0-9]*.py"), EXAMPLES.parent / "README.md"]
     named = {place.name: names(place.read_text()) for place in places}
-    named["quakes"] = names("".join(file.read_text() for file in (EXAMPLES / "quakes").glob("*.py")))
+    for folder in ("quakes", "shop"):
+        named[folder] = names("".join(file.read_text() for file in (EXAMPLES / folder).glob("*.py")))
     assert all(named.values())
     counted = Counter(name for each in named.values() for name in each)
     assert [name for name, count in counted.items() if count > 1] == []
@@ -252,7 +253,7 @@ def test_no_two_share_a_name_with_one_another_or_with_the_readme() -> None:
 
 def names(source: str) -> set[str]:
     """The first words of its services and of its topics' subjects."""
-    return set(re.findall(r'\b(?:Service|Topic|counter)\(f?"([\w-]+)', source))
+    return set(re.findall(r'\b(?:Service|Topic|counter)\(\s*f?"([\w-]+)', source))
 
 
 def test_the_example_of_tests_passes(tmp_path: Path) -> None:
