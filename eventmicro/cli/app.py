@@ -11,15 +11,39 @@ from typing import Annotated
 
 import typer
 
-from eventmicro.cli import asyncapi, check, dead, discover, generate, messages, queues, run, stream
-from eventmicro.cli.brokers import brokers
-from eventmicro.cli.show import examples
+from eventmicro.cli.lazy import group_of
+from eventmicro.cli.show import examples, indented
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.running.logs import JsonFormatter
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
+# In the order of the help.
+COMMANDS = {
+    "run": "run.run",
+    "check": "check.check",
+    "declare": "check.declare",
+    "call": "messages.call",
+    "stream": "stream.stream",
+    "publish": "messages.publish",
+    "subscribe": "messages.subscribe",
+    "services": "discover.services",
+    "describe": "discover.describe",
+    "get": "discover.describe",
+    "nodes": "discover.nodes",
+    "health": "discover.health",
+    "stats": "discover.stats",
+    "asyncapi": "asyncapi.asyncapi",
+    "brokers": "brokers.brokers",
+    "queues": "queues.queues",
+    "dead": "dead.app",
+    "generate": "generate.app",
+}
+# Other names of commands, which those know who come from another tool.
+ALIASES = frozenset({"get"})
+
 app = typer.Typer(
+    cls=group_of(COMMANDS, ALIASES),
     help="Run event-driven services, call their endpoints, publish and watch their events.",
     epilog=examples("eventmicro run app:service", """eventmicro call orders.quote '{"sku": "a"}'"""),
     no_args_is_help=True,
@@ -27,23 +51,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run", epilog=run.EPILOG)(run.run)
-app.command("check", epilog=check.CHECK_EPILOG)(check.check)
-app.command("declare", epilog=check.DECLARE_EPILOG)(check.declare)
-app.command("call", epilog=messages.CALL_EPILOG)(messages.call)
-app.command("stream", epilog=stream.EPILOG)(stream.stream)
-app.command("publish", epilog=messages.PUBLISH_EPILOG)(messages.publish)
-app.command("subscribe", epilog=messages.SUBSCRIBE_EPILOG)(messages.subscribe)
-app.command("services", epilog=discover.SERVICES_EPILOG)(discover.services)
-app.command("describe", epilog=discover.DESCRIBE_EPILOG)(discover.describe)
-app.command("nodes", epilog=discover.NODES_EPILOG)(discover.nodes)
-app.command("health", epilog=discover.HEALTH_EPILOG)(discover.health)
-app.command("stats", epilog=discover.STATS_EPILOG)(discover.stats)
-app.command("asyncapi", epilog=asyncapi.EPILOG)(asyncapi.asyncapi)
-app.command("brokers")(brokers)
-app.command("queues", epilog=queues.EPILOG)(queues.queues)
-app.add_typer(dead.app, name="dead", no_args_is_help=True)
-app.add_typer(generate.app, name="generate", no_args_is_help=True)
 
 
 def _print_version(wanted: bool) -> None:
@@ -87,4 +94,4 @@ def _say(message: str) -> None:
     if any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers):
         logging.getLogger("eventmicro").error(message)
     else:
-        typer.echo(f"eventmicro: {message}", err=True)
+        typer.echo(f"eventmicro: {indented(message)}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import traceback
@@ -14,6 +13,7 @@ import typer
 
 from eventmicro.cli.connecting import Broker, Registry, RpcBroker, connected_client, meant
 from eventmicro.cli.generate import Out, write
+from eventmicro.cli.session import run
 from eventmicro.cli.show import examples
 from eventmicro.cli.target import BrokenModule, load_services
 from eventmicro.errors import EventMicroError, UsageError
@@ -90,7 +90,7 @@ def _running(names: list[str], broker: str | None, rpc_broker: str | None, regis
                 (each for each in found if not names or each.name in names), key=lambda each: (each.name, each.version)
             )
 
-    found = asyncio.run(ask())
+    found = run(ask())
     if not found:
         raise EventMicroError("no service answers")
     return found

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from eventmicro.cli.session import current
 from eventmicro.codecs import Codecs
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.message import Delivery
@@ -29,10 +31,15 @@ def complete_content_type(incomplete: str) -> list[str]:
 Body = Annotated[
     str | None,
     typer.Argument(
-        metavar="BODY", help="JSON; default: what is piped in, or else empty. - always reads stdin.", show_default=False
+        metavar="BODY",
+        help="JSON; default: what is piped in, or else empty. - always reads stdin, @FILE a file.",
+        show_default=False,
     ),
 ]
-Headers = Annotated[list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="Send a header along.")]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option("--metadata", "-m", "--header", metavar="NAME=VALUE", help="Send metadata along; as often as needed."),
+]
 ContentType = Annotated[
     str | None,
     typer.Option(
@@ -50,10 +57,10 @@ def read_headers(pairs: list[str] | None, wanted: str | None = None) -> dict[str
     for pair in pairs or ():
         name, separator, value = pair.partition("=")
         if not separator:
-            raise UsageError(f"header {pair!r}: write NAME=VALUE")
+            raise UsageError(f"metadata {pair!r}: write NAME=VALUE")
         headers[name] = value
     if wanted is not None and (said := content_type(headers)) is not None:
-        raise UsageError(f"--content-type {wanted} and --header {CONTENT_TYPE}={said}: leave one of them out")
+        raise UsageError(f"--content-type {wanted} and --metadata {CONTENT_TYPE}={said}: leave one of them out")
     return headers
 
 
@@ -123,7 +130,7 @@ def check_json(body: bytes, what: str = "the body") -> None:
     except ValueError as error:
         raise UsageError(
             f"{what} is no JSON: {error}; a string is written '\"text\"', and for another form of body pass "
-            f"--header Content-Type=..."
+            f"--metadata Content-Type=..."
         ) from None
 
 
@@ -139,5 +146,18 @@ def is_piped() -> bool:
 def _read_body(argument: str | None) -> bytes:
     """The body to send, from the argument or from stdin."""
     if argument is None:
-        return sys.stdin.buffer.read() if is_piped() else b""
-    return sys.stdin.buffer.read() if argument == "-" else argument.encode()
+        return sys.stdin.buffer.read() if current() is None and is_piped() else b""
+    if argument.startswith("@"):
+        return _read_file(argument[1:])
+    if argument != "-":
+        return argument.encode()
+    if current() is not None:
+        raise UsageError("in a shell there is no stdin to read a body from: write it, or @FILE")
+    return sys.stdin.buffer.read()
+
+
+def _read_file(name: str) -> bytes:
+    try:
+        return Path(name).expanduser().read_bytes()
+    except OSError as error:
+        raise UsageError(f"@{name}: {error.strerror}; a body that begins with an @ is piped in, with -") from None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated
 
 import typer
 
+from eventmicro.cli.session import Places, Session, current
 from eventmicro.cli.show import did_you_mean
 from eventmicro.client import Client
 from eventmicro.errors import EventMicroError, NotFound, ServiceError, UsageError
@@ -47,8 +50,27 @@ RpcBroker = Annotated[
 ]
 
 
-def connected_client(broker: str | None, rpc_broker: str | None = None, registry: str | None = None) -> Client:
-    """A client on a broker over which others can be reached.
+def connected_client(
+    broker: str | None, rpc_broker: str | None = None, registry: str | None = None
+) -> AbstractAsyncContextManager[Client]:
+    """A client on a broker over which others can be reached: that of the shell, or one for this command alone.
+
+    Raises:
+        UsageError: it is one within this process, or there is none.
+    """
+    session = current()
+    if session is not None and session.places.cover(Places(broker, rpc_broker, registry)):
+        return _kept(session)
+    return client_for_others(broker, rpc_broker, registry)
+
+
+@asynccontextmanager
+async def _kept(session: Session) -> AsyncIterator[Client]:
+    yield await session.client()
+
+
+def client_for_others(broker: str | None, rpc_broker: str | None = None, registry: str | None = None) -> Client:
+    """A client, not yet connected, on a broker over which others can be reached.
 
     Raises:
         UsageError: it is one within this process, or there is none.
@@ -104,7 +126,7 @@ def _known() -> list[ServiceRecord]:
     """What there is to complete; nothing where nobody can be asked."""
 
     async def ask() -> list[ServiceRecord]:
-        async with connected_client(None) as client:
+        async with client_for_others(None) as client:
             return await client.services()
 
     try:

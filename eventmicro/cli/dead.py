@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from eventmicro.cli import session
 from eventmicro.cli.connecting import Broker, connected_client
 from eventmicro.cli.letters import as_json, as_text, print_all, print_counts, print_rows
+from eventmicro.cli.moments import read_moment
+from eventmicro.cli.output import Output
 from eventmicro.cli.queues import print_states
 from eventmicro.cli.show import examples, printable
 from eventmicro.errors import UsageError
@@ -24,6 +24,7 @@ from eventmicro.events.letters import DEAD, DeadLetter, DeadLetters, LetterFilte
 
 app = typer.Typer(
     help="Look at dead letters, publish their events again, or drop them; on each broker that keeps events.",
+    no_args_is_help=True,
     rich_markup_mode=None,
 )
 LIST_EPILOG = examples(
@@ -42,25 +43,6 @@ REPLAY_EPILOG = examples(
 DROP_EPILOG = examples("eventmicro dead drop orders.bill --before 30d", "eventmicro dead drop orders.bill --all")
 # How many letters `show` prints where nothing else is said.
 SHOWN = 10
-_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def read_moment(text: str | None) -> datetime | None:
-    """`2h`, so long ago, or a time as `2026-05-01T12:00`, here where it names no zone.
-
-    Raises:
-        typer.BadParameter: it is neither.
-    """
-    if text is None:
-        return None
-    try:
-        if ago := _AGO.fullmatch(text):
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(f"{text!r}: write how long ago, as 90s, 30m, 2h or 7d, or 2026-05-01T12:00") from None
-
 
 Queue = Annotated[
     str,
@@ -247,7 +229,7 @@ def _read(
                         break
         return found
 
-    return asyncio.run(read()), outcome
+    return session.run(read()), outcome
 
 
 Work = Callable[[DeadLetters, Callable[[Outcome], None]], Awaitable[Outcome]]
@@ -257,7 +239,7 @@ def _work(broker: str | None, queue: str, at: str | None, hold: int, done: str, 
     """Do something with letters, show how far it is, and say at the end what came of it."""
     latest = Outcome()
 
-    async def run(bar: Callable[[Outcome], None]) -> Outcome:
+    async def work_on(bar: Callable[[Outcome], None]) -> Outcome:
         def tell(outcome: Outcome) -> None:
             nonlocal latest
             latest = outcome
@@ -268,7 +250,7 @@ def _work(broker: str | None, queue: str, at: str | None, hold: int, done: str, 
 
     try:
         with _bar(done) as bar:
-            outcome = asyncio.run(run(bar))
+            outcome = session.run(work_on(bar))
     except BaseException:
         if latest.read:
             typer.echo(f"cut off: {latest.done} {done}; what is not done stays", err=True)
@@ -307,7 +289,7 @@ def _bar(done: str) -> Iterator[Callable[[Outcome], None]]:
 
 def _list_queues(broker: str | None, json: bool) -> None:
     """Which queues of dead letters there are, with their counts."""
-    print_states(broker, lambda name: name.startswith(DEAD), json=json)
+    print_states(broker, lambda name: name.startswith(DEAD), Output.json if json else Output.table)
 
 
 def _say_how_many(outcome: Outcome, limit: int) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Iterable
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel
-from rich.console import Group, RenderableType
-from rich.live import Live
 
 from eventmicro.cli.connecting import Broker, Registry, RpcBroker, complete_service, connected_client, meant
+from eventmicro.cli.output import Form, Json, Output, chosen, print_records
 from eventmicro.cli.records import (
     FIGURES,
     LAST_ERROR,
@@ -23,18 +22,21 @@ from eventmicro.cli.records import (
     make_table,
     narrow,
     numbers,
-    print_json,
     print_table,
     show,
     signature,
     taken,
 )
-from eventmicro.cli.show import examples, printable
+from eventmicro.cli.session import run
+from eventmicro.cli.show import examples, one_line
 from eventmicro.client import Client
 from eventmicro.discovery.health import Health
 from eventmicro.discovery.report import NodeStatistics
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.registry import TOPIC, NodeRecord, ServiceRecord
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 SERVICES_EPILOG = examples(
     "eventmicro services", "eventmicro services orders", "eventmicro services --json | jq '.[].name'"
@@ -54,9 +56,6 @@ EVERY = 1.0
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
-Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
-
-
 Name = Annotated[
     str | None,
     typer.Argument(metavar="[SERVICE]", help="Only this service.", show_default=False, autocompletion=complete_service),
@@ -68,13 +67,12 @@ def services(
     broker: Broker = None,
     rpc_broker: RpcBroker = None,
     registry: Registry = None,
+    output: Form = None,
     as_json: Json = False,
 ) -> None:
     """List the services that are there, those of other frameworks too."""
+    form = chosen(output, as_json)
     found = _ask(broker, rpc_broker, registry, lambda client: _records(client, service))
-    if as_json:
-        print_json([service.model_dump(mode="json") for service in found])
-        return
     rows = [
         (
             service.name,
@@ -86,7 +84,8 @@ def services(
         )
         for service in found
     ]
-    print_table(("SERVICE", "VERSION", "NODES", "ENDPOINTS", "SUBSCRIBERS", "FRAMEWORK"), rows)
+    columns = ("SERVICE", "VERSION", "NODES", "ENDPOINTS", "SUBSCRIBERS", "FRAMEWORK")
+    print_records(form, _dumped(found), lambda: print_table(columns, rows))
 
 
 def describe(
@@ -94,15 +93,18 @@ def describe(
     broker: Broker = None,
     rpc_broker: RpcBroker = None,
     registry: Registry = None,
+    output: Form = None,
     as_json: Json = False,
 ) -> None:
     """Show a service: its endpoints, what they take and reply, its subscribers and its nodes."""
+    form = chosen(output, as_json)
     found = _ask(broker, rpc_broker, registry, lambda client: _records(client, service))
-    if as_json:
-        print_json([each.model_dump(mode="json") for each in found])
-        return
+    print_records(form, _dumped(found), lambda: _describe(found))
+
+
+def _describe(found: Iterable[ServiceRecord]) -> None:
     for each in found:
-        typer.echo(printable(f"{each.name} {each.version}  {labels(each.metadata)}".rstrip()))
+        typer.echo(one_line(f"{each.name} {each.version}  {labels(each.metadata)}".rstrip()))
         print_table(("ENDPOINT", "TAKES", "REPLIES"), [signature(e) for e in each.endpoints if not e.is_subscriber])
         print_table(("SUBSCRIBER", "TOPIC", "QUEUE", "TAKES"), [taken(e) for e in each.endpoints if e.is_subscriber])
         print_table(("NODE", "ADDRESS", "LABELS"), [(n.id, n.address, labels(n.metadata)) for n in each.nodes])
@@ -113,15 +115,15 @@ def nodes(
     broker: Broker = None,
     rpc_broker: RpcBroker = None,
     registry: Registry = None,
+    output: Form = None,
     as_json: Json = False,
 ) -> None:
     """List the nodes that run services."""
-    found = _ask(broker, rpc_broker, registry, lambda client: _records(client, service))
-    if as_json:
-        print_json([{"service": s.name, "version": s.version} | n.model_dump(mode="json") for s, n in _nodes(found)])
-        return
-    rows = [(s.name, s.version, n.id, n.address, labels(n.metadata)) for s, n in _nodes(found)]
-    print_table(("SERVICE", "VERSION", "NODE", "ADDRESS", "LABELS"), rows)
+    form = chosen(output, as_json)
+    found = _nodes(_ask(broker, rpc_broker, registry, lambda client: _records(client, service)))
+    rows = [(s.name, s.version, n.id, n.address, labels(n.metadata)) for s, n in found]
+    shown = [{"service": s.name, "version": s.version} | n.model_dump(mode="json") for s, n in found]
+    print_records(form, shown, lambda: print_table(("SERVICE", "VERSION", "NODE", "ADDRESS", "LABELS"), rows))
 
 
 def health(
@@ -129,6 +131,7 @@ def health(
     broker: Broker = None,
     rpc_broker: RpcBroker = None,
     registry: Registry = None,
+    output: Form = None,
     as_json: Json = False,
 ) -> None:
     """Ask each node how it is. The exit code is 1 where one is not ready, or nobody answers."""
@@ -136,20 +139,14 @@ def health(
     async def ask(client: Client) -> Answers[Health]:
         return await _each(client, await _records(client, service), "health", Health)
 
+    form = chosen(output, as_json)
     found = _ask(broker, rpc_broker, registry, ask)
-    if as_json:
-        print_json([_shown(node, answer) for node, answer in found])
-    else:
-        rows = [
-            (
-                name,
-                node.id,
-                answer.status if isinstance(answer, Health) else "silent",
-                _faults(answer),
-            )
-            for (name, node), answer in found
-        ]
-        print_table(("SERVICE", "NODE", "STATUS", "WHAT IS WRONG"), rows)
+    rows = [
+        (name, node.id, answer.status if isinstance(answer, Health) else "silent", _faults(answer))
+        for (name, node), answer in found
+    ]
+    shown = [_shown(node, answer) for node, answer in found]
+    print_records(form, shown, lambda: print_table(("SERVICE", "NODE", "STATUS", "WHAT IS WRONG"), rows))
     if not found or not all(isinstance(answer, Health) and answer.ready for _, answer in found):
         raise typer.Exit(1)
 
@@ -163,6 +160,7 @@ def stats(
     broker: Broker = None,
     rpc_broker: RpcBroker = None,
     registry: Registry = None,
+    output: Form = None,
     as_json: Json = False,
 ) -> None:
     """Show what each node has done: how many, how many failed, how long they took."""
@@ -174,22 +172,27 @@ def stats(
         return found if all_of_them else [(who, _without_own(said, listed)) for who, said in found]
 
     async def show_again(client: Client) -> None:
+        from rich.live import Live
+
         with Live(console=console(), auto_refresh=False) as live:
             while True:
                 live.update(_figures(await ask(client), live.console.width), refresh=True)
                 await asyncio.sleep(EVERY)
 
-    if watch and as_json:
-        raise UsageError("--watch draws a table anew, and --json is for programs: leave one of them out")
+    form = chosen(output, as_json)
+    if watch and form is not Output.table:
+        said = "--json" if as_json else f"--output {form}"
+        raise UsageError(f"--watch draws a table anew, and {said} is for programs: leave one of them out")
     if watch:
         _ask(broker, rpc_broker, registry, show_again)
         return
     found = _ask(broker, rpc_broker, registry, ask)
-    if as_json:
-        print_json([_shown(node, answer) for node, answer in found])
-    else:
-        screen = console()
-        show(screen, _figures(found, screen.width))
+    print_records(form, [_shown(node, answer) for node, answer in found], lambda: _show_figures(found))
+
+
+def _show_figures(found: Answers[NodeStatistics]) -> None:
+    screen = console()
+    show(screen, _figures(found, screen.width))
 
 
 # -- asking ----------------------------------------------------------------------------------------------------
@@ -204,7 +207,7 @@ def _ask(
         async with connected_client(broker, rpc_broker=rpc_broker, registry=registry) as client:
             return await question(client)
 
-    return asyncio.run(ask())
+    return run(ask())
 
 
 async def _each(client: Client, found: Iterable[ServiceRecord], endpoint: str, kind: type[M]) -> Answers[M]:
@@ -228,6 +231,10 @@ async def _records(client: Client, name: str | None) -> list[ServiceRecord]:
     return found
 
 
+def _dumped(found: Iterable[ServiceRecord]) -> list[dict[str, Any]]:
+    return [each.model_dump(mode="json") for each in found]
+
+
 def _nodes(found: Iterable[ServiceRecord]) -> list[tuple[ServiceRecord, NodeRecord]]:
     return [(service, node) for service in found for node in service.nodes]
 
@@ -237,6 +244,8 @@ def _figures(found: Answers[NodeStatistics], width: int) -> RenderableType:
     if width >= WIDE:
         rows = [(*who, *cells) for who, handlers in map(_handlers, found) for cells in handlers]
         return make_table(("SERVICE", "NODE", *FIGURES, LAST_ERROR), rows)
+    from rich.console import Group
+
     return Group(*(part for who, handlers in map(_handlers, found) for part in narrow(who, handlers)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import traceback
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from eventmicro.cli.connecting import Broker, Registry, RpcBroker, complete_service, connected_client
+from eventmicro.cli.session import run
 from eventmicro.cli.show import examples
 from eventmicro.cli.target import BrokenModule, load_contract
 from eventmicro.discovery.versions import Version, version_of
@@ -26,7 +26,9 @@ PROTO_OF_EPILOG = examples(
 )
 
 app = typer.Typer(
-    help="Write contracts and messages: from .proto files, or from a service that runs.", rich_markup_mode=None
+    help="Write contracts and messages: from .proto files, or from a service that runs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Include = Annotated[
@@ -79,7 +81,7 @@ def _find(name: str, broker: str | None, rpc_broker: str | None, registry: str |
         async with connected_client(broker, rpc_broker, registry) as client:
             return await client.services(name)
 
-    return asyncio.run(ask())
+    return run(ask())
 
 
 def _newest(found: list[ServiceRecord], name: str, version: str | None) -> ServiceRecord:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from eventmicro.broker import Broker as BrokerPort
 from eventmicro.broker import Capabilities
-from eventmicro.cli.bodies import Body, ContentType, Headers, as_json, expected, read_headers, read_request, readable
+from eventmicro.cli.bodies import Body, ContentType, Headers, as_json, expected, read_headers, read_request
 from eventmicro.cli.connecting import Broker, Registry, RpcBroker, add_meant, complete_endpoint, connected_client
 from eventmicro.cli.directing import Key, Label, Node, Selector, Version, read_filters
-from eventmicro.cli.show import as_json_line, as_line, examples, print_line, show_error, show_reply
+from eventmicro.cli.filling import Interactive, fill_in_event, fill_in_request
+from eventmicro.cli.moments import Since, read_moment
+from eventmicro.cli.output import Output, ReplyForm, print_reply
+from eventmicro.cli.session import Places, keep, run, run_beside
+from eventmicro.cli.show import as_json_line, as_line, as_raw_line, examples, show_error, show_pairs
 from eventmicro.cli.stream import kind_of_stream, say_stream
-from eventmicro.errors import ServiceError
-from eventmicro.message import Delivery
+from eventmicro.cli.watching import Watched, Watching
+from eventmicro.errors import ServiceError, UsageError
 from eventmicro.plugins import brokers_with
+from eventmicro.reply import Reply
 from eventmicro.rpc.client import DEFAULT_TIMEOUT
-from eventmicro.running.signals import heeded
 from eventmicro.wire import check_subject
 
 CALL_EPILOG = examples(
@@ -28,15 +32,18 @@ CALL_EPILOG = examples(
     "eventmicro call orders.ping --timeout 2",
     """eventmicro call orders.quote '{"sku": "a"}' --content-type msgpack""",
     "eventmicro call orders.ping --version '^2' --label zone=eu",
+    "eventmicro call orders.quote --interactive",
+    "eventmicro call orders.quote @request.json -m tenant=acme -o table",
 )
 PUBLISH_EPILOG = examples(
     """eventmicro publish orders.placed '{"order_id": "7"}'""",
-    "eventmicro publish orders.placed --key 7 --header tenant=acme - < event.json",
+    "eventmicro publish orders.placed --key 7 --metadata tenant=acme - < event.json",
 )
 SUBSCRIBE_EPILOG = examples(
     "eventmicro subscribe 'orders.>'",
     "eventmicro subscribe orders.placed --count 1",
     "eventmicro subscribe '>' --json | jq .body",
+    "eventmicro subscribe orders.placed --since 7d --broker jetstream://127.0.0.1:4222",
 )
 
 
@@ -48,6 +55,11 @@ def call(
         ),
     ],
     body: Body = None,
+    interactive: Interactive = False,
+    output: ReplyForm = None,
+    show_metadata: Annotated[
+        bool, typer.Option("--show-metadata", help="Print on stderr the metadata that came with the reply.")
+    ] = False,
     timeout: Annotated[
         float, typer.Option(min=0.001, metavar="SECONDS", help="How long to wait for the reply.")
     ] = DEFAULT_TIMEOUT,
@@ -69,8 +81,12 @@ def call(
     """
     filters = read_filters(node, version, label)
     headers = read_headers(header, content_type)
-    request = read_request(body, headers, content_type)
     over = rpc_broker or broker  # events go nowhere, so the other one need not be there
+    if interactive:
+        _check_alone(body)
+        body = fill_in_request(endpoint, Places(over, over, registry))
+    request = read_request(body, headers, content_type)
+    reply_type: Any = Reply[expected(content_type)]  # type: ignore[misc]  # it is known when it runs
 
     async def send() -> Any:
         async with connected_client(over, rpc_broker=over, registry=registry) as client:
@@ -79,7 +95,7 @@ def call(
                 return await client.call(
                     endpoint,
                     request,
-                    expected(content_type),
+                    reply_type,
                     timeout=timeout,
                     metadata=headers,
                     content_type=content_type,
@@ -94,15 +110,25 @@ def call(
                 say_stream(endpoint, await asking)
 
     try:
-        show_reply(as_json(asyncio.run(send())))
+        reply = run(send())
     except ServiceError as error:
         show_error(error)
         raise typer.Exit(1) from None
+    if show_metadata:
+        show_pairs(reply.metadata)
+    keep(as_json(reply.value))
+    print_reply(output or Output.json, as_json(reply.value))
+
+
+def _check_alone(body: str | None) -> None:
+    if body is not None:
+        raise UsageError("--interactive asks for the body: leave one of them out")
 
 
 def publish(
     subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="Where to publish, such as orders.placed.")],
     body: Body = None,
+    interactive: Interactive = False,
     key: Annotated[
         str | None,
         typer.Option(metavar="KEY", help="What the event belongs to; Kafka keeps those of one key in order."),
@@ -114,12 +140,16 @@ def publish(
     header: Headers = None,
     content_type: ContentType = None,
     broker: Broker = None,
+    registry: Registry = None,
 ) -> None:
     """Publish one event.
 
     It says nothing, and is done when the broker has taken the event, whether or not anybody subscribes to it.
     """
     headers = read_headers(header, content_type)
+    if interactive:
+        _check_alone(body)
+        body = fill_in_event(subject, Places(broker, None, registry))
     event = read_request(body, headers, content_type)
 
     async def send() -> None:
@@ -128,46 +158,52 @@ def publish(
             await client.publish(subject, event, key=key, id=id, metadata=headers, content_type=content_type)
             await client.flush()
 
-    asyncio.run(send())
+    run(send())
 
 
 def subscribe(
     subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="What to watch; * is one token, > is the rest.")],
     count: Annotated[int | None, typer.Option(min=1, metavar="N", help="End after N messages.")] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line: subject, headers, and body, or base64 if no JSON.")
-    ] = False,
+    since: Since = None,
+    output: Annotated[
+        Watched | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="json: one object a line: subject, headers, and body, or base64 if no JSON; raw: bodies alone. "
+            "Default: a line each, for a person.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs: --output json.")] = False,
     broker: Broker = None,
 ) -> None:
     """Watch a subject and print each message as a line.
 
     It ends with Ctrl-C. The services get the messages as well: watching takes none away. What is compressed, or in a
-    content type that is known here, is shown as JSON.
+    content type that is known here, is shown as JSON. With --since those come first that the broker has kept; one that
+    is published meanwhile may be shown twice.
     """
-    form = as_json_line if json else as_line
+    if json and output is Watched.raw:
+        raise UsageError("--json and --output raw: leave one of them out")
+    form = as_json_line if json or output is Watched.json else as_raw_line if output is Watched.raw else as_line
     check_subject(subject, wildcards=True)
+    moment = read_moment(since)
 
-    async def watch() -> None:
-        done = asyncio.Event()
-        left = count
-
-        def receive(delivery: Delivery) -> Awaitable[None] | None:
-            nonlocal left
-            if not done.is_set() and print_line(form(readable(delivery))) and (left is None or left > 1):
-                left = None if left is None else left - 1
-            else:
-                done.set()
-            return None
-
-        for number in heeded():
-            asyncio.get_running_loop().add_signal_handler(number, done.set)
+    async def watch(begun: Callable[[], None]) -> None:
         async with connected_client(broker) as client:
-            await client.broker.subscribe(subject, receive)
-            await client.flush()
-            typer.echo(f"listening to {subject} on {client.broker.url}, Ctrl-C ends it", err=True)
-            await done.wait()
+            line = Watching(form, count)
+            subscription = await client.broker.subscribe(subject, line.receive)
+            try:
+                await client.flush()
+                typer.echo(f"listening to {subject} on {client.broker.url}, Ctrl-C ends it", err=True)
+                begun()
+                await line.catch_up(client, subject, moment)
+                await line.done.wait()
+            finally:
+                await subscription.drain()
 
-    asyncio.run(watch())
+    run_beside(f"subscribe {subject}", watch)
 
 
 def _say_unused(broker: BrokerPort, key: str | None, id: str | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated
@@ -11,7 +10,9 @@ import typer
 
 from eventmicro.broker import QueueState, TellsQueues
 from eventmicro.cli.connecting import Broker, Registry, connected_client
-from eventmicro.cli.records import print_json, print_table
+from eventmicro.cli.output import Form, Json, Output, chosen, print_records
+from eventmicro.cli.records import print_table
+from eventmicro.cli.session import run
 from eventmicro.cli.show import did_you_mean, examples
 from eventmicro.client import Client
 from eventmicro.errors import EventMicroError, UsageError
@@ -27,7 +28,8 @@ def queues(
         list[str] | None,
         typer.Argument(metavar="QUEUE", help="Which; default: all of the broker, or else of the registry."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    output: Form = None,
+    json: Json = False,
     broker: Broker = None,
     registry: Registry = None,
 ) -> None:
@@ -35,16 +37,15 @@ def queues(
 
     What a broker does not say is a ?. RabbitMQ lists no queues to its clients: name them, or a registry by --registry.
     """
-    print_states(broker, lambda name: True, names or (), registry, json=json)
+    print_states(broker, lambda name: True, chosen(output, json), names or (), registry)
 
 
 def print_states(
     broker: str | None,
     wanted: Callable[[str], bool],
+    form: Output,
     names: Sequence[str] = (),
     registry: str | None = None,
-    *,
-    json: bool,
 ) -> None:
     """Print how it is with queues: those that are named, or all that are wanted."""
 
@@ -52,12 +53,10 @@ def print_states(
         async with connected_client(broker, registry=registry) as client:
             return [state for state in await _states(client, names) if wanted(state.queue)]
 
-    states = asyncio.run(ask())
-    if json:
-        print_json([asdict(s) | {"oldest": None if s.oldest is None else s.oldest.isoformat()} for s in states])
-    elif states:
-        print_table(COLUMNS, [_row(state) for state in states])
-    else:
+    states = run(ask())
+    shown = [asdict(s) | {"oldest": None if s.oldest is None else s.oldest.isoformat()} for s in states]
+    print_records(form, shown, lambda: print_table(COLUMNS, [_row(state) for state in states]))
+    if not states and form is Output.table:
         typer.echo("no queues", err=True)
 
 

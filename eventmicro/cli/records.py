@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console, RenderableType
-from rich.table import Table
-from rich.text import Text
 
-from eventmicro.cli.show import printable
+from eventmicro.cli.show import one_line, print_json_text
 from eventmicro.discovery.report import HandlerStatistics
 from eventmicro.registry import QUEUE, STREAM, TOPIC, EndpointRecord, NodeRecord
+
+if TYPE_CHECKING:  # it takes as long to import as many a command takes to run
+    from rich.console import Console, RenderableType
+    from rich.table import Table
 
 # The width of what does not go to a terminal, in characters: nothing is cut off.
 FILE_WIDTH = 240
@@ -44,12 +45,14 @@ def numbers(handler: HandlerStatistics) -> tuple[str, ...]:
 
 def narrow(who: tuple[str, str], handlers: Sequence[tuple[str, ...]]) -> Iterator[RenderableType]:
     """The figures of one node for a narrow screen: who it is, its handlers, and below them what went wrong last."""
-    yield Text(printable(" ".join(who)), style="bold")
+    from rich.text import Text
+
+    yield Text(one_line(" ".join(who)), style="bold")
     if named := [cells for cells in handlers if cells[0]]:
         yield make_table(FIGURES, [cells[:-1] for cells in named])
     for name, *_, error in handlers:
         if error:
-            yield Text(printable(f"{name}: {error}" if name else error), style="dim")
+            yield Text(one_line(f"{name}: {error}" if name else error), style="dim")
 
 
 def _percentile(handler: HandlerStatistics, part: float) -> str:
@@ -122,7 +125,7 @@ def labels(metadata: dict[str, str]) -> str:
 
 def print_json(value: Any) -> None:
     """Print a value for programs."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    print_json_text(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -135,9 +138,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A table of plain texts, in which nothing a peer sends is taken for markup or an escape."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(*columns, box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     return table
 
 
@@ -154,5 +160,7 @@ def show(screen: Console, shown: RenderableType) -> None:
 
 def console() -> Console:
     """Where tables are printed; not to a terminal, they are as wide as they need."""
+    from rich.console import Console
+
     screen = Console(highlight=False)
     return screen if screen.is_terminal else Console(highlight=False, width=FILE_WIDTH)

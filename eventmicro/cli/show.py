@@ -6,13 +6,11 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.json import JSON
 
 from eventmicro.errors import ServiceError
 from eventmicro.message import Delivery
@@ -38,19 +36,40 @@ def show_reply(body: bytes) -> None:
     except ValueError:
         _show_bytes(body)
         return
-    if sys.stdout.isatty():
-        Console().print(JSON(printable(text)), soft_wrap=True)
-    else:
+    print_json_text(text)
+
+
+def print_json_text(text: str) -> None:
+    """Print what is JSON already, in colours on a terminal; what steers one is escaped, as JSON allows."""
+    text = printable(text)
+    if not sys.stdout.isatty():
         typer.echo(text)
+        return
+    from rich.console import Console  # it takes as long to import as many a command takes to run
+    from rich.json import JSON
+
+    Console().print(JSON(text), soft_wrap=True)
+
+
+def show_raw(body: bytes) -> None:
+    """Print a reply as it came, with nothing added; on a terminal without what could steer that."""
+    if body:
+        _show_bytes(body)
+
+
+def show_pairs(pairs: Mapping[str, str]) -> None:
+    """Print metadata on stderr, a line each."""
+    for name, value in pairs.items():
+        typer.echo(one_line(f"{name}: {value}"), err=True)
 
 
 def show_error(error: ServiceError) -> None:
     """Print what a service answered instead of a reply: where, code, detail, and the fields that are wrong."""
-    typer.echo(printable(f"{error.id}: {error.code} {error.status}"), err=True)
-    typer.echo(printable(f"  {error.detail}"), err=True)
+    typer.echo(one_line(f"{error.id}: {error.code} {error.status}"), err=True)
+    typer.echo(f"  {indented(error.detail)}", err=True)
     for part in error.errors:
         place = ".".join(map(str, part.get("loc", ()))) or "(body)"
-        typer.echo(printable(f"  {place}: {part.get('msg', part)}"), err=True)
+        typer.echo(f"  {one_line(place)}: {indented(str(part.get('msg', part)))}", err=True)
 
 
 def as_line(delivery: Delivery) -> str:
@@ -59,7 +78,15 @@ def as_line(delivery: Delivery) -> str:
         body = json.dumps(json.loads(delivery.body), separators=(",", ":"), ensure_ascii=False)
     except ValueError:
         body = repr(delivery.body)
-    return printable(f"{delivery.subject} {body}")
+    return one_line(f"{delivery.subject} {body}")
+
+
+def as_raw_line(delivery: Delivery) -> str:
+    """The body of a message alone, in a line: text as it is, or else a Python bytes literal."""
+    try:
+        return one_line(delivery.body.decode())
+    except UnicodeDecodeError:
+        return repr(delivery.body)
 
 
 def as_json_line(delivery: Delivery) -> str:
@@ -119,6 +146,16 @@ def _show_bytes(body: bytes) -> None:
         typer.echo(printable(body.decode()))
     except UnicodeDecodeError:
         typer.echo(repr(body))
+
+
+def one_line(text: str) -> str:
+    """The same for what has to stay within its line, so that nobody can write a line in another's name."""
+    return printable(text).replace("\n", "\\n")
+
+
+def indented(text: str) -> str:
+    """The same for what may have several lines, which then all stand below what it belongs to."""
+    return printable(text).replace("\n", "\n    ")
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Annotated, Any
 
@@ -26,6 +26,7 @@ from eventmicro.cli.bodies import (
 )
 from eventmicro.cli.connecting import Broker, Registry, RpcBroker, add_meant, complete_stream, connected_client
 from eventmicro.cli.directing import Key, Label, Node, Selector, Version, read_filters
+from eventmicro.cli.session import current, run, until_signal
 from eventmicro.cli.show import as_item_line, examples, print_line, show_error
 from eventmicro.client import Client
 from eventmicro.discovery.asking import ask_service, can_be_asked
@@ -33,7 +34,6 @@ from eventmicro.errors import EventMicroError, ServiceError, UsageError
 from eventmicro.information import record_of
 from eventmicro.registry import STREAM, ServiceRecord
 from eventmicro.rpc.streams.stream import Stream
-from eventmicro.running.signals import heeded
 
 EPILOG = examples(
     """eventmicro stream orders.watch '{"sku": "a"}' | jq .total""",
@@ -87,6 +87,8 @@ def stream(
     async def open_it() -> None:
         async with connected_client(over, rpc_broker=over, registry=registry) as client:
             sends = await _find_kind(client, endpoint) in SENDING
+            if sends and current() is not None:
+                raise UsageError(f"{endpoint} takes a stream, and a shell has no stdin to send: leave the shell for it")
             if sends and body not in (None, "-"):
                 raise UsageError(f"{endpoint} takes a stream: pipe its messages in, a line each, and leave BODY out")
             opened: Stream[Any] = client.stream(
@@ -109,7 +111,7 @@ def stream(
                 raise
 
     try:
-        asyncio.run(_until_signal(open_it()))
+        run(until_signal(open_it()))
     except ServiceError as error:
         show_error(error)
         raise typer.Exit(1) from None
@@ -146,25 +148,6 @@ async def _find_kind(client: Client, endpoint: str) -> str:
 def _kind_in(records: list[ServiceRecord], name: str) -> str:
     kinds = (each.metadata.get(STREAM, "") for record in records for each in record.endpoints if each.name == name)
     return next(filter(None, kinds), "")
-
-
-async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
-    """Do something until it is done, or Ctrl-C comes, which is no error: streams may be endless."""
-    task = asyncio.ensure_future(work)
-    stopped = False
-
-    def stop() -> None:
-        nonlocal stopped
-        stopped = True
-        task.cancel()
-
-    for number in heeded():
-        asyncio.get_running_loop().add_signal_handler(number, stop)
-    try:
-        await task
-    except asyncio.CancelledError:
-        if not stopped:
-            raise
 
 
 async def _print_all(items: Stream[Any], count: int | None) -> None:

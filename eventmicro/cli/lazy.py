@@ -1,0 +1,63 @@
+"""Commands that are imported when they are asked for: whoever calls an endpoint does not wait for all the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
+
+
+class Commands(Mapping[str, Any]):
+    """The commands by name, each as `module.function` of the command line; what is a Typer is a group of commands.
+
+    The end of a command's help is `FUNCTION_EPILOG` of its module, or `EPILOG`.
+    """
+
+    def __init__(self, places: Mapping[str, str], hidden: frozenset[str]) -> None:
+        self._places = places
+        self._hidden = hidden
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def _make(self, name: str) -> Any:
+        place, _, function = self._places[name].rpartition(".")
+        module = import_module(f"eventmicro.cli.{place}")
+        found = getattr(module, function)
+        command: Any
+        if isinstance(found, typer.Typer):
+            command = get_group(found)
+        else:
+            alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+            epilog = getattr(module, f"{function.upper()}_EPILOG", getattr(module, "EPILOG", None))
+            alone.command(name, epilog=epilog, hidden=name in self._hidden)(found)
+            command = get_command(alone)
+        command.name = name
+        return command
+
+
+def group_of(places: Mapping[str, str], hidden: frozenset[str] = frozenset()) -> type[TyperGroup]:
+    """The class of a group that has these commands."""
+
+    class Group(TyperGroup):
+        def __init__(self, **attributes: Any) -> None:
+            super().__init__(**attributes)
+            self.commands = Commands(places, hidden)  # type: ignore[assignment]  # it is only read
+
+    return Group
