@@ -81,7 +81,7 @@ class State:
 def find() -> str | None:
     """The URL of the embedded server that this user runs on this machine; None where none runs."""
     with suppress(UsageError):
-        state = _read(_state_folder())
+        state = _read(state_folder())
         if state is not None and _runs(state):
             return state.url
     return None
@@ -90,7 +90,7 @@ def find() -> str | None:
 def describe_last() -> str:
     """Of the embedded server that is not there any more, for an error's end; empty where there was none."""
     with suppress(UsageError):
-        if (last := _read(_state_folder())) is not None:
+        if (last := _read(state_folder())) is not None:
             return (
                 f"; the one at {last.url} ended with the `run` that had started it, and the next `run` starts it again"
             )
@@ -110,7 +110,7 @@ def running() -> Iterator[str]:
         ConnectionFailed: the server did not start.
         UsageError: the folder of the state file, or that of the data, cannot be used.
     """
-    folder = _state_folder()
+    folder = state_folder()
     with _lock(folder):
         last = _read(folder)
         server = None if last is not None and _runs(last) else _start(folder / DATA_FOLDER, last)
@@ -174,7 +174,7 @@ def _runs(state: State) -> bool:
     return False
 
 
-def _state_folder() -> Path:
+def state_folder() -> Path:
     """The folder of the state file, made if need be: this user's, and nobody else's to write to.
 
     Raises:

@@ -60,7 +60,9 @@ CORE_USES = {
     "prometheus_client",
     "opentelemetry",
 }
-CLI_USES = CORE_USES | {"typer", "click", "rich", "watchfiles", "uvloop", "yaml"}
+# What a command imports itself, when it runs: `shell` and `--interactive`, `new` and `init`.
+CLI_EXTRAS = {"prompt_toolkit", "jsonschema", "referencing", "copier"}
+CLI_USES = CORE_USES | {"typer", "click", "rich", "watchfiles", "uvloop", "yaml", *CLI_EXTRAS}
 
 
 def modules(folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ Schema = Mapping[str, Any]
 Ask = Callable[[str], str]
 Tell = Callable[[str], None]
 
+MAY_BE_EMPTY, ENDS = "may be empty", "an empty line ends them"
 YES, NO = ("y", "yes", "true"), ("n", "no", "false")
 # Where the definitions of a schema are, which its parts refer to.
 DEFINITIONS = "$defs"
@@ -48,7 +49,7 @@ class Questions:
                 return value
             self._tell(f"this is refused: {wrong}")
 
-    def _value(self, place: str, schema: Schema, *, required: bool) -> Any:
+    def _value(self, place: str, schema: Schema, *, required: bool, left_out: str = MAY_BE_EMPTY) -> Any:
         """The value at a place; the ellipsis where it is left out."""
         schema = self._variant(place, self._resolved(schema))
         if "const" in schema:
@@ -59,7 +60,7 @@ class Questions:
             return self._object(place, schema, fields)
         if _kind(schema) == "array" and isinstance(schema.get("items"), dict):
             return self._list(place, schema, required=required)
-        return self._plain(place, schema, required=required)
+        return self._plain(place, schema, required=required, left_out=left_out)
 
     def _object(self, place: str, schema: Schema, fields: Mapping[str, Any]) -> dict[str, Any]:
         needed = schema.get("required", ())
@@ -86,15 +87,15 @@ class Questions:
         number = 0
         has_line = _fields(schema) is None and "anyOf" not in schema and "oneOf" not in schema
         while has_line or self._agreed(f"{place}[{number}]: one more?"):
-            value = self._value(f"{place}[{number}]", schema, required=not has_line)
+            value = self._value(f"{place}[{number}]", schema, required=not has_line, left_out=ENDS)
             if value is ...:
                 return
             yield value
             number += 1
 
-    def _plain(self, place: str, schema: Schema, *, required: bool) -> Any:
+    def _plain(self, place: str, schema: Schema, *, required: bool, left_out: str) -> Any:
         """A value in a line; an empty one leaves it to the service, where that may be."""
-        question = one_line(f"{place or 'request'} ({', '.join(_hints(schema, required=required))}): ")
+        question = one_line(f"{place or 'request'} ({', '.join(_hints(schema, None if required else left_out))}): ")
         while True:
             text = self._ask(question)
             if not text and (not required or "default" in schema):
@@ -178,7 +179,7 @@ def _fields(schema: Schema) -> Mapping[str, Any] | None:
     return fields if isinstance(fields, dict) and fields else None
 
 
-def _hints(schema: Schema, *, required: bool) -> Iterator[str]:
+def _hints(schema: Schema, left_out: str | None) -> Iterator[str]:
     """What a person has to know to answer."""
     if isinstance(schema.get("enum"), list):
         yield " | ".join(each if isinstance(each, str) else json.dumps(each) for each in schema["enum"])
@@ -189,8 +190,8 @@ def _hints(schema: Schema, *, required: bool) -> Iterator[str]:
         yield str(schema["description"])
     if "default" in schema:
         yield f"default {json.dumps(schema['default'], ensure_ascii=False)}"
-    elif not required:
-        yield "may be empty"
+    elif left_out is not None:
+        yield left_out
 
 
 def _readings(text: str, schema: Schema) -> Iterator[Any]:

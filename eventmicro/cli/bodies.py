@@ -66,7 +66,7 @@ def read_headers(pairs: list[str] | None, wanted: str | None = None) -> dict[str
 
 def read_request(argument: str | None, headers: dict[str, str], wanted: str | None) -> Any:
     """What to send: the body as it is, or its value where that is to travel in another content type."""
-    body = _read_body(argument)
+    body = read_argument(argument)
     if body.strip() and (wanted is not None or says_json(headers)):
         check_json(body)
     return body if wanted is None else value_of(body)
@@ -143,7 +143,7 @@ def is_piped() -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
-def _read_body(argument: str | None) -> bytes:
+def read_argument(argument: str | None) -> bytes:
     """The body to send, from the argument or from stdin."""
     if argument is None:
         return sys.stdin.buffer.read() if current() is None and is_piped() else b""

@@ -180,7 +180,7 @@ async def _converse(items: Stream[Any], line: _Line, count: int | None) -> None:
 
 async def _send_all(items: Stream[Any], line: _Line) -> None:
     with suppress(ServiceError):  # who reads is told how it has ended
-        async with aclosing(_lines_of_stdin()) as lines:
+        async with aclosing(lines_of_stdin()) as lines:
             async for text in lines:
                 if text.strip():
                     await items.send(line.read(text))
@@ -202,7 +202,7 @@ class _Line:
         return text if self._wanted is None else value_of(text)
 
 
-async def _lines_of_stdin() -> AsyncGenerator[bytes]:
+async def lines_of_stdin() -> AsyncGenerator[bytes]:
     """The lines of stdin, whatever that is: a pipe, a file, a terminal.
 
     They are read by a thread that nobody waits for, as it may wait for a terminal for ever; it reads no file object, as
