@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 
 def main() -> None:
     """Run the command line; what the console script `eventmicro` calls."""
-    try:
-        import rich  # noqa: F401
-        import typer  # noqa: F401
-        import watchfiles  # noqa: F401
-    except ModuleNotFoundError as error:
-        sys.exit(f"eventmicro: the command line needs {error.name}: pip install 'eventmicro[cli]'")
+    missing = [name for name in ("rich", "typer", "watchfiles") if find_spec(name) is None]
+    if missing:
+        sys.exit(f"eventmicro: the command line needs {missing[0]}: pip install 'eventmicro[cli]'")
     from eventmicro.cli.app import run_app
 
     run_app()

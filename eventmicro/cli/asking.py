@@ -161,7 +161,7 @@ def _checker() -> Callable[[Any, Schema], str | None]:
             formats = Draft202012Validator.FORMAT_CHECKER
             checker = Draft202012Validator(schema, registry=Registry(), format_checker=formats)
             found = best_match(checker.iter_errors(value))
-        except (SchemaError, Unresolvable):  # the service itself will say what is wrong
+        except (SchemaError, Unresolvable, RecursionError):  # the service itself will say what is wrong
             return None
         return None if found is None else str(found.message)
 

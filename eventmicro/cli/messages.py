@@ -19,7 +19,7 @@ from eventmicro.cli.output import Output, ReplyForm, print_reply
 from eventmicro.cli.session import Places, keep, run, run_beside
 from eventmicro.cli.show import as_json_line, as_line, as_raw_line, examples, show_error, show_pairs
 from eventmicro.cli.stream import kind_of_stream, say_stream
-from eventmicro.cli.watching import Watched, Watching
+from eventmicro.cli.watching import Watched, Watching, kept_of
 from eventmicro.errors import ServiceError, UsageError
 from eventmicro.plugins import brokers_with
 from eventmicro.reply import Reply
@@ -192,6 +192,8 @@ def subscribe(
 
     async def watch(begun: Callable[[], None]) -> None:
         async with connected_client(broker) as client:
+            if moment is not None:
+                kept_of(client)
             line = Watching(form, count)
             subscription = await client.broker.subscribe(subject, line.receive)
             try:

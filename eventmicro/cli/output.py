@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from eventmicro.cli.records import print_json, print_table
+from eventmicro.cli.session import current
 from eventmicro.cli.show import as_json_form, printable, show_raw, show_reply
 from eventmicro.errors import UsageError
 
@@ -70,6 +71,8 @@ def print_reply(form: Output, body: bytes) -> None:
     """Print a reply in a form."""
     if form is Output.raw:
         show_raw(body)
+        if body and current() is not None:  # the next reply begins a line of its own
+            typer.echo()
     elif form is Output.table and "body" in (parsed := as_json_form(body)):
         print_table(*_as_table(parsed["body"]))
     else:

@@ -141,7 +141,9 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(Text(one_line(column)))
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
     return table

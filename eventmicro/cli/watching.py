@@ -42,17 +42,9 @@ class Watching:
         return None
 
     async def catch_up(self, client: Client, subject: str, since: datetime | None) -> None:
-        """Print what the broker has kept since a moment, if one is named.
-
-        Raises:
-            UsageError: it keeps nothing that can be read.
-        """
+        """Print what the broker has kept since a moment, if one is named."""
         if since is not None:
-            broker = client.broker
-            if not broker.capabilities.replay or not isinstance(broker, ReadsKept):
-                able = ", ".join(brokers_with(Capabilities(replay=True)))
-                raise UsageError(f"--since: {broker.url} keeps no events to read; able are {able}")
-            async with aclosing(broker.read_kept(subject, since)) as kept:
+            async with aclosing(kept_of(client).read_kept(subject, since)) as kept:
                 async for delivery in kept:
                     self._print(delivery)
                     if self.done.is_set():
@@ -69,3 +61,16 @@ class Watching:
         self._left = None if self._left is None else self._left - 1
         if not print_line(self._form(readable(delivery))) or self._left == 0:
             self.done.set()
+
+
+def kept_of(client: Client) -> ReadsKept:
+    """The broker, which keeps events that can be read.
+
+    Raises:
+        UsageError: it keeps none.
+    """
+    broker = client.broker
+    if broker.capabilities.replay and isinstance(broker, ReadsKept):
+        return broker
+    able = ", ".join(brokers_with(Capabilities(replay=True)))
+    raise UsageError(f"--since: {broker.url} keeps no events to read; able are {able}")

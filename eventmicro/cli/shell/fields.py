@@ -25,7 +25,7 @@ def _place(text: str) -> tuple[list[str | None], set[str]]:
     path: list[str | None] = []
     there: list[set[str]] = []
     named = ""
-    for part in re.finditer(r'"(?:\\.|[^"\\])*"\s*:|"(?:\\.|[^"\\])*"|[{}\[\]]', text):
+    for part in re.finditer(r'"(?:\\.|[^"\\])*"\s*:|"(?:\\.|[^"\\])*"|[{}\[\],]', text):
         sign = part[0]
         if sign.endswith(":"):
             named = sign[1 : sign.rindex('"')]
@@ -35,9 +35,11 @@ def _place(text: str) -> tuple[list[str | None], set[str]]:
             path.append(named or None)
             there.append(set())
             named = ""
-        elif sign in "}]" and path:
-            path.pop()
-            there.pop()
+        else:
+            named = ""
+            if sign in "}]" and path:
+                path.pop()
+                there.pop()
     return path[1:], there[-1] if there else set()
 
 

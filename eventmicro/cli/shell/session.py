@@ -87,7 +87,7 @@ class HeldSession:
 
     async def _begin(self, name: str, work: Lasting) -> None:
         begun = asyncio.Event()
-        task = asyncio.create_task(self._go_on(name, work(begun.set)))
+        task = asyncio.create_task(self._go_on(name, work(begun.set), begun))
         waiting = asyncio.create_task(begun.wait())
         self._beside[name] = task
         try:
@@ -97,16 +97,16 @@ class HeldSession:
             raise
         finally:
             waiting.cancel()
-        if task.done() and not begun.is_set():
-            task.result()  # it could not begin
+        if task.done():
+            task.result()  # it raises where it could not begin
 
-    async def _go_on(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        begun_in = asyncio.current_task()
+    async def _go_on(self, name: str, work: Coroutine[Any, Any, None], begun: asyncio.Event) -> None:
         try:
             await work
         except EventMicroError as error:
-            if self._beside.get(name) is begun_in:
-                typer.echo(one_line(f"eventmicro: {name}: {error}"), err=True)
+            if not begun.is_set():
+                raise
+            typer.echo(one_line(f"eventmicro: {name}: {error}"), err=True)
         finally:
             self._beside.pop(name, None)
 

@@ -1,0 +1,110 @@
+"""What a peer says steers no terminal and forges no line, whatever command shows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from eventmicro import EventMicroError, MemoryBroker, Service
+from eventmicro.broker import Delivery
+from eventmicro.cli import app, show
+from eventmicro.cli.output import Output, print_records, print_reply
+from eventmicro.cli.records import print_table
+from eventmicro.message import Message
+from eventmicro.registry import EndpointRecord, NodeRecord, ServiceRecord
+from tests.unit.cli.kit import Typed, typed
+
+EVIL = "a\x1b[31mred\x9b2J\u202e\r\nforged 1 line"
+HARMLESS = "a\\u001b[31mred\\u009b2J\\u202e\\r\\nforged 1 line"
+
+
+def orders(broker: MemoryBroker) -> Service:
+    service = Service("orders", broker=broker, description=EVIL, metadata={"label": "x\x1b[31m"})
+
+    @service.rpc
+    async def text() -> str:
+        return EVIL
+
+    @service.rpc
+    async def fail() -> None:
+        raise EventMicroError(EVIL)
+
+    return service
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Typed]:
+    for name in ("EVENTMICRO_BROKER", "EVENTMICRO_RPC_BROKER", "EVENTMICRO_REGISTRY"):
+        monkeypatch.delenv(name, raising=False)
+    with typed(capsys, orders) as shell:
+        yield shell
+
+
+def check(*texts: str) -> None:
+    for text in texts:
+        assert [c for c in text if c != "\n" and not c.isprintable()] == []
+        assert [line for line in text.splitlines() if line.startswith("forged")] == []
+
+
+def test_what_services_are_named_and_say(shell: Typed) -> None:
+    record = ServiceRecord(
+        name="evil",
+        version=EVIL,
+        metadata={EVIL: EVIL},
+        endpoints=[
+            EndpointRecord(name=EVIL, request={"title": EVIL, "properties": {EVIL: {"type": EVIL}}}),
+            EndpointRecord(name=EVIL, metadata={"subscriber": "true", "topic": EVIL, "queue": EVIL}),
+        ],
+        nodes=[NodeRecord(id="one", address="evil.one", metadata={EVIL: EVIL})],
+    )
+    shell(f"register '{record.model_dump_json()}'")
+    seen = 0
+    for command in ("services", "describe evil", "nodes", "health", "stats", "call evil.nothing", "replies"):
+        for form in ("", " -o json", " -o raw"):
+            if command in ("call evil.nothing", "replies") and form:
+                continue
+            _, out, err = shell(command + form)
+            check(out, err)
+            seen += HARMLESS in out or HARMLESS in out.replace("\\\\", "\\")
+    assert seen >= 6
+
+
+@pytest.mark.parametrize("form", ["json", "table", "raw"])
+def test_replies(shell: Typed, form: str) -> None:
+    _, out, err = shell(f"call orders.text -o {form}")
+    check(out if form != "raw" else "", err)
+    assert HARMLESS in out or form == "raw"
+    check(*shell("replies")[1:])
+
+
+def test_errors(shell: Typed) -> None:
+    check(*shell("call orders.fail")[1:])
+    check(*shell(f"call 'orders.{EVIL}'")[1:])
+    check(*shell(f"describe '{EVIL}'")[1:])
+
+
+def test_events(shell: Typed, capsys: pytest.CaptureFixture[str]) -> None:
+    for form in ("", " -o json", " -o raw"):
+        shell(f"subscribe evil --count 1{form}")
+        client = shell.session.run(shell.session.client())
+        capsys.readouterr()
+        shell.session.run(client.broker.publish(Message("evil", EVIL.encode(), {"x": "a\x1b[31m"})))
+        shell.session.wait()
+        said = capsys.readouterr().out
+        check(said)
+        assert said.count("\n") == 1
+
+
+def test_a_line_of_a_table_of_an_error_and_of_a_log_stays_one(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("A", "B"), [(EVIL, EVIL)])
+    print_records(Output.raw, [{EVIL: EVIL}], lambda: None)
+    print_reply(Output.table, json.dumps([{EVIL: EVIL}]).encode())
+    show.show_pairs({EVIL: EVIL})
+    app._say(EVIL)
+    said = capsys.readouterr()
+    check(said.out, said.err)
+    for line in (show.as_line, show.as_raw_line, show.as_json_line):
+        assert "\n" not in line(Delivery(EVIL, EVIL.encode(), {EVIL: EVIL}))
+        check(line(Delivery("a", EVIL.encode())))
