@@ -39,12 +39,13 @@ soak: servers              ## clusters of three nodes under faults, minutes: EVE
 fleet: servers             ## clients of other frameworks beside ours, killed meanwhile, minutes: EVENTS=100000 KILLS=40 BROKERS=kafka
 	$(BIN)/python -m tests.fleet
 
-lint: .venv/dev            ## style, types, layers
+lint: .venv/dev            ## style, types, those of the documentation's code too, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.documented
 
 bench: servers             ## beside hand-written clients and FastStream, in one run; SCALE=1: what very many cost
 	$(BIN)/python -m benchmarks $(if $(SCALE),--scale)
