@@ -78,8 +78,8 @@ async def run_pieces(page: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> N
         await module.main()
 
 
-def test_a_piece_without_a_place_is_named() -> None:
+def test_a_piece_without_a_place_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     page = next(page for page in pages() if not surroundings(page).exists())
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(LookupError, match='say by ".* 1" in tests/documented/'):
-        patch.setattr("tests.documented.blocks", lambda page: [Block(name(page), "print(1)\n")])
+    monkeypatch.setattr("tests.documented.blocks", lambda page: [Block(name(page), "print(1)\n")])
+    with pytest.raises(LookupError, match=r'say by ".* 1" in tests/documented/'):
         composed(page)
