@@ -41,3 +41,9 @@ def test_a_client_of_aio_pika_calls_and_the_command_line_sees_who_is_there(folde
         assert published.returncode == 0, published.stderr
         assert program.line_with("events orders.placed None")
         assert program.end() == 0, program.output
+
+
+def test_what_others_have_made_is_named_as_rabbitmq_takes_it(folder: Path, rabbitmq_url: str) -> None:
+    done = eventmicro(folder, "declare", "billing:service", "--broker", rabbitmq_url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(name in done.stdout for name in ("billing", "new-orders", "invoices")), done.stdout
