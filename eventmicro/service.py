@@ -201,19 +201,30 @@ class Service(Declares, MakesStubs, CallsAll, PublishesEvents):
             Unsupported: the broker cannot do what an endpoint or a subscriber needs.
             UsageError: no broker is named anywhere.
         """
+        await self._start(broker or self.broker, rpc_broker or self.rpc_broker, self._registry)
+
+    async def _start(
+        self,
+        broker: str | Broker | None,
+        rpc_broker: str | Broker | None,
+        registry: str | Registry | None,
+        around: Iterable[Middleware] = (),
+    ) -> None:
+        """Start over these; `around` is what stands around its own middleware, as that by which a test looks on."""
         async with self._changed_alone():
             if self._node is not None:
                 self._node.check_loop()
                 return
+            middleware = (*around, *self._middleware)
             client = Client(
-                broker or self.broker,
-                rpc_broker=rpc_broker or self.rpc_broker,
-                middleware=self._middleware,
+                broker,
+                rpc_broker=rpc_broker,
+                middleware=middleware,
                 codecs=self._codecs.own,
                 content_type=self._codecs.content_type,
                 compression=self._codecs.compression,
                 max_decompressed=self._codecs.max_decompressed,
-                registry=self._registry,
+                registry=registry,
                 selector=self._selector,
                 timeout=self._timeout,
                 retry=self._retry,
@@ -225,7 +236,7 @@ class Service(Declares, MakesStubs, CallsAll, PublishesEvents):
                 forward=self._forward,
             )
             client._publisher.routes.source = f"/{self.name}"
-            node = self._latest = self._make_node(client)
+            node = self._latest = self._make_node(client, middleware)
             self._client = client
             try:
                 await node.start(
@@ -240,7 +251,7 @@ class Service(Declares, MakesStubs, CallsAll, PublishesEvents):
                 raise
             self._node = node
 
-    def _make_node(self, client: Client) -> Node:
+    def _make_node(self, client: Client, middleware: tuple[Middleware, ...]) -> Node:
         from eventmicro.running.identity import Identity, new_id
         from eventmicro.running.node import Node  # a sixth of what there is to load, for who runs a service alone
 
@@ -250,7 +261,7 @@ class Service(Declares, MakesStubs, CallsAll, PublishesEvents):
             identity,
             client,
             self._codecs,
-            self._middleware,
+            middleware,
             self._overrides,
             self._stop_timeout,
             self._registering.with_environment(),

@@ -30,9 +30,9 @@ LAYERS = {
     "contracts": "contracts router telemetry",
     "faces": "client",
     "declaring": "declaring sync",
-    "assembly": "running conformance testing",
+    "assembly": "running conformance",
     "service": "service",
-    "generating": "generating",
+    "tools": "generating testing",
     "cli": "cli __main__",
 }
 RANK = {module: rank for rank, modules in enumerate(LAYERS.values()) for module in modules.split()}

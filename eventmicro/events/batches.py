@@ -66,6 +66,11 @@ class BatchSubscriber(Subscriber):
             self._collect((delivery, event))
 
     @property
+    def collected(self) -> int:
+        """How many events wait here for a batch."""
+        return len(self._collected)
+
+    @property
     def consumer(self) -> Receive:
         return self.receive
 

@@ -163,13 +163,17 @@ class Caller:
                 self._notes.pop(call, None)
             reply.set(delivery, at_once)
 
+    def next_deadline(self) -> float | None:
+        """When the first call ends that waits, if it gets no reply; None: none waits."""
+        return min((reply.deadline for reply in self._waiting.values()), default=None)
+
     def _wait(self, call: str, endpoint: str, deadline: float) -> Outcome:
         reply = self._waiting[call] = Outcome(self._loop, call, endpoint, deadline)
         if self._sweeper is None:
-            self._sweeper = self._loop.call_later(SWEEP, self._sweep)
+            self._sweeper = self._loop.call_later(SWEEP, self.sweep)
         return reply
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """End what is over its deadline; go on while anything waits."""
         now = time.monotonic()
         for reply in list(self._waiting.values()):
@@ -177,7 +181,7 @@ class Caller:
                 reply.set(NO_REPLY, at_once=False)
         self._sweeper = None
         if self._waiting:
-            self._sweeper = self._loop.call_later(max(SWEEP, len(self._waiting) * 1e-6), self._sweep)
+            self._sweeper = self._loop.call_later(max(SWEEP, len(self._waiting) * 1e-6), self.sweep)
 
     # -- what stores requests ----------------------------------------------------------------------------------
 

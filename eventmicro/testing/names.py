@@ -1,0 +1,108 @@
+"""Names: what there is in a world that a test may name, and what it may have meant where there is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from eventmicro.errors import UsageError
+from eventmicro.handlers.signature import MISSING
+from eventmicro.memory.hub import pattern
+from eventmicro.topic import Topic
+from eventmicro.wire import check_subject, has_wildcards
+
+if TYPE_CHECKING:
+    from eventmicro.service import Service
+
+What = Topic[Any] | str
+"""What is meant: the events of a topic, or by name a handler, a subject, or all that match a pattern."""
+
+_NODE = re.compile(r"^([^.]+)\.\$node\.[^.]+\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """What a name stands for.
+
+    handlers: the handlers of these names.
+    subjects: what travels to the subjects that match; None: it is a subscriber's name, to which nothing travels.
+    """
+
+    name: str
+    handlers: frozenset[str]
+    subjects: re.Pattern[str] | None
+
+    def travels_on(self, subject: str) -> bool:
+        """Whether a message to this subject is meant."""
+        return self.subjects is not None and self.subjects.fullmatch(subject) is not None
+
+
+class Names:
+    """What the services of a world declare.
+
+    Args:
+        services: these.
+    """
+
+    def __init__(self, services: Iterable[Service]) -> None:
+        services = list(services)
+        self.endpoints = {f"{each.name}.{name}" for each in services for name in each.endpoints}
+        self.subscribers = {
+            f"{each.name}.{name}": declared.subject for each in services for name, declared in each.subscribers.items()
+        }
+        self._kinds = [
+            (pattern(declared.subject), declared.event)
+            for each in services
+            for declared in each.subscribers.values()
+            if declared.event is not MISSING and declared.codec is None
+        ]
+        signatures = [declared.signature for each in services for declared in each.endpoints.values()]
+        signatures += [declared.signature for each in services for declared in each.subscribers.values()]
+        topics = {outlet.topic.subject for signature in signatures for outlet in signature.outlets}
+        self.subjects = topics | set(self.subscribers.values())
+
+    def find(self, what: What) -> Meant:
+        """What is meant.
+
+        Raises:
+            UsageError: there is nothing of this name.
+        """
+        if isinstance(what, Topic):
+            return Meant(what.subject, frozenset(), pattern(what.subject))
+        if not isinstance(what, str):
+            raise UsageError(f"{what!r}: write a topic, or the name of a handler or a subject, such as 'stock.reserve'")
+        handlers = {what} & (self.endpoints | set(self.subscribers))
+        if handlers:
+            return Meant(what, frozenset(handlers), None if what in self.subscribers else pattern(what))
+        check_subject(what, wildcards=True)
+        wanted = pattern(what)
+        endpoints = frozenset(filter(wanted.fullmatch, self.endpoints))
+        if not endpoints and not any(_overlap(what, known) for known in self.subjects):
+            raise UsageError(self._unknown(what))
+        return Meant(what, endpoints, wanted)
+
+    def kinds_of(self, subject: str) -> list[Any]:
+        """As what events of a subject are taken, by those who subscribe to it."""
+        return [kind for wanted, kind in self._kinds if wanted.fullmatch(subject)]
+
+    def _unknown(self, what: str) -> str:
+        known = sorted(self.endpoints | set(self.subscribers) | self.subjects)
+        close = get_close_matches(what, known, n=3)
+        meant = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(known) or 'none'}"
+        return f"nothing in this world is called {what!r}, and none of its services subscribes to it; {meant}"
+
+
+def endpoint_of(subject: str) -> str:
+    """The endpoint that is called by a subject, also where that is of one node."""
+    return _NODE.sub(r"\1.", subject)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether a message could be on both."""
+    if has_wildcards(one) and has_wildcards(other):
+        first, second = one.split("."), other.split(".")
+        return all(a == b or {a, b} & {"*", ">"} for a, b in zip(first, second, strict=False))
+    return bool(pattern(one).fullmatch(other) or pattern(other).fullmatch(one))

@@ -1,0 +1,289 @@
+"""WatchedBroker: any broker, with a world around it that sees what is sent, and does to it what a test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+from eventmicro.broker import PUBLISH_TIMEOUT, Broker, Durable, Receive, Subscription
+from eventmicro.errors import NotAllPublished, TransportError
+from eventmicro.large import StoredObject
+from eventmicro.message import Copy, Delivery, Message
+from eventmicro.testing.faults import Fault, Faults
+from eventmicro.testing.golden import Example, Kind
+from eventmicro.testing.names import endpoint_of
+from eventmicro.testing.records import Journal, Sent
+from eventmicro.wire import DEAD_QUEUE, ERROR, STREAM, header
+
+Forward = Callable[[Message], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Wire:
+    """What the connections of one world have in common.
+
+    prefix: what stands before each subject and queue, so that worlds on one server do not meet; empty: nothing does.
+    read: the value of a message to a subject, for faults that ask.
+    queues: the durable queues that are subscribed to, each with its subject and a broker that can tell of it.
+    delayed: what is held back, by the subject.
+    inboxes: where replies are awaited: these subjects get no prefix.
+    asked: the requests that are not answered yet, by where their reply is awaited.
+    """
+
+    journal: Journal
+    faults: Faults
+    prefix: str
+    read: Callable[[Message], Any]
+    queues: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    delayed: dict[asyncio.Task[None], str] = field(default_factory=dict)
+    inboxes: tuple[str, ...] = ()
+    asked: dict[str, Example] = field(default_factory=dict)
+
+    def outer(self, name: str) -> str:
+        """A subject or a queue as the server knows it."""
+        return name if not self.prefix or name.startswith(self.inboxes) else self.prefix + name
+
+    def inner(self, name: str) -> str:
+        """The same as the services know it."""
+        return name.removeprefix(self.prefix)
+
+    def asks(self, message: Message) -> None:
+        """A request is sent."""
+        if header(message.headers, STREAM) is None:
+            endpoint = endpoint_of(message.subject)
+            self.asked[message.reply] = Example("request", endpoint, dict(message.headers or {}), message.body)
+
+    def answers(self, message: Message) -> None:
+        """Perhaps a request is answered."""
+        request = self.asked.pop(message.subject, None)
+        if request is not None:
+            kind: Kind = "reply" if header(message.headers, ERROR) is None else "error"
+            reply = Example(kind, request.subject, dict(message.headers or {}), message.body)
+            self.journal.exchanged += (request, reply)
+
+    def later(self, seconds: float, message: Message, forward: Forward) -> None:
+        """Send a message in so many seconds."""
+
+        async def send() -> None:
+            await asyncio.sleep(seconds)
+            await forward(message)
+
+        task = asyncio.get_running_loop().create_task(send())
+        self.delayed[task] = message.subject
+        task.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        del self.delayed[task]
+        if not task.cancelled() and isinstance(task.exception(), TransportError):
+            return  # its broker is closed meanwhile: what was on its way is lost, as it would be elsewhere
+
+    async def close(self) -> None:
+        """What is held back is never sent."""
+        for task in self.delayed:
+            task.cancel()
+        await asyncio.gather(*self.delayed, return_exceptions=True)
+
+
+class WatchedBroker:
+    """The connection of one service, or of the world's client. What its broker has beside `Broker` it has, too, see
+    `watched`; but nothing is sent at once, past what is here.
+
+    Args:
+        inner: the broker.
+        wire: what is seen, and done.
+        owner: whose connection it is.
+    """
+
+    def __init__(self, inner: Broker, wire: Wire, owner: str) -> None:
+        self._inner: Any = inner
+        self._wire = wire
+        self._owner = owner
+
+    async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
+        sent = self._seen(message)
+
+        async def forward(message: Message) -> None:
+            await self._inner.publish(message, timeout=timeout)
+
+        try:
+            await self._forward(message, forward, sent)
+        except BaseException:
+            sent.outcome = "failed"
+            raise
+
+    async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
+        if not self._wire.faults.all:
+            several = [self._seen(each) for each in messages]
+            try:
+                await self._inner.publish_many([self._out(each) for each in messages], timeout=timeout)
+            except NotAllPublished as error:
+                for number in error.failed:
+                    several[number].outcome = "failed"
+                raise
+            return
+        failed: dict[int, Exception] = {}
+        for number, message in enumerate(messages):
+            try:
+                await self.publish(message, timeout=timeout)
+            except Exception as error:
+                failed[number] = error
+        if failed:
+            raise NotAllPublished(failed=failed, confirmed=len(messages) - len(failed))
+
+    async def send(self, message: Message) -> None:
+        if message.reply:
+            self._wire.asks(message)
+            await self._forward(message, self._inner.send)
+        else:  # a reply, or what belongs to a call that is on its way
+            self._wire.answers(message)
+            await self._inner.send(self._out(message))
+
+    async def subscribe(
+        self,
+        subject: str,
+        receive: Receive,
+        *,
+        queue: str | None = None,
+        durable: Durable | None = None,
+        **places: Any,
+    ) -> Subscription:
+        wire = self._wire
+        if wire.prefix:
+            receive = _Inner(receive, wire)
+            queue = queue and wire.outer(queue)
+            if durable is not None and durable.dead_letter is not None:
+                durable = replace(durable, dead_letter=wire.outer(durable.dead_letter))
+        subject = wire.outer(subject)
+        subscription: Subscription = await self._inner.subscribe(
+            subject, receive, queue=queue, durable=durable, **places
+        )
+        if durable is not None and queue is not None:
+            wire.queues[queue] = subject, self._inner
+        return subscription
+
+    def inbox(self) -> str:
+        inbox: str = self._inner.inbox()
+        self._wire.inboxes += (inbox,)
+        return inbox
+
+    # -- what is done to a message ---------------------------------------------------------------------------------
+
+    def _seen(self, message: Message) -> Sent:
+        sent = Sent(self._owner, message)
+        journal = self._wire.journal
+        is_letter = header(message.headers, DEAD_QUEUE) is not None
+        (journal.letters if is_letter else journal.sent).append(sent)
+        return sent
+
+    async def _forward(self, message: Message, forward: Forward, sent: Sent | None = None) -> None:
+        met = self._met(message, is_call=sent is None)
+        delay = sum(fault.seconds for fault in met)
+        copies = 1 + sum(fault.kind == "duplicate" for fault in met)
+        for fault in met:
+            if fault.kind == "fail":
+                raise fault.error  # type: ignore[misc]  # it is an exception, or a class of such
+        if any(fault.kind == "drop" for fault in met):
+            copies = 0
+        if sent is not None and met:
+            sent.outcome = "dropped" if not copies else "delayed" if delay else "stored"
+        for _ in range(copies):
+            if delay:
+                self._wire.later(delay, self._out(message), forward)
+            else:
+                await forward(self._out(message))
+
+    def _met(self, message: Message, *, is_call: bool) -> list[Fault]:
+        faults, read = self._wire.faults, self._wire.read
+        if not faults.all:
+            return []
+        subject = endpoint_of(message.subject) if is_call else message.subject
+        return list(faults.of_message(subject, lambda: read(message), is_call=is_call))
+
+    def _out(self, message: Message) -> Message:
+        """As the server is to get it."""
+        wire = self._wire
+        if not wire.prefix:
+            return message
+        message = replace(message, subject=wire.outer(message.subject))
+        if isinstance(message, Copy) and message.queue is not None:
+            message.queue = wire.outer(message.queue)
+        return message
+
+
+class _Inner:
+    """Takes deliveries under the subjects that its service knows."""
+
+    def __init__(self, receive: Receive, wire: Wire) -> None:
+        self._receive = receive
+        self._wire = wire
+        many = getattr(receive, "many", None)
+        if many is not None:
+            self.many = lambda line: self._many(many, line)
+
+    def __call__(self, delivery: Delivery) -> Awaitable[None] | None:
+        delivery.subject = self._wire.inner(delivery.subject)
+        return self._receive(delivery)
+
+    def _many(self, many: Callable[[deque[Any]], Awaitable[None] | None], line: deque[Any]) -> Awaitable[None] | None:
+        for delivery in line:
+            delivery.subject = self._wire.inner(delivery.subject)
+        return many(line)
+
+
+class _Renamed:
+    """What brokers have beside `Broker` that names subjects and queues, and what a world does with these. Each is there
+    only where the broker has it.
+    """
+
+    _inner: Any
+    _wire: Wire
+
+    async def store_object(self, body: bytes, digest: str, *, timeout: float) -> StoredObject:
+        stored: StoredObject = await self._inner.store_object(body, digest, timeout=timeout)
+        self._wire.journal.bodies[stored.name] = body
+        return stored
+
+    async def queue_state(self, queue: str, *, subject: str | None = None) -> Any:
+        wire = self._wire
+        state = await self._inner.queue_state(wire.outer(queue), subject=subject and wire.outer(subject))
+        return state and replace(state, queue=queue)
+
+    async def queue_states(self) -> Any:
+        states, prefix = await self._inner.queue_states(), self._wire.prefix
+        if states is None or not prefix:
+            return states
+        return [replace(each, queue=self._wire.inner(each.queue)) for each in states if each.queue.startswith(prefix)]
+
+    async def read_kept(self, subject: str, start: Any) -> AsyncGenerator[Delivery, None]:
+        async for delivery in self._inner.read_kept(self._wire.outer(subject), start):
+            delivery.subject = self._wire.inner(delivery.subject)
+            yield delivery
+
+    async def stores(self, subjects: Sequence[str]) -> Mapping[str, Sequence[str]] | None:
+        found = await self._inner.stores([self._wire.outer(each) for each in subjects])
+        return None if found is None else {self._wire.inner(subject): names for subject, names in found.items()}
+
+
+def watched(inner: Broker, wire: Wire, owner: str) -> Broker:
+    """The broker with a world around it."""
+    kind: type[Any] = _kind_around(type(inner))
+    broker: Broker = kind(inner, wire, owner)
+    return broker
+
+
+@cache
+def _kind_around(kind: type) -> type[WatchedBroker]:
+    """A class that has what this has: the core asks classes for what their brokers can do."""
+    has = {name for name in dir(kind) if not name.startswith("_")} | {"url", "capabilities", "connected", "online"}
+    has -= {"try_publish", "try_send", "registry"}
+    members = {name: _passed_on(name) for name in has - set(dir(WatchedBroker))}
+    members |= {name: member for name, member in vars(_Renamed).items() if name in has}
+    return type(f"Watched{kind.__name__}", (WatchedBroker,), members)
+
+
+def _passed_on(name: str) -> Any:
+    return property(lambda broker: getattr(broker._inner, name))
