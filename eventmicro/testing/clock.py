@@ -57,6 +57,7 @@ class Clock:
         self._farthest = self.now + FARTHEST
         self._waiting: list[tuple[asyncio.Future[bool], float]] = []
         self._in_threads = 0
+        self._quiet = 0  # how many sockets there were when nothing came over them
         self._outside = list(loop._scheduled)  # timers that were set before: no skip brings these nearer
         self._executes: Callable[..., Any] = loop.run_in_executor
 
@@ -66,7 +67,7 @@ class Clock:
         """Return when nothing is left to do at this moment, but to wait; False: that was not so in `patience` seconds
         of the real time.
         """
-        self.go_on()
+        self._farthest = self.now + FARTHEST
         settled: asyncio.Future[bool] = self._loop.create_future()
         self._waiting.append((settled, _real() + patience))
         return await settled
@@ -87,6 +88,7 @@ class Clock:
     def go_on(self) -> None:
         """Something happens: it may skip as far once more."""
         self._farthest = self.now + FARTHEST
+        self._quiet = 0
 
     # -- for the event loop --------------------------------------------------------------------------------------
 
@@ -95,11 +97,13 @@ class Clock:
         if self._in_threads:
             self._give_up_waiting()
             return self._wait(LOOK if timeout is None else min(timeout, LOOK))
-        if self._has_sockets():
+        if sockets := len(self._inner.get_map()) - 1:  # one is the loop's own, by which it is woken up
             if not self._waiting:
                 return self._wait(timeout)
-            if events := self._wait(QUIET if timeout is None else min(timeout, QUIET)):
-                return events
+            if self._quiet != sockets:
+                if events := self._wait(QUIET if timeout is None else min(timeout, QUIET)):
+                    return events
+                self._quiet = sockets
         if self._waiting:
             self._tell(self._waiting.pop(0)[0], True)
             return []
@@ -112,6 +116,8 @@ class Clock:
     def select(self, timeout: float | None) -> list[Any]:
         """As of a selector."""
         events: list[Any] = self._inner.select(0)
+        if events:
+            self._quiet = 0
         if events or (timeout is not None and timeout <= 0):
             self._give_up_waiting()
             return events
@@ -127,9 +133,6 @@ class Clock:
         events: list[Any] = self._inner.select(timeout)
         self.now += _real() - begun
         return events
-
-    def _has_sockets(self) -> bool:
-        return len(self._inner.get_map()) > 1  # one is the loop's own, by which it is woken up
 
     def _give_up_waiting(self) -> None:
         """Tell those who have waited for long that it does not settle."""

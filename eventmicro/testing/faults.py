@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from eventmicro.checks import check_count, check_seconds
 from eventmicro.errors import UsageError
 from eventmicro.testing.names import Meant
+from eventmicro.topic import Topic
 
 Where = Callable[[Any], bool]
 """Which of the messages: a function of the event, or of the request."""
@@ -116,12 +118,16 @@ class Faults:
         meant = (each for each in self.all if each.kind == "fail" and name in each.meant.handlers)
         return next((each for each in meant if each.meets(read)), None)
 
-    def of_message(self, subject: str, read: Callable[[], Any], *, is_call: bool) -> Iterator[Fault]:
-        """What a message meets on its way. Calls fail at their handler, and not on it."""
+    def of_message(self, subject: str, read: Callable[[Topic[Any] | None], Any], *, is_call: bool) -> Iterator[Fault]:
+        """What a message meets on its way. Calls fail at their handler, and not on it.
+
+        Args:
+            read: the message, as an event of a topic if there is one.
+        """
         for each in list(self.all):
             if each.kind == "fail" and is_call:
                 continue
-            if each.meant.travels_on(subject) and each.meets(read):
+            if each.meant.travels_on(subject) and each.meets(partial(read, each.meant.topic)):
                 yield each
 
 

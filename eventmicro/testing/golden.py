@@ -10,7 +10,7 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import Any, Literal
 
-from eventmicro.errors import EventMicroError
+from eventmicro.errors import DecodeError, EventMicroError, describe_fields
 from eventmicro.forwarding import TRACEPARENT, TRACESTATE
 
 UPDATE_VARIABLE = "EVENTMICRO_UPDATE_GOLDEN"
@@ -98,8 +98,9 @@ def _check_readable(path: Path, text: str, read: Callable[[Example], None]) -> N
             read(example)
         except EventMicroError as error:
             what = f"the {example.kind} on {example.subject} in {path} can be read no more"
-            raise AssertionError(f"{what}: who has not been updated still sends it; {error}") from error
+            fields = describe_fields(error.errors) if isinstance(error, DecodeError) else ""
+            raise AssertionError(f"{what}: who has not been updated still sends it; {error}{fields}") from error
 
 
 def _body(form: Mapping[str, str]) -> bytes:
-    return form["body"].encode() if "body" in form else b64decode(form["base64"])
+    return form["body"].encode() if "body" in form else b64decode(form["base64"], validate=True)

@@ -29,11 +29,13 @@ class Meant:
 
     handlers: the handlers of these names.
     subjects: what travels to the subjects that match; None: it is a subscriber's name, to which nothing travels.
+    topic: that which was given, if it was one.
     """
 
     name: str
     handlers: frozenset[str]
     subjects: re.Pattern[str] | None
+    topic: Topic[Any] | None = None
 
     def travels_on(self, subject: str) -> bool:
         """Whether a message to this subject is meant."""
@@ -71,7 +73,7 @@ class Names:
             UsageError: there is nothing of this name.
         """
         if isinstance(what, Topic):
-            return Meant(what.subject, frozenset(), pattern(what.subject))
+            return Meant(what.subject, frozenset(), pattern(what.subject), what)
         if not isinstance(what, str):
             raise UsageError(f"{what!r}: write a topic, or the name of a handler or a subject, such as 'stock.reserve'")
         handlers = {what} & (self.endpoints | set(self.subscribers))

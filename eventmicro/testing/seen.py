@@ -158,12 +158,12 @@ class Seen:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def value_of(self, message: Message) -> Any:
+    def value_of(self, message: Message, topic: Topic[Any] | None) -> Any:
         """What a message says that is about to be sent; for faults that ask."""
         endpoint = endpoint_of(message.subject)
         if message.reply and endpoint in self._requests:
             return self._reader.message(self._requests[endpoint][0], message.subject, message.body, message.headers)
-        return self._reader.event(message.subject, message.subject, message.body, message.headers)
+        return self._reader.event(topic or message.subject, message.subject, message.body, message.headers)
 
     def _subject(self, topic: Topic[Any] | str) -> Meant:
         """What travels on a subject, of which nobody here need know."""

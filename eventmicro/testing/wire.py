@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Broker, Durable, Receive, Subscription
@@ -17,6 +17,7 @@ from eventmicro.testing.faults import Fault, Faults
 from eventmicro.testing.golden import Example, Kind
 from eventmicro.testing.names import endpoint_of
 from eventmicro.testing.records import Journal, Sent
+from eventmicro.topic import Topic
 from eventmicro.wire import DEAD_QUEUE, ERROR, STREAM, header
 
 Forward = Callable[[Message], Awaitable[None]]
@@ -37,7 +38,7 @@ class Wire:
     journal: Journal
     faults: Faults
     prefix: str
-    read: Callable[[Message], Any]
+    read: Callable[[Message, Topic[Any] | None], Any]
     queues: dict[str, tuple[str, Any]] = field(default_factory=dict)
     delayed: dict[asyncio.Task[None], str] = field(default_factory=dict)
     inboxes: tuple[str, ...] = ()
@@ -201,7 +202,7 @@ class WatchedBroker:
         if not faults.all:
             return []
         subject = endpoint_of(message.subject) if is_call else message.subject
-        return list(faults.of_message(subject, lambda: read(message), is_call=is_call))
+        return list(faults.of_message(subject, partial(read, message), is_call=is_call))
 
     def _out(self, message: Message) -> Message:
         """As the server is to get it."""

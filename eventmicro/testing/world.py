@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack
 from itertools import count
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from eventmicro.broker import Broker
@@ -18,7 +18,6 @@ from eventmicro.client import Client
 from eventmicro.codecs import Codecs
 from eventmicro.errors import UsageError
 from eventmicro.events.objects import Objects
-from eventmicro.message import Message
 from eventmicro.plugins import NO_REGISTRY, check_broker, open_broker
 from eventmicro.service import Service
 from eventmicro.testing import clock as clocks
@@ -110,7 +109,7 @@ class World(Seen):
         self._state = "new"
         journal = Journal()
         is_memory = self._is_memory
-        self._wire = Wire(journal, self._faults, "" if is_memory else f"w{secrets.token_hex(4)}.", self._value_of)
+        self._wire = Wire(journal, self._faults, "" if is_memory else f"w{secrets.token_hex(4)}.", self.value_of)
         codecs = Codecs([codec for each in services for codec in each._codecs.own])
         broker_alone = open_broker(self.url)  # never connected: it says how it has CloudEvents
         reader = Reader(codecs, journal, Objects(broker_alone, 0), broker_alone.capabilities.cloudevents)
@@ -372,9 +371,6 @@ class World(Seen):
     def _happened(self) -> None:
         if self._clock is not None:
             self._clock.go_on()
-
-    def _value_of(self, message: Message) -> Any:
-        return self.value_of(message)
 
     def _check_running(self) -> None:
         if self._state != "running":
