@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Broker, Durable, Receive, Subscription
@@ -18,7 +18,7 @@ from eventmicro.testing.golden import Example, Kind
 from eventmicro.testing.names import endpoint_of
 from eventmicro.testing.records import Journal, Sent
 from eventmicro.topic import Topic
-from eventmicro.wire import DEAD_QUEUE, ERROR, STREAM, header
+from eventmicro.wire import DEAD_QUEUE, ENDPOINT_QUEUE, ERROR, STREAM, header
 
 Forward = Callable[[Message], Awaitable[None]]
 
@@ -154,8 +154,8 @@ class WatchedBroker:
     ) -> Subscription:
         wire = self._wire
         if wire.prefix:
-            receive = _Inner(receive, wire)
-            queue = queue and wire.outer(queue)
+            receive = _Inner(receive, wire.prefix)
+            queue = queue and (queue if queue == ENDPOINT_QUEUE else wire.outer(queue))
             if durable is not None and durable.dead_letter is not None:
                 durable = replace(durable, dead_letter=wire.outer(durable.dead_letter))
         subject = wire.outer(subject)
@@ -216,23 +216,42 @@ class WatchedBroker:
 
 
 class _Inner:
-    """Takes deliveries under the subjects that its service knows."""
+    """Takes deliveries under the subjects that its service knows; who settles them finds them under the server's."""
 
-    def __init__(self, receive: Receive, wire: Wire) -> None:
+    def __init__(self, receive: Receive, prefix: str) -> None:
         self._receive = receive
-        self._wire = wire
+        self._prefix = prefix
         many = getattr(receive, "many", None)
         if many is not None:
             self.many = lambda line: self._many(many, line)
 
     def __call__(self, delivery: Delivery) -> Awaitable[None] | None:
-        delivery.subject = self._wire.inner(delivery.subject)
+        self._rename(delivery)
         return self._receive(delivery)
 
     def _many(self, many: Callable[[deque[Any]], Awaitable[None] | None], line: deque[Any]) -> Awaitable[None] | None:
         for delivery in line:
-            delivery.subject = self._wire.inner(delivery.subject)
+            self._rename(delivery)
         return many(line)
+
+    def _rename(self, delivery: Delivery) -> None:
+        if delivery.subject.startswith(self._prefix):
+            delivery.subject = delivery.subject.removeprefix(self._prefix)
+            delivery.__class__ = _given_back_as_it_came(type(delivery), self._prefix)
+
+
+@lru_cache(16)
+def _given_back_as_it_came(kind: Any, prefix: str) -> Any:
+    """The same class, where an adapter that publishes an event anew to have it come again finds its subject."""
+
+    class Renamed(kind):
+        __slots__ = ()
+
+        async def nack(self, delay: float = 0.0) -> None:
+            self.subject = prefix + self.subject.removeprefix(prefix)
+            await super().nack(delay)
+
+    return Renamed
 
 
 class _Renamed:
