@@ -91,7 +91,18 @@ def table(first: str) -> str:
 
 def test_the_house_is_drawn_with_all_its_modules_and_rooms() -> None:
     drawn = set(re.findall(r"`(\w+)/?`", table(r"\| (words|ports|parts|rooms?|faces?|tools|) ?\| (?!files in)")))
-    listed = ("handlers", "events", "rpc", "discovery", "contracts", "telemetry", "running", "generating", "sync")
+    listed = (
+        "handlers",
+        "events",
+        "rpc",
+        "discovery",
+        "contracts",
+        "telemetry",
+        "running",
+        "generating",
+        "sync",
+        "testing",
+    )
     rooms = set().union(*(names_in(CORE / room) for room in listed))
     assert drawn == names_in(CORE) | rooms
 

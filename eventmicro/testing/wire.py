@@ -237,21 +237,19 @@ class _Inner:
     def _rename(self, delivery: Delivery) -> None:
         if delivery.subject.startswith(self._prefix):
             delivery.subject = delivery.subject.removeprefix(self._prefix)
-            delivery.__class__ = _given_back_as_it_came(type(delivery), self._prefix)
+            kind: Any = type(delivery)
+            delivery.__class__ = _given_back_as_it_came(kind, self._prefix)
 
 
 @lru_cache(16)
 def _given_back_as_it_came(kind: Any, prefix: str) -> Any:
     """The same class, where an adapter that publishes an event anew to have it come again finds its subject."""
 
-    class Renamed(kind):
-        __slots__ = ()
+    async def nack(delivery: Delivery, delay: float = 0.0) -> None:
+        delivery.subject = prefix + delivery.subject.removeprefix(prefix)
+        await kind.nack(delivery, delay)
 
-        async def nack(self, delay: float = 0.0) -> None:
-            self.subject = prefix + self.subject.removeprefix(prefix)
-            await super().nack(delay)
-
-    return Renamed
+    return type(kind.__name__, (kind,), {"__slots__": (), "nack": nack})
 
 
 class _Renamed:

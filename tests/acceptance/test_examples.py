@@ -21,6 +21,7 @@ from eventmicro.generating.protoc import generate
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
+TESTS = {"09_testing_your_service": "3 passed", "27_testing_several_services": "4 passed"}
 OUTPUT = {
     "01_hello": ["Hello, world!"],
     "02_typed_events": [
@@ -203,7 +204,7 @@ def lines(name: str, folder: Path, **more: str) -> list[str]:
 
 
 def test_every_example_is_tested() -> None:
-    assert {file.stem for file in EXAMPLES.glob("[0-9]*.py")} == {*OUTPUT, "09_testing_your_service"}
+    assert {file.stem for file in EXAMPLES.glob("[0-9]*.py")} == {*OUTPUT, *TESTS}
 
 
 def test_the_index_lists_every_example_in_order() -> None:
@@ -256,8 +257,9 @@ def names(source: str) -> set[str]:
     return set(re.findall(r'\b(?:Service|Topic|counter)\(\s*f?"([\w-]+)', source))
 
 
-def test_the_example_of_tests_passes(tmp_path: Path) -> None:
-    assert any("3 passed" in line for line in lines("09_testing_your_service", tmp_path))
+@pytest.mark.parametrize("name", TESTS)
+def test_the_example_of_tests_passes(name: str, tmp_path: Path) -> None:
+    assert any(TESTS[name] in line for line in lines(name, tmp_path))
 
 
 @pytest.mark.parametrize("name", ["weather", "protobuf/health", "protobuf/popular"])

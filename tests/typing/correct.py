@@ -55,6 +55,7 @@ from eventmicro.middlewares import (
     in_order,
     only,
 )
+from eventmicro.testing import Called, Dead, Fault, Handled, Published, World
 
 
 class Order(BaseModel):
@@ -442,3 +443,36 @@ def sync_client(client: SyncClient, topic: Topic[Paid]) -> None:
 def retries() -> None:
     Retry(on=lambda error: isinstance(error, ServiceError) and error.code == 409)
     Retry(on=(OSError, Unavailable))
+
+
+async def testing(topic: Topic[Order]) -> None:
+    async with World(service, broker="nats://127.0.0.1", overrides={one: lambda: 2}, patience=1) as world:
+        assert_type(world, World)
+        assert_type(world.client, Client)
+        assert_type(world.published(topic, where=lambda order: order == Order()), list[Order])
+        assert_type(world.published("orders.>", where=lambda order: order["sku"] == "tea"), list[Any])
+        assert_type(world.messages(topic), list[Published[Order]])
+        assert_type(world.messages(topic)[0].value, Order)
+        assert_type(world.handled(topic), list[Handled[Order]])
+        assert_type(world.handled("orders.bill"), list[Handled[Any]])
+        assert_type(world.called("orders.quote"), list[Called[Any, Any]])
+        assert_type(world.called("orders.quote", Quote), list[Called[Any, Quote]])
+        assert_type(world.called("orders.quote", Quote, Order), list[Called[Order, Quote]])
+        assert_type(world.called("orders.quote", Quote, Order)[0].reply, Quote | None)
+        assert_type(world.dead(topic)[0], Dead[Order])
+        assert_type(world.dead(), list[Dead[Any]])
+        with world.fail("orders.quote", Unavailable("no"), times=2, where=lambda order: order.id > 1) as fault:
+            assert_type(fault, Fault)
+        world.fail(topic, Unavailable)
+        with world.delay(topic, 2), world.drop("orders.>"), world.duplicate(topic, times=1):
+            await world.advance(30)
+        with world.override(one, lambda: 2):
+            await world.idle(within=10)
+        world.golden("orders.json", topic, "orders.quote", without=["date"])
+
+
+async def in_a_world(world: World) -> int:
+    return 7
+
+
+assert_type(World(service).run(in_a_world), int)

@@ -24,6 +24,7 @@ from eventmicro import (
     sides,
 )
 from eventmicro.middlewares import CircuitBreaker, RateLimit, in_order
+from eventmicro.testing import World
 
 
 class Order(BaseModel):
@@ -190,3 +191,15 @@ def sync_client(sync: SyncClient) -> None:
     sync.publish(ORDERS, Quote())  # WRONG it takes orders
     sync.call("orders.quote", Order(), Quote, patienze=3)  # WRONG no such option
     SyncClient("memory://", timeouts=2)  # WRONG no such option
+
+
+async def testing(world: World) -> None:
+    numbers: list[int] = world.published(ORDERS)  # WRONG they are orders
+    print(numbers, world.messages(ORDERS)[0].value.nothing)  # WRONG an order has no such field
+    quote: Quote = world.called("orders.quote", Order)[0].reply  # WRONG it is an order, or none
+    print(quote)
+    world.fail("orders.quote", "no")  # WRONG an error is raised
+    world.drop(Order)  # WRONG neither a topic nor a name
+    await world.advance("1")  # WRONG seconds are a number
+    World("orders")  # WRONG services are started
+    World(service, brokers="memory://")  # WRONG no such option
