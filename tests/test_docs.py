@@ -147,9 +147,9 @@ def leaves(nav: list[dict[str, Any]]) -> Iterator[str]:
 
 
 PUBLIC = [
-    *("eventmicro", "eventmicro.conformance", "eventmicro.middlewares", "eventmicro.registries", "eventmicro_schemas"),
-    *("eventmicro_nats", "eventmicro_rabbitmq", "eventmicro_kafka", "eventmicro_kafka.schema_registry"),
-    *("eventmicro_etcd", "eventmicro_consul", "eventmicro_mdns"),
+    *("eventmicro", "eventmicro.conformance", "eventmicro.middlewares", "eventmicro.registries", "eventmicro.testing"),
+    *("eventmicro_schemas", "eventmicro_nats", "eventmicro_rabbitmq", "eventmicro_kafka"),
+    *("eventmicro_kafka.schema_registry", "eventmicro_etcd", "eventmicro_consul", "eventmicro_mdns"),
 ]
 REFERENCE = "".join(page.read_text() for page in sorted((DOCS / "reference").glob("*.md")))
 

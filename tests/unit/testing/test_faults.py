@@ -172,7 +172,7 @@ async def test_a_fault_that_nothing_has_met_is_an_error_of_its_block_or_its_worl
     for test, kind, said in (
         (one, NeverApplied, "it met no message for which where= is true"),
         (two, NeverApplied, r"drop\('shop\.placed'\), delay\('stock\.reserve'\) were never applied"),
-        (another, ZeroDivisionError, ""),
+        (another, ZeroDivisionError, None),
     ):
         world = World(*Shop().all)
         with pytest.raises(kind, match=said):
