@@ -432,6 +432,16 @@ class TellsQueues(Protocol):
 
 
 @runtime_checkable
+class CountsReconnects(Protocol):
+    """What a broker has beside `Broker` that counts how often its connection was lost and is there again."""
+
+    @property
+    def reconnects(self) -> int:
+        """How often, since the object was made; a first connect is none."""
+        ...
+
+
+@runtime_checkable
 class ChecksNames(Protocol):
     """What a broker has beside `Broker` that can say without a connection what it would refuse: `eventmicro check`."""
 

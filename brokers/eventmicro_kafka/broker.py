@@ -98,6 +98,11 @@ class KafkaBroker(Lifetime):
         self.url = f"kafka://{','.join(self.settings.servers)}" if settings else without_secrets(url)
         self._connection: _Connection | None = None
         self._changing = asyncio.Lock()
+        self._reconnects = 0  # of connections that were closed since
+
+    @property
+    def reconnects(self) -> int:
+        return self._reconnects + (0 if self._connection is None else self._connection.link.reconnects)
 
     @property
     def connected(self) -> bool:
@@ -124,6 +129,7 @@ class KafkaBroker(Lifetime):
             connection, self._connection = self._connection, None
             self._home = None
             if connection is not None:
+                self._reconnects += connection.link.reconnects
                 await connection.close()
 
     async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:

@@ -82,6 +82,7 @@ class NatsBroker(Lifetime):
         self._refused: list[str] = []
         self._new: set[str] = set()  # the subjects that were subscribed to since the last `flush`
         self._told = Told()
+        self.reconnects = 0
         self._trials = Trials()
         self._pause = 0.0
         self._revived = float("-inf")
@@ -360,6 +361,7 @@ class NatsBroker(Lifetime):
             follower.back()
 
     def _say_back(self) -> None:
+        self.reconnects += 1
         self._changed.set()
         log.warning("%s: connected again", self.url)
 

@@ -112,6 +112,7 @@ class RabbitBroker(Lifetime):
         self._subscriptions: list[Subscription] = []
         self._changing = asyncio.Lock()
         self._was_online = False
+        self.reconnects = 0
         self._refused: set[str] = set()
         self._refused_calls: dict[str, str] = {}  # what could not be listened to, and why
 
@@ -445,6 +446,7 @@ class RabbitBroker(Lifetime):
     def _on_back(self) -> None:
         if self.online and not self._was_online:
             self._was_online = True
+            self.reconnects += 1
             self._refused.clear()
             count = sum(not subscription.ended for subscription in self._subscriptions)
             log.warning("%s: connected again, %d subscriptions are taken up", self.url, count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from eventmicro.broker import Broker
+from eventmicro.broker import Broker, CountsReconnects
 from eventmicro.conformance.bench import QUIET, Bench, Consumer, hold, numbered, raises, until
 from eventmicro.conformance.case import case
 from eventmicro.errors import Disconnected, NotStored, TransportError, Unconfirmed
@@ -99,12 +99,14 @@ async def publish_waits_for_a_server_that_comes_back(bench: Bench) -> None:
 @case(restarts=True, seconds=SECONDS)
 async def a_lost_connection_is_seen_and_made_again(bench: Bench) -> None:
     broker = await bench.broker()
-    for in_order in (False, True):
+    for times, in_order in enumerate((False, True)):
+        assert _reconnects(broker, times) >= times
         async with bench.server_away(in_order=in_order):
             await until(lambda: not broker.online)
             assert broker.connected
         await until(lambda: broker.online)
         await _flush_at_last(broker)
+    await until(lambda: _reconnects(broker, 2) >= 2)
 
 
 @case(restarts=True, seconds=SECONDS)
@@ -195,3 +197,8 @@ async def calls_go_on_after_a_kill(bench: Bench) -> None:
     await answering.settled()
     got = {delivery.subject.removeprefix(f"{inbox}."): delivery.body for delivery in replies.deliveries}
     assert got == {"before": b"before", "nobody": b""} | {str(n): b"%d" % n for n in range(100)}
+
+
+def _reconnects(broker: Broker, otherwise: int) -> int:
+    """How often its connection was made again; a broker that does not count is taken to have counted right."""
+    return broker.reconnects if isinstance(broker, CountsReconnects) else otherwise

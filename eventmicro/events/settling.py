@@ -80,6 +80,11 @@ class Settling(Protocol):
         ...
 
     @property
+    def retried(self) -> int:
+        """How many attempts failed and come again."""
+        ...
+
+    @property
     def ack(self) -> AckMode | None:
         """When an event is acknowledged; None where there is nothing to settle."""
         ...
@@ -147,7 +152,7 @@ class Tells:
 class Live(Tells):
     """For subscriptions whose broker keeps nothing: what went wrong is a line in the log."""
 
-    dead_letters = 0
+    dead_letters = retried = 0
     ack: AckMode | None = None
 
     def __init__(self, name: str, queue: str | None = None) -> None:
@@ -189,7 +194,7 @@ class Kept(Tells):
 
     def __init__(self, name: str, broker: Broker, options: DeliveryOptions, wildcards: bool = False) -> None:
         super().__init__(name, options.queue_name)
-        self.dead_letters = 0
+        self.dead_letters = self.retried = 0
         self.ack: AckMode | None = options.ack
         self._broker = broker
         self._wildcards = wildcards
@@ -227,9 +232,11 @@ class Kept(Tells):
             self._say(logging.ERROR, delivery, "failed and is gone: %s", describe(error), error=shown)
             return None
         if not alone and not isinstance(error, Nack):
+            self.retried += 1
             return self._delay(delivery.attempt)
         if self._again(error, delivery.attempt):
             delay = self._delay_after(error, delivery.attempt)
+            self.retried += 1
             self._say_again(delivery, error, raised, delay)
             return delay
         self._say_last(delivery, error, raised)

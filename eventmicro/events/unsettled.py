@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 
 # How many seconds after its handler has returned an event may be unsettled before it is said.
 PATIENCE = 30.0
+# From how many on it is looked which of them have lapsed, and come again anyhow.
+MANY = 1_000
 
 
 class Unsettled:
@@ -25,7 +27,7 @@ class Unsettled:
         patience: after how many seconds it is said.
     """
 
-    __slots__ = ("_name", "_patience", "_said", "_since", "_timer")
+    __slots__ = ("_many", "_name", "_patience", "_said", "_since", "_timer")
 
     def __init__(self, name: str, patience: float) -> None:
         self._name = name
@@ -33,14 +35,21 @@ class Unsettled:
         self._since: dict[int, tuple[float, Delivery]] = {}  # by identity, the oldest first
         self._timer: asyncio.TimerHandle | None = None
         self._said = False
+        self._many = MANY
+
+    def __len__(self) -> int:
+        """How many there are."""
+        self._forget_lapsed()
+        return len(self._since)
 
     def add(self, delivery: Delivery) -> None:
         """Its handler has returned and left it unsettled."""
-        if self._said:
-            return
         loop = asyncio.get_running_loop()
         self._since[id(delivery)] = loop.time(), delivery
-        if self._timer is None:
+        if len(self._since) > self._many:
+            self._forget_lapsed()
+            self._many = max(MANY, 2 * len(self._since))
+        if self._timer is None and not self._said:
             self._timer = loop.call_later(self._patience, self._look)
 
     def remove(self, delivery: Delivery) -> None:
@@ -54,17 +63,23 @@ class Unsettled:
         if self._timer is not None:
             self._timer.cancel()
 
+    def _forget_lapsed(self) -> None:
+        """What has lapsed comes again, and is settled then."""
+        for key in [key for key, (_, delivery) in self._since.items() if delivery.lapsed]:
+            del self._since[key]
+
     def _look(self) -> None:
         self._timer = None
         loop = asyncio.get_running_loop()
-        while self._since:
+        while self._since and not self._said:
             since, delivery = next(iter(self._since.values()))
             if since + self._patience > loop.time():
                 self._timer = loop.call_at(since + self._patience, self._look)
                 return
-            self.remove(delivery)
             if not delivery.lapsed:
                 self._say(delivery)
+                return
+            self.remove(delivery)
 
     def _say(self, delivery: Delivery) -> None:
         log.warning(
@@ -77,4 +92,3 @@ class Unsettled:
             extra=of_event(of_handler(self._name), delivery),
         )
         self._said = True
-        self._since.clear()

@@ -38,6 +38,7 @@ class HasHealth(Protocol):
     def name(self) -> str: ...
     async def health(self) -> Health: ...
     def statistics(self) -> NodeStatistics: ...
+    async def look_at_queues(self) -> None: ...
 
 
 @asynccontextmanager
@@ -105,7 +106,7 @@ async def _answer(
     elif path in _LOOKS:
         status, body = await _look(services, _LOOKS[path], unknown_is_well=path == LIVE and changing())
     elif path == METRICS:
-        status, (kind, body) = HTTPStatus.OK, _metrics(services)
+        status, (kind, body) = HTTPStatus.OK, await _metrics(services)
     lines = (
         f"HTTP/1.1 {status.value} {status.phrase}",
         f"Content-Type: {kind}",
@@ -134,14 +135,20 @@ async def _health_of(service: HasHealth) -> tuple[str, Health | None]:
         return service.name, None
 
 
-def _metrics(services: Sequence[HasHealth]) -> tuple[str, bytes]:
+async def _metrics(services: Sequence[HasHealth]) -> tuple[str, bytes]:
     from eventmicro.telemetry.prometheus import CONTENT_TYPE, own_metrics, write_metrics
 
     nodes = []
+    await asyncio.gather(*(_look_at_queues(service) for service in services))
     for service in services:
         with suppress(EventMicroError):  # it starts or stops
             nodes.append(service.statistics())
     return CONTENT_TYPE, (write_metrics(nodes) + own_metrics()).encode()
+
+
+async def _look_at_queues(service: HasHealth) -> None:
+    with suppress(EventMicroError):
+        await service.look_at_queues()
 
 
 _LOOKS: Mapping[str, Callable[[Health], bool]] = {

@@ -213,6 +213,11 @@ class Node:
         assert self._presence is not None
         return await self._presence.checks.run()
 
+    async def look_at_queues(self) -> None:
+        """Ask the broker, for the figures, how it is with the queues; return within a moment."""
+        assert self._presence is not None
+        await self._presence.look_at_queues()
+
     def statistics(self) -> NodeStatistics:
         """What the node has done."""
         assert self._presence is not None

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from eventmicro.broker import Broker, Capabilities, Subscription
+from eventmicro.broker import Broker, Capabilities, CountsReconnects, Subscription
 from eventmicro.client import Client
 from eventmicro.discovery.checking import HealthCheck
 from eventmicro.discovery.registering import Registering
@@ -21,12 +21,13 @@ from eventmicro.rpc.declare import EndpointDeclaration, declare_endpoint
 from eventmicro.rpc.endpoint import Endpoint
 from eventmicro.rpc.node_calls import NodeCalls
 from eventmicro.running.identity import Identity
+from eventmicro.running.queues import Queues
 from eventmicro.wire import ENDPOINT_QUEUE
 
 if TYPE_CHECKING:  # pydantic comes with them: they are loaded when a service starts
     from eventmicro.discovery.health import HealthChecks
     from eventmicro.discovery.registration import Registration
-    from eventmicro.discovery.report import NodeStatistics
+    from eventmicro.discovery.report import BrokerFigures, HandlerStatistics, NodeStatistics
     from eventmicro.discovery.services_api import ServicesApi
     from eventmicro.registry import ServiceRecord
 
@@ -103,6 +104,7 @@ class Presence:
         self.subscribers = subscribers
         self._declared = endpoints, subscribers
         self._parts = parts
+        self._queues = Queues(identity.service, client.broker, subscribers)
         self._started = time.time()
         self._can_be_asked = not self._broker.capabilities.missing(ASKED)
         self._checks = self._make_checks(checks)
@@ -127,6 +129,7 @@ class Presence:
             return await self._checks.run()
 
         async def stats() -> NodeStatistics:
+            await self.look_at_queues()
             return self.statistics()
 
         for function, reply in ((health, Health), (stats, NodeStatistics)):
@@ -224,8 +227,13 @@ class Presence:
         if api is not None:
             await api.drain()
 
+    async def look_at_queues(self) -> None:
+        """Ask the broker, for the figures, how it is with the queues; return within a moment."""
+        await self._queues.look()
+
     async def close(self) -> None:
         """Take and answer nothing more, and wait for nothing that was taken."""
+        await self._queues.close()
         if self._calls is not None:
             calls, subscription = self._calls
             calls.close()
@@ -268,19 +276,12 @@ class Presence:
 
     def statistics(self) -> NodeStatistics:
         """What each of the node's endpoints and subscribers has done."""
-        from eventmicro.discovery.report import HandlerStatistics, NodeStatistics, at, report
+        from eventmicro.discovery.report import HandlerStatistics, NodeStatistics, at
 
-        identity = self._identity
+        identity, outgoing = self._identity, self._client.outgoing
         endpoints, subscribers = list[HandlerStatistics](), list[HandlerStatistics]()
         for handler, subscription in zip(self._parts.handlers, self._parts.subscriptions, strict=True):
-            figures = report(
-                _short(handler.name),
-                handler.inflight.statistics,
-                in_flight=len(handler),
-                dropped=subscription.dropped,
-                dead_letters=0 if isinstance(handler, Endpoint) else handler.settling.dead_letters,
-            )
-            (endpoints if isinstance(handler, Endpoint) else subscribers).append(figures)
+            (endpoints if isinstance(handler, Endpoint) else subscribers).append(self._figures(handler, subscription))
         return NodeStatistics(
             service=identity.service,
             version=identity.version,
@@ -288,7 +289,34 @@ class Presence:
             started=at(self._started),
             endpoints=endpoints,
             subscribers=subscribers,
+            brokers=[_broker_figures(each) for each in dict.fromkeys((self._client.broker, self._broker))],
+            published=outgoing.confirmed,
+            publish_failed=outgoing.failed,
+            publish_buffered=outgoing.buffered,
         )
+
+    def _figures(self, handler: Endpoint | Subscriber, subscription: Subscription) -> HandlerStatistics:
+        from eventmicro.discovery.report import report
+
+        name, common = _short(handler.name), {"in_flight": len(handler), "dropped": subscription.dropped}
+        if isinstance(handler, Endpoint):
+            return report(name, handler.inflight.statistics, **common)
+        return report(
+            name,
+            handler.inflight.statistics,
+            **common,
+            dead_letters=handler.settling.dead_letters,
+            retried=handler.settling.retried,
+            unsettled=len(handler.unsettled),
+            queue=self._queues.of(name),
+        )
+
+
+def _broker_figures(broker: Broker) -> BrokerFigures:
+    from eventmicro.discovery.report import BrokerFigures
+
+    reconnects = broker.reconnects if isinstance(broker, CountsReconnects) else None
+    return BrokerFigures(url=broker.url, online=broker.online, reconnects=reconnects)
 
 
 async def end(subscription: Subscription) -> None:

@@ -9,19 +9,19 @@ behind it, where the program has loaded it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
-from eventmicro.discovery.report import HandlerStatistics, NodeStatistics
+from eventmicro.discovery.report import HandlerStatistics, NodeStatistics, QueueFigures
 from eventmicro.handlers.statistics import BOUNDS
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # What Prometheus writes for the last bucket, which we call `more`.
 _BOUNDS = (*BOUNDS[:-1], "+Inf")
 
-Samples = Callable[[HandlerStatistics, str], Iterator[str]]
+Samples = Callable[[Any, str], Iterator[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Metric:
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     samples: Samples
-    """The lines of one handler; gets its figures and its labels."""
+    """The lines of one handler, service or broker; gets its figures and its labels."""
 
     @property
     def series(self) -> tuple[str, ...]:
@@ -42,9 +42,19 @@ class Metric:
         return (self.name,)
 
 
-def _count(name: str, count: Callable[[HandlerStatistics], float]) -> Samples:
+def _count(name: str, count: Callable[[Any], float | None]) -> Samples:
+    def samples(figures: Any, labels: str) -> Iterator[str]:
+        if (number := count(figures)) is not None:
+            yield f"{name}{{{labels}}} {number}\n"
+
+    return samples
+
+
+def _of_queue(name: str, count: Callable[[QueueFigures], float | None]) -> Samples:
     def samples(figures: HandlerStatistics, labels: str) -> Iterator[str]:
-        yield f"{name}{{{labels}}} {count(figures)}\n"
+        queue = figures.queue
+        if queue is not None and (number := count(queue)) is not None:
+            yield f'{name}{{{labels},queue="{_escape(queue.name)}"}} {number}\n'
 
     return samples
 
@@ -104,19 +114,78 @@ def _shared(what: str, handled: str) -> tuple[Metric, ...]:
 
 
 OF_ENDPOINTS = _shared("calls", "Calls")
+def _gauge_of_queue(what: str, help: str, count: Callable[[QueueFigures], float | None]) -> Metric:
+    name = f"eventmicro_queue_{what}"
+    return Metric(name, "gauge", help, _of_queue(name, count))
+
+
 OF_SUBSCRIBERS = (
     *_shared("events", "Events"),
+    Metric(
+        "eventmicro_events_retried_total",
+        "counter",
+        "Attempts that failed and come again.",
+        _count("eventmicro_events_retried_total", lambda figures: figures.retried),
+    ),
     Metric(
         "eventmicro_events_dead_letters_total",
         "counter",
         "Events that were given up.",
         _count("eventmicro_events_dead_letters_total", lambda figures: figures.dead_letters),
     ),
+    Metric(
+        "eventmicro_events_unsettled",
+        "gauge",
+        "Events that handlers have left to be settled later.",
+        _count("eventmicro_events_unsettled", lambda figures: figures.unsettled),
+    ),
+    _gauge_of_queue("waiting", "Events of a durable queue that no consumer has.", lambda queue: queue.waiting),
+    _gauge_of_queue("unsettled", "Events of a durable queue with its consumers.", lambda queue: queue.unsettled),
+    _gauge_of_queue("consumers", "How many take the events of a durable queue.", lambda queue: queue.consumers),
+    _gauge_of_queue(
+        "oldest_timestamp_seconds",
+        "When the oldest event of a durable queue was stored.",
+        lambda queue: None if queue.oldest is None else queue.oldest.timestamp(),
+    ),
+)
+OF_SERVICES = (
+    Metric(
+        "eventmicro_published_total",
+        "counter",
+        "Events that the broker has taken.",
+        _count("eventmicro_published_total", lambda figures: figures.published),
+    ),
+    Metric(
+        "eventmicro_publish_failed_total",
+        "counter",
+        "Events that the broker has not taken.",
+        _count("eventmicro_publish_failed_total", lambda figures: figures.publish_failed),
+    ),
+    Metric(
+        "eventmicro_publish_buffered",
+        "gauge",
+        "Events that wait in memory for a broker that is away.",
+        _count("eventmicro_publish_buffered", lambda figures: figures.publish_buffered),
+    ),
+)
+OF_BROKERS = (
+    Metric(
+        "eventmicro_broker_online",
+        "gauge",
+        "Whether the connection to a broker stands.",
+        _count("eventmicro_broker_online", lambda figures: int(figures.online)),
+    ),
+    Metric(
+        "eventmicro_broker_reconnects_total",
+        "counter",
+        "How often a lost connection was made again.",
+        _count("eventmicro_broker_reconnects_total", lambda figures: figures.reconnects),
+    ),
 )
 
 
 def write_metrics(nodes: Iterable[NodeStatistics]) -> str:
-    """The figures of these nodes; their labels are `service` and `endpoint`, or `subscriber`."""
+    """The figures of these nodes; their labels are `service` and `endpoint`, `subscriber` or `broker`."""
     nodes = list(nodes)
     lines = ["# HELP eventmicro_service_info The services of this process.\n# TYPE eventmicro_service_info gauge\n"]
     for node in nodes:
@@ -124,10 +193,18 @@ def write_metrics(nodes: Iterable[NodeStatistics]) -> str:
         lines.append(f"eventmicro_service_info{{{about}}} 1\n")
     endpoints = [(f'service="{n.service}",endpoint="{each.name}"', each) for n in nodes for each in n.endpoints]
     subscribers = [(f'service="{n.service}",subscriber="{each.name}"', each) for n in nodes for each in n.subscribers]
-    for metrics, handlers in ((OF_ENDPOINTS, endpoints), (OF_SUBSCRIBERS, subscribers)):
+    brokers = [(f'service="{n.service}",broker="{_escape(each.url)}"', each) for n in nodes for each in n.brokers]
+    services = [(f'service="{n.service}"', n) for n in nodes]
+    told: tuple[tuple[Sequence[Metric], Sequence[tuple[str, Any]]], ...] = (
+        (OF_ENDPOINTS, endpoints),
+        (OF_SUBSCRIBERS, subscribers),
+        (OF_SERVICES, services),
+        (OF_BROKERS, brokers),
+    )
+    for metrics, parts in told:
         for metric in metrics:
             lines.append(f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.kind}\n")
-            for labels, figures in handlers:
+            for labels, figures in parts:
                 lines.extend(metric.samples(figures, labels))
     return "".join(lines)
 

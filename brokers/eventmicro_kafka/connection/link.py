@@ -24,7 +24,7 @@ TRY_INTERVAL = 0.25
 class Link:
     """A connection of its own to the cluster, which is pinged on it.
 
-    `online` says whether the last ping was answered.
+    `online` says whether the last ping was answered, `reconnects` how often it was again.
     """
 
     def __init__(self, settings: KafkaSettings, url: str) -> None:
@@ -35,6 +35,7 @@ class Link:
         self._back = asyncio.Event()
         self._closed = False
         self.online = False
+        self.reconnects = 0
 
     async def open(self) -> None:
         """Connect within `connect_timeout`, trying again where that may help.
@@ -148,6 +149,7 @@ class Link:
                 there = False
             if there and not self.online:
                 log.warning("%s: connected again", self._url)
+                self.reconnects += 1
                 self._set_online()
             elif self.online and not there:
                 log.warning("%s: connection lost, reconnecting", self._url)

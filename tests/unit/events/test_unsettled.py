@@ -106,6 +106,27 @@ async def test_what_the_broker_has_taken_back_is_not_said(caplog: pytest.LogCapt
     looks.unsettled.close()
 
 
+async def test_they_are_counted_also_when_one_was_said_and_without_those_that_come_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Looks(caplog)
+    deliveries = [Delivery("numbers", id=str(number)) for number in range(3)]
+    looks.unsettled.add(deliveries[0])
+    assert await looks.said == ["0"]
+    for delivery in deliveries[1:]:
+        looks.unsettled.add(delivery)
+    assert len(looks.unsettled) == 3
+    looks.unsettled.remove(deliveries[0])
+    deliveries[1].lapsed = True
+    assert len(looks.unsettled) == 1
+    monkeypatch.setattr("eventmicro.events.unsettled.MANY", 10)
+    looks = Looks(caplog)
+    for number in range(100):  # that nobody counts
+        looks.unsettled.add(Delivery("numbers", id=str(number), lapsed=True))
+    assert len(looks.unsettled._since) <= 10
+    looks.unsettled.close()
+
+
 async def test_a_stop_ends_the_watch(caplog: pytest.LogCaptureFixture) -> None:
     async def see(event: None, context: Context) -> None: ...
 

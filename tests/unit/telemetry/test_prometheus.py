@@ -15,13 +15,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from eventmicro import Client, Conflict, Service
-from eventmicro.discovery.report import HandlerStatistics, NodeStatistics
+from eventmicro.discovery.report import BrokerFigures, HandlerStatistics, NodeStatistics, QueueFigures
 from eventmicro.handlers.statistics import BOUNDS
 from eventmicro.running.health_port import health_port
-from eventmicro.telemetry.prometheus import CONTENT_TYPE, OF_ENDPOINTS, OF_SUBSCRIBERS, write_metrics
+from eventmicro.telemetry.prometheus import (
+    CONTENT_TYPE,
+    OF_BROKERS,
+    OF_ENDPOINTS,
+    OF_SERVICES,
+    OF_SUBSCRIBERS,
+    write_metrics,
+)
 
 URL = "memory://metrics"
 EACH = 17 + 2  # the samples of a histogram
+METRICS = (*OF_ENDPOINTS, *OF_SUBSCRIBERS, *OF_SERVICES, *OF_BROKERS)
 
 
 def node(**parts: list[HandlerStatistics]) -> NodeStatistics:
@@ -47,8 +55,12 @@ def test_every_figure_is_read_back() -> None:
         latency={"0.001": 4, "0.5": 2, "more": 1},
         dropped=5,
     )
-    bill = HandlerStatistics(name="bill", count=2, dead_letters=1)
-    found = read(write_metrics([node(endpoints=[quote], subscribers=[bill])]))
+    queue = QueueFigures(name='a"b', waiting=9, unsettled=0, oldest=datetime.fromtimestamp(8.5, UTC))
+    bill = HandlerStatistics(name="bill", count=2, dead_letters=1, retried=4, unsettled=6, queue=queue)
+    brokers = [BrokerFigures(url="memory://m", online=False), BrokerFigures(url="nats://n", online=True, reconnects=2)]
+    told = node(endpoints=[quote], subscribers=[bill], brokers=brokers)
+    told.published, told.publish_failed, told.publish_buffered = 11, 12, 13
+    found = read(write_metrics([told]))
     assert found["eventmicro_service_info"][0].labels == {"service": "shop", "version": '1.0.0-"a\\b', "node": "n1"}
     assert values(found["eventmicro_calls"], "endpoint") == {"quote": 7}
     assert values(found["eventmicro_calls_failed"], "code") == {"400": 2, "503": 1}
@@ -56,6 +68,17 @@ def test_every_figure_is_read_back() -> None:
     assert values(found["eventmicro_calls_dropped"], "endpoint") == {"quote": 5}
     assert values(found["eventmicro_events"], "subscriber") == {"bill": 2}
     assert values(found["eventmicro_events_dead_letters"], "subscriber") == {"bill": 1}
+    assert values(found["eventmicro_events_retried"], "subscriber") == {"bill": 4}
+    assert values(found["eventmicro_events_unsettled"], "subscriber") == {"bill": 6}
+    assert values(found["eventmicro_queue_waiting"], "queue") == {'a"b': 9}
+    assert values(found["eventmicro_queue_unsettled"], "subscriber") == {"bill": 0}
+    assert found["eventmicro_queue_consumers"] == []  # the broker does not say
+    assert values(found["eventmicro_queue_oldest_timestamp_seconds"], "queue") == {'a"b': 8.5}
+    assert values(found["eventmicro_published"], "service") == {"shop": 11}
+    assert values(found["eventmicro_publish_failed"], "service") == {"shop": 12}
+    assert values(found["eventmicro_publish_buffered"], "service") == {"shop": 13}
+    assert values(found["eventmicro_broker_online"], "broker") == {"memory://m": 0, "nats://n": 1}
+    assert values(found["eventmicro_broker_reconnects"], "broker") == {"nats://n": 2}
     buckets = [sample for sample in found["eventmicro_calls_duration_seconds"] if "le" in sample.labels]
     told = values(buckets, "le")
     assert list(told) == [*BOUNDS[:-1], "+Inf"]
@@ -77,11 +100,11 @@ def test_a_thousand_endpoints_of_two_services_are_all_there_once() -> None:
 
 
 def test_names_and_kinds_are_those_that_prometheus_expects() -> None:
-    for metric in (*OF_ENDPOINTS, *OF_SUBSCRIBERS):
+    for metric in METRICS:
         assert metric.name.startswith("eventmicro_")
         assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
         assert metric.help.endswith(".")
-    names = [metric.name for metric in (*OF_ENDPOINTS, *OF_SUBSCRIBERS)]
+    names = [metric.name for metric in METRICS]
     assert len(names) == len(set(names))
 
 
@@ -123,7 +146,6 @@ async def test_the_health_port_tells_what_was_done_and_what_the_program_counts_i
 # -- what is shipped beside it -----------------------------------------------------------------------------------
 
 DOCS = Path(__file__).parents[3] / "docs"
-METRICS = (*OF_ENDPOINTS, *OF_SUBSCRIBERS)
 
 
 @pytest.mark.parametrize("name", ["operations/dashboard.json", "operations/alerts.yml"])
