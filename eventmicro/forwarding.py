@@ -11,8 +11,9 @@ from eventmicro.wire import check_headers, header
 
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
+CORRELATION_ID = "correlation-id"
 # What goes on where nothing else is said: to which trace a message belongs, and to which course of business.
-FORWARDED = (TRACEPARENT, TRACESTATE, "correlation-id")
+FORWARDED = (TRACEPARENT, TRACESTATE, CORRELATION_ID)
 # The longest value that goes on, in characters: as long as W3C lets the headers of a trace be.
 MAX_FORWARDED = 8192
 

@@ -80,6 +80,7 @@ class Topic(Generic[T]):
         "key",
         "large",
         "name",
+        "pattern",
         "pick_id",
         "pick_key",
         "priority",
@@ -173,6 +174,7 @@ class Topic(Generic[T]):
         if large is not None and self.cloudevents is not None:
             check_apart(self.cloudevents)
         self.template: Template | None = read_template(self.name)
+        self.pattern = ""  # what a topic was made of by `at`: `logs.{level}`
         self._filled: dict[str, Topic[T]] = {}
         check_kind(
             "exchange", exchange, Exchange | None, "an exchange of the broker's own, such as RabbitExchange(...)"
@@ -206,7 +208,7 @@ class Topic(Generic[T]):
             if len(self._filled) >= MOST:
                 del self._filled[next(iter(self._filled))]
             filled = self._filled[subject] = self._copy()
-            filled.name, filled.template, filled._filled = subject, None, {}
+            filled.name, filled.template, filled.pattern, filled._filled = subject, None, self.name, {}
         return filled
 
     def _copy(self) -> Topic[T]:

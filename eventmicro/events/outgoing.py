@@ -24,9 +24,16 @@ class OutgoingEvent(Context):
 
     __slots__ = ("message", "timeout", "together", "write")
 
-    def __init__(self, message: Message, write: Write, metadata: dict[str, str] | None, timeout: float | None) -> None:
+    def __init__(
+        self,
+        message: Message,
+        write: Write,
+        metadata: dict[str, str] | None,
+        timeout: float | None,
+        pattern: str = "",
+    ) -> None:
         self.message = message
         self.write = write
         self.timeout = timeout
         self.together: list[Message] | None = None
-        super().__init__(PUBLISHER, "", "", message.subject, metadata)
+        super().__init__(PUBLISHER, "", "", message.subject, metadata, pattern=pattern)

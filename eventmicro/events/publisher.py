@@ -324,7 +324,7 @@ class EventPublisher:
     ) -> OutgoingEvent:
         """The context of publishing an event."""
         headers = check_headers(metadata) if metadata else None
-        return OutgoingEvent(message, route.write, headers, timeout)
+        return OutgoingEvent(message, route.write, headers, timeout, route.pattern)
 
     async def collect(
         self,

@@ -39,6 +39,7 @@ class Route:
 
     kind: what its messages are.
     is_large: whether a body may be kept apart.
+    pattern: what the topic was made of, `logs.{level}`; empty where it was written as it is.
     """
 
     __slots__ = (
@@ -54,6 +55,7 @@ class Route:
         "_pick_key",
         "_subject",
         "_topic",
+        "pattern",
     )
     kind: ClassVar[type[Message]] = Message
     is_large = False
@@ -75,12 +77,14 @@ class Route:
         self._pick_id: Pick | None = None
         self._message: Callable[[str], Message] = self.kind
         self._labels = labels
+        self.pattern = ""
         self._label: str | None = None  # where an event has no headers, and the broker is told what it is written in
         self._encode_bare: Encoder | None = None  # where it has none, and the broker is not
         self._encode: Encoder | None = None  # likewise, and nothing else is said of it but its body
         if isinstance(topic, Topic):
             self._topic = ref(topic, gone)
             self._subject = _exact(topic.name)
+            self.pattern = topic.pattern
             self._body = _body_of(topic, codecs)
             self._pick_key, self._pick_id = topic.pick_key, topic.pick_id
             self._message = _maker(self.kind, topic)

@@ -61,6 +61,7 @@ class Work:
     timeout: how long the handler may take, in seconds; None: as long as it takes.
     state: what the service's lifespan yielded.
     settling: what becomes of an event that was handled.
+    pattern: the subject that it is subscribed to, where that has wildcards.
     objects: where the bodies of those are that were too large for the broker; None: they cannot be had.
     """
 
@@ -72,6 +73,7 @@ class Work:
     state: Any
     settling: Settling
     objects: Objects | None = None
+    pattern: str = ""
 
 
 class Apart(NotReady):
@@ -390,6 +392,7 @@ class Subscriber:
             work.state,
             delivery,
             self.settles,
+            pattern=work.pattern,
         )
 
     async def _run_bounded(self, event: Any, context: Context) -> None:

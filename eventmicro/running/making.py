@@ -104,6 +104,7 @@ class Making:
             self.state,
             Kept(name, broker, options, declared.has_wildcards) if is_durable else Live(name, options.queue_name),
             Objects(broker, self._client.max_large),
+            declared.subject if declared.has_wildcards else "",
         )
         subscriber = _subscriber(work, options)
         threads.hold = subscriber.hold

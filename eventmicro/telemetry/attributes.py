@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from urllib.parse import urlsplit
 
 from eventmicro.context import Context, Side
 from eventmicro.errors import ServiceError
+from eventmicro.forwarding import CORRELATION_ID
+from eventmicro.wire import header
+
+log = logging.getLogger(__name__)
 
 Attributes = dict[str, str | int]
 
@@ -21,15 +27,26 @@ SYSTEMS = {
     "kafka+ssl": "kafka",
 }
 CALLS = (Side.CLIENT, Side.ENDPOINT)
+# What stands for values of which there are too many to be told apart.
+OTHER = "_OTHER"
+# What only some brokers have, by their name here: the attribute of a message's key, and of its subject.
+KEYS = {"kafka": "messaging.kafka.message.key"}
+ROUTING_KEYS = {"rabbitmq": "messaging.rabbitmq.destination.routing_key"}
 OPERATIONS = {Side.PUBLISHER: ("publish", "send"), Side.SUBSCRIBER: ("process", "process")}
 
 
 def describe_broker(side: Side, url: str) -> Attributes:
-    """What is said on one side of each message: the broker's address, without user and password, and what it is."""
+    """What is said on one side of each message: where the broker is, without user and password, and what it is."""
     scheme, _, rest = url.partition("://")
-    host = rest.partition("?")[0].partition("/")[0].rpartition("@")[2]
     about: Attributes = {} if side in CALLS else {"messaging.system": SYSTEMS.get(scheme, scheme)}
-    return about | ({"server.address": host} if host else {})
+    first = urlsplit(f"//{rest.partition(',')[0]}")  # of several servers
+    if first.hostname:
+        about["server.address"] = first.hostname
+    try:
+        port = first.port
+    except ValueError:  # what a name in memory has in its place
+        port = None
+    return about if port is None else about | {"server.port": port}
 
 
 def describe(context: Context) -> Attributes:
@@ -50,13 +67,33 @@ def _describe_event(context: Context) -> Attributes:
         "messaging.operation.type": kind,
         "messaging.destination.name": context.topic,
     }
-    if context.side is Side.SUBSCRIBER:
-        about["messaging.consumer.group.name"] = f"{context.service}.{context.endpoint}"
-        if context.attempt > 1:
-            about["eventmicro.attempt"] = context.attempt
+    if context.pattern:
+        about["messaging.destination.template"] = context.pattern
+    if (course := header(context.metadata, CORRELATION_ID)) is not None:
+        about["messaging.message.conversation_id"] = course
     message = getattr(context, "message", None)  # of one that is published
+    if context.side is Side.SUBSCRIBER:
+        _add_delivery(about, context)
     if named := getattr(message, "id", None) or context.id:
         about["messaging.message.id"] = named
+    return about
+
+
+def _add_delivery(about: Attributes, context: Context) -> None:
+    about["messaging.consumer.group.name"] = f"{context.service}.{context.endpoint}"
+    if context.attempt > 1:
+        about["eventmicro.attempt"] = context.attempt
+
+
+def describe_place(context: Context, system: object) -> Attributes:
+    """What only the broker of an event has words for: its key, its routing key."""
+    about: Attributes = {}
+    if (word := ROUTING_KEYS.get(str(system))) is not None:
+        about[word] = context.topic
+    if (word := KEYS.get(str(system))) is not None:
+        of = getattr(context, "message", None) or context.delivery
+        if key := getattr(of, "key", None):
+            about[word] = key
     return about
 
 
@@ -74,3 +111,35 @@ def status_code(error: BaseException | None) -> str:
     if isinstance(error, asyncio.CancelledError):
         return "499"
     return str(error.code) if isinstance(error, ServiceError) else "500"
+
+
+class Few:
+    """The values that are told apart of what peers or ids may make endless: so many, and the rest is one.
+
+    Args:
+        what: what they are, for the log, which says once that there are too many.
+        most: how many.
+    """
+
+    def __init__(self, what: str, most: int) -> None:
+        self._what = what
+        self._most = most
+        self._known: set[object] = set()
+        self._said = False
+
+    def knows(self, value: object) -> bool:
+        """Whether it is one of those that are told apart."""
+        if value in self._known:
+            return True
+        if len(self._known) < self._most:
+            self._known.add(value)
+            return True
+        if not self._said:
+            self._said = True
+            log.warning(
+                "there are more than %d %s, as where they have ids in them: further ones are not told apart; publish "
+                "to a Topic with named tokens, TOPIC.at(...), and they are counted as one",
+                self._most,
+                self._what,
+            )
+        return False

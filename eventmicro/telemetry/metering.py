@@ -21,7 +21,9 @@ from eventmicro.middleware import Handler
 from eventmicro.middlewares.watched import watch
 from eventmicro.telemetry.attributes import (
     CALLS,
+    OTHER,
     Attributes,
+    Few,
     describe,
     describe_broker,
     describe_end,
@@ -38,7 +40,20 @@ NAMES = {
 # The bounds that the conventions advise, in seconds.
 BOUNDS: Sequence[float] = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 # What names one message, of which there are too many to be counted each.
-TOO_MANY = ("messaging.message.id", "eventmicro.attempt")
+TOO_MANY = (
+    "messaging.message.id",
+    "messaging.message.conversation_id",
+    "eventmicro.attempt",
+)
+# What may have very many values all the same, by what peers send or as a program makes them up; how many are told apart.
+BOUNDED = {
+    "messaging.destination.name": 1_000,
+    "messaging.destination.template": 1_000,
+    "messaging.consumer.group.name": 1_000,
+    "rpc.method": 1_000,
+    "rpc.response.status_code": 100,
+    "error.type": 100,
+}
 
 
 class Metering:
@@ -47,7 +62,9 @@ class Metering:
 
     Args:
         provider: what takes the measurements; default: what OpenTelemetry has been given.
-        destinations: whether events are told apart by their subject. Leave it False where subjects have ids in them.
+        destinations: whether events are told apart by their subject, also where it has neither wildcards nor named
+            tokens, by which they are in any case. Leave it False where subjects have ids in them: of a thousand
+            values the rest is counted together, as `_OTHER`.
 
     Raises:
         UsageError: one of these is none.
@@ -60,6 +77,7 @@ class Metering:
         check_kind("destinations", destinations, bool, "True or False")
         self._provider = provider
         self._destinations = destinations
+        self._few = {word: Few(f"values of {word}", most) for word, most in BOUNDED.items()}
 
     async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
         """As a middleware that nobody has made ready; what its broker is then is not known."""
@@ -96,4 +114,7 @@ class Metering:
             about.pop("messaging.destination.name")
         for word in TOO_MANY:
             about.pop(word, None)
+        for word, few in self._few.items():
+            if word in about and not few.knows(about[word]):
+                about[word] = OTHER
         made.record(seconds, about)

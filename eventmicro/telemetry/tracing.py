@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
 from random import random
 from typing import Any
@@ -29,9 +29,11 @@ from eventmicro.middlewares.watched import watch
 from eventmicro.telemetry.attributes import (
     CALLS,
     Attributes,
+    Few,
     describe,
     describe_broker,
     describe_end,
+    describe_place,
     status_code,
 )
 from eventmicro.wire import without
@@ -46,6 +48,8 @@ KINDS = {
 COMES_IN = (Side.ENDPOINT, Side.SUBSCRIBER)
 # Of how many failed attempts it is remembered which span was theirs.
 REMEMBERED = 1_000
+# How many names of spans there may be before they are named by what is done alone: tools group by them.
+NAMES = 1_000
 
 
 class Tracing:
@@ -74,6 +78,7 @@ class Tracing:
         self._sample = sample
         self._provider = provider
         self._attempts = Attempts()
+        self._names = Few("names of spans", NAMES)
         self._wanted = False
 
     async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
@@ -85,7 +90,7 @@ class Tracing:
         provider = self._provider or trace.get_tracer_provider()
         if isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
             return inner
-        spans = Spans(provider.get_tracer(NAME), side, url, inner, self._attempts)
+        spans = Spans(provider.get_tracer(NAME), side, url, inner, self._attempts, self._names)
         if self._sample == 1:
             return spans.run
         return self._coming_in(spans, inner) if side in COMES_IN else self._going_out(spans, inner)
@@ -132,15 +137,18 @@ class Spans:
         url: the broker's, without passwords; empty: it is not known.
         inner: what is handled within.
         attempts: the spans of what has failed before.
+        names: those that spans have.
     """
 
-    def __init__(self, tracer: Tracer, side: Side, url: str, inner: Handler, attempts: Attempts) -> None:
+    def __init__(self, tracer: Tracer, side: Side, url: str, inner: Handler, attempts: Attempts, names: Few) -> None:
         self._tracer = tracer
         self._kind = KINDS[side]
         self._is_call = side in CALLS
         self._comes_in = side in COMES_IN
         self._is_event = side is Side.SUBSCRIBER
         self._always = describe_broker(side, url)
+        self._system = self._always.get("messaging.system")
+        self._names = names
         self._inner = inner
         self._attempts = attempts
 
@@ -152,20 +160,27 @@ class Spans:
 
     async def run(self, message: Any, context: Context) -> Any:
         """Handle it within a span of its own."""
-        span = self._start(context)
-        return await watch(partial(self._within, span), message, context, partial(self._ended, span, context))
+        sent = list(_sent(context)) if self._comes_in else []
+        parent = extract(sent[0], otel.get_current(), HEADERS) if len(sent) == 1 and sent[0] else otel.get_current()
+        span = self._start(context, parent, sent)
+        inside = trace.set_span_in_context(span, parent)
+        return await watch(partial(self._within, inside), message, context, partial(self._ended, span, context))
 
-    async def _within(self, span: Span, message: Any, context: Context) -> Any:
-        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+    async def _within(self, inside: otel.Context, message: Any, context: Context) -> Any:
+        """Handle it with the span as the current one, and with what else its headers have brought, as baggage."""
+        before = otel.attach(inside)
+        try:
             if not self._comes_in:
                 _forget_trace(context.metadata)
                 inject(context.metadata)
             return await self._inner(message, context)
+        finally:
+            otel.detach(before)
 
-    def _start(self, context: Context) -> Span:
+    def _start(self, context: Context, parent: otel.Context, sent: Sequence[Mapping[str, str]]) -> Span:
         about = describe(context) | self._always
-        sent = list(_sent(context)) if self._comes_in else []
-        parent = extract(sent[0], otel.get_current(), HEADERS) if len(sent) == 1 and sent[0] else None
+        if not self._is_call:
+            about |= describe_place(context, self._system)
         links = [Link(each) for each in map(trace_of, sent) if each.is_valid] if len(sent) > 1 else []
         if self._is_event and (earlier := self._attempts.of(context)) is not None:
             links.append(Link(earlier, {"eventmicro.link": "earlier attempt"}))
@@ -176,7 +191,9 @@ class Spans:
     def _name(self, about: Attributes) -> str:
         if self._is_call:
             return str(about["rpc.method"])
-        return f"{about['messaging.operation.name']} {about['messaging.destination.name']}"
+        operation = about["messaging.operation.name"]
+        name = f"{operation} {about.get('messaging.destination.template') or about['messaging.destination.name']}"
+        return name if self._names.knows(name) else str(operation)
 
     def _ended(self, span: Span, context: Context, error: BaseException | None) -> None:
         if self._is_call:
@@ -185,6 +202,8 @@ class Spans:
             self._attempts.ended(context, span.get_span_context() if error is not None else None)
         if error is not None and not isinstance(error, Settlement):
             span.set_attributes(describe_end(error))
+            if isinstance(error, ServiceError) and error.attempts > 1:
+                span.set_attribute("eventmicro.attempts", error.attempts)
             is_answer = self._comes_in and isinstance(error, ServiceError) and not error.is_failure
             if not is_answer:
                 span.set_status(Status(StatusCode.ERROR, str(error)[:200] if isinstance(error, ServiceError) else None))

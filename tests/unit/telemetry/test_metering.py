@@ -9,9 +9,10 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 
-from eventmicro import Client, Context, NotFound, Service, Topic
+from eventmicro import Client, Context, NotFound, Service, ServiceError, Topic
 from eventmicro.context import Side
-from eventmicro.telemetry.metering import Metering
+from eventmicro.telemetry import metering
+from eventmicro.telemetry.metering import NAMES, Metering
 
 URL = "memory://metering"
 
@@ -31,8 +32,8 @@ def points(reader: InMemoryMetricReader) -> dict[str, list[HistogramDataPoint]]:
 @pytest.mark.parametrize("destinations", [False, True])
 async def test_calls_and_events_are_measured_on_all_sides(destinations: bool) -> None:
     reader = InMemoryMetricReader()
-    metering = Metering(provider=MeterProvider([reader]), destinations=destinations)
-    service, handled = Service("shop", broker=URL, middleware=[metering]), asyncio.Semaphore(0)
+    measured = Metering(provider=MeterProvider([reader]), destinations=destinations)
+    service, handled = Service("shop", broker=URL, middleware=[measured]), asyncio.Semaphore(0)
 
     @service.rpc
     async def get(number: int) -> int:
@@ -44,7 +45,7 @@ async def test_calls_and_events_are_measured_on_all_sides(destinations: bool) ->
     async def bill(number: int) -> None:
         handled.release()
 
-    async with service, Client(URL, middleware=[metering]) as client:
+    async with service, Client(URL, middleware=[measured]) as client:
         await client.call("shop.get", 1, int)
         with pytest.raises(NotFound):
             await client.call("shop.get", -1, int)
@@ -59,6 +60,42 @@ async def test_calls_and_events_are_measured_on_all_sides(destinations: bool) ->
         assert sum(each.count for each in found[name]) == 3
         assert len(found[name]) == (3 if destinations else 1)
         assert not any("messaging.message.id" in each.attributes for each in found[name])
+
+
+async def test_what_ids_and_peers_make_up_is_counted_as_one_behind_a_bound(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(metering, "BOUNDED", dict.fromkeys(metering.BOUNDED, 3))
+    reader = InMemoryMetricReader()
+    measured = Metering(provider=MeterProvider([reader]), destinations=True)
+    service = Service("shop", broker=URL)
+
+    @service.rpc
+    async def fail(code: int) -> None:
+        raise ServiceError("no", code=code)
+
+    async with service, Client(URL, middleware=[measured]) as client:
+        for number in range(8):
+            await client.publish(f"orders.{number}", number)
+            with pytest.raises(ServiceError):
+                await client.call("shop.fail", 700 + number, None)
+    found = points(reader)
+    subjects = {each.attributes["messaging.destination.name"]: each.count for each in found[NAMES[Side.PUBLISHER][0]]}
+    assert subjects == {"orders.0": 1, "orders.1": 1, "orders.2": 1, "_OTHER": 5}
+    codes = {each.attributes["rpc.response.status_code"]: each.count for each in found[NAMES[Side.CLIENT][0]]}
+    assert codes == {"700": 1, "701": 1, "702": 1, "_OTHER": 5}
+    said = [record.getMessage() for record in caplog.records if "there are more than 3" in record.getMessage()]
+    assert len(said) == 3  # each once: of the subjects, of the codes twice, as they are `error.type`, too
+
+
+async def test_topics_with_named_tokens_are_told_apart_by_these() -> None:
+    reader, logs = InMemoryMetricReader(), Topic("logs.{level}", int)
+    async with Client(URL, middleware=[Metering(provider=MeterProvider([reader]))]) as client:
+        for number in range(3):
+            await client.publish(logs.at(level=str(number)), number)
+    [point] = points(reader)[NAMES[Side.PUBLISHER][0]]
+    assert (point.count, point.attributes["messaging.destination.template"]) == (3, "logs.{level}")
+    assert "messaging.destination.name" not in point.attributes
 
 
 async def test_without_an_sdk_nothing_is_around_a_message() -> None:

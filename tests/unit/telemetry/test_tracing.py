@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-from opentelemetry import trace
+from opentelemetry import baggage, trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -28,6 +29,8 @@ from eventmicro import (
     UsageError,
 )
 from eventmicro.context import Side
+from eventmicro.message import Delivery
+from eventmicro.telemetry.attributes import Few, describe_broker, describe_place
 from eventmicro.telemetry.tracing import REMEMBERED, Attempts, Tracing
 
 PLACED = Topic("orders.placed", int)
@@ -303,6 +306,117 @@ async def test_an_exporter_that_fails_harms_no_call() -> None:
 
     async with service, Client("memory://away") as client:
         assert await client.call("shop.double", 2, int) == 4
+
+
+async def test_baggage_goes_on_from_peer_to_peer_as_the_trace_does(world: World) -> None:
+    seen: list[object] = []
+
+    @world.service.rpc
+    async def inner() -> None:
+        seen.append(baggage.get_baggage("tenant"))
+
+    @world.service.rpc
+    async def outer() -> None:
+        await world.service.call("shop.inner", None, None)
+
+    async with world.service, Client(world.url) as foreign:
+        await foreign.call("shop.outer", None, None, metadata={"traceparent": SAMPLED, "Baggage": "tenant=acme"})
+        assert baggage.get_baggage("tenant") is None
+    assert seen == ["acme"]
+    assert {f"{each.context.trace_id:032x}" for each in world.spans} == {TRACE}
+
+
+async def test_what_comes_by_a_pattern_is_named_by_that_and_not_by_its_ids(world: World) -> None:
+    seen: list[str] = []
+    logs = Topic("logs.{level}", int)
+
+    @world.service.subscribe(logs)
+    async def look(number: int, context: Context) -> None:
+        seen.append(context.pattern)
+
+    async with world.service, world.client() as client:
+        for number in range(3):
+            await client.publish(logs.at(level=f"l{number}"), number, metadata={"Correlation-Id": "c-7"})
+    sent = [each for each in world.spans if each.kind is SpanKind.PRODUCER]
+    came = [each for each in world.spans if each.kind is SpanKind.CONSUMER]
+    assert seen == ["logs.*"] * 3
+    assert [each.name for each in sent] == ["publish logs.{level}"] * 3
+    assert [each.name for each in came] == ["process logs.*"] * 3
+    for spans, template in ((sent, "logs.{level}"), (came, "logs.*")):
+        assert [about(each)["messaging.destination.name"] for each in spans] == ["logs.l0", "logs.l1", "logs.l2"]
+        assert {about(each)["messaging.destination.template"] for each in spans} == {template}
+        assert {about(each)["messaging.message.conversation_id"] for each in spans} == {"c-7"}
+
+
+async def test_names_that_are_made_up_without_end_are_bounded_and_that_is_said_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(world.tracing, "_names", Few("names of spans", 3))
+    async with world.client() as client:
+        for number in range(6):
+            await client.publish(f"orders.{number}", number)
+    assert [each.name for each in world.spans] == [f"publish orders.{n}" for n in range(3)] + ["publish"] * 3
+    assert [about(each)["messaging.destination.name"] for each in world.spans] == [f"orders.{n}" for n in range(6)]
+    assert len([record for record in caplog.records if "more than 3 names of spans" in record.getMessage()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("nats://127.0.0.1:4222", ("127.0.0.1", 4222)),
+        ("kafka://one:9092,two:9093/?x=1", ("one", 9092)),
+        ("amqp://guest@[::1]:5672/vhost", ("::1", 5672)),
+        ("amqps://rabbit", ("rabbit", None)),
+        ("memory://test:a/b", ("test", None)),
+        ("memory://", (None, None)),
+    ],
+)
+def test_where_a_broker_is_is_said_by_address_and_port(url: str, place: tuple[str | None, int | None]) -> None:
+    said = describe_broker(Side.PUBLISHER, url)
+    assert (said.get("server.address"), said.get("server.port")) == place
+
+
+@pytest.mark.parametrize(
+    ("system", "word", "value"),
+    [
+        ("kafka", "messaging.kafka.message.key", "k-1"),
+        ("rabbitmq", "messaging.rabbitmq.destination.routing_key", "orders.placed"),
+    ],
+)
+def test_what_only_one_broker_has_is_said_in_its_words(system: str, word: str, value: str) -> None:
+    class Keyed(Delivery):
+        key = "k-1"
+
+    delivery = Keyed("orders.placed")
+    context = Context(Side.SUBSCRIBER, "shop", "bill", "orders.placed", delivery=delivery)
+    assert describe_place(context, system) == {word: value}
+    assert describe_place(context, "nats") == {}
+
+
+async def test_an_exporter_that_hangs_holds_up_neither_a_call_nor_the_stop() -> None:
+    released = threading.Event()
+
+    class Hanging(SpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            released.wait(30)
+            return SpanExportResult.FAILURE
+
+        def shutdown(self) -> None:
+            released.set()
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(Hanging(), 8, schedule_delay_millis=1, max_export_batch_size=8))
+    service = Service("shop", broker="memory://hanging", middleware=[Tracing(provider=provider)])
+
+    @service.rpc
+    async def ping() -> None: ...
+
+    async with service:
+        for _ in range(50):  # more than its queue may hold
+            await service.call("shop.ping", None, None)
+    assert not released.is_set()  # nobody has waited for it
+    released.set()
+    provider.shutdown()
 
 
 def test_no_more_attempts_are_remembered_than_a_bound() -> None:
