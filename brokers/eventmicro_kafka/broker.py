@@ -258,7 +258,9 @@ class KafkaBroker(Lifetime):
         known = {name: topic.id for name, topic in found.items()}
         fixed = await fix_positions(self.settings, queue, counts, starts, ids=known, together=waits_apart)
         if durable.start != "new" and subject not in fixed.new:
-            log.info("queue %s exists: start=%s is for a queue that is made", queue, durable.start)
+            log.info(
+                "queue %s exists: start=%s is for a queue that is made", queue, durable.start, extra={"queue": queue}
+            )
         found.pop(retry_topic(queue, subject), None)
         follow = partial(Following, topics, subject, found, self.settings.topics_interval)
         return KafkaSubscription(

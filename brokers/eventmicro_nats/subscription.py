@@ -130,7 +130,12 @@ class NatsSubscription:
             self._say_dropped()
         if left:
             self.dropped += left
-            log.warning("subscription to %s is closed: %d messages still waited and are dropped", self.subject, left)
+            log.warning(
+                "subscription to %s is closed: %d messages still waited and are dropped",
+                self.subject,
+                left,
+                extra={"subject": self.subject},
+            )
 
     def _count_drop(self) -> None:
         """One message was dropped because the consumer is too slow; said at once, then once a second, by count."""
@@ -156,4 +161,5 @@ class NatsSubscription:
                 self.dropped,
                 self._settings.pending_messages,
                 self._settings.pending_bytes,
+                extra={"subject": self.subject},
             )

@@ -100,7 +100,9 @@ def check_existing(queue: str, found: Arguments, *, ordered: bool, major: int = 
     if why is not None:
         raise UsageError(f"queue {queue!r} {why}; or take another queue, or have it made with declare=true")
     for what in _what_it_loses(found, major) if "x-dead-letter-exchange" not in found else ():
-        log.warning("queue %s loses %s; give it a dead letter exchange, if no policy does", queue, what)
+        log.warning(
+            "queue %s loses %s; give it a dead letter exchange, if no policy does", queue, what, extra={"queue": queue}
+        )
 
 
 def check_said(queue: str, found: Arguments, said: Arguments) -> None:

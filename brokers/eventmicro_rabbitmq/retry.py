@@ -93,7 +93,12 @@ class Retries:
                 return await store()
         except Exception as error:  # a nack never fails
             if isinstance(error, MessageTooLarge) or not isinstance(error, (TransportError, UsageError, *DriverError)):
-                log.warning("queue %s: no copy can be made of an event, so that it waits here: %s", queue, plain(error))
+                log.warning(
+                    "queue %s: no copy can be made of an event, so that it waits here: %s",
+                    queue,
+                    plain(error),
+                    extra={"queue": queue},
+                )
             elif self._link.online:
                 self._failed[name] = now + COPY_TIMEOUT + TRY_AGAIN
                 log.warning("queue %s takes no events, so that %s: %s", name, instead, plain(error))

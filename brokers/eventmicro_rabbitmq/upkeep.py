@@ -81,9 +81,18 @@ class Upkeep:
         except (TransportError, UsageError, *DriverError) as error:
             if not connection.lost.done() and self._said.get(name) != plain(error):
                 self._said[name] = plain(error)
-                log.error("subscription to %s: its events may not come: %s", subscription.subject, plain(error))
+                log.error(
+                    "subscription to %s: its events may not come: %s",
+                    subscription.subject,
+                    plain(error),
+                    extra={"subject": subscription.subject},
+                )
         except Exception:  # it never should; the others are to be looked after
-            log.exception("subscription to %s could not be looked after", subscription.subject)
+            log.exception(
+                "subscription to %s could not be looked after",
+                subscription.subject,
+                extra={"subject": subscription.subject},
+            )
 
 
 class Target:

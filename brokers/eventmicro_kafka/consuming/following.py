@@ -94,7 +94,11 @@ class Following:
         """Say what went wrong; the same again is not told each time."""
         if repr(error) != self._told:
             self._told = repr(error)
-            log.exception("%s: looking for its topics failed, which is tried again", self._subject)
+            log.exception(
+                "%s: looking for its topics failed, which is tried again",
+                self._subject,
+                extra={"subject": self._subject},
+            )
 
     async def _find(self) -> dict[str, TopicInfo]:
         if has_wildcards(self._subject):

@@ -51,7 +51,12 @@ class Jobs:
         await end_tasks(lambda: [self._tasks[name] for name in stopped & self._tasks.keys()], LEAVE_TIME)
         for name in stopped & self._tasks.keys():
             if not self._tasks[name].done():
-                log.error("queue %r: its %s does not end, though it was cancelled again and again", self._about, name)
+                log.error(
+                    "queue %r: its %s does not end, though it was cancelled again and again",
+                    self._about,
+                    name,
+                    extra={"queue": self._about},
+                )
 
     async def stop_all(self) -> None:
         """As `stop`, with all of them."""
@@ -69,6 +74,6 @@ class Jobs:
         if name not in self._wanted:
             return
         text = "queue %r: its %s has ended, which it never should, and is started again in %g s"
-        log.error(text, self._about, name, RESTART_INTERVAL, exc_info=error)
+        log.error(text, self._about, name, RESTART_INTERVAL, exc_info=error, extra={"queue": self._about})
         self._on_end(name)
         task.get_loop().call_later(RESTART_INTERVAL, self._run, name)

@@ -63,7 +63,11 @@ class Keeper:
                 except (TransportError, KafkaError, OSError) as error:  # TimeoutError is an OSError
                     log.debug("queue %r: its place is renewed later: %s", subject, plain(error))
                 except Exception:  # aiokafka's own failures among them
-                    log.exception("the place of queue %r is not renewed, which is tried again", subject)
+                    log.exception(
+                        "the place of queue %r is not renewed, which is tried again",
+                        subject,
+                        extra={"subject": subject},
+                    )
             await asyncio.sleep(RENEW_INTERVAL)
 
     async def _fix(self, subject: str) -> None:

@@ -94,6 +94,6 @@ class Line:
         return room
 
     def _fail(self, deliveries: list[KafkaDelivery]) -> None:
-        log.exception("a consumer of %s raised", self._subject)
+        log.exception("a consumer of %s raised", self._subject, extra={"subject": self._subject})
         for delivery in deliveries:
             delivery.lane.fail(delivery, AFTER_FAILURE)

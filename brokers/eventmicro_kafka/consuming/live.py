@@ -51,7 +51,7 @@ async def hand_over(receive: Receive, records: list[Any]) -> None:
             if room is not None:
                 await wait_for_room(room)
         except Exception:  # it never should
-            log.exception("an event on %s was not taken", record.topic)
+            log.exception("an event on %s was not taken", record.topic, extra={"subject": record.topic})
 
 
 class Broadcast:
@@ -111,7 +111,9 @@ class Broadcast:
                     self._until = await self._consumer.end_offsets(list(self._next))
                     await asyncio.wait([self._task])
         except (KafkaError, TimeoutError) as error:
-            log.warning("%s: left before all was read: %s", self._subject, plain(error))
+            log.warning(
+                "%s: left before all was read: %s", self._subject, plain(error), extra={"subject": self._subject}
+            )
         finally:
             await self.close()
 
@@ -130,7 +132,9 @@ class Broadcast:
                     await self._read()
                 return
             except Exception as error:  # aiokafka's own failures among them
-                log.warning("%s: its consumer is made anew: %s", self._subject, plain(error))
+                log.warning(
+                    "%s: its consumer is made anew: %s", self._subject, plain(error), extra={"subject": self._subject}
+                )
             await self._revive()
 
     async def _revive(self) -> None:
@@ -146,7 +150,11 @@ class Broadcast:
             except Exception as error:
                 if repr(error) != said:  # it will fail many times
                     said = repr(error)
-                    log.exception("%s: its consumer cannot be made, which is tried again", self._subject)
+                    log.exception(
+                        "%s: its consumer cannot be made, which is tried again",
+                        self._subject,
+                        extra={"subject": self._subject},
+                    )
 
     async def _read(self) -> None:
         raise_trouble(self._consumer)
@@ -167,7 +175,12 @@ class Broadcast:
 
     async def begin_anew(self, topic: str) -> None:
         """It was deleted and made again."""
-        log.warning("%s: topic %s was deleted and made again, and is read from its beginning", self._subject, topic)
+        log.warning(
+            "%s: topic %s was deleted and made again, and is read from its beginning",
+            self._subject,
+            topic,
+            extra={"subject": self._subject},
+        )
         self._remade.add(topic)
 
     def _follow(self) -> None:
@@ -278,7 +291,12 @@ class Shared:
 
     async def begin_anew(self, topic: str) -> None:
         """It was deleted and made again."""
-        log.warning("%s: topic %s was deleted and made again, and is read from its beginning", self._subject, topic)
+        log.warning(
+            "%s: topic %s was deleted and made again, and is read from its beginning",
+            self._subject,
+            topic,
+            extra={"subject": self._subject},
+        )
         self.share({})
         self._member.renew()
 

@@ -175,7 +175,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
                 consumer = self._consumer
                 return consumer is not None and await self._commit(consumer, self._to_commit(consumer))
             except Exception:  # aiokafka's own failures among them
-                log.exception("queue %r: commit failed, to be repeated", self._group)
+                log.exception("queue %r: commit failed, to be repeated", self._group, extra={"queue": self._group})
                 return False
 
     async def close(self) -> None:
@@ -261,7 +261,12 @@ class Member(RebalanceListener):  # type: ignore[misc]
         except NOT_A_MEMBER:
             log.debug("queue %r: its partitions move again", self._group)
         except Exception as error:
-            log.warning("queue %r: taking its partitions over failed: %s", self._group, plain(error))
+            log.warning(
+                "queue %r: taking its partitions over failed: %s",
+                self._group,
+                plain(error),
+                extra={"queue": self._group},
+            )
             self._failed = True
 
     # -- inside ------------------------------------------------------------------------------------------------
@@ -289,6 +294,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
             place.topic,
             place.partition,
             at[0],
+            extra={"queue": self._group},
         )
         return True
 
@@ -342,6 +348,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
                 self._group,
                 lane.name,
                 offset,
+                extra={"queue": self._group},
             )
             lane.drop()
             lane = self._owner.lanes[place] = Lane(place, (offset, ""), self._owner, lane.topic_id)
@@ -363,6 +370,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
                 lane.name,
                 lane.fetched,
                 offset - 1,
+                extra={"queue": self._group},
             )
 
     def _pass_by_what_is_no_event(self, consumer: Any) -> None:
@@ -390,7 +398,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         why = self._why(error)
         level = logging.DEBUG if why == self._told else logging.WARNING
         self._told = why
-        log.log(level, "queue %r: its consumer is made anew: %s", self._group, why)
+        log.log(level, "queue %r: its consumer is made anew: %s", self._group, why, extra={"queue": self._group})
 
     async def _revive(self) -> None:
         said = ""
@@ -408,7 +416,11 @@ class Member(RebalanceListener):  # type: ignore[misc]
             except Exception as error:  # aiokafka's own failures among them
                 if repr(error) != said:  # it will fail many times
                     said = repr(error)
-                    log.exception("queue %r: its consumer cannot be made, which is tried again", self._group)
+                    log.exception(
+                        "queue %r: its consumer cannot be made, which is tried again",
+                        self._group,
+                        extra={"queue": self._group},
+                    )
 
     def _to_commit(self, consumer: Any) -> dict[Any, Committed]:
         mine = consumer.assignment()
@@ -429,7 +441,11 @@ class Member(RebalanceListener):  # type: ignore[misc]
             await within(COMMIT_TIMEOUT, commit(consumer, wanted, self._shared_as))
         except OffsetMetadataTooLargeError:
             self._bare = True
-            log.warning("queue %r: the broker's offset.metadata.max.bytes is too low; more may come twice", self._group)
+            log.warning(
+                "queue %r: the broker's offset.metadata.max.bytes is too low; more may come twice",
+                self._group,
+                extra={"queue": self._group},
+            )
             return False
         except (KafkaError, TimeoutError) as error:
             log.debug("queue %r: commit failed, to be repeated: %s", self._group, plain(error))

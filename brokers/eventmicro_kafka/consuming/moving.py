@@ -39,4 +39,5 @@ def warn_of_handlers(queue: str, lanes: Iterable[Lane], waited: float, settings:
         ", out of the order that order_by asks for" if ordered else "",
         ", ".join(f"{count} of {name}" for name, count in busy),
         settings.rebalance_wait,
+        extra={"queue": queue},
     )

@@ -101,7 +101,9 @@ class Parking:
             self._warn(error.failed.values())
         except Exception as error:  # it never should
             failed = dict.fromkeys((id(delivery) for delivery, _ in copied), error)
-            log.exception(REFUSED, self._queue, self.topic, len(copied), "they cannot be copied")
+            log.exception(
+                REFUSED, self._queue, self.topic, len(copied), "they cannot be copied", extra={"queue": self._queue}
+            )
         return [(delivery, due) for delivery, due in batch if not self._settle(delivery, due, failed.get(id(delivery)))]
 
     def _settle(self, delivery: KafkaDelivery, due: float, error: Exception | None) -> bool:
@@ -114,4 +116,4 @@ class Parking:
     def _warn(self, failed: Iterable[Exception]) -> None:
         refused = [error for error in failed if not isinstance(error, MAY_PASS)]
         if refused:
-            log.warning(REFUSED, self._queue, self.topic, len(refused), refused[0])
+            log.warning(REFUSED, self._queue, self.topic, len(refused), refused[0], extra={"queue": self._queue})

@@ -68,7 +68,7 @@ def read_copy(record: Any, lane: Lane, queue: str, subject: str) -> tuple[float,
             raise ValueError("no time, or no attempt")
     except ValueError:
         text = "queue %r: %s at offset %d is no copy of an event of it, and passed by: who else writes to that topic?"
-        log.warning(text, queue, lane.name, record.offset)
+        log.warning(text, queue, lane.name, record.offset, extra={"queue": queue})
         return None
     number += lane.repeats.get(record.offset, 0)
     headers = {name.removeprefix(_KEPT): value for name, value in headers.items()}

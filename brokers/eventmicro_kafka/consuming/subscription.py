@@ -241,6 +241,7 @@ class KafkaSubscription:
             "of them under the key that order_by names, as by Topic(..., key=...)",
             self._queue,
             self._subject,
+            extra={"queue": self._queue, "subject": self._subject},
         )
 
     async def hungry(self) -> None:
@@ -254,12 +255,23 @@ class KafkaSubscription:
     async def follow(self, topics: Mapping[str, TopicInfo]) -> None:
         new = sorted(topics.keys() - set(self._read_topics))
         if new:
-            log.info("queue %r: reads %s, too, which %s stands for", self._queue, ", ".join(new), self._subject)
+            log.info(
+                "queue %r: reads %s, too, which %s stands for",
+                self._queue,
+                ", ".join(new),
+                self._subject,
+                extra={"queue": self._queue, "subject": self._subject},
+            )
         self._read_topics = sorted(topics)
         await self._member.follow(self._all_topics())
 
     async def begin_anew(self, topic: str) -> None:
-        log.warning("queue %r: topic %s was deleted and made again; its consumer is made anew", self._queue, topic)
+        log.warning(
+            "queue %r: topic %s was deleted and made again; its consumer is made anew",
+            self._queue,
+            topic,
+            extra={"queue": self._queue},
+        )
         self._read_anew()
 
     # -- handing over ------------------------------------------------------------------------------------------
@@ -270,7 +282,11 @@ class KafkaSubscription:
                 await self._hand_over_next()
                 await asyncio.sleep(0)
             except Exception:  # it never should; all that is not finished is read again
-                log.exception("queue %r: handing over failed, its consumer is made anew", self._queue)
+                log.exception(
+                    "queue %r: handing over failed, its consumer is made anew",
+                    self._queue,
+                    extra={"queue": self._queue},
+                )
                 self._read_anew()
                 await asyncio.sleep(AFTER_FAILURE)
 
@@ -388,6 +404,7 @@ class KafkaSubscription:
             self._queue,
             self._subject,
             still,
+            extra={"queue": self._queue, "subject": self._subject},
         )
         await self.pause()
         await self._member.commit()

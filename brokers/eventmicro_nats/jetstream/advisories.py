@@ -120,7 +120,9 @@ class SafetyNet:
         for inner in refused:
             self._inner.remove(inner)
             self._driver.forget(inner)
-        log.info("queue %s: %s; what others terminate is in no dead letter", self._name, text)
+        log.info(
+            "queue %s: %s; what others terminate is in no dead letter", self._name, text, extra={"queue": self._name}
+        )
         return True
 
     def end(self) -> None:
@@ -141,6 +143,7 @@ class SafetyNet:
                     self._name,
                     int(told["stream_seq"]),
                     self._queue.stream,
+                    extra={"queue": self._name},
                 )
                 return
             self._take(GivenUp(int(told["stream_seq"]), int(told["deliveries"]), reason))
@@ -179,7 +182,11 @@ class SafetyNet:
                 if isinstance(error, ApiError) and error.number == MESSAGE_NOT_FOUND:
                     return False
                 log.warning(
-                    "queue %s: event %d is not in the dead letter yet: %s", self._name, event.sequence, plain(error)
+                    "queue %s: event %d is not in the dead letter yet: %s",
+                    self._name,
+                    event.sequence,
+                    plain(error),
+                    extra={"queue": self._name},
                 )
             await asyncio.sleep(PAUSE)
         return False
@@ -198,7 +205,20 @@ class SafetyNet:
         }
         name = f"{self._name}.{event.sequence}-{nanoseconds(stored['time'])}"  # as the subscriber's own dead letter has
         await self._publish(Copy(self._dead_letter, body, headers | about, id=name, of=came))
-        log.warning("queue %s: event %d went to %s: %s", self._name, event.sequence, self._dead_letter, event.reason)
+        log.warning(
+            "queue %s: event %d went to %s: %s",
+            self._name,
+            event.sequence,
+            self._dead_letter,
+            event.reason,
+            extra={"queue": self._name},
+        )
 
     def _say_not_saved(self, event: GivenUp) -> None:
-        log.error("queue %s: event %d was given up, and is not in %s", self._name, event.sequence, self._dead_letter)
+        log.error(
+            "queue %s: event %d was given up, and is not in %s",
+            self._name,
+            event.sequence,
+            self._dead_letter,
+            extra={"queue": self._name},
+        )

@@ -117,13 +117,19 @@ class JetStreamBroker(NatsBroker):
         try:
             found = await parts.have(subject, queue, durable)
             if durable.start != "new" and not found.is_new:
-                log.info("queue %s exists: start=%s is for a queue that is made", queue, durable.start)
+                log.info(
+                    "queue %s exists: start=%s is for a queue that is made",
+                    queue,
+                    durable.start,
+                    extra={"queue": queue},
+                )
             if found.max_deliver > 0:
                 log.warning(
                     "queue %s gives an event up after max_deliver=%d; where no instance runs just then it is no dead "
                     "letter: set it to -1",
                     queue,
                     found.max_deliver,
+                    extra={"queue": queue},
                 )
             subscription = parts.subscription(found, subject, queue, receive, durable)
             net = parts.safety_net(found, queue, durable.dead_letter) if durable.dead_letter is not None else None

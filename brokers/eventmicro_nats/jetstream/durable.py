@@ -26,7 +26,7 @@ from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import read_error
 from eventmicro_nats.jetstream.deliveries import ACK, NAK, JetStreamDelivery, read_settle_subject
 from eventmicro_nats.jetstream.keeping import NANO
-from eventmicro_nats.jetstream.queues import LIFETIME, Place, Queue, first_unsettled
+from eventmicro_nats.jetstream.queues import LIFETIME, Place, Queue, first_unsettled, queue_name
 from eventmicro_nats.jetstream.settling import SETTLE, Settling
 
 log = logging.getLogger(__name__)
@@ -100,6 +100,7 @@ class DurableSubscription(Settling):
         self._ticking: asyncio.TimerHandle | None = None
         self._paused = False
         self._config: dict[str, Any] | None = None  # how the queue was made when this was last said
+        self._fields = {"queue": queue_name(queue.consumer)}
 
     def _make_intake(self, receive: Receive) -> HandsOver:
         return Intake(receive, _never_full, UNLIMITED, UNLIMITED)
@@ -330,7 +331,7 @@ class DurableSubscription(Settling):
             self._paused = paused
             how = f"nats consumer resume {self._queue.stream} {self._queue.consumer}"
             text = f"paused until {info['config'].get('pause_until')}: it gives no events; {how}"
-            log.warning("%s is %s", self, text if paused else "paused no more")
+            log.warning("%s is %s", self, text if paused else "paused no more", extra=self._fields)
         config = {key: value for key, value in info["config"].items() if key not in _OF_NO_CONCERN}
         if self._config is not None and config != self._config and self._queue.begin is not None:
             self._check_anew()
@@ -339,7 +340,7 @@ class DurableSubscription(Settling):
     def _check_anew(self) -> None:
         """Somebody has changed the queue: look whether it still does, as at the start."""
         if self.mending is None and not self.ended:
-            log.warning("%s was changed by somebody else", self)
+            log.warning("%s was changed by somebody else", self, extra=self._fields)
             self.mending = asyncio.create_task(self._check(), name=f"eventmicro {self}")
 
     async def _check(self) -> None:
@@ -350,7 +351,7 @@ class DurableSubscription(Settling):
             if self._driver is not None and self._inner is not None:
                 self._driver.leave(self._inner)  # what it gives now may be other events
                 self._inner, self._expected = None, 0
-            log.error("%s gives no events from now on: %s", self, plain(error))
+            log.error("%s gives no events from now on: %s", self, plain(error), extra=self._fields)
             await self._ask_anew("it was changed")
         except Exception as error:  # it is looked at again when it is changed again, or gone
             log.debug("%s could not be looked at: %s", self, plain(error))
@@ -363,7 +364,7 @@ class DurableSubscription(Settling):
         return self._info is not None and self._waits(self._info)
 
     async def _begin_anew(self, still: float) -> None:
-        log.warning("%s: events and room, and no progress for %.0f s: beginning anew", self, still)
+        log.warning("%s: events and room, and no progress for %.0f s: beginning anew", self, still, extra=self._fields)
         self._mend("it stood still")
 
     def _waits(self, info: dict[str, Any]) -> bool:
@@ -423,7 +424,7 @@ class DurableSubscription(Settling):
             if _DELETED in why:
                 self._disown(self.unsettled)
             if self._refused >= TELLING:
-                log.warning("%s gives no events: %s", self, why)
+                log.warning("%s gives no events: %s", self, why, extra=self._fields)
             else:
                 log.debug("%s: request for events ended: %s", self, why)
             self.mending = asyncio.create_task(self._ask_anew(why), name=f"eventmicro {self}")
@@ -443,7 +444,7 @@ class DurableSubscription(Settling):
                     pause = min(2 * pause, LONGEST_PAUSE)
                     if plain(error) != said:  # it will fail many times
                         said = plain(error)
-                        log.warning("%s gives no events (%s), trying on: %s", self, why, said)
+                        log.warning("%s gives no events (%s), trying on: %s", self, why, said, extra=self._fields)
         finally:
             self.mending = None
 

@@ -393,6 +393,7 @@ class OrderedSubscription(DurableSubscription):
             self,
             self._missing,
             self._queue.ack_wait,
+            extra=self._fields,
         )
 
     async def _look(self) -> dict[str, Any]:
@@ -402,7 +403,12 @@ class OrderedSubscription(DurableSubscription):
             return await self._api.call(what, deadline=self._loop.time() + LOOK_TIMEOUT)
         except Exception as error:  # whatever it is, the queue has events yet
             if not self.ended and self._told.is_new(plain(error)):
-                log.warning("%s waits, for it cannot see whether another client has its events: %s", self, plain(error))
+                log.warning(
+                    "%s waits, for it cannot see whether another client has its events: %s",
+                    self,
+                    plain(error),
+                    extra=self._fields,
+                )
             return {}
 
     def _call_back(self, first: int, delivered: dict[str, int]) -> None:

@@ -95,7 +95,7 @@ class OrderedIntake:
         try:
             return self._receive(delivery)
         except Exception:  # it never should; the connection must not die of it
-            log.exception("a consumer of %s raised", delivery.subject)
+            log.exception("a consumer of %s raised", delivery.subject, extra={"subject": delivery.subject})
             return None
         finally:
             self._handing_over = False

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
+from urllib.parse import unquote
 
 from eventmicro.broker import Durable
 from eventmicro.errors import Missing, UsageError
@@ -78,6 +79,11 @@ def first_unsettled(info: dict[str, Any]) -> Place:
     return Place(info["ack_floor"]["stream_seq"] + 1, read_time(info["ts"]))
 
 
+def queue_name(consumer: str) -> str:
+    """What users call the queue of a consumer."""
+    return unquote(consumer.replace("=", "."))
+
+
 def consumer_name(queue: str) -> str:
     """The name of a queue's consumer, where no dot may be: `orders.bill` is `orders=bill`; other signs as in a URL."""
     return _FORBIDDEN.sub(lambda sign: "".join(f"%{b:02X}" for b in sign[0].encode()), queue).replace(".", "=")
@@ -126,7 +132,7 @@ class Queues:
             await self._make(stream, consumer, subject, start, deadline)
             is_new = True
             if first is not None:
-                log.warning("queue %s was gone and is made anew; events may come twice", queue)
+                log.warning("queue %s was gone and is made anew; events may come twice", queue, extra={"queue": queue})
         config = info["config"]
         what = f"queue {queue} (consumer {consumer} of stream {stream})"
         mend = f"nats consumer rm {stream} {consumer}"

@@ -89,4 +89,5 @@ class Seeking:
                 stream,
                 subject,
                 stream,
+                extra={"subject": subject},
             )

@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import unquote
 
 from eventmicro.broker import QueueState
 from eventmicro.errors import UsageError
 from eventmicro_nats.jetstream.api import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, Api, ApiError, NotAllowed
-from eventmicro_nats.jetstream.queues import consumer_name
+from eventmicro_nats.jetstream.queues import consumer_name, queue_name
 from eventmicro_nats.jetstream.streams import read_time
 
 # What is the case where a stream was deleted while it was looked through.
@@ -80,7 +79,7 @@ class States:
     async def _state(self, stream: str, info: dict[str, Any], deadline: float) -> QueueState:
         waiting, unsettled = int(info["num_pending"]), int(info["num_ack_pending"])
         return QueueState(
-            queue=unquote(str(info["name"]).replace("=", ".")),
+            queue=queue_name(str(info["name"])),
             waiting=waiting,
             unsettled=unsettled,
             consumers=int(info["num_waiting"]),

@@ -62,15 +62,17 @@ class Telling:
     def taken_out(self, subject: str, stream: str) -> None:
         """Say that a stream takes a subject no more."""
         if subject not in self._missing:
-            log.warning("stream %s takes %s no more, as somebody has changed it", stream, subject)
+            log.warning(
+                "stream %s takes %s no more, as somebody has changed it", stream, subject, extra={"subject": subject}
+            )
 
     def missing(self, subject: str, why: str) -> None:
         """Say why no stream takes a subject again."""
         if self._missing.get(subject) != why:
-            log.error("%s is kept by no stream: %s", subject, why)
+            log.error("%s is kept by no stream: %s", subject, why, extra={"subject": subject})
         self._missing[subject] = why
 
     def there_again(self, subject: str) -> None:
         """Say that one does, where it was said that none does."""
         if self._missing.pop(subject, ""):
-            log.warning("%s is kept by a stream again", subject)
+            log.warning("%s is kept by a stream again", subject, extra={"subject": subject})

@@ -81,7 +81,13 @@ class OwnSubscription:
 
     def _drop(self, count: int, why: str) -> None:
         if not self.dropped:
-            log.warning("subscription to %s %s: %d messages are dropped, and maybe more", self.subject, why, count)
+            log.warning(
+                "subscription to %s %s: %d messages are dropped, and maybe more",
+                self.subject,
+                why,
+                count,
+                extra={"subject": self.subject},
+            )
         self.dropped += count
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import copy_context
 from itertools import count
 
@@ -36,7 +36,7 @@ class Consumer:
     """A consumer from `open` to `close`, over all the channels that it has in this time.
 
     Args:
-        name: what it takes from, for the log.
+        name: what it takes from, for the log, and `fields`, the same as attributes of its lines.
         prefetch: how many events that are not settled it may hold; it may be set anew before it begins.
         timeout: how long the server may take to let it consume, in seconds.
         prepare: makes what it needs, and says the queue.
@@ -57,6 +57,7 @@ class Consumer:
         on_ended: Callable[[], None],
         on_begun: Callable[[Channel], None] | None = None,
         *,
+        fields: Mapping[str, str] | None = None,
         no_ack: bool = False,
     ) -> None:
         self.channel: Channel | None = None
@@ -64,6 +65,7 @@ class Consumer:
         self._tags: dict[str, int] = {}  # how many events each of the channel's consumers may hold
         self._link = link
         self._name = name
+        self._fields = fields or {}
         self.prefetch = prefetch
         self._timeout = timeout
         self._prepare = prepare
@@ -135,7 +137,7 @@ class Consumer:
                 while self._tags:
                     await channel.basic_cancel(self._tags.popitem()[0])
         except (TimeoutError, *DriverError) as error:  # after which aiormq closes the channel
-            log.warning("%s: left without the server's answer: %s", self._name, plain(error))
+            log.warning("%s: left without the server's answer: %s", self._name, plain(error), extra=dict(self._fields))
             channel.end(error)
 
     async def close(self) -> None:
@@ -194,7 +196,12 @@ class Consumer:
             if old is not None and not old.link.lost.done():
                 if not isinstance(old.why_ended, StandsStill):
                     why = plain(old.why_ended or ConnectionError("closed"))
-                    log.warning("%s: RabbitMQ has ended the consumer, taking it up again: %s", self._name, why)
+                    log.warning(
+                        "%s: RabbitMQ has ended the consumer, taking it up again: %s",
+                        self._name,
+                        why,
+                        extra=dict(self._fields),
+                    )
                 await close_channel(old)
                 await asyncio.sleep(wait)
             await self._begin_again()
@@ -209,7 +216,7 @@ class Consumer:
             except Exception as error:  # it may be mended yet
                 if not connection.lost.done() and plain(error) != said:
                     said = plain(error)
-                    log.error("%s: cannot consume, trying on: %s", self._name, said)
+                    log.error("%s: cannot consume, trying on: %s", self._name, said, extra=dict(self._fields))
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT)
 

@@ -82,7 +82,9 @@ class DurableSubscription:
         most, lifetime = min(durable.prefetch, LARGEST_PREFETCH), declarer.consumer_timeout
         self._pace = Pace(most, lifetime, grows=not durable.ordered)
         name, wait = f"queue {queue}", declarer.timeout
-        self._consumer = Consumer(link, name, self._pace.held, wait, self._prepare, self._take, self._lapse)
+        self._consumer = Consumer(
+            link, name, self._pace.held, wait, self._prepare, self._take, self._lapse, fields={"queue": queue}
+        )
         self._intake: Intake[RabbitDelivery] = Intake(receive)
         self._pacing = Pacing(queue, self._pace, self._consumer, self._intake, self._counts)
         self._paces: asyncio.Task[None] | None = None
@@ -231,7 +233,11 @@ class DurableSubscription:
         return await self._recount(self.queue, delivery)
 
     def _ack_again(self, delivery: RabbitDelivery) -> None:
-        log.info("queue %s: an event that RabbitMQ took back was handled, and is not handled again", self.queue)
+        log.info(
+            "queue %s: an event that RabbitMQ took back was handled, and is not handled again",
+            self.queue,
+            extra={"queue": self.queue},
+        )
         self.ack(delivery)
 
     def _hand_over_after_all(self, delivery: RabbitDelivery) -> None:
@@ -374,7 +380,12 @@ class DurableSubscription:
         return await self._declarer.has_events(channel.link, self.queue)
 
     async def _begin_anew(self, still: float) -> None:
-        log.warning("queue %s: events and room, and no progress for %.0f s: beginning anew", self.queue, still)
+        log.warning(
+            "queue %s: events and room, and no progress for %.0f s: beginning anew",
+            self.queue,
+            still,
+            extra={"queue": self.queue},
+        )
         self._consumer.begin_anew()
 
     def _wind_up(self) -> asyncio.Task[None]:

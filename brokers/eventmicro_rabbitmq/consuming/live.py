@@ -72,7 +72,9 @@ class LiveSubscription:
         self._declarer = declarer
         name = f"subscription to {subject}"
         wait = declarer.timeout
-        self._consumer = Consumer(link, name, PREFETCH, wait, self._prepare, self._take, self._forget)
+        self._consumer = Consumer(
+            link, name, PREFETCH, wait, self._prepare, self._take, self._forget, fields={"subject": subject}
+        )
         self._receive = receive
         self._intake: Intake[LiveDelivery] = Intake(self._hand_over)
 
@@ -106,7 +108,12 @@ class LiveSubscription:
         finally:
             if left := len(self._intake.take_back()):
                 self.dropped += left
-                log.warning("subscription to %s is closed: %d events still waited and are dropped", self.subject, left)
+                log.warning(
+                    "subscription to %s is closed: %d events still waited and are dropped",
+                    self.subject,
+                    left,
+                    extra={"subject": self.subject},
+                )
             self._intake.close()
         self.closed = True
 
@@ -147,7 +154,12 @@ class LiveSubscription:
         waiting = self._intake.take_back()
         if (too_many := len(waiting) - PREFETCH) > 0:
             self.dropped += too_many
-            log.warning("subscription to %s is too slow: %d events dropped", self.subject, too_many)
+            log.warning(
+                "subscription to %s is too slow: %d events dropped",
+                self.subject,
+                too_many,
+                extra={"subject": self.subject},
+            )
         for delivery in waiting[-PREFETCH:]:
             delivery.tag = 0
             self._intake.take(delivery)

@@ -77,4 +77,9 @@ class Pacing:
         await self._consumer.hold(self._queue, self._pace.held)
         self._pace.held = self._consumer.prefetch
         if self._pace.held < before:
-            log.info("queue %s: events wait for too long here; it holds up to %d", self._queue, self._pace.held)
+            log.info(
+                "queue %s: events wait for too long here; it holds up to %d",
+                self._queue,
+                self._pace.held,
+                extra={"queue": self._queue},
+            )

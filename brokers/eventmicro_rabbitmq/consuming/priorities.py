@@ -31,6 +31,7 @@ class Priorities:
                 self._queue,
                 major,
                 FIRST,
+                extra={"queue": self._queue},
             )
 
     def look_at(self, events: Iterable[Event], major: int) -> None:
@@ -48,5 +49,6 @@ class Priorities:
                     event.routing_key,
                     event.properties.priority,
                     what,
+                    extra={"queue": self._queue},
                 )
                 return

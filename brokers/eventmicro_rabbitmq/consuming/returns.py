@@ -92,5 +92,7 @@ class Returns:
             self._go_on()
 
     def _go_on_without(self) -> None:
-        log.warning("queue %s: events that were to come again did not; going on", self._queue)
+        log.warning(
+            "queue %s: events that were to come again did not; going on", self._queue, extra={"queue": self._queue}
+        )
         self._go_on()
