@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from eventmicro.context import find_context
+from eventmicro.context import Context, find_context
 from eventmicro.message import Delivery
 from eventmicro.wire import header
 
@@ -43,6 +43,22 @@ def of_event(about: Mapping[str, Any], delivery: Delivery) -> dict[str, Any]:
     }
 
 
+def of_message(context: Context) -> dict[str, Any]:
+    """The fields of a line that is about a message, on any side."""
+    of = getattr(context, "message", None) or context.delivery  # what becomes of an event that is published, or what came
+    return {
+        "service": context.service,
+        "worker": _worker,
+        "handler": context.endpoint,
+        "subject": context.topic,
+        "attempt": context.attempt,
+        "event_id": context.id or getattr(of, "id", None),
+        "key": getattr(of, "key", None),
+        **_trace(context.metadata),
+        **_span(),
+    }
+
+
 class LogFields(logging.Filter):
     """Gives each record the fields that ours have: `service`, `worker`, `handler`, `subject`, `queue`, `event_id`,
     `key`, `attempt`, `trace_id` and `span_id`; within a handler those of its message, and None where there is nothing
@@ -67,18 +83,8 @@ def _at_hand() -> dict[str, Any]:
     """The fields of the message that is being handled; None each where there is none."""
     found: dict[str, Any] = dict.fromkeys(FIELDS)
     found["worker"] = _worker
-    if (context := find_context()) is not None:
-        delivery = context.delivery
-        found |= {
-            "service": context.service,
-            "handler": context.endpoint,
-            "subject": context.topic,
-            "attempt": context.attempt,
-            "event_id": context.id,
-            "key": getattr(delivery, "key", None),
-        }
-        found |= _trace(context.metadata)
-    return found | _span()
+    context = find_context()
+    return found | (_span() if context is None else of_message(context))
 
 
 def _trace(headers: Mapping[str, str] | None) -> dict[str, str]:

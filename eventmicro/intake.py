@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from eventmicro.broker import Receive
 from eventmicro.message import Delivery
 from eventmicro.room import wait_for_room
+from eventmicro.wire import one_line
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ class Intake(Generic[D]):
             try:
                 room = self._receive(delivery)
             except Exception:  # it never should; the connection must not die of it
-                log.exception("a consumer of %s raised", delivery.subject)
+                log.exception("a consumer of %s raised", one_line(delivery.subject))
                 continue
             if room is not None:
                 return room

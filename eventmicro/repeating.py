@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
+from eventmicro.wire import one_line
+
 # How many lines of one kind are said, each, before they are counted.
 AT_FIRST = 5
 # How often the number of those that were not said is told, in seconds; after so long without any it is as at first.
@@ -112,7 +114,13 @@ class Repeating:
         more, said.more, said.since = said.more, 0, monotonic()
         if more:
             text, *arguments = said.what
+            arguments = [readable(each) for each in arguments]
             self._log.log(said.level, "%s: %d more " + text, self._name, more, *arguments, extra=dict(self.fields))
+
+
+def readable(argument: object) -> object:
+    """What a line of the log says of something that may be a peer's: a number as it is, all else in one line."""
+    return argument if isinstance(argument, int | float) else one_line(str(argument))
 
 
 def origin(error: BaseException) -> Kind:

@@ -311,6 +311,19 @@ def error_headers(code: int, detail: str) -> dict[str, str]:
     return {ERROR: header_line(detail, MAX_ERROR_HEADER) or "error", ERROR_CODE: str(code)}
 
 
+def one_line(text: str, longest: int = 1000) -> str:
+    """A text of a peer's as it may stand in a line of a log: what would begin another line, move a terminal's cursor or
+    turn letters round is written as an escape, such as `\\n` or `\\x1b`, and what is too long is cut.
+    """
+    if len(text) > longest:
+        text = f"{text[:longest]}…"
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else _escape(sign) for sign in text)
+
+
+def _escape(sign: str) -> str:
+    return sign.encode("unicode_escape").decode("ascii")
+
+
 def header_line(text: str, longest: int) -> str:
     """Any text as a header's value: one line of ASCII, not longer than this."""
     return _CONTROL.sub(" ", text).encode("ascii", "replace").decode()[:longest].strip()

@@ -156,7 +156,12 @@ class Declarer:
         safe = max(self._safe.get(name, 0.0) for name in (queue, durable.dead_letter or queue))
         wait = safe - asyncio.get_running_loop().time()
         if wait > 0:
-            log.info("queue %s is new, %.1f s until a kill of RabbitMQ does it no harm (new_queue_wait)", queue, wait)
+            log.info(
+                "queue %s is new, %.1f s until a kill of RabbitMQ does it no harm (new_queue_wait)",
+                queue,
+                wait,
+                extra={"queue": queue},
+            )
             await asyncio.sleep(wait)
 
     async def declare(

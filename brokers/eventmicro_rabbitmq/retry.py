@@ -101,7 +101,9 @@ class Retries:
                 )
             elif self._link.online:
                 self._failed[name] = now + COPY_TIMEOUT + TRY_AGAIN
-                log.warning("queue %s takes no events, so that %s: %s", name, instead, plain(error))
+                log.warning(
+                    "queue %s takes no events, so that %s: %s", name, instead, plain(error), extra={"queue": queue}
+                )
             return False
 
     async def _store(self, name: str, queue: str, milliseconds: int, delivery: RabbitDelivery) -> bool:

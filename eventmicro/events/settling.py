@@ -32,7 +32,7 @@ from eventmicro.errors import (
 from eventmicro.events.options import AckMode, DeliveryOptions
 from eventmicro.fields import of_event, of_handler
 from eventmicro.message import Copy, Delivery, Message
-from eventmicro.repeating import Repeating, origin
+from eventmicro.repeating import Repeating, origin, readable
 from eventmicro.retry import Retry
 from eventmicro.wire import (
     CONTENT_ENCODING,
@@ -45,6 +45,7 @@ from eventmicro.wire import (
     MAX_REASON,
     header,
     header_line,
+    one_line,
 )
 
 log = logging.getLogger(__name__)
@@ -144,9 +145,8 @@ class Tells:
         self, level: int, delivery: Delivery, text: str, *arguments: object, error: BaseException | None = None
     ) -> None:
         fields = of_event(self.told.fields, delivery)
-        log.log(
-            level, "%s: event on %s " + text, self._name, delivery.subject, *arguments, exc_info=error, extra=fields
-        )
+        subject, arguments = one_line(delivery.subject), tuple(map(readable, arguments))
+        log.log(level, "%s: event on %s " + text, self._name, subject, *arguments, exc_info=error, extra=fields)
 
 
 class Live(Tells):
@@ -252,12 +252,9 @@ class Kept(Tells):
             self._say(logging.ERROR, delivery, "is given up: %s", reason)  # each, as nothing else is left of it
         elif self._is_letter(delivery):
             if not self.told.counts(("stays", _kind(reason)), logging.WARNING, "dead letters stay there: %s", reason):
+                subject, fields = one_line(delivery.subject), of_event(self.told.fields, delivery)
                 log.warning(
-                    "%s: dead letter on %s stays there: %s",
-                    self._name,
-                    delivery.subject,
-                    reason,
-                    extra=of_event(self.told.fields, delivery),
+                    "%s: dead letter on %s stays there: %s", self._name, subject, one_line(reason), extra=fields
                 )
         else:
             letter = self._owed.get(delivery.id) or Letter(reason, delivery.attempt)

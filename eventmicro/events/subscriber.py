@@ -33,7 +33,7 @@ from eventmicro.large import without_large
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
 from eventmicro.repeating import origin
-from eventmicro.wire import Form, form_of
+from eventmicro.wire import Form, form_of, one_line
 
 SUBSCRIBER = Side.SUBSCRIBER
 log = logging.getLogger(__name__)
@@ -365,8 +365,8 @@ class Subscriber:
         if told.counts((what, *origin(error)), level, "times an event %s, the last on %s", what, delivery.subject):
             return
         said, shown = (what, error) if is_traced else (f"{what}: {error}", None)
-        fields = of_event(told.fields, delivery)
-        log.log(level, "%s: event on %s %s", self.name, delivery.subject, said, exc_info=shown, extra=fields)
+        where, fields = one_line(delivery.subject), of_event(told.fields, delivery)
+        log.log(level, "%s: event on %s %s", self.name, where, one_line(said), exc_info=shown, extra=fields)
 
     async def give_up(self, delivery: Delivery, reason: str) -> None:
         """Settle an event that is not to be handled."""

@@ -7,6 +7,7 @@ import logging
 
 from eventmicro.fields import of_event, of_handler
 from eventmicro.message import Delivery
+from eventmicro.wire import one_line
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +87,8 @@ class Unsettled:
             "%s: event %s on %s is not settled %g s after its handler has returned, and is held until this service "
             "stops: with ack='manual' await context.ack(), nack() or reject(); further ones are not named",
             self._name,
-            delivery.id,
-            delivery.subject,
+            one_line(delivery.id),
+            one_line(delivery.subject),
             self._patience,
             extra=of_event(of_handler(self._name), delivery),
         )

@@ -17,6 +17,7 @@ from eventmicro.middleware import Handler
 from eventmicro.middlewares.flights import Flights
 from eventmicro.middlewares.keys import short_key
 from eventmicro.middlewares.watched import is_stream, refuse_stream
+from eventmicro.repeating import readable
 from eventmicro.wire import header
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ class ReplyCache:
         try:
             return await flight.wait()
         except Exception as error:
-            log.warning("%s.%s: a stale reply is returned: %s", context.service, context.endpoint, error)
+            log.warning("%s.%s: a stale reply is returned: %s", context.service, context.endpoint, readable(error))
             return kept.reply
 
     async def _fetch(self, key: Key, message: Any, context: Context, call_next: Handler) -> Any:
@@ -187,4 +188,4 @@ def _struct_key(message: Any) -> bytes | None:
 
 def _say_failure(task: Any) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.warning("a stale reply was returned, as no new one came: %s", error)
+        log.warning("a stale reply was returned, as no new one came: %s", readable(error))

@@ -37,7 +37,7 @@ from eventmicro.handlers.inflight import ENDS, UNREAD, InFlight
 from eventmicro.large import accepted_size, too_large
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
-from eventmicro.repeating import Repeating, origin
+from eventmicro.repeating import Repeating, origin, readable
 from eventmicro.reply import check_reply_metadata
 from eventmicro.rpc.large.serving import LargeBodies
 from eventmicro.rpc.negotiated import Negotiated, Reply, unreadable
@@ -381,7 +381,8 @@ class Endpoint:
         if self._told is None:
             self._told = Repeating(log, self.name, of_handler(self.name))
         if not self._told.counts((text, *origin(error)), logging.ERROR, CALLS, type(error).__name__, error):
-            log.error("%s" + text, self.name, *arguments, exc_info=shown, extra=dict(self._told.fields))
+            said = map(readable, arguments)
+            log.error("%s" + text, self.name, *said, exc_info=shown, extra=dict(self._told.fields))
 
     def _write_error(self, error: ServiceError, asked: Negotiated | None = None) -> Reply:
         cause = error.__cause__ if error.detail is FAILED else None  # whose kind may be told, and its words may not

@@ -13,7 +13,7 @@ from eventmicro.errors import EventMicroError, NotFound, ServiceError, TooManyRe
 from eventmicro.intake import Intake
 from eventmicro.message import Delivery, Message
 from eventmicro.rpc.endpoint import Endpoint
-from eventmicro.wire import error_headers
+from eventmicro.wire import error_headers, one_line
 
 log = logging.getLogger(__name__)
 
@@ -98,4 +98,4 @@ class NodeCalls:
             try:
                 await self._broker.send(Message(call.reply, error.to_json(call.subject), headers))
             except EventMicroError as lost:
-                log.warning("a call on %s was not answered: %s", call.subject, lost)
+                log.warning("a call on %s was not answered: %s", one_line(call.subject), lost)

@@ -21,6 +21,7 @@ from eventmicro.fields import of_handler
 from eventmicro.handlers.eager import Task, variables_of, work_of
 from eventmicro.handlers.inflight import InFlight
 from eventmicro.repeating import Repeating
+from eventmicro.wire import one_line
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class Hanging:
             return
         fields, what = dict(told.fields), "it"
         if context is not None:
-            what = f"the message on {context.topic}"
+            what = f"the message on {one_line(context.topic)}"
             fields |= {"subject": context.topic, "event_id": context.id, "attempt": context.attempt}
         text = "%s: %s is being handled for %.0f s, and its handler stands at %s"
         log.warning(text, name, what, seconds, place, extra=fields)

@@ -14,12 +14,17 @@ from types import TracebackType
 
 from eventmicro.errors import UsageError
 from eventmicro.fields import FIELDS, LogFields, set_worker
+from eventmicro.wire import one_line
 
 LEVEL_VARIABLE = "EVENTMICRO_LOG_LEVEL"
 FORMAT_VARIABLE = "EVENTMICRO_LOG_FORMAT"
 LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("text", "json")
 
+
+# The longest line of text, in characters, and what stands before those that belong to the one above.
+LONGEST = 16_384
+INDENT = "    "
 
 # What each record has by itself; all else is `extra=`, or what filters have put there.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -86,6 +91,8 @@ class TextFormatter(logging.Formatter):
     """`2026-05-09 12:30:01.250 WARNING eventmicro.running.node: orders.quote: 2 cut off after 10 s`, in local time.
 
     What the application says by `extra=` follows its message, as `order_id=7`; what ours say is in their words already.
+    Each record begins at the margin and what belongs to it, as a traceback, is indented: whatever is in a name or in an
+    error that a peer has caused, it makes no other record. Nor does it move a terminal's cursor.
     """
 
     default_msec_format = "%s.%03d"
@@ -94,10 +101,14 @@ class TextFormatter(logging.Formatter):
         who = "" if worker is None else f"worker {worker} "
         super().__init__(f"%(asctime)s %(levelname)-7s {who}%(name)s: %(message)s")
 
+    def format(self, record: logging.LogRecord) -> str:
+        first, *more = super().format(record).split("\n")
+        return "\n".join((one_line(first, LONGEST), *(INDENT + one_line(line, LONGEST) for line in more)))
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  it is Python's name
         line = super().formatMessage(record)
         if record.name.startswith("eventmicro"):
-            return line
+            return line.replace("\n", "\\n")  # one line a fact
         return line + "".join(f" {name}={value}" for name, value in _extra(record).items() if name not in FIELDS)
 
 

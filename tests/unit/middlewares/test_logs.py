@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from contextlib import suppress
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 
 from eventmicro import BadRequest, CallTimeout, Client, Service, Topic, UsageError
+from eventmicro.context import Context, Side
+from eventmicro.message import Delivery
 from eventmicro.middlewares import LogMessages
+from eventmicro.running.logs import JsonFormatter, TextFormatter
 from tests.unit.middlewares.kit import Called, Numbers, at, turns
 
 NAME = "eventmicro.messages"
@@ -121,9 +125,102 @@ async def test_on_all_four_sides(caplog: pytest.LogCaptureFixture, until: Any) -
     ]
 
 
+async def test_of_what_goes_well_a_share_is_logged_and_of_errors_all(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rolls = iter([0.005, 0.02, 0.5, 0.009])
+    monkeypatch.setattr("eventmicro.middlewares.logs.random", lambda: next(rolls))
+    sampled = LogMessages(sample=0.01)
+    for _ in range(4):
+        await sampled("x", at(), Called())
+    assert len(lines(caplog)) == 2
+    with suppress(BadRequest):
+        await sampled("x", at(), Called(BadRequest("no")))
+    assert lines(caplog)[2:] == [("WARNING", "client orders.quote error 400 BadRequest T s")]
+    await LogMessages(sample=0, slower_than=1e-9)("x", at(), Called())  # what is slow is logged whatever its share
+    assert lines(caplog)[3:] == [("INFO", "client orders.quote ok T s slow")]
+
+
+async def test_only_what_is_slow_is_logged_and_errors(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.4, 1.0, 1.5, 2.0, 2.1])
+    monkeypatch.setattr("eventmicro.middlewares.logs.time.perf_counter", lambda: next(clock))
+    slow = LogMessages(slower_than=0.5)
+    await slow("x", at(), Called())
+    await slow("x", at(), Called())
+    with suppress(KeyError):
+        await slow("x", at(), Called(KeyError("x")))
+    assert lines(caplog) == [
+        ("INFO", "client orders.quote ok T s slow"),
+        ("ERROR", "client orders.quote error 500 KeyError T s"),
+    ]
+
+
+async def test_a_line_has_the_fields_of_its_own_message_in_text_and_in_json(
+    capsys: pytest.CaptureFixture[str], until: Any
+) -> None:
+    class Keyed(Delivery):
+        key = "k-7"
+
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    context = Context(Side.SUBSCRIBER, "shop", "bill", "orders.placed", {"Traceparent": trace}, attempt=2)
+    context.delivery = Keyed("orders.placed", id="e-1")
+    logger = logging.getLogger(NAME)
+    shown = logging.StreamHandler()
+    logger.addHandler(shown)
+    try:
+        for formatter in (JsonFormatter(), TextFormatter()):
+            shown.setFormatter(formatter)
+            await LogMessages(logger)("secret", context, Called())
+    finally:
+        logger.removeHandler(shown)
+    form, text = capsys.readouterr().err.splitlines()
+    record = json.loads(form)
+    said = {name: record[name] for name in ("service", "handler", "subject", "attempt", "key", "event_id", "side")}
+    assert said == {
+        "service": "shop",
+        "handler": "bill",
+        "subject": "orders.placed",
+        "attempt": 2,
+        "key": "k-7",
+        "event_id": "e-1",
+        "side": "subscriber",
+    }
+    assert (record["trace_id"], record["span_id"]) == (trace[3:35], trace[36:52])
+    assert f"key=k-7 traceparent={trace} attempt 2" in text
+    assert "secret" not in form + text
+
+
+async def test_a_call_is_logged_with_what_is_called_and_not_with_the_handler_that_calls_it(
+    caplog: pytest.LogCaptureFixture, until: Any
+) -> None:
+    url = "memory://logs-nested"
+    service = Service("outer", broker=url, middleware=[LogMessages()])
+
+    @service.rpc
+    async def inner() -> None: ...
+
+    @service.rpc
+    async def ask() -> None:
+        await service.call("outer.inner", None, None)
+        await service.publish("orders.placed", 1, key="k", id="i")
+
+    async with service:
+        await service.call("outer.ask", None, None)
+    fields: list[Any] = [record for record in caplog.records if record.name == NAME]
+    found = {(said.side, said.subject, said.handler, said.key, said.event_id) for said in fields}
+    assert ("client", "outer.inner", "inner", None, None) in found
+    assert ("publisher", "orders.placed", "", "k", "i") in found
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ({"sample": 2}, "sample=2: write a share"),
+        ({"sample": True}, "sample=True"),
+        ({"slower_than": -1}, "slower_than=-1"),
+        ({"slower_than": "1"}, "slower_than='1'"),
         ({"logger": 7}, "logger=7"),
         ({"level": "INFO"}, "level='INFO'"),
         ({"headers": "Tenant"}, "headers='Tenant': write a list"),

@@ -6,12 +6,20 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from eventmicro import Service
-from eventmicro.errors import UsageError
+from eventmicro import Retry, Service
+from eventmicro.context import Context, Side
+from eventmicro.errors import ServiceError, UsageError
+from eventmicro.events.options import DeliveryOptions
+from eventmicro.events.settling import Kept, Live
+from eventmicro.events.subscriber import Subscriber, Work
 from eventmicro.fields import LogFields
+from eventmicro.memory import MemoryBroker
+from eventmicro.message import Delivery
+from eventmicro.middlewares import LogMessages
 from eventmicro.running import logs
 
 
@@ -152,3 +160,79 @@ def test_a_formatter_may_ask_for_fields_that_a_line_does_not_have(capsys: pytest
     logging.basicConfig(handlers=[handler], level="INFO", force=True)
     logging.getLogger("shop").info("open")
     assert capsys.readouterr().err == "None None None open\n"
+
+
+FORGED = "2026-05-09 12:30:01.250 ERROR shop: forged"
+EVIL = f"a\n{FORGED}\r\n{FORGED}\x1b[2J\x9b31m\u2028{FORGED}\u202e\ud800"
+FORMATTERS = [logs.TextFormatter(), logs.JsonFormatter(), logging.Formatter("%(asctime)s %(message)s %(subject)s")]
+
+
+@pytest.fixture(params=FORMATTERS, ids=lambda each: each.__class__.__qualname__)
+def written(request: pytest.FixtureRequest, root: logging.Logger) -> Iterator[list[str]]:
+    """What a formatter makes of each record."""
+    texts: list[str] = []
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            texts.append(self.format(record))
+
+    handler = Shown()
+    handler.addFilter(LogFields())
+    handler.setFormatter(request.param)
+    logger = logging.getLogger("eventmicro")
+    logger.addHandler(handler)
+    yield texts
+    logger.removeHandler(handler)
+
+
+def is_harmless(text: str) -> bool:
+    """Whether a record begins no other one, and has no sign that does something on a terminal."""
+    begins, *more = text.split("\n")
+    own = all(line.startswith(" ") for line in more)
+    return own and not begins.startswith(FORGED) and all(sign.isprintable() or sign == "\n" for sign in text)
+
+
+async def test_neither_a_name_nor_an_error_that_a_peer_makes_up_forges_a_record(written: list[str]) -> None:
+    async def handle(event: None, context: Context) -> None:
+        raise ValueError(EVIL)
+
+    delivery = Delivery(EVIL, b"{", {"traceparent": EVIL, "Evil": EVIL}, id=EVIL, attempt=2)
+    options = DeliveryOptions(queue="bill", retry=Retry(attempts=1), dead_letter=False)
+    for settling in (Kept("shop.bill", MemoryBroker(), options), Live("shop.bill")):
+        subscriber = Subscriber(Work("shop", "bill", handle, None, None, None, settling), 1)
+        for _ in range(6):  # the last of them is counted
+            await subscriber.attempt(delivery, None)
+        await subscriber.give_up(delivery, EVIL)
+        await subscriber.cut_off()
+    context = Context(Side.SUBSCRIBER, "shop", "bill", EVIL, {"traceparent": EVIL}, delivery=delivery)
+    await LogMessages(bodies=True)(EVIL, context, handler_of(None))
+    with pytest.raises(ServiceError):
+        await LogMessages()(EVIL, context, handler_of(ServiceError(EVIL, code=500)))
+    assert len(written) > 10
+    plain = [text for text in written if "Traceback" not in text]  # a foreign formatter shows those as they are
+    foreign = any(text.endswith(EVIL) for text in written)
+    texts = [text.removesuffix(EVIL) for text in plain] if foreign else written
+    assert [text for text in texts if not is_harmless(text)] == []
+
+
+def handler_of(error: Exception | None) -> Any:
+    async def handle(message: Any, context: Context) -> None:
+        if error is not None:
+            raise error
+
+    return handle
+
+
+def test_lines_of_the_application_and_tracebacks_are_shown_in_full_below_their_record(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.set_up("info", "text")
+    try:
+        raise ValueError(f"first\n{FORGED}")
+    except ValueError:
+        logging.getLogger("shop").exception("two\nlines")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith("ERROR   shop: two")
+    assert lines[1:3] == ["    lines", "    Traceback (most recent call last):"]
+    assert lines[-2:] == ["    ValueError: first", f"    {FORGED}"]
+    assert all(line.startswith("    ") for line in lines[1:])
