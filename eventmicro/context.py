@@ -37,7 +37,7 @@ class Context:
     side: where this is: in an endpoint, a subscriber, a client or a publisher.
     service, endpoint: what is called, on the endpoint's and the client's side; of a subscriber, its own names.
     topic: the subject the message was sent to, exact even where the subscription has wildcards.
-    pattern: the subject as the code has it, where that has wildcards or named tokens, `logs.*`; empty where it is exact.
+    pattern: the subject as the code has it, where that has wildcards or named tokens, `logs.*`; else empty.
     metadata: the headers that came with the message; on the client's and the publisher's side those that will be sent.
     deadline: the moment in `time.monotonic()` seconds when nobody waits any more; None where nothing was said.
     ended: whether the handler has: a call in a task that it has left behind has its own time, whatever is the deadline.

@@ -45,7 +45,7 @@ def of_event(about: Mapping[str, Any], delivery: Delivery) -> dict[str, Any]:
 
 def of_message(context: Context) -> dict[str, Any]:
     """The fields of a line that is about a message, on any side."""
-    of = getattr(context, "message", None) or context.delivery  # what becomes of an event that is published, or what came
+    of = getattr(context, "message", None) or context.delivery  # what is published, or what came
     return {
         "service": context.service,
         "worker": _worker,

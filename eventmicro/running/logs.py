@@ -24,7 +24,7 @@ FORMATS = ("text", "json")
 
 # The longest line of text, in characters, and what stands before those that belong to the one above.
 LONGEST = 16_384
-INDENT = "    "
+INDENT = "  "
 
 # What each record has by itself; all else is `extra=`, or what filters have put there.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -91,8 +91,8 @@ class TextFormatter(logging.Formatter):
     """`2026-05-09 12:30:01.250 WARNING eventmicro.running.node: orders.quote: 2 cut off after 10 s`, in local time.
 
     What the application says by `extra=` follows its message, as `order_id=7`; what ours say is in their words already.
-    Each record begins at the margin and what belongs to it, as a traceback, is indented: whatever is in a name or in an
-    error that a peer has caused, it makes no other record. Nor does it move a terminal's cursor.
+    Each record begins at the margin, and nothing else that belongs to it, as a traceback: whatever is in a name or in
+    an error that a peer has caused, it makes no other record. Nor does it move a terminal's cursor.
     """
 
     default_msec_format = "%s.%03d"
@@ -103,7 +103,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         first, *more = super().format(record).split("\n")
-        return "\n".join((one_line(first, LONGEST), *(INDENT + one_line(line, LONGEST) for line in more)))
+        indented = (line if line.startswith(INDENT) else INDENT + line for line in more)
+        return "\n".join(one_line(line, LONGEST) for line in (first, *indented))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  it is Python's name
         line = super().formatMessage(record)

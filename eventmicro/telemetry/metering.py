@@ -45,7 +45,7 @@ TOO_MANY = (
     "messaging.message.conversation_id",
     "eventmicro.attempt",
 )
-# What may have very many values all the same, by what peers send or as a program makes them up; how many are told apart.
+# What may have very many values all the same, as peers or a program make them up; how many are told apart.
 BOUNDED = {
     "messaging.destination.name": 1_000,
     "messaging.destination.template": 1_000,

@@ -114,6 +114,8 @@ def _shared(what: str, handled: str) -> tuple[Metric, ...]:
 
 
 OF_ENDPOINTS = _shared("calls", "Calls")
+
+
 def _gauge_of_queue(what: str, help: str, count: Callable[[QueueFigures], float | None]) -> Metric:
     name = f"eventmicro_queue_{what}"
     return Metric(name, "gauge", help, _of_queue(name, count))

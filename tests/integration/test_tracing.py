@@ -1,4 +1,4 @@
-"""A trace goes on over each broker: from other clients, as their instrumentation writes it, over attempts, to batches."""
+"""A trace goes on over each broker: from other clients, as they write it, over attempts, to batches."""
 
 from __future__ import annotations
 

@@ -170,3 +170,17 @@ def test_subjects_of_a_service_are_its_name_and_the_endpoints() -> None:
     assert wire.cancel_subject("orders") == "orders.$cancel"
     with pytest.raises(UsageError):  # so no endpoint can take the cancel subject
         wire.check_name("$cancel", "endpoint")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("größer 漢", "größer 漢"),
+        ("a\nb\r\x00", "a\\nb\\r\\x00"),
+        ("\x1b[2J\x9b31m", "\\x1b[2J\\x9b31m"),
+        ("\u2028\u202e\ud800", "\\u2028\\u202e\\ud800"),
+        ("x" * 11, "x" * 10 + "…"),
+    ],
+)
+def test_what_a_peer_has_made_up_is_one_line_of_a_log(text: str, line: str) -> None:
+    assert wire.one_line(text, 10) == line

@@ -163,7 +163,7 @@ def test_a_formatter_may_ask_for_fields_that_a_line_does_not_have(capsys: pytest
 
 
 FORGED = "2026-05-09 12:30:01.250 ERROR shop: forged"
-EVIL = f"a\n{FORGED}\r\n{FORGED}\x1b[2J\x9b31m\u2028{FORGED}\u202e\ud800"
+EVIL = f"a\n{FORGED}\r\n{FORGED}\x1b[2J\x9b31m\u2028{FORGED}\u202e"
 FORMATTERS = [logs.TextFormatter(), logs.JsonFormatter(), logging.Formatter("%(asctime)s %(message)s %(subject)s")]
 
 
@@ -233,6 +233,7 @@ def test_lines_of_the_application_and_tracebacks_are_shown_in_full_below_their_r
         logging.getLogger("shop").exception("two\nlines")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].endswith("ERROR   shop: two")
-    assert lines[1:3] == ["    lines", "    Traceback (most recent call last):"]
-    assert lines[-2:] == ["    ValueError: first", f"    {FORGED}"]
-    assert all(line.startswith("    ") for line in lines[1:])
+    assert lines[1:3] == ["  lines", "  Traceback (most recent call last):"]
+    assert lines[3].startswith('  File "')
+    assert lines[-2:] == ["  ValueError: first", f"  {FORGED}"]
+    assert all(line.startswith("  ") for line in lines[1:])
