@@ -39,7 +39,7 @@ soak: servers              ## clusters of three nodes under faults, minutes: EVE
 fleet: servers             ## clients of other frameworks beside ours, killed meanwhile, minutes: EVENTS=100000 KILLS=40 BROKERS=kafka
 	$(BIN)/python -m tests.fleet
 
-lint: .venv/dev            ## style, types, those of the documentation's code too, layers
+lint: .venv/dev            ## style, types, those of docs/ and examples/ too, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

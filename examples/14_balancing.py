@@ -29,10 +29,9 @@ async def main() -> None:
         south = bakery("south")
         await south.start()
 
-        async def count(calls: int, **words: str) -> dict[str, int]:
-            return dict(
-                sorted(Counter([await client.call("bakery.bake", None, str, **words) for _ in range(calls)]).items())
-            )
+        async def count(calls: int, selector: str | None = None, key: str | None = None) -> dict[str, int]:
+            bakers = [await client.call("bakery.bake", None, str, selector=selector, key=key) for _ in range(calls)]
+            return dict(sorted(Counter(bakers).items()))
 
         print("in turn:", await count(30))
         print("one customer:", len(await count(30, selector="rendezvous", key="customer-7")), "node")

@@ -38,7 +38,8 @@ class HealthHandler(Health):
             told = self.status
             yield CheckReply(status=told)
             async with self.changed:
-                await self.changed.wait_for(lambda told=told: self.status != told)
+                while self.status == told:
+                    await self.changed.wait()
 
     async def change(self, status: CheckReply.Status) -> None:
         async with self.changed:

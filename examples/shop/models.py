@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, Field, PositiveInt
 
 from eventmicro import Topic
@@ -84,4 +86,4 @@ SOLD_OUT = Topic("sales.soldout", SoldOut, key=customer, id=number)
 PAID = Topic("sales.paid", Paid, key=customer, id=number)
 DECLINED = Topic("sales.declined", Declined, key=customer, id=number)
 SHIPPED = Topic("sales.shipped", Shipped, key=customer, id=number)
-ENDED = [SHIPPED, SOLD_OUT, DECLINED]
+ENDED: list[Topic[Any]] = [SHIPPED, SOLD_OUT, DECLINED]
