@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import logging
@@ -22,6 +23,7 @@ from eventmicro.codecs import Codecs
 from eventmicro.events.options import DeliveryOptions
 from eventmicro.middleware import sides_of
 from eventmicro.middlewares.ordering import ORDER
+from tests.documented import blocks, composed, pages
 
 DOCS = Path(__file__).parents[1] / "docs"
 CORE = DOCS.parent / "eventmicro"
@@ -151,13 +153,14 @@ PUBLIC = [
     *("eventmicro_schemas", "eventmicro_nats", "eventmicro_rabbitmq", "eventmicro_kafka"),
     *("eventmicro_kafka.schema_registry", "eventmicro_etcd", "eventmicro_consul", "eventmicro_mdns"),
 ]
+MODULES = ("broker", "codec", "conformance", "embedded", "message", "registry")
 REFERENCE = "".join(page.read_text() for page in sorted((DOCS / "reference").glob("*.md")))
 
 
 @pytest.mark.parametrize("package", PUBLIC)
 def test_every_public_name_is_in_the_reference_once(package: str) -> None:
     listed = re.findall(rf"^- `{re.escape(package)}\.([A-Za-z]\w*)`$", REFERENCE, re.MULTILINE)
-    modules = {"broker", "codec", "conformance", "message", "registry"} if package == "eventmicro" else set()
+    modules = MODULES if package == "eventmicro" else ()
     assert sorted(listed) == sorted({*importlib.import_module(package).__all__, *modules})
 
 
@@ -166,5 +169,27 @@ def test_what_the_reference_lists_can_be_imported() -> None:
         assert pkgutil.resolve_name(name) is not None
 
 
+def imported(code: str) -> Iterator[str]:
+    """What of ours some Python imports."""
+    tree = compile(code, "docs", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("eventmicro"):
+            yield from (f"{node.module}.{each.name}" for each in node.names)
+
+
+def test_what_users_are_told_to_import_is_in_the_reference() -> None:
+    listed = set(re.findall(r"^- `([\w.]+)`$", REFERENCE, re.MULTILINE))
+    examples = [path for path in (DOCS.parent / "examples").rglob("*.py") if "_pb2" not in path.name]
+    code = [*(path.read_text() for path in examples), *(each.code for page in pages() for each in blocks(page))]
+    named = {name for each in code for name in imported(each)}
+    assert len(named) > 50
+    assert [name for name in sorted(named) if not {name, name.rpartition(".")[0]} & listed] == []
+
+
 def test_every_adapter_is_in_the_reference() -> None:
     assert {adapter.name for adapter in ADAPTERS} <= set(PUBLIC)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_every_piece_of_python_has_its_place_in_a_program_that_is_run(page: Path) -> None:
+    composed(page)

@@ -22,6 +22,7 @@ RUN_BY = {
     "docs/joining/nats.md": "acceptance/test_joining_nats.py",
     "docs/joining/rabbitmq.md": "acceptance/test_joining_rabbitmq.py",
     "docs/services.md": "acceptance/test_services_docs.py",
+    "docs/testing.md": "acceptance/test_testing_docs.py",
     "docs/tutorial.md": "acceptance/test_tutorial.py",
     **{
         f"docs/coming-from/{page.name}": "acceptance/test_coming_from.py"

@@ -3,8 +3,12 @@
 from eventmicro import Service
 
 "docs/operations.md 1"
+traced = service
+
+"docs/operations.md 2"
 
 
 async def main() -> None:
-    async with service:
-        assert (await service.health()).ready
+    for each in (traced, service):
+        async with each:
+            assert (await each.health()).ready
