@@ -50,21 +50,28 @@ class Names:
     """
 
     def __init__(self, services: Iterable[Service]) -> None:
-        services = list(services)
-        self.endpoints = {f"{each.name}.{name}" for each in services for name in each.endpoints}
-        self.subscribers = {
-            f"{each.name}.{name}": declared.subject for each in services for name, declared in each.subscribers.items()
-        }
-        self._kinds = [
-            (pattern(declared.subject), declared.event)
-            for each in services
-            for declared in each.subscribers.values()
-            if declared.event is not MISSING and declared.codec is None
-        ]
-        signatures = [declared.signature for each in services for declared in each.endpoints.values()]
-        signatures += [declared.signature for each in services for declared in each.subscribers.values()]
-        topics = {outlet.topic.subject for signature in signatures for outlet in signature.outlets}
-        self.subjects = topics | set(self.subscribers.values())
+        self._services = list(services)
+        self.endpoints = {f"{each.name}.{name}" for each in self._services for name in each.endpoints}
+        self.subscribers: dict[str, str] = {}
+        self._kinds: dict[str, Any] = {}
+        signatures = [declared.signature for each in self._services for declared in each.endpoints.values()]
+        signatures += [declared.signature for each in self._services for declared in each.subscribers.values()]
+        self._published = {outlet.topic.subject for signature in signatures for outlet in signature.outlets}
+        self.learn()
+
+    @property
+    def subjects(self) -> set[str]:
+        """Those that are subscribed to, and those of what handlers are declared to publish."""
+        return self._published | set(self.subscribers.values())
+
+    def learn(self) -> None:
+        """Take in what is subscribed to, also by subscribers that were started since."""
+        for service in self._services:
+            presence = None if service._node is None else service._node._presence
+            for declared in (*service.subscribers.values(), *(presence.subscribers if presence else ())):
+                self.subscribers[f"{service.name}.{declared.name}"] = declared.subject
+                if declared.event is not MISSING and declared.codec is None:
+                    self._kinds[f"{service.name}.{declared.name}"] = declared.event
 
     def find(self, what: What) -> Meant:
         """What is meant.
@@ -76,6 +83,7 @@ class Names:
             return Meant(what.subject, frozenset(), pattern(what.subject), what)
         if not isinstance(what, str):
             raise UsageError(f"{what!r}: write a topic, or the name of a handler or a subject, such as 'stock.reserve'")
+        self.learn()
         handlers = {what} & (self.endpoints | set(self.subscribers))
         if handlers:
             return Meant(what, frozenset(handlers), None if what in self.subscribers else pattern(what))
@@ -88,7 +96,7 @@ class Names:
 
     def kinds_of(self, subject: str) -> list[Any]:
         """As what events of a subject are taken, by those who subscribe to it."""
-        return [kind for wanted, kind in self._kinds if wanted.fullmatch(subject)]
+        return [kind for name, kind in self._kinds.items() if pattern(self.subscribers[name]).fullmatch(subject)]
 
     def _unknown(self, what: str) -> str:
         known = sorted(self.endpoints | set(self.subscribers) | self.subjects)

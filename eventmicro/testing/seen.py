@@ -126,8 +126,10 @@ class Seen:
         Raises:
             UsageError: there is nothing of this name here.
         """
-        meant = self._names.find(what)
         found = self._journal.handled
+        if any(each.handler == what for each in found):
+            return [each for each in found if each.handler == what]
+        meant = self._names.find(what)
         if meant.name in meant.handlers:
             return [each for each in found if each.handler == meant.name]
         return [each for each in found if meant.travels_on(each.subject)]

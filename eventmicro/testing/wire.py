@@ -43,6 +43,7 @@ class Wire:
     delayed: dict[asyncio.Task[None], str] = field(default_factory=dict)
     inboxes: tuple[str, ...] = ()
     asked: dict[str, Example] = field(default_factory=dict)
+    connections: list[Broker] = field(default_factory=list)
 
     def outer(self, name: str) -> str:
         """A subject or a queue as the server knows it."""
@@ -81,6 +82,12 @@ class Wire:
         del self.delayed[task]
         if not task.cancelled() and isinstance(task.exception(), TransportError):
             return  # its broker is closed meanwhile: what was on its way is lost, as it would be elsewhere
+
+    async def flush(self) -> None:
+        """Let all connections have what was sent to them so far."""
+        for broker in self.connections:
+            if broker.online:
+                await broker.flush()
 
     async def close(self) -> None:
         """What is held back is never sent."""
@@ -289,6 +296,7 @@ class _Renamed:
 def watched(inner: Broker, wire: Wire, owner: str) -> Broker:
     """The broker with a world around it."""
     kind: type[Any] = _kind_around(type(inner))
+    wire.connections.append(inner)
     broker: Broker = kind(inner, wire, owner)
     return broker
 

@@ -69,14 +69,9 @@ class World(Seen):
         patience: how long handlers may compute, or run in threads, before `idle` and `advance` say that they have no
             end, in seconds of the real time.
 
-    Attributes:
-        client: calls and publishes from outside of the services.
-
     Raises:
         UsageError: one is no service, or is given twice.
     """
-
-    client: Client
 
     def __init__(
         self,
@@ -104,6 +99,7 @@ class World(Seen):
         self._names = Names(services)
         self._faults = Faults()
         self._clock: Clock | None = None
+        self._client: Client | None = None
         self._watching: dict[Service, Watching] = {}
         self._ending = AsyncExitStack()
         self._state = "new"
@@ -114,6 +110,18 @@ class World(Seen):
         broker_alone = open_broker(self.url)  # never connected: it says how it has CloudEvents
         reader = Reader(codecs, journal, Objects(broker_alone, 0), broker_alone.capabilities.cloudevents)
         super().__init__(journal, reader, self._names, services)
+
+    @property
+    def client(self) -> Client:
+        """What calls and publishes from outside of the services.
+
+        Raises:
+            UsageError: the world has not begun.
+        """
+        if self._client is None:
+            self._check_running()
+        assert self._client is not None
+        return self._client
 
     @property
     def _is_memory(self) -> bool:
@@ -135,7 +143,7 @@ class World(Seen):
                     undo.enter_context(each.override(dependency, by))
             undo.push_async_callback(self._wire.close)
             await self._start(undo)
-            self.client = await undo.enter_async_context(self._make_client())
+            self._client = await undo.enter_async_context(self._make_client())
             self._ending = undo.pop_all()
         return self
 
@@ -143,6 +151,7 @@ class World(Seen):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._state = "over"
+        self._names.learn()
         left = list(self._faults.all)
         self._faults.all.clear()
         await self._ending.aclose()
@@ -156,6 +165,8 @@ class World(Seen):
             async def test(world: World) -> None: ...
             World(orders).run(test)
         """
+        if asyncio._get_running_loop() is not None:
+            raise UsageError("run is for a test that is no coroutine: here write `async with World(...) as world:`")
 
         async def within() -> R:
             async with self as world:
@@ -286,6 +297,7 @@ class World(Seen):
         loop = asyncio.get_running_loop()
         end, since, seen = loop.time() + within, loop.time(), len(self._journal)
         while True:
+            await self._wire.flush()
             busy = await self._busy()
             if busy or len(self._journal) != seen:
                 since, seen = loop.time(), len(self._journal)

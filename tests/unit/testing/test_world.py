@@ -9,7 +9,20 @@ from typing import Annotated
 
 import pytest
 
-from eventmicro import Batch, Client, Conflict, Context, Depends, NotFound, Service, Topic, Unavailable, UsageError
+from eventmicro import (
+    Batch,
+    Client,
+    Conflict,
+    Context,
+    Depends,
+    NotFound,
+    Service,
+    Topic,
+    Unavailable,
+    UsageError,
+    rpc,
+    subscribe,
+)
 from eventmicro.errors import CallTimeout, DecodeError, TransportError
 from eventmicro.testing import StillBusy, World
 from tests.unit.testing.shop import BILLED, LATER, PLACED, RESERVED, Invoice, Order, Reserved, Shop, shelf
@@ -241,6 +254,10 @@ async def test_a_dependency_is_another_one_in_the_block_and_from_the_start() -> 
         assert (await world.client.call("stock.reserve", Order(sku="tea"), Reserved)).left == 9
 
 
+def one() -> int:
+    return 1
+
+
 def name() -> str:
     return "plain"
 
@@ -267,6 +284,55 @@ async def test_a_dependency_of_another_kind_takes_its_place_under_middleware_and
             await world.idle()
         assert await world.client.call("kinds.greet", None, str) == "plain in eventmicro"
     assert seen == ["cleaned up", "fake", "cleaned up"]
+
+
+class Streets:
+    @rpc
+    async def walk(self, start: int, step: Annotated[int, Depends(one)]) -> AsyncIterator[int]:
+        for number in range(start, start + 3 * step, step):
+            yield number
+
+    @subscribe(PLACED, sticky_by="sku")
+    async def stick(self, order: Order, step: Annotated[int, Depends(one)]) -> None:
+        self.seen = step
+
+
+async def test_streams_and_methods_fail_and_are_given_other_dependencies_too() -> None:
+    service, streets = Service("streets"), Streets()
+    service.add(streets)
+    async with World(service) as world:
+        with world.override(one, lambda: 10):
+            await world.client.publish(PLACED, Order(sku="tea"))
+            await world.idle()
+            assert [number async for number in world.client.stream("streets.walk", 1, int)] == [1, 11, 21]
+        assert streets.seen == 10
+        assert [number async for number in world.client.stream("streets.walk", 1, int)] == [1, 2, 3]
+        with world.fail("streets.walk", Conflict("road works")), pytest.raises(Conflict, match="road works"):
+            await anext(aiter(world.client.stream("streets.walk", 1, int)))
+        with world.override(one, lambda: 5), world.override(one, lambda: 7):
+            assert [number async for number in world.client.stream("streets.walk", 0, int)] == [0, 7, 14]
+        assert [number async for number in world.client.stream("streets.walk", 1, int)] == [1, 2, 3]
+
+
+async def test_a_subscriber_that_is_started_later_is_seen_and_fails_by_its_name() -> None:
+    service, seen = Service("late"), list[Order]()
+
+    async def take(order: Order) -> None:
+        seen.append(order)
+
+    async with World(service) as world:
+        running = await service.start_subscriber(PLACED, take, retry=LATER)
+        await world.client.publish(PLACED, Order(sku="tea"))
+        await world.idle()
+        assert seen == world.published(PLACED)
+        assert [each.handler for each in world.handled(PLACED)] == ["late.take"]
+        assert [each.handler for each in world.handled("late.take")] == ["late.take"]
+        world.fail("late.take", ValueError("no"), times=3)
+        await world.client.publish(PLACED, Order(sku="salt"))
+        await world.idle()
+        assert [each.queue for each in world.dead("late.take")] == ["late.take"]
+        async with running:
+            pass
 
 
 async def test_a_dependency_that_nobody_has_is_refused() -> None:
@@ -310,6 +376,10 @@ async def test_a_world_has_one_life() -> None:
     world = World(*Shop().all)
     with pytest.raises(UsageError, match="has not begun: use it in its block"):
         await world.idle()
+    with pytest.raises(UsageError, match="has not begun"):
+        _ = world.client
+    with pytest.raises(UsageError, match="run is for a test that is no coroutine"):
+        world.run(World.idle)
     async with world:
         pass
     for use in (world.idle(), world.advance(1), world.__aenter__()):
