@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from heapq import heapify
 from threading import Lock
@@ -28,9 +29,7 @@ log = logging.getLogger(__name__)
 
 # How far the clock skips on its own where nothing happens meanwhile, in seconds: what is then waited for never comes.
 FARTHEST = 86400.0
-# For how long a loop with sockets is left to itself before the clock skips, and how often is looked whether a thread
-# has ended, in seconds of the real time.
-QUIET = 0.05
+# How often is looked whether a thread has ended, in seconds of the real time.
 LOOK = 0.002
 
 _real = time.monotonic
@@ -38,6 +37,20 @@ _real_start = Threads.start
 _clocks: dict[asyncio.AbstractEventLoop, Clock] = {}
 _changing = Lock()
 _near: ContextVar[Clock | None] = ContextVar("eventmicro_clock", default=None)
+
+
+@dataclass(slots=True)
+class Settling:
+    """Somebody who waits until nothing is left to do; see `Clock.settle`."""
+
+    settled: asyncio.Future[bool]
+    until: float
+    quiet: float
+
+    def tell(self, how: bool) -> None:
+        """It is so, or does not come to that."""
+        if not self.settled.done():
+            self.settled.set_result(how)
 
 
 class Clock:
@@ -55,7 +68,7 @@ class Clock:
         self._holders = 0
         self._inner = loop._selector
         self._farthest = self.now + FARTHEST
-        self._waiting: list[tuple[asyncio.Future[bool], float]] = []
+        self._waiting: list[Settling] = []
         self._in_threads = 0
         self._quiet = 0  # how many sockets there were when nothing came over them
         self._outside = list(loop._scheduled)  # timers that were set before: no skip brings these nearer
@@ -63,14 +76,17 @@ class Clock:
 
     # -- for who tests -------------------------------------------------------------------------------------------
 
-    async def settle(self, patience: float) -> bool:
-        """Return when nothing is left to do at this moment, but to wait; False: that was not so in `patience` seconds
-        of the real time.
+    async def settle(self, patience: float, quiet: float) -> bool:
+        """Return when nothing is left to do at this moment, but to wait; False: it does not come to that.
+
+        Args:
+            patience: for how long it may not, in seconds of the real time.
+            quiet: for how long nothing may come over sockets, if there are some, likewise.
         """
         self._farthest = self.now + FARTHEST
-        settled: asyncio.Future[bool] = self._loop.create_future()
-        self._waiting.append((settled, _real() + patience))
-        return await settled
+        settling = Settling(self._loop.create_future(), _real() + patience, quiet)
+        self._waiting.append(settling)
+        return await settling.settled
 
     def next_due(self) -> float | None:
         """When the next timer ends; None: there is none."""
@@ -101,11 +117,11 @@ class Clock:
             if not self._waiting:
                 return self._wait(timeout)
             if self._quiet != sockets:
-                if events := self._wait(QUIET if timeout is None else min(timeout, QUIET)):
-                    return events
+                if events := self._inner.select(self._waiting[0].quiet):  # in which time stands still
+                    return list(events)
                 self._quiet = sockets
         if self._waiting:
-            self._tell(self._waiting.pop(0)[0], True)
+            self._waiting.pop(0).tell(True)
             return []
         due = self.next_due()
         if due is None or due > self._farthest:
@@ -136,13 +152,9 @@ class Clock:
 
     def _give_up_waiting(self) -> None:
         """Tell those who have waited for long that it does not settle."""
-        for waiting in [each for each in self._waiting if each[1] < _real()]:
-            self._waiting.remove(waiting)
-            self._tell(waiting[0], False)
-
-    def _tell(self, settled: asyncio.Future[bool], how: bool) -> None:
-        if not settled.done():
-            settled.set_result(how)
+        for settling in [each for each in self._waiting if each.until < _real()]:
+            self._waiting.remove(settling)
+            settling.tell(False)
 
     def _move(self, timers: list[Any], seconds: float) -> None:
         for timer in timers:
@@ -172,8 +184,8 @@ class Clock:
         if not _clocks:
             time.monotonic = _real
             Threads.start = _real_start  # type: ignore[method-assign]
-        for waiting, _ in self._waiting:
-            self._tell(waiting, False)
+        for settling in self._waiting:
+            settling.tell(False)
 
     def _run_in_executor(self, executor: Any, function: Callable[..., Any], *arguments: Any) -> Any:
         future = self._executes(executor, function, *arguments)

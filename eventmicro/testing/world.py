@@ -38,8 +38,7 @@ MEMORY = "memory"
 # How long `idle` waits where nothing else is said: in the world's own time, and on a real broker, where time is real.
 WITHIN = 3600.0
 REAL_WITHIN = 30.0
-# For how long nothing may have happened on a real broker, as what is on its way shows itself nowhere; how often is
-# looked.
+# For how long nothing may have happened outside, as what is on its way there shows itself nowhere; how often is looked.
 QUIET = 0.2
 LOOK = 0.02
 # How long the world may compute, and threads may run, before that is taken for something without an end.
@@ -66,8 +65,10 @@ class World(Seen):
             `EVENTMICRO_TEST_BROKER`. Subjects and queues then have a prefix, so that no two worlds meet there. Time
             passes there as ever. Calls go over it where it carries any, else over memory.
         overrides: functions to use in the place of others where handlers depend on these.
+        quiet: for how long nothing may come from a real broker, or over sockets that handlers have open, before the
+            world is taken to be at rest, in seconds of the real time. Give more where a database is slow.
         patience: how long handlers may compute, or run in threads, before `idle` and `advance` say that they have no
-            end, in seconds of the real time.
+            end, likewise.
 
     Raises:
         UsageError: one is no service, or is given twice.
@@ -78,6 +79,7 @@ class World(Seen):
         *services: Service,
         broker: str | None = None,
         overrides: Mapping[Dependency, Dependency] | None = None,
+        quiet: float = QUIET,
         patience: float = PATIENCE,
     ) -> None:
         for each in check_several("services", services, "World(orders, stock)"):
@@ -86,6 +88,7 @@ class World(Seen):
         names = [each.name for each in services]
         if twice := {name for name in names if names.count(name) > 1}:
             raise UsageError(f"{', '.join(sorted(twice))}: a world has one service of a name")
+        check_seconds("quiet", quiet)
         check_seconds("patience", patience)
         broker = broker or os.environ.get(BROKER_VARIABLE) or f"{MEMORY}://"
         check_broker("broker", broker)
@@ -95,6 +98,7 @@ class World(Seen):
         self._overrides = dict(overrides or {})
         for dependency in self._overrides:
             check_used(dependency, services)
+        self._quiet = quiet
         self._patience = patience
         self._names = Names(services)
         self._faults = Faults()
@@ -290,7 +294,7 @@ class World(Seen):
             clock.skip_to(due)
 
     async def _settle(self, clock: Clock) -> None:
-        if not await clock.settle(self._patience):
+        if not await clock.settle(self._patience, self._quiet):
             raise StillBusy(await self._busy(), f"{self._patience:g} s of computing, or in threads")
 
     async def _idle_really(self, within: float) -> None:
@@ -301,7 +305,7 @@ class World(Seen):
             busy = await self._busy()
             if busy or len(self._journal) != seen:
                 since, seen = loop.time(), len(self._journal)
-            elif loop.time() - since >= QUIET:
+            elif loop.time() - since >= self._quiet:
                 return
             if loop.time() > end:
                 raise StillBusy(busy, f"{within:g} s")

@@ -446,7 +446,7 @@ def retries() -> None:
 
 
 async def testing(topic: Topic[Order]) -> None:
-    async with World(service, broker="nats://127.0.0.1", overrides={one: lambda: 2}, patience=1) as world:
+    async with World(service, broker="nats://127.0.0.1", overrides={one: lambda: 2}, quiet=0.5, patience=1) as world:
         assert_type(world, World)
         assert_type(world.client, Client)
         assert_type(world.published(topic, where=lambda order: order == Order()), list[Order])

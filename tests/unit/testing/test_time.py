@@ -188,7 +188,7 @@ async def test_it_does_not_skip_on_its_own_while_threads_run_or_sockets_are_open
     near, far = socket.socketpair()
     near.setblocking(False)
     far.setblocking(False)
-    async with World(*Shop().all) as world:
+    async with World(*Shop().all, quiet=0.02) as world:
         later = loop.call_later(3600, skipped.set)
         await asyncio.to_thread(threading.Event().wait, 0.02)
         assert not skipped.is_set()

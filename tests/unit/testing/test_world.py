@@ -454,8 +454,8 @@ async def test_a_test_that_is_cancelled_leaves_nothing_behind() -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await shop.stock.start("memory://after")  # it has stopped
-    await shop.stock.stop()
+    await shop.billing.start("memory://after")  # it has stopped
+    await shop.billing.stop()
 
 
 async def test_a_broker_in_memory_that_is_like_kafka_carries_events_and_another_one_the_calls() -> None:
