@@ -20,6 +20,8 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 # In the order of the help.
 COMMANDS = {
+    "new": "new.new",
+    "init": "new.init",
     "run": "run.run",
     "check": "check.check",
     "declare": "check.declare",

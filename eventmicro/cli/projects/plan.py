@@ -1,0 +1,130 @@
+"""What a project is to be, and all that its templates are told."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from eventmicro.errors import UsageError
+from eventmicro.wire import check_length
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+# What a project's package would hide, or be hidden by.
+TAKEN = {"eventmicro", "tests", "test", "deploy", "build", "dist", "src"}
+# The oldest release whose words the templates use.
+SINCE = ">=0.1"
+
+
+class Kind(StrEnum):
+    srv = "srv"
+    fnc = "fnc"
+    api = "api"
+    web = "web"
+
+
+class BrokerKind(StrEnum):
+    nats = "nats"
+    rabbitmq = "rabbitmq"
+    kafka = "kafka"
+    memory = "memory"
+
+
+ABOUT = {
+    Kind.srv: "A service with endpoints and subscribers",
+    Kind.fnc: "A function as a service",
+    Kind.api: "JSON over HTTP in front of services",
+    Kind.web: "A page about services",
+}
+# The object that is run, and the endpoint that its README calls.
+TARGETS = {Kind.srv: ("service:service", "greet"), Kind.fnc: ("function:service", "handle")}
+# Where the broker is for a program on this machine, and for one in a container beside it.
+URLS = {
+    BrokerKind.nats: ("jetstream://127.0.0.1:4222", "jetstream://nats:4222"),
+    BrokerKind.rabbitmq: ("amqp://guest:guest@127.0.0.1:5672/", "amqp://guest:guest@rabbitmq:5672/"),
+    BrokerKind.kafka: ("kafka://127.0.0.1:9092", "kafka://kafka:29092"),
+    BrokerKind.memory: ("memory://", "memory://"),
+}
+# Kafka carries no calls.
+RPC_URLS = {BrokerKind.kafka: ("nats://127.0.0.1:4222", "nats://nats:4222")}
+SERVERS = {
+    BrokerKind.nats: ["nats"],
+    BrokerKind.rabbitmq: ["rabbitmq"],
+    BrokerKind.kafka: ["kafka", "nats"],
+    BrokerKind.memory: [],
+}
+EXTRAS = {
+    BrokerKind.nats: ["nats"],
+    BrokerKind.rabbitmq: ["rabbitmq"],
+    BrokerKind.kafka: ["kafka", "nats"],
+    BrokerKind.memory: [],
+}
+
+
+def check_name(name: str, option: str = "NAME") -> str:
+    """The name, which a package, a service and a project can have.
+
+    Raises:
+        UsageError: it cannot; it says why, and what would do.
+    """
+    if not _NAME.fullmatch(name):
+        better = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+        better = better if _NAME.fullmatch(better) and not keyword.iskeyword(better) else "my_shop"
+        raise UsageError(
+            f"{option} {name!r}: a package is named by small letters, digits and _, and begins with a letter: {better}"
+        )
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        raise UsageError(
+            f"{option} {name!r} is a word of Python itself, and no package can be imported so: {name}_service"
+        )
+    if name in TAKEN or name in sys.stdlib_module_names:
+        raise UsageError(f"{option} {name!r} is another module's name, which it would hide: {name}_service")
+    return check_length(name, "project name")
+
+
+def plan(name: str, kind: Kind, broker: BrokerKind, found: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What the templates are told.
+
+    Args:
+        found: services that are there already, and the target of each.
+
+    Raises:
+        UsageError: there is no such project.
+    """
+    has_edge = kind in (Kind.api, Kind.web)
+    if has_edge and broker is BrokerKind.memory:
+        raise UsageError(
+            f"--type {kind} --broker memory: memory:// lives within one process, so there would be no services to reach; "
+            "name another broker (its tests run on memory:// all the same)"
+        )
+    outside, inside = URLS[broker]
+    rpc_outside, rpc_inside = RPC_URLS.get(broker, ("", ""))
+    target, endpoint = TARGETS.get(kind, ("", ""))
+    variables = {"EVENTMICRO_BROKER": inside} | ({"EVENTMICRO_RPC_BROKER": rpc_inside} if rpc_inside else {})
+    own = {name: f"{name}.{target}"} if target else {}
+    return {
+        "name": name,
+        "dns": name.replace("_", "-"),
+        "about": ABOUT[kind],
+        "type": kind.value,
+        "broker": broker.value,
+        "url": outside,
+        "rpc_url": rpc_outside,
+        "inside": variables | ({"OPEN_ENDPOINTS": "*"} if kind is Kind.api else {}),
+        "servers": SERVERS[broker],
+        "target": own.get(name, ""),
+        "endpoint": endpoint,
+        "services": dict(found or own),
+        "port": 8000 if has_edge else 8080,
+        "dependencies": _dependencies(has_edge, broker),
+        "dev_dependencies": ["mypy>=1.15", "pytest>=8", "ruff>=0.9", *(["httpx2>=2.16"] if has_edge else [])],
+    }
+
+
+def _dependencies(has_edge: bool, broker: BrokerKind) -> list[str]:
+    extras = ",".join(([] if has_edge else ["cli"]) + EXTRAS[broker])
+    edge = ["starlette>=0.46", "uvicorn>=0.34"] if has_edge else []
+    return [f"eventmicro{f'[{extras}]' if extras else ''}{SINCE}", *edge]
