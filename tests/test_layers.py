@@ -61,7 +61,7 @@ CORE_USES = {
     "opentelemetry",
 }
 # What a command imports itself, when it runs: `shell` and `--interactive`, `new` and `init`.
-CLI_EXTRAS = {"prompt_toolkit", "jsonschema", "referencing", "copier"}
+CLI_EXTRAS = {"prompt_toolkit", "jsonschema", "referencing", "copier", "jinja2"}
 CLI_USES = CORE_USES | {"typer", "click", "rich", "watchfiles", "uvloop", "yaml", *CLI_EXTRAS}
 
 

@@ -10,11 +10,12 @@ from enum import StrEnum
 from typing import Any
 
 from eventmicro.errors import UsageError
-from eventmicro.wire import check_length
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 # What a project's package would hide, or be hidden by.
 TAKEN = {"eventmicro", "tests", "test", "deploy", "build", "dist", "src"}
+# How long a name may be: it stands in lines of code, and in names of containers.
+LONGEST = 40
 # The oldest release whose words the templates use.
 SINCE = ">=0.1"
 
@@ -82,7 +83,9 @@ def check_name(name: str, option: str = "NAME") -> str:
         )
     if name in TAKEN or name in sys.stdlib_module_names:
         raise UsageError(f"{option} {name!r} is another module's name, which it would hide: {name}_service")
-    return check_length(name, "project name")
+    if len(name) > LONGEST:
+        raise UsageError(f"{option} {name[:LONGEST]!r}... has {len(name)} letters; the most are {LONGEST}")
+    return name
 
 
 def plan(name: str, kind: Kind, broker: BrokerKind, found: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -97,8 +100,8 @@ def plan(name: str, kind: Kind, broker: BrokerKind, found: Mapping[str, str] | N
     has_edge = kind in (Kind.api, Kind.web)
     if has_edge and broker is BrokerKind.memory:
         raise UsageError(
-            f"--type {kind} --broker memory: memory:// lives within one process, so there would be no services to reach; "
-            "name another broker (its tests run on memory:// all the same)"
+            f"--type {kind} --broker memory: memory:// lives within one process, and the services behind it are not in "
+            "it; name another broker (its tests run on memory:// all the same)"
         )
     outside, inside = URLS[broker]
     rpc_outside, rpc_inside = RPC_URLS.get(broker, ("", ""))
