@@ -1,10 +1,11 @@
-"""Writes what is taken from the code: part of brokers.md, all of settings.md, schemas of records. [--check]"""
+"""Writes what is taken from the code: parts of brokers.md and settings.md, schemas of records. [--check]"""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
@@ -19,9 +20,11 @@ from eventmicro_nats import JetStreamSettings, NatsSettings
 from eventmicro_rabbitmq import RabbitSettings
 from pydantic import BaseModel
 
-from eventmicro import Batch, CallRetry, Compression, Publishing, Retry
+from eventmicro import Batch, CallRetry, Compression, Publishing, Retry, Service
 from eventmicro.broker import Capabilities
 from eventmicro.cli.brokers import FLAGS, one_a_kind, to_markdown
+from eventmicro.configuration.known import SERVICE
+from eventmicro.configuration.reading import Group
 from eventmicro.discovery.health import Health
 from eventmicro.plugins import installed_brokers
 from eventmicro.registry import ServiceRecord
@@ -32,15 +35,6 @@ SCHEMAS = Path(__file__).parent.parent / "schemas" / "eventmicro_schemas" / "v1"
 RECORD, HEALTH = SCHEMAS / "service_record.schema.json", SCHEMAS / "health.schema.json"
 BEGIN, END = "<!-- generated: begin -->\n", "<!-- generated: end -->"
 
-INTRODUCTION = """\
-# Settings
-
-Times are seconds, sizes bytes. Written by `make docs` after the docstrings.
-
-What is set for a **subscriber** is in [delivery.md](delivery.md). In a **URL** settings follow behind `?`, `&` between
-them: `jetstream://a:4222,b:4222?replicas=3&tls_ca=ca.pem`. In code they are an object:
-`NatsBroker(settings=NatsSettings(...))`.
-"""
 SECTIONS: dict[str, type] = {
     "`Retry`, for `subscribe(retry=...)`": Retry,
     "`CallRetry`, for `call(retry=...)`, `Client(retry=...)` and `Service(retry=...)`": CallRetry,
@@ -59,17 +53,46 @@ SECTIONS: dict[str, type] = {
 
 def brokers() -> str:
     """brokers.md with its generated part as it should be."""
-    before, _, rest = BROKERS.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
     says = dict(meanings(Capabilities))
     words = [f"- `{flag}`: {says[flag]}" for flag in FLAGS]
     generated = [to_markdown(one_a_kind(installed_brokers())), "", "**What the words mean**", "", *words, ""]
-    return before + BEGIN + "\n".join(generated) + END + after
+    return renewed(BROKERS, "\n".join(generated))
 
 
 def settings() -> str:
-    """All of settings.md."""
-    return INTRODUCTION + "".join(f"\n## {title}\n\n{table(kind)}" for title, kind in SECTIONS.items())
+    """settings.md with its generated part as it should be."""
+    sections = [f"## {title}\n\n{table(kind)}" for title, kind in SECTIONS.items()]
+    return renewed(SETTINGS, "\n".join((f"## Of a service, and of its client\n\n{words()}", *sections)))
+
+
+def renewed(page: Path, generated: str) -> str:
+    """A page with this in place of its generated part."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + BEGIN + generated + END + after
+
+
+def words() -> str:
+    """A line for each word of a Service that can be set outside of its code; those of a Client are among them."""
+    takes = inspect.signature(Service).parameters
+    explained = {name: text for name, text in arguments(Service) if name in SERVICE}
+    rows = [f"| `{name}` | {_default(name, takes[name].default)} | {text} |\n" for name, text in explained.items()]
+    return "| name | default | meaning |\n| --- | --- | --- |\n" + "".join(rows)
+
+
+def _default(name: str, default: Any) -> str:
+    if isinstance(group := SERVICE[name], Group):
+        return f"none; its parts are those of `{group.kind.__name__}`"
+    return "none" if default in ("", ()) else shown(default)
+
+
+def arguments(kind: type) -> Iterator[tuple[str, str]]:
+    """The arguments of a class, as its docstring explains them."""
+    explained = (inspect.getdoc(kind) or "").partition("Args:\n")[2]
+    for part in re.split(r"\n    (?=\w)", f"\n{explained}"):
+        name, _, text = part.partition(": ")
+        if text:
+            yield name, " ".join((text[0].upper() + text[1:]).split())
 
 
 def table(kind: type) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AsyncExitStack, aclosing
 from functools import cached_property
@@ -14,6 +13,7 @@ from eventmicro.checks import check_count, check_seconds, names_words
 from eventmicro.codec import Codec, Envelope
 from eventmicro.codecs import Codecs
 from eventmicro.compression import MAX_DECOMPRESSED, Compression, Encoding
+from eventmicro.configuration.words import configurable
 from eventmicro.context import Side
 from eventmicro.contracts.stubs import MakesStubs
 from eventmicro.discovery.strategies import BY_KEY, DEFAULT_BY_KEY, make_selector
@@ -28,10 +28,8 @@ from eventmicro.large import MAX_LARGE, LargeCall, check_large_call
 from eventmicro.lifetime import Lifetime
 from eventmicro.middleware import Middleware, check_middleware, sides_of
 from eventmicro.plugins import (
-    BROKER_VARIABLE,
     NO_BROKER,
     REGISTRY_VARIABLE,
-    RPC_BROKER_VARIABLE,
     check_broker,
     check_registry,
     open_broker,
@@ -42,6 +40,7 @@ from eventmicro.rpc.calling_all import CallsAll
 from eventmicro.rpc.client import DEFAULT_TIMEOUT, RpcClient
 from eventmicro.rpc.retrying import check_retry
 from eventmicro.selector import MarksNodes, NodeMarks, Selector
+from eventmicro.sources import said_url
 from eventmicro.wire import check_name
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
 READY_TIMEOUT = 30.0
 
 
+@configurable
 @names_words
 class Client(Lifetime, MakesStubs, CallsAll, PublishesEvents, ReadsEvents):
     """Calls endpoints and publishes events over one broker; used by `async with`, or by `connect` and `close`.
@@ -120,10 +120,10 @@ class Client(Lifetime, MakesStubs, CallsAll, PublishesEvents, ReadsEvents):
             check_seconds("patience", patience, or_none_at_all=True)
         check_large_call(large)
         check_count("max_large", max_large)
-        broker = broker or os.environ.get(BROKER_VARIABLE) or find_embedded()
+        broker = broker or said_url("broker") or find_embedded()
         if not broker:
             raise UsageError(NO_BROKER + describe_last())
-        rpc_broker = rpc_broker or os.environ.get(RPC_BROKER_VARIABLE) or broker
+        rpc_broker = rpc_broker or said_url("rpc_broker") or broker
         self.broker = open_broker(broker)
         self.rpc_broker = self.broker if rpc_broker == broker else open_broker(rpc_broker)
         self.outgoing = Outgoing(self.broker, publishing or Publishing())
@@ -131,7 +131,7 @@ class Client(Lifetime, MakesStubs, CallsAll, PublishesEvents, ReadsEvents):
         own = Codecs(codecs, content_type=content_type, compression=compression, max_decompressed=max_decompressed)
         self._codecs = own
         forwarding = Forwarding(forward)
-        self._registry_named = registry or os.environ.get(REGISTRY_VARIABLE) or None
+        self._registry_named = registry or said_url("registry")
         self._selector = None if selector is None else make_selector(selector)
         self._calls = RpcClient(
             self.rpc_broker,

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from eventmicro.errors import BrokerNotFound, UsageError
 from eventmicro.plugins import known, load
+from eventmicro.sources import said_text
 
 if sys.platform != "win32":
     import fcntl
@@ -197,7 +198,7 @@ def state_folder() -> Path:
 
 def _state_place() -> Path:
     """Where all of it is; not a folder that a restart of the machine empties, since confirmed events are in it."""
-    if chosen := os.environ.get(STATE_VARIABLE):
+    if chosen := said_text("state_dir"):
         return Path(chosen).absolute()
     base = Path(os.environ.get("XDG_STATE_HOME", ""))
     return (base if base.is_absolute() else Path.home() / ".local" / "state") / "eventmicro"

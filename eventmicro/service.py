@@ -15,6 +15,7 @@ from eventmicro.client import Client
 from eventmicro.codec import Codec, Envelope
 from eventmicro.codecs import Codecs
 from eventmicro.compression import MAX_DECOMPRESSED, Compression, Encoding
+from eventmicro.configuration.words import configurable
 from eventmicro.context import find_context
 from eventmicro.contracts.stubs import MakesStubs
 from eventmicro.declare import Mark
@@ -52,6 +53,7 @@ Lifespan = Callable[
 ]
 
 
+@configurable
 @names_words
 class Service(Declares, MakesStubs, CallsAll, PublishesEvents):
     """A service: its endpoints, its subscribers, and its own client. Several may live in one process.

@@ -104,6 +104,7 @@ def test_the_house_is_drawn_with_all_its_modules_and_rooms() -> None:
         "generating",
         "sync",
         "testing",
+        "configuration",
     )
     rooms = set().union(*(names_in(CORE / room) for room in listed))
     assert drawn == names_in(CORE) | rooms

@@ -21,13 +21,13 @@ ADAPTERS = sorted(
 
 LAYERS = {
     "words": "errors checks charsets wire compression large cloudevents places message context reply terms retry "
-    "settings watchdog lifetime room repeating fields forwarding tokens",
+    "settings watchdog lifetime room repeating fields forwarding tokens tomlfile sources",
     "ports": "broker codec middleware registry selector intake roster registrations information topic",
     "parts": "plugins embedded codecs memory registries middlewares",
     "functions": "handlers",
     "patterns": "events rpc discovery",
     "marks": "declare",
-    "contracts": "contracts router telemetry",
+    "contracts": "contracts router telemetry configuration",
     "faces": "client",
     "declaring": "declaring sync",
     "assembly": "running conformance",
@@ -62,7 +62,7 @@ CORE_USES = {
 }
 # What a command imports itself, when it runs: `shell` and `--interactive`, `new` and `init`.
 CLI_EXTRAS = {"prompt_toolkit", "jsonschema", "referencing", "copier", "jinja2"}
-CLI_USES = CORE_USES | {"typer", "click", "rich", "watchfiles", "uvloop", "yaml", *CLI_EXTRAS}
+CLI_USES = CORE_USES | {"typer", "click", "rich", "watchfiles", "uvloop", "yaml", "dotenv", *CLI_EXTRAS}
 
 
 def modules(folder: Path) -> list[Path]:

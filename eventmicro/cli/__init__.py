@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from typing import NoReturn
+
+NEEDED = ("rich", "typer", "watchfiles")
 
 
 def main() -> None:
     """Run the command line; what the console script `eventmicro` calls."""
-    missing = [name for name in ("rich", "typer", "watchfiles") if find_spec(name) is None]
+    missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        sys.exit(f"eventmicro: the command line needs {missing[0]}: pip install 'eventmicro[cli]'")
-    from eventmicro.cli.app import run_app
+        _say_missing(missing[0])
+    try:
+        from eventmicro.cli.app import run_app
+    except ModuleNotFoundError as error:
+        if error.name not in NEEDED:
+            raise
+        _say_missing(error.name)
 
     run_app()
+
+
+def _say_missing(name: str) -> NoReturn:
+    sys.exit(f"eventmicro: the command line needs {name}: pip install 'eventmicro[cli]'")

@@ -12,9 +12,12 @@ from typing import Annotated
 import typer
 
 from eventmicro.cli.lazy import group_of
+from eventmicro.cli.settings import file_defaults, find_settings
 from eventmicro.cli.show import examples, indented
+from eventmicro.configuration.words import read_words
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.running.logs import JsonFormatter
+from eventmicro.sources import FILE_VARIABLE, is_anything_said
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
@@ -24,6 +27,7 @@ COMMANDS = {
     "init": "new.init",
     "run": "run.run",
     "check": "check.check",
+    "config": "config.config",
     "declare": "check.declare",
     "call": "messages.call",
     "stream": "stream.stream",
@@ -66,11 +70,25 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
+    settings: Annotated[
+        str | None,
+        typer.Option(
+            "--config",
+            envvar=FILE_VARIABLE,
+            metavar="FILE",
+            help="The settings file. Default: eventmicro.toml here, or [tool.eventmicro] of pyproject.toml.",
+            show_default=False,
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    find_settings(settings)
+    if is_anything_said():
+        read_words({}, None, is_service=True)  # what is wrong is said here, in a line, and not where it is asked for
+        context.default_map = file_defaults(context.command, context.invoked_subcommand)
 
 
 def run_app() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import traceback
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import typer
 
 from eventmicro.broker import Broker, DeclaresCalls, DeclaresQueues, Durable
+from eventmicro.cli.settings import find_url
 from eventmicro.cli.show import examples
 from eventmicro.cli.target import BrokenModule, load_services, topics_of
 from eventmicro.errors import EventMicroError, Missing, UsageError
@@ -29,6 +29,7 @@ from eventmicro.plugins import (
 )
 from eventmicro.running.refusing import Needs, misnamed_topics
 from eventmicro.service import Service
+from eventmicro.sources import said_url
 from eventmicro.topic import Topic
 
 CHECK_EPILOG = examples(
@@ -62,6 +63,7 @@ BrokerUrl = Annotated[
     typer.Option(
         "--broker",
         envvar=BROKER_VARIABLE,
+        callback=find_url,
         metavar="URL",
         help="The broker for services whose code names none; kafka:// is enough, no server is asked.",
         show_default=False,
@@ -70,18 +72,28 @@ BrokerUrl = Annotated[
 Server = Annotated[
     str | None,
     typer.Option(
-        "--broker", envvar=BROKER_VARIABLE, metavar="URL", help="The broker for services whose code names none."
+        "--broker",
+        envvar=BROKER_VARIABLE,
+        callback=find_url,
+        metavar="URL",
+        help="The broker for services whose code names none.",
     ),
 ]
 RpcBroker = Annotated[
     str | None,
     typer.Option(
-        envvar=RPC_BROKER_VARIABLE, metavar="URL", help="The broker for endpoints and calls.", show_default=False
+        envvar=RPC_BROKER_VARIABLE,
+        callback=find_url,
+        metavar="URL",
+        help="The broker for endpoints and calls.",
+        show_default=False,
     ),
 ]
 RegistryUrl = Annotated[
     str | None,
-    typer.Option(envvar=REGISTRY_VARIABLE, metavar="URL", help="The registry, or none.", show_default=False),
+    typer.Option(
+        envvar=REGISTRY_VARIABLE, callback=find_url, metavar="URL", help="The registry, or none.", show_default=False
+    ),
 ]
 
 
@@ -137,7 +149,7 @@ def declare(
     found_out: set[_Found] = set()
     for service in found:
         used = _opened(service, service.broker or broker, dry_run=dry_run)
-        named = service.rpc_broker or os.environ.get(RPC_BROKER_VARIABLE)
+        named = service.rpc_broker or said_url("rpc_broker")
         calls = _opened(service, named, dry_run=dry_run) if named else used
         found_out |= asyncio.run(_declare(service, used, calls, topics, change=change))
     if _Found.WRONG in found_out:
@@ -164,7 +176,7 @@ def _refusals(
     """All that is wrong with a service, where its brokers can be told what they are."""
     try:
         events = unconnected_broker(service.broker or broker or EMBEDDED)
-        calls = unconnected_broker(service.rpc_broker or rpc_broker or os.environ.get(RPC_BROKER_VARIABLE) or events)
+        calls = unconnected_broker(service.rpc_broker or rpc_broker or said_url("rpc_broker") or events)
         kept = open_registry(service._registry or registry, events, calls)
     except UsageError as error:
         yield error

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from eventmicro.cli.session import Places, Session, current
+from eventmicro.cli.settings import find_url
 from eventmicro.cli.show import did_you_mean
 from eventmicro.client import Client
 from eventmicro.errors import EventMicroError, NotFound, ServiceError, UsageError
@@ -25,6 +26,7 @@ Broker = Annotated[
     str | None,
     typer.Option(
         envvar=BROKER_VARIABLE,
+        callback=find_url,
         metavar="URL",
         help="Default: the embedded server that runs on this machine.",
         show_default=False,
@@ -34,6 +36,7 @@ Registry = Annotated[
     str | None,
     typer.Option(
         envvar=REGISTRY_VARIABLE,
+        callback=find_url,
         metavar="URL",
         help="The registry, as etcd://127.0.0.1:2379. Default: that of the broker's own server, if it can keep one.",
         show_default=False,
@@ -43,6 +46,7 @@ RpcBroker = Annotated[
     str | None,
     typer.Option(
         envvar=RPC_BROKER_VARIABLE,
+        callback=find_url,
         metavar="URL",
         help="The broker for calls, where --broker carries none, as Kafka.",
         show_default=False,

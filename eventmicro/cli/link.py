@@ -15,6 +15,7 @@ from eventmicro.errors import Disconnected, UsageError
 
 SOCKET_VARIABLE = "EVENTMICRO_PARENT_SOCKET"
 WORKER_VARIABLE = "EVENTMICRO_WORKER"
+SERVICE_VARIABLE = "EVENTMICRO_SERVICE"
 FIRST = 1
 
 
@@ -25,6 +26,8 @@ class Link:
         self._connection = connection
         self._lines = connection.makefile("rb")
         self.number = number
+        self.service = os.environ.get(SERVICE_VARIABLE)
+        """The name in the settings file of what this worker runs, if it is run by that name."""
 
     @classmethod
     def from_environment(cls) -> Self | None:

@@ -1,4 +1,4 @@
-"""`eventmicro run`: services as a process, as several, or started anew whenever the code changes."""
+"""`eventmicro run`: services as a process, as several, those of a whole folder, or anew whenever the code changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from typing import Annotated
 
 import typer
 
+from eventmicro.cli.folder import check_is_there
 from eventmicro.cli.link import Link
+from eventmicro.cli.running_folder import find_folder, run_folder
+from eventmicro.cli.settings import EnvFiles, find_url, is_typed
 from eventmicro.cli.show import examples
 from eventmicro.cli.supervisor import run_reloading, run_workers
 from eventmicro.cli.table import print_table
@@ -28,6 +31,7 @@ from eventmicro.running.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up, set
 from eventmicro.running.runner import needs_broker, serve
 from eventmicro.running.signals import HANGUP
 from eventmicro.service import Service
+from eventmicro.sources import said_url
 
 log = logging.getLogger("eventmicro.run")
 
@@ -38,6 +42,7 @@ Address = tuple[str, int] | None
 EPILOG = examples(
     "eventmicro run app:service",
     "eventmicro run app.py --reload",
+    "eventmicro run",
     "eventmicro run shop.orders shop.billing:service --workers 4 --broker nats://127.0.0.1:4222",
 )
 
@@ -72,17 +77,19 @@ class Logs:
 def run(
     context: typer.Context,
     targets: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="TARGET...",
-            help="What to run: module:service, module (all Service objects in it), or path/to/file.py[:service].",
+            metavar="TARGET",
+            help="What to run: module:service, module (all Service objects in it), or path/to/file.py[:service]; or a "
+            "folder with an eventmicro.toml, all of whose services run, each as a process. Default: this folder.",
             show_default=False,
         ),
-    ],
+    ] = None,
     broker: Annotated[
         str | None,
         typer.Option(
             envvar=BROKER_VARIABLE,
+            callback=find_url,
             metavar="URL",
             help="The broker for services whose code names none. Default: a nats-server embedded for this machine, "
             "started or joined, with its data in ~/.local/state/eventmicro.",
@@ -92,6 +99,7 @@ def run(
         str | None,
         typer.Option(
             envvar=RPC_BROKER_VARIABLE,
+            callback=find_url,
             metavar="URL",
             help="The broker for endpoints and calls, where --broker carries none, as Kafka.",
         ),
@@ -109,6 +117,7 @@ def run(
         str | None,
         typer.Option(
             envvar=REGISTRY_VARIABLE,
+            callback=find_url,
             metavar="URL",
             help="Where services whose code names no registry are registered, as etcd://127.0.0.1:2379; none: nowhere. "
             "Default: with the broker's own server, where it can keep a registry.",
@@ -145,32 +154,43 @@ def run(
     log_format: Annotated[
         Format, typer.Option(envvar=FORMAT_VARIABLE, case_sensitive=False, help="json: one object a line.")
     ] = Format.text,
+    env_file: EnvFiles = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Of the services of a folder only these, with commas between."),
+    ] = None,
 ) -> None:
     """Run services.
 
     Ctrl-C, SIGTERM or SIGHUP stops them when what runs is finished; a second one exits at once.
 
-    What the code of a service sets beats an option, and an option beats its environment variable. So do logs that the
-    code sets up.
+    What the code of a service sets beats an option, and an option beats its environment variable, which beats
+    eventmicro.toml; but what is set there for one service by its name beats its code. So do logs that the code sets up.
     """
     link = Link.from_environment()
-    if link is None and (reload or workers > 1):  # the code is run by workers
+    folder = None if link is not None else find_folder(targets or [])
+    if link is None and (reload or workers > 1 or folder):  # the code is run by workers
         set_up(log_level.value, log_format.value)
-    for variable, value in (
-        (RPC_BROKER_VARIABLE, rpc_broker),
-        (REGISTRY_VARIABLE, registry),
-        (TTL_VARIABLE, register_ttl),
-        (INTERVAL_VARIABLE, register_interval),
-        (HEALTH_PORT_VARIABLE, health_port),
-        (HEALTH_HOST_VARIABLE, health_host),
+    for variable, name, value in (
+        (RPC_BROKER_VARIABLE, "rpc_broker", rpc_broker),
+        (REGISTRY_VARIABLE, "registry", registry),
+        (TTL_VARIABLE, "register_ttl", register_ttl),
+        (INTERVAL_VARIABLE, "register_interval", register_interval),
+        (HEALTH_PORT_VARIABLE, "health_port", health_port),
+        (HEALTH_HOST_VARIABLE, "health_host", health_host),
     ):
-        if value is not None:
+        if is_typed(context, name):
             os.environ[variable] = str(value)  # for the workers too
+    if folder is not None:
+        sys.exit(run_folder(context, folder, only))
+    if only is not None:
+        raise UsageError("--only is for the services of a folder: leave it out, or the targets")
+    targets = targets or []
     check_registry("--registry", registry)
     if health_port and workers > 1:
         raise UsageError("--health-port is one port, and workers are several processes: leave out --workers, or it")
     health = None if health_port is None else (health_host, health_port)
-    flag = broker if _is_flag(context, "broker") else None
+    flag = broker if is_typed(context, "broker") else None
     number = link.number if link is not None and workers > 1 else None
     logs = Logs(log_level.value, log_format.value, number, _is_said(context, "log_level"))
     if link is not None:
@@ -185,16 +205,10 @@ def run(
     sys.exit(_run_here(targets, flag, logs, None, health))
 
 
-def _is_flag(context: typer.Context, name: str) -> bool:
-    """Whether an option was said on the command line, not merely in the environment."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
 def _is_said(context: typer.Context, name: str) -> bool:
-    """Whether an option was said at all, on the command line or in the environment."""
+    """Whether an option was said at all, on the command line, in the environment or in a file."""
     source = context.get_parameter_source(name)
-    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
+    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP")
 
 
 def _load(targets: list[str], logs: Logs) -> list[Service]:
@@ -220,6 +234,8 @@ def _run_here(
         log.error("cannot import %s", ", ".join(targets), exc_info=broken.__cause__)
         return 1
 
+    if link is not None and link.service is not None:
+        check_is_there(link.service, [service.name for service in services])
     if workers > 1:
         _check_shared(services, broker)
 
@@ -251,8 +267,8 @@ def _check_shared(services: Sequence[Runnable], broker: str | None) -> None:
                 f"{service.name} has id={named!r}, which names one instance, and workers are several: leave out "
                 "--workers, or id="
             )
-        events = service.broker or broker or os.environ.get(BROKER_VARIABLE)
-        for used in (events, service.rpc_broker or os.environ.get(RPC_BROKER_VARIABLE)):
+        events = service.broker or broker or said_url("broker")
+        for used in (events, service.rpc_broker or said_url("rpc_broker")):
             if isinstance(used, MemoryBroker) or (isinstance(used, str) and used.startswith("memory://")):
                 raise UsageError(
                     f"{service.name} is on memory://, which lives within one process: workers would share nothing; "

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Awaitable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Literal
 
 from watchfiles import PythonFilter, awatch
 
@@ -42,19 +43,45 @@ def run_reloading(command: Command) -> int:
     return asyncio.run(_run_reloading(command))
 
 
-class Supervisor:
-    """The workers that run, the embedded server they share, and the wish to stop."""
+Restart = Literal["always", "on-failure", "no"]
+"""When what ended by itself is started again."""
 
-    def __init__(self, command: Command) -> None:
+
+class Embedded:
+    """The embedded server that all share who name no broker: started, or joined, for the first that asks."""
+
+    def __init__(self) -> None:
+        self._opened = ExitStack()
+        self._url: str | None = None
+
+    def find(self) -> str:
+        """Its URL.
+
+        Raises:
+            UsageError: there can be none.
+        """
+        if self._url is None:
+            self._url = self._opened.enter_context(running_embedded())
+        return self._url
+
+    def close(self) -> None:
+        """Stop it, if it was started here."""
+        self._opened.close()
+
+
+class Supervisor:
+    """The workers of one command that run, and the wish to stop."""
+
+    def __init__(self, command: Command, embedded: Embedded, restart: Restart = "always") -> None:
         self.stopping = asyncio.Event()
         self.workers: set[Worker] = set()
         self._command = command
-        self._embedded = ExitStack()
-        self._url: str | None = None
+        self._embedded = embedded
+        self._restart = restart
 
     async def start(self, number: int) -> Worker:
         """Start a worker; it is stopped at once if the wish to stop came meanwhile."""
-        worker = await Worker.start(self._command, number, self._find_broker)
+        worker = await Worker.start(self._command, number, self._embedded.find)
         self.workers.add(worker)
         worker.ended.add_done_callback(lambda _: self.workers.discard(worker))
         if self.stopping.is_set():
@@ -72,16 +99,17 @@ class Supervisor:
         pause = FIRST_PAUSE
         while True:
             worker = await self.start(FIRST)
-            await _first_of(worker.ended, worker.ready.wait())
+            await first_of(worker.ended, worker.ready.wait())
             if worker.ready.is_set() or self.stopping.is_set():
                 return worker
-            if (code := worker.ended.result()) >= 0:
-                log.error("worker %d, process %d, %s before it was ready", FIRST, worker.pid, _how(code))
+            code = worker.ended.result()
+            if code >= 0 and not (self._command.service and self._restart == "always"):
+                log.error("%s, process %d, %s before it was ready", worker.name, worker.pid, _how(code))
                 return worker
             pause = await self._pause_after(worker, pause)
 
     async def keep(self, number: int, worker: Worker | None = None) -> bool:
-        """See to it that there is a worker with this number, until the wish to stop; whether it stopped well then."""
+        """See to it that there is a worker with this number, until the wish to stop; whether the last ended well."""
         pause = FIRST_PAUSE
         while not self.stopping.is_set():
             began = asyncio.get_running_loop().time()
@@ -89,6 +117,9 @@ class Supervisor:
             code = await worker.ended
             if self.stopping.is_set():
                 return code in STOPPED
+            if not self._comes_again(code):
+                log.warning("%s, process %d, %s; it is not started again", worker.name, worker.pid, _how(code))
+                return code == 0
             if asyncio.get_running_loop().time() - began > HEALTHY:
                 pause = FIRST_PAUSE
             pause = await self._pause_after(worker, pause)
@@ -98,23 +129,18 @@ class Supervisor:
     async def _pause_after(self, worker: Worker, pause: float) -> float:
         """Say that a worker has ended, and wait before the next one; how long to wait after that one."""
         how = _how(worker.ended.result())
-        log.error("worker %d, process %d, %s; next in %g s", worker.number, worker.pid, how, pause)
+        log.error("%s, process %d, %s; next in %g s", worker.name, worker.pid, how, pause)
         with suppress(TimeoutError):
             await asyncio.wait_for(self.stopping.wait(), pause)
         return min(LAST_PAUSE, pause * 2)
 
-    def close(self) -> None:
-        """Stop the embedded server, if it was started here."""
-        self._embedded.close()
-
-    def _find_broker(self) -> str:
-        if self._url is None:
-            self._url = self._embedded.enter_context(running_embedded())
-        return self._url
+    def _comes_again(self, code: int) -> bool:
+        return self._restart == "always" or (self._restart == "on-failure" and code != 0)
 
 
 async def _run_workers(command: Command) -> int:
-    supervisor = Supervisor(command)
+    embedded = Embedded()
+    supervisor = Supervisor(command, embedded)
     try:
         with stop_on_signals(supervisor.stop, at_once=lambda: supervisor.stop(signal.SIGKILL)):
             first = await supervisor.begin()
@@ -127,12 +153,13 @@ async def _run_workers(command: Command) -> int:
             kept = [supervisor.keep(FIRST, first), *(supervisor.keep(number) for number in others)]
             return 0 if all(await asyncio.gather(*kept)) else 1
     finally:
-        supervisor.close()
+        embedded.close()
 
 
 async def _run_reloading(command: Command) -> int:
-    supervisor, changed = Supervisor(command), asyncio.Event()
-    watching = asyncio.create_task(_watch(folders(list(command.targets)), supervisor.stopping, changed))
+    embedded = Embedded()
+    supervisor, changed = Supervisor(command, embedded), asyncio.Event()
+    watching = asyncio.create_task(watch_code(folders(list(command.targets)), supervisor.stopping, changed))
     try:
         with stop_on_signals(supervisor.stop, at_once=lambda: supervisor.stop(signal.SIGKILL)):
             while not supervisor.stopping.is_set():
@@ -141,12 +168,12 @@ async def _run_reloading(command: Command) -> int:
             return 0
     finally:
         await watching
-        supervisor.close()
+        embedded.close()
 
 
 async def _run_until_changed(supervisor: Supervisor, changed: asyncio.Event) -> None:
     worker = await supervisor.start(FIRST)
-    await _first_of(worker.ended, changed.wait())
+    await first_of(worker.ended, changed.wait())
     if changed.is_set():
         worker.stop()
         await asyncio.wait([worker.ended], timeout=RELOAD_LIMIT)
@@ -156,10 +183,11 @@ async def _run_until_changed(supervisor: Supervisor, changed: asyncio.Event) -> 
         await worker.ended
     elif not supervisor.stopping.is_set():
         log.error("the service %s; waiting for a change of the code", _how(worker.ended.result()))
-        await _first_of(changed.wait(), supervisor.stopping.wait())
+        await first_of(changed.wait(), supervisor.stopping.wait())
 
 
-async def _watch(places: list[Path], stopping: asyncio.Event, changed: asyncio.Event) -> None:
+async def watch_code(places: list[Path], stopping: asyncio.Event, changed: asyncio.Event) -> None:
+    """Say it, and set `changed`, whenever a .py file in these folders changes, until the wish to stop."""
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it would say each change a second time
     try:
         async for changes in awatch(*places, watch_filter=PythonFilter(), stop_event=stopping):
@@ -170,7 +198,7 @@ async def _watch(places: list[Path], stopping: asyncio.Event, changed: asyncio.E
         log.error("the code cannot be watched, so changes go unnoticed: %s", error)
 
 
-async def _first_of(*waiting: Awaitable[object]) -> None:
+async def first_of(*waiting: Awaitable[object]) -> None:
     """Return when one of these is done; a future among them goes on, a coroutine that still waits is cancelled."""
     tasks = [asyncio.ensure_future(each) for each in waiting]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -8,12 +8,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from typing import Self
 
-from eventmicro.cli.link import FIRST, SOCKET_VARIABLE, WORKER_VARIABLE
+from eventmicro.cli.link import FIRST, SERVICE_VARIABLE, SOCKET_VARIABLE, WORKER_VARIABLE
+from eventmicro.cli.marked import Marked
 from eventmicro.errors import EventMicroError
 from eventmicro.plugins import BROKER_VARIABLE
 
@@ -30,6 +31,18 @@ class Command:
     log_level: str
     log_format: str
     workers: int = 1
+    service: str = ""
+    """The name of the service in the settings file, where all that it names are run."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What is to be in its environment beside."""
+    output: Marked | None = None
+    """Where its output goes, if not to where ours goes."""
+
+    def name(self, number: int) -> str:
+        """Who a worker is, for the log."""
+        if not self.service:
+            return f"worker {number}"
+        return f"{self.service} worker {number}" if self.workers > 1 else self.service
 
     def line(self, number: int) -> list[str]:
         """The command line of a worker; only the first one is told about a flag that may be worth a warning."""
@@ -41,14 +54,16 @@ class Command:
     def environment(self, number: int, link: int) -> dict[str, str]:
         """The environment of a worker."""
         broker = {} if self.broker is None else {BROKER_VARIABLE: self.broker}
-        return os.environ | broker | {SOCKET_VARIABLE: str(link), WORKER_VARIABLE: str(number)}
+        service = {SERVICE_VARIABLE: self.service} if self.service else {}
+        ours = {SOCKET_VARIABLE: str(link), WORKER_VARIABLE: str(number)}
+        return os.environ | dict(self.variables) | broker | service | ours
 
 
 class Worker:
     """One process that runs the services; `ended` gives its exit code, minus the signal where one killed it."""
 
-    def __init__(self, number: int, process: asyncio.subprocess.Process, link: socket.socket) -> None:
-        self.number = number
+    def __init__(self, name: str, process: asyncio.subprocess.Process, link: socket.socket) -> None:
+        self.name = name
         self.ready = asyncio.Event()
         self.ended = asyncio.ensure_future(process.wait())
         self._process = process
@@ -59,15 +74,18 @@ class Worker:
     async def start(cls, command: Command, number: int, broker: FindBroker) -> Self:
         """Start it, in a session of its own: Ctrl-C reaches the parent alone, which stops the workers in order."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, ExitStack() as given:
+            out, err = (None, None) if command.output is None else await command.output.open(given)
             process = await asyncio.create_subprocess_exec(
                 *command.line(number),
                 env=command.environment(number, theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        worker = cls(number, process, ours)
+        worker = cls(command.name(number), process, ours)
         worker._answering = asyncio.create_task(worker._answer(broker))
         return worker
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 
 from eventmicro.checks import check_function, check_kind, check_seconds
 from eventmicro.discovery.checking import CheckFunction
 from eventmicro.errors import UsageError
+from eventmicro.sources import find_said
 
 TTL = 90.0
 INTERVAL = 30.0
@@ -42,13 +42,13 @@ class Registering:
             )
 
     def with_environment(self) -> Registering:
-        """The same with what the environment says where the code says nothing.
+        """The same with what is said outside of the code where that says nothing.
 
         Raises:
             UsageError: that is no time, or does not fit the rest.
         """
-        ttl = self.ttl if self.ttl is not None else _seconds(TTL_VARIABLE)
-        interval = self.interval if self.interval is not None else _seconds(INTERVAL_VARIABLE)
+        ttl = self.ttl if self.ttl is not None else _seconds("register_ttl")
+        interval = self.interval if self.interval is not None else _seconds("register_interval")
         return replace(self, ttl=ttl, interval=interval)
 
     @property
@@ -62,11 +62,11 @@ class Registering:
         return min(INTERVAL, self.lifetime / 3) if self.interval is None else self.interval
 
 
-def _seconds(variable: str) -> float | None:
-    text = os.environ.get(variable)
-    if not text:
+def _seconds(setting: str) -> float | None:
+    said = find_said(setting)
+    if said is None:
         return None
     try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"{variable}={text!r}: write seconds") from None
+        return float(said.read())
+    except (TypeError, ValueError):
+        raise UsageError(f"{said.where}={said.read()!r}: write seconds") from None

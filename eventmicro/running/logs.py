@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
 from types import TracebackType
 
 from eventmicro.errors import UsageError
 from eventmicro.fields import FIELDS, LogFields, set_worker
+from eventmicro.sources import said_text
 from eventmicro.wire import one_line
 
 LEVEL_VARIABLE = "EVENTMICRO_LOG_LEVEL"
@@ -83,8 +83,8 @@ def set_up_by_environment() -> None:
     Raises:
         UsageError: one of the two says what does not exist.
     """
-    level = os.environ.get(LEVEL_VARIABLE)
-    set_up_unless_done(level or "info", os.environ.get(FORMAT_VARIABLE) or "text", is_asked=level is not None)
+    level = said_text("log_level")
+    set_up_unless_done(level or "info", said_text("log_format") or "text", is_asked=level is not None)
 
 
 class TextFormatter(logging.Formatter):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 import threading
@@ -15,12 +14,13 @@ from contextvars import ContextVar
 from eventmicro.broker import Broker
 from eventmicro.embedded import running as running_embedded
 from eventmicro.errors import EventMicroError, UsageError
-from eventmicro.plugins import BROKER_VARIABLE, check_broker
+from eventmicro.plugins import check_broker
 from eventmicro.running.announcing import Runnable, log_lines
 from eventmicro.running.hanging import watched_loop
 from eventmicro.running.health_port import health_port
 from eventmicro.running.logs import set_up_by_environment
 from eventmicro.running.signals import SIGNALS, stop_on_signals
+from eventmicro.sources import said_url
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _check_names(services: Iterable[Runnable]) -> None:
 
 def needs_broker(services: Iterable[Runnable], broker: str | Broker | None) -> bool:
     """Whether there is a service for which nobody named a broker: not the code, nor the caller, nor the environment."""
-    return not (broker or os.environ.get(BROKER_VARIABLE)) and any(service.broker is None for service in services)
+    return not (broker or said_url("broker")) and any(service.broker is None for service in services)
 
 
 @contextmanager

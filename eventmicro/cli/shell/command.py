@@ -16,6 +16,7 @@ from typer.main import get_command
 from eventmicro.cli.app import INTERRUPTED, app
 from eventmicro.cli.connecting import Broker, Registry, RpcBroker, client_for_others
 from eventmicro.cli.session import Places
+from eventmicro.cli.settings import is_typed
 from eventmicro.cli.shell.lines import Leave, Lines
 from eventmicro.cli.shell.session import HeldSession, LineHandler
 from eventmicro.cli.show import examples, indented
@@ -28,6 +29,7 @@ EPILOG = examples("eventmicro shell", "eventmicro shell --broker nats://127.0.0.
 
 
 def shell(
+    context: typer.Context,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", "-k", help="Of a script run also what follows a line that failed.")
     ] = False,
@@ -40,12 +42,12 @@ def shell(
     In a terminal there is a prompt, and what subscribe shows comes beside it. Without one the lines of stdin are run
     until one fails, whose exit code is that of the shell.
     """
-    for variable, value in (
-        (BROKER_VARIABLE, broker),
-        (RPC_BROKER_VARIABLE, rpc_broker),
-        (REGISTRY_VARIABLE, registry),
+    for variable, name, value in (
+        (BROKER_VARIABLE, "broker", broker),
+        (RPC_BROKER_VARIABLE, "rpc_broker", rpc_broker),
+        (REGISTRY_VARIABLE, "registry", registry),
     ):
-        if value is not None:
+        if value is not None and is_typed(context, name):
             os.environ[variable] = value  # so that each command names what the shell is connected to
     places = Places(broker, rpc_broker, registry)
     client_for_others(broker, rpc_broker, registry)  # what is misused is said before there is a prompt

@@ -1,0 +1,132 @@
+"""`eventmicro config`: each setting, its value, and where that comes from."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from eventmicro.cli.settings import EnvFiles
+from eventmicro.cli.show import examples, printable
+from eventmicro.cli.table import FILE_WIDTH
+from eventmicro.cli.target import BrokenModule, load_services
+from eventmicro.configuration.effective import DEFAULT, HIDDEN, Row, effective, plain
+from eventmicro.service import Service
+from eventmicro.sources import FILE_VARIABLE, SERVICES, Said, all_said, file_in, find_said, used_file
+
+log = logging.getLogger("eventmicro.config")
+
+EPILOG = examples(
+    "eventmicro config",
+    "eventmicro config app:service --changed",
+    "eventmicro config app:service --output json",
+)
+# What `eventmicro run` does where nothing is said.
+DEFAULTS = {
+    "workers": 1,
+    "health_port": None,
+    "health_host": "127.0.0.1",
+    "log_level": "info",
+    "log_format": "text",
+    "reload": False,
+    "env_file": None,
+    "state_dir": None,
+}
+
+
+class Form(StrEnum):
+    """The forms that it can be printed in."""
+
+    table = "table"
+    json = "json"
+
+
+def config(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TARGET", help="Services, as of `eventmicro run`.", show_default=False),
+    ] = None,
+    output: Annotated[Form, typer.Option(help="json: one object, for programs.")] = Form.table,
+    changed: Annotated[bool, typer.Option("--changed", help="Only what is not the default.")] = False,
+    env_file: EnvFiles = None,
+) -> None:
+    """Show each setting, its value, and where that comes from: the code, a variable, a line of the settings file.
+
+    With a target for its services, as they would be run from here; else what holds for all, and what the environment
+    and the file say for single ones. Passwords, tokens and what is read from files of secrets are not shown.
+    """
+    parts = {"run": list(_process())}
+    if targets:
+        parts |= {each.name: list(effective(_code(each), each.name, Service)) for each in _load(targets)}
+    else:
+        parts["all services"] = list(effective({}, None, Service))
+        parts["single services"] = list(_single())
+    if changed:
+        parts = {name: [row for row in rows if row.where != DEFAULT] for name, rows in parts.items()}
+    _print_json(parts) if output == Form.json else _print_tables(parts)
+
+
+def _code(service: Service) -> Mapping[str, Any]:
+    said: Mapping[str, Any] = service.said  # type: ignore[attr-defined]  # by `configurable`
+    return said
+
+
+def _load(targets: list[str]) -> list[Service]:
+    try:
+        return load_services(targets)
+    except BrokenModule as broken:
+        log.error("cannot import %s", ", ".join(targets), exc_info=broken.__cause__)
+        raise typer.Exit(1) from None
+
+
+def _process() -> Iterable[Row]:
+    """What is set for `eventmicro run` itself."""
+    file = used_file()
+    yield Row("config", None if file is None else str(file), DEFAULT if file is None else _found(file))
+    for name, default in DEFAULTS.items():
+        said = find_said(name)
+        yield Row(name, default, DEFAULT) if said is None else _row(name, said)
+
+
+def _found(file: Path) -> str:
+    return "this folder" if file == file_in(Path.cwd()) else FILE_VARIABLE
+
+
+def _single() -> Iterable[Row]:
+    """What is set for single services, by their names."""
+    for path, said in all_said().items():
+        if path[0] == SERVICES:
+            yield _row(".".join(path), said)
+
+
+def _row(name: str, said: Said) -> Row:
+    return Row(name, HIDDEN if said.is_secret else plain(said.value), said.where)
+
+
+def _print_json(parts: Mapping[str, Iterable[Row]]) -> None:
+    form = {part: {row.name: {"value": row.value, "from": row.where} for row in rows} for part, rows in parts.items()}
+    typer.echo(json.dumps(form, indent=2, default=str))
+
+
+def _print_tables(parts: Mapping[str, Iterable[Row]]) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=FILE_WIDTH)
+    for part, rows in parts.items():
+        table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+        for column in (part.upper(), "VALUE", "FROM"):
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            style = "dim" if row.where == DEFAULT else ""
+            table.add_row(*(Text(printable(cell), style=style) for cell in (row.name, row.shown, row.where)))
+        if table.row_count:
+            console.print(table)
+            console.print()

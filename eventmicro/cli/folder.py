@@ -1,0 +1,131 @@
+"""The services of a settings file: what is run of each, in which order, and how its process is set up."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from eventmicro.cli.settings import env_file_values, env_files, may_set
+from eventmicro.cli.show import did_you_mean
+from eventmicro.configuration.known import PROCESS, RUN, SERVICE, Options
+from eventmicro.errors import UsageError
+from eventmicro.sources import (
+    ENVIRONMENT,
+    FILE_NAME,
+    SERVICES,
+    Keys,
+    all_said,
+    as_text,
+    entries,
+    find_said,
+    service_path,
+    used_file,
+)
+
+RESTARTS = ("on-failure", "always", "no")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A service of the file, `[services.orders]`."""
+
+    name: str
+    where: str
+    targets: tuple[str, ...]
+    after: tuple[str, ...]
+    restart: Literal["on-failure", "always", "no"]
+    process: Mapping[str, Any]
+    """What is set of the options of its process: `workers`, `log_level` …"""
+    variables: Mapping[str, str]
+    """What its process gets into its environment."""
+
+
+def read_services(only: Collection[str] = ()) -> list[Entry]:
+    """The services of the settings file, those before that others are started after.
+
+    Args:
+        only: the names of those that are wanted; default: all.
+
+    Raises:
+        UsageError: there are none, or one has no target, or is named that is not there, or they wait for each other.
+    """
+    lines = {each.keys[1]: each.line for each in reversed(entries()) if _is_service(each.keys)}
+    file = used_file() or Path(FILE_NAME)
+    if not lines:
+        raise UsageError(f'{file.name} has no services: write [services.orders], and target = "app:service" below it')
+    found = {name: _read(name, f"{file.name}:{lines[name]}") for name in sorted(lines, key=lambda name: lines[name])}
+    for name in only:
+        if name not in found:
+            raise UsageError(
+                f"{file.name} has no service {name!r}: it has {', '.join(found)}{did_you_mean(name, found)}"
+            )
+    return [found[name] for name in _in_order(found) if not only or name in only]
+
+
+def _is_service(keys: Keys) -> bool:
+    return len(keys) > 1 and keys[0] == SERVICES
+
+
+def _read(name: str, where: str) -> Entry:
+    run = _options(name, RUN)
+    if not run.get("target"):
+        raise UsageError(f'{where}: [services.{name}] has no target: write target = "module:service"')
+    restart = run.get("restart", RESTARTS[0])
+    if restart not in RESTARTS:
+        raise UsageError(f"{where}: services.{name}.restart={restart!r}: write {', '.join(RESTARTS)}")
+    process = _options(name, PROCESS)
+    after = tuple(run.get("after", ()))
+    return Entry(name, where, tuple(run["target"]), after, cast("Any", restart), process, _variables(name))
+
+
+def _options(name: str, options: Options) -> dict[str, Any]:
+    found = all_said()
+    path = service_path(name)
+    said = {option: found[*path, option] for option in options if (*path, option) in found}
+    return {option: cast("Any", options[option])(each.read(), each.where) for option, each in said.items()}
+
+
+def _variables(name: str) -> dict[str, str]:
+    """Those of its env files that the environment does not have, and those that are written in the file itself."""
+    found: dict[str, str] = {}
+    for file in env_files(find_said(*service_path(name), "env_file")):
+        found |= {key: value for key, value in env_file_values(file).items() if may_set(key)}
+    for entry in entries():
+        if entry.keys[:3] == (SERVICES, name, ENVIRONMENT) and len(entry.keys) == 4:
+            found[entry.keys[3]] = as_text(entry.value)
+    return found
+
+
+def _in_order(found: Mapping[str, Entry]) -> list[str]:
+    for entry in found.values():
+        for other in entry.after:
+            if other not in found:
+                raise UsageError(
+                    f"{entry.where}: {entry.name} is to start after {other!r}, which is no service of this file"
+                    f"{did_you_mean(other, found)}"
+                )
+    try:
+        return list(TopologicalSorter({name: found[name].after for name in found}).static_order())
+    except CycleError as error:
+        circle = " after ".join(reversed(error.args[1]))
+        raise UsageError(f"{found[error.args[1][0]].where}: {circle}: none of them could start first") from None
+
+
+def check_is_there(service: str, names: Collection[str]) -> None:
+    """Refuse what a settings file says of a service that is not run by the name that it has there.
+
+    Raises:
+        UsageError: naming what is said for nothing.
+    """
+    path = service_path(service)
+    if any(service_path(name) == path for name in names):
+        return
+    for at, said in all_said().items():
+        if at[: len(path)] == path and at[len(path)] in SERVICE:
+            raise UsageError(
+                f"{said.where}: {at[len(path)]!r} is for a service named {service!r}, and its target has "
+                f"{', '.join(names)}: name the table as the service{did_you_mean(service, names)}"
+            )

@@ -1,0 +1,119 @@
+"""What holds for a service, setting by setting, and where each value comes from; nothing in it that is secret."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eventmicro.configuration.known import SERVICE
+from eventmicro.configuration.reading import NONE, Group
+from eventmicro.configuration.words import AT_START, Layer, below, places, read_words
+from eventmicro.handlers.depends import name_of
+from eventmicro.sources import URLS, Keys, Said, all_said, as_text, said_url, service_path
+
+CODE, DEFAULT = "code", "default"
+HIDDEN = "***"
+_USERINFO = re.compile(r"(?<=://)([^/?@]*?)(:[^/?]*)?@(?=[^@]*$|[^@]*\?)")
+_SECRET_PAIR = re.compile(r"(?<=[?&])(\w*(?:password|token|secret)\w*)=[^&]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A setting: its name with the group before it, its value, where that is said."""
+
+    name: str
+    value: Any
+    where: str
+
+    @property
+    def shown(self) -> str:
+        """The value as it is written in the environment."""
+        if isinstance(self.value, float) and self.value.is_integer():
+            return str(int(self.value))
+        if isinstance(self.value, dict):
+            return ",".join(f"{key}={each}" for key, each in self.value.items()) or NONE
+        return NONE if self.value is None else as_text(self.value)
+
+
+def effective(code: Mapping[str, Any], service: str | None, made: Callable[..., Any]) -> Iterator[Row]:
+    """What holds for a service.
+
+    Args:
+        code: the words by which its code makes it.
+        service: its name; None: for one of any name.
+        made: what takes the words, for their defaults.
+
+    Raises:
+        UsageError: a name or a value that is set does not exist.
+    """
+    words, _ = read_words(code, service, is_service=True)
+    found = all_said()
+    defaults = {name: each.default for name, each in inspect.signature(made).parameters.items()}
+    for name, option in SERVICE.items():
+        for_all = below(found, (name,))
+        own = below(found, (*service_path(service), name)) if service is not None else {}
+        counts = own if name in code and name != "metadata" else {**for_all, **own}
+        value = words.get(name, defaults[name])
+        if name in AT_START and name not in words and (said := for_all.get(())):
+            value = said.read()
+        if name in URLS and counts:
+            path = (*service_path(service), name) if service is not None and own else (name,)
+            yield Row(name, shown_url(path), places(own or counts))
+            continue
+        if isinstance(option, Group):
+            yield from _group(name, option, value, counts, CODE if name in code else DEFAULT)
+        else:
+            hides = any(said.is_secret for said in counts.values())
+            where = places(counts) or (CODE if name in code else DEFAULT)
+            yield Row(name, HIDDEN if hides and value is not None else plain(value), where)
+
+
+def _group(name: str, group: Group, value: Any, layer: Layer, otherwise: str) -> Iterator[Row]:
+    if value is None and group.whole is None:
+        value = group.kind()
+    if value is None or isinstance(value, str):
+        yield Row(name, value, places(layer) or otherwise)
+        return
+    said = getattr(value, "said", None)
+    otherwise = layer[()].where if () in layer else otherwise
+    for part, option in group.parts.items():
+        here = below(layer, (part,))
+        elsewhere = otherwise if said is None or part in said else DEFAULT
+        each = getattr(value, part)
+        if isinstance(option, Group):
+            yield from _group(f"{name}.{part}", option, each, here, elsewhere)
+        else:
+            yield Row(f"{name}.{part}", plain(each), places(here) or elsewhere)
+
+
+def shown_url(path: Keys) -> str | None:
+    """The URL that is set there, with all hidden that is secret or comes out of a file of secrets."""
+    found = all_said()
+    hides = {at: Said(at, HIDDEN, said.where, said.in_file) for at, said in found.items() if said.is_secret}
+    shown = said_url(*path, found=found | hides)
+    return None if shown is None else without_secret(shown)
+
+
+def plain(value: Any) -> Any:
+    """The value for a person and for a program, an object by what it is."""
+    if isinstance(value, str):
+        return without_secret(value) if "://" in value else value
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): str(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [str(each) for each in value]
+    return name_of(value) if callable(value) else type(value).__name__
+
+
+def without_secret(url: str) -> str:
+    """The URL without its password, or its token."""
+    return _SECRET_PAIR.sub(rf"\1={HIDDEN}", _USERINFO.sub(_hide_user, url))
+
+
+def _hide_user(found: re.Match[str]) -> str:
+    return f"{found[1]}:{HIDDEN}@" if found[2] else f"{HIDDEN}@"

@@ -1,0 +1,169 @@
+"""Which settings there are. A test holds this to what a Service and a Client take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from eventmicro.compression import Compression
+from eventmicro.configuration.reading import (
+    Group,
+    Value,
+    count,
+    group,
+    labels,
+    number,
+    only_parts,
+    several,
+    text,
+    truth,
+)
+from eventmicro.errors import UsageError
+from eventmicro.events.options import DeliveryOptions
+from eventmicro.events.publishing import Publishing
+from eventmicro.retry import CallRetry
+from eventmicro.sources import SERVICES, URLS, Said, all_said, as_text, variable_of
+from eventmicro.tomlfile import Keys
+
+Options = Mapping[str, Value | Group]
+
+_seconds = number(example="seconds")
+_seconds_or_none = number(example="seconds", or_none=True)
+
+
+def _dead_letter(value: Any) -> str | Literal[False]:
+    return False if value is False or value == "false" else as_text(value)
+
+
+def _start(value: Any) -> str | datetime:
+    return value if value in ("new", "all") or isinstance(value, datetime) else datetime.fromisoformat(value)
+
+
+CLIENT: Options = {
+    "broker": text(example="a URL"),
+    "rpc_broker": text(example="a URL"),
+    "registry": text(example="a URL or a name"),
+    "content_type": text(or_none=True),
+    "compression": group(Compression, whole=text(or_none=True)),
+    "max_decompressed": count(),
+    "selector": text(or_none=True),
+    "timeout": _seconds,
+    "retry": group(CallRetry, whole=only_parts()),
+    "hedge": _seconds_or_none,
+    "patience": _seconds_or_none,
+    "large": text(or_none=True),
+    "max_large": count(),
+    "publishing": group(Publishing),
+    "forward": several("names, with commas between"),
+}
+_DELIVERY = group(DeliveryOptions).parts
+del _DELIVERY["queue"]  # which is a subscriber's own
+_DELIVERY["dead_letter"] = Value(_dead_letter, "a subject, or false for nowhere", or_none=True)
+_DELIVERY["start"] = Value(_start, "new, all, or a time as 2026-05-01T12:00:00Z")
+SERVICE: Options = {
+    **CLIENT,
+    "version": text(),
+    "description": text(),
+    "metadata": labels(),
+    "id": text(or_none=True),
+    "delivery": Group(DeliveryOptions, _DELIVERY),
+    "threads": count(),
+    "stop_timeout": _seconds,
+    "register_ttl": _seconds,
+    "register_interval": _seconds,
+    "register_required": truth(),
+    "needs": several("names of services, with commas between"),
+}
+# What only code can say: functions and objects.
+IN_CODE = ("name", "middleware", "codecs", "lifespan", "register_check")
+# Options of `eventmicro run`, for all services or for the process of one.
+PROCESS: Options = {
+    "workers": count(),
+    "health_port": count(),
+    "health_host": text(),
+    "log_level": text(),
+    "log_format": text(),
+}
+GLOBAL: Options = {**SERVICE, **PROCESS, "reload": truth(), "state_dir": text(), "env_file": several("paths")}
+# What a service of the file has beside, for its process.
+RUN: Options = {
+    "target": several("module:service"),
+    "after": several("names of services of this file"),
+    "restart": text(example="on-failure, always or no"),
+    "env_file": several("paths"),
+}
+LOCAL: Options = {**SERVICE, **PROCESS}
+# Variables that are no settings: what processes of one start tell each other, and what our own tests are told.
+_ASIDE = ("worker", "service", "parent_socket", "require", "go_servers", "fault_events")
+# What Kubernetes sets in each container for a Service whose name begins with `eventmicro`.
+_KUBERNETES = re.compile(r".*_(service_(host|port(_.*)?)|port(_\d+_(tcp|udp|sctp)(_(proto|port|addr))?)?)")
+
+
+def check_names() -> None:
+    """Refuse names of settings that do not exist, which would be set for nothing.
+
+    Raises:
+        UsageError: naming one, where it is, and what may be meant.
+    """
+    for path, said in all_said().items():
+        if not _is_known(path, in_file=said.in_file) and not (not said.in_file and _is_of_others(path)):
+            raise UsageError(_unknown(said))
+
+
+def _is_of_others(path: Keys) -> bool:
+    name = path[0]
+    return name in _ASIDE or name.startswith("test_") or (len(path) == 1 and bool(_KUBERNETES.fullmatch(name)))
+
+
+def _is_known(path: Keys, *, in_file: bool) -> bool:
+    if path[0] != SERVICES:
+        return is_option(path, GLOBAL)
+    options = {**LOCAL, **RUN} if in_file else LOCAL
+    return any(is_option(path[start:], options) for start in range(2, len(path)))
+
+
+def is_option(path: Keys, options: Options) -> bool:
+    """Whether this names one of these, or a part of one."""
+    option = options.get(path[0])
+    if option is None or len(path) == 1:
+        return option is not None and (isinstance(option, Value) or option.whole is not None)
+    if path[0] in URLS or path[0] == "metadata":
+        return len(path) == 2
+    return isinstance(option, Group) and is_option(path[1:], option.parts)
+
+
+def _unknown(said: Said) -> str:
+    """That there is no such setting, with those whose names are like it."""
+    path, options = said.path, GLOBAL
+    if path[0] == SERVICES:
+        path, options = path[2:], {**LOCAL, **RUN} if said.in_file else LOCAL
+    if not path:
+        example = "timeout below [services.orders]" if said.in_file else "EVENTMICRO_SERVICES__ORDERS__TIMEOUT"
+        return f"{said.where}: write which setting of which service is meant, as {example}"
+    known = list(names(options)) + ([SERVICES] if said.path[0] != SERVICES else [])
+    close = get_close_matches(".".join(path), known, n=1, cutoff=0.5)
+    shown = ".".join(path) if said.in_file else said.where.partition(" ")[0]
+    meant = "" if not close else close[0] if said.in_file else _as_variable(said.path, close[0])
+    if meant and said.is_secret:
+        meant += "_file" if said.in_file else "_FILE"
+    rest = f"; did you mean {meant!r}?" if meant else "; `eventmicro config` lists those there are"
+    return f"{said.where}: there is no setting {shown!r}{rest}"
+
+
+def _as_variable(path: Keys, name: str) -> str:
+    before = path[:2] if path[0] == SERVICES else ()
+    return variable_of(*before, *name.split("."))
+
+
+def names(options: Options, before: str = "") -> list[str]:
+    """The names of these, of groups those of their parts: `retry.attempts`."""
+    found: list[str] = []
+    for name, option in options.items():
+        if isinstance(option, Value) or option.whole is not None:
+            found.append(before + name)
+        if isinstance(option, Group):
+            found += names(option.parts, f"{before}{name}.")
+    return found

@@ -1,0 +1,94 @@
+"""`eventmicro config`: what holds, and where that is said; settings of the file hold for every command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.processes import eventmicro
+
+APP = """
+from eventmicro import CallRetry, DeliveryOptions, Service
+
+orders = Service("orders", timeout=3, retry=CallRetry(attempts=7), delivery=DeliveryOptions(concurrency=4))
+stock = Service("stock", broker="nats://orders:s3cret@127.0.0.1:1")
+"""
+SETTINGS = """\
+timeout = 4
+log_format = "json"
+threads = 5
+
+[services.orders]
+timeout = 9
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "eventmicro.toml").write_text(SETTINGS)
+    (tmp_path / "password").write_text("hidden\n")
+    (tmp_path / ".env").write_text("EVENTMICRO_STOP_TIMEOUT=2\n")
+    return tmp_path
+
+
+def test_each_value_is_shown_with_where_it_comes_from(folder: Path) -> None:
+    env = {
+        "EVENTMICRO_BROKER": "jetstream://orders@127.0.0.1:4222",
+        "EVENTMICRO_BROKER__PASSWORD_FILE": "password",
+        "EVENTMICRO_LOG_LEVEL": "debug",
+    }
+    done = eventmicro(folder, "config", "app", "--output", "json", "--env-file", ".env", env=env)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert list(shown) == ["run", "orders", "stock"]
+
+    def holds(part: str, name: str) -> tuple[object, str]:
+        return shown[part][name]["value"], shown[part][name]["from"]
+
+    assert holds("run", "config") == (str(folder / "eventmicro.toml"), "this folder")
+    assert holds("run", "log_level") == ("debug", "EVENTMICRO_LOG_LEVEL")
+    assert holds("run", "log_format") == ("json", "eventmicro.toml:2")
+    assert holds("run", "workers") == (1, "default")
+    assert holds("orders", "timeout") == (9, "eventmicro.toml:6")
+    assert holds("stock", "timeout") == (4, "eventmicro.toml:1")
+    assert holds("orders", "threads") == (5, "eventmicro.toml:3")
+    assert holds("orders", "retry.attempts") == (7, "code")
+    assert holds("orders", "delivery.concurrency") == (4, "code")
+    assert holds("orders", "delivery.ack") == ("after_success", "default")
+    assert holds("orders", "stop_timeout") == (2, "EVENTMICRO_STOP_TIMEOUT in .env")
+    broker = "jetstream://orders:***@127.0.0.1:4222"
+    assert holds("orders", "broker") == (broker, "EVENTMICRO_BROKER, EVENTMICRO_BROKER__PASSWORD_FILE")
+    assert holds("stock", "broker") == ("nats://orders:***@127.0.0.1:1", "code")
+    assert "s3cret" not in done.stdout
+    assert "hidden" not in done.stdout
+
+
+def test_as_a_table_of_what_is_not_the_default(folder: Path) -> None:
+    done = eventmicro(folder, "config", "--changed")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["timeout", "4", "eventmicro.toml:1"] in rows
+    assert ["services.orders.timeout", "9", "eventmicro.toml:6"] in rows
+    assert not [row for row in rows if row[-1:] == ["default"]]
+
+
+def test_a_command_takes_its_options_from_the_file_where_nothing_else_says_them(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text('[tool.eventmicro.broker]\nurl = "memory://here"\n')
+    (folder / "eventmicro.toml").unlink()
+    for arguments, env, url in (
+        ([], {}, "memory://here"),
+        ([], {"EVENTMICRO_BROKER": "memory://there"}, "memory://there"),
+        (["--broker", "memory://typed"], {"EVENTMICRO_BROKER": "memory://there"}, "memory://typed"),
+    ):
+        done = eventmicro(folder, "call", "a.b", *arguments, env=env)
+        assert f"{url} lives within one process" in done.stderr
+
+
+def test_a_wrong_name_stops_every_command_in_one_line(folder: Path) -> None:
+    done = eventmicro(folder, "services", env={"EVENTMICRO_BROKR": "nats://127.0.0.1:1"})
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("there is no setting 'EVENTMICRO_BROKR'; did you mean 'EVENTMICRO_BROKER'?")
