@@ -59,6 +59,7 @@ from eventmicro.fields import LogFields
 from eventmicro.handlers.depends import Depends
 from eventmicro.handlers.publishing import Publish
 from eventmicro.handlers.threads import from_thread
+from eventmicro.kinds import TypeHeader
 from eventmicro.memory import MemoryBroker
 from eventmicro.middleware import Handler, Middleware, sides
 from eventmicro.reply import Reply
@@ -140,6 +141,7 @@ __all__ = [
     "TooSlow",
     "Topic",
     "TransportError",
+    "TypeHeader",
     "Unauthorized",
     "Unavailable",
     "Unconfirmed",

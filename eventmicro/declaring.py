@@ -17,6 +17,7 @@ from eventmicro.errors import SignatureError, UsageError
 from eventmicro.events.declare import SubscriberDeclaration, declare_subscriber
 from eventmicro.events.options import DeliveryOptions, check_defaults
 from eventmicro.handlers.signature import MISSING, Signature, own_name
+from eventmicro.kinds import check_told_apart
 from eventmicro.reply import refuse_reply
 from eventmicro.router import HasHandlers
 from eventmicro.rpc.declare import EndpointDeclaration, declare_endpoint
@@ -79,9 +80,12 @@ class Declares(HasHandlers):
 
     def _check_event(self, subscriber: SubscriberDeclaration, topic: Any) -> None:
         """Refuse events that cannot travel."""
-        self._check_type(subscriber.event, f"subscriber {subscriber.name}")
+        told_by = topic.told_by if isinstance(topic, Topic) and subscriber.event is not MISSING else None
+        for kind in (subscriber.event,) if told_by is None else told_by.names.values():
+            self._check_type(kind, f"subscriber {subscriber.name}")
         if isinstance(topic, Topic) and topic.codec is None:
-            self._check_comes_back(topic.type, f"subscriber {subscriber.name}", topic.content_type)
+            for kind in (topic.type,) if topic.told_by is None else topic.told_by.names.values():
+                self._check_comes_back(kind, f"subscriber {subscriber.name}", topic.content_type)
         self._check_outlets(subscriber.signature, f"subscriber {subscriber.name}")
 
     def _subscriber(self, function: Callable[..., Any], mark: Mark) -> SubscriberDeclaration:
@@ -211,6 +215,7 @@ class Declares(HasHandlers):
         try:
             if kind is not MISSING:
                 refuse_reply(kind)
+                check_told_apart(kind)
                 self._codecs.body(kind)
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from None

@@ -11,6 +11,7 @@ from eventmicro.cloudevents import CloudEvents, Mode, check_cloudevents
 from eventmicro.codec import Codec
 from eventmicro.compression import Compression, Encoding, check_compression
 from eventmicro.errors import UsageError
+from eventmicro.kinds import TypeHeader, check_told_by
 from eventmicro.large import LargeEvent, check_large_event
 from eventmicro.places import Exchange
 from eventmicro.reply import refuse_reply
@@ -62,6 +63,9 @@ class Topic(Generic[T]):
             that cannot (`Capabilities.ttl`) refuse it. Default: for ever.
         priority: how urgent its events are, from 0 to 255: where they wait in a queue with others, those with a higher
             one come first. Brokers that have none (`Capabilities.priority`) refuse it. Default: the lowest.
+        told_by: the header that says of which type an event is, where the topic has a union of several:
+            `told_by="Event-Type"`, which then has the name of its class, or a TypeHeader with names of yours. Default:
+            they are told apart by their fields, best by one with a `Literal` in each.
 
     Raises:
         UsageError: the name is no subject, the type is none, the events have no such field, or there is no such
@@ -85,6 +89,7 @@ class Topic(Generic[T]):
         "pick_key",
         "priority",
         "template",
+        "told_by",
         "ttl",
         "type",
     )
@@ -122,6 +127,7 @@ class Topic(Generic[T]):
         exchange: Exchange | None = None,
         ttl: float | None = None,
         priority: int | None = None,
+        told_by: str | TypeHeader | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -139,6 +145,7 @@ class Topic(Generic[T]):
         exchange: Exchange | None = None,
         ttl: float | None = None,
         priority: int | None = None,
+        told_by: str | TypeHeader | None = None,
     ) -> None: ...  # no function here: a checker could not tell a wrong one of a class from one of this
     def __init__(
         self,
@@ -155,6 +162,7 @@ class Topic(Generic[T]):
         exchange: Exchange | None = None,
         ttl: float | None = None,
         priority: int | None = None,
+        told_by: str | TypeHeader | None = None,
     ) -> None:
         self.name = _check_name(name)
         self.type = _check_type(type)
@@ -186,6 +194,9 @@ class Topic(Generic[T]):
             check_seconds("ttl", ttl)
         self.ttl = ttl
         self.priority = _check_priority(priority)
+        self.told_by = check_told_by(told_by, type)
+        if self.told_by is not None and not (large is None and codec is None and self.cloudevents is None):
+            raise UsageError("told_by does not go together with large, codec and cloudevents, which say it themselves")
 
     @property
     def subject(self) -> str:

@@ -26,6 +26,7 @@ from eventmicro.codecs.raw import RawCodec
 from eventmicro.codecs.structs import StructJsonCodec
 from eventmicro.compression import MAX_DECOMPRESSED, Compression, Encoding, check_compression
 from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.kinds import TypeHeader
 from eventmicro.plugins import CODECS, known, load
 from eventmicro.reply import Reply
 from eventmicro.wire import CONTENT_TYPE, OCTET_STREAM, TEXT, check_headers, without
@@ -120,6 +121,14 @@ class Codecs:
         body = Body(kind, [writes], self, compression=compression or self.compression)
         body.frame = codec.frame if isinstance(codec, ReadsHeaders) else None
         return body
+
+    def body_of_events(self, kind: Any, codec: Codec | None, told_by: TypeHeader | None) -> Body:
+        """The body of a topic's events, for those who read them; errors as of `body` and `body_by`."""
+        if told_by is not None:
+            from eventmicro.codecs.told import ToldBody  # which few topics need
+
+            return ToldBody(kind, told_by, self.body)
+        return self.body(kind) if codec is None else self.body_by(kind, codec)
 
     def naming(self, content_type: str, headers: dict[str, str] | None) -> dict[str, str]:
         """Headers that say in which content type a message is to travel, in place of what they said of it before.

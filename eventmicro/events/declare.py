@@ -18,6 +18,7 @@ from eventmicro.handlers.fields import fields_of
 from eventmicro.handlers.publishing import is_a
 from eventmicro.handlers.signature import MISSING, Signature, own_name, read_signature
 from eventmicro.handlers.subjects import Named
+from eventmicro.kinds import TypeHeader
 from eventmicro.middleware import Middleware, check_middleware
 from eventmicro.tokens import Template, read_template
 from eventmicro.topic import Topic, check_field
@@ -46,6 +47,8 @@ class SubscriberDeclaration:
     """Whether the topic says for how long its events are of use."""
     priority: bool = False
     """Whether it says how urgent they are."""
+    told_by: TypeHeader | None = None
+    """The header by which its types are told apart; None: their bodies say it."""
 
     @property
     def queue(self) -> str | None:
@@ -109,6 +112,8 @@ def declare_subscriber(
                 f"subscriber {name_of(function)} has batch=, and takes some of what {topic!r} carries: take all of it, "
                 f"`events: list[{name_of(topic.type)}]`"
             )
+    if isinstance(topic, Topic) and topic.told_by is not None and options.sticky_by is not None:
+        raise UsageError(f"sticky_by does not go together with told_by={topic.told_by.header!r}: leave one of them out")
     for word in ("order_by", "sticky_by"):
         if (key := getattr(options, word)) is not None:
             _check_key(function, event, key, word)
@@ -135,6 +140,7 @@ def declare_subscriber(
         some,
         isinstance(topic, Topic) and topic.ttl is not None,
         isinstance(topic, Topic) and topic.priority is not None,
+        topic.told_by if isinstance(topic, Topic) else None,
     )
 
 

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, is_typeddict
+from typing import Any, is_typeddict
 
 from eventmicro.context import Context
 from eventmicro.handlers.publishing import is_a
+from eventmicro.kinds import members_of
 from eventmicro.middleware import Handler
-
-
-def members_of(kind: Any) -> tuple[Any, ...]:
-    """The types of a union; of any other type itself."""
-    if get_origin(kind) is Annotated:
-        return members_of(get_args(kind)[0])
-    if get_origin(kind) in (Union, UnionType):
-        return tuple(member for each in get_args(kind) for member in members_of(each))
-    return (kind,)
 
 
 def some_of(takes: Any, carried: Any) -> tuple[type, ...] | None:

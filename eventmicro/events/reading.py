@@ -98,7 +98,7 @@ class ReadsEvents:
 
     def _reader(self, topic: Topic[T]) -> EventReader:
         codecs = self._codecs
-        body = codecs.body(topic.type) if topic.codec is None else codecs.body_by(topic.type, topic.codec)
+        body = codecs.body_of_events(topic.type, topic.codec, topic.told_by)
         return EventReader(repr(topic), body, Objects(self.broker, self.max_large))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ref
@@ -13,10 +13,11 @@ from eventmicro.codecs import Body, Codecs
 from eventmicro.codecs.survival import check_survives
 from eventmicro.errors import UsageError
 from eventmicro.events.objects import LargeMessage
+from eventmicro.kinds import TypeHeader
 from eventmicro.message import Bounded, Message, Routed, Tombstone
 from eventmicro.tokens import read_template
 from eventmicro.topic import Pick, Topic
-from eventmicro.wire import JSON, check_headers, check_subject, check_text
+from eventmicro.wire import JSON, check_headers, check_subject, check_text, without
 
 if TYPE_CHECKING:
     from eventmicro.events.cloudevents import Writing
@@ -85,7 +86,7 @@ class Route:
             self._topic = ref(topic, gone)
             self._subject = _exact(topic.name)
             self.pattern = topic.pattern
-            self._body = _body_of(topic, codecs)
+            self._body = self._find_body(topic, codecs)
             self._pick_key, self._pick_id = topic.pick_key, topic.pick_id
             self._message = _maker(self.kind, topic)
             if not self._body.announced:
@@ -93,6 +94,10 @@ class Route:
         else:
             check_topic(topic)
             self._subject = _exact(topic)
+
+    def _find_body(self, topic: Topic[Any], codecs: Codecs) -> Body:
+        """How the topic's events travel."""
+        return _body_of(topic, topic.type, codecs)
 
     def _prepare(self, body: Body) -> None:
         """Compile the way of events without headers."""
@@ -213,6 +218,40 @@ class PlacedCloudEventRoute(PlacedRoute, CloudEventRoute):
     __slots__ = ()
 
 
+class ToldRoute(Route):
+    """The same for events of several types, of which a header says which each is."""
+
+    __slots__ = ("_bodies", "_told_by")
+    _bodies: Mapping[str, Body]
+    _told_by: TypeHeader
+
+    def _find_body(self, topic: Topic[Any], codecs: Codecs) -> Body:
+        assert topic.told_by is not None
+        self._told_by = topic.told_by
+        self._bodies = {name: _body_of(topic, kind, codecs) for name, kind in topic.told_by.names.items()}
+        return next(iter(self._bodies.values()))
+
+    def _prepare(self, body: Body) -> None:
+        """Nothing: each has a header."""
+
+    def body(self, event: Any) -> Body:
+        return self._bodies[self._told_by.name_of(event)]
+
+    def message(self, event: Any, key: Hashable, id: Hashable, metadata: dict[str, str] | None) -> Message:
+        return self.pack(self.address(event, key, id), event, metadata)
+
+    def write(self, message: Message, event: Any, headers: dict[str, str]) -> None:
+        without(headers, self._told_by.header)
+        headers[self._told_by.header] = self._told_by.name_of(event)
+        super().write(message, event, headers)
+
+
+class PlacedToldRoute(PlacedRoute, ToldRoute):
+    """The same for both."""
+
+    __slots__ = ()
+
+
 class OptionalRoute(Route):
     """The same for events that may be None, which is published as a tombstone; `present` is the way of all others."""
 
@@ -268,12 +307,12 @@ def _exact(subject: str) -> str:
     return check_subject(subject)
 
 
-def _body_of(topic: Topic[Any], codecs: Codecs) -> Body:
+def _body_of(topic: Topic[Any], kind: Any, codecs: Codecs) -> Body:
     if topic.codec is not None:
-        return codecs.body_by(topic.type, topic.codec, topic.compression)
-    body = codecs.body_as(topic.type, topic.content_type, topic.compression)
+        return codecs.body_by(kind, topic.codec, topic.compression)
+    body = codecs.body_as(kind, topic.content_type, topic.compression)
     try:
-        check_survives(topic.type, in_json=body.content_type == JSON)
+        check_survives(kind, in_json=body.content_type == JSON)
     except UsageError as error:
         raise UsageError(f"{topic!r}: {error}") from None
     return body

@@ -18,7 +18,9 @@ from eventmicro.events.route import (
     OptionalRoute,
     PlacedCloudEventRoute,
     PlacedRoute,
+    PlacedToldRoute,
     Route,
+    ToldRoute,
 )
 from eventmicro.large import check_large_event
 from eventmicro.places import Exchange
@@ -88,6 +90,8 @@ class Routes:
             self._check_large()
         if isinstance(topic, Topic) and topic.exchange is not None:
             raise UsageError(f"{topic!r} has an exchange, with which large= does not go together")
+        if isinstance(topic, Topic) and topic.told_by is not None:
+            raise UsageError(f"{topic!r} has told_by=, with which large= does not go together")
         return self._make(topic, is_large=True)
 
     def _keep(self, topic: Topic[Any]) -> Route:
@@ -120,6 +124,9 @@ class Routes:
         """The route of events that are there."""
         options = topic.cloudevents if isinstance(topic, Topic) else None
         is_placed = isinstance(topic, Topic) and topic.exchange is not None
+        if isinstance(topic, Topic) and topic.told_by is not None:
+            told = PlacedToldRoute if is_placed else ToldRoute
+            return told(topic, self._codecs, self._forgets, gone, labels=self._labels)
         if options is None or not isinstance(topic, Topic):
             plain: type[Route] = LargeRoute if is_large else PlacedRoute if is_placed else Route
             return plain(topic, self._codecs, self._forgets, gone, labels=self._labels)

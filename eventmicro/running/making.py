@@ -163,9 +163,9 @@ class Making:
         return compose((*self._middleware, *own), side, handler, broker.url)
 
     def _event_body(self, declared: SubscriberDeclaration) -> Body | None:
-        if declared.codec is None or declared.event is MISSING:
-            return self._body(declared.event)
-        return self._codecs.body_by(declared.event, declared.codec)
+        if declared.event is MISSING:
+            return None
+        return self._codecs.body_of_events(declared.event, declared.codec, declared.told_by)
 
     def _body(self, kind: Any) -> Body | None:
         return None if kind is MISSING else self._codecs.body(kind)

@@ -10,6 +10,7 @@ from eventmicro.errors import BodyMissing
 from eventmicro.events.objects import Objects
 from eventmicro.events.settling import Live
 from eventmicro.events.subscriber import Apart, Subscriber, Work
+from eventmicro.kinds import members_of
 from eventmicro.large import read_stored
 from eventmicro.message import Delivery
 from eventmicro.testing.records import Journal
@@ -45,6 +46,7 @@ class Reader:
         self._objects = objects
         self._binding = binding
         self._readers: dict[Any, Subscriber] = {}
+        self._bodies: dict[Topic[Any], Body] = {}
 
     def event(self, topic: Topic[Any] | str, subject: str, body: bytes, headers: dict[str, str] | None) -> Any:
         """An event of a topic; of a mere subject what its JSON says.
@@ -60,14 +62,18 @@ class Reader:
 
     def as_type(self, value: Any, kind: Any) -> Any:
         """What was given to be sent, as what it is for who gets it; errors as of `event`."""
-        if kind is Any or kind is None or value is None or (isinstance(kind, type) and isinstance(value, kind)):
+        if kind is Any or kind is None or value is None:
+            return value
+        if any(isinstance(each, type) and isinstance(value, each) for each in members_of(kind)):
             return value
         return self._codecs.body(kind).decode(self._codecs.body(type(value)).encode(value))
 
     def _body_of(self, topic: Topic[Any] | str) -> Body:
         if isinstance(topic, str):
             return self._codecs.body(Any)
-        return self._codecs.body(topic.type) if topic.codec is None else self._codecs.body_by(topic.type, topic.codec)
+        if (body := self._bodies.get(topic)) is None:
+            body = self._bodies[topic] = self._codecs.body_of_events(topic.type, topic.codec, topic.told_by)
+        return body
 
     def _read(self, body: Body, delivery: Delivery) -> Any:
         reader = self._readers.get(body)
