@@ -88,6 +88,8 @@ assert_type(ORDERS, Topic[Order])
 assert_type(Topic("orders.ids", int), Topic[int])
 assert_type(Topic("orders.placed", Order, key=lambda order: order.id), Topic[Order])
 anything: Topic[Any] = Topic("orders.either", Order | None)
+either: Topic[Order | Quote] = Topic("orders.either", Order | Quote, told_by="Kind")
+assert_type(either, Topic[Order | Quote])
 
 assert_type(Topic("orders.placed", Order, content_type="msgpack", compression="zstd"), Topic[Order])
 

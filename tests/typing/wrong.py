@@ -36,6 +36,7 @@ class Quote(BaseModel):
 
 
 ORDERS = Topic("orders.placed", Order)
+EITHER: Topic[Order | Quote] = Topic("orders.either", Order | Quote, told_by="Kind")
 service = Service("orders")
 
 Topic(7, Order)  # WRONG a subject is a string
@@ -99,6 +100,9 @@ async def publishes(client: Client) -> None:
     await client.publish(ORDERS, Order(), content_type=7)  # WRONG a content type is a name
     await client.publisher(ORDERS).publish(Quote())  # WRONG the topic carries orders
     await service.publish(ORDERS, {"id": "7"})  # WRONG the topic carries orders
+    await service.publish(EITHER, 7)  # WRONG neither an order nor a quote
+    await client.publish_many(ORDERS, [Order(), Quote()])  # WRONG the topic carries orders
+    Topic("orders.either", Order | Quote, told_by=7)  # WRONG the name of a header
 
 
 @service.rpc
