@@ -20,7 +20,7 @@ ADAPTERS = sorted(
 )
 
 LAYERS = {
-    "words": "errors checks charsets wire compression large cloudevents places message context reply terms retry "
+    "words": "errors checks charsets wire compression large cloudevents kinds places message context reply terms retry "
     "settings watchdog lifetime room repeating fields forwarding tokens tomlfile sources",
     "ports": "broker codec middleware registry selector intake roster registrations information topic",
     "parts": "plugins embedded codecs memory registries middlewares",
