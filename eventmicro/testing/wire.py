@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from functools import cache, lru_cache, partial
 from typing import Any
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Broker, Durable, Receive, Subscription
-from eventmicro.errors import NotAllPublished, TransportError
+from eventmicro.errors import NotAllPublished
 from eventmicro.large import StoredObject
 from eventmicro.message import Copy, Delivery, Message
 from eventmicro.testing.faults import Fault, Faults
@@ -19,6 +20,8 @@ from eventmicro.testing.names import endpoint_of
 from eventmicro.testing.records import Journal, Sent
 from eventmicro.topic import Topic
 from eventmicro.wire import DEAD_QUEUE, ENDPOINT_QUEUE, ERROR, STREAM, header
+
+log = logging.getLogger(__name__)
 
 Forward = Callable[[Message], Awaitable[None]]
 
@@ -74,14 +77,15 @@ class Wire:
             await asyncio.sleep(seconds)
             await forward(message)
 
-        task = asyncio.get_running_loop().create_task(send())
+        task = asyncio.get_running_loop().create_task(send(), name=message.subject)
         self.delayed[task] = message.subject
         task.add_done_callback(self._sent)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         del self.delayed[task]
-        if not task.cancelled() and isinstance(task.exception(), TransportError):
-            return  # its broker is closed meanwhile: what was on its way is lost, as it would be elsewhere
+        error = None if task.cancelled() else task.exception()
+        if error is not None:  # the same as for who has sent it and does not wait: it is lost
+            log.warning("a message to %s that was delayed could not be sent: %s", self.inner(task.get_name()), error)
 
     async def flush(self) -> None:
         """Let all connections have what was sent to them so far."""
@@ -128,8 +132,8 @@ class WatchedBroker:
             several = [self._seen(each) for each in messages]
             try:
                 await self._inner.publish_many([self._out(each) for each in messages], timeout=timeout)
-            except NotAllPublished as error:
-                for number in error.failed:
+            except BaseException as error:
+                for number in error.failed if isinstance(error, NotAllPublished) else range(len(several)):
                     several[number].outcome = "failed"
                 raise
             return

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from eventmicro import CallTimeout, Conflict, Retry, Service, Topic, Unavailable, UsageError
 from eventmicro.testing import StillBusy, World
+from tests.conftest import Until
 
 BROKERS = ["nats", "jetstream", "rabbitmq", "kafka"]
 SOON = Retry(attempts=2, backoff=0.01, jitter=0.0)
@@ -92,7 +93,7 @@ async def test_two_worlds_on_one_server_do_not_meet(broker: str) -> None:
 
 
 @pytest.mark.timeout_seconds(60)
-async def test_who_is_busy_is_named_and_a_lost_request_is_too_late(nats_url: str) -> None:
+async def test_who_is_busy_is_named_and_a_lost_request_is_too_late(nats_url: str, until: Until) -> None:
     busy, go_on = Service("busy"), asyncio.Event()
 
     @busy.rpc
@@ -101,7 +102,7 @@ async def test_who_is_busy_is_named_and_a_lost_request_is_too_late(nats_url: str
 
     async with World(busy, broker=nats_url) as world:
         waiting = asyncio.create_task(world.client.call("busy.wait"))
-        await asyncio.sleep(0.05)
+        await until(lambda: world.handled("busy.wait"))
         with pytest.raises(StillBusy, match=r"after 0\.1 s:\n  busy\.wait: 1 being handled, at .*test_worlds\.py"):
             await world.idle(within=0.1)
         go_on.set()

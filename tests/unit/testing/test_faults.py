@@ -253,3 +253,20 @@ async def test_a_handler_that_runs_already_is_not_met() -> None:
             assert await calling == "done"
             with pytest.raises(Unavailable):
                 await world.client.call("waits.go", None, str)
+
+
+async def test_what_is_delayed_and_cannot_be_sent_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async with World(*Shop().all) as world:
+        with world.delay(PLACED, 5.0):
+            await world.client.publish(PLACED, Order(sku="x" * 2_000_000))
+            await world.idle()
+        (told,) = [record.message for record in caplog.records]
+        assert told.startswith("a message to shop.placed that was delayed could not be sent: shop.placed: 2000")
+
+
+async def test_what_is_too_large_among_many_is_seen_as_failed() -> None:
+    async with World(*Shop().all) as world:
+        with pytest.raises(NotAllPublished):
+            await world.client.publish_many(PLACED, [TEA, Order(sku="x" * 2_000_000), SALT])
+        assert [each.outcome for each in world.messages(PLACED)] == ["stored", "failed", "stored"]
+        assert world.published(PLACED) == [TEA, SALT]
