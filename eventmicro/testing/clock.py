@@ -70,6 +70,7 @@ class Clock:
         self._farthest = self.now + FARTHEST
         self._waiting: list[Settling] = []
         self._in_threads = 0
+        self._is_stuck = False
         self._quiet = 0  # how many sockets there were when nothing came over them
         self._outside = list(loop._scheduled)  # timers that were set before: no skip brings these nearer
         self._executes: Callable[..., Any] = loop.run_in_executor
@@ -125,9 +126,19 @@ class Clock:
             return []
         due = self.next_due()
         if due is None or due > self._farthest:
+            if due is not None:
+                self._say_stuck()
             return self._wait(timeout)
         self.skip_to(due)
         return []
+
+    def _say_stuck(self) -> None:
+        """Say once that what is waited for does not come."""
+        if not self._is_stuck:
+            log.warning(
+                "nothing has happened for %g s of a world's time: what its test waits for never comes", FARTHEST
+            )
+        self._is_stuck = True
 
     def select(self, timeout: float | None) -> list[Any]:
         """As of a selector."""

@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from eventmicro.broker import Broker
-from eventmicro.checks import check_seconds, check_several
+from eventmicro.checks import check_kind, check_seconds, check_several
 from eventmicro.client import Client
 from eventmicro.codecs import Codecs
 from eventmicro.errors import UsageError
@@ -91,6 +91,7 @@ class World(Seen):
         check_seconds("quiet", quiet)
         check_seconds("patience", patience)
         broker = broker or os.environ.get(BROKER_VARIABLE) or f"{MEMORY}://"
+        check_kind("broker", broker, str, "a URL such as 'nats://127.0.0.1:4222'")
         check_broker("broker", broker)
         self.services = services
         self.url = _apart(broker)
@@ -165,9 +166,12 @@ class World(Seen):
     def run(self, test: Callable[[Self], Awaitable[R]]) -> R:
         """What a test returns, run within this world in an event loop of its own; for those that are no coroutines.
 
-        def test_an_order():
-            async def test(world: World) -> None: ...
-            World(orders).run(test)
+            def test_an_order():
+                async def test(world: World) -> None: ...
+                World(orders).run(test)
+
+        Raises:
+            UsageError: an event loop is running here already.
         """
         if asyncio._get_running_loop() is not None:
             raise UsageError("run is for a test that is no coroutine: here write `async with World(...) as world:`")

@@ -74,7 +74,7 @@ async def test_sleep_timeout_and_deadlines_of_handlers_go_by_the_same_time() -> 
             await world.client.call("slow.sleep", 50.0, float, timeout=40.0)
         assert late.value.elapsed == pytest.approx(40.0)
         assert await world.client.call("slow.bounded", None, str, timeout=60.0) == "late"
-        await asyncio.sleep(86_000)  # the test itself waits for nothing, too
+        await asyncio.sleep(3600)  # the test itself waits for nothing, too
 
 
 async def test_a_ttl_a_window_and_a_cache_are_over_in_time() -> None:
@@ -256,3 +256,27 @@ async def test_what_is_no_time_is_refused(seconds: float) -> None:
             await world.advance(seconds)
         with pytest.raises(UsageError, match="within"):
             await world.idle(within=seconds)
+
+
+async def test_who_waits_for_what_never_comes_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    def told() -> list[str]:
+        return [record.message for record in caplog.records if record.name == "eventmicro.testing.clock"]
+
+    def cancel_when_told() -> None:
+        while not told() and not ended.wait(0.01):
+            pass
+        loop.call_soon_threadsafe(waiting.cancel)
+
+    loop, ended = asyncio.get_running_loop(), threading.Event()
+    async with World(Service("alone")) as world:
+        waiting = asyncio.create_task(asyncio.Event().wait())
+        looking = threading.Thread(target=cancel_when_told)
+        looking.start()
+        try:
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        finally:
+            ended.set()
+            looking.join()
+        assert told() == ["nothing has happened for 86400 s of a world's time: what its test waits for never comes"]
+        await world.idle()

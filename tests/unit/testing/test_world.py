@@ -15,6 +15,7 @@ from eventmicro import (
     Conflict,
     Context,
     Depends,
+    MemoryBroker,
     NotFound,
     Service,
     Topic,
@@ -421,6 +422,8 @@ async def test_what_cannot_be_a_world_is_refused() -> None:
         World(shop.stock, Service("stock"))
     with pytest.raises(UsageError, match="patience"):
         World(shop.stock, patience=-1)
+    with pytest.raises(UsageError, match=r"broker=.* write a URL"):
+        World(shop.stock, broker=MemoryBroker())  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="is installed"):
         World(shop.stock, broker="memry://")
     with pytest.raises(UsageError, match=r"'late' needs payments, and would wait .* such as Service\('payments'\)"):
