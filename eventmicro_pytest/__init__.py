@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # The names are those of eventmicro.testing, which is not to be loaded for them.
 BROKER_VARIABLE = "EVENTMICRO_TEST_BROKER"
-UPDATE_VARIABLE = "EVENTMICRO_UPDATE_GOLDEN"
+UPDATE_VARIABLE = "EVENTMICRO_TEST_UPDATE_GOLDEN"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

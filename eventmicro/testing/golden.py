@@ -13,7 +13,7 @@ from typing import Any, Literal
 from eventmicro.errors import DecodeError, EventMicroError, describe_fields
 from eventmicro.forwarding import TRACEPARENT, TRACESTATE
 
-UPDATE_VARIABLE = "EVENTMICRO_UPDATE_GOLDEN"
+UPDATE_VARIABLE = "EVENTMICRO_TEST_UPDATE_GOLDEN"
 UPDATE_OPTION = "--eventmicro-update-golden"
 
 Kind = Literal["event", "request", "reply", "error"]

@@ -140,7 +140,8 @@ class Seen:
         """See that what was sent is, byte for byte, what a file has on record, and that what is on record can be read.
 
         The file is JSON: of each topic and endpoint the messages that this test has seen. It is written by
-        `pytest --eventmicro-update-golden`, or where `EVENTMICRO_UPDATE_GOLDEN` is `1`, and belongs to your sources.
+        `pytest --eventmicro-update-golden`, or where `EVENTMICRO_TEST_UPDATE_GOLDEN` is `1`, and belongs to your
+        sources.
 
         Args:
             path: the file.
