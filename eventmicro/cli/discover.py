@@ -30,13 +30,14 @@ from eventmicro.cli.records import (
 from eventmicro.cli.session import run
 from eventmicro.cli.show import examples, one_line
 from eventmicro.client import Client
-from eventmicro.discovery.health import Health
-from eventmicro.discovery.report import NodeStatistics
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.registry import TOPIC, NodeRecord, ServiceRecord
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from eventmicro.discovery.health import Health
+    from eventmicro.discovery.report import NodeStatistics
 
 SERVICES_EPILOG = examples(
     "eventmicro services", "eventmicro services orders", "eventmicro services --json | jq '.[].name'"
@@ -136,6 +137,8 @@ def health(
 ) -> None:
     """Ask each node how it is. The exit code is 1 where one is not ready, or nobody answers."""
 
+    from eventmicro.discovery.health import Health  # who asks for something else does not wait for it
+
     async def ask(client: Client) -> Answers[Health]:
         return await _each(client, await _records(client, service), "health", Health)
 
@@ -164,6 +167,8 @@ def stats(
     as_json: Json = False,
 ) -> None:
     """Show what each node has done: how many, how many failed, how long they took."""
+
+    from eventmicro.discovery.report import NodeStatistics
 
     async def ask(client: Client) -> Answers[NodeStatistics]:
         there = await _records(client, service)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from eventmicro.cli.show import one_line, print_json_text
-from eventmicro.discovery.report import HandlerStatistics
 from eventmicro.registry import QUEUE, STREAM, TOPIC, EndpointRecord, NodeRecord
 
 if TYPE_CHECKING:  # it takes as long to import as many a command takes to run
     from rich.console import Console, RenderableType
     from rich.table import Table
+
+    from eventmicro.discovery.report import HandlerStatistics
 
 # The width of what does not go to a terminal, in characters: nothing is cut off.
 FILE_WIDTH = 240

@@ -88,7 +88,7 @@ def _copy(template: str, target: Path, data: Mapping[str, Any]) -> None:
         raise UsageError(f"projects are made by {error.name}: pip install 'eventmicro[new]'") from None
     _check_place(template)
     try:
-        run_copy(template, target, dict(data), defaults=True, overwrite=True, quiet=True)
+        run_copy(template, target, dict(data), defaults=True, overwrite=True, quiet=True, cleanup_on_error=False)
     except TemplateError as error:
         where, line = getattr(error, "filename", None) or template, getattr(error, "lineno", None)
         place = f"{where}, line {line}" if line else where
