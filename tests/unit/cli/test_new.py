@@ -18,6 +18,7 @@ from eventmicro import EventMicroError, UsageError
 from eventmicro.cli.app import app
 from eventmicro.cli.projects.filling import fill, put
 from eventmicro.cli.projects.plan import BrokerKind, Kind, plan
+from eventmicro.sources import FILE_VARIABLE
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what Copier stands on
 
@@ -35,6 +36,8 @@ Run = Callable[..., None]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command in an empty folder; what it raises is what a user is told."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(FILE_VARIABLE, "")  # a command names the file there that it has found
+    monkeypatch.delenv(FILE_VARIABLE)
 
     def run(*arguments: str) -> None:
         with pytest.raises(SystemExit) as end:
@@ -78,6 +81,11 @@ def test_the_tests_of_a_project_pass_offline(kind: Kind, projects: Path) -> None
         pytest.importorskip("starlette")
         pytest.importorskip("httpx2")
     check(projects / NAMES[kind], "pytest", "-q", "-p", "no:cacheprovider", "-W", "error")
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_the_settings_of_a_project_are_known(kind: Kind, projects: Path) -> None:
+    check(projects / NAMES[kind], "eventmicro", "config")
 
 
 def test_linters_find_nothing_in_projects(projects: Path) -> None:
