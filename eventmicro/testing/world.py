@@ -18,13 +18,16 @@ from eventmicro.client import Client
 from eventmicro.codecs import Codecs
 from eventmicro.errors import UsageError
 from eventmicro.events.objects import Objects
+from eventmicro.memory import MemoryBroker
+from eventmicro.memory.registry import MemoryRegistry
 from eventmicro.plugins import NO_REGISTRY, check_broker, open_broker
 from eventmicro.service import Service
 from eventmicro.testing import clock as clocks
+from eventmicro.testing.breaking import GoesWrong
 from eventmicro.testing.busy import StillBusy, what_is_busy
 from eventmicro.testing.clock import Clock
-from eventmicro.testing.faults import Fault, Faults, NeverApplied, Where
-from eventmicro.testing.names import Names, What
+from eventmicro.testing.faults import Faults
+from eventmicro.testing.names import Names
 from eventmicro.testing.overriding import Dependency, check_used, overriding
 from eventmicro.testing.reading import Reader
 from eventmicro.testing.records import CLIENT, Journal
@@ -48,7 +51,7 @@ R = TypeVar("R")
 _numbers = count(1)
 
 
-class World(Seen):
+class World(Seen, GoesWrong):
     """Services, started as they are on one broker of this world's own, for as long as its block lasts.
 
         async with World(orders, stock) as world:
@@ -112,7 +115,7 @@ class World(Seen):
         is_memory = self._is_memory
         self._wire = Wire(journal, self._faults, "" if is_memory else f"w{secrets.token_hex(4)}.", self.value_of)
         codecs = Codecs([codec for each in services for codec in each._codecs.own])
-        broker_alone = open_broker(self.url)  # never connected: it says how it has CloudEvents
+        broker_alone = _open(self.url)  # never connected: it says how it has CloudEvents
         reader = Reader(codecs, journal, Objects(broker_alone, 0), broker_alone.capabilities.cloudevents)
         super().__init__(journal, reader, self._names, services)
 
@@ -218,7 +221,9 @@ class World(Seen):
         self._watching[service] = watching
         registry = service._registry
         await service._start(
-            *self._brokers(service.name), NO_REGISTRY if registry == NO_REGISTRY else self._memory_url, (watching,)
+            *self._brokers(service.name),
+            NO_REGISTRY if registry == NO_REGISTRY else MemoryRegistry(self._memory_url),
+            (watching,),
         )
 
     def _make_client(self) -> Client:
@@ -228,14 +233,14 @@ class World(Seen):
             rpc_broker=rpc_broker,
             middleware=[of_client(self._journal, self._faults, self._happened)],
             codecs=[codec for each in self.services for codec in each._codecs.own],
-            registry=self._memory_url,
+            registry=MemoryRegistry(self._memory_url),
         )
 
     def _brokers(self, owner: str) -> tuple[Broker, Broker]:
-        broker = watched(open_broker(self.url), self._wire, owner)
+        broker = watched(_open(self.url), self._wire, owner)
         if broker.capabilities.request_reply:
             return broker, broker
-        return broker, watched(open_broker(self._memory_url), self._wire, owner)
+        return broker, watched(_open(self._memory_url), self._wire, owner)
 
     # -- waiting, and time ---------------------------------------------------------------------------------------
 
@@ -318,54 +323,7 @@ class World(Seen):
     async def _busy(self) -> list[str]:
         return await what_is_busy(self.services, self.client, self._wire)
 
-    # -- what goes wrong -----------------------------------------------------------------------------------------
-
-    def fail(
-        self,
-        what: What,
-        error: Exception | type[Exception],
-        *,
-        times: int | None = None,
-        where: Where | None = None,
-    ) -> Fault:
-        """Let a handler raise in place of handling, or let it be impossible to publish events.
-
-            world.fail("stock.reserve", Unavailable("no stock today"), times=2)     # the endpoint answers 503 twice
-            with world.fail(PLACED, Disconnected("away")): ...                      # nobody can publish it meanwhile
-
-        It ends with its block, or the world, or after so many times. One that nothing has met is an error then.
-
-        Args:
-            what: a handler by its name, or a topic or subject whose publishing fails; a pattern means both of calls
-                and events.
-            error: what is raised.
-            times: how often; default: each time.
-            where: which messages: a function of the event or the request.
-
-        Raises:
-            UsageError: there is nothing of this name here.
-        """
-        self._check_not_over()
-        return self._faults.fail(self._names.find(what), error, times, where)
-
-    def delay(self, what: What, seconds: float, *, times: int | None = None, where: Where | None = None) -> Fault:
-        """Let messages be on their way for so many seconds longer; others overtake them. See `fail`.
-
-        Args:
-            what: a topic, a subject, a pattern of such, or an endpoint: its requests.
-        """
-        self._check_not_over()
-        return self._faults.delay(self._names.find(what), seconds, times, where)
-
-    def drop(self, what: What, *, times: int | None = None, where: Where | None = None) -> Fault:
-        """Lose messages on their way, which who has sent them does not learn. See `fail` and `delay`."""
-        self._check_not_over()
-        return self._faults.drop(self._names.find(what), times, where)
-
-    def duplicate(self, what: What, *, times: int | None = None, where: Where | None = None) -> Fault:
-        """Send messages twice, as after a confirmation that was lost. See `fail` and `delay`."""
-        self._check_not_over()
-        return self._faults.duplicate(self._names.find(what), times, where)
+    # -- what handlers depend on ----------------------------------------------------------------------------------
 
     def override(self, dependency: Dependency, by: Dependency) -> AbstractContextManager[None]:
         """Use another function where handlers depend on this one, for the messages that come in the block.
@@ -378,13 +336,6 @@ class World(Seen):
         self._check_running()
         check_used(dependency, self.services)
         return overriding(dependency, by, self._watching)
-
-    def _check_all_applied(self, left: list[Fault]) -> None:
-        never = [fault for fault in left if not fault.applied]
-        if len(never) > 1:
-            raise NeverApplied(f"{', '.join(map(repr, never))} were never applied: they met nothing that was sent")
-        for fault in never:
-            fault.check_applied()
 
     # -- checks --------------------------------------------------------------------------------------------------
 
@@ -400,6 +351,11 @@ class World(Seen):
     def _check_not_over(self) -> None:
         if self._state == "over":
             self._check_running()
+
+
+def _open(url: str) -> Broker:
+    """The broker of a URL; one in memory without a look at all that is installed, which takes longer than a test."""
+    return MemoryBroker(url) if urlsplit(url).scheme == MEMORY else open_broker(url)
 
 
 def _apart(url: str) -> str:
