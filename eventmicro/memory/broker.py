@@ -182,10 +182,10 @@ class MemoryBroker(Lifetime):
         return self._connected_hub().objects.fetch(stored)
 
     async def queue_state(self, queue: str, *, subject: str | None = None) -> QueueState | None:
-        return self._connected_hub().queue_states().get(queue)
+        return self._connected_hub().queue_state(queue)
 
     async def queue_states(self) -> list[QueueState]:
-        return [*self._connected_hub().queue_states().values()]
+        return self._connected_hub().queue_states()
 
     def registry(self) -> MemoryRegistry:
         """The registry of this process; see `eventmicro.registry.HasRegistry`."""

@@ -96,9 +96,14 @@ class Hub:
         """Whether there is a queue of this name."""
         return name in self._queues
 
-    def queue_states(self) -> dict[str, QueueState]:
+    def queue_state(self, name: str) -> QueueState | None:
+        """How it is with a queue; None: there is none of this name."""
+        queue = self._queues.get(name)
+        return None if queue is None else queue.state()
+
+    def queue_states(self) -> list[QueueState]:
         """How it is with each queue, by name."""
-        return {name: self._queues[name].state() for name in sorted(self._queues)}
+        return [self._queues[name].state() for name in sorted(self._queues)]
 
     def queue(self, name: str, subject: str, durable: Durable, limit: int) -> DurableQueue:
         """The queue of this name, made if there is none yet.

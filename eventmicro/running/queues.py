@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# For how long an answer is as good as a new one, and for how long it is told where no newer one is to be had; in
-# seconds, as all that follows.
+# For how long an answer is as good as a new one, in seconds, as all that follows; longer where there are more queues
+# than are asked about at this many a second, as other instances ask, too.
 FRESH = 15.0
-TOLD = 90.0
+A_SECOND = 20
+# For how many times as long it is told where no newer one is to be had.
+TOLD = 6
 # How long who looks waits for answers. What comes later is there for the next one.
 PATIENCE = 0.25
 # How long a round of questions may take, and how many queues are asked about at the same time.
@@ -58,6 +60,7 @@ class Queues:
         self._telling = broker if isinstance(broker, TellsQueues) else None
         self._subscribers = subscribers
         self._asked: dict[str, _Asked] = {}
+        self._fresh = FRESH
         self._round: asyncio.Task[None] | None = None
         self._told: set[str] = set()
 
@@ -74,7 +77,7 @@ class Queues:
         from eventmicro.discovery.report import QueueFigures
 
         found = self._asked.get(subscriber)
-        if found is None or found.state is None or monotonic() - found.at > TOLD:
+        if found is None or found.state is None or monotonic() - found.at > TOLD * self._fresh:
             return None
         state = found.state
         return QueueFigures(
@@ -97,6 +100,7 @@ class Queues:
         able = self._broker.capabilities
         there = {each.name: each for each in self._subscribers if each.options.is_durable(able)}
         self._asked = {name: self._asked.get(name) or _Asked() for name in there}
+        self._fresh = max(FRESH, len(there) / A_SECOND)
         now = monotonic()
         due = (each for name, each in there.items() if self._asked[name].again <= now)
         return deque(sorted(due, key=lambda each: self._asked[each.name].at))
@@ -117,7 +121,7 @@ class Queues:
         while due:
             declared = due.popleft()
             asked = self._asked.get(declared.name) or _Asked()  # one that is gone meanwhile
-            asked.again = monotonic() + FRESH
+            asked.again = monotonic() + self._fresh
             try:
                 asked.state = await broker.queue_state(declared.options.queue_name or "", subject=declared.subject)
                 asked.at = monotonic()

@@ -142,7 +142,7 @@ async def test_what_was_said_last_is_told_for_a_while_where_nothing_new_is(
         clock[0] += queues.FRESH
         await service.look_at_queues()
         assert of(service).queue is not None
-        clock[0] += queues.TOLD
+        clock[0] += queues.TOLD * queues.FRESH
         await service.look_at_queues()
         assert of(service).queue is None
         lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -172,7 +172,10 @@ async def test_all_of_many_queues_are_told_and_those_of_no_subscriber_any_more_a
         assert {each.queue is not None for each in service.statistics().subscribers} == {True}
         assert len(broker.asked) == len(set(broker.asked)) == 1001
         await handle.drain()
-        clock[0] += queues.FRESH
+        clock[0] += queues.FRESH  # so many are asked about more rarely
+        await service.look_at_queues()
+        assert len(broker.asked) == 1001
+        clock[0] += 1001 / queues.A_SECOND
         await service.look_at_queues()
         assert len(broker.asked) == 2001
 
