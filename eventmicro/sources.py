@@ -61,6 +61,11 @@ class Said:
         except (OSError, UnicodeDecodeError, TypeError) as error:
             raise UsageError(f"{self.where}: {error}") from None
 
+    @property
+    def shown(self) -> str:
+        """The value for an error, which shows nothing of a file of secrets."""
+        return "what is in the file" if self.is_secret else repr(self.value)
+
 
 def all_said() -> dict[Keys, Said]:
     """All that is said, by its path.

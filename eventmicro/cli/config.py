@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,11 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eventmicro.cli.output import Form, Json, Output, chosen, print_records
+from eventmicro.cli.records import print_json
 from eventmicro.cli.settings import EnvFiles
 from eventmicro.cli.show import examples, printable
 from eventmicro.cli.table import FILE_WIDTH
 from eventmicro.cli.target import BrokenModule, load_services
-from eventmicro.configuration.effective import DEFAULT, HIDDEN, Row, effective, plain
+from eventmicro.configuration.effective import DEFAULT, HIDDEN, Row, effective, is_hidden, plain
 from eventmicro.service import Service
 from eventmicro.sources import FILE_VARIABLE, SERVICES, Said, all_said, file_in, find_said, used_file
 
@@ -42,19 +42,13 @@ DEFAULTS = {
 }
 
 
-class Form(StrEnum):
-    """The forms that it can be printed in."""
-
-    table = "table"
-    json = "json"
-
-
 def config(
     targets: Annotated[
         list[str] | None,
         typer.Argument(metavar="TARGET", help="Services, as of `eventmicro run`.", show_default=False),
     ] = None,
-    output: Annotated[Form, typer.Option(help="json: one object, for programs.")] = Form.table,
+    output: Form = None,
+    as_json: Json = False,
     changed: Annotated[bool, typer.Option("--changed", help="Only what is not the default.")] = False,
     env_file: EnvFiles = None,
 ) -> None:
@@ -71,7 +65,14 @@ def config(
         parts["single services"] = list(_single())
     if changed:
         parts = {name: [row for row in rows if row.where != DEFAULT] for name, rows in parts.items()}
-    _print_json(parts) if output == Form.json else _print_tables(parts)
+    form = chosen(output, as_json)
+    if form is Output.table:
+        _print_tables(parts)
+    elif form is Output.json:
+        print_json({part: {row.name: _form(row) for row in rows} for part, rows in parts.items()})
+    else:
+        for part, rows in parts.items():
+            print_records(form, [{"part": part, "name": row.name, **_form(row)} for row in rows], lambda: None)
 
 
 def _code(service: Service) -> Mapping[str, Any]:
@@ -108,12 +109,11 @@ def _single() -> Iterable[Row]:
 
 
 def _row(name: str, said: Said) -> Row:
-    return Row(name, HIDDEN if said.is_secret else plain(said.value), said.where)
+    return Row(name, HIDDEN if is_hidden(said) else plain(said.value), said.where)
 
 
-def _print_json(parts: Mapping[str, Iterable[Row]]) -> None:
-    form = {part: {row.name: {"value": row.value, "from": row.where} for row in rows} for part, rows in parts.items()}
-    typer.echo(json.dumps(form, indent=2, default=str))
+def _form(row: Row) -> dict[str, Any]:
+    return {"value": row.value, "from": row.where}
 
 
 def _print_tables(parts: Mapping[str, Iterable[Row]]) -> None:

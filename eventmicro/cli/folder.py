@@ -85,7 +85,7 @@ def _options(name: str, options: Options) -> dict[str, Any]:
     found = all_said()
     path = service_path(name)
     said = {option: found[*path, option] for option in options if (*path, option) in found}
-    return {option: cast("Any", options[option])(each.read(), each.where) for option, each in said.items()}
+    return {option: cast("Any", options[option])(each) for option, each in said.items()}
 
 
 def _variables(name: str) -> dict[str, str]:

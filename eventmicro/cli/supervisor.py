@@ -103,7 +103,7 @@ class Supervisor:
             if worker.ready.is_set() or self.stopping.is_set():
                 return worker
             code = worker.ended.result()
-            if code >= 0 and not (self._command.service and self._restart == "always"):
+            if self._restart == "no" or (code >= 0 and not (self._command.service and self._restart == "always")):
                 log.error("%s, process %d, %s before it was ready", worker.name, worker.pid, _how(code))
                 return worker
             pause = await self._pause_after(worker, pause)

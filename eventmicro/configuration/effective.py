@@ -17,6 +17,7 @@ from eventmicro.sources import URLS, Keys, Said, all_said, as_text, said_url, se
 CODE, DEFAULT = "code", "default"
 HIDDEN = "***"
 _USERINFO = re.compile(r"(?<=://)([^/?@]*?)(:[^/?]*)?@(?=[^@]*$|[^@]*\?)")
+_SECRET_NAME = re.compile("password|token|secret")
 _SECRET_PAIR = re.compile(r"(?<=[?&])(\w*(?:password|token|secret)\w*)=[^&]*")
 
 
@@ -87,6 +88,11 @@ def _group(name: str, group: Group, value: Any, layer: Layer, otherwise: str) ->
             yield from _group(f"{name}.{part}", option, each, here, elsewhere)
         else:
             yield Row(f"{name}.{part}", plain(each), places(here) or elsewhere)
+
+
+def is_hidden(said: Said) -> bool:
+    """Whether a value is secret: out of a file of secrets, or by its name."""
+    return said.is_secret or _SECRET_NAME.search(said.path[-1]) is not None
 
 
 def shown_url(path: Keys) -> str | None:

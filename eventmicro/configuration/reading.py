@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from eventmicro.errors import UsageError
-from eventmicro.sources import as_text
+from eventmicro.sources import Said, as_text
 
 _TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 NONE = "none"
@@ -23,19 +23,20 @@ class Value:
     or_none: bool = False
     """Whether `none` is one of its values: there is to be none of it, whatever the code says."""
 
-    def __call__(self, value: Any, where: str) -> Any:
-        """The value as the code would write it.
+    def __call__(self, said: Said) -> Any:
+        """The value that is said, as the code would write it.
 
         Raises:
             UsageError: it is none, or one of another kind.
         """
+        value = said.read()
         if self.or_none and value == NONE:
             return None
         try:
             return self.read(value)
         except (ValueError, TypeError, KeyError):
             none = f", or {NONE}" if self.or_none else ""
-            raise UsageError(f"{where}: {value!r}: write {self.example}{none}") from None
+            raise UsageError(f"{said.where}: {said.shown}: write {self.example}{none}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,9 +88,9 @@ def merge(option: Value | Group, value: Any, layer: Layer) -> Any:
     from eventmicro.configuration.reading import Value
 
     if isinstance(option, Value):
-        return option(layer[()].read(), layer[()].where)
+        return option(layer[()])
     if option.whole is not None and () in layer:
-        value = option.whole(layer[()].read(), layer[()].where)
+        value = option.whole(layer[()])
     parts = {name: part for name in option.parts if (part := below(layer, (name,)))}
     try:
         value = option.kind(value) if isinstance(value, str) else value
@@ -120,7 +120,7 @@ def _labels(name: str, option: Any, for_all: Layer, code: Mapping[str, Any], own
 def _one_by_one(option: Value, layer: Layer) -> dict[str, str]:
     found: dict[str, str] = {}
     for path, said in layer.items():
-        found |= {path[0]: str(said.read())} if path else option(said.read(), said.where)
+        found |= {path[0]: str(said.read())} if path else option(said)
     return found
 
 

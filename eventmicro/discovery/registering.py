@@ -69,4 +69,4 @@ def _seconds(setting: str) -> float | None:
     try:
         return float(said.read())
     except (TypeError, ValueError):
-        raise UsageError(f"{said.where}={said.read()!r}: write seconds") from None
+        raise UsageError(f"{said.where}={said.shown}: write seconds") from None

@@ -22,6 +22,10 @@ threads = 5
 
 [services.orders]
 timeout = 9
+
+[services.mail.broker]
+url = "nats://h"
+password = "s3cret"
 """
 
 
@@ -72,6 +76,7 @@ def test_as_a_table_of_what_is_not_the_default(folder: Path) -> None:
     rows = [line.split() for line in done.stdout.splitlines()]
     assert ["timeout", "4", "eventmicro.toml:1"] in rows
     assert ["services.orders.timeout", "9", "eventmicro.toml:6"] in rows
+    assert ["services.mail.broker.password", "***", "eventmicro.toml:10"] in rows
     assert not [row for row in rows if row[-1:] == ["default"]]
 
 

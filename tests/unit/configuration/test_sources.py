@@ -47,6 +47,15 @@ def test_a_file_that_is_not_there_is_named_with_its_variable(monkeypatch: pytest
         Client()
 
 
+@pytest.mark.parametrize("name", ["EVENTMICRO_TIMEOUT_FILE", "EVENTMICRO_REGISTER_TTL_FILE"])
+async def test_an_error_shows_nothing_of_what_is_in_the_file(
+    name: str, secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, str(secret))
+    with pytest.raises(UsageError, match=f"{name}.*what is in the file.*write seconds"):
+        await Service("shop").start("memory://")
+
+
 def test_a_value_and_a_file_of_it_are_refused_together(secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVENTMICRO_BROKER_FILE", str(secret))
     monkeypatch.setenv("EVENTMICRO_BROKER", "memory://")
