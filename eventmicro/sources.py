@@ -57,9 +57,13 @@ class Said:
         if not self.is_secret:
             return self.value
         try:
-            return Path(self.value).read_text(encoding="utf-8").rstrip("\r\n")
+            return (self._folder() / self.value).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError, TypeError) as error:
             raise UsageError(f"{self.where}: {error}") from None
+
+    def _folder(self) -> Path:
+        used = used_file()
+        return used.parent if self.in_file and used is not None else Path()
 
     @property
     def shown(self) -> str:
