@@ -367,6 +367,42 @@ class HasPlaces(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Bindings:
+    """Where the messages of a subscription come from and are kept, for those who are to read or write them."""
+
+    exchange: str
+    """What routes them to their queue, by its name."""
+    channel: Mapping[str, Any]
+    """How they are published, as AsyncAPI's bindings of a channel, by the protocol."""
+    operation: Mapping[str, Any]
+    """How they are kept, as AsyncAPI's bindings of an operation."""
+
+
+@runtime_checkable
+class TellsBindings(Protocol):
+    """What a broker has beside `Broker` where a subject alone does not say where its messages are: it is told in
+    records and documents of services.
+    """
+
+    def bindings(
+        self,
+        subject: str,
+        *,
+        queue: str | None = None,
+        durable: Durable | None = None,
+        exchange: Exchange | None = None,
+        place: Queue | None = None,
+    ) -> Bindings:
+        """Where the messages of a subscription are, which `subscribe` would make of these words; known before
+        `connect`.
+
+        Raises:
+            UsageError: there can be none such.
+        """
+        ...
+
+
 @runtime_checkable
 class LabelsEvents(Protocol):
     """What a broker has beside `Broker` whose protocol has a place of its own for what a message is written in: it is

@@ -13,12 +13,14 @@ class Place:
     """A base for what an adapter lets its users name in a topic or a subscriber.
 
     product: what it is of, for the errors, such as RabbitMQ.
+    scheme: that of its broker's URL, by which it is told in documents where no broker is named.
     name: what the broker calls it.
     """
 
     __slots__ = ()
 
     product: ClassVar[str]
+    scheme: ClassVar[str] = ""
     name: str
 
 

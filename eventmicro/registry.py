@@ -25,6 +25,10 @@ from eventmicro.wire import check_length, check_name, check_subject
 SUBSCRIBER = "subscriber"
 TOPIC = "topic"
 QUEUE = "queue"
+# Metadata of an endpoint or a subscriber, where its subject alone does not say where its messages are: the exchange by
+# which they come; and, as JSON, AsyncAPI's bindings of its `channel` and its `operation`.
+EXCHANGE = "exchange"
+BINDINGS = "bindings"
 # Metadata of an endpoint: where it is called, where that is not `service.endpoint`.
 SUBJECT = "subject"
 # Metadata of an endpoint: whether a call may be made twice without harm, `true`; how long one may take, in seconds.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Literal, TypeVar
 
-from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, QueueState, Receive
+from eventmicro.broker import PUBLISH_TIMEOUT, Bindings, Capabilities, Durable, QueueState, Receive
 from eventmicro.cloudevents import TEXT
 from eventmicro.errors import (
     Disconnected,
@@ -39,6 +39,7 @@ from eventmicro_rabbitmq.publisher import Confirm, Publisher
 from eventmicro_rabbitmq.queues import state_of
 from eventmicro_rabbitmq.retry import Retries, check_retry_queues
 from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url
+from eventmicro_rabbitmq.telling import calls_told, events_told
 from eventmicro_rabbitmq.topology import (
     INBOX,
     binding_key,
@@ -225,6 +226,22 @@ class RabbitBroker(Lifetime):
         self._subscriptions = [each for each in self._subscriptions if not each.closed] + [subscription]
         self._upkeep.begin()
         return subscription
+
+    def bindings(
+        self,
+        subject: str,
+        *,
+        queue: str | None = None,
+        durable: Durable | None = None,
+        exchange: Exchange | None = None,
+        place: Queue | None = None,
+    ) -> Bindings:
+        events, vhost = self.settings.exchange, self.settings.vhost
+        if durable is None and is_of_calls(subject, queue):
+            return calls_told(events, subject, vhost)
+        source = RabbitExchange(events) if exchange is None else _ours(exchange, RabbitExchange)
+        layout = layout_of(subject, queue, source, None if place is None else _ours(place, RabbitQueue))
+        return events_told(layout, events, queue, durable, vhost)
 
     async def flush(self) -> None:
         link, publisher = self._link(), self._connected_publisher()

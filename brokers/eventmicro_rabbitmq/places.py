@@ -40,6 +40,7 @@ class RabbitExchange(Exchange):
     """
 
     product: ClassVar[str] = "RabbitMQ"
+    scheme: ClassVar[str] = "amqp"
 
     name: str = field(kw_only=False)
     """Its name; those that begin with `amq.` are used, and never made."""
@@ -153,6 +154,7 @@ class RabbitQueue(Queue):
     """
 
     product: ClassVar[str] = "RabbitMQ"
+    scheme: ClassVar[str] = "amqp"
 
     name: str = field(kw_only=False)
     """Its name."""

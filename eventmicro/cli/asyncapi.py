@@ -17,6 +17,7 @@ from eventmicro.cli.session import run
 from eventmicro.cli.show import examples
 from eventmicro.cli.target import BrokenModule, load_services
 from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.plugins import unconnected_broker
 from eventmicro.registry import ServiceRecord
 from eventmicro.running.recording import make_service_record
 from eventmicro.service import Service
@@ -61,11 +62,9 @@ def asyncapi(
         document = write_document(_running(names or [], broker, rpc_broker, registry), broker)
     else:
         services = _declared(names or [])
-        records = [
-            make_service_record(s.name, s.version, s.metadata, s.endpoints.values(), s.subscribers.values())
-            for s in services
-        ]
-        document = write_document(records, broker or _named(services), dict(_about(services)))
+        named = broker or _named(services)
+        records = [_record(service, named, rpc_broker) for service in services]
+        document = write_document(records, named, dict(_about(services)))
     write(out, _as_text(document, form))
 
 
@@ -100,6 +99,17 @@ def _named(services: Iterable[Service]) -> str | None:
     """The broker that the code names, where it is one URL."""
     named = {service.broker for service in services if isinstance(service.broker, str)}
     return named.pop() if len(named) == 1 else None
+
+
+def _record(service: Service, broker: str | None, rpc_broker: str | None) -> ServiceRecord:
+    """What a service declares, told as it would be on its brokers; on that of its places where none is named."""
+    endpoints, subscribers = service.endpoints.values(), service.subscribers.values()
+    schemes = (place.scheme for each in subscribers for place in each.options.places().values())
+    named = service.broker or broker or next((f"{scheme}://" for scheme in schemes if scheme), None)
+    events = None if named is None else unconnected_broker(named)
+    calls = service.rpc_broker or rpc_broker
+    over = events if calls is None else unconnected_broker(calls)
+    return make_service_record(service.name, service.version, service.metadata, endpoints, subscribers, events, over)
 
 
 def _about(services: Iterable[Service]) -> Iterator[tuple[str, str]]:

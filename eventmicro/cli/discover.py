@@ -22,10 +22,10 @@ from eventmicro.cli.records import (
     make_table,
     narrow,
     numbers,
+    print_subscribers,
     print_table,
     show,
     signature,
-    taken,
 )
 from eventmicro.cli.session import run
 from eventmicro.cli.show import examples, one_line
@@ -107,7 +107,7 @@ def _describe(found: Iterable[ServiceRecord]) -> None:
     for each in found:
         typer.echo(one_line(f"{each.name} {each.version}  {labels(each.metadata)}".rstrip()))
         print_table(("ENDPOINT", "TAKES", "REPLIES"), [signature(e) for e in each.endpoints if not e.is_subscriber])
-        print_table(("SUBSCRIBER", "TOPIC", "QUEUE", "TAKES"), [taken(e) for e in each.endpoints if e.is_subscriber])
+        print_subscribers(e for e in each.endpoints if e.is_subscriber)
         print_table(("NODE", "ADDRESS", "LABELS"), [(n.id, n.address, labels(n.metadata)) for n in each.nodes])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from eventmicro.cli.show import one_line, print_json_text
-from eventmicro.registry import QUEUE, STREAM, TOPIC, EndpointRecord, NodeRecord
+from eventmicro.registry import EXCHANGE, QUEUE, STREAM, TOPIC, EndpointRecord, NodeRecord
 
 if TYPE_CHECKING:  # it takes as long to import as many a command takes to run
     from rich.console import Console, RenderableType
@@ -77,10 +77,19 @@ def signature(endpoint: EndpointRecord) -> tuple[str, str, str]:
     )
 
 
-def taken(endpoint: EndpointRecord) -> tuple[str, str, str, str]:
-    """A subscriber: its name, topic, queue and what it takes."""
+def taken(endpoint: EndpointRecord) -> tuple[str, ...]:
+    """A subscriber: its name, topic, queue, what it takes, and the exchange that this comes by."""
     about = endpoint.metadata
-    return endpoint.name, about.get(TOPIC, ""), about.get(QUEUE) or "(every instance)", _fields(endpoint.request)
+    queue, exchange = about.get(QUEUE) or "(every instance)", about.get(EXCHANGE)
+    by = "" if exchange is None else exchange or "(default)"
+    return endpoint.name, about.get(TOPIC, ""), queue, _fields(endpoint.request), by
+
+
+def print_subscribers(endpoints: Iterable[EndpointRecord]) -> None:
+    """Print the subscribers as a table; with their exchanges, where it has some."""
+    rows = [taken(each) for each in endpoints]
+    width = 5 if any(row[-1] for row in rows) else 4
+    print_table(("SUBSCRIBER", "TOPIC", "QUEUE", "TAKES", "EXCHANGE")[:width], [row[:width] for row in rows])
 
 
 def _fields(schema: dict[str, Any] | None) -> str:

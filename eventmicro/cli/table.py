@@ -11,7 +11,7 @@ from rich.text import Text
 
 from eventmicro.running.announcing import Runnable, describe, place
 
-COLUMNS = ("SERVICE", "VERSION", "KIND", "NAME", "SUBJECT", "QUEUE", "TYPES")
+COLUMNS = ("SERVICE", "VERSION", "KIND", "NAME", "SUBJECT", "QUEUE", "TYPES", "EXCHANGE")
 # How wide the table may be where it does not go to a terminal, in characters: nothing is cut off.
 FILE_WIDTH = 240
 
@@ -31,9 +31,10 @@ def print_table(services: Sequence[Runnable]) -> None:
 
 def _table(services: Sequence[Runnable]) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in COLUMNS:
+    lines = [line for service in services for line in describe(service)]
+    columns = COLUMNS if any(line.exchange for line in lines) else COLUMNS[:-1]
+    for column in columns:
         table.add_column(column, overflow="fold")
-    for service in services:
-        for line in describe(service):
-            table.add_row(*(Text(cell) for cell in astuple(line)))
+    for line in lines:
+        table.add_row(*(Text(cell) for cell in astuple(line)[: len(columns)]))
     return table

@@ -6,12 +6,13 @@ subscriber is one that receives. What AsyncAPI has no word for stands beside it,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from eventmicro.generating.components import Components, title_of
-from eventmicro.registry import QUEUE, STREAM, SUBJECT, TOPIC, EndpointRecord, ServiceRecord
+from eventmicro.registry import BINDINGS, EXCHANGE, QUEUE, STREAM, SUBJECT, TOPIC, EndpointRecord, ServiceRecord
 from eventmicro.wire import ENDPOINT_QUEUE, JSON
 
 Part = dict[str, Any]
@@ -81,7 +82,8 @@ class _Document:
             title = f"{subject}.{title_of(endpoint.request) or 'event'}"
         else:
             subject, queue, title = endpoint.metadata.get(SUBJECT, name), ENDPOINT_QUEUE, f"{name}.request"
-        channel = self._channel(subject)
+        bindings = _bindings(endpoint.metadata.get(BINDINGS, ""))
+        channel = self._channel(subject, bindings.get("channel", {}), endpoint.metadata.get(EXCHANGE, ""))
         operation: Part = {
             "action": "receive",
             "title": endpoint.name,
@@ -94,7 +96,9 @@ class _Document:
             operation["reply"] = self._reply(name, endpoint.reply)
         if stream := endpoint.metadata.get(STREAM):
             operation["x-stream"] = stream
-        if queue:
+        if bindings:
+            operation["bindings"] = bindings.get("operation", {})
+        elif queue:
             operation |= self._queue(queue)
         taken = name in self._operations
         self._operations[f"{name}@{service.version}" if taken else name] = _without_empty(operation)
@@ -131,14 +135,20 @@ class _Document:
         }
         return _without_empty(info)
 
-    def _channel(self, subject: str) -> str:
-        """The channel of a subject, made where it is not there yet; a wildcard is a parameter of its address."""
-        if subject not in self._channels:
+    def _channel(self, subject: str, bindings: Part, exchange: str) -> str:
+        """The channel of a subject, made where it is not there yet; a wildcard is a parameter of its address.
+
+        By another exchange the same subject is another channel.
+        """
+        name = subject
+        if self._channels.get(name, {}).get("bindings", bindings) != bindings:
+            name = f"{subject}@{exchange}"
+        if name not in self._channels:
             address, parameters = _address(subject)
-            self._channels[subject] = {"address": address, "messages": {}} | (
-                {"parameters": parameters, "x-subject": subject} if parameters else {}
-            )
-        return subject
+            of_wildcards = {"parameters": parameters, "x-subject": subject} if parameters else {}
+            bound = {"bindings": bindings} if bindings else {}
+            self._channels[name] = {"address": address, "messages": {}} | of_wildcards | bound
+        return name
 
     def _reply(self, name: str, schema: Part | None) -> Part:
         channel = f"{name}.reply"
@@ -168,6 +178,15 @@ class _Document:
         if protocol.startswith("kafka"):
             return {"bindings": {"kafka": {"groupId": {"type": "string", "enum": [queue]}}}}
         return {"x-queue": queue}
+
+
+def _bindings(text: str) -> Part:
+    """What a record says of them; nothing where it says what nobody can read."""
+    try:
+        read = json.loads(text)
+    except ValueError:
+        return {}
+    return read if isinstance(read, dict) and all(isinstance(each, dict) for each in read.values()) else {}
 
 
 def _address(subject: str) -> tuple[str, Part]:

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, get_origin
 
-from eventmicro.broker import Broker
+from eventmicro.broker import Bindings, Broker
 from eventmicro.client import Client
+from eventmicro.errors import UsageError
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.handlers.signature import MISSING
 from eventmicro.rpc.declare import EndpointDeclaration
+from eventmicro.running.telling import told_of_calls, told_of_events
 from eventmicro.wire import ENDPOINT_QUEUE, endpoint_subject
 
 if TYPE_CHECKING:
@@ -57,25 +59,48 @@ class Line:
     subject: str
     queue: str
     types: str
+    exchange: str = ""
+    """What its messages come by, where their subject alone does not say it."""
 
 
 def describe(service: Runnable) -> list[Line]:
     """What a service has, a line for each endpoint and each subscriber."""
+    events, calls = _brokers(service)
     endpoints = [
         (
             "rpc",
             e.name,
-            endpoint_subject(service.name, e.name),
+            (subject := endpoint_subject(service.name, e.name)),
             ENDPOINT_QUEUE,
             _signature(e),
+            _exchange(told_of_calls(calls, subject)),
         )
         for e in service.endpoints.values()
     ]
     subscribers = [
-        ("subscribe", s.name, s.subject, s.queue or "(every instance)", _type(s.event))
+        (
+            "subscribe",
+            s.name,
+            s.subject,
+            s.queue or "(every instance)",
+            _type(s.event),
+            _exchange(told_of_events(events, s)),
+        )
         for s in service.subscribers.values()
     ]
     return [Line(service.name, service.version, *rest) for rest in endpoints + subscribers]
+
+
+def _brokers(service: Runnable) -> tuple[Broker | None, Broker | None]:
+    """Those of its events and its calls; none where it is not started."""
+    try:
+        return service.client.broker, service.client.rpc_broker
+    except UsageError:
+        return None, None
+
+
+def _exchange(bindings: Bindings | None) -> str:
+    return "" if bindings is None else bindings.exchange or "(default)"
 
 
 def place(service: Runnable) -> str:
@@ -89,7 +114,8 @@ def log_lines(services: Sequence[Runnable]) -> None:
     for service in services:
         log.info("%s %s is running on %s", service.name, service.version, place(service))
         for line in describe(service):
-            log.info("  %s %s: %s, queue %s, %s", line.kind, line.name, line.subject, line.queue, line.types)
+            by = f", exchange {line.exchange}" if line.exchange else ""
+            log.info("  %s %s: %s%s, queue %s, %s", line.kind, line.name, line.subject, by, line.queue, line.types)
 
 
 def _signature(endpoint: EndpointDeclaration) -> str:

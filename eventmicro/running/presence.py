@@ -244,7 +244,7 @@ class Presence:
     def _make_record(self) -> ServiceRecord:
         from eventmicro.running.recording import make_record
 
-        return make_record(self._identity, *self._declared, self._broker, self._address)
+        return make_record(self._identity, *self._declared, self._client.broker, self._broker, self._address)
 
     def _make_checks(self, own: Sequence[HealthCheck]) -> HealthChecks:
         from eventmicro.discovery.health import HealthChecks

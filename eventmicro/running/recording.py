@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
-from eventmicro.broker import Broker
+from eventmicro.broker import Bindings, Broker
 from eventmicro.codecs.struct_schemas import struct_schema
 from eventmicro.codecs.structs import handles_by_msgspec
 from eventmicro.errors import UsageError
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.handlers.signature import MISSING
 from eventmicro.registry import (
+    BINDINGS,
+    EXCHANGE,
     IDEMPOTENT,
     QUEUE,
     STREAM,
@@ -25,6 +28,8 @@ from eventmicro.registry import (
 )
 from eventmicro.rpc.declare import EndpointDeclaration
 from eventmicro.running.identity import Identity
+from eventmicro.running.telling import told_of_calls, told_of_events
+from eventmicro.wire import endpoint_subject
 
 FRAMEWORK = "framework"
 BROKER = "broker"
@@ -35,6 +40,7 @@ def make_record(
     endpoints: Iterable[EndpointDeclaration],
     subscribers: Iterable[SubscriberDeclaration],
     broker: Broker,
+    rpc_broker: Broker,
     address: str,
 ) -> ServiceRecord:
     """The record of a service with this one node; endpoints in the order of names, subscribers in that of topics.
@@ -42,8 +48,9 @@ def make_record(
     Args:
         address: the subject below which the node alone is called; empty where it has none.
     """
-    service = make_service_record(identity.service, identity.version, identity.metadata, endpoints, subscribers)
-    labels = {**identity.metadata, FRAMEWORK: "eventmicro", BROKER: broker.url.partition("://")[0]}
+    name, version, metadata = identity.service, identity.version, identity.metadata
+    service = make_service_record(name, version, metadata, endpoints, subscribers, broker, rpc_broker)
+    labels = {**identity.metadata, FRAMEWORK: "eventmicro", BROKER: rpc_broker.url.partition("://")[0]}
     return service.of_node(NodeRecord(id=identity.id, address=address, metadata=labels))
 
 
@@ -53,19 +60,31 @@ def make_service_record(
     metadata: Mapping[str, str],
     endpoints: Iterable[EndpointDeclaration],
     subscribers: Iterable[SubscriberDeclaration],
+    broker: Broker | None = None,
+    rpc_broker: Broker | None = None,
 ) -> ServiceRecord:
-    """The same of what is declared, without a node that runs it."""
-    called = sorted((_endpoint(each) for each in endpoints if not each.internal), key=lambda e: e.name)
-    taken = [_subscriber(each) for each in sorted(subscribers, key=lambda s: (s.subject, s.name))]
+    """The same of what is declared, without a node that runs it, and perhaps without its brokers."""
+    called = sorted(
+        (_endpoint(name, each, rpc_broker) for each in endpoints if not each.internal), key=lambda e: e.name
+    )
+    taken = [_subscriber(each, broker) for each in sorted(subscribers, key=lambda s: (s.subject, s.name))]
     return ServiceRecord(name=name, version=version, metadata=dict(metadata), endpoints=called + taken)
 
 
-def _endpoint(endpoint: EndpointDeclaration) -> EndpointRecord:
+def _told(bindings: Bindings | None) -> dict[str, str]:
+    if bindings is None:
+        return {}
+    parts = {"channel": bindings.channel, "operation": bindings.operation}
+    return {EXCHANGE: bindings.exchange, BINDINGS: json.dumps(parts, separators=(",", ":"), ensure_ascii=False)}
+
+
+def _endpoint(service: str, endpoint: EndpointDeclaration, broker: Broker | None) -> EndpointRecord:
+    told = _told(told_of_calls(broker, endpoint_subject(service, endpoint.name)))
     return EndpointRecord(
         name=endpoint.name,
         request=schema_of(endpoint.request, "validation"),
         reply=schema_of(endpoint.reply, "serialization"),
-        metadata=_terms(endpoint) | ({STREAM: endpoint.stream} if endpoint.stream else {}),
+        metadata=_terms(endpoint) | ({STREAM: endpoint.stream} if endpoint.stream else {}) | told,
     )
 
 
@@ -74,8 +93,9 @@ def _terms(endpoint: EndpointDeclaration) -> dict[str, str]:
     return said if endpoint.timeout is None else said | {TIMEOUT: f"{endpoint.timeout:g}"}
 
 
-def _subscriber(subscriber: SubscriberDeclaration) -> EndpointRecord:
+def _subscriber(subscriber: SubscriberDeclaration, broker: Broker | None) -> EndpointRecord:
     metadata = {SUBSCRIBER: "true", TOPIC: subscriber.subject, QUEUE: subscriber.queue or ""}
+    metadata |= _told(told_of_events(broker, subscriber))
     return EndpointRecord(name=subscriber.name, request=schema_of(subscriber.event, "validation"), metadata=metadata)
 
 

@@ -47,3 +47,16 @@ def test_what_others_have_made_is_named_as_rabbitmq_takes_it(folder: Path, rabbi
     done = eventmicro(folder, "declare", "billing:service", "--broker", rabbitmq_url)
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(name in done.stdout for name in ("billing", "new-orders", "invoices")), done.stdout
+
+
+def test_it_is_shown_by_which_exchange_events_come(folder: Path, rabbitmq_url: str) -> None:
+    over = ("--broker", f"{rabbitmq_url}?new_queue_wait=0")
+    with Program(folder, "run", "billing:service", *over) as program:
+        line = program.line_with("billing", "subscribe", "bill", "orders.placed")
+        assert line.split()[-1] == "shop"
+        shown = [line.split() for line in eventmicro(folder, "describe", "billing", *over).stdout.splitlines()]
+        told = {line[0]: line[-1] for line in shown if line and line[0] in ("SUBSCRIBER", "bill", "welcome", "invoice")}
+        assert told == {"SUBSCRIBER": "EXCHANGE", "bill": "shop", "welcome": "shop", "invoice": "(default)"}
+        document = json.loads(eventmicro(folder, "asyncapi", "--running", "billing", "--format", "json", *over).stdout)
+        assert document["channels"]["orders.placed"]["bindings"]["amqp"]["exchange"]["name"] == "shop"
+        assert program.end() == 0, program.output

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eventmicro_rabbitmq import RabbitBinding, RabbitBroker, RabbitExchange, RabbitQueue
 from pydantic import BaseModel, Field
 
 from eventmicro import Service, Topic
+from eventmicro.broker import Broker
 from eventmicro.generating.asyncapi import ERROR, write_document
 from eventmicro.generating.components import Components
 from eventmicro.generating.page import write_page
@@ -78,9 +80,36 @@ def shop() -> Service:
     return service
 
 
-def record(service: Service) -> ServiceRecord:
+def record(service: Service, broker: Broker | None = None) -> ServiceRecord:
     parts = service.endpoints.values(), service.subscribers.values()
-    return make_service_record(service.name, service.version, service.metadata, *parts)
+    return make_service_record(service.name, service.version, service.metadata, *parts, broker, broker)
+
+
+def joined() -> Service:
+    """On exchanges and queues of others."""
+    service = Service("joined")
+    red = RabbitExchange("red", type="fanout")
+    kinds = RabbitExchange("kinds", type="x-consistent-hash", durable=False)
+    new = RabbitBinding(exchange=kinds, key="7", arguments={"kind": "new"})
+    placed = Topic("orders.placed", Order, exchange=red)
+
+    @service.rpc
+    async def quote(order: Order) -> Quote:
+        return Quote(total=1)
+
+    @service.subscribe(placed, queue=RabbitQueue("billing", type="classic", bind=[RabbitBinding(), new]))
+    async def bill(order: Order) -> None: ...
+
+    @service.subscribe("orders.placed", queue=None)
+    async def see(order: Order) -> None: ...
+
+    @service.subscribe("orders.*")
+    async def count(order: Order) -> None: ...
+
+    @service.subscribe(Topic("invoices", Order, exchange=RabbitExchange("")), queue=RabbitQueue("invoices"))
+    async def invoice(order: Order) -> None: ...
+
+    return service
 
 
 def references(value: Any) -> Iterator[str]:
@@ -130,6 +159,49 @@ def test_endpoints_and_subscribers_are_operations_on_channels() -> None:
     assert "bindings" not in document["operations"]["shop.log"]
     logs = document["channels"]["logs.>"]
     assert (logs["address"], len(logs["messages"])) == ("logs.{rest}", 2)
+
+
+def test_on_rabbitmq_it_says_by_which_exchange_events_come_and_how_a_queue_is_bound() -> None:
+    document = write_document([record(joined(), RabbitBroker("amqp://a/shop?exchange=sales"))], "amqp://a/shop")
+    channels = {name: each["bindings"]["amqp"] for name, each in document["channels"].items() if each["address"]}
+    exchanges = {
+        name: (each["exchange"]["name"], each["exchange"]["type"], each["exchange"]["vhost"])
+        for name, each in channels.items()
+        if each["is"] == "routingKey"
+    }
+    assert exchanges == {
+        "orders.*": ("sales", "topic", "shop"),
+        "orders.placed": ("red", "fanout", "shop"),
+        "orders.placed@sales": ("sales", "topic", "shop"),
+    }
+    queues = {name: each["queue"]["name"] for name, each in channels.items() if each["is"] == "queue"}
+    assert queues == {"joined.quote": "joined.quote", "invoices": "invoices"}
+    of = {name: each["bindings"]["amqp"] for name, each in document["operations"].items()}
+    bound = {
+        name: [(b["exchange"]["name"], b["routingKey"], b.get("arguments")) for b in each.get("x-bindings", ())]
+        for name, each in of.items()
+    }
+    assert bound == {
+        "joined.quote": [("sales.calls", "joined.quote", None)],
+        "joined.bill": [("red", "orders.placed", None), ("kinds", "7", {"kind": "new"})],
+        "joined.see": [("sales", "orders.placed", None)],
+        "joined.count": [("sales", "orders.*", None)],
+        "joined.invoice": [],
+    }
+    kinds = of["joined.bill"]["x-bindings"][1]["exchange"]
+    assert (kinds["x-type"], kinds["durable"], "type" in kinds) == ("x-consistent-hash", False, False)
+    assert of["joined.bill"]["x-queue"]["arguments"] == {"x-queue-type": "classic"}
+    assert of["joined.count"]["x-queue"]["name"] == "joined.count"
+    assert of["joined.count"]["x-queue"]["arguments"]["x-queue-type"] == "quorum"
+    assert "x-queue" not in of["joined.see"]
+
+
+def test_what_a_record_says_of_bindings_and_nobody_can_read_is_left_out() -> None:
+    for text in ("{", "[]", '{"channel": 1}'):
+        odd = EndpointRecord(name="x", metadata={"subscriber": "true", "topic": "a", "queue": "q", "bindings": text})
+        document = write_document([ServiceRecord(name="shop", endpoints=[odd])])
+        assert document["operations"]["shop.x"]["x-queue"] == "q"
+        assert "bindings" not in document["channels"]["a"]
 
 
 def test_every_reference_leads_somewhere_and_none_is_left_of_a_type_of_its_own() -> None:
@@ -221,6 +293,8 @@ def test_the_official_parser_takes_them(tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.json" for number in range(len(urls))]
     for url, file in zip(urls, files, strict=True):
         file.write_text(json.dumps(write_document([record(shop())], url)), encoding="utf-8")
+    files.append(tmp_path / "joined.json")
+    files[-1].write_text(json.dumps(write_document([record(joined(), RabbitBroker())], "amqp://a")), encoding="utf-8")
     done = parse(*files)
     assert done.returncode == 0, done.stderr
     document = write_document([record(shop())])
