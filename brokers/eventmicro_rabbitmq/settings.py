@@ -54,7 +54,7 @@ class RabbitSettings:
     new_queue_wait: float = 1.1
     """How long `subscribe` waits when it has made a queue: a node notes new quorum queues on disk within a second, and
     one that is killed before would lose the queue with its events. 0 for clusters, where the others know of it. An
-    instance that starts meanwhile finds the queue, and does not wait."""
+    instance that starts meanwhile finds the queue, and does not wait. The subscribers of a service wait together."""
     declare_timeout: float = 30.0
     """How long RabbitMQ may take to make, check or consume from one exchange, queue or binding: a cluster that is busy,
     or in which a node is just missing, takes its time for a quorum queue."""

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 # After how long a start says that it waits for another service, and how often it says so again, in seconds.
 FIRST_PATIENCE = 1.0
 PATIENCE = 30.0
+# How many subscribers are started at the same time, so that a broker is not asked for thousands of things at once.
+STARTED_AT_ONCE = 100
 
 
 class Node:
@@ -130,8 +132,7 @@ class Node:
             undo.push_async_callback(self._making.large.close)
             undo.callback(self._hanging.close)
             undo.push_async_callback(self._drain, presence)
-            for subscriber in subscribers:
-                await self._start_subscriber(subscriber)
+            await self._start_subscribers(subscribers)
             own = presence.own_endpoints()
             for endpoint in (*endpoints, *own):
                 await self._start_endpoint(endpoint)
@@ -308,10 +309,29 @@ class Node:
 
         return RunningSubscriber(subscriber, subscription, self._stop_timeout, forget)
 
-    async def _start_subscriber(self, declared: SubscriberDeclaration) -> None:
+    async def _start_subscribers(self, declared: Sequence[SubscriberDeclaration]) -> None:
+        """Subscribe some at the same time, as a broker takes its time for what is new; where one fails all end."""
+        left = iter(enumerate(declared))
+        started: dict[int, tuple[Subscriber, Subscription]] = {}
+
+        async def start_in_turn() -> None:
+            for number, each in left:
+                started[number] = await self._start_subscriber(each)
+
+        starting = [asyncio.create_task(start_in_turn()) for _ in declared[:STARTED_AT_ONCE]]
+        try:
+            await asyncio.gather(*starting)
+        finally:
+            for task in starting:
+                task.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
+            for _, (subscriber, subscription) in sorted(started.items()):
+                self._parts.add(subscriber, subscription)
+
+    async def _start_subscriber(self, declared: SubscriberDeclaration) -> tuple[Subscriber, Subscription]:
         subscriber = self._making.subscriber(declared)
         self._hanging.watch(subscriber.name, subscriber.inflight, declared.options.timeout)
-        self._parts.add(subscriber, await self._subscribe(declared, subscriber))
+        return subscriber, await self._subscribe(declared, subscriber)
 
     async def _subscribe(self, declared: SubscriberDeclaration, subscriber: Subscriber) -> Subscription:
         options = declared.options

@@ -213,3 +213,51 @@ async def test_calls_are_shared_by_the_instances_of_a_service() -> None:
         for _ in range(10):
             await client.call("shared.take")
     assert served.count(1) == served.count(2) == 5
+
+
+class Slow(MemoryBroker):
+    """Subscribes to what begins with `new.` where the others have begun, too; not to `new.bad`."""
+
+    def __init__(self, together: int) -> None:
+        super().__init__("memory://slow")
+        self.together = asyncio.Barrier(together)
+        self.taken: list[Any] = []
+
+    async def subscribe(self, subject: str, receive: Any, **options: Any) -> Any:
+        if not subject.startswith("new."):
+            return await super().subscribe(subject, receive, **options)
+        await self.together.wait()
+        if subject.endswith("bad"):
+            raise UsageError("refused")
+        subscription = await super().subscribe(subject, receive, **options)
+        self.taken.append(subscription)
+        return subscription
+
+
+def slow_service(broker: Slow, *subjects: str) -> Service:
+    service = Service("slow", broker=broker)
+
+    async def see(event: Number) -> None: ...
+
+    for subject in subjects:
+        service.subscribe(f"new.{subject}", name=subject)(see)
+    return service
+
+
+async def test_subscribers_are_subscribed_side_by_side_and_stand_in_their_order() -> None:
+    """One after the other the first would wait for the rest without end, as each waits for a queue that is new."""
+    service = slow_service(Slow(3), "a", "b", "c")
+    async with asyncio.timeout(10), service:
+        assert [each.name for each in service.statistics().subscribers] == ["a", "b", "c"]
+
+
+async def test_where_one_subscriber_is_refused_all_others_end() -> None:
+    broker = Slow(4)
+    service = slow_service(broker, "a", "bad", "b", "c")
+    before = asyncio.all_tasks()
+    with pytest.raises(UsageError, match=r"^refused$"):
+        async with asyncio.timeout(10):
+            await service.start()
+    assert all(subscription.ended for subscription in broker.taken)
+    assert not broker.connected
+    assert asyncio.all_tasks() == before
