@@ -257,11 +257,11 @@ class KafkaBroker(Lifetime):
             await connection.keeper.keep(durable.dead_letter)
         known = {name: topic.id for name, topic in found.items()}
         fixed = await fix_positions(self.settings, queue, counts, starts, ids=known, together=waits_apart)
-        if durable.start != "new" and subject not in fixed.new:
+        found.pop(retry_topic(queue, subject), None)
+        if durable.start != "new" and found and not found.keys() & fixed.new:  # of a pattern perhaps several, or none
             log.info(
                 "queue %s exists: start=%s is for a queue that is made", queue, durable.start, extra={"queue": queue}
             )
-        found.pop(retry_topic(queue, subject), None)
         follow = partial(Following, topics, subject, found, self.settings.topics_interval)
         return KafkaSubscription(
             subject, queue, receive, durable, self.settings, connection.publisher, fixed.first, topics, follow

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eventmicro import Client
+from eventmicro import Client, Service
 from tests.delivery.bench import Bench, Number, Until, numbers
 
 pytestmark = pytest.mark.timeout_seconds(60)
@@ -62,6 +62,22 @@ async def test_a_queue_that_exists_goes_on_where_it_was_and_that_is_said(
         await until(lambda: seen[2])
     assert caplog.text.count(said) == 1
     assert seen == {1: 1, 2: 1}
+
+
+@pytest.mark.needs("replay")
+async def test_a_new_queue_of_a_pattern_is_not_said_to_exist(
+    bench: Bench, caplog: pytest.LogCaptureFixture, until: Until
+) -> None:
+    caplog.set_level("INFO")
+    seen, said = Seen(), "start=all is for a queue that is made"
+    async with bench.run(Seen().handle) as client:  # so that its topic is there
+        await client.publish(bench.topic, Number(value=1))
+    for times in (0, 1):
+        service = Service(f"{bench.name}-wild", broker=bench.url)
+        service.subscribe(f"{bench.name}.*", name="see", start="all")(seen.handle)
+        async with service:
+            await until(lambda: seen[1])
+        assert caplog.text.count(said) == times
 
 
 @pytest.mark.needs("replay")

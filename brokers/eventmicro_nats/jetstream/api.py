@@ -26,6 +26,8 @@ MESSAGE_NOT_FOUND = 10037
 TTL_DISABLED = 10166
 # A cluster that is without a leader for the moment, has too much to do, or does not know enough of its servers yet.
 TEMPORARY = frozenset({10005, 10008, 10009, 10167})
+# The stream has as much as its limits allow, and drops nothing; the text says which limit.
+FULL = 10077
 # One of the same id is being stored: soon it is known whether it was.
 IN_PROCESS = 10158
 

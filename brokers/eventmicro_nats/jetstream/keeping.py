@@ -131,6 +131,12 @@ def _losses(config: dict[str, Any]) -> list[str]:
     return wrong
 
 
+def fills_up(config: dict[str, Any]) -> str:
+    """The limits at which a stream takes no more; empty where it has none, or drops what is old."""
+    limits = ("max_msgs", "max_bytes", "max_msgs_per_subject") if config.get("discard") == "new" else ()
+    return ", ".join(f"{limit}={config[limit]}" for limit in limits if config.get(limit, -1) > 0)
+
+
 def _in_memory(config: dict[str, Any], settings: JetStreamSettings) -> list[str]:
     kept = config.get("storage") == settings.storage or config.get("storage") == "file"
     return [] if kept else ["storage=memory, which is not asked for by storage=memory"]

@@ -25,6 +25,7 @@ from eventmicro_nats.connection.driver import Driver, Perishable
 from eventmicro_nats.connection.headers import MESSAGE_ID, TTL, VERSION, check_orders
 from eventmicro_nats.copies import written_headers
 from eventmicro_nats.jetstream.api import (
+    FULL,
     IN_PROCESS,
     TEMPORARY,
     TTL_DISABLED,
@@ -231,7 +232,7 @@ class Publisher:
                 if error.number == TTL_DISABLED:  # as somebody has changed its stream: look next time
                     self._streams.forget(packet.subject)
                 packet.unknown |= error.number == IN_PROCESS
-                text, final = str(error), error.number not in (IN_PROCESS, *TEMPORARY)
+                text, final = self._why_refused(packet.subject, error), error.number not in (IN_PROCESS, *TEMPORARY)
             else:
                 packet.unknown = True
                 text, final = "something that is not JetStream answered", False
@@ -249,6 +250,16 @@ class Publisher:
         if answer is NoAnswer.LATE and self._loop.time() - packet.sent >= ATTEMPT_TIMEOUT:
             self._streams.forget(packet.subject)  # it may be another one, that confirms nothing: look next time
         raise packet.not_taken(NotStored(f"{packet.subject}: {text}"))
+
+    def _why_refused(self, subject: str, error: ApiError) -> str:
+        """In the server's words; of a stream that is full also which it is, and the mend."""
+        if error.number != FULL:
+            return str(error)
+        stream = self._streams.name_of(subject) or "NAME"
+        return (
+            f"{error}: stream {stream} is full, and drops nothing: raise that limit by `nats stream edit {stream}`; "
+            "what is settled makes room only where its retention is workqueue or interest"
+        )
 
     async def _prepare(self, packet: Packet, deadline: float) -> None:
         """Before it is sent again: its stream may be gone, and may be made from here."""

@@ -84,6 +84,10 @@ class Streams:
         self._seen.pop(stream, None)
         self._expiring.discard(stream)
 
+    def name_of(self, subject: str) -> str:
+        """The stream of a subject, as far as it is known here."""
+        return self._found.get(subject, "")
+
     def id_lifetime(self, subject: str) -> float:
         """For how long its stream knows an event's id, in seconds, as far as is known here."""
         return self._windows.get(self._found.get(subject, ""), inf)

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from eventmicro.errors import UsageError
-from eventmicro_nats.jetstream.keeping import check_own, is_ours, losses
+from eventmicro_nats.jetstream.keeping import check_own, fills_up, is_ours, losses
 from eventmicro_nats.settings import JetStreamSettings
 
 log = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ class Telling:
         self._settings = settings
         self._losses: dict[str, str] = {}  # what was said of each stream, last
         self._unbounded: set[str] = set()  # those of which that was said
+        self._bounds: set[str] = set()  # those of which it was looked at
         self._missing: dict[str, str] = {}  # why nothing takes a subject
 
     def losses(self, config: dict[str, Any], forgets: str) -> None:
@@ -26,6 +27,13 @@ class Telling:
         if forgets and config["name"] not in self._losses:
             log.warning("stream %s does not keep all that is confirmed: %s", config["name"], forgets)
         self._losses[config["name"]] = forgets
+        self._bounded(config["name"], fills_up(config))
+
+    def _bounded(self, name: str, bounds: str) -> None:
+        """Say that a stream takes nothing more when it is full."""
+        if bounds and name not in self._bounds:
+            log.info("stream %s takes no more than %s, with discard=new: what is over is NotStored", name, bounds)
+        self._bounds.add(name)
 
     def unbounded(self, config: dict[str, Any]) -> None:
         """Say that our stream keeps all for ever, where nobody has bounded it."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eventmicro.broker import Durable
-from eventmicro.errors import Missing, NotAllPublished, UsageError
+from eventmicro.errors import Missing, NotAllPublished, NotStored, UsageError
 from eventmicro.message import Message
 from tests.integration.jetstream.kit import Until, administrator, call, config_of, jetstream, make, work
 from tests.servers import NatsServer
@@ -234,3 +234,26 @@ async def test_a_queue_of_our_name_that_forgets_what_was_settled_is_refused() ->
             await call(admin, "CONSUMER.CREATE.EVENTS.q", {"stream_name": "EVENTS", "config": config})
             with pytest.raises(UsageError, match="mem_storage"):
                 await work(broker, "a")
+
+
+@pytest.mark.parametrize("limit", ["max_msgs", "max_bytes"])
+async def test_a_stream_that_fills_up_says_so_at_the_start_and_by_its_name_when_it_is_full(
+    limit: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    most = {"max_msgs": 2, "max_bytes": 300}[limit]
+    with NatsServer(jetstream=True) as server:
+        async with administrator(server.port) as admin, jetstream(server) as broker:
+            await make(admin, name="ORDERS", subjects=["orders.*"], discard="new", **{limit: most})
+            for queue in ("q", "other"):
+                await work(broker, "orders.a", queue)
+            said = [r.getMessage() for r in caplog.records if "takes no more" in r.getMessage()]
+            assert len(said) == 1
+            assert f"stream ORDERS takes no more than {limit}={most}" in said[0]
+            events = [Message("orders.a", bytes(40)) for _ in range(9)]
+            with pytest.raises(NotAllPublished) as some:
+                await broker.publish_many(events)
+            text = str(some.value.failed[8])
+            assert isinstance(some.value.failed[8], NotStored)
+            assert "10077): stream ORDERS is full, " in text
+            assert "`nats stream edit ORDERS`" in text
