@@ -263,6 +263,11 @@ class Declarer:
         """Whether a queue of others hands its events to one consumer at a time, as far as is known."""
         return bool((self._found.get(queue) or {}).get("x-single-active-consumer"))
 
+    def has_priorities(self, queue: str, layout: Layout) -> bool:
+        """Whether a queue hands out what is urgent first, as far as is known."""
+        said = {} if layout.queue is None else layout.queue.said
+        return "x-max-priority" in said.keys() | (self._found.get(queue) or {}).keys()
+
     def forget(self, name: str) -> None:
         """It is not there any more: make it when it is next needed."""
         self._safe.pop(name, None)

@@ -21,7 +21,7 @@ from eventmicro_rabbitmq.consuming.consumer import LEAVE_TIMEOUT, Consumer
 from eventmicro_rabbitmq.consuming.incoming import RabbitDelivery, is_uncounted, read_event
 from eventmicro_rabbitmq.consuming.pace import Pace
 from eventmicro_rabbitmq.consuming.pacing import Pacing
-from eventmicro_rabbitmq.consuming.priorities import Priorities
+from eventmicro_rabbitmq.consuming.priorities import Priorities, say_held_first
 from eventmicro_rabbitmq.consuming.returns import Returns
 from eventmicro_rabbitmq.consuming.taken_back import TakenBack
 from eventmicro_rabbitmq.consuming.uncounted import Uncounted
@@ -167,6 +167,8 @@ class DurableSubscription:
         await self._declarer.durable_queue(channel.link, self.subject, self.queue, self._durable, self.layout)
         if self._order == 0 and self._declarer.goes_to_one(self.queue):
             self._pace.hold_all()
+        if self._watching is None and self._declarer.has_priorities(self.queue, self.layout):
+            say_held_first(self.queue, self._durable.prefetch)
         self._consumer.prefetch = self._pace.held
         self._began_at = self._order
         self._major = channel.link.major

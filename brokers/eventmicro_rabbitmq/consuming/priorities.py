@@ -1,4 +1,4 @@
-"""Priorities: RabbitMQ 4 serves those of 5 and more first, which breaks the order that a subscriber asks for."""
+"""Priorities: what is held comes before them; RabbitMQ 4 serves those of 5 and more first, out of an order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ log = logging.getLogger(__name__)
 
 # From this priority on an event comes before others, and from this version on.
 FIRST, SERVES_FIRST = 5, 4
+
+
+def say_held_first(queue: str, prefetch: int) -> None:
+    """Say of a queue with priorities that what an instance holds comes before all that waits, however urgent."""
+    if prefetch > 1:
+        log.info(
+            "queue %s has priorities, and an instance holds up to prefetch=%d events, which come before what is more "
+            "urgent and published later: set prefetch to as few as are handled at the same time",
+            queue,
+            prefetch,
+        )
 
 
 class Priorities:

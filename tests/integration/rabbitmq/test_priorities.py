@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from eventmicro_rabbitmq import RabbitBroker
+from eventmicro_rabbitmq import RabbitBroker, RabbitQueue
 from pamqp.commands import Basic
 
 from eventmicro.broker import Durable
@@ -48,3 +48,24 @@ async def test_where_no_order_is_asked_for_nothing_is_said(
         await until(lambda: got)
         await channel.queue_delete(subject)
     assert "priority" not in caplog.text
+
+
+async def test_of_a_queue_with_priorities_it_is_said_that_what_is_held_goes_first(
+    url: str, subject: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    urgent = RabbitQueue(subject, type="classic", max_priority=9)
+    plain = RabbitQueue(subject)
+    async with RabbitBroker(url) as broker:
+        for place, prefetch in ((urgent, 100), (urgent, 1), (plain, 20)):  # the last finds it as it is
+            subscription = await broker.subscribe(
+                subject, lambda _: None, queue=subject, durable=Durable(prefetch=prefetch), place=place
+            )
+            await subscription.drain()
+        async with raw_channel(url) as channel:
+            await channel.queue_delete(subject)
+        await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
+        async with raw_channel(url) as channel:
+            await channel.queue_delete(subject)
+    said = [line for line in caplog.messages if "has priorities" in line]
+    assert [f"prefetch={prefetch} events" in line for prefetch, line in zip((100, 20), said, strict=True)] == [True] * 2
