@@ -301,6 +301,17 @@ class StoresRequests(Protocol):
 
 
 @runtime_checkable
+class TellsUnreached(Protocol):
+    """What a broker has beside `Broker` where somebody may be there who answers calls, and no call gets there."""
+
+    async def unreached(self, subject: str) -> str:
+        """What is there for calls on a subject that nobody has taken, and how they get there; empty where nothing is,
+        or that cannot be known soon. It never raises but for a cancellation.
+        """
+        ...
+
+
+@runtime_checkable
 class StoresObjects(Protocol):
     """What a broker has beside `Broker` that can keep the body of an event apart, as an object: `Capabilities.objects`.
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from eventmicro.errors import NotFound
+from eventmicro.errors import NotFound, Unavailable
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -122,10 +122,11 @@ class Director(Protocol):
         """
         ...
 
-    async def find(self, endpoint: str, within: float) -> str | NotFound | None:
+    async def find(self, endpoint: str, within: float) -> str | NotFound | Unavailable | None:
         """Where `service.endpoint` is, though nobody listens there: the subject under which another framework has it.
 
         None: its service is not there either, or it is being started or stopped; NotFound: the service is there and
-        has no such endpoint, with the names of those that it has.
+        has no such endpoint, with the names of those that it has; Unavailable: somebody is there whom calls do not
+        reach, with what is to be done about it.
         """
         ...

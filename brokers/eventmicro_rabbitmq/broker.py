@@ -39,7 +39,7 @@ from eventmicro_rabbitmq.publisher import Confirm, Publisher
 from eventmicro_rabbitmq.queues import state_of
 from eventmicro_rabbitmq.retry import Retries, check_retry_queues
 from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url
-from eventmicro_rabbitmq.telling import calls_told, events_told
+from eventmicro_rabbitmq.telling import calls_told, events_told, unbound
 from eventmicro_rabbitmq.topology import (
     INBOX,
     binding_key,
@@ -393,6 +393,13 @@ class RabbitBroker(Lifetime):
             return await state_of(lambda about: borrowed_channel(connection, about, wait), check_name(queue, "queue"))
         except DriverError as error:
             raise translate(error, about) from error
+
+    async def unreached(self, subject: str) -> str:
+        try:
+            state = await self.queue_state(subject)
+        except EventMicroError:
+            return ""
+        return "" if state is None else unbound(self.settings.exchange, state)
 
     async def queue_states(self) -> None:
         """AMQP lists no queues."""

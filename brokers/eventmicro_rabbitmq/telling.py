@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventmicro.broker import Bindings, Durable
+from eventmicro.broker import Bindings, Durable, QueueState
 from eventmicro_rabbitmq.layout import Bound, Layout
 from eventmicro_rabbitmq.places import RabbitExchange, RabbitQueue
 from eventmicro_rabbitmq.topology import Arguments, call_exchange, call_queue, queue_arguments
@@ -42,6 +42,16 @@ def calls_told(events: str, subject: str, vhost: str) -> Bindings:
     queue = {"name": call_queue(subject), "durable": True, "exclusive": False, "autoDelete": True, "vhost": vhost}
     bound = _bound(Bound(exchange, subject, {}), vhost)
     return _bindings(exchange.name, {"is": "queue", "queue": queue}, {"ack": True, "x-bindings": [bound]})
+
+
+def unbound(events: str, state: QueueState) -> str:
+    """What is to be done so that calls get to a queue that is there."""
+    name, exchange = state.queue, call_exchange(events)
+    consumers = "a consumer" if state.consumers == 1 else f"{state.consumers} consumers"
+    return (
+        f"the queue {name!r} is there, with {consumers}, and no call gets to it: bind it to the exchange {exchange!r}, "
+        f"by its name, as by `rabbitmqadmin declare binding source={exchange} destination={name} routing_key={name}`"
+    )
 
 
 def _bindings(exchange: str, channel: Part, operation: Part) -> Bindings:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import NoReturn
 
-from eventmicro.broker import Broker
+from eventmicro.broker import Broker, TellsUnreached
 from eventmicro.checks import check_several
 from eventmicro.discovery.asking import ask_service
 from eventmicro.discovery.cache import FIRST_LOOK, ServiceCache, View
@@ -34,7 +34,7 @@ FIND = 1.0
 FOUND = 1.0
 FINDINGS = 1000
 
-Finding = str | NotFound | None
+Finding = str | NotFound | Unavailable | None
 
 
 class Directing:
@@ -138,7 +138,11 @@ class Directing:
         if not finding.done() or finding.cancelled():
             return None
         found = finding.result()  # an error is not shared by those who raise it
-        return NotFound(found.detail, id=found.id) if isinstance(found, NotFound) else found
+        if isinstance(found, str | None):
+            return found
+        if isinstance(found, Unavailable):
+            return _nobody(found.detail, found.id)
+        return NotFound(found.detail, id=found.id)
 
     async def view(self, service: str, within: float) -> View:
         """What is known of a service; see `ServiceCache.look`."""
@@ -175,10 +179,23 @@ class Directing:
     async def _find(self, endpoint: str) -> Finding:
         service, _, name = endpoint.partition(".")
         form = await ask_service(self._broker, service, within=FIND)
-        if form is None or form.get(STOPPING) is True:  # it takes no more calls
+        if form is None:
+            return await self._unreached(endpoint)
+        if form.get(STOPPING) is True:  # it takes no more calls
             return None
         record = record_of(form)
         return None if record is None else _explain(record, endpoint, name)
+
+    async def _unreached(self, endpoint: str) -> Unavailable | None:
+        """What is to be said where somebody is there all the same."""
+        why = await self._broker.unreached(endpoint) if isinstance(self._broker, TellsUnreached) else ""
+        return _nobody(f"nobody serves {endpoint}: {why}", endpoint) if why else None
+
+
+def _nobody(detail: str, endpoint: str) -> Unavailable:
+    error = Unavailable(detail, id=endpoint)
+    error.nobody = True
+    return error
 
 
 def _explain(record: ServiceRecord, endpoint: str, name: str) -> Finding:

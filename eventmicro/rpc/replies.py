@@ -111,7 +111,7 @@ async def explain(director: Director, endpoint: str, nobody: ServiceError, deadl
 
     Raises:
         NotFound: its service is there, and has none of this name.
-        Unavailable: nobody is there.
+        Unavailable: nobody is there, or somebody whom calls do not reach.
     """
     elsewhere = await director.find(endpoint, deadline - time.monotonic())
     if isinstance(elsewhere, ServiceError):

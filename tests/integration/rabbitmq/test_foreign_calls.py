@@ -11,13 +11,14 @@ from typing import Annotated, Any
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
-from aiormq.abc import AbstractChannel
+from aiormq.abc import AbstractChannel, DeliveredMessage
 from eventmicro_rabbitmq import RabbitBroker, RabbitMessage
 from eventmicro_rabbitmq.calls.addresses import ReplyAddress, is_direct_address, reply_of
 from pydantic import BaseModel
 
-from eventmicro import Client, Context, Depends, NotFound, Service
+from eventmicro import Client, Context, Depends, NotFound, Service, Unavailable
 from eventmicro.message import Message
+from eventmicro.rpc.replies import is_nobody
 from tests.integration.rabbitmq.kit import Properties, Until, raw_channel
 
 DIRECT = "amq.rabbitmq.reply-to"
@@ -250,6 +251,30 @@ async def test_we_call_a_server_of_aio_pika(url: str, subject: str) -> None:
     assert asked[0].content_type == "application/json"
     assert int(asked[0].expiration * 1000 if isinstance(asked[0].expiration, float) else 1) > 0
     assert asked[0].headers == {}
+
+
+async def test_where_a_queue_of_that_name_is_not_bound_the_error_says_how_that_is_done(url: str, subject: str) -> None:
+    async with raw_channel(url) as channel, Client(url) as client:
+        queue = f"{subject}.theirs"
+        await channel.queue_declare(queue)
+        with pytest.raises(Unavailable) as nobody:
+            await client.call(queue, timeout=20)
+        text, bind = str(nobody.value), f"source=events.calls destination={queue} routing_key={queue}"
+        assert f"the queue '{queue}' is there, with 0 consumers, and no call gets to it" in text
+        assert bind in text
+        assert is_nobody(nobody.value)
+        with pytest.raises(Unavailable, match=f"is the service '{subject}' running"):
+            await client.call(f"{subject}.other", timeout=20)
+
+        async def answer(message: DeliveredMessage) -> None:
+            about = message.header.properties
+            reply = Properties(correlation_id=about.correlation_id)
+            await channel.basic_publish(b"7", routing_key=str(about.reply_to), properties=reply)
+
+        await channel.basic_consume(queue, answer, no_ack=True)
+        await channel.queue_bind(queue, "events.calls", queue)
+        assert await client.call(queue, None, int, timeout=20) == 7
+        await channel.queue_delete(queue)
 
 
 async def test_a_plain_client_of_a_stream_that_goes_stops_it(url: str, subject: str, until: Until) -> None:
