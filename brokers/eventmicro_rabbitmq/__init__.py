@@ -3,6 +3,15 @@
 from eventmicro_rabbitmq.broker import RabbitBroker
 from eventmicro_rabbitmq.message import RabbitMessage
 from eventmicro_rabbitmq.places import RabbitBinding, RabbitExchange, RabbitQueue
+from eventmicro_rabbitmq.said import RabbitProperties
 from eventmicro_rabbitmq.settings import RabbitSettings
 
-__all__ = ["RabbitBinding", "RabbitBroker", "RabbitExchange", "RabbitMessage", "RabbitQueue", "RabbitSettings"]
+__all__ = [
+    "RabbitBinding",
+    "RabbitBroker",
+    "RabbitExchange",
+    "RabbitMessage",
+    "RabbitProperties",
+    "RabbitQueue",
+    "RabbitSettings",
+]

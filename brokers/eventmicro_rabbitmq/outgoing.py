@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from math import ceil
 from time import time
+from typing import Any
 
 from eventmicro.errors import UsageError
-from eventmicro.message import Bounded, Copy, Message
+from eventmicro.message import Bounded, Copy, Message, Routed
 from eventmicro.wire import CONTENT_ENCODING, CONTENT_TYPE, DEAD_QUEUE
 from eventmicro_rabbitmq.connection.frames import Properties
 from eventmicro_rabbitmq.connection.properties import Copied, Limited, Persistent
 from eventmicro_rabbitmq.consuming.incoming import CORRELATION_ID, SUBJECT, UNSAID, RabbitDelivery, copy_of
+from eventmicro_rabbitmq.said import check_meant, take_said
 from eventmicro_rabbitmq.topology import LONGEST_HEADER_NAME, ROUTING_HEADERS, check_length
 
 # The headers that are properties to RabbitMQ, in whatever case; of a call, whose correlation is its own, the first two.
@@ -20,12 +22,14 @@ OF_CALLS = {name: place for name, place in OF_EVENTS.items() if place < 2}
 # For how long RabbitMQ keeps an event that expires at most, in milliseconds.
 LONGEST_TTL = 2**32 - 1
 DAY = 24 * 3600
+# The header by which an exchange of this type holds an event back, in milliseconds.
+DELAY, DELAYED = "x-delay", "x-delayed-message"
 
 Places = tuple[str | None, str | None, str | None]
 """What has a place of its own: content type, content encoding, correlation id."""
 
 
-def properties_of(message: Message, id: str) -> Persistent | Copied:
+def properties_of(message: Message, id: str) -> Persistent | Copied | Limited:
     """The properties of an event that is published.
 
     Raises:
@@ -40,7 +44,31 @@ def properties_of(message: Message, id: str) -> Persistent | Copied:
     if content_type is None:
         content_type = message.content_type
         encoding = encoding or UNSAID.get(content_type)
-    return Persistent(id, content_type, others or None, encoding, correlation, now)
+    said = take_said(others)
+    check_meant(message.subject, others)
+    table: dict[str, Any] = others
+    if DELAY in others:
+        table = {**others, DELAY: _delay(message, others[DELAY])}
+    plain = Persistent(id, content_type, table or None, encoding, correlation, now)
+    return Limited(plain, said=said) if said else plain
+
+
+def _delay(message: Message, text: str) -> int:
+    """What the plug-in for delayed messages takes, and only where the exchange is one of its own.
+
+    Raises:
+        UsageError: it is not, or the delay is no number.
+    """
+    exchange = message.exchange if isinstance(message, Routed) else None
+    if getattr(exchange, "kind", "") != DELAYED:
+        raise UsageError(
+            f"{message.subject}: metadata {DELAY} is for an exchange that delays, by RabbitMQ's plug-in: write "
+            f"Topic(..., exchange=RabbitExchange(NAME, type={DELAYED!r}, arguments={{'x-delayed-type': 'topic'}})), or "
+            f"name it otherwise"
+        )
+    if not text.isdecimal():
+        raise UsageError(f"{message.subject}: metadata {DELAY}={text!r}: write milliseconds, such as '5000'")
+    return int(text)
 
 
 def limited(message: Message, plain: Properties) -> Properties:
@@ -49,7 +77,7 @@ def limited(message: Message, plain: Properties) -> Properties:
     Raises:
         UsageError: it is to be kept for longer than RabbitMQ can.
     """
-    if not isinstance(plain, Persistent) or not isinstance(message, Bounded):
+    if not isinstance(plain, Persistent | Limited) or not isinstance(message, Bounded):
         return plain
     if message.ttl is None and message.priority is None:
         return plain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -125,18 +125,28 @@ class Rewritten(Sparse):
 
 
 class Limited(Rewritten):
-    """Those of an event that expires, or comes before others.
+    """Those of an event that expires, comes before others, or says more than most.
 
     Args:
         plain: the same without that.
         expiration: for how long a queue keeps it, in milliseconds.
+        said: further ones, by their names.
     """
 
-    def __init__(self, plain: Persistent, expiration: int | None, priority: int | None) -> None:
+    def __init__(
+        self,
+        plain: Persistent | Limited,
+        expiration: int | None = None,
+        priority: int | None = None,
+        said: Mapping[str, str] | None = None,
+    ) -> None:
         self.take(plain, ("expiration", "priority"))
-        self.timestamp = plain.moment
+        if isinstance(plain, Persistent):
+            self.timestamp = plain.moment
         self.expiration = None if expiration is None else str(expiration)
         self.priority = priority
+        for name, value in (said or {}).items():
+            setattr(self, name, value)
 
 
 class Copied(Rewritten):

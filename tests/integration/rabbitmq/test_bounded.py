@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from eventmicro_rabbitmq import RabbitBroker, RabbitMessage, RabbitQueue
+from eventmicro_rabbitmq import RabbitBroker, RabbitExchange, RabbitMessage, RabbitProperties, RabbitQueue
+from eventmicro_rabbitmq.outgoing import properties_of
 
-from eventmicro import Client, Context, Service, Topic
+from eventmicro import Client, Context, Retry, Service, Topic
 from eventmicro.broker import Durable
 from eventmicro.errors import UsageError
-from eventmicro.message import Bounded, Delivery
+from eventmicro.message import Bounded, Delivery, Routed
 from tests.integration.rabbitmq.kit import Until, raw_channel
 
 
@@ -35,6 +36,63 @@ async def test_they_are_the_properties_that_others_know_and_a_retry_has_no_end(
         await channel.queue_delete(f"{subject}.take")
         await channel.queue_delete(f"dead.{subject}.take")
     assert seen == [(1, "600000", 7), (2, "600000", 7), (3, None, None)]
+
+
+async def test_what_else_an_event_says_is_in_properties_and_stays_on_a_retry(
+    url: str, subject: str, until: Until
+) -> None:
+    topic = Topic(f"{subject}.placed", int, ttl=600, priority=7)
+    seen: list[tuple[str | None, str | None, str | None, str | None, int | None, dict[str, str]]] = []
+    service = Service(subject)
+
+    @service.subscribe(topic, retry=Retry(backoff=0.01))
+    async def take(event: int, context: Context) -> None:
+        message = RabbitMessage.of(context)
+        about = message.type, message.app_id, message.reply_to, message.user_id, message.priority
+        seen.append((*about, dict(context.metadata)))
+        if len(seen) == 1:
+            raise ValueError("again")
+
+    said = RabbitProperties(type="order.placed", app_id="shop", reply_to="answers", user_id="guest")
+    async with raw_channel(url) as channel:
+        await service.start(url)
+        async with Client(url) as client:
+            await client.publish(topic, 1, metadata={**said, "Tenant": "acme", "type": "a header"})
+        await until(lambda: len(seen) == 2)
+        await service.stop()
+        await channel.queue_delete(f"{subject}.take")
+        await channel.queue_delete(f"dead.{subject}.take")
+    expected = "order.placed", "shop", "answers", "guest", 7
+    assert [each[:5] for each in seen] == [expected] * 2
+    assert all(each[5].items() >= {"Tenant": "acme", "type": "a header"}.items() for each in seen)
+    assert not [name for each in seen for name in each[5] if name.startswith("amqp")]
+
+
+MEANT = [
+    ({"priority": "7"}, r"write Topic\(..., priority=…\)"),
+    ({"expiration": "60000"}, r"write Topic\(..., ttl=seconds\)"),
+    ({"x-delay": "5000"}, r"type='x-delayed-message'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "mend"), MEANT, ids=lambda value: next(iter(value)) if value != str(value) else ""
+)
+async def test_metadata_that_is_meant_for_rabbitmq_is_refused_with_what_says_it(
+    url: str, subject: str, metadata: dict[str, str], mend: str
+) -> None:
+    async with Client(url) as client:
+        with pytest.raises(UsageError, match=mend):
+            await client.publish(subject, 1, metadata=metadata)
+        await client.publish(subject, 1, metadata={"priority": "high", "expiration": "soon", "user_id": "42"})
+
+
+async def test_an_exchange_that_delays_gets_a_number() -> None:
+    delayed = RabbitExchange("later", type="x-delayed-message", arguments={"x-delayed-type": "topic"})
+    message = Routed("a", headers={"x-delay": "5000", "Tenant": "acme"}, exchange=delayed)
+    assert properties_of(message, "1").headers == {"x-delay": 5000, "Tenant": "acme"}
+    with pytest.raises(UsageError, match="write milliseconds"):
+        properties_of(Routed("a", headers={"x-delay": "5 s"}, exchange=delayed), "1")
 
 
 async def test_a_queue_that_knows_priorities_serves_the_urgent_ones_first(url: str, subject: str, until: Until) -> None:
