@@ -138,7 +138,7 @@ class RabbitBroker(Lifetime):
             self._publishing, self._consuming, self._was_online = publishing, consuming, True
             self._home = asyncio.get_running_loop()
             self._declarer = Declarer(self.settings)
-            self._upkeep = Upkeep(consuming, self._kept_up, self.settings.look_every)
+            self._upkeep = Upkeep(consuming, self._kept_up, self.settings.look_every, self._declarer.timeout)
             self._publisher = self._new_publisher(publishing, None)
             self._retries = Retries(publishing, Declarer(self.settings))
             self._calls = Calls(publishing, consuming, self.settings, self.url)

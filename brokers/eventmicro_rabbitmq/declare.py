@@ -16,9 +16,10 @@ from eventmicro_rabbitmq.connection.channel import Asking, Channel, answered, bo
 from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.kept import KeptChannel
 from eventmicro_rabbitmq.errors import DriverError, plain, translate
-from eventmicro_rabbitmq.exchanges import check_exchange, declare_exchange, is_used, make_exchange, refused, stands
+from eventmicro_rabbitmq.exchanges import check_exchange, is_used, make_exchange, refused, stands
 from eventmicro_rabbitmq.existing import check_existing, check_live, check_said, look_at
 from eventmicro_rabbitmq.layout import Layout, layout_of
+from eventmicro_rabbitmq.looking import Look
 from eventmicro_rabbitmq.places import Declare, RabbitExchange, RabbitQueue
 from eventmicro_rabbitmq.queues import check_queue, declare_queue, exists, missing_queue
 from eventmicro_rabbitmq.settings import RabbitSettings
@@ -201,20 +202,17 @@ class Declarer:
         await self.call_exchange(connection)
         return {f"exchange {self._calls.name}": is_new}
 
-    async def renew(
-        self, connection: Connection, subject: str, queue: str, layout: Layout, durable: Durable | None = None
-    ) -> None:
+    async def renew(self, look: Look, subject: str, queue: str, layout: Layout, durable: Durable | None = None) -> None:
         """Make what is gone of a subscription's exchanges and bindings; all of it is there in most cases.
 
         Raises:
             TransportError, UsageError: that cannot be done now.
         """
-        about = f"bindings of queue {queue!r}"
+        about, connection = f"bindings of queue {queue!r}", look.connection
         try:
-            async with self._asking(connection)(about) as channel:
-                await self._assert(channel, queue, layout)
-                if durable is not None and durable.dead_letter is not None and self.makes:
-                    await self._assert_letters(channel, durable.dead_letter, queue)
+            await self._assert(look, about, queue, layout)
+            if durable is not None and durable.dead_letter is not None and self.makes:
+                await self._assert_letters(look, about, durable.dead_letter, queue)
         except ChannelNotFoundEntity as error:
             letters = durable is not None and durable.dead_letter is not None
             await self._exchanges_again(connection, (*layout.exchanges, *[self.events][: int(letters)]), error)
@@ -410,22 +408,22 @@ class Declarer:
             except ChannelAccessRefused as error:
                 raise refused(about, error) from error
 
-    async def _assert(self, channel: Channel, queue: str, layout: Layout) -> None:
+    async def _assert(self, look: Look, about: str, queue: str, layout: Layout) -> None:
         """Say once more what there is to be, as far as it is made from here; what is missing ends the channel."""
         for exchange in layout.exchanges:
             if exchange.is_given or self.mode(exchange.declare) == "false":
                 continue
-            await channel.exchange_declare(exchange.name, passive=True)
+            await look.there(about, exchange)
             if self.mode(exchange.declare) == "true" and exchange.name not in self._as_they_are:
-                await declare_exchange(channel, exchange)
+                await look.made(about, exchange)
         if self.mode(layout.queue.declare if layout.queue else None) == "true":
             for bound in layout.bound:
-                await channel.queue_bind(queue, bound.exchange.name, bound.key, arguments=bound.arguments)
+                await look.bound(about, queue, bound.exchange, bound.key, bound.arguments)
 
-    async def _assert_letters(self, channel: Channel, name: str, queue: str) -> None:
-        await channel.exchange_declare(self.events.name, passive=True)
-        await channel.queue_bind(name, self.events.name, binding_key(name))
-        await channel.queue_bind(name, self._dead.name, queue)
+    async def _assert_letters(self, look: Look, about: str, name: str, queue: str) -> None:
+        await look.there(about, self.events)
+        await look.bound(about, name, self.events, binding_key(name), {})
+        await look.bound(about, name, self._dead, queue, {})
 
     async def _exchanges_again(
         self, connection: Connection, exchanges: Sequence[RabbitExchange], error: Exception

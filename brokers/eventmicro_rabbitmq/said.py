@@ -11,6 +11,8 @@ from eventmicro_rabbitmq.topology import check_length
 
 # The metadata that is said in a property, by its name.
 SAID = {"amqp-type": "type", "amqp-app-id": "app_id", "amqp-reply-to": "reply_to", "amqp-user-id": "user_id"}
+# What pamqp calls them, where it is another name.
+PROPERTIES = {"type": "message_type"}
 # Properties that a topic says, with what says them; as metadata RabbitMQ would take them for text that concerns nobody.
 OF_TOPICS = {"priority": "Topic(..., priority=…)", "expiration": "Topic(..., ttl=seconds)"}
 
@@ -51,8 +53,14 @@ class RabbitProperties(Mapping[str, str]):
 
 
 def take_said(headers: dict[str, str]) -> dict[str, str]:
-    """The properties that are said among the headers of an event, out of which they are taken."""
-    return {field: check_length(headers.pop(name)) for name, field in SAID.items() if name in headers}
+    """The properties that are said among the headers of an event, out of which they are taken.
+
+    Raises:
+        UsageError: one is too long.
+    """
+    for name in SAID.keys() & headers.keys():
+        check_length(headers[name])
+    return {PROPERTIES.get(field, field): headers.pop(name) for name, field in SAID.items() if name in headers}
 
 
 def check_meant(subject: str, headers: dict[str, str]) -> None:

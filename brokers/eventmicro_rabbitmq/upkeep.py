@@ -13,6 +13,7 @@ from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, plain
 from eventmicro_rabbitmq.layout import Layout
+from eventmicro_rabbitmq.looking import Look
 from eventmicro_rabbitmq.places import RabbitExchange
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ class Renewable(Protocol):
     @property
     def layout(self) -> Layout | None: ...
 
-    async def renew(self, connection: Connection) -> None:
+    async def renew(self, look: Look) -> None:
         """Make what is gone.
 
         Raises:
@@ -43,12 +44,16 @@ class Upkeep:
         link: the connection of the subscriptions.
         subscriptions: those that there are.
         every: how often, in seconds.
+        timeout: how long the server may take to answer, in seconds.
     """
 
-    def __init__(self, link: Link, subscriptions: Callable[[], Iterable[Renewable]], every: float) -> None:
+    def __init__(
+        self, link: Link, subscriptions: Callable[[], Iterable[Renewable]], every: float, timeout: float
+    ) -> None:
         self._link = link
         self._subscriptions = subscriptions
         self._every = every
+        self._timeout = timeout
         self._said: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -69,17 +74,20 @@ class Upkeep:
 
     async def look(self) -> None:
         """Look once."""
-        connection = await self._link.wait()
+        look = Look(await self._link.wait(), self._timeout)
         unlike = {f"{each.queue or id(each)} {each.layout}": each for each in self._subscriptions()}
-        for name, subscription in unlike.items():
-            await self._look_after(name, subscription, connection)
-
-    async def _look_after(self, name: str, subscription: Renewable, connection: Connection) -> None:
         try:
-            await subscription.renew(connection)
+            for name, subscription in unlike.items():
+                await self._look_after(name, subscription, look)
+        finally:
+            await look.close()
+
+    async def _look_after(self, name: str, subscription: Renewable, look: Look) -> None:
+        try:
+            await subscription.renew(look)
             self._said.pop(name, None)
         except (TransportError, UsageError, *DriverError) as error:
-            if not connection.lost.done() and self._said.get(name) != plain(error):
+            if not look.connection.lost.done() and self._said.get(name) != plain(error):
                 self._said[name] = plain(error)
                 log.error(
                     "subscription to %s: its events may not come: %s",

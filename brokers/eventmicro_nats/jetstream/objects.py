@@ -174,13 +174,17 @@ class Bucket:
         """As it is made from here."""
         return self._settings.object_ttl or WINDOW
 
+    def name_of(self, subject: str) -> str:
+        """The stream that it is kept in."""
+        return f"OBJ_{self.name}"
+
     async def of(self, subject: str, deadline: float) -> str:
         """Have it, and return the name of its stream.
 
         Raises:
             ApiError, NotAllowed, NoJetStream, Disconnected: it is not there, and could not be made.
         """
-        stream = f"OBJ_{self.name}"
+        stream = self.name_of(subject)
         async with self._having:
             if not self._is_there:
                 await self._make(stream, deadline)

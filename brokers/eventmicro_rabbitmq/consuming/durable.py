@@ -28,6 +28,7 @@ from eventmicro_rabbitmq.consuming.uncounted import Uncounted
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import plain
 from eventmicro_rabbitmq.layout import Layout
+from eventmicro_rabbitmq.looking import Look
 
 log = logging.getLogger(__name__)
 
@@ -177,10 +178,10 @@ class DurableSubscription:
             self._priorities.begin(self._major)
         return self.queue
 
-    async def renew(self, connection: Connection) -> None:
+    async def renew(self, look: Look) -> None:
         """See that its exchange and its bindings are there."""
         if not self.ended and self._consumer.channel is not None:
-            await self._declarer.renew(connection, self.subject, self.queue, self.layout, self._durable)
+            await self._declarer.renew(look, self.subject, self.queue, self.layout, self._durable)
 
     def _take(self, events: list[Event]) -> None:
         new: list[RabbitDelivery] = []

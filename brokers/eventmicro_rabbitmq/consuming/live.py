@@ -21,6 +21,7 @@ from eventmicro_rabbitmq.consuming.consumer import Consumer
 from eventmicro_rabbitmq.consuming.incoming import read_headers
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.layout import Layout
+from eventmicro_rabbitmq.looking import Look
 
 log = logging.getLogger(__name__)
 
@@ -121,10 +122,10 @@ class LiveSubscription:
         self._queue = await self._declarer.live_queue(channel, self.subject, self.queue, self.layout)
         return self._queue
 
-    async def renew(self, connection: Connection) -> None:
+    async def renew(self, look: Look) -> None:
         """See that its exchange and its bindings are there."""
         if self.layout is not None and self._queue and not self.ended and self._consumer.channel is not None:
-            await self._declarer.renew(connection, self.subject, self._queue, self.layout)
+            await self._declarer.renew(look, self.subject, self._queue, self.layout)
 
     def _take(self, events: list[Event]) -> None:
         new: list[LiveDelivery] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from aiormq.abc import AbstractChannel
 from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 from eventmicro_rabbitmq import RabbitBinding, RabbitBroker, RabbitExchange, RabbitQueue
+from eventmicro_rabbitmq.connection.channel import Channel
 
 from eventmicro.broker import Durable
 from eventmicro.errors import NotStored, UsageError
@@ -23,7 +25,8 @@ async def at_work(
     url: str, subject: str, got: list[bytes], **places: Any
 ) -> AsyncIterator[tuple[RabbitBroker, AbstractChannel]]:
     """A subscription that keeps what comes, on an exchange of its own, and a channel of somebody else."""
-    broker = RabbitBroker(f"{url}&look_every=0.1&exchange={subject}.x")
+    look = "" if "look_every" in url else "&look_every=0.1"
+    broker = RabbitBroker(f"{url}{look}&exchange={subject}.x")
 
     def take(delivery: Delivery) -> None:
         got.append(delivery.body)
@@ -275,3 +278,33 @@ async def test_where_nothing_is_made_nothing_is_made_again(
     assert caplog.text.count("its events may not come") == (declare == "check")
     async with raw_channel(url) as channel:
         await channel.queue_delete(subject)
+
+
+async def test_a_look_asks_once_for_what_several_subscriptions_need(
+    url: str, subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three questions for each, which are its own: its binding, and two of its dead letters; and four for all."""
+    asked: list[str] = []
+    got: list[bytes] = []
+    rpc = Channel.rpc
+
+    async def counted(self: Channel, frame: Any, timeout: float | None = None) -> Any:
+        asked.append(frame.name)
+        return await rpc(self, frame, timeout)
+
+    queues = [f"{subject}.{number}" for number in range(4)]
+    async with at_work(f"{url}&look_every=600", subject, got) as (broker, channel):
+        for queue in queues:
+            durable = Durable(dead_letter=f"dead.{queue}")
+            await broker.subscribe(f"{subject}.*", lambda _: None, queue=queue, durable=durable)
+        monkeypatch.setattr(Channel, "rpc", counted)
+        await broker._upkeep.look()
+        monkeypatch.undo()
+        for queue in queues:
+            await channel.queue_delete(queue)
+            await channel.queue_delete(f"dead.{queue}")
+    counts = Counter(asked)
+    assert counts["Queue.Bind"] == 3 * 5
+    assert counts["Exchange.Declare"] == 2
+    assert counts["Channel.Open"] == 1
+    assert counts.total() <= 3 * 5 + 4
