@@ -146,7 +146,8 @@ def late(about: str, timeout: float, sent: bool, met: BaseException | None = Non
     if sent:
         why = "" if met is None else f": {plain(met)}"
         return Unconfirmed(f"{about}: handed over, and not confirmed within {timeout:g} s{why}; it may be stored yet")
-    return Disconnected(f"{about}: not sent within {timeout:g} s; the cluster is away or takes nothing")
+    why = "the cluster is away or takes nothing" if met is None else plain(met)
+    return Disconnected(f"{about}: not sent within {timeout:g} s: {why}")
 
 
 def plain(error: BaseException) -> str:

@@ -215,8 +215,10 @@ class Lane:
         self.pending.clear()
 
     def progress(self) -> Committed:
-        """What is to be committed."""
-        if not self.pending:
-            return self.next, with_topic("", self.topic_id)
-        first = next(iter(self.pending))
-        return first, with_topic(write_progress(first, self.next, self.pending, self.repeats), self.topic_id)
+        """What is to be committed; of what was not taken in again yet, what the commit before has said."""
+        unfinished, end = list(self.pending), self.next
+        if end < self.known_until:
+            unfinished += sorted(offset for offset in self.unfinished if offset >= end)
+            end = self.known_until
+        first = unfinished[0] if unfinished else end
+        return first, with_topic(write_progress(first, end, unfinished, self.repeats), self.topic_id)

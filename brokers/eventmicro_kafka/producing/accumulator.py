@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,6 +16,8 @@ from eventmicro_kafka.records import Headers
 
 # What the cluster says is the leader of a partition that has none.
 NO_LEADER = -1
+# For how long the trouble of a topic is that of its next messages, in seconds: a try comes every tenth of one.
+RECENT = 2.0
 
 
 def append(
@@ -89,6 +92,7 @@ def note_troubles(producer: Any) -> None:
     """Have `last_trouble` know why batches are tried again: a producer that was started says it to its log alone."""
     sender = producer._sender
     sender.troubles = WeakKeyDictionary[Any, BaseException]()
+    sender.troubles_of = dict[str, tuple[float, BaseException]]()
 
     async def send(node: Any, batches: Any) -> None:  # as aiokafka's own
         await _Sending(sender, batches).do(node)
@@ -101,13 +105,19 @@ def note_troubles(producer: Any) -> None:
 class _Sending(SendProduceReqHandler):  # type: ignore[misc]  # aiokafka has no types
     def _can_retry(self, error: BaseException, batch: Any) -> bool:
         self._sender.troubles[batch.future] = error
+        self._sender.troubles_of[batch.tp.topic] = time.monotonic(), error
         return bool(super()._can_retry(error, batch))
 
 
-def last_trouble(producer: Any, batch: asyncio.Future[Any]) -> BaseException | None:
-    """Why the latest try to send a batch was in vain; None: it was not, or there was none."""
-    troubles: WeakKeyDictionary[Any, BaseException] = getattr(producer._sender, "troubles", WeakKeyDictionary())
-    return troubles.get(batch)
+def last_trouble(producer: Any, batch: asyncio.Future[Any] | None, topic: str) -> BaseException | None:
+    """Why the latest try to send a batch was in vain, or just now one of its topic, behind which it may wait.
+
+    None: it was not, or there was none.
+    """
+    sender = getattr(producer, "_sender", None)
+    own: BaseException | None = None if batch is None else getattr(sender, "troubles", {}).get(batch)
+    when, error = getattr(sender, "troubles_of", {}).get(topic, (0.0, None))
+    return own or (error if time.monotonic() < when + RECENT else None)
 
 
 def on_new_metadata(producer: Any, callback: Callable[[Any], None]) -> None:

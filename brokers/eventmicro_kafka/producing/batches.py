@@ -165,7 +165,7 @@ class Batches:
         """Note why the messages of a batch were not confirmed; False: a new producer may send them."""
         about = self._messages[batch.positions[0]].subject
         if isinstance(error, TimeoutError):
-            failure = late(about, self._timeout, sent=True, met=last_trouble(batch.inner, stored))
+            failure = late(about, self._timeout, sent=True, met=last_trouble(batch.inner, stored, about))
         else:
             self._producer.retire(batch.inner)
             if producer_is_dead(error):
@@ -178,4 +178,6 @@ class Batches:
         sent = {position for batch, _ in self._sent for position in batch.positions}
         for position in wanted:
             if position not in sent and position not in self.failed:
-                self.failed[position] = late(self._messages[position].subject, self._timeout, sent=False)
+                about = self._messages[position].subject
+                met = last_trouble(self._producer.inner, None, about)
+                self.failed[position] = late(about, self._timeout, sent=False, met=met)

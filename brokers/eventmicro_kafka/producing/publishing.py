@@ -82,7 +82,8 @@ class Publisher:
                 async with asyncio.timeout_at(deadline):
                     inner, batch = await self._append(message, key, headers)
             except TimeoutError:
-                raise late(message.subject, timeout, sent=False) from None
+                met = last_trouble(self._producer.inner, None, message.subject)
+                raise late(message.subject, timeout, sent=False, met=met) from None
             error = await self._confirming.outcome(batch, deadline)
             if error is not None:
                 self._fail(error, inner, message.subject, timeout, batch)
@@ -99,7 +100,7 @@ class Publisher:
     def _fail(self, error: BaseException, inner: Any, about: str, timeout: float, batch: asyncio.Future[Any]) -> None:
         """Raise why a message was not confirmed; return where a new producer may send it."""
         if isinstance(error, TimeoutError):
-            raise late(about, timeout, sent=True, met=last_trouble(inner, batch))
+            raise late(about, timeout, sent=True, met=last_trouble(inner, batch, about))
         self._producer.retire(inner)  # it has counted the message, the broker has not: the next ones would fail, too
         if not producer_is_dead(error):
             raise not_published(error, about, self._producer.lacking(about)) from error

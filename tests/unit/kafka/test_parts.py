@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition, errors
+from aiokafka.errors import NotEnoughReplicasError
 from eventmicro_kafka.connection.noise import quieten
 from eventmicro_kafka.consuming import parking
 from eventmicro_kafka.consuming.lane import KafkaDelivery, Lane
@@ -19,7 +20,8 @@ from eventmicro_kafka.consuming.live import hand_over
 from eventmicro_kafka.consuming.parking import Parking
 from eventmicro_kafka.consuming.progress import LONGEST, read_progress, write_progress
 from eventmicro_kafka.consuming.retry import Waiting, read_copy, retry_copy
-from eventmicro_kafka.errors import not_published
+from eventmicro_kafka.errors import late, not_published
+from eventmicro_kafka.producing.accumulator import RECENT, _Sending, last_trouble, note_troubles
 from eventmicro_kafka.producing.confirming import Confirming
 from eventmicro_kafka.producing.partitions import Partitions, partition_of
 from eventmicro_kafka.records import delivery_headers, to_record
@@ -143,6 +145,43 @@ async def test_what_was_settled_by_chance_in_any_order_is_not_repeated_and_the_r
         await deliveries[number].ack()
     successor = make_lane(committed=lane.progress())
     assert {n for n in range(successor.next, 1000) if not successor.is_finished(n)} == set(range(1000)) - finished
+
+
+async def test_who_leaves_before_all_has_come_again_says_what_was_known_of_it() -> None:
+    """Else what others had finished would be handed over once more."""
+    committed = (5, "em1:9:0,3*2,7")  # of 5 to 13 there are 5, 8 and 12 unfinished
+    lane = make_lane(committed=committed)
+    assert lane.progress() == committed, "nothing has come"
+    first = take(lane, 5)
+    assert lane.progress() == committed
+    await first.ack()
+    assert lane.progress() == (8, "em1:6:0*2,4")
+    await take(lane, 8).ack()
+    assert lane.progress() == (12, "em1:2:0")
+    await take(lane, 12).ack()
+    assert lane.progress() == (14, "")
+    await take(lane, 14).nack()
+    assert lane.progress() == (14, "em1:1:0")
+
+
+async def test_who_was_settled_and_left_by_chance_is_not_repeated() -> None:
+    """Through many members, each of which gets some and settles some of them."""
+    chance = random.Random(11)
+    finished, committed = list[int](), (0, "")
+    for _ in range(200):
+        lane = make_lane(committed=committed)
+        coming = [n for n in range(lane.next, 300) if not lane.is_finished(n)]
+        for number in coming[: chance.randrange(20)]:
+            delivery = take(lane, number)
+            if chance.random() < 0.6:
+                finished.append(number)
+                await delivery.ack()
+            else:
+                await delivery.nack()
+        committed = lane.progress()
+    lane = make_lane(committed=committed)
+    assert len(finished) == len(set(finished)) > 250
+    assert {n for n in range(lane.next, 300) if not lane.is_finished(n)} == set(range(300)) - set(finished)
 
 
 async def test_a_lane_that_is_dropped_lets_its_events_lapse() -> None:
@@ -419,3 +458,31 @@ def test_known_lines_of_the_driver_are_for_debugging(caplog: pytest.LogCaptureFi
         log.error("LeaveGroup request failed: %s", "x")
         log.error("something new")
     assert [record.message for record in caplog.records] == ["something new"]
+
+
+# -- why a message is not stored ---------------------------------------------------------------------------------------
+
+
+async def test_what_waits_behind_a_batch_that_the_broker_refuses_is_told_why() -> None:
+    """While too few replicas are in sync only the first of a partition is tried, again and again."""
+    sender = SimpleNamespace(_txn_manager=object(), _client=None, _retry_backoff=0.1)
+    producer = SimpleNamespace(_sender=sender)
+    note_troubles(producer)
+    first, behind = (asyncio.get_running_loop().create_future() for _ in range(2))
+    refused = NotEnoughReplicasError()
+    batch = SimpleNamespace(future=first, tp=TopicPartition("t", 0), expired=lambda: False)
+    assert last_trouble(producer, first, "t") is None
+    assert _Sending(sender, {})._can_retry(refused, batch)
+    assert last_trouble(producer, first, "t") is refused
+    assert last_trouble(producer, behind, "t") is refused
+    assert last_trouble(producer, None, "t") is refused
+    assert last_trouble(producer, behind, "other") is None
+    assert last_trouble(None, None, "t") is None
+    sender.troubles_of["t"] = sender.troubles_of["t"][0] - RECENT, refused
+    assert last_trouble(producer, first, "t") is refused
+    assert last_trouble(producer, behind, "t") is None, "it was some time ago"
+    for sent, kind in ((True, Unconfirmed), (False, Disconnected)):
+        error = late("t", 5.0, sent, refused)
+        assert isinstance(error, kind)
+        assert "fewer replicas are in sync than the topic's min.insync.replicas asks for" in str(error)
+    assert "the cluster is away or takes nothing" in str(late("t", 5.0, False))
