@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
@@ -214,9 +215,14 @@ class Declarer:
             if durable is not None and durable.dead_letter is not None and self.makes:
                 await self._assert_letters(look, about, durable.dead_letter, queue)
         except ChannelNotFoundEntity as error:
+            look.gone = True
+            if not look.makes:
+                return
             letters = durable is not None and durable.dead_letter is not None
             await self._exchanges_again(connection, (*layout.exchanges, *[self.events][: int(letters)]), error)
             if durable is not None:
+                with suppress(ChannelNotFoundEntity):  # the queue is gone
+                    await self._bind_all(connection, queue, layout)  # before all else: until then events go nowhere
                 await self.durable_queue(connection, subject, queue, durable, layout)
             elif layout.queue is None or layout.queue.durable:
                 await self._make_live_again(connection, queue, layout)

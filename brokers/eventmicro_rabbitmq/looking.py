@@ -18,10 +18,13 @@ class Look:
 
     Args:
         timeout: how long the server may take to answer, in seconds.
+        makes: whether what is gone is made now; else it is only noted in `gone` that there is something.
     """
 
-    def __init__(self, connection: Connection, timeout: float) -> None:
+    def __init__(self, connection: Connection, timeout: float, *, makes: bool) -> None:
         self.connection = connection
+        self.makes = makes
+        self.gone = False
         self._timeout = timeout
         self._channel: Channel | None = None
         self._answered: set[Hashable] = set()

@@ -60,8 +60,8 @@ class RabbitSettings:
     or in which a node is just missing, takes its time for a quorum queue."""
     look_every: float = 5.0
     """How often is looked whether the exchanges and bindings of subscriptions are still there; with `declare=true` they
-    are made again. For so long what is published to an exchange that others have made anew may go nowhere. Twice as
-    long a publisher leaves an exchange that is gone to the subscribers, and then makes it."""
+    are made again, half as long after that. For so long what is published to an exchange that others have made anew may
+    go nowhere. Twice as long a publisher leaves an exchange that is gone to the subscribers, and then makes it."""
     consumer_timeout: float = 1800.0
     """RabbitMQ's own `consumer_timeout`, after which it takes an event back that is not settled: a subscription holds
     no more events than it can begin with in half of it. Of a shorter one it learns when RabbitMQ says it."""

@@ -40,6 +40,9 @@ class Renewable(Protocol):
 class Upkeep:
     """Looks every so often at what each subscription needs; AMQP tells nobody that it is gone.
 
+    What is gone is made half of that time later: who publishes meanwhile is refused by RabbitMQ, and so knows that
+    queues are to be bound again. Made at once it could be there, with no queue, before a publisher has seen it gone.
+
     Args:
         link: the connection of the subscriptions.
         subscriptions: those that there are.
@@ -70,17 +73,20 @@ class Upkeep:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._every)
-            await self.look()
+            if await self.look(makes=False):
+                await asyncio.sleep(self._every / 2)
+                await self.look(makes=True)
 
-    async def look(self) -> None:
-        """Look once."""
-        look = Look(await self._link.wait(), self._timeout)
+    async def look(self, *, makes: bool = True) -> bool:
+        """Look once, and make what is gone or leave it; whether something was."""
+        look = Look(await self._link.wait(), self._timeout, makes=makes)
         unlike = {f"{each.queue or id(each)} {each.layout}": each for each in self._subscriptions()}
         try:
             for name, subscription in unlike.items():
                 await self._look_after(name, subscription, look)
         finally:
             await look.close()
+        return look.gone
 
     async def _look_after(self, name: str, subscription: Renewable, look: Look) -> None:
         try:

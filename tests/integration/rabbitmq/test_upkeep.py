@@ -298,7 +298,7 @@ async def test_a_look_asks_once_for_what_several_subscriptions_need(
             durable = Durable(dead_letter=f"dead.{queue}")
             await broker.subscribe(f"{subject}.*", lambda _: None, queue=queue, durable=durable)
         monkeypatch.setattr(Channel, "rpc", counted)
-        await broker._upkeep.look()
+        assert not await broker._upkeep.look()
         monkeypatch.undo()
         for queue in queues:
             await channel.queue_delete(queue)

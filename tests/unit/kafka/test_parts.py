@@ -465,7 +465,7 @@ def test_known_lines_of_the_driver_are_for_debugging(caplog: pytest.LogCaptureFi
 
 async def test_what_waits_behind_a_batch_that_the_broker_refuses_is_told_why() -> None:
     """While too few replicas are in sync only the first of a partition is tried, again and again."""
-    sender = SimpleNamespace(_txn_manager=object(), _client=None, _retry_backoff=0.1)
+    sender = SimpleNamespace(_txn_manager=object(), client=None, _retry_backoff=0.1)
     producer = SimpleNamespace(_sender=sender)
     note_troubles(producer)
     first, behind = (asyncio.get_running_loop().create_future() for _ in range(2))
