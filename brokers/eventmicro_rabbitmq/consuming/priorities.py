@@ -21,6 +21,7 @@ def say_held_first(queue: str, prefetch: int) -> None:
             "urgent and published later: set prefetch to as few as are handled at the same time",
             queue,
             prefetch,
+            extra={"queue": queue},
         )
 
 
