@@ -6,7 +6,9 @@ who names them is refused, see `eventmicro.broker.HasPlaces`.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
+
+from eventmicro.errors import UsageError
 
 
 class Place:
@@ -28,6 +30,19 @@ class Exchange(Place):
     """What events are published to, and from which the broker routes them to queues."""
 
     __slots__ = ()
+
+    @classmethod
+    def of_others(cls, name: str, kind: str | None, *, checked: bool) -> Self:
+        """One that is there already and is left as it is, as the command line names it.
+
+        Args:
+            kind: its type; None: what most are.
+            checked: whether one of another type is refused.
+
+        Raises:
+            UsageError: there can be none such.
+        """
+        raise UsageError(f"{cls.__name__}: the command line knows none")
 
 
 class Queue(Place):

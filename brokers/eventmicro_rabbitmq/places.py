@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from eventmicro.checks import check_count, check_kind
 from eventmicro.errors import UsageError
@@ -73,6 +73,10 @@ class RabbitExchange(Exchange):
             check_name(self.alternate, "alternate")
         if self.is_default and (self.bindings or self.alternate or self.arguments):
             raise UsageError("RabbitExchange(''): the default exchange is as it is; leave out all but its name")
+
+    @classmethod
+    def of_others(cls, name: str, kind: str | None, *, checked: bool) -> Self:
+        return cls(name, type=kind, declare="check" if checked else False)
 
     @property
     def is_default(self) -> bool:

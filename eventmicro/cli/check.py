@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sized
 from contextlib import asynccontextmanager
 from enum import Enum, auto
 from typing import Annotated, Any
@@ -114,10 +114,14 @@ def check(
             typer.echo(f"{service.name}: refused: {text}", err=True)
         if not wrong:
             kind = unconnected_broker(service.broker or broker or EMBEDDED).url.partition("://")[0]
-            counts = f"{len(service.endpoints)} endpoints, {len(service.subscribers)} subscribers"
+            counts = f"{_count(service.endpoints, 'endpoint')}, {_count(service.subscribers, 'subscriber')}"
             typer.echo(f"{service.name}: {counts}: nothing that {kind}:// would refuse")
     if refused:
         raise typer.Exit(1)
+
+
+def _count(things: Sized, what: str) -> str:
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
 
 
 def declare(

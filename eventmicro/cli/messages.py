@@ -13,6 +13,7 @@ from eventmicro.broker import Capabilities
 from eventmicro.cli.bodies import Body, ContentType, Headers, as_json, expected, read_headers, read_request
 from eventmicro.cli.connecting import Broker, Registry, RpcBroker, add_meant, complete_endpoint, connected_client
 from eventmicro.cli.directing import Key, Label, Node, Selector, Version, read_filters
+from eventmicro.cli.exchanges import ExchangeName, ExchangeType, read_exchange, topic_on
 from eventmicro.cli.filling import Interactive, fill_in_event, fill_in_request
 from eventmicro.cli.moments import Since, read_moment
 from eventmicro.cli.output import Output, ReplyForm, print_reply
@@ -38,12 +39,14 @@ CALL_EPILOG = examples(
 PUBLISH_EPILOG = examples(
     """eventmicro publish orders.placed '{"order_id": "7"}'""",
     "eventmicro publish orders.placed --key 7 --metadata tenant=acme - < event.json",
+    "eventmicro publish orders.placed @event.json --exchange shop --broker amqp://127.0.0.1:5672",
 )
 SUBSCRIBE_EPILOG = examples(
     "eventmicro subscribe 'orders.>'",
     "eventmicro subscribe orders.placed --count 1",
     "eventmicro subscribe '>' --json | jq .body",
     "eventmicro subscribe orders.placed --since 7d --broker jetstream://127.0.0.1:4222",
+    "eventmicro subscribe '>' --exchange shop --exchange-type fanout --broker amqp://127.0.0.1:5672",
 )
 
 
@@ -139,6 +142,8 @@ def publish(
     ] = None,
     header: Headers = None,
     content_type: ContentType = None,
+    exchange: ExchangeName = None,
+    exchange_type: ExchangeType = None,
     broker: Broker = None,
     registry: Registry = None,
 ) -> None:
@@ -155,7 +160,8 @@ def publish(
     async def send() -> None:
         async with connected_client(broker) as client:
             _say_unused(client.broker, key, id)
-            await client.publish(subject, event, key=key, id=id, metadata=headers, content_type=content_type)
+            topic = topic_on(subject, read_exchange(client.broker, exchange, exchange_type, checked=False))
+            await client.publish(topic, event, key=key, id=id, metadata=headers, content_type=content_type)
             await client.flush()
 
     run(send())
@@ -176,6 +182,8 @@ def subscribe(
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON, for programs: --output json.")] = False,
+    exchange: ExchangeName = None,
+    exchange_type: ExchangeType = None,
     broker: Broker = None,
 ) -> None:
     """Watch a subject and print each message as a line.
@@ -195,7 +203,8 @@ def subscribe(
             if moment is not None:
                 kept_of(client)
             line = Watching(form, count)
-            subscription = await client.broker.subscribe(subject, line.receive)
+            of_its_kind: dict[str, Any] = read_exchange(client.broker, exchange, exchange_type, checked=True)
+            subscription = await client.broker.subscribe(subject, line.receive, **of_its_kind)
             try:
                 await client.flush()
                 typer.echo(f"listening to {subject} on {client.broker.url}, Ctrl-C ends it", err=True)

@@ -44,7 +44,7 @@ def test_check_says_that_a_service_would_start(folder: Path) -> None:
     done = eventmicro(folder, "check", "shop", "--broker", "kafka://")
     assert (done.returncode, done.stdout) == (
         0,
-        "shop: 0 endpoints, 1 subscribers: nothing that kafka:// would refuse\n",
+        "shop: 0 endpoints, 1 subscriber: nothing that kafka:// would refuse\n",
     )
 
 

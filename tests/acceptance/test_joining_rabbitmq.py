@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import secrets
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.integration.rabbitmq.kit import raw_channel
 from tests.processes import LIMIT, Program, environment, eventmicro
 
 PAGE = (Path(__file__).parents[2] / "docs/joining/rabbitmq.md").read_text()
@@ -60,3 +63,34 @@ def test_it_is_shown_by_which_exchange_events_come(folder: Path, rabbitmq_url: s
         document = json.loads(eventmicro(folder, "asyncapi", "--running", "billing", "--format", "json", *over).stdout)
         assert document["channels"]["orders.placed"]["bindings"]["amqp"]["exchange"]["name"] == "shop"
         assert program.end() == 0, program.output
+
+
+@pytest.mark.timeout_seconds(120)
+async def test_the_command_line_publishes_to_and_watches_an_exchange_of_others(
+    tmp_path: Path, rabbitmq_url: str
+) -> None:
+    over = ("--broker", rabbitmq_url)
+    subject = f"test-{secrets.token_hex(6)}"
+    fanout, direct = f"{subject}.fanout", f"{subject}.direct"
+    async with raw_channel(rabbitmq_url) as channel:
+        await channel.exchange_declare(fanout, exchange_type="fanout")
+        await channel.exchange_declare(direct, exchange_type="direct")
+        watching = "subscribe", ">", "--exchange", fanout, "--exchange-type", "fanout", "--count", "2", "--json", *over
+        with Program(tmp_path, *watching) as program:
+            await asyncio.to_thread(program.line_with, "listening")
+            await channel.basic_publish(b'"theirs"', exchange=fanout, routing_key="")
+            done = eventmicro(tmp_path, "publish", "orders.placed", '"ours"', "--exchange", fanout, *over)
+            assert done.returncode == 0, done.stderr
+            await asyncio.to_thread(program.line_with, "theirs")
+            await asyncio.to_thread(program.line_with, "orders.placed", "ours")
+        wrong = eventmicro(tmp_path, "subscribe", "orders.*", "--exchange", direct, *over)
+        assert wrong.returncode != 0
+        assert "type is 'direct', asked for is 'topic'" in wrong.stderr
+        for name in (fanout, direct):
+            await channel.exchange_delete(name)
+
+
+def test_a_broker_without_exchanges_refuses_one(tmp_path: Path, nats_url: str) -> None:
+    done = eventmicro(tmp_path, "publish", "a", "1", "--exchange", "shop", "--broker", nats_url)
+    assert done.returncode != 0
+    assert "has no exchanges: leave it out" in done.stderr
