@@ -53,4 +53,4 @@ def read_exchange(broker: Broker, name: str | None, kind: str | None, *, checked
 
 def topic_on(subject: str, exchange: dict[str, Exchange]) -> Topic[Any] | str:
     """What to publish to: a subject, on an exchange if one is named."""
-    return Topic(subject, Any, **exchange) if exchange else subject
+    return Topic(subject, Any, exchange=exchange["exchange"]) if exchange else subject
