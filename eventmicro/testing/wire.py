@@ -166,7 +166,8 @@ class WatchedBroker:
         wire = self._wire
         if wire.prefix:
             receive = _Inner(receive, wire.prefix)
-            queue = queue and (queue if queue == ENDPOINT_QUEUE else wire.outer(queue))
+            keeps_name = queue == ENDPOINT_QUEUE or places.get("place") is not None  # which has its name in it
+            queue = queue and (queue if keeps_name else wire.outer(queue))
             if durable is not None and durable.dead_letter is not None:
                 durable = replace(durable, dead_letter=wire.outer(durable.dead_letter))
         subject = wire.outer(subject)

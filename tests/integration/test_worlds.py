@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from eventmicro_rabbitmq import RabbitQueue
 from pydantic import BaseModel
 
 from eventmicro import CallTimeout, Conflict, Retry, Service, Topic, Unavailable, UsageError
@@ -90,6 +91,22 @@ async def test_two_worlds_on_one_server_do_not_meet(broker: str) -> None:
         assert (len(one.published(RESERVED)), len(other.published(RESERVED))) == (2, 0)
         [record] = await other.client.services("stock")
         assert len(record.nodes) == 1
+
+
+@pytest.mark.timeout_seconds(60)
+async def test_a_place_of_the_brokers_own_keeps_its_name(rabbitmq_url: str) -> None:
+    stock, seen = Service("stock"), list[Order]()
+
+    @stock.subscribe(PLACED, queue=RabbitQueue("worlds-own"), retry=SOON)
+    async def take(order: Order) -> None:
+        seen.append(order)
+
+    async with World(stock, broker=rabbitmq_url) as world:
+        world.fail("stock.take", ValueError("no"), times=1)
+        await world.client.publish(PLACED, Order(sku="tea"))
+        await world.idle()
+        assert seen == [Order(sku="tea")]
+        assert [each.attempt for each in world.handled("stock.take")] == [1, 2]
 
 
 @pytest.mark.timeout_seconds(60)
