@@ -106,39 +106,35 @@ class Reader:
                 end_of_line = find(b"\r\n", position)
                 if end_of_line < 0:
                     return position, _more(length - position)
-                if same and data.startswith(same, position):
-                    known = sizes.get(data[position + len(same) : end_of_line])
-                    if known is not None:  # else it has a reply subject, or none had this size before
-                        body = end_of_line + CRLF
-                        line, size = data[position:body], known
-                        end = body + size
-                        if end + CRLF > length:
-                            return position, end + CRLF - position
-                        run.append((subject, b"", data[body:end], b""))
-                        position = end + CRLF
-                        continue
+                body = end_of_line + CRLF
+                if same and data.startswith(same, position):  # [reply] size
+                    reply, _, digits = data[position + len(same) : end_of_line].rpartition(b" ")
+                    end = body + (sizes.get(digits) or _remember(sizes, digits))
+                    if end + CRLF > length:
+                        return position, end + CRLF - position
+                    line, size = (b"" if reply else data[position:body]), end - body
+                    run.append((subject, reply, data[body:end], b""))
+                    position = end + CRLF
+                    continue
                 kind = data[position]
-                if kind == _M:  # MSG subject sid [reply] size
-                    words = data[position:end_of_line].split(b" ")
-                    body = end_of_line + CRLF
-                    headers = b""
-                    reply = words[3] if len(words) == 5 else b""
-                elif kind == _H:  # HMSG subject sid [reply] size-of-headers size
-                    words = data[position:end_of_line].split(b" ")
-                    body = end_of_line + CRLF + (sizes.get(words[-2]) or _remember(sizes, words[-2]))
-                    headers = data[end_of_line + CRLF : body]
-                    reply = words[3] if len(words) == 6 else b""
-                else:
+                if kind != _M and kind != _H:
                     if run:
                         before, run, self.has_more = run, [], True  # once, also where a taker ends the program
                         self._hand_over(sid, before)
                     sid = same = line = b""
                     self._hear(data[position:end_of_line])
-                    position = end_of_line + CRLF
+                    position = body
                     continue
-                end = end_of_line + CRLF + (sizes.get(words[-1]) or _remember(sizes, words[-1]))
-                if not end_of_line < body <= end:
-                    raise ValueError
+                words = data[position:end_of_line].split(b" ")
+                end = body + (sizes.get(words[-1]) or _remember(sizes, words[-1]))
+                if kind == _M:  # MSG subject sid [reply] size
+                    reply, headers = (words[3] if len(words) == 5 else b""), b""
+                else:  # HMSG subject sid [reply] size-of-headers size
+                    reply = words[3] if len(words) == 6 else b""
+                    body += sizes.get(words[-2]) or _remember(sizes, words[-2])
+                    headers = data[end_of_line + CRLF : body]
+                    if body > end:
+                        raise ValueError
                 if end + CRLF > length:
                     return position, end + CRLF - position
                 if words[2] != sid:
@@ -197,7 +193,10 @@ def _remember(sizes: dict[bytes, int], digits: bytes) -> int:
     """
     if len(sizes) >= SIZES:
         sizes.clear()
-    size = sizes[digits] = int(digits)
+    size = int(digits)
+    if size < 0:
+        raise ValueError
+    sizes[digits] = size
     return size
 
 
