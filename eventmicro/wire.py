@@ -222,7 +222,7 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
             raise UsageError(f"metadata name {name!r}: write letters, digits and '-', without spaces or colons")
         if not isinstance(value, str):
             raise UsageError(f"metadata {name!r} is a {type(value).__name__}: values are strings")
-        if not value.isprintable() and ("\n" in value or "\r" in value):
+        if "\n" in value or "\r" in value:
             raise UsageError(f"metadata {name!r} has a line break: values are single lines")
         if not value.isascii():
             check_text(value, f"metadata {name!r}")

@@ -31,13 +31,18 @@ def command(
         UsageError: the subject, or the reply subject, would end in the middle of the command.
         MessageTooLarge: it has more bytes than that.
     """
-    if headers:
-        return _with_headers(subject, reply, body, headers, max_payload)
+    word = _word(subject) if once else _known_word(subject)
+    answer = _word(reply) if reply else b""
     size = len(body)
+    if headers:
+        lines = b"%b\r\n%b\r\n" % (VERSION, write_headers(headers))
+        size += len(lines)
+        if size > max_payload:
+            raise too_large(subject, f"{size} bytes with headers", max_payload)
+        return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (word, answer, len(lines), size, lines, body)
     if size > max_payload:
         raise too_large(subject, f"{size} bytes", max_payload)
-    word = _word(subject) if once else _known_word(subject)
-    return b"PUB %b %b %d\r\n%b\r\n" % (word, _word(reply) if reply else b"", size, body)
+    return b"PUB %b %b %d\r\n%b\r\n" % (word, answer, size, body)
 
 
 def too_large(subject: str, size: str, max_payload: int) -> MessageTooLarge:
@@ -45,20 +50,10 @@ def too_large(subject: str, size: str, max_payload: int) -> MessageTooLarge:
     return MessageTooLarge(f"{subject}, {size}: over the server's max_payload of {max_payload}", limit=max_payload)
 
 
-def _with_headers(subject: str, reply: str, body: bytes, headers: Mapping[str, str], max_payload: int) -> bytes:
-    lines = b"%b\r\n%b\r\n" % (VERSION, write_headers(headers))
-    size = len(lines) + len(body)
-    if size > max_payload:
-        raise too_large(subject, f"{size} bytes with headers", max_payload)
-    words = (_word(subject), _word(reply) if reply else b"", len(lines), size)
-    return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (*words, lines, body)
-
-
 def _word(subject: str) -> bytes:
     """A subject, which is to be one word."""
     word = subject.encode()
-    is_plain = subject.isprintable() and " " not in subject and subject != ""
-    if not is_plain and word.split() != [word]:  # some signs that cannot be printed end no word
+    if word.split() != [word]:
         raise UsageError(
             f"{subject!r}: NATS does not take this subject: write tokens with dots between, without spaces"
         )

@@ -73,8 +73,12 @@ def read_event_headers(raw: bytes) -> dict[str, str] | None:
 def _read_plain(lines: bytes) -> dict[str, str] | None:
     """Headers with nothing odd in them, as nearly all are; None where there is."""
     try:
-        pairs = [line.split(":", 1) for line in lines.decode().split("\r\n") if line]
-        return {name.strip(): value.strip() for name, value in pairs}
+        headers = {}
+        for line in lines.decode().split("\r\n"):
+            if line:
+                name, value = line.split(":", 1)
+                headers[name.strip()] = value.strip()
+        return headers
     except ValueError:  # a line without a colon, or what is not UTF-8
         return None
 
@@ -113,7 +117,9 @@ def write_headers(headers: Mapping[str, str]) -> bytes:
         if not (_is_known_name(name) if len(name) <= LONGEST_REMEMBERED else _is_name(name)):
             raise UsageError(f"{name!r} cannot be the name of a header: write letters, digits and '-'")
         value = value.strip()
-        lines += f"{name}: {value if value.isprintable() else value.translate(_NEWLINES)}\r\n"
+        if "\n" in value or "\r" in value:
+            value = value.translate(_NEWLINES)
+        lines += f"{name}: {value}\r\n"
     return lines.encode()
 
 
