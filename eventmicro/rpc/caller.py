@@ -27,18 +27,21 @@ NO_REPLY: Any = object()
 
 
 class Caller:
-    """Sends requests and hands each its reply. Lives from the first call on a connection until `close`."""
+    """Sends requests and hands each its reply. Lives from the first call on a connection until `close`.
+
+    subscription: what brings the replies; where it has ended none can arrive, because the broker was closed meanwhile.
+    """
+
+    subscription: Subscription
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._loop = asyncio.get_running_loop()
         self._inbox = broker.inbox() + "."
-        self._prefix = len(self._inbox)
         self._numbers = count(1)
-        self._waiting: dict[str, Outcome] = {}
+        self._waiting: dict[str, Outcome] = {}  # by the reply subject
         self._notes: dict[str, str] = {}  # what is known of why no reply comes
         self._sweeper: asyncio.TimerHandle | None = None
-        self._subscription: Subscription | None = None
         self._try_send = None if (able := sends_at_once(broker)) is None else able.try_send
         self._storage = broker if isinstance(broker, StoresRequests) else None
         self._looking: set[asyncio.Task[None]] = set()
@@ -49,12 +52,7 @@ class Caller:
         Raises:
             Disconnected: the broker is not connected.
         """
-        self._subscription = await self._broker.subscribe(self._inbox + ">", self)
-
-    @property
-    def ended(self) -> bool:
-        """Whether replies can no longer arrive, because the broker was closed meanwhile."""
-        return self._subscription is None or self._subscription.ended
+        self.subscription = await self._broker.subscribe(self._inbox + ">", self)
 
     def begin(
         self,
@@ -76,10 +74,8 @@ class Caller:
         """
         if self._try_send is None:
             return None
-        call = with_budget(str(next(self._numbers)), seconds)
-        if not self._try_send(endpoint, body, headers, self._inbox + call):
-            return None
-        return self._wait(call, endpoint, deadline)
+        call = with_budget(f"{self._inbox}{next(self._numbers)}", seconds)
+        return self._wait(call, endpoint, deadline) if self._try_send(endpoint, body, headers, call) else None
 
     async def request(self, service: str, message: Message, deadline: float) -> Delivery:
         """Send a request and wait for its reply until `deadline`, in `time.monotonic()` seconds.
@@ -90,8 +86,7 @@ class Caller:
         """
         check_home(self._loop, "client")
         started = time.monotonic()
-        call = with_budget(str(next(self._numbers)), deadline - started)
-        message.reply = self._inbox + call
+        call = message.reply = with_budget(f"{self._inbox}{next(self._numbers)}", deadline - started)
         reply = self._wait(call, message.subject, deadline)
         try:
             async with asyncio.timeout(deadline - started):
@@ -119,7 +114,7 @@ class Caller:
         """Tell the service that nobody waits any more, so that it stops working on the call."""
         self.forget(call)
         with suppress(EventMicroError):  # the connection is away, and with it the request or its reply
-            await self._broker.send(Message(cancel_subject(service), (self._inbox + call).encode()))
+            await self._broker.send(Message(cancel_subject(service), call.encode()))
 
     def forget(self, call: str) -> None:
         """Nobody waits for its outcome any more."""
@@ -136,8 +131,7 @@ class Caller:
             looking.cancel()
         if self._looking:
             await asyncio.wait(self._looking)
-        if self._subscription is not None:
-            await self._subscription.drain()
+        await self.subscription.drain()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -150,17 +144,16 @@ class Caller:
 
     def many(self, line: deque[Delivery]) -> None:
         """Take replies that came together."""
-        waiting, prefix, at_once = self._waiting, self._prefix, asyncio.current_task(self._loop) is None
+        waiting, at_once = self._waiting, asyncio.current_task(self._loop) is None
         while line:  # who goes on with its reply may end what waits here
             delivery = line.popleft()
-            call = delivery.subject[prefix:]
-            reply = waiting.pop(call, None)
+            reply = waiting.pop(delivery.subject, None)
             if reply is None:  # it comes too late, or twice
                 continue
             if delivery.headers is not None and self._may_be_stored(reply, delivery):
                 continue
             if self._notes:
-                self._notes.pop(call, None)
+                self._notes.pop(reply.call, None)
             reply.set(delivery, at_once)
 
     def next_deadline(self) -> float | None:

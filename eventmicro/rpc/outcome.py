@@ -19,7 +19,7 @@ class Outcome:
     """What becomes of a call. Awaited by one task, once; for asyncio it is like a future.
 
     Attributes:
-        call: the call's part of the reply subject.
+        call: the call, by its reply subject.
         endpoint: what is called.
         deadline: until when it is awaited, in `time.monotonic()` seconds.
     """
@@ -57,8 +57,8 @@ class Outcome:
     def __await__(self) -> Generator[Outcome, None, Any]:
         if self._value is _PENDING:
             self._asyncio_future_blocking = True
-            yield self
-        return self.result()
+            yield self  # where it was cancelled meanwhile, the task that goes on raises that here
+        return self._value
 
     # -- what a task asks of it --------------------------------------------------------------------------------
 
