@@ -159,9 +159,15 @@ class CallsEndpoints(OpensStreams):
             and hedge is None
             and large is None
             and patience is None
-            and (client.is_plain or (client.passes is not None and client.passes()))
+            and client.is_ordinary
         ):
-            return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
+            if client.is_plain or (client.passes is not None and client.passes()):
+                return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
+            if idempotent is None:
+                ordinary = OutgoingCall(CLIENT, service, name, endpoint, headers, deadline, reply=reply)
+                ordinary.body, ordinary.asked = expected, []
+                ordinary.direction = ordinary.trying = ordinary.patience = None
+                return await client.run(request, ordinary)
         if large is not None or client.takes_large:
             headers = client.taking_large(large, headers)
         if timeout is None:

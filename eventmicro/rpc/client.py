@@ -90,8 +90,10 @@ class RpcClient:
         self._patience = patience or 0.0
         self.is_bare = self.run == self._attempts and not (self.retries.are_default or patience)
         """Whether nothing stands around a call, and it is made once."""
+        self.is_ordinary = False
+        """Whether a call that asks for nothing special gets nothing special but what stands around it."""
         self.is_plain = False
-        """Whether a call that asks for nothing special gets nothing special."""
+        """The same where nothing stands around it."""
         self.passes: Callable[[], bool] | None = None
         """The same for one call, where the only middleware chooses: whether it leaves that alone."""
         self._find_plain()
@@ -167,9 +169,9 @@ class RpcClient:
     def _find_plain(self) -> None:
         """Find out whether a call that asks for nothing special gets nothing special."""
         asks = self.terms or self.takes_large or self.retries.are_default or self._patience
-        is_plain = self.direction is None and not asks
-        self.is_plain = is_plain and self.is_bare
-        self.passes = passing(self._middleware, Side.CLIENT) if is_plain and not self.is_bare else None
+        self.is_ordinary = self.direction is None and not asks
+        self.is_plain = self.is_ordinary and self.is_bare
+        self.passes = passing(self._middleware, Side.CLIENT) if self.is_ordinary and not self.is_bare else None
 
     def __len__(self) -> int:
         """How many calls are on their way."""
@@ -203,7 +205,7 @@ class RpcClient:
                 late = CallTimeout(f"{endpoint} was not called: no time is left for it", id=endpoint)
                 raise late.as_received()
             caller = self._caller
-            if caller is None or caller.ended:
+            if caller is None or caller.subscription.ended:
                 caller = await self._open_caller()
             try:
                 begun = caller.begin(endpoint, packed, sent, deadline - started, deadline)
@@ -261,7 +263,7 @@ class RpcClient:
             where = context.direction, context.service, context.endpoint
             return self.direct(*where, request, context.metadata, deadline, context.body, context)
         now, headers = time.monotonic(), context.metadata
-        until = context.until(now, deadline)
+        until = deadline if context.trying is None else context.until(now, deadline)
         return self.exchange(context.service, context.topic, request, headers, now, until, context.body)
 
     async def direct(
@@ -299,7 +301,7 @@ class RpcClient:
         if self._opening is None:
             self._opening = asyncio.Lock()
         async with self._opening:
-            if self._caller is None or self._caller.ended:
+            if self._caller is None or self._caller.subscription.ended:
                 caller = Caller(self._broker)
                 await caller.open()
                 self._caller = caller
