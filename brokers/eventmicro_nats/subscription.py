@@ -96,7 +96,7 @@ class NatsSubscription:
         self._take_run([(subject, reply, data, headers)])
 
     def _take_run(self, run: list[Raw]) -> None:
-        exact, name, read_headers = self._exact, self.subject, self._read_headers
+        exact, name, read_headers, mark = self._exact, self.subject, self._read_headers, self._mark
         deliveries = []
         for subject, reply, data, headers in run:
             try:
@@ -106,8 +106,8 @@ class NatsSubscription:
                     delivery: NatsDelivery = HeadedDelivery(known, data, read_headers(headers), where, headers)
                 else:
                     delivery = NatsDelivery(known, data, None, where)
-                if not headers and self._mark is not None and data[:10] in _RECEIPTS:
-                    delivery.headers = self._mark(data)
+                    if mark is not None and data[:10] in _RECEIPTS:
+                        delivery.headers = mark(data)
             except UnicodeDecodeError:
                 log.warning("a message was skipped: its subject %r or reply subject is not UTF-8", subject[:100])
                 continue

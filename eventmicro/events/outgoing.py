@@ -36,4 +36,4 @@ class OutgoingEvent(Context):
         self.write = write
         self.timeout = timeout
         self.together: list[Message] | None = None
-        super().__init__(PUBLISHER, "", "", message.subject, metadata, pattern=pattern)
+        Context.__init__(self, PUBLISHER, "", "", message.subject, metadata, pattern=pattern)

@@ -213,17 +213,19 @@ class Endpoint:
         return self.inflight.take(line, self._read_all, self._begin, self._goes_on)
 
     def _begin(self, delivery: Delivery, request: Any) -> Serving | None:
-        return None if self._is_given_up(delivery) else self._serve(delivery, request)
-
-    def _is_given_up(self, delivery: Delivery) -> bool:
-        """Whether its caller waits no more: it has said so, or the call has waited in line for so long."""
+        """The handling of a call; None where its caller waits no more, as it has said, or as that took so long."""
         if self._calls.was_cancelled(delivery.reply):
-            return True
+            return None
         if delivery.arrived is None:
             delivery.arrived = time.monotonic()
-            return False
-        limit, late = self._limit(delivery.reply)
-        return limit is not None and late is None and delivery.arrived + limit <= time.monotonic()
+        elif self._is_late(delivery.reply, delivery.arrived):
+            return None
+        return self._serve(delivery, request)
+
+    def _is_late(self, reply: str, arrived: float) -> bool:
+        """Whether a call has waited in line for as long as its caller waits."""
+        limit, late = self._limit(reply)
+        return limit is not None and late is None and arrived + limit <= time.monotonic()
 
     def _goes_on(self, task: Task, delivery: Delivery) -> None:
         """A handler waits for something: from now on its call can be cancelled, and is when its time is over."""
