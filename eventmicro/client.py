@@ -133,7 +133,7 @@ class Client(Lifetime, MakesStubs, CallsAll, PublishesEvents, ReadsEvents):
         forwarding = Forwarding(forward)
         self._registry_named = registry or said_url("registry")
         self._selector = None if selector is None else make_selector(selector)
-        self._calls = RpcClient(
+        self._calls = self._caller = RpcClient(
             self.rpc_broker,
             own,
             middleware,
@@ -221,10 +221,6 @@ class Client(Lifetime, MakesStubs, CallsAll, PublishesEvents, ReadsEvents):
         check_seconds("timeout", timeout)
         names = [check_name(service, "service") for service in services]
         await wait_until_ready(self.rpc_broker, self._directing, names, timeout)
-
-    @property
-    def _caller(self) -> RpcClient:
-        return self._calls
 
     async def connect(self) -> None:
         """Connect the brokers that are not connected.

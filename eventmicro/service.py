@@ -420,7 +420,7 @@ class Service(Declares, MakesStubs, CallsAll, PublishesEvents):
         return self._client
 
     @property
-    def _caller(self) -> RpcClient:
+    def _caller(self) -> RpcClient:  # type: ignore[override]
         return self.client._caller
 
     @property

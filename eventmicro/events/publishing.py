@@ -119,10 +119,11 @@ class Outgoing:
 
     def try_publish(self, message: Message) -> bool:
         """Publish an event where that has nothing to wait for; whether it was done. Where not, `publish` does it."""
-        if self._try_publish is None:
+        try_publish = self._try_publish
+        if try_publish is None:
             return False
         try:
-            done = self._try_publish(message)
+            done = try_publish(message)
         except TransportError:
             if isinstance(message, LargeMessage):
                 return False

@@ -119,8 +119,9 @@ class Route:
 
     def message(self, event: Any, key: Hashable, id: Hashable, metadata: dict[str, str] | None) -> Message:
         """The message of an event, ready to be sent; errors as of `address` and `pack`."""
-        if self._encode is not None and key is None and id is None and not metadata:
-            return Message(self._subject, self._encode(event))
+        encode = self._encode
+        if encode is not None and key is None and id is None and not metadata:
+            return Message(self._subject, encode(event))
         if self._label is not None and key is None and id is None and not metadata:
             return Message(self._subject, self.body(event).encode(event), content_type=self._label)
         return self.pack(self.address(event, key, id), event, metadata)

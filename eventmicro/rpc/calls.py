@@ -11,7 +11,6 @@ from eventmicro.context import Side, find_context
 from eventmicro.errors import UsageError
 from eventmicro.large import LargeCall
 from eventmicro.retry import CallRetry
-from eventmicro.rpc.client import RpcClient
 from eventmicro.rpc.outgoing import WRITE_ENDPOINT, OutgoingCall, check_endpoint, check_left
 from eventmicro.rpc.streams.opens import OpensStreams
 from eventmicro.selector import Filter, Selector
@@ -40,11 +39,6 @@ class CallWords(TypedDict, total=False):
 
 class CallsEndpoints(OpensStreams):
     """Whoever calls endpoints: a Client, a Service."""
-
-    @property
-    def _caller(self) -> RpcClient:
-        """Over what it calls."""
-        raise NotImplementedError
 
     @overload
     async def call(

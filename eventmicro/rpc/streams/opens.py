@@ -38,10 +38,8 @@ class StreamWords(TypedDict, total=False):
 class OpensStreams:
     """Whoever opens streams: a Client, a Service."""
 
-    @property
-    def _caller(self) -> RpcClient:
-        """Over what it calls."""
-        raise NotImplementedError
+    _caller: RpcClient
+    """Over what it calls."""
 
     @overload
     def stream(
