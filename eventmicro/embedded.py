@@ -70,6 +70,11 @@ class Server(Protocol):
         """Whether such a server answers at this URL, within a few seconds."""
         ...
 
+    @staticmethod
+    def keeping(url: str) -> str:
+        """The URL of the same server as a broker that keeps events; the same one where it always does."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -86,6 +91,12 @@ def find() -> str | None:
         if state is not None and _runs(state):
             return state.url
     return None
+
+
+def find_keeping() -> str | None:
+    """The same as a broker that keeps events, for what only such a one has: queues, dead letters."""
+    url = find()
+    return None if url is None else _server_class().keeping(url)
 
 
 def describe_last() -> str:

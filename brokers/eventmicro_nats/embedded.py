@@ -91,6 +91,11 @@ class EmbeddedServer:
             process.wait()
 
     @staticmethod
+    def keeping(url: str) -> str:
+        """The URL of the same server as a broker that keeps events: by JetStream."""
+        return url.replace("nats://", "jetstream://", 1)
+
+    @staticmethod
     def answers(url: str) -> bool:
         """Whether a NATS server greets at this URL."""
         parts = urlsplit(url)

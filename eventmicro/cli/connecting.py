@@ -13,6 +13,7 @@ from eventmicro.cli.session import Places, Session, current
 from eventmicro.cli.settings import find_url
 from eventmicro.cli.show import did_you_mean
 from eventmicro.client import Client
+from eventmicro.embedded import find_keeping
 from eventmicro.errors import EventMicroError, NotFound, ServiceError, UsageError
 from eventmicro.memory.broker import MemoryBroker
 from eventmicro.plugins import BROKER_VARIABLE, REGISTRY_VARIABLE, RPC_BROKER_VARIABLE
@@ -66,6 +67,11 @@ def connected_client(
     if session is not None and session.places.cover(Places(broker, rpc_broker, registry)):
         return _kept(session)
     return client_for_others(broker, rpc_broker, registry)
+
+
+def connected_to_queues(broker: str | None, registry: str | None = None) -> AbstractAsyncContextManager[Client]:
+    """The same for what only a broker has that keeps events: of the embedded server its way to keep them."""
+    return connected_client(broker or find_keeping(), registry=registry)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from eventmicro.cli import session
-from eventmicro.cli.connecting import Broker, connected_client
+from eventmicro.cli.connecting import Broker, connected_to_queues
 from eventmicro.cli.letters import as_json, as_text, print_all, print_counts, print_rows
 from eventmicro.cli.moments import read_moment
 from eventmicro.cli.output import Output
@@ -220,7 +220,7 @@ def _read(
 
     async def read() -> list[DeadLetter]:
         found: list[DeadLetter] = []
-        async with connected_client(broker) as client:
+        async with connected_to_queues(broker) as client:
             letters = DeadLetters(client.broker, queue, subject=at, hold=hold)
             async with aclosing(letters.read(which, outcome)) as reading:
                 async for letter in reading:
@@ -245,7 +245,7 @@ def _work(broker: str | None, queue: str, at: str | None, hold: int, done: str, 
             latest = outcome
             bar(outcome)
 
-        async with connected_client(broker) as client:
+        async with connected_to_queues(broker) as client:
             return await work(DeadLetters(client.broker, queue, subject=at, hold=hold), tell)
 
     try:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from eventmicro.broker import QueueState, TellsQueues
-from eventmicro.cli.connecting import Broker, Registry, connected_client
+from eventmicro.cli.connecting import Broker, Registry, connected_to_queues
 from eventmicro.cli.output import Form, Json, Output, chosen, print_records
 from eventmicro.cli.records import print_table
 from eventmicro.cli.session import run
@@ -50,7 +50,7 @@ def print_states(
     """Print how it is with queues: those that are named, or all that are wanted."""
 
     async def ask() -> list[QueueState]:
-        async with connected_client(broker, registry=registry) as client:
+        async with connected_to_queues(broker, registry) as client:
             return [state for state in await _states(client, names) if wanted(state.queue)]
 
     states = run(ask())

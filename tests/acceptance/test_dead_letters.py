@@ -231,3 +231,14 @@ def test_a_broker_that_keeps_none_says_which_do(nats_url: str, tmp_path: Path) -
         done = eventmicro(tmp_path, *command, "--broker", nats_url)
         assert done.returncode == 2
         assert "keeps no" in done.stderr
+
+
+def test_without_a_broker_it_is_the_way_of_the_embedded_server_to_keep_events(tmp_path: Path) -> None:
+    state = {"EVENTMICRO_STATE_DIR": str(tmp_path)}
+    (tmp_path / "idle.py").write_text("from eventmicro import Service\n\nservice = Service('idle')\n")
+    with Program(tmp_path, "run", "idle", env=state) as program:
+        program.line_with("started an embedded server")
+        done = eventmicro(tmp_path, "queues", env=state)
+        assert (done.returncode, done.stderr) == (0, "no queues\n")
+        done = eventmicro(tmp_path, "dead", "list", "orders.bill", env=state)
+        assert (done.returncode, "no queue dead.orders.bill on jetstream://" in done.stderr) == (2, True)

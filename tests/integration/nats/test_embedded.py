@@ -58,11 +58,12 @@ def test_it_is_found_while_it_runs_and_keeps_its_port_for_the_next_time(state: P
     assert embedded.find() is None
     with embedded.running() as url:
         assert embedded.find() == url
+        assert embedded.find_keeping() == url.replace("nats://", "jetstream://")
         with embedded.running() as joined:
             assert joined == url
         assert embedded.find() == url
         assert stat.S_IMODE(state.stat().st_mode) == 0o700
-    assert embedded.find() is None
+    assert embedded.find() is embedded.find_keeping() is None
     with embedded.running() as again:
         assert again == url
 
