@@ -19,7 +19,7 @@ from eventmicro.cli.connecting import (
     connected_client,
     meant,
 )
-from eventmicro.cli.session import run, run_beside
+from eventmicro.cli.session import current, run, run_beside
 from eventmicro.cli.show import examples
 from eventmicro.client import Client
 from eventmicro.errors import EventMicroError, NotFound, UsageError
@@ -63,16 +63,21 @@ def register(
         async with connected_client(broker, rpc_broker, registry) as client:
             known = await _registry_of(client)
             await known.register(service, ttl=ttl)
-            await _check_kept(known, service)
             typer.echo(f"{service.name}: {len(service.nodes)} nodes registered for {ttl:g} s", err=True)
             begun()
             if keep:
                 await _renew(known, service, ttl)
 
+    async def check_kept() -> None:
+        async with connected_client(broker, rpc_broker, registry) as client:
+            await _check_kept(await _registry_of(client), service)
+
     if keep:
         run_beside(f"register {service.name}", register_it)
-    else:
-        run(register_it(lambda: None))
+        return
+    run(register_it(lambda: None))
+    if current() is None:
+        run(check_kept())  # over another connection, as everybody else sees it
 
 
 def deregister(
@@ -130,15 +135,15 @@ async def _registry_of(client: Client) -> RegistryPort:
 
 
 async def _check_kept(registry: RegistryPort, service: ServiceRecord) -> None:
-    """Say where a registry has not kept what it was given, as one that asks who is there and keeps nothing."""
+    """Refuse to say that all is well where a registry forgets what it was told once its process is gone."""
     try:
         kept = {node.id for record in await registry.get_service(service.name) for node in record.nodes}
     except NotFound:
         kept = set()
     if not kept.issuperset(node.id for node in service.nodes):
         raise EventMicroError(
-            f"{registry.url} keeps no records, it asks who is there: name a registry that does, by --registry, or "
-            "start the server with JetStream"
+            f"{service.name} is forgotten already: {registry.url} knows of nodes while somebody speaks for them; pass "
+            "--keep, or name a registry that keeps records, by --registry"
         )
 
 

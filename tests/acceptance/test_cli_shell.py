@@ -159,3 +159,15 @@ def test_subscribe_since_shows_what_is_kept_and_then_what_comes(tmp_path: Path, 
         ]
     done = eventmicro(tmp_path, "subscribe", subject, "--since", "yesterday", *words)
     assert (done.returncode, "write how long ago" in done.stderr) == (2, True)
+
+
+def test_a_node_is_registered_where_that_is_kept(tmp_path: Path, nats_url: str, jetstream_url: str) -> None:
+    """A registry that asks who is there has nobody to ask for such a node, and that is said."""
+    name = f"legacy-{secrets.token_hex(4)}"
+    record = json.dumps({"name": name, "nodes": [{"id": "one"}]})
+    done = eventmicro(tmp_path, "register", record, "--broker", nats_url)
+    assert (done.returncode, f"{name} is forgotten already" in done.stderr) == (1, True)
+    done = eventmicro(tmp_path, "register", "-", "--broker", jetstream_url, stdin=record.encode())
+    assert (done.returncode, f"{name}: 1 nodes registered for 90 s" in done.stderr) == (0, True)
+    done = eventmicro(tmp_path, "deregister", name, "--node", "one", "--broker", jetstream_url)
+    assert (done.returncode, done.stderr) == (0, f"{name}: 1 nodes taken out\n")
