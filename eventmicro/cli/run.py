@@ -13,15 +13,15 @@ from typing import Annotated
 
 import typer
 
-from eventmicro.cli.folder import check_is_there
-from eventmicro.cli.link import Link
-from eventmicro.cli.running_folder import find_folder, run_folder
+from eventmicro.cli.processes.folder import check_is_there
+from eventmicro.cli.processes.link import Link
+from eventmicro.cli.processes.running import find_folder, run_folder
+from eventmicro.cli.processes.supervisor import run_reloading, run_workers
+from eventmicro.cli.processes.worker import Command
 from eventmicro.cli.settings import EnvFiles, find_url, is_typed
 from eventmicro.cli.show import examples
-from eventmicro.cli.supervisor import run_reloading, run_workers
 from eventmicro.cli.table import print_table
 from eventmicro.cli.target import BrokenModule, load_services
-from eventmicro.cli.worker import Command
 from eventmicro.discovery.registering import INTERVAL_VARIABLE, TTL_VARIABLE
 from eventmicro.errors import UsageError
 from eventmicro.memory.broker import MemoryBroker

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from eventmicro import UsageError, sources
-from eventmicro.cli.folder import check_is_there, read_services
-from eventmicro.cli.running_folder import find_folder
+from eventmicro.cli.processes.folder import check_is_there, read_services
+from eventmicro.cli.processes.running import find_folder
 from eventmicro.cli.settings import env_file_values, find_settings
 
 

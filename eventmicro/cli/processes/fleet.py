@@ -8,10 +8,18 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from eventmicro.cli.link import FIRST
-from eventmicro.cli.supervisor import RELOAD_LIMIT, STOPPED, Embedded, Restart, Supervisor, first_of, watch_code
+from eventmicro.cli.processes.link import FIRST
+from eventmicro.cli.processes.supervisor import (
+    RELOAD_LIMIT,
+    STOPPED,
+    Embedded,
+    Restart,
+    Supervisor,
+    first_of,
+    watch_code,
+)
+from eventmicro.cli.processes.worker import Command
 from eventmicro.cli.target import folders
-from eventmicro.cli.worker import Command
 from eventmicro.running.signals import stop_on_signals
 
 log = logging.getLogger(__name__)

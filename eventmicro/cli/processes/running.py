@@ -9,11 +9,11 @@ from typing import Any
 
 import typer
 
-from eventmicro.cli.fleet import Plan, run_fleet
-from eventmicro.cli.folder import Entry, read_services
-from eventmicro.cli.marked import Marked
+from eventmicro.cli.processes.fleet import Plan, run_fleet
+from eventmicro.cli.processes.folder import Entry, read_services
+from eventmicro.cli.processes.marked import Marked
+from eventmicro.cli.processes.worker import Command
 from eventmicro.cli.settings import env_files, is_typed, read_env_files
-from eventmicro.cli.worker import Command
 from eventmicro.configuration.known import PROCESS, check_names
 from eventmicro.errors import UsageError
 from eventmicro.running.logs import FORMATS, LEVELS

@@ -12,9 +12,9 @@ from typing import Literal
 
 from watchfiles import PythonFilter, awatch
 
-from eventmicro.cli.link import FIRST
+from eventmicro.cli.processes.link import FIRST
+from eventmicro.cli.processes.worker import Command, Worker
 from eventmicro.cli.target import folders
-from eventmicro.cli.worker import Command, Worker
 from eventmicro.embedded import running as running_embedded
 from eventmicro.running.signals import stop_on_signals
 

@@ -13,8 +13,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Self
 
-from eventmicro.cli.link import FIRST, SERVICE_VARIABLE, SOCKET_VARIABLE, WORKER_VARIABLE
-from eventmicro.cli.marked import Marked
+from eventmicro.cli.processes.link import FIRST, SERVICE_VARIABLE, SOCKET_VARIABLE, WORKER_VARIABLE
+from eventmicro.cli.processes.marked import Marked
 from eventmicro.errors import EventMicroError
 from eventmicro.plugins import BROKER_VARIABLE
 
