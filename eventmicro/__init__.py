@@ -60,7 +60,6 @@ from eventmicro.handlers.depends import Depends
 from eventmicro.handlers.publishing import Publish
 from eventmicro.handlers.threads import from_thread
 from eventmicro.kinds import TypeHeader
-from eventmicro.memory import MemoryBroker
 from eventmicro.middleware import Handler, Middleware, sides
 from eventmicro.reply import Reply
 from eventmicro.retry import CallRetry, Retry
@@ -73,6 +72,7 @@ from eventmicro.topic import Topic
 if typing.TYPE_CHECKING:
     from eventmicro.events.cloudevents import CloudEvent
     from eventmicro.events.letters import DeadLetter, DeadLetters, LetterFilter
+    from eventmicro.memory import MemoryBroker
     from eventmicro.running.subscribing import RunningSubscriber
     from eventmicro.sync.client import SyncClient
 
@@ -162,6 +162,7 @@ _LATER = {
     "DeadLetter": "eventmicro.events.letters",
     "DeadLetters": "eventmicro.events.letters",
     "LetterFilter": "eventmicro.events.letters",
+    "MemoryBroker": "eventmicro.memory",
     "RunningSubscriber": "eventmicro.running.subscribing",
     "SyncClient": "eventmicro.sync.client",
 }

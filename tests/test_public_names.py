@@ -50,6 +50,7 @@ COMMAND_LINE = ["eventmicro.cli", "eventmicro.running.runner", "eventmicro.confo
 LATER = [
     "eventmicro.running.node",
     "eventmicro.events.letters",
+    "eventmicro.memory",
     "eventmicro.events.cloudevents",
     "eventmicro.sync.client",
     "uuid",
