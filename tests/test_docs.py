@@ -40,6 +40,17 @@ def test_what_the_docs_take_from_the_code_is_up_to_date() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_no_page_has_both_sides_of_a_merge() -> None:
+    root = DOCS.parent
+    found = [
+        f"{path.relative_to(root)}: {line}"
+        for path in (*root.glob("*.md"), *DOCS.rglob("*.md"), *root.glob("examples/**/*.md"))
+        for line in path.read_text().splitlines()
+        if line.startswith(("<<<<<<< ", ">>>>>>> ")) or line == "======="
+    ]
+    assert found == []
+
+
 def test_the_page_on_codecs_lists_every_content_type_and_no_other() -> None:
     listed = re.findall(r"^\| `(\w+/[\w-]+)` \| `([\w-]+)` \|", (DOCS / "codecs.md").read_text(), re.MULTILINE)
     codecs = Codecs()
