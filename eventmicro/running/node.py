@@ -324,9 +324,11 @@ class Node:
         finally:
             for task in starting:
                 task.cancel()
-            await asyncio.gather(*starting, return_exceptions=True)
-            for _, (subscriber, subscription) in sorted(started.items()):
-                self._parts.add(subscriber, subscription)
+            try:
+                await asyncio.gather(*starting, return_exceptions=True)
+            finally:  # cancelled meanwhile, too: what has begun is to be ended
+                for _, (subscriber, subscription) in sorted(started.items()):
+                    self._parts.add(subscriber, subscription)
 
     async def _start_subscriber(self, declared: SubscriberDeclaration) -> tuple[Subscriber, Subscription]:
         subscriber = self._making.subscriber(declared)

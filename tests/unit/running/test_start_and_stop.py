@@ -251,6 +251,52 @@ async def test_subscribers_are_subscribed_side_by_side_and_stand_in_their_order(
         assert [each.name for each in service.statistics().subscribers] == ["a", "b", "c"]
 
 
+class Stuck(Slow):
+    """Refuses `new.bad` when it is told to, and takes until it is cancelled twice to leave `new.stuck`."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.refuse, self.ending = asyncio.Event(), asyncio.Event()
+
+    async def subscribe(self, subject: str, receive: Any, **options: Any) -> Any:
+        if subject == "new.bad":
+            await self.refuse.wait()
+        elif subject == "new.stuck":
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.ending.set()
+                await asyncio.Event().wait()
+        return await super().subscribe(subject, receive, **options)
+
+
+async def test_a_start_that_is_refused_and_cancelled_cuts_off_what_the_first_subscribers_have_begun(
+    until: Until,
+) -> None:
+    broker, begun = Stuck(), list[int]()
+    service = Service("slow", broker=broker, stop_timeout=0.1)
+
+    async def hang(event: Number) -> None:
+        begun.append(event.value)
+        await asyncio.Event().wait()
+
+    for name in ("bad", "stuck", "a"):
+        service.subscribe(f"new.{name}", name=name)(hang)
+    before = asyncio.all_tasks()
+    starting = asyncio.create_task(service.start())
+    await until(lambda: broker.taken)
+    async with Client(broker.url) as client:
+        await client.publish("new.a", Number(value=1))
+        await until(lambda: begun)
+    broker.refuse.set()
+    await broker.ending.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert broker.taken[0].ended
+    assert asyncio.all_tasks() == before
+
+
 async def test_where_one_subscriber_is_refused_all_others_end() -> None:
     broker = Slow(4)
     service = slow_service(broker, "a", "bad", "b", "c")
