@@ -96,14 +96,14 @@ class Queues:
             await asyncio.wait([self._round])
 
     def _due(self) -> deque[SubscriberDeclaration]:
-        """Those to be asked about, the one first that was not for the longest time."""
+        """Those to be asked about, the one first that was not for the longest time, whether it was answered or not."""
         able = self._broker.capabilities
         there = {each.name: each for each in self._subscribers if each.options.is_durable(able)}
         self._asked = {name: self._asked.get(name) or _Asked() for name in there}
         self._fresh = max(FRESH, len(there) / A_SECOND)
         now = monotonic()
         due = (each for name, each in there.items() if self._asked[name].again <= now)
-        return deque(sorted(due, key=lambda each: self._asked[each.name].at))
+        return deque(sorted(due, key=lambda each: self._asked[each.name].again))
 
     async def _ask_all(self, broker: TellsQueues, due: deque[SubscriberDeclaration]) -> None:
         try:
@@ -128,6 +128,10 @@ class Queues:
             except UsageError as error:
                 asked.again = monotonic() + REFUSED
                 self._say_once(str(error))
+            except TransportError as error:
+                if not self._broker.online:
+                    raise
+                log.debug("service %r: no answer about the queue of %s: %r", self._service, declared.name, error)
 
     def _say_once(self, why: str) -> None:
         if why not in self._told and len(self._told) < AT_ONCE:

@@ -150,6 +150,42 @@ async def test_what_was_said_last_is_told_for_a_while_where_nothing_new_is(
         assert len(broker.asked) == (2 if trouble is refuses else 3)  # a right that is missing is not asked for often
 
 
+async def test_a_queue_whose_node_is_away_keeps_nobody_from_being_told_of_the_others(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "PATIENCE", 10)
+    broker = Telling(says(1))
+    answer = broker.queue_state
+
+    async def later(queue: str, *, subject: str | None = None) -> QueueState | None:
+        if queue == "shop.bill0":
+            return is_away(queue)
+        await asyncio.sleep(0)
+        return await answer(queue, subject=subject)
+
+    monkeypatch.setattr(broker, "queue_state", later)
+    async with shop(broker, 3 * queues.AT_ONCE) as service:
+        await service.look_at_queues()
+        told = [each.queue is not None for each in service.statistics().subscribers]
+        assert told == [False] + [True] * (3 * queues.AT_ONCE - 1)
+
+
+async def test_queues_of_which_no_answer_comes_are_asked_about_after_the_others(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "ROUND", 0.01)
+    monkeypatch.setattr(queues, "PATIENCE", 10)
+    broker = Telling(None)
+    async with shop(broker, 2 * queues.AT_ONCE) as service:
+        await service.look_at_queues()
+        clock[0] += queues.FRESH
+        broker.asked.clear()
+        await service.look_at_queues()
+        assert [queue for queue, _ in broker.asked] == [
+            f"shop.bill{number}" for number in range(queues.AT_ONCE, 2 * queues.AT_ONCE)
+        ]
+
+
 async def test_a_broker_that_is_away_or_tells_nothing_is_not_asked() -> None:
     broker = Telling(says(7))
     broker.__class__ = type("Away", (Telling,), {"online": property(lambda self: False)})
