@@ -87,10 +87,15 @@ class Declarer:
             )
 
     async def exchange(self, connection: Connection, exchange: RabbitExchange | None = None) -> None:
-        """An exchange, with its own bindings; that of the settings where none is named."""
+        """An exchange, with its own bindings; that of the settings where none is named.
+
+        Raises:
+            UsageError: it cannot be had, or another one who asked for it at the same time describes it otherwise.
+        """
         wanted = exchange or self.events
         if not wanted.is_given and self.mode(wanted.declare) != "false":
             await self._once(connection, wanted.name, lambda: self._one_exchange(connection, wanted))
+        self.check_description(wanted)
         self._described.setdefault(wanted.name, wanted)  # one that was refused may be described anew
 
     async def call_exchange(self, connection: Connection) -> None:

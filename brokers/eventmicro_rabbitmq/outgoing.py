@@ -19,7 +19,7 @@ from eventmicro_rabbitmq.topology import LONGEST_HEADER_NAME, ROUTING_HEADERS, c
 OF_EVENTS = {name.lower(): place for place, name in enumerate((CONTENT_TYPE, CONTENT_ENCODING, CORRELATION_ID))}
 OF_CALLS = {name: place for name, place in OF_EVENTS.items() if place < 2}
 
-# For how long RabbitMQ keeps an event that expires at most, in milliseconds.
+# For how long RabbitMQ keeps an event that expires, or holds one back, at most, in milliseconds.
 LONGEST_TTL = 2**32 - 1
 DAY = 24 * 3600
 # The header by which an exchange of this type holds an event back, in milliseconds.
@@ -57,7 +57,7 @@ def _delay(message: Message, text: str) -> int:
     """What the plug-in for delayed messages takes, and only where the exchange is one of its own.
 
     Raises:
-        UsageError: it is not, or the delay is no number.
+        UsageError: it is not, or the delay is no number that RabbitMQ takes.
     """
     exchange = message.exchange if isinstance(message, Routed) else None
     if getattr(exchange, "kind", "") != DELAYED:
@@ -66,8 +66,11 @@ def _delay(message: Message, text: str) -> int:
             f"Topic(..., exchange=RabbitExchange(NAME, type={DELAYED!r}, arguments={{'x-delayed-type': 'topic'}})), or "
             f"name it otherwise"
         )
-    if not text.isdecimal():
-        raise UsageError(f"{message.subject}: metadata {DELAY}={text!r}: write milliseconds, such as '5000'")
+    if not text.isdecimal() or len(text) > len(str(LONGEST_TTL)) or int(text) > LONGEST_TTL:
+        raise UsageError(
+            f"{message.subject}: metadata {DELAY}={text[:20]!r}: write milliseconds, such as '5000', and no more than "
+            f"{LONGEST_TTL}"
+        )
     return int(text)
 
 

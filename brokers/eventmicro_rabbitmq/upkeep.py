@@ -91,7 +91,8 @@ class Upkeep:
     async def _look_after(self, name: str, subscription: Renewable, look: Look) -> None:
         try:
             await subscription.renew(look)
-            self._said.pop(name, None)
+            if look.makes or not look.gone:  # else it may be what is gone, and is left alone for now
+                self._said.pop(name, None)
         except (TransportError, UsageError, *DriverError) as error:
             if not look.connection.lost.done() and self._said.get(name) != plain(error):
                 self._said[name] = plain(error)

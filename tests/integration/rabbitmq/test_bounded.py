@@ -91,8 +91,9 @@ async def test_an_exchange_that_delays_gets_a_number() -> None:
     delayed = RabbitExchange("later", type="x-delayed-message", arguments={"x-delayed-type": "topic"})
     message = Routed("a", headers={"x-delay": "5000", "Tenant": "acme"}, exchange=delayed)
     assert properties_of(message, "1").headers == {"x-delay": 5000, "Tenant": "acme"}
-    with pytest.raises(UsageError, match="write milliseconds"):
-        properties_of(Routed("a", headers={"x-delay": "5 s"}, exchange=delayed), "1")
+    for text in ("5 s", "4294967296", "9" * 30, "9" * 5000):
+        with pytest.raises(UsageError, match="write milliseconds"):
+            properties_of(Routed("a", headers={"x-delay": text}, exchange=delayed), "1")
 
 
 async def test_a_queue_that_knows_priorities_serves_the_urgent_ones_first(url: str, subject: str, until: Until) -> None:

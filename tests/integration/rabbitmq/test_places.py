@@ -416,6 +416,26 @@ def test_they_are_what_the_core_carries() -> None:
     assert isinstance(RabbitQueue("a"), Queue)
 
 
+async def test_an_exchange_that_two_subscribers_of_a_service_describe_in_two_ways_is_refused(
+    url: str, subject: str
+) -> None:
+    """They are subscribed side by side, so that neither is there when the other one is looked at."""
+    service = Service(subject, broker=url)
+
+    async def take(event: int) -> None: ...
+
+    for kind in ("topic", "direct"):
+        service.subscribe(subject, name=kind, exchange=RabbitExchange(subject, type=kind))(take)
+    async with raw_channel(url) as channel:
+        with pytest.raises(UsageError, match="is described in two ways"):
+            async with service:
+                pass
+        for kind in ("topic", "direct"):
+            await channel.queue_delete(f"{subject}.{kind}")
+            await channel.queue_delete(f"dead.{subject}.{kind}")
+        await channel.exchange_delete(subject)
+
+
 async def test_an_exchange_that_is_described_in_two_ways_is_refused(url: str, subject: str) -> None:
     async with raw_channel(url) as channel, RabbitBroker(url) as broker:
         await broker.publish(Routed("key", exchange=RabbitExchange(subject, type="fanout")))
