@@ -32,6 +32,11 @@ class TypeHeader:
         """The types, for a person."""
         return ", ".join(kind.__name__ for kind in self.names.values())
 
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the headers that an event has for it."""
+        return {"type": "object", "required": [self.header], "properties": {self.header: {"enum": [*self.names]}}}
+
     def name_of(self, event: object) -> str:
         """What the header says of an event.
 

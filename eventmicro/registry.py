@@ -29,6 +29,8 @@ QUEUE = "queue"
 # which they come; and, as JSON, AsyncAPI's bindings of its `channel` and its `operation`.
 EXCHANGE = "exchange"
 BINDINGS = "bindings"
+# Metadata of a subscriber whose events are told apart by a header: as JSON, the JSON Schema of their headers.
+HEADERS = "headers"
 # Metadata of an endpoint: where it is called, where that is not `service.endpoint`.
 SUBJECT = "subject"
 # Metadata of an endpoint: whether a call may be made twice without harm, `true`; how long one may take, in seconds.

@@ -12,7 +12,17 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from eventmicro.generating.components import Components, title_of
-from eventmicro.registry import BINDINGS, EXCHANGE, QUEUE, STREAM, SUBJECT, TOPIC, EndpointRecord, ServiceRecord
+from eventmicro.registry import (
+    BINDINGS,
+    EXCHANGE,
+    HEADERS,
+    QUEUE,
+    STREAM,
+    SUBJECT,
+    TOPIC,
+    EndpointRecord,
+    ServiceRecord,
+)
 from eventmicro.wire import ENDPOINT_QUEUE, JSON
 
 Part = dict[str, Any]
@@ -82,14 +92,14 @@ class _Document:
             title = f"{subject}.{title_of(endpoint.request) or 'event'}"
         else:
             subject, queue, title = endpoint.metadata.get(SUBJECT, name), ENDPOINT_QUEUE, f"{name}.request"
-        bindings = _bindings(endpoint.metadata.get(BINDINGS, ""))
+        bindings = {word: part for word, part in _said(endpoint, BINDINGS).items() if isinstance(part, dict)}
         channel = self._channel(subject, bindings.get("channel", {}), endpoint.metadata.get(EXCHANGE, ""))
         operation: Part = {
             "action": "receive",
             "title": endpoint.name,
             "description": self._about.get(name, ""),
             "channel": _ref("channels", channel),
-            "messages": [self._message(channel, title, endpoint.request)],
+            "messages": [self._message(channel, title, endpoint.request, _said(endpoint, HEADERS))],
             "tags": [{"name": service.name}],
         }
         if not endpoint.is_subscriber:
@@ -156,13 +166,15 @@ class _Document:
         messages = [self._message(channel, channel, schema), self._message(channel, "Error", ERROR)]
         return {"channel": _ref("channels", channel), "messages": messages}
 
-    def _message(self, channel: str, name: str, schema: Part | None) -> Part:
+    def _message(self, channel: str, name: str, schema: Part | None, headers: Part | None = None) -> Part:
         """A reference to a message of a channel, which it then has; two that are unlike get two names."""
         message: Part = {"name": name, "title": title_of(schema) or name}
         if schema is not None and "contentMediaType" in schema:  # protobuf, which has no JSON Schema
             message["contentType"] = schema["contentMediaType"]
         elif schema is not None:
             message["payload"] = self._schemas.add(schema, name)
+        if headers:
+            message["headers"] = headers
         key, number = name, 1
         while self._messages.setdefault(key, message) != message:
             number += 1
@@ -180,13 +192,13 @@ class _Document:
         return {"x-queue": queue}
 
 
-def _bindings(text: str) -> Part:
-    """What a record says of them; nothing where it says what nobody can read."""
+def _said(endpoint: EndpointRecord, word: str) -> Part:
+    """What a record says as JSON; nothing where it says what nobody can read."""
     try:
-        read = json.loads(text)
+        read = json.loads(endpoint.metadata.get(word, ""))
     except ValueError:
         return {}
-    return read if isinstance(read, dict) and all(isinstance(each, dict) for each in read.values()) else {}
+    return read if isinstance(read, dict) else {}
 
 
 def _address(subject: str) -> tuple[str, Part]:

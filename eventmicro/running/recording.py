@@ -16,6 +16,7 @@ from eventmicro.handlers.signature import MISSING
 from eventmicro.registry import (
     BINDINGS,
     EXCHANGE,
+    HEADERS,
     IDEMPOTENT,
     QUEUE,
     STREAM,
@@ -75,7 +76,11 @@ def _told(bindings: Bindings | None) -> dict[str, str]:
     if bindings is None:
         return {}
     parts = {"channel": bindings.channel, "operation": bindings.operation}
-    return {EXCHANGE: bindings.exchange, BINDINGS: json.dumps(parts, separators=(",", ":"), ensure_ascii=False)}
+    return {EXCHANGE: bindings.exchange, BINDINGS: _as_text(parts)}
+
+
+def _as_text(parts: dict[str, Any]) -> str:
+    return json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
 
 
 def _endpoint(service: str, endpoint: EndpointDeclaration, broker: Broker | None) -> EndpointRecord:
@@ -96,6 +101,8 @@ def _terms(endpoint: EndpointDeclaration) -> dict[str, str]:
 def _subscriber(subscriber: SubscriberDeclaration, broker: Broker | None) -> EndpointRecord:
     metadata = {SUBSCRIBER: "true", TOPIC: subscriber.subject, QUEUE: subscriber.queue or ""}
     metadata |= _told(told_of_events(broker, subscriber))
+    if subscriber.told_by is not None:
+        metadata[HEADERS] = _as_text(subscriber.told_by.schema)
     return EndpointRecord(name=subscriber.name, request=schema_of(subscriber.event, "validation"), metadata=metadata)
 
 

@@ -196,6 +196,22 @@ def test_on_rabbitmq_it_says_by_which_exchange_events_come_and_how_a_queue_is_bo
     assert "x-queue" not in of["joined.see"]
 
 
+def test_by_which_header_types_are_told_apart_is_one_of_the_message() -> None:
+    service = Service("till")
+    topic: Topic[Line | Quote] = Topic("till.events", Line | Quote, told_by="Event-Type")
+
+    @service.subscribe(topic)
+    async def see(event: Line | Quote) -> None: ...
+
+    document = write_document([record(service)])
+    (message,) = document["components"]["messages"].values()
+    assert message["headers"] == {
+        "type": "object",
+        "required": ["Event-Type"],
+        "properties": {"Event-Type": {"enum": ["Line", "Quote"]}},
+    }
+
+
 def test_what_a_record_says_of_bindings_and_nobody_can_read_is_left_out() -> None:
     for text in ("{", "[]", '{"channel": 1}'):
         odd = EndpointRecord(name="x", metadata={"subscriber": "true", "topic": "a", "queue": "q", "bindings": text})
