@@ -16,9 +16,8 @@ from eventmicro.sources import URLS, Keys, Said, all_said, as_text, said_url, se
 
 CODE, DEFAULT = "code", "default"
 HIDDEN = "***"
-_USERINFO = re.compile(r"(?<=://)([^/?@]*?)(:[^/?]*)?@(?=[^@]*$|[^@]*\?)")
-_SECRET_NAME = re.compile("password|token|secret")
-_SECRET_PAIR = re.compile(r"(?<=[?&])(\w*(?:password|token|secret)\w*)=[^&]*")
+_SECRET_NAME = re.compile("password|token|secret", re.IGNORECASE)
+_SECRET_PAIR = re.compile(r"(?:^|(?<=&))(\w*(?:password|token|secret)\w*)=[^&]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +116,13 @@ def plain(value: Any) -> Any:
 
 
 def without_secret(url: str) -> str:
-    """The URL without its password, or its token."""
-    return _SECRET_PAIR.sub(rf"\1={HIDDEN}", _USERINFO.sub(_hide_user, url))
-
-
-def _hide_user(found: re.Match[str]) -> str:
-    return f"{found[1]}:{HIDDEN}@" if found[2] else f"{HIDDEN}@"
+    """The URL without its password, or its token; with more of it hidden where a sign in one of these splits it."""
+    scheme, mark, rest = url.partition("://")
+    address, question, query = rest.partition("?")
+    if "@" in query:  # there may be a '?' in the password
+        return f"{scheme}{mark}{HIDDEN}"
+    login, at, hosts = address.rpartition("@")
+    user, colon, _ = login.partition(":")
+    shown = "" if not at else f"{user}:{HIDDEN}" if colon and not set(user) & set("@,/") else HIDDEN
+    pairs = _SECRET_PAIR.sub(rf"\1={HIDDEN}", query)
+    return f"{scheme}{mark}{shown}{at}{hosts}{question}{pairs}"

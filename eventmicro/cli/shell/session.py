@@ -16,6 +16,7 @@ from eventmicro.cli.show import one_line
 from eventmicro.client import Client
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.registry import ServiceRecord
+from eventmicro.settings import without_secrets
 
 T = TypeVar("T")
 
@@ -62,7 +63,8 @@ class HeldSession:
     def state(self) -> str:
         """In a line where it is connected to, and whether that is there."""
         if self._client is None:
-            return f"{self.places.broker or 'the embedded server'}: not connected"
+            place = self.places.broker
+            return f"{one_line(without_secrets(place)) if place else 'the embedded server'}: not connected"
         broker = self._client.broker
         beside = f", beside: {', '.join(self._beside)}" if self._beside else ""
         return one_line(f"{broker.url}{'' if broker.online else ': away, reconnecting'}{beside}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from eventmicro import Context, MemoryBroker, NotFound, Service
+from eventmicro import Client, Context, Disconnected, MemoryBroker, NotFound, Service
+from eventmicro.cli.session import Places
 from eventmicro.cli.shell.lines import Leave
+from eventmicro.cli.shell.session import HeldSession
 from tests.unit.cli.kit import Typed, typed
 
 
@@ -200,3 +203,13 @@ def test_old_replies_are_forgotten(shell: Typed) -> None:
     for _ in range(5):
         shell.session.keep(b" " * (6 * 1024 * 1024))
     assert len(list(shell.session.replies)) == 2
+
+
+def test_a_place_that_is_not_reached_is_shown_without_its_password() -> None:
+    def refuse() -> Client:
+        raise Disconnected("away")
+
+    with asyncio.Runner() as runner:
+        session = HeldSession(runner, refuse, Places("nats://ann:secret@h:4222?password=secret"), input)
+        assert session.state == "nats://h:4222: not connected"
+        session.close()

@@ -131,6 +131,11 @@ def test_nothing_secret_is_shown(secret: Path, monkeypatch: pytest.MonkeyPatch) 
         ("nats://u:p%40@h?password=x&name=y&sasl_token=z", "nats://u:***@h?password=***&name=y&sasl_token=***"),
         ("nats://u:@h", "nats://u:***@h"),
         ("nats://u:p@w@h", "nats://u:***@h"),
+        ("nats://u:p/w@h", "nats://u:***@h"),
+        ("nats://u:p?w@h", "nats://***"),
+        ("nats://u:p@a,nats://u2:p2@b", "nats://u:***@b"),
+        ("nats://tok@a,nats://tok2@b", "nats://***@b"),
+        ("kafka://h?Password=x&y=2", "kafka://h?Password=***&y=2"),
     ],
 )
 def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
