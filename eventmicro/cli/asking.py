@@ -16,6 +16,8 @@ Tell = Callable[[str], None]
 
 MAY_BE_EMPTY, ENDS = "may be empty", "an empty line ends them"
 YES, NO = ("y", "yes", "true"), ("n", "no", "false")
+# How deep in a request its parts are asked for one by one; below that they are JSON, as a schema may have no end.
+DEEPEST = 20
 # Where the definitions of a schema are, which its parts refer to.
 DEFINITIONS = "$defs"
 
@@ -51,6 +53,8 @@ class Questions:
 
     def _value(self, place: str, schema: Schema, *, required: bool, left_out: str = MAY_BE_EMPTY) -> Any:
         """The value at a place; the ellipsis where it is left out."""
+        if place.count(".") + place.count("[") >= DEEPEST:
+            return self._plain(place, {}, required=required, left_out=left_out)
         schema = self._variant(place, self._resolved(schema))
         if "const" in schema:
             return schema["const"]
@@ -63,7 +67,8 @@ class Questions:
         return self._plain(place, schema, required=required, left_out=left_out)
 
     def _object(self, place: str, schema: Schema, fields: Mapping[str, Any]) -> dict[str, Any]:
-        needed = schema.get("required", ())
+        said = schema.get("required")
+        needed = said if isinstance(said, list) else ()
         values = {
             name: self._value(f"{place}.{name}".lstrip("."), each, required=name in needed)
             for name, each in fields.items()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter
 
-from eventmicro.cli.asking import Questions
+from eventmicro.cli.asking import DEEPEST, Questions
 
 
 class Card(BaseModel):
@@ -154,11 +154,25 @@ def test_each_kind_of_value(kind: Any, answers: list[str], value: Any) -> None:
         },
         {"type": "object", "properties": {"a": {"type": "strange"}}, "required": ["a"]},
         {"type": "object", "properties": {"a": 1, "b": {"pattern": "("}}, "required": ["b"], "$defs": 7},
+        {"type": "object", "properties": {"a": {}}, "required": 5},
     ],
-    ids=["elsewhere", "itself", "no-type", "no-schema"],
+    ids=["elsewhere", "itself", "no-type", "no-schema", "no-list"],
 )
 def test_a_schema_that_means_nothing_takes_any_value(schema: dict[str, Any]) -> None:
     assert list(fill_in(schema, '"x"')[0].values()) in (["x"], ['"x"'])
+
+
+def test_a_schema_without_an_end_is_json_from_some_depth_on() -> None:
+    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}, "required": ["next"]}
+    asked: list[str] = []
+
+    def ask(question: str) -> str:
+        asked.append(question)
+        raise EOFError
+
+    with pytest.raises(EOFError):
+        Questions({"$ref": "#/$defs/Node", "$defs": {"Node": node}}, ask, asked.append).request()
+    assert asked == [".".join(["next"] * (DEEPEST + 1)) + " (JSON): "]
 
 
 def test_a_hostile_name_steers_no_terminal() -> None:
