@@ -162,6 +162,7 @@ async def _run_reloading(plans: Sequence[Plan]) -> int:
                 await _run_until_changed(rounds[0], changed, stopping)
             return 0
     finally:
+        stopping.set()
         await watching
         embedded.close()
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from contextlib import ExitStack
 from typing import BinaryIO
+
+log = logging.getLogger(__name__)
 
 # How much of a line is held back until its end comes, in bytes; a longer one is shown in pieces.
 LONGEST = 64 * 1024
@@ -75,4 +78,8 @@ def _write(to: BinaryIO, data: bytes) -> None:
         to.write(data)
         to.flush()
     except BrokenPipeError:  # nobody reads any more: the services go on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), to.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, to.fileno())
+        os.close(nowhere)
+    except OSError as error:  # as on a full disk: it is lost, and what is said later perhaps not
+        log.debug("a line of output cannot be shown: %s", error)

@@ -167,6 +167,7 @@ async def _run_reloading(command: Command) -> int:
                 await _run_until_changed(supervisor, changed)
             return 0
     finally:
+        supervisor.stopping.set()
         await watching
         embedded.close()
 
