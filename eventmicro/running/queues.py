@@ -106,15 +106,18 @@ class Queues:
         return deque(sorted(due, key=lambda each: self._asked[each.name].again))
 
     async def _ask_all(self, broker: TellsQueues, due: deque[SubscriberDeclaration]) -> None:
+        asking = [asyncio.create_task(self._ask_some(broker, due)) for _ in range(min(AT_ONCE, len(due)))]
         try:
             async with asyncio.timeout(ROUND):
-                await asyncio.gather(*(self._ask_some(broker, due) for _ in range(min(AT_ONCE, len(due)))))
+                await asyncio.gather(*asking)
         except (TimeoutError, TransportError) as error:  # it is away: the log of its adapter says so
             log.debug("service %r: the broker does not say how it is with its queues: %r", self._service, error)
         except Exception as error:  # a stranger's adapter
             self._say_once(f"{type(error).__name__}: {error}")
         finally:
             due.clear()
+            for task in asking:  # where one has failed the others still ask
+                task.cancel()
             self._round = None
 
     async def _ask_some(self, broker: TellsQueues, due: deque[SubscriberDeclaration]) -> None:

@@ -116,6 +116,24 @@ async def test_a_broker_that_does_not_answer_holds_up_neither_a_scrape_nor_the_s
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "eventmicro queue states"]
 
 
+async def test_where_one_question_fails_nobody_is_left_who_asks_another() -> None:
+    broker = Telling(None)
+    seen = broker.queue_state
+
+    async def queue_state(queue: str, *, subject: str | None = None) -> QueueState | None:
+        if queue == "shop.bill1":
+            raise KeyError(queue)  # of a stranger
+        return await seen(queue, subject=subject)
+
+    broker.queue_state = queue_state  # type: ignore[method-assign]
+    async with shop(broker, 3) as service:
+        before = asyncio.all_tasks()
+        await service.look_at_queues()
+        await asyncio.sleep(0)
+        assert len(broker.asked) == 2
+        assert asyncio.all_tasks() <= before
+
+
 async def test_a_round_without_an_end_is_cut_off_and_asked_again(
     clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
