@@ -2,7 +2,8 @@
 
 `call orders.quote {"sku": "a"}` needs no quotes around the JSON. What stands for a reply, as `$_.id`, is replaced
 within a word, whatever quotes it is in: it never becomes two words. In JSON it is a JSON value, within a string of it a
-part of that; elsewhere a text is as it is. `$$1` is `$1` itself.
+part of that; elsewhere a text is as it is, and none that would make its word an option or the name of a file. `$$1` is
+`$1` itself.
 """
 
 from __future__ import annotations
@@ -77,11 +78,21 @@ def _replaced(word: str, replies: Replies) -> str:
             return found[0][1:]
         named = replies.find(found[2], found[3])
         if not is_json:
-            return _text(named)
+            return _plain(named, found)
         is_text = _is_within_text(word[: found.start()])
         return json.dumps(_text(named))[1:-1] if is_text else json.dumps(named)
 
     return REFERENCE.sub(value, word)
+
+
+def _plain(value: Any, found: re.Match[str]) -> str:
+    """A reply as it is, where it does not make the word an option or the name of a file: a peer has said it."""
+    text = _text(value)
+    if isinstance(value, str) and found.start() == 0 and text.startswith(("-", "@")):
+        raise UsageError(
+            f"{found[0]} begins with {text[0]!r}, as an option or a file: write it in JSON, or behind --option="
+        )
+    return text
 
 
 def _text(value: Any) -> str:

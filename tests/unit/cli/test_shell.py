@@ -213,3 +213,15 @@ def test_a_place_that_is_not_reached_is_shown_without_its_password() -> None:
         session = HeldSession(runner, refuse, Places("nats://ann:secret@h:4222?password=secret"), input)
         assert session.state == "nats://h:4222: not connected"
         session.close()
+
+
+def test_what_a_peer_has_replied_becomes_neither_an_option_nor_a_file(shell: Typed, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text('"of this machine"')
+    for text in (f"@{tmp_path}/secret", "--rpc-broker=nats://127.0.0.1:1"):
+        shell.session.keep(json.dumps(text).encode())
+        for line in ("call orders.text $_", 'call orders.text "$_"', "call $_"):
+            code, out, err = shell(line)
+            assert (code, out) == (2, "")
+            assert err.startswith(f"eventmicro: $_ begins with {text[0]!r}")
+        assert shell('call orders.find \'{"sku": "$_"}\'')[2].endswith(f"no {text}\n")
+        assert shell("call orders.text '{}' -m a=$_")[0] == 0
