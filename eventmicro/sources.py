@@ -8,7 +8,7 @@ behind it says in which file the value is.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -153,6 +153,14 @@ def _logged_in(base: str, said: dict[str, str]) -> str:
 def variable_of(*path: str) -> str:
     """The variable of a setting."""
     return PREFIX + NESTED.join(path).upper().replace("-", "_")
+
+
+def say(variable: str, value: str, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set a variable in place of all that this environment says of it: by a file of secrets, or beside a URL."""
+    for name in list(environment):
+        if name == f"{variable}_FILE" or name.startswith(variable + NESTED):
+            environment[name] = ""  # it says nothing, and no env file says it again
+    environment[variable] = value
 
 
 def service_path(name: str) -> Keys:

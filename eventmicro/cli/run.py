@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ from eventmicro.running.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up, set
 from eventmicro.running.runner import needs_broker, serve
 from eventmicro.running.signals import HANGUP
 from eventmicro.service import Service
-from eventmicro.sources import said_url
+from eventmicro.sources import said_url, say
 
 log = logging.getLogger("eventmicro.run")
 
@@ -180,7 +179,7 @@ def run(
         (HEALTH_HOST_VARIABLE, "health_host", health_host),
     ):
         if is_typed(context, name):
-            os.environ[variable] = str(value)  # for the workers too
+            say(variable, str(value))  # for the workers too
     if folder is not None:
         sys.exit(run_folder(context, folder, only))
     if only is not None:

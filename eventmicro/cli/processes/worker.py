@@ -17,6 +17,7 @@ from eventmicro.cli.processes.link import FIRST, SERVICE_VARIABLE, SOCKET_VARIAB
 from eventmicro.cli.processes.marked import Marked
 from eventmicro.errors import EventMicroError
 from eventmicro.plugins import BROKER_VARIABLE
+from eventmicro.sources import say
 
 FindBroker = Callable[[], str]
 """Gives the URL of the embedded broker, which it starts or joins at the first call."""
@@ -53,10 +54,12 @@ class Command:
 
     def environment(self, number: int, link: int) -> dict[str, str]:
         """The environment of a worker."""
-        broker = {} if self.broker is None else {BROKER_VARIABLE: self.broker}
         service = {SERVICE_VARIABLE: self.service} if self.service else {}
         ours = {SOCKET_VARIABLE: str(link), WORKER_VARIABLE: str(number)}
-        return os.environ | dict(self.variables) | broker | service | ours
+        found = os.environ | dict(self.variables) | service | ours
+        if self.broker is not None:
+            say(BROKER_VARIABLE, self.broker, found)
+        return found
 
 
 class Worker:

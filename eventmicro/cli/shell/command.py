@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from eventmicro.cli.stream import lines_of_stdin
 from eventmicro.client import Client
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.plugins import BROKER_VARIABLE, REGISTRY_VARIABLE, RPC_BROKER_VARIABLE
+from eventmicro.sources import say
 
 EPILOG = examples("eventmicro shell", "eventmicro shell --broker nats://127.0.0.1:4222", "eventmicro shell < script")
 
@@ -48,7 +48,7 @@ def shell(
         (REGISTRY_VARIABLE, "registry", registry),
     ):
         if value is not None and is_typed(context, name):
-            os.environ[variable] = value  # so that each command names what the shell is connected to
+            say(variable, value)  # so that each command names what the shell is connected to
     places = Places(broker, rpc_broker, registry)
     client_for_others(broker, rpc_broker, registry)  # what is misused is said before there is a prompt
     with asyncio.Runner() as runner, _warnings():

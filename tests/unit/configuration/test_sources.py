@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from eventmicro import Client, Service, UsageError, sources
+from eventmicro.cli.processes.worker import Command
 from eventmicro.configuration.effective import effective, without_secret
 from eventmicro.running.runner import needs_broker
 from eventmicro.tomlfile import read_toml
@@ -186,3 +187,14 @@ def test_lists_are_written_with_commas_or_as_lists(tmp_path: Path, monkeypatch: 
     monkeypatch.delenv("EVENTMICRO_NEEDS")
     use(tmp_path, 'needs = ["stock", "payments"]\n', monkeypatch)
     assert Service("shop")._needs == ("stock", "payments")
+
+
+@pytest.mark.parametrize("beside", ["EVENTMICRO_BROKER_FILE", "EVENTMICRO_BROKER__PASSWORD_FILE"])
+def test_what_is_typed_goes_alone_to_every_worker(beside: str, secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the password of one server would go to another, and to that by all workers but the first."""
+    monkeypatch.setenv("EVENTMICRO_BROKER__USER", "ann")
+    monkeypatch.setenv(beside, str(secret))
+    command = Command(("app:service",), "memory://typed", "info", "text", workers=2)
+    for name, value in command.environment(2, 0).items():
+        monkeypatch.setenv(name, value)
+    assert sources.said_url("broker") == "memory://typed"
