@@ -14,6 +14,7 @@ import typer
 
 from eventmicro.cli.processes.folder import check_is_there
 from eventmicro.cli.processes.link import Link
+from eventmicro.cli.processes.marked import STDERR, STDOUT, drop
 from eventmicro.cli.processes.running import find_folder, run_folder
 from eventmicro.cli.processes.supervisor import run_reloading, run_workers
 from eventmicro.cli.processes.worker import Command
@@ -248,8 +249,14 @@ def _run_here(
         return 0 if serve(services, broker, announce=announce, health=health) else 1
     if needs_broker(services, broker):
         broker = link.ask_broker()
+
+    def lost() -> None:
+        if link.service is not None and logs.format == Format.text:  # its output went to who is gone
+            drop(STDOUT, STDERR)
+
+    signals = (signal.SIGTERM, *HANGUP)
     stopped_well = serve(
-        services, broker, announce=announce, signals=(signal.SIGTERM, *HANGUP), lifeline=link.fileno(), health=health
+        services, broker, announce=announce, signals=signals, lifeline=link.fileno(), lost=lost, health=health
     )
     return 0 if stopped_well else 1
 

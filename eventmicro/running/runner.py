@@ -61,6 +61,7 @@ def serve(
     announce: Callable[[Sequence[Runnable]], None] | None = None,
     signals: Iterable[signal.Signals] = SIGNALS,
     lifeline: int | None = None,
+    lost: Callable[[], None] = lambda: None,
     health: tuple[str, int] | None = None,
 ) -> bool:
     """Run services until a signal; whether all of them stopped without an error.
@@ -70,6 +71,7 @@ def serve(
         announce: what is called when all have started; default: `log_lines`.
         signals: the first one stops, a second one exits at once.
         lifeline: a file descriptor whose end, when the process that holds the other side is gone, stops as well.
+        lost: what is called then, before anything else.
 
     Raises:
         EventMicroError: a service could not start; those that had started are stopped again.
@@ -82,7 +84,7 @@ def serve(
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("run services on the main thread, or use `async with service` in an event loop of your own")
     with broker_for(services, broker) as place, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(services, place, announce or log_lines, tuple(signals), lifeline, health))
+        return runner.run(_serve(services, place, announce or log_lines, tuple(signals), lifeline, lost, health))
 
 
 def _check_names(services: Iterable[Runnable]) -> None:
@@ -121,6 +123,7 @@ async def _serve(
     announce: Callable[[Sequence[Runnable]], None],
     signals: Iterable[signal.Signals],
     lifeline: int | None,
+    lost: Callable[[], None],
     health: tuple[str, int] | None,
 ) -> bool:
     async with AsyncExitStack() as opened:
@@ -137,7 +140,7 @@ async def _serve(
             starting.cancel()
 
         if lifeline is not None:
-            _stop_on_end(ask, lifeline)
+            _stop_on_end(lifeline, lost, ask)
         opened.enter_context(stop_on_signals(ask, signals))
         opened.enter_context(watched_loop())
         try:
@@ -196,11 +199,12 @@ async def _stop(services: Sequence[Runnable]) -> bool:
     return not any(errors)
 
 
-def _stop_on_end(ask: Callable[[], None], lifeline: int) -> None:
+def _stop_on_end(lifeline: int, lost: Callable[[], None], ask: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
 
     def ended() -> None:
         loop.remove_reader(lifeline)
+        lost()
         log.warning("the process that started this one is gone: stopping")
         ask()
 

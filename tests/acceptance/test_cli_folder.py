@@ -118,12 +118,15 @@ def test_a_second_signal_ends_what_does_not_stop(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_its_services_end_when_it_is_killed(tmp_path: Path) -> None:
-    write(tmp_path, table("orders"), orders="")
+    """They stop in order, and whoever prints meanwhile to nobody does not fail."""
+    left = '@service.after_stop\ndef left():\n    print(1, flush=True)\n    Path("left").touch()\n'
+    write(tmp_path, table("orders"), orders=left)
     with Program(tmp_path, "run") as program:
         pid = int(program.line_with("orders runs as").split()[-1])
         program.process.kill()
         program.process.wait()
         wait_until(lambda: not is_running(pid))
+    assert (tmp_path / "left").exists()
 
 
 TELLS = """

@@ -78,8 +78,14 @@ def _write(to: BinaryIO, data: bytes) -> None:
         to.write(data)
         to.flush()
     except BrokenPipeError:  # nobody reads any more: the services go on
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, to.fileno())
-        os.close(nowhere)
+        drop(to.fileno())
     except OSError as error:  # as on a full disk: it is lost, and what is said later perhaps not
         log.debug("a line of output cannot be shown: %s", error)
+
+
+def drop(*descriptors: int) -> None:
+    """Let what is written there go nowhere, so that nobody fails who writes."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for each in descriptors:
+        os.dup2(nowhere, each)
+    os.close(nowhere)
