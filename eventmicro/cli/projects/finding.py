@@ -6,6 +6,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from eventmicro.errors import UsageError
+from eventmicro.wire import check_name
+
 # How many files are looked at, and what is none of the project's own.
 MOST = 2000
 OTHERS = {"node_modules", "build", "dist", "site-packages", "tests", "venv", "env"}
@@ -23,7 +26,11 @@ def find_services(folder: Path) -> dict[str, str]:
 
 
 def _modules(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:  # one that may not be read has no services of this project
+        return
+    for path in paths:
         if path.name.startswith(".") or path.name in OTHERS or path.is_symlink():
             continue
         if path.is_dir():
@@ -43,8 +50,16 @@ def _services_in(path: Path) -> Iterator[tuple[str, str]]:
             case ast.Assign(
                 targets=[ast.Name(id=variable)],
                 value=ast.Call(func=ast.Name(id="Service"), args=[ast.Constant(value=str(name)), *_]),
-            ):
+            ) if is_name(name):
                 yield variable, name
+
+
+def is_name(name: str) -> bool:
+    """Whether a service can have this name; else it is a file that no Service comes of."""
+    try:
+        return bool(check_name(name, "service"))
+    except UsageError:
+        return False
 
 
 def mentions_eventmicro(pyproject: Path) -> bool:

@@ -282,6 +282,14 @@ def test_init_names_the_services_that_are_there(run: Run, tmp_path: Path, capsys
     assert "add to the dependencies in pyproject.toml: eventmicro[cli,nats]>=0.1" in said
 
 
+def test_init_writes_toml_whatever_is_in_names(run: Run, tmp_path: Path) -> None:
+    (tmp_path / 'a "b').mkdir()
+    (tmp_path / 'a "b' / "main.py").write_text("""one = Service("shop-1")\ntwo = Service('x"]\\n[y')\n""")
+    run("init", "--name", "shop")
+    services = tomllib.loads((tmp_path / "eventmicro.toml").read_text())["services"]
+    assert services == {"shop-1": {"target": 'a "b/main.py:one'}}
+
+
 def test_init_refuses_a_folder_whose_name_is_none(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my-shop").mkdir()
     monkeypatch.chdir(tmp_path / "my-shop")
