@@ -27,6 +27,7 @@ SERVICES = ["stock", "cards", "shipping", "mail", "orders"]
 STOP_TIMEOUT = 15.0  # seconds
 END_TIMEOUT = 120.0  # seconds until all orders have to be ended
 CUSTOMERS = 30  # who order at the same time
+LEASE = 5  # seconds after which JetStream hands out again what a killed service held; 30 without a word
 
 # What got no answer is asked again, for a minute: each endpoint of the shop is idempotent.
 PATIENCE = CallRetry(attempts=100, attempt_timeout=5, backoff=0.1, budget=None, on=(CallTimeout, Unavailable))
@@ -137,7 +138,7 @@ def surroundings() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="shop-") as folder:
         os.environ |= {"SHOP_DATA": folder, "EVENTMICRO_STATE_DIR": folder}
         with nullcontext("") if events and calls else embedded.running() as url:
-            os.environ["EVENTMICRO_BROKER"] = events or url.replace("nats://", "jetstream://")
+            os.environ["EVENTMICRO_BROKER"] = events or f"{url.replace('nats://', 'jetstream://')}?ack_wait={LEASE}"
             os.environ["EVENTMICRO_RPC_BROKER"] = calls or url
             yield
 
