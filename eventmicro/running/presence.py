@@ -233,13 +233,15 @@ class Presence:
 
     async def close(self) -> None:
         """Take and answer nothing more, and wait for nothing that was taken."""
-        await self._queues.close()
-        if self._calls is not None:
-            calls, subscription = self._calls
-            calls.close()
-            if not subscription.ended:  # there was no time to finish
-                await end(subscription)
-        await self.answer_no_more()
+        try:
+            await self._queues.close()
+        finally:  # cancelled, too
+            if self._calls is not None:
+                calls, subscription = self._calls
+                calls.close()
+                if not subscription.ended:  # there was no time to finish
+                    await end(subscription)
+            await self.answer_no_more()
 
     def _make_record(self) -> ServiceRecord:
         from eventmicro.running.recording import make_record

@@ -118,6 +118,7 @@ class Queues:
             due.clear()
             for task in asking:  # where one has failed the others still ask
                 task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
             self._round = None
 
     async def _ask_some(self, broker: TellsQueues, due: deque[SubscriberDeclaration]) -> None:
