@@ -27,14 +27,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_client_of_aio_pika_calls_and_the_command_line_sees_who_is_there(folder: Path, rabbitmq_url: str) -> None:
-    with Program(folder, "run", "quoting:service", "audit:service", "--broker", rabbitmq_url) as program:
+    over = ("--broker", f"{rabbitmq_url}?new_queue_wait=0")
+    with Program(folder, "run", "quoting:service", "audit:service", *over) as program:
         program.line_with("audit", "subscribe")
         asking = [sys.executable, "asking.py", rabbitmq_url]
         asked = subprocess.run(
             asking, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=LIMIT, check=False
         )
         assert asked.stdout == "ok {'total': 8.4}\n", asked.stdout + asked.stderr
-        over = ("--broker", rabbitmq_url)
         done = eventmicro(folder, "call", "orders.quote", '{"sku": "tea"}', *over)
         assert json.loads(done.stdout) == {"total": 4.2}
         assert "orders" in eventmicro(folder, "nodes", "orders", *over).stdout
@@ -47,7 +47,8 @@ def test_a_client_of_aio_pika_calls_and_the_command_line_sees_who_is_there(folde
 
 
 def test_what_others_have_made_is_named_as_rabbitmq_takes_it(folder: Path, rabbitmq_url: str) -> None:
-    done = eventmicro(folder, "declare", "billing:service", "--broker", rabbitmq_url)
+    over = ("--broker", f"{rabbitmq_url}?new_queue_wait=0")
+    done = eventmicro(folder, "declare", "billing:service", *over)
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(name in done.stdout for name in ("billing", "new-orders", "invoices")), done.stdout
 

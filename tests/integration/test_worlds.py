@@ -31,7 +31,7 @@ RESERVED = Topic("worlds.reserved", Reserved)
 @pytest.fixture(params=BROKERS)
 def broker(request: pytest.FixtureRequest) -> str:
     url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
+    return f"{url}?new_queue_wait=0" if request.param == "rabbitmq" else url
 
 
 def services(*, durable: bool) -> tuple[Service, Service]:
