@@ -188,19 +188,6 @@ async def test_a_queue_whose_node_is_away_keeps_nobody_from_being_told_of_the_ot
         assert told == [False] + [True] * (3 * queues.AT_ONCE - 1)
 
 
-async def test_where_one_question_breaks_the_others_of_its_round_end_with_it(clock: list[float]) -> None:
-    """Which the kit sees: a task that is left fails the test."""
-    broker = Telling(None)
-    wait = broker.queue_state
-
-    async def answer(queue: str, *, subject: str | None = None) -> QueueState | None:
-        return breaks(queue) if queue == "shop.bill0" else await wait(queue, subject=subject)
-
-    broker.queue_state = answer  # type: ignore[method-assign]
-    async with shop(broker, 3) as service:
-        await service.look_at_queues()
-
-
 async def test_queues_of_which_no_answer_comes_are_asked_about_after_the_others(
     clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
