@@ -7,10 +7,8 @@ from dataclasses import dataclass, fields
 
 from eventmicro.checks import check_kind
 from eventmicro.errors import UsageError
-from eventmicro_rabbitmq.topology import check_length
+from eventmicro_rabbitmq.topology import SAID, check_length
 
-# The metadata that is said in a property, by its name.
-SAID = {"amqp-type": "type", "amqp-app-id": "app_id", "amqp-reply-to": "reply_to", "amqp-user-id": "user_id"}
 # What pamqp calls them, where it is another name.
 PROPERTIES = {"type": "message_type"}
 # Properties that a topic says, with what says them; as metadata RabbitMQ would take them for text that concerns nobody.

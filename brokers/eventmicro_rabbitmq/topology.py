@@ -35,10 +35,14 @@ LONGEST_NAME = 255
 INBOX = "_INBOX"
 # Headers by which RabbitMQ sends a message to further queues.
 ROUTING_HEADERS = ("CC", "BCC")
+# The metadata that is said in a property of an event that is published, by its name.
+SAID = {"amqp-type": "type", "amqp-app-id": "app_id", "amqp-reply-to": "reply_to", "amqp-user-id": "user_id"}
 # Headers that say something to RabbitMQ, its plug-ins or us rather than to whoever handles the event, or that they add.
-# On a copy they would be obeyed once more: sent to further queues, delayed, taken for a duplicate, not federated.
+# On a copy they would be obeyed once more: sent to further queues, delayed, taken for a duplicate, not federated; or,
+# where a handler publishes with the metadata that it got, be said in a peer's name, which RabbitMQ refuses.
 ORDERS = (
     *ROUTING_HEADERS,
+    *SAID,
     "x-delay",
     "x-cache-ttl",
     "x-received-from",

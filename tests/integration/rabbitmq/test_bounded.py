@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from eventmicro_rabbitmq import RabbitBroker, RabbitExchange, RabbitMessage, RabbitProperties, RabbitQueue
 from eventmicro_rabbitmq.outgoing import properties_of
+from eventmicro_rabbitmq.topology import SAID
 
 from eventmicro import Client, Context, Retry, Service, Topic
 from eventmicro.broker import Durable
 from eventmicro.errors import UsageError
 from eventmicro.message import Bounded, Delivery, Routed
-from tests.integration.rabbitmq.kit import Until, raw_channel
+from tests.integration.rabbitmq.kit import Properties, Until, raw_channel
 
 
 async def test_they_are_the_properties_that_others_know_and_a_retry_has_no_end(
@@ -85,6 +88,33 @@ async def test_metadata_that_is_meant_for_rabbitmq_is_refused_with_what_says_it(
         with pytest.raises(UsageError, match=mend):
             await client.publish(subject, 1, metadata=metadata)
         await client.publish(subject, 1, metadata={"priority": "high", "expiration": "soon", "user_id": "42"})
+
+
+async def test_what_a_peer_writes_as_if_it_were_said_here_is_not_handed_on_as_a_property(
+    url: str, subject: str, until: Until
+) -> None:
+    """By a handler that publishes with the metadata that it got, which RabbitMQ would refuse for the peer's user_id."""
+    service, seen = Service(subject, broker=url), list[dict[str, str]]()
+
+    @service.subscribe(f"{subject}.came")
+    async def forward(event: int, context: Context) -> None:
+        await service.publish(f"{subject}.gone", event, metadata=dict(context.metadata))
+
+    @service.subscribe(f"{subject}.gone")
+    async def take(event: int, context: Context) -> None:
+        seen.append(dict(context.metadata))
+
+    theirs: dict[str, Any] = dict.fromkeys(SAID, "root") | {"Tenant": "acme"}
+    async with raw_channel(url) as channel:
+        async with service:
+            await channel.basic_publish(
+                b"1", exchange="events", routing_key=f"{subject}.came", properties=Properties(headers=theirs)
+            )
+            await until(lambda: seen)
+        for name in ("forward", "take"):
+            await channel.queue_delete(f"{subject}.{name}")
+            await channel.queue_delete(f"dead.{subject}.{name}")
+    assert [{name: each[name] for name in each if name in theirs} for each in seen] == [{"Tenant": "acme"}]
 
 
 async def test_an_exchange_that_delays_gets_a_number() -> None:
