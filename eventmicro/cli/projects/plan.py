@@ -116,7 +116,7 @@ def plan(name: str, kind: Kind, broker: BrokerKind, found: Mapping[str, str] | N
         "broker": broker.value,
         "url": outside,
         "rpc_url": rpc_outside,
-        "inside": variables | ({"OPEN_ENDPOINTS": "*"} if kind is Kind.api else {}),
+        "inside": variables | ({"OPEN_ENDPOINTS": "shop.greet"} if kind is Kind.api else {}),
         "servers": SERVERS[broker],
         "target": own.get(name, ""),
         "endpoint": endpoint,
