@@ -142,7 +142,8 @@ def test_each_has_its_own_settings_and_environment_and_only_some_may_be_run(tmp_
     (tmp_path / "own.env").write_text("A=env-file\nB=env-file\nC='of it, too'\n")
     (tmp_path / "all.env").write_text("D=all\nC=all\n")
     (tmp_path / "elsewhere").mkdir()
-    env = {"A": "shell", "B": "shell"}
+    (tmp_path / "elsewhere" / "about").write_text("told\n")
+    env = {"A": "shell", "B": "shell", "EVENTMICRO_DESCRIPTION_FILE": "about"}  # from where it is run
     with Program(tmp_path / "elsewhere", "run", "..", "--only", "tells", env=env) as program:
         assert program.line_with("told") == "told 9.0 3 file shell of it, too all\n"
         assert program.line_with('"logger": "eventmicro.run').startswith("{")

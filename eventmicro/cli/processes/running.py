@@ -15,9 +15,10 @@ from eventmicro.cli.processes.marked import Marked
 from eventmicro.cli.processes.worker import Command
 from eventmicro.cli.settings import env_files, is_typed, read_env_files
 from eventmicro.configuration.known import PROCESS, check_names
+from eventmicro.embedded import STATE_VARIABLE
 from eventmicro.errors import UsageError
 from eventmicro.running.logs import FORMATS, LEVELS
-from eventmicro.sources import file_in, find_said, use_file, used_file, variable_of
+from eventmicro.sources import PREFIX, file_in, find_said, from_env_files, use_file, used_file, variable_of
 
 
 def find_folder(targets: Sequence[str]) -> Path | None:
@@ -55,12 +56,21 @@ def run_folder(context: typer.Context, file: Path, only: str | None) -> int:
         use_file(file)
         read_env_files(env_files(find_said("env_file")))
         check_names()
+    _keep_places()
     os.chdir(file.resolve().parent)
     entries = read_services([each.strip() for each in only.split(",")] if only else [])
     width = max(len(entry.name) for entry in entries)
     plans = [_plan(context, entry, width, number) for number, entry in enumerate(entries)]
     _check_ports(plans)
     return run_fleet(plans, reload=bool(_option(context, "reload", {})))
+
+
+def _keep_places() -> None:
+    """Have files that the environment names found from another folder, too; those of an env file are beside that."""
+    for name, value in os.environ.items():
+        is_place = name == STATE_VARIABLE or (name.endswith("_FILE") and name != variable_of("env_file"))
+        if name.startswith(PREFIX) and is_place and value and name not in from_env_files:
+            os.environ[name] = str(Path(value).absolute())
 
 
 def _plan(context: typer.Context, entry: Entry, width: int, number: int) -> Plan:
