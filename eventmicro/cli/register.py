@@ -20,9 +20,9 @@ from eventmicro.cli.connecting import (
     meant,
 )
 from eventmicro.cli.session import current, run, run_beside
-from eventmicro.cli.show import examples
+from eventmicro.cli.show import examples, one_line
 from eventmicro.client import Client
-from eventmicro.errors import EventMicroError, NotFound, UsageError
+from eventmicro.errors import EventMicroError, NotFound, TransportError, UsageError
 from eventmicro.plugins import REGISTRY_VARIABLE
 from eventmicro.registry import Registry as RegistryPort
 from eventmicro.registry import ServiceRecord, check_record
@@ -151,7 +151,10 @@ async def _renew(registry: RegistryPort, service: ServiceRecord, ttl: float) -> 
     try:
         while True:
             await asyncio.sleep(ttl / 3)
-            await registry.register(service, ttl=ttl)
+            try:
+                await registry.register(service, ttl=ttl)
+            except TransportError as error:  # it may come back before it has forgotten
+                typer.echo(one_line(f"eventmicro: {service.name} is not renewed: {error}"), err=True)
     finally:
         await registry.deregister(service)
 
