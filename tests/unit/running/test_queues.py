@@ -116,7 +116,8 @@ async def test_a_broker_that_does_not_answer_holds_up_neither_a_scrape_nor_the_s
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "eventmicro queue states"]
 
 
-async def test_where_one_question_fails_nobody_is_left_who_asks_another() -> None:
+async def test_where_one_question_fails_nobody_is_left_who_asks_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "PATIENCE", 10)
     broker = Telling(None)
     seen = broker.queue_state
 
@@ -151,8 +152,9 @@ async def test_a_round_without_an_end_is_cut_off_and_asked_again(
 
 @pytest.mark.parametrize("trouble", [is_away, refuses, breaks])
 async def test_what_was_said_last_is_told_for_a_while_where_nothing_new_is(
-    clock: list[float], trouble: Answer, caplog: pytest.LogCaptureFixture
+    clock: list[float], trouble: Answer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(queues, "PATIENCE", 10)  # a starved machine takes long for what is there at once
     broker = Telling(says(7))
     async with shop(broker) as service:
         await service.look_at_queues()
