@@ -12,6 +12,7 @@ from eventmicro.broker import Delivery
 from eventmicro.cli import app, show
 from eventmicro.cli.output import Output, print_records, print_reply
 from eventmicro.cli.records import print_table
+from eventmicro.discovery import asking
 from eventmicro.message import Message
 from eventmicro.registry import EndpointRecord, NodeRecord, ServiceRecord
 from tests.unit.cli.kit import Typed, typed
@@ -38,6 +39,7 @@ def orders(broker: MemoryBroker) -> Service:
 def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Typed]:
     for name in ("EVENTMICRO_BROKER", "EVENTMICRO_RPC_BROKER", "EVENTMICRO_REGISTRY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(asking, "STALL", 0.05)  # all who answer do so in this loop, and one never does
     with typed(capsys, orders) as shell:
         yield shell
 
