@@ -28,6 +28,7 @@ from eventmicro_rabbitmq.connection.channel import answered, borrowed_channel, c
 from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.frames import Properties
 from eventmicro_rabbitmq.connection.link import Link, open_together
+from eventmicro_rabbitmq.connection.properties import Limited
 from eventmicro_rabbitmq.consuming.durable import DurableSubscription
 from eventmicro_rabbitmq.consuming.live import LiveSubscription
 from eventmicro_rabbitmq.declare import Declarer
@@ -110,6 +111,7 @@ class RabbitBroker(Lifetime):
         self._consuming: Link | None = None
         self._publisher: Publisher | None = None
         self._publishers: dict[tuple[str, Declare], tuple[RabbitExchange, Publisher]] = {}  # as topics name them
+        self._apart: dict[Publisher, Publisher] = {}  # beside each of them: for events that may end its channel
         self._subscriptions: list[Subscription] = []
         self._changing = asyncio.Lock()
         self._was_online = False
@@ -148,7 +150,7 @@ class RabbitBroker(Lifetime):
         async with self._changing:
             publisher, self._publisher = self._publisher, None
             self._home = None
-            others, self._publishers = self._other_publishers(), {}
+            others, self._publishers, self._apart = self._other_publishers(), {}, {}
             publishing, consuming = self._publishing, self._consuming
             subscriptions, self._subscriptions = self._subscriptions, []
             if publisher is None or publishing is None or consuming is None:
@@ -281,6 +283,8 @@ class RabbitBroker(Lifetime):
         properties: Properties = properties_of(message, message_id(message.id) if message.id else publisher.new_id())
         if type(message) is not Message:
             properties = limited(message, properties)
+        if type(properties) is Limited and properties.user_id not in (None, self.settings.user):
+            publisher = self._publisher_apart(publisher)
         return await publisher.send(
             exchange,
             check_length(key),
@@ -430,8 +434,14 @@ class RabbitBroker(Lifetime):
             self._publishers[exchange.name, exchange.declare] = exchange, publisher
         return publisher
 
+    def _publisher_apart(self, publisher: Publisher) -> Publisher:
+        """Where the channel that RabbitMQ ends for a user_id, if that is none of ours, is nobody else's."""
+        if publisher not in self._apart:
+            self._apart[publisher] = publisher.twin()
+        return self._apart[publisher]
+
     def _other_publishers(self) -> list[Publisher]:
-        return [publisher for _, publisher in self._publishers.values()]
+        return [*(publisher for _, publisher in self._publishers.values()), *self._apart.values()]
 
     def _new_publisher(self, link: Link, exchange: RabbitExchange | None) -> Publisher:
         patience = 2 * self.settings.look_every

@@ -65,6 +65,10 @@ class Publisher:
         self._numbers = count()
         self._loop = asyncio.get_running_loop()
 
+    def twin(self) -> Publisher:
+        """Another one to the same exchange, on a channel of its own."""
+        return Publisher(self._link, self._prepare)
+
     def new_id(self) -> str:
         """An id that no other message has."""
         return f"{self._prefix}{next(self._numbers):x}"

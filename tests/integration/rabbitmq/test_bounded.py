@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from eventmicro_rabbitmq.topology import SAID
 from eventmicro import Client, Context, Retry, Service, Topic
 from eventmicro.broker import Durable
 from eventmicro.errors import UsageError
-from eventmicro.message import Bounded, Delivery, Routed
+from eventmicro.message import Bounded, Delivery, Message, Routed
 from tests.integration.rabbitmq.kit import Properties, Until, raw_channel
 
 
@@ -88,6 +89,19 @@ async def test_metadata_that_is_meant_for_rabbitmq_is_refused_with_what_says_it(
         with pytest.raises(UsageError, match=mend):
             await client.publish(subject, 1, metadata=metadata)
         await client.publish(subject, 1, metadata={"priority": "high", "expiration": "soon", "user_id": "42"})
+
+
+async def test_a_user_id_that_is_refused_is_nobody_elses_failure(url: str, subject: str) -> None:
+    """Though RabbitMQ ends the channel for it, on which the confirms of others were awaited."""
+    async with RabbitBroker(url) as broker:
+        said = dict(RabbitProperties(user_id="root"))
+        events = [Message(subject, headers=said if number == 20 else None) for number in range(50)]
+        done = await asyncio.gather(*map(broker.publish, events), return_exceptions=True)
+        refused = [error for error in done if error is not None]
+        assert len(refused) == 1
+        assert done[20] is refused[0]
+        assert "user_id property set to 'root'" in str(refused[0])
+        await broker.publish(Message(subject, headers=dict(RabbitProperties(user_id="guest"))))
 
 
 async def test_what_a_peer_writes_as_if_it_were_said_here_is_not_handed_on_as_a_property(
