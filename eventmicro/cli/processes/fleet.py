@@ -92,6 +92,8 @@ class Fleet:
             log.error("%s cannot be started: %s", member.plan.name, error)
             member.code = 1
             self.stop()
+            if left := [worker.ended for worker in member.supervisor.workers]:
+                await asyncio.wait(left)  # they stop when it is their turn
         finally:
             member.ended.set()
 

@@ -105,10 +105,11 @@ class HeldSession:
     async def _go_on(self, name: str, work: Coroutine[Any, Any, None], begun: asyncio.Event) -> None:
         try:
             await work
-        except EventMicroError as error:
+        except Exception as error:
             if not begun.is_set():
                 raise
-            typer.echo(one_line(f"eventmicro: {name}: {error}"), err=True)
+            why = error if isinstance(error, EventMicroError) else f"{type(error).__name__}: {error}"
+            typer.echo(one_line(f"eventmicro: {name}: {why}"), err=True)
         finally:
             self._beside.pop(name, None)
 

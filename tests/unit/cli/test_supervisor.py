@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from eventmicro.cli.processes import marked, supervisor
+from eventmicro.cli.processes.fleet import Fleet, Plan
+from eventmicro.cli.processes.link import FIRST
 from eventmicro.cli.processes.marked import Marked
 from eventmicro.cli.processes.worker import Command, Worker
 
@@ -64,3 +66,39 @@ async def test_where_no_process_can_be_started_a_reloading_run_ends(
     with pytest.raises(BlockingIOError):
         async with asyncio.timeout(10):
             await supervisor._run_reloading(Command(("app:service",), None, "info", "text"))
+
+
+class Stopped:
+    """A worker without a process, which is ready, and ends when it is asked to."""
+
+    pid = 0
+
+    def __init__(self, name: str, said: list[str]) -> None:
+        self.name = name
+        self.ready = asyncio.Event()
+        self.ready.set()
+        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._said = said
+
+    def stop(self, number: int = 0) -> None:
+        if not self.ended.done():
+            self._said.append(self.name)
+            asyncio.get_running_loop().call_later(0.01, self.ended.set_result, 0)
+
+
+async def test_where_a_second_worker_cannot_be_started_all_stop_in_reverse(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    async def start(command: Command, number: int, broker: object) -> Any:
+        if number > FIRST:
+            raise BlockingIOError(errno.EAGAIN, "no more processes")
+        return Stopped(command.service, said)
+
+    monkeypatch.setattr(Worker, "start", start)
+    one = Command(("stock:service",), None, "info", "text", service="stock")
+    two = Command(("orders:service",), None, "info", "text", service="orders", workers=2)
+    fleet = Fleet([Plan(one, (), "on-failure"), Plan(two, ("stock",), "on-failure")], supervisor.Embedded())
+    async with asyncio.timeout(10):
+        assert await fleet.run() == 1
+    assert said == ["orders", "stock"]
+    assert all(not member.supervisor.workers for member in fleet.members.values())
