@@ -96,9 +96,10 @@ def list_letters(
     json: Json = False,
     broker: Broker = None,
 ) -> None:
-    """List dead letters: when, where, why. They all stay.
+    """List dead letters, the oldest first: when, where, why. They all stay.
 
-    Each look counts as a delivery of the letter. While it lasts, nobody else gets those letters.
+    Each look counts as a delivery of the letter. While it lasts, nobody else gets those letters; on JetStream what was
+    looked at counts as unsettled from then on.
     """
     if queue is None:
         _list_queues(broker, json)
@@ -126,7 +127,7 @@ def show(
     json: Json = False,
     broker: Broker = None,
 ) -> None:
-    """Show dead letters as a whole, with headers and body. They all stay."""
+    """Show dead letters as a whole, the oldest first, with headers and body. They all stay."""
     which = _which(reason, subject, since, before, id)
     found, _ = _read(broker, queue, at, which, hold, most=limit)
     print_all(found, as_json if json else as_text)
@@ -215,21 +216,25 @@ def _which(
 def _read(
     broker: str | None, queue: str, at: str | None, which: LetterFilter, hold: int, most: int | None = None
 ) -> tuple[list[DeadLetter], Outcome]:
-    """The letters that are meant, and how many there are in all, as far as the broker says it."""
+    """The letters that are meant, the oldest first, and how many there are in all, as far as the broker says it.
+
+    All that may be held are looked at, however few are wanted: what was given back is delivered in another order.
+    """
     outcome = Outcome()
 
     async def read() -> list[DeadLetter]:
-        found: list[DeadLetter] = []
         async with connected_to_queues(broker) as client:
             letters = DeadLetters(client.broker, queue, subject=at, hold=hold)
             async with aclosing(letters.read(which, outcome)) as reading:
-                async for letter in reading:
-                    found.append(letter)
-                    if len(found) == most:
-                        break
-        return found
+                found = [letter async for letter in reading]
+        return sorted(found, key=_stored)[:most]
 
     return session.run(read()), outcome
+
+
+def _stored(letter: DeadLetter) -> float:
+    """When it was; in which order those came of which that is not known stays so."""
+    return 0.0 if letter.time is None else letter.time.timestamp()
 
 
 Work = Callable[[DeadLetters, Callable[[Outcome], None]], Awaitable[Outcome]]

@@ -21,6 +21,8 @@ from eventmicro.registry import QUEUE
 EPILOG = examples("eventmicro queues", "eventmicro queues orders.bill dead.orders.bill", "eventmicro queues --json")
 COLUMNS = ("QUEUE", "WAITING", "UNSETTLED", "CONSUMERS", "OLDEST")
 DEAD = "dead."
+# How many queues an error names.
+SHOWN = 20
 
 
 def queues(
@@ -83,9 +85,15 @@ async def _states(client: Client, names: Sequence[str]) -> list[QueueState]:
 async def _one(broker: TellsQueues, name: str) -> QueueState:
     state = await broker.queue_state(name)
     if state is None:
-        listed = await broker.queue_states() or ()
-        raise UsageError(f"there is no queue {name}{did_you_mean(name, [each.queue for each in listed])}")
+        listed = [each.queue for each in await broker.queue_states() or ()]
+        raise UsageError(f"there is no queue {name}{did_you_mean(name, listed) or _there_are(listed)}")
     return state
+
+
+def _there_are(names: Sequence[str]) -> str:
+    """Which queues there are, to be put behind an error; empty where none is known."""
+    more = f" and {len(names) - SHOWN} more: eventmicro queues" if len(names) > SHOWN else ""
+    return f": there are {', '.join(names[:SHOWN])}{more}" if names else ""
 
 
 async def _known(client: Client) -> list[str]:

@@ -103,8 +103,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         first, *more = super().format(record).split("\n")
-        indented = (line if line.startswith(INDENT) else INDENT + line for line in more)
-        return "\n".join(one_line(line, LONGEST) for line in (first, *indented))
+        return "\n".join(one_line(line, LONGEST) for line in (first, *(INDENT + line for line in more)))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  it is Python's name
         line = super().formatMessage(record)

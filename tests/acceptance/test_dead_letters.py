@@ -161,8 +161,7 @@ def test_a_letter_is_shown_as_a_whole_and_steers_no_terminal(jetstream: Shop) ->
         done = jetstream("dead", words[0], jetstream.queue, *words[1:])
         assert "\x1b" not in done.stdout + done.stderr
     shown = jetstream("dead", "show", jetstream.queue, "--json").stdout
-    # What was looked at before may come in another order.
-    letters = sorted((json.loads(line) for line in lines(shown)), key=lambda letter: "body" in letter)
+    letters = [json.loads(line) for line in lines(shown)]
     assert [letter.get("body") for letter in letters] == [None, {"id": 7}]
     assert letters[1]["headers"] == {"Tenant": f"{ESCAPE}acme"}
     assert (letters[1]["attempts"], letters[1]["subject"]) == (5, jetstream.subject)
@@ -170,6 +169,17 @@ def test_a_letter_is_shown_as_a_whole_and_steers_no_terminal(jetstream: Shop) ->
     assert '"id": 7' in text
     assert "reason    rejected: \\u001b[31m" in text
     assert "there is no letter" in jetstream("dead", "show", jetstream.queue, "--id", "x", code=2).stderr
+
+
+def test_letters_are_listed_and_shown_from_the_oldest_on_however_often_they_were_looked_at(jetstream: Shop) -> None:
+    for number in range(3):
+        jetstream.letters(str(number))
+    for _ in range(2):  # the server delivers in another order what was given back
+        for command in ("list", "show"):
+            found = jetstream("dead", command, jetstream.queue, "--json").stdout
+            assert [json.loads(line)["body"] for line in lines(found)] == [0, 1, 2]
+        (oldest,) = lines(jetstream("dead", "show", jetstream.queue, "--limit", "1", "--json").stdout)
+        assert json.loads(oldest)["body"] == 0
 
 
 def test_what_stays_is_said_and_the_exit_code_tells_it(jetstream: Shop) -> None:

@@ -11,14 +11,16 @@ from eventmicro_nats.settings import JetStreamSettings
 
 log = logging.getLogger(__name__)
 
+# The servers and names of streams of which this process knows whether they are bounded: each service has a connection.
+_looked_at: set[tuple[tuple[str, ...], str]] = set()
+
 
 class Telling:
-    """Says each thing of the streams of one connection once."""
+    """Says each thing of the streams of one connection once; that one keeps all for ever, once in a process."""
 
     def __init__(self, settings: JetStreamSettings) -> None:
         self._settings = settings
         self._losses: dict[str, str] = {}  # what was said of each stream, last
-        self._unbounded: set[str] = set()  # those of which that was said
         self._bounds: set[str] = set()  # those of which it was looked at
         self._missing: dict[str, str] = {}  # why nothing takes a subject
 
@@ -38,7 +40,8 @@ class Telling:
     def unbounded(self, config: dict[str, Any]) -> None:
         """Say that our stream keeps all for ever, where nobody has bounded it."""
         name = config["name"]
-        if name not in self._unbounded and not config.get("max_age") and config.get("max_bytes", -1) <= 0:
+        looked_at = (self._settings.servers, name)
+        if looked_at not in _looked_at and not config.get("max_age") and config.get("max_bytes", -1) <= 0:
             how = "by `eventmicro declare --change`" if is_ours(config) else f"by `nats stream edit {name}`"
             log.info(
                 "stream %s keeps all events for ever, and takes none when the disk is full: bound it by max_age= or "
@@ -46,7 +49,7 @@ class Telling:
                 name,
                 how,
             )
-        self._unbounded.add(name)
+        _looked_at.add(looked_at)
 
     def changes(self, config: dict[str, Any], *, is_filled: bool) -> None:
         """Say when a stream begins to drop what it confirms, and when it ends.

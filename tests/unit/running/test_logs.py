@@ -234,6 +234,7 @@ def test_lines_of_the_application_and_tracebacks_are_shown_in_full_below_their_r
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].endswith("ERROR   shop: two")
     assert lines[1:3] == ["  lines", "  Traceback (most recent call last):"]
-    assert lines[3].startswith('  File "')
+    assert lines[3].startswith('    File "')  # as Python has it: further in than what it belongs to
+    assert lines[4].startswith("      raise ValueError(")
     assert lines[-2:] == ["  ValueError: first", f"  {FORGED}"]
     assert all(line.startswith("  ") for line in lines[1:])
