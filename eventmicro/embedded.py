@@ -96,7 +96,16 @@ def find() -> str | None:
 def find_keeping() -> str | None:
     """The same as a broker that keeps events, for what only such a one has: queues, dead letters."""
     url = find()
-    return None if url is None else _server_class().keeping(url)
+    return None if url is None else keeping(url)
+
+
+def keeping(url: str) -> str:
+    """The URL of the embedded server, of which this is the plain one, as a broker that keeps events.
+
+    Raises:
+        BrokerNotFound: no server can be embedded.
+    """
+    return _server_class().keeping(url)
 
 
 def describe_last() -> str:

@@ -16,7 +16,7 @@ from eventmicro.broker import Broker, DeclaresCalls, DeclaresQueues, Durable
 from eventmicro.cli.settings import find_url
 from eventmicro.cli.show import examples
 from eventmicro.cli.target import BrokenModule, load_services, topics_of
-from eventmicro.errors import EventMicroError, Missing, UsageError
+from eventmicro.errors import BrokerNotFound, EventMicroError, Missing, UsageError
 from eventmicro.events.placing import check_places
 from eventmicro.places import Place
 from eventmicro.plugins import (
@@ -27,6 +27,7 @@ from eventmicro.plugins import (
     open_registry,
     unconnected_broker,
 )
+from eventmicro.running.embedding import embedded_for
 from eventmicro.running.refusing import Needs, misnamed_topics
 from eventmicro.service import Service
 from eventmicro.sources import said_url
@@ -113,7 +114,7 @@ def check(
         for text in dict.fromkeys(wrong):
             typer.echo(f"{service.name}: refused: {text}", err=True)
         if not wrong:
-            kind = unconnected_broker(service.broker or broker or EMBEDDED).url.partition("://")[0]
+            kind = unconnected_broker(_events(service, broker)).url.partition("://")[0]
             counts = f"{_count(service.endpoints, 'endpoint')}, {_count(service.subscribers, 'subscriber')}"
             typer.echo(f"{service.name}: {counts}: nothing that {kind}:// would refuse")
     if refused:
@@ -179,7 +180,7 @@ def _refusals(
 ) -> Iterator[UsageError]:
     """All that is wrong with a service, where its brokers can be told what they are."""
     try:
-        events = unconnected_broker(service.broker or broker or EMBEDDED)
+        events = unconnected_broker(_events(service, broker))
         calls = unconnected_broker(service.rpc_broker or rpc_broker or said_url("rpc_broker") or events)
         kept = open_registry(service._registry or registry, events, calls)
     except UsageError as error:
@@ -190,6 +191,16 @@ def _refusals(
     yield from needs.refusals(endpoints, subscribers)
     yield from needs.misnamed(endpoints, subscribers)
     yield from misnamed_topics(events, topics)
+
+
+def _events(service: Service, broker: str | None) -> str | Broker:
+    """Where a service's events go; without a broker to the server that `eventmicro run` embeds, if it can."""
+    if named := service.broker or broker:
+        return named
+    try:
+        return embedded_for(service, EMBEDDED)
+    except BrokerNotFound:
+        return EMBEDDED
 
 
 def _opened(service: Service, named: Broker | str | None, *, dry_run: bool) -> Broker:

@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
@@ -28,7 +29,7 @@ from eventmicro.memory.broker import MemoryBroker
 from eventmicro.plugins import BROKER_VARIABLE, REGISTRY_VARIABLE, RPC_BROKER_VARIABLE, check_registry
 from eventmicro.running.announcing import Runnable, log_lines
 from eventmicro.running.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up, set_up_unless_done
-from eventmicro.running.runner import needs_broker, serve
+from eventmicro.running.runner import serve
 from eventmicro.running.signals import HANGUP
 from eventmicro.service import Service
 from eventmicro.sources import said_url, say
@@ -92,7 +93,7 @@ def run(
             callback=find_url,
             metavar="URL",
             help="The broker for services whose code names none. Default: a nats-server embedded for this machine, "
-            "started or joined, with its data in ~/.local/state/eventmicro.",
+            "started or joined, with its data in ~/.local/state/eventmicro; by jetstream:// for those that need it.",
         ),
     ] = None,
     rpc_broker: Annotated[
@@ -247,8 +248,6 @@ def _run_here(
 
     if link is None:
         return 0 if serve(services, broker, announce=announce, health=health) else 1
-    if needs_broker(services, broker):
-        broker = link.ask_broker()
 
     def lost() -> None:
         if link.service is not None and logs.format == Format.text:  # its output went to who is gone
@@ -256,7 +255,14 @@ def _run_here(
 
     signals = (signal.SIGTERM, *HANGUP)
     stopped_well = serve(
-        services, broker, announce=announce, signals=signals, lifeline=link.fileno(), lost=lost, health=health
+        services,
+        broker,
+        announce=announce,
+        signals=signals,
+        lifeline=link.fileno(),
+        lost=lost,
+        health=health,
+        embedded=lambda: nullcontext(link.ask_broker()),
     )
     return 0 if stopped_well else 1
 

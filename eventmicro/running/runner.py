@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from contextvars import ContextVar
 
 from eventmicro.broker import Broker
@@ -16,6 +16,7 @@ from eventmicro.embedded import running as running_embedded
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.plugins import check_broker
 from eventmicro.running.announcing import Runnable, log_lines
+from eventmicro.running.embedding import place_embedded
 from eventmicro.running.hanging import watched_loop
 from eventmicro.running.health_port import health_port
 from eventmicro.running.logs import set_up_by_environment
@@ -63,6 +64,7 @@ def serve(
     lifeline: int | None = None,
     lost: Callable[[], None] = lambda: None,
     health: tuple[str, int] | None = None,
+    embedded: Callable[[], AbstractContextManager[str]] | None = None,
 ) -> bool:
     """Run services until a signal; whether all of them stopped without an error.
 
@@ -72,6 +74,7 @@ def serve(
         signals: the first one stops, a second one exits at once.
         lifeline: a file descriptor whose end, when the process that holds the other side is gone, stops as well.
         lost: what is called then, before anything else.
+        embedded: how the embedded server is started or joined; default: by this process.
 
     Raises:
         EventMicroError: a service could not start; those that had started are stopped again.
@@ -83,8 +86,11 @@ def serve(
     _check_names(services)
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("run services on the main thread, or use `async with service` in an event loop of your own")
-    with broker_for(services, broker) as place, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(services, place, announce or log_lines, tuple(signals), lifeline, lost, health))
+    with (
+        brokers_for(services, broker, embedded or running_embedded) as brokers,
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+    ):
+        return runner.run(_serve(services, brokers, announce or log_lines, tuple(signals), lifeline, lost, health))
 
 
 def _check_names(services: Iterable[Runnable]) -> None:
@@ -103,23 +109,29 @@ def needs_broker(services: Iterable[Runnable], broker: str | Broker | None) -> b
     return not (broker or said_url("broker")) and any(service.broker is None for service in services)
 
 
+Brokers = Sequence[str | Broker | None]
+"""The broker of each service; None where it goes by its own, or by what is said outside of the code."""
+
+
 @contextmanager
-def broker_for(services: Sequence[Runnable], broker: str | Broker | None) -> Iterator[str | Broker | None]:
-    """The broker for services that name none; where nobody named one, it is embedded for as long as the block lasts."""
+def brokers_for(
+    services: Sequence[Runnable], broker: str | Broker | None, embedded: Callable[[], AbstractContextManager[str]]
+) -> Iterator[Brokers]:
+    """The broker of each service; where nobody named one, it is embedded for as long as the block lasts."""
     if broker:
         for service in services:
             if service.broker is not None:
                 log.warning("%s keeps the broker that its code names, not the one given to run", service.name)
     if needs_broker(services, broker):
-        with running_embedded() as url:
-            yield url
+        with embedded() as url:
+            yield [None if service.broker is not None else place_embedded(service, url) for service in services]
     else:
-        yield broker or None
+        yield [None if service.broker is not None else broker or None for service in services]
 
 
 async def _serve(
     services: Sequence[Runnable],
-    broker: str | Broker | None,
+    brokers: Brokers,
     announce: Callable[[Sequence[Runnable]], None],
     signals: Iterable[signal.Signals],
     lifeline: int | None,
@@ -131,8 +143,8 @@ async def _serve(
         if health is not None:  # before they start: who starts lives, and is not ready
             port = await opened.enter_async_context(health_port(services, *health, lambda: not serving.is_set()))
             log.info("health is told at http://%s:%d/health", health[0], port)
-        await _open_shared(services, broker, opened)
-        starting = asyncio.create_task(_start(services, broker))
+        await _open_shared(services, brokers, opened)
+        starting = asyncio.create_task(_start(services, brokers))
         stop = asyncio.Event()
 
         def ask() -> None:
@@ -159,18 +171,18 @@ async def _serve(
         return stopped_well
 
 
-async def _open_shared(services: Sequence[Runnable], broker: str | Broker | None, opened: AsyncExitStack) -> None:
+async def _open_shared(services: Sequence[Runnable], brokers: Brokers, opened: AsyncExitStack) -> None:
     """Broker objects may be shared by services; they are closed when the last of these has stopped."""
-    for shared in (broker, *(each for s in services for each in (s.broker, s.rpc_broker))):
+    for shared in (*brokers, *(each for s in services for each in (s.broker, s.rpc_broker))):
         if shared is not None and not isinstance(shared, str) and not shared.connected:
             await shared.connect()
             opened.push_async_callback(shared.close)
 
 
-async def _start(services: Sequence[Runnable], broker: str | Broker | None) -> None:
+async def _start(services: Sequence[Runnable], brokers: Brokers) -> None:
     started: list[Runnable] = []
     try:
-        for service in services:
+        for service, broker in zip(services, brokers, strict=True):
             await _start_one(service, broker)
             started.append(service)
     except BaseException:
@@ -180,7 +192,7 @@ async def _start(services: Sequence[Runnable], broker: str | Broker | None) -> N
 
 async def _start_one(service: Runnable, broker: str | Broker | None) -> None:
     try:
-        await service.start(broker if service.broker is None else None)
+        await service.start(broker)
     except EventMicroError:
         raise
     except Exception as error:

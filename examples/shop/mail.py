@@ -14,7 +14,7 @@ service = Service(
 )
 
 
-@service.subscribe(ENDED, queue="mails")
+@service.subscribe(ENDED, queue="mails", durable=True)
 def tell(event: Ended, database: Database) -> None:
     if "@" not in event.order.email:
         raise Reject(f"{event.order.email} is no address")

@@ -25,12 +25,12 @@ def place(order: Order) -> Placed:
     return placed
 
 
-@service.subscribe(PLACED)
+@service.subscribe(PLACED, durable=True)
 def open_order(event: Placed, database: Database) -> None:
     database.execute("insert or ignore into orders values (?, 'open')", [event.order.number])
 
 
-@service.subscribe(ENDED)
+@service.subscribe(ENDED, durable=True)
 def close_order(event: Ended, database: Database) -> None:
     """The end of an order may come before its beginning: these are different queues."""
     outcome = [event.order.number, type(event).__name__]

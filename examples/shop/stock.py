@@ -46,7 +46,7 @@ def articles(database: Database) -> dict[str, Article]:
     return {sku: ARTICLES[sku].model_copy(update={"pieces": pieces}) for sku, pieces in left}
 
 
-@service.subscribe(PLACED)
+@service.subscribe(PLACED, durable=True)
 def reserve(
     event: Placed, database: Database
 ) -> tuple[Annotated[Reserved | None, Publish(RESERVED)], Annotated[SoldOut | None, Publish(SOLD_OUT)]]:
@@ -70,7 +70,7 @@ def reservation(order: Order, database: sqlite3.Connection) -> str | None:
     return missing
 
 
-@service.subscribe(DECLINED)
+@service.subscribe(DECLINED, durable=True)
 def put_back(event: Declined, database: Database) -> None:
     mine = "update reservations set returned = 1 where number = ? and returned = 0"
     if database.execute(mine, [event.order.number]).rowcount:

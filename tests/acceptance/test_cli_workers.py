@@ -168,3 +168,43 @@ def test_workers_of_one_id_are_refused(tmp_path: Path, nats_url: str) -> None:
     done = eventmicro(tmp_path, "run", "own", "--workers", "2", "--broker", nats_url)
     assert done.returncode == 2
     assert done.stderr.count("own has id='one', which names one instance") == 1
+
+
+KEPT = """
+from eventmicro import Retry, Service
+plain, keeps = Service("plain"), Service("keeps")
+
+@plain.subscribe("orders.placed")
+async def pack(number: int) -> None:
+    print("packed", number, flush=True)
+
+@keeps.subscribe("orders.placed", retry=Retry(attempts=2, backoff=0.0))
+async def bill(number: int) -> None:
+    print("billed", number, flush=True)
+    raise ValueError("no tax is known")
+"""
+
+
+@pytest.mark.parametrize("more", [(), ("--workers", "2")], ids=["here", "workers"])
+def test_without_a_broker_a_service_that_needs_events_kept_goes_over_jetstream(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    (tmp_path / "app.py").write_text(KEPT)
+    with Program(tmp_path, "run", "app", *more) as program:
+        program.line_with("keeps goes over jetstream://127.0.0.1:", "as bill needs events that are kept")
+        program.line_with("keeps.bill")
+        assert eventmicro(tmp_path, "publish", "orders.placed", "7").returncode == 0
+        wait_until(lambda: "failed 2 times" in eventmicro(tmp_path, "dead", "list", "keeps.bill").stdout)
+        assert program.end(signal.SIGINT) == 0
+    assert (program.output.count("packed 7"), program.output.count("billed 7")) == (1, 2)
+    assert "plain goes over" not in program.output
+    assert "stopped the embedded server" in program.output
+
+
+def test_without_a_broker_check_says_what_run_would(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(KEPT)
+    done = eventmicro(tmp_path, "check", "app")
+    assert done.stdout.splitlines() == [
+        "plain: 0 endpoints, 1 subscriber: nothing that nats:// would refuse",
+        "keeps: 0 endpoints, 1 subscriber: nothing that jetstream:// would refuse",
+    ]

@@ -46,22 +46,19 @@ def test_events_and_calls_go_over_two_brokers(broker: str, request: pytest.Fixtu
 
 
 def test_its_folder_is_run_by_one_command(tmp_path: Path) -> None:
-    server = EmbeddedServer(tmp_path / "nats")
-    server.start()
-    brokers = {"EVENTMICRO_BROKER": server.url.replace("nats://", "jetstream://"), "EVENTMICRO_RPC_BROKER": server.url}
-    ours = brokers | {"PYTHONPATH": str(CHECKOUT), "SHOP_DATA": str(tmp_path)}
+    ours = {"PYTHONPATH": str(CHECKOUT), "SHOP_DATA": str(tmp_path)}
     order = {"number": "1", "customer": "ann", "email": "ann@example.org", "basket": {"tea": 2}}
 
     def call(endpoint: str, *body: str) -> object:
-        done = eventmicro(tmp_path, "call", endpoint, *body, env=brokers)
+        done = eventmicro(tmp_path, "call", endpoint, *body)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    try:
-        with Program(tmp_path, "run", str(CHECKOUT / "examples/shop"), env=ours) as program:
-            program.line_with("Order -> Placed")
-            assert call("orders.place", json.dumps(order)) == {"order": order, "cents": 900}
-            wait_until(lambda: call("orders.outcomes") == {"Shipped": 1})
-            assert program.end(signal.SIGINT) == 0
-    finally:
-        server.stop()
+    with Program(tmp_path, "run", str(CHECKOUT / "examples/shop"), env=ours) as program:
+        program.line_with("Order -> Placed")
+        assert call("orders.place", json.dumps(order)) == {"order": order, "cents": 900}
+        wait_until(lambda: call("orders.outcomes") == {"Shipped": 1})
+        assert program.end(signal.SIGINT) == 0
+    for name in ("stock", "cards", "shipping", "mail", "orders"):
+        assert f"{name} on jetstream://127.0.0.1:" in program.output
+    assert program.output.count("started an embedded server") == 1

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -196,6 +197,25 @@ def test_an_embedded_broker_is_for_services_for_which_nobody_named_one(monkeypat
     assert runner.needs_broker([own, other], None)
     monkeypatch.setenv("EVENTMICRO_BROKER", "memory://")
     assert not runner.needs_broker([own, other], None)
+
+
+def test_of_the_embedded_server_each_service_gets_what_it_needs(caplog: pytest.LogCaptureFixture) -> None:
+    own, plain, keeps = Service("own", broker="memory://"), Service("plain"), Service("keeps")
+
+    @plain.subscribe("orders.placed")
+    async def pack(number: int) -> None: ...
+
+    @keeps.subscribe("orders.placed", order_by=str)
+    async def bill(number: int) -> None: ...
+
+    with (
+        caplog.at_level(logging.INFO),
+        runner.brokers_for([own, plain, keeps], None, lambda: nullcontext("nats://127.0.0.1:9")) as brokers,
+    ):
+        assert brokers == [None, "nats://127.0.0.1:9", "jetstream://127.0.0.1:9"]
+    assert caplog.messages == ["keeps goes over jetstream://127.0.0.1:9, as bill needs events that are kept"]
+    with runner.brokers_for([plain, keeps], "memory://", lambda: nullcontext("nats://127.0.0.1:9")) as brokers:
+        assert brokers == ["memory://"] * 2
 
 
 def test_without_a_server_to_embed_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
