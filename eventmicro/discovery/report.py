@@ -59,6 +59,8 @@ class HandlerStatistics(BaseModel):
     """How many events this node's handlers have left to be settled later, by `ack="manual"`."""
     queue: QueueFigures | None = None
     """How it is with the durable queue of a subscriber, where the broker has just said that."""
+    letters: QueueFigures | None = None
+    """Likewise with the queue of its dead letters, which several subscribers may share."""
 
 
 class NodeStatistics(BaseModel):

@@ -303,6 +303,7 @@ class Presence:
         name, common = _short(handler.name), {"in_flight": len(handler), "dropped": subscription.dropped}
         if isinstance(handler, Endpoint):
             return report(name, handler.inflight.statistics, **common)
+        queue, letters = self._queues.of(name)
         return report(
             name,
             handler.inflight.statistics,
@@ -310,7 +311,8 @@ class Presence:
             dead_letters=handler.settling.dead_letters,
             retried=handler.settling.retried,
             unsettled=len(handler.unsettled),
-            queue=self._queues.of(name),
+            queue=queue,
+            letters=letters,
         )
 
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from eventmicro.broker import Broker, QueueState, TellsQueues
 from eventmicro.errors import TransportError, UsageError
@@ -36,6 +36,13 @@ AT_ONCE = 8
 REFUSED = 600.0
 
 
+class Place(NamedTuple):
+    """A queue that is asked about, and the subject whose events it keeps."""
+
+    queue: str
+    subject: str
+
+
 @dataclass(slots=True)
 class _Asked:
     """What is known of one queue: the last answer, when it came, and when to ask again."""
@@ -46,7 +53,8 @@ class _Asked:
 
 
 class Queues:
-    """What the broker says of the durable queues of a node's subscribers. Lives as long as its node.
+    """What the broker says of the durable queues of a node's subscribers, and of those of their dead letters. Lives as
+    long as its node.
 
     Args:
         service: whose they are, for the log.
@@ -59,7 +67,10 @@ class Queues:
         self._broker = broker
         self._telling = broker if isinstance(broker, TellsQueues) else None
         self._subscribers = subscribers
-        self._asked: dict[str, _Asked] = {}
+        self._asked: dict[Place, _Asked] = {}
+        self._places: dict[
+            str, tuple[Place, Place | None]
+        ] = {}  # of each subscriber its queue, and that of its letters
         self._fresh = FRESH
         self._round: asyncio.Task[None] | None = None
         self._told: set[str] = set()
@@ -72,11 +83,17 @@ class Queues:
         if self._round is not None:
             await asyncio.wait([self._round], timeout=PATIENCE)
 
-    def of(self, subscriber: str) -> QueueFigures | None:
-        """What was said of the queue of a subscriber; None: nothing, or that was too long ago."""
+    def of(self, subscriber: str) -> tuple[QueueFigures | None, QueueFigures | None]:
+        """What was said of the queue of a subscriber, and of that of its dead letters; None: nothing, or that was too
+        long ago.
+        """
+        queue, letters = self._places.get(subscriber, (None, None))
+        return self._figures(queue), self._figures(letters)
+
+    def _figures(self, place: Place | None) -> QueueFigures | None:
         from eventmicro.discovery.report import QueueFigures
 
-        found = self._asked.get(subscriber)
+        found = None if place is None else self._asked.get(place)
         if found is None or found.state is None or monotonic() - found.at > TOLD * self._fresh:
             return None
         state = found.state
@@ -95,17 +112,19 @@ class Queues:
             self._round.cancel()
             await asyncio.wait([self._round])
 
-    def _due(self) -> deque[SubscriberDeclaration]:
+    def _due(self) -> deque[Place]:
         """Those to be asked about, the one first that was not for the longest time, whether it was answered or not."""
         able = self._broker.capabilities
-        there = {each.name: each for each in self._subscribers if each.options.is_durable(able)}
-        self._asked = {name: self._asked.get(name) or _Asked() for name in there}
+        self._places = {each.name: _places_of(each) for each in self._subscribers if each.options.is_durable(able)}
+        own, letters = zip(*self._places.values(), strict=True) if self._places else ((), ())
+        there = dict.fromkeys(place for place in (*own, *letters) if place is not None)
+        self._asked = {place: self._asked.get(place) or _Asked() for place in there}
         self._fresh = max(FRESH, len(there) / A_SECOND)
         now = monotonic()
-        due = (each for name, each in there.items() if self._asked[name].again <= now)
-        return deque(sorted(due, key=lambda each: self._asked[each.name].again))
+        due = (place for place, asked in self._asked.items() if asked.again <= now)
+        return deque(sorted(due, key=lambda place: self._asked[place].again))
 
-    async def _ask_all(self, broker: TellsQueues, due: deque[SubscriberDeclaration]) -> None:
+    async def _ask_all(self, broker: TellsQueues, due: deque[Place]) -> None:
         asking = [asyncio.create_task(self._ask_some(broker, due)) for _ in range(min(AT_ONCE, len(due)))]
         try:
             async with asyncio.timeout(ROUND):
@@ -121,13 +140,13 @@ class Queues:
             await asyncio.gather(*asking, return_exceptions=True)
             self._round = None
 
-    async def _ask_some(self, broker: TellsQueues, due: deque[SubscriberDeclaration]) -> None:
+    async def _ask_some(self, broker: TellsQueues, due: deque[Place]) -> None:
         while due:
-            declared = due.popleft()
-            asked = self._asked.get(declared.name) or _Asked()  # one that is gone meanwhile
+            place = due.popleft()
+            asked = self._asked.get(place) or _Asked()  # one that is gone meanwhile
             asked.again = monotonic() + self._fresh
             try:
-                asked.state = await broker.queue_state(declared.options.queue_name or "", subject=declared.subject)
+                asked.state = await broker.queue_state(place.queue, subject=place.subject)
                 asked.at = monotonic()
             except UsageError as error:
                 asked.again = monotonic() + REFUSED
@@ -135,9 +154,15 @@ class Queues:
             except TransportError as error:
                 if not self._broker.online:
                     raise
-                log.debug("service %r: no answer about the queue of %s: %r", self._service, declared.name, error)
+                log.debug("service %r: no answer about queue %s: %r", self._service, place.queue, error)
 
     def _say_once(self, why: str) -> None:
         if why not in self._told and len(self._told) < AT_ONCE:
             self._told.add(why)
             log.warning("service %r: its figures lack how it is with queues: %s", self._service, why)
+
+
+def _places_of(declared: SubscriberDeclaration) -> tuple[Place, Place | None]:
+    """The queue of a subscriber, and that of its dead letters, if it keeps any: it has the name of their subject."""
+    own, letters = Place(declared.options.queue_name or "", declared.subject), declared.options.dead_letter_subject()
+    return own, None if letters is None else Place(letters, letters)

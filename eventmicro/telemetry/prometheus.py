@@ -59,6 +59,17 @@ def _of_queue(name: str, count: Callable[[QueueFigures], float | None]) -> Sampl
     return samples
 
 
+def _dead_letters(name: str) -> Samples:
+    """Those that stand, be they waiting or, looked at by somebody, unsettled."""
+
+    def samples(figures: HandlerStatistics, labels: str) -> Iterator[str]:
+        queue = figures.letters
+        if queue is not None and queue.waiting is not None:
+            yield f'{name}{{{labels},queue="{_escape(queue.name)}"}} {queue.waiting + (queue.unsettled or 0)}\n'
+
+    return samples
+
+
 def _by_code(name: str) -> Samples:
     def samples(figures: HandlerStatistics, labels: str) -> Iterator[str]:
         for code, count in sorted(figures.errors.items()):
@@ -148,6 +159,12 @@ OF_SUBSCRIBERS = (
         "oldest_timestamp_seconds",
         "When the oldest event of a durable queue was stored.",
         lambda queue: None if queue.oldest is None else queue.oldest.timestamp(),
+    ),
+    Metric(
+        "eventmicro_queue_dead_letters",
+        "gauge",
+        "Dead letters of a durable queue that are there, under the name of their own.",
+        _dead_letters("eventmicro_queue_dead_letters"),
     ),
 )
 OF_SERVICES = (

@@ -25,14 +25,20 @@ SINCE = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 class Telling(MemoryBroker):
-    """A broker that says of its queues what a test wants, and counts who asks."""
+    """A broker that says of its queues what a test wants, and counts who asks; of dead letters it says how many."""
 
     def __init__(self, answer: Answer | None) -> None:
         super().__init__(URL)
         self.answer = answer
         self.asked: list[tuple[str, str | None]] = []
+        self.letters: dict[str, int] = {}
+        self.asked_for_letters: list[tuple[str, str | None]] = []
 
     async def queue_state(self, queue: str, *, subject: str | None = None) -> QueueState | None:
+        if queue.startswith("dead"):
+            self.asked_for_letters.append((queue, subject))
+            count = self.letters.get(queue)
+            return None if count is None else QueueState(queue=queue, waiting=count, unsettled=2)
         self.asked.append((queue, subject))
         if self.answer is None:
             await asyncio.Event().wait()
@@ -231,9 +237,40 @@ async def test_all_of_many_queues_are_told_and_those_of_no_subscriber_any_more_a
         clock[0] += queues.FRESH  # so many are asked about more rarely
         await service.look_at_queues()
         assert len(broker.asked) == 1001
-        clock[0] += 1001 / queues.A_SECOND
+        clock[0] += 2 * 1001 / queues.A_SECOND  # with those of their dead letters
         await service.look_at_queues()
         assert len(broker.asked) == 2001
+
+
+async def test_dead_letters_that_stand_are_told_as_long_as_they_do_and_a_queue_that_is_shared_is_asked_about_once(
+    clock: list[float],
+) -> None:
+    broker = Telling(says(0))
+    service = shop(broker, 2)
+    service.subscribe("placed", name="pay", dead_letter="dead.all")(_nothing)
+    service.subscribe("placed", name="ship", dead_letter="dead.all")(_nothing)
+    service.subscribe("placed", name="tell", dead_letter=False)(_nothing)
+    broker.letters |= {"dead.shop.bill0": 3, "dead.all": 0}
+    async with service, health_port([service], "127.0.0.1", 0) as port:
+        found = read((await scrape(port))[1])["eventmicro_queue_dead_letters"]
+        told = {(sample.labels["subscriber"], sample.labels["queue"]): sample.value for sample in found}
+        assert told == {("bill0", "dead.shop.bill0"): 5, ("pay", "dead.all"): 2, ("ship", "dead.all"): 2}
+        queues_of_letters = ["dead.shop.bill0", "dead.shop.bill1", "dead.all"]
+        assert broker.asked_for_letters == [(name, name) for name in queues_of_letters]
+        assert len(broker.asked) == 5
+        letters = of(service).letters
+        assert letters is not None
+        assert (letters.waiting, letters.unsettled) == (3, 2)
+        clock[0] += queues.FRESH
+        broker.letters["dead.shop.bill0"] = 0
+        await service.look_at_queues()
+        assert len(broker.asked_for_letters) == 6
+        letters = of(service).letters
+        assert letters is not None
+        assert letters.waiting == 0
+
+
+async def _nothing(event: int) -> None: ...
 
 
 async def test_stats_of_a_node_say_it_too() -> None:

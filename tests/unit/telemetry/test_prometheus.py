@@ -56,7 +56,8 @@ def test_every_figure_is_read_back() -> None:
         dropped=5,
     )
     queue = QueueFigures(name='a"b', waiting=9, unsettled=0, oldest=datetime.fromtimestamp(8.5, UTC))
-    bill = HandlerStatistics(name="bill", count=2, dead_letters=1, retried=4, unsettled=6, queue=queue)
+    letters = QueueFigures(name="dead.bill", waiting=1, unsettled=2)
+    bill = HandlerStatistics(name="bill", count=2, dead_letters=1, retried=4, unsettled=6, queue=queue, letters=letters)
     brokers = [BrokerFigures(url="memory://m", online=False), BrokerFigures(url="nats://n", online=True, reconnects=2)]
     told = node(endpoints=[quote], subscribers=[bill], brokers=brokers)
     told.published, told.publish_failed, told.publish_buffered = 11, 12, 13
@@ -74,6 +75,7 @@ def test_every_figure_is_read_back() -> None:
     assert values(found["eventmicro_queue_unsettled"], "subscriber") == {"bill": 0}
     assert found["eventmicro_queue_consumers"] == []  # the broker does not say
     assert values(found["eventmicro_queue_oldest_timestamp_seconds"], "queue") == {'a"b': 8.5}
+    assert values(found["eventmicro_queue_dead_letters"], "queue") == {"dead.bill": 3}
     assert values(found["eventmicro_published"], "service") == {"shop": 11}
     assert values(found["eventmicro_publish_failed"], "service") == {"shop": 12}
     assert values(found["eventmicro_publish_buffered"], "service") == {"shop": 13}
