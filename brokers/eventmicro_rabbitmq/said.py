@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
 from eventmicro.checks import check_kind
+from eventmicro.context import find_context
 from eventmicro.errors import UsageError
 from eventmicro_rabbitmq.topology import SAID, check_length
 
@@ -64,12 +65,19 @@ def take_said(headers: dict[str, str]) -> dict[str, str]:
 def check_meant(subject: str, headers: dict[str, str]) -> None:
     """Refuse metadata that can only be meant for RabbitMQ, which does not look for it there.
 
+    A handler may hand on what came with its message: a header of somebody else's, who meant it as one.
+
     Raises:
         UsageError: there is some; the text says what says it.
     """
     for name, mend in OF_TOPICS.items():
-        if headers.get(name, "").isdecimal():
+        if headers.get(name, "").isdecimal() and not _came(name, headers[name]):
             raise UsageError(
                 f"{subject}: metadata {name}={headers[name]!r} would be a header, which RabbitMQ does not obey: write "
                 f"{mend}, or name it otherwise"
             )
+
+
+def _came(name: str, value: str) -> bool:
+    context = find_context()
+    return context is not None and context.metadata.get(name) == value

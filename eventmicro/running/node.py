@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 FIRST_PATIENCE = 1.0
 PATIENCE = 30.0
 # How many subscribers are started at the same time, so that a broker is not asked for thousands of things at once.
-STARTED_AT_ONCE = 100
+STARTED_AT_ONCE = 20
 
 
 class Node:

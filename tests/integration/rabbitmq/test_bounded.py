@@ -118,7 +118,8 @@ async def test_what_a_peer_writes_as_if_it_were_said_here_is_not_handed_on_as_a_
     async def take(event: int, context: Context) -> None:
         seen.append(dict(context.metadata))
 
-    theirs: dict[str, Any] = dict.fromkeys(SAID, "root") | {"Tenant": "acme"}
+    meant = {"Tenant": "acme", "priority": "7", "expiration": "60000"}  # headers of theirs, and not ours to refuse
+    theirs: dict[str, Any] = dict.fromkeys(SAID, "root") | meant
     async with raw_channel(url) as channel:
         async with service:
             await channel.basic_publish(
@@ -128,7 +129,7 @@ async def test_what_a_peer_writes_as_if_it_were_said_here_is_not_handed_on_as_a_
         for name in ("forward", "take"):
             await channel.queue_delete(f"{subject}.{name}")
             await channel.queue_delete(f"dead.{subject}.{name}")
-    assert [{name: each[name] for name in each if name in theirs} for each in seen] == [{"Tenant": "acme"}]
+    assert [{name: each[name] for name in each if name in theirs} for each in seen] == [meant]
 
 
 async def test_an_exchange_that_delays_gets_a_number() -> None:
