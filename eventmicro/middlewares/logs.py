@@ -29,8 +29,8 @@ LONGEST = 200
 class LogMessages:
     """Logs a line for each message when it has ended: `endpoint orders.quote ok 0.0021 s`, with the same as attributes
     of the record: `side`, `service`, `endpoint`, `topic`, `outcome`, `code`, `error`, `seconds`, `attempt`, `headers`;
-    and with those of `LogFields`: `handler`, `subject`, `key`, `event_id`, `trace_id`, `span_id`. A topic whose keys are
-    e-mail addresses, or names, has these in the log.
+    and with those of `LogFields`: `handler`, `subject`, `key`, `event_id`, `trace_id`, `span_id`. A topic whose
+    keys are names or e-mail addresses has these in the log.
 
     Args:
         logger: where to; a logger or its name.
