@@ -6,9 +6,10 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any
 
-from eventmicro.context import Context, find_context
+from eventmicro.context import Context, Side, find_context
 from eventmicro.message import Delivery
 from eventmicro.wire import header
 
@@ -17,12 +18,19 @@ FIELDS = ("service", "worker", "handler", "subject", "queue", "event_id", "key",
 _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 _worker: int | None = None
+# The span in which a message failed: what is said of that is said when the span has ended.
+_failed: ContextVar[tuple[Context, dict[str, str]] | None] = ContextVar("eventmicro_failed", default=None)
 
 
 def set_worker(number: int | None) -> None:
     """Say which of several processes this one is, for all further lines."""
     global _worker
     _worker = number
+
+
+def failed_in(context: Context, trace_id: int, span_id: int) -> None:
+    """Say in which span a message has failed, for the lines that are said of it from now on."""
+    _failed.set((context, _ids(trace_id, span_id)))
 
 
 def of_handler(name: str, queue: str | None = None) -> dict[str, Any]:
@@ -40,22 +48,25 @@ def of_event(about: Mapping[str, Any], delivery: Delivery) -> dict[str, Any]:
         "key": delivery.key,
         "attempt": delivery.attempt,
         **_trace(delivery.headers),
+        **_failed_span_of(delivery),
     }
 
 
 def of_message(context: Context) -> dict[str, Any]:
-    """The fields of a line that is about a message, on any side."""
+    """The fields of a line that is about a message, on any side; of what is published, those of whose handler does."""
     of = getattr(context, "message", None) or context.delivery  # what is published, or what came
+    within = find_context() if context.side is Side.PUBLISHER else context
     return {
-        "service": context.service,
+        "service": None if within is None else within.service,
         "worker": _worker,
-        "handler": context.endpoint,
+        "handler": None if within is None else within.endpoint,
         "subject": context.topic,
         "attempt": context.attempt,
         "event_id": context.id or getattr(of, "id", None),
         "key": getattr(of, "key", None),
         **_trace(context.metadata),
         **_span(),
+        **_failed_span(context),
     }
 
 
@@ -101,4 +112,24 @@ def _span() -> dict[str, str]:
     if trace is None:
         return {}
     span = trace.get_current_span().get_span_context()
-    return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"} if span.is_valid else {}
+    return _ids(span.trace_id, span.span_id) if span.is_valid else {}
+
+
+def _failed_span(context: Context | None) -> dict[str, str]:
+    """The span in which the message of a context has failed."""
+    found = _failed.get()
+    return {} if found is None or found[0] is not context else found[1]
+
+
+def _failed_span_of(delivery: Delivery) -> dict[str, str]:
+    """The span in which an event has failed, alone or with others."""
+    found = _failed.get()
+    if found is None:
+        return {}
+    context, ids = found
+    deliveries = context.delivery if context.is_batch else [context.delivery]
+    return ids if any(each is delivery for each in deliveries) else {}
+
+
+def _ids(trace_id: int, span_id: int) -> dict[str, str]:
+    return {"trace_id": f"{trace_id:032x}", "span_id": f"{span_id:016x}"}

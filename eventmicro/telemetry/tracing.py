@@ -22,6 +22,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 from eventmicro.checks import check_kind
 from eventmicro.context import Context, Received, Side
 from eventmicro.errors import ServiceError, Settlement, UsageError
+from eventmicro.fields import failed_in
 from eventmicro.forwarding import TRACEPARENT, TRACESTATE
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
@@ -209,6 +210,9 @@ class Spans:
                 span.set_status(Status(StatusCode.ERROR, str(error)[:200] if isinstance(error, ServiceError) else None))
             if self._comes_in and not isinstance(error, ServiceError | asyncio.CancelledError):
                 span.record_exception(error)
+        if error is not None and self._comes_in:
+            ids = span.get_span_context()
+            failed_in(context, ids.trace_id, ids.span_id)
         span.end()
 
 

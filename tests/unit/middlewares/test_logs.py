@@ -208,10 +208,12 @@ async def test_a_call_is_logged_with_what_is_called_and_not_with_the_handler_tha
 
     async with service:
         await service.call("outer.ask", None, None)
+        await service.publish("orders.paid", 1)
     fields: list[Any] = [record for record in caplog.records if record.name == NAME]
-    found = {(said.side, said.subject, said.handler, said.key, said.event_id) for said in fields}
-    assert ("client", "outer.inner", "inner", None, None) in found
-    assert ("publisher", "orders.placed", "", "k", "i") in found
+    found = {(said.side, said.subject, said.service, said.handler, said.key, said.event_id) for said in fields}
+    assert ("client", "outer.inner", "outer", "inner", None, None) in found
+    assert ("publisher", "orders.placed", "outer", "ask", "k", "i") in found
+    assert ("publisher", "orders.paid", None, None, None, None) in found  # outside of any handler
 
 
 @pytest.mark.parametrize(

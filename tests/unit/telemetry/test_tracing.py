@@ -20,6 +20,7 @@ from eventmicro import (
     Client,
     Context,
     LogFields,
+    Nack,
     NotFound,
     Reject,
     Retry,
@@ -500,3 +501,43 @@ async def test_a_line_says_the_span_that_is_current_or_the_trace_of_its_message(
     ]
     [given_up] = [vars(record) for record in caplog.records if "went to" in record.getMessage()]
     assert (given_up["trace_id"], given_up["handler"]) == (TRACE, "refuse")
+
+
+async def test_what_is_said_of_a_failure_has_the_ids_of_the_span_in_which_it_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World("failures")
+    caplog.handler.addFilter(LogFields())
+
+    @world.service.rpc
+    async def fail() -> None:
+        raise ValueError("no")
+
+    @world.service.subscribe(PLACED, order_by=str, durable=True, retry=Retry(attempts=1))
+    async def refuse(number: int) -> None:
+        raise ValueError("no")
+
+    @world.service.subscribe("orders.paid", batch=Batch(size=2, within=0.01), durable=True, retry=Retry(attempts=1))
+    async def collect(numbers: list[int]) -> None:
+        raise Nack
+
+    try:
+        async with world.service, Client(world.url) as client:
+            with pytest.raises(ServiceError):
+                await client.call("shop.fail", None, None)
+            for number in (1, 1):
+                await client.publish(PLACED, number, metadata={"traceparent": SAMPLED})
+            await client.publish_many("orders.paid", [1, 2], metadata={"traceparent": SAMPLED})
+            while sum(each.dead_letters for each in world.service.statistics().subscribers) < 4:
+                await asyncio.sleep(0)
+    finally:
+        caplog.handler.removeFilter(caplog.handler.filters[-1])
+    for handler, name, count in (
+        ("fail", "shop/fail", 1),
+        ("refuse", "process orders.placed", 4),
+        ("collect", "process orders.paid", 2),
+    ):
+        spans = {f"{each.context.span_id:016x}" for each in world.spans if each.name == name}
+        lines = [vars(record) for record in caplog.records if vars(record)["handler"] == handler]
+        assert {line["span_id"] for line in lines} == spans, handler
+        assert len(lines) == count, handler
