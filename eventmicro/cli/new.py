@@ -75,7 +75,8 @@ def init(
     """
     here = Path.cwd()
     found = find_services(here)
-    wanted = plan(check_name(name or here.name, "--name"), type, broker, found)
+    named = check_name(name or here.name, "--name")
+    wanted = plan(named, type, broker, found, has_tests=(here / "tests").is_dir())
     code = () if found else (f"{wanted['name']}/", "tests/")
     for path, is_new in fill_in(here, wanted, (*LEAST, *code)):
         typer.echo(one_line(f"{'wrote' if is_new else 'kept '} {path}"), err=True)

@@ -49,6 +49,8 @@ URLS = {
     BrokerKind.kafka: ("kafka://127.0.0.1:9092", "kafka://kafka:29092"),
     BrokerKind.memory: ("memory://", "memory://"),
 }
+# The folders in which code may be that is imported from there.
+SOURCES = ("src/",)
 # Kafka carries no calls.
 RPC_URLS = {BrokerKind.kafka: ("nats://127.0.0.1:4222", "nats://nats:4222")}
 SERVERS = {
@@ -88,11 +90,19 @@ def check_name(name: str, option: str = "NAME") -> str:
     return name
 
 
-def plan(name: str, kind: Kind, broker: BrokerKind, found: Mapping[str, str] | None = None) -> dict[str, Any]:
+def plan(
+    name: str,
+    kind: Kind,
+    broker: BrokerKind,
+    found: Mapping[str, str] | None = None,
+    *,
+    has_tests: bool = True,
+) -> dict[str, Any]:
     """What the templates are told.
 
     Args:
         found: services that are there already, and the target of each.
+        has_tests: whether there are tests beside these.
 
     Raises:
         UsageError: there is no such project.
@@ -108,6 +118,7 @@ def plan(name: str, kind: Kind, broker: BrokerKind, found: Mapping[str, str] | N
     target, endpoint = TARGETS.get(kind, ("", ""))
     variables = {"EVENTMICRO_BROKER": inside} | ({"EVENTMICRO_RPC_BROKER": rpc_inside} if rpc_inside else {})
     own = {name: f"{name}.{target}"} if target else {}
+    code = sorted({_part_of(each) for each in found.values()}) if found else [name]
     return {
         "name": name,
         "dns": name.replace("_", "-"),
@@ -121,13 +132,30 @@ def plan(name: str, kind: Kind, broker: BrokerKind, found: Mapping[str, str] | N
         "target": own.get(name, ""),
         "endpoint": endpoint,
         "services": dict(found or own),
+        "found": bool(found),
+        "code": code,
+        "checked": [*code, *(["tests"] if has_tests or not found else [])],
+        "sources": sorted({each.partition("/")[0] for each in code if each.startswith(SOURCES)}),
         "port": 8000 if has_edge else 8080,
         "dependencies": _dependencies(has_edge, broker),
-        "dev_dependencies": ["mypy>=1.15", "pytest>=8", "ruff>=0.9", *(["httpx2>=2.16"] if has_edge else [])],
+        "dev_dependencies": _dev_dependencies(has_edge, broker),
     }
+
+
+def _part_of(target: str) -> str:
+    """The module or the package in which a target is: `src/shop` of `src/shop/orders.py:service`."""
+    path = target.rpartition(":")[0]
+    folder = next((each for each in SOURCES if path.startswith(each)), "")
+    return folder + path.removeprefix(folder).partition("/")[0]
 
 
 def _dependencies(has_edge: bool, broker: BrokerKind) -> list[str]:
     extras = ",".join(([] if has_edge else ["cli"]) + EXTRAS[broker])
     edge = ["starlette>=0.46", "uvicorn>=0.34"] if has_edge else []
     return [f"eventmicro{f'[{extras}]' if extras else ''}{SINCE}", *edge]
+
+
+def _dev_dependencies(has_edge: bool, broker: BrokerKind) -> list[str]:
+    """Those of the tests, and the server that `eventmicro run` embeds."""
+    embedded = [f"eventmicro[embedded]{SINCE}"] if broker is BrokerKind.nats and not has_edge else []
+    return [*embedded, "mypy>=1.15", "pytest>=8", "ruff>=0.9", *(["httpx2>=2.16"] if has_edge else [])]

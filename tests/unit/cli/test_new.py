@@ -133,16 +133,24 @@ def test_each_type_on_each_broker(
     wanted = ",".join(filter(None, ("" if kind in EDGES else "cli", extras)))
     assert project["dependencies"][0] == f"eventmicro[{wanted}]>=0.1"
     settings = tomllib.loads(made["eventmicro.toml"].decode())
-    scheme = {"nats": "jetstream", "rabbitmq": "amqp", "kafka": "kafka", "memory": "memory"}[broker]
-    assert settings["broker"].startswith(f"{scheme}://")
+    if broker is BrokerKind.nats:  # `eventmicro run` embeds it
+        assert "broker" not in settings
+        assert b"\n# EVENTMICRO_BROKER=jetstream://127.0.0.1:4222\n" in made[".env.example"]
+        embedded = "eventmicro[embedded]>=0.1" in project["optional-dependencies"]["dev"]
+        assert embedded == (kind not in EDGES)
+    else:
+        scheme = {"rabbitmq": "amqp", "kafka": "kafka", "memory": "memory"}[broker]
+        assert settings["broker"].startswith(f"{scheme}://")
+        assert f"\nEVENTMICRO_BROKER={settings['broker']}\n" in made[".env.example"].decode()
     assert ("rpc_broker" in settings) == (broker is BrokerKind.kafka)
-    assert f"EVENTMICRO_BROKER={settings['broker']}\n" in made[".env.example"].decode()
 
     compose = yaml.safe_load(made["compose.yaml"])
     servers = {"nats": {"nats"}, "rabbitmq": {"rabbitmq"}, "kafka": {"kafka", "nats"}, "memory": set()}[broker]
     assert set(compose["services"]) == {"alpha", *servers}
     assert set(compose["services"]["alpha"].get("depends_on", ())) == servers == set(compose.get("volumes", ()))
-    assert all("healthcheck" in compose["services"][each] for each in servers)
+    assert all("healthcheck" in each for each in compose["services"].values())
+    assert compose["services"].get("rabbitmq", {}).get("hostname", "rabbitmq") == "rabbitmq"
+    assert broker is not BrokerKind.rabbitmq or "hostname" in compose["services"]["rabbitmq"]
     manifests: list[Any] = list(yaml.safe_load_all(made["deploy/kubernetes.yaml"]))
     assert [each["kind"] for each in manifests] == ["Deployment", "Service"][: 1 + (kind in EDGES)]
     [container] = manifests[0]["spec"]["template"]["spec"]["containers"]
@@ -152,7 +160,9 @@ def test_each_type_on_each_broker(
         "/health/live",
         "/health/ready",
     }
+    assert f"http://127.0.0.1:{port}/health/ready" in compose["services"]["alpha"]["healthcheck"]["test"][-1]
     assert f"EXPOSE {port}".encode() in made["Dockerfile"]
+    assert (b"eventmicro.toml" in made["Dockerfile"]) == (kind not in EDGES)  # what reads it there
     jobs = yaml.safe_load(made[".github/workflows/ci.yml"])["jobs"]
     assert [step["run"] for step in jobs["test"]["steps"] if "run" in step][-1] == "pytest"
 
@@ -280,6 +290,35 @@ def test_init_names_the_services_that_are_there(run: Run, tmp_path: Path, capsys
     settings = tomllib.loads((tmp_path / "eventmicro.toml").read_text())
     assert settings["services"] == {"orders": {"target": "src/app.py:orders"}}
     assert "add to the dependencies in pyproject.toml: eventmicro[cli,nats]>=0.1" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "code", "sources"),
+    [
+        ("stock.py", "stock.py", None),
+        ("store/app/stock.py", "store", None),
+        ("src/store/stock.py", "src/store", ["src"]),
+    ],
+)
+def test_init_packages_and_checks_the_code_that_is_there(
+    file: str, code: str, sources: list[str] | None, run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("from eventmicro import Service\n\nstock = Service('stock')\n")
+    run("init", "--name", "shop")
+    tools = tomllib.loads((tmp_path / "pyproject.toml").read_text())["tool"]
+    assert tools["hatch"]["build"]["targets"]["wheel"] == {"only-include": [code]} | (
+        {} if sources is None else {"sources": sources}
+    )
+    assert tools["mypy"]["files"] == [code]
+    assert "testpaths" not in tools["pytest"]["ini_options"]
+    assert "broker" not in tomllib.loads((tmp_path / "eventmicro.toml").read_text())
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "pyproject.toml").unlink()
+    run("init", "--name", "shop")
+    tools = tomllib.loads((tmp_path / "pyproject.toml").read_text())["tool"]
+    assert tools["mypy"]["files"] == [code, "tests"]
 
 
 def test_init_writes_toml_whatever_is_in_names(run: Run, tmp_path: Path) -> None:
