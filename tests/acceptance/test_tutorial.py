@@ -123,5 +123,5 @@ def test_the_first_hour_goes_as_the_page_says(tmp_path: Path) -> None:
 
 def test_what_is_installed_is_there() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    (named,) = re.findall(r"'eventmicro\[([\w,]+)\]'", INSTALL[1])
+    (named,) = re.findall(r"'path/to/clone\[([\w,]+)\]'", INSTALL[1])
     assert set(named.split(",")) <= set(extras)
