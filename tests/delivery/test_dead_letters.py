@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from eventmicro import Context, DeadLetter, DeadLetters, LetterFilter, Reject, S
 from eventmicro.broker import Broker, TellsQueues
 from eventmicro.errors import Disconnected
 from eventmicro.message import Message
+from eventmicro.running import queues
 from tests.delivery.bench import Bench, Number, Until, numbers
 
 ALL = LetterFilter()
@@ -71,6 +73,25 @@ async def found(letters: DeadLetters, which: LetterFilter = ALL) -> list[DeadLet
 
 def value(letter: DeadLetter) -> int:
     return Number.model_validate_json(letter.body).value
+
+
+async def test_those_that_stand_are_among_the_figures_of_their_service(
+    bench: Bench, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "FRESH", 0.01)
+    async with given(bench, until, 2) as about:
+
+        async def standing() -> int | None:
+            await about.service.look_at_queues()
+            letters = about.service.statistics().subscribers[0].letters
+            return None if letters is None else (letters.waiting or 0) + (letters.unsettled or 0)
+
+        async with asyncio.timeout(20):
+            while await standing() != 2:
+                await asyncio.sleep(0.01)
+            assert (await about.letters().drop()).done == 2
+            while await standing() != 0:
+                await asyncio.sleep(0.01)
 
 
 async def test_looking_takes_nothing_away(bench: Bench, until: Until) -> None:
