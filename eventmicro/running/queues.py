@@ -43,6 +43,10 @@ class Place(NamedTuple):
     subject: str
 
 
+Places = tuple[Place, Place | None]
+"""The queue of a subscriber, and that of its dead letters, if it keeps any."""
+
+
 @dataclass(slots=True)
 class _Asked:
     """What is known of one queue: the last answer, when it came, and when to ask again."""
@@ -68,9 +72,7 @@ class Queues:
         self._telling = broker if isinstance(broker, TellsQueues) else None
         self._subscribers = subscribers
         self._asked: dict[Place, _Asked] = {}
-        self._places: dict[
-            str, tuple[Place, Place | None]
-        ] = {}  # of each subscriber its queue, and that of its letters
+        self._places: dict[str, Places] = {}
         self._fresh = FRESH
         self._round: asyncio.Task[None] | None = None
         self._told: set[str] = set()
@@ -162,7 +164,7 @@ class Queues:
             log.warning("service %r: its figures lack how it is with queues: %s", self._service, why)
 
 
-def _places_of(declared: SubscriberDeclaration) -> tuple[Place, Place | None]:
-    """The queue of a subscriber, and that of its dead letters, if it keeps any: it has the name of their subject."""
+def _places_of(declared: SubscriberDeclaration) -> Places:
+    """Where a subscriber's events are, and its dead letters: their queue has the name of their subject."""
     own, letters = Place(declared.options.queue_name or "", declared.subject), declared.options.dead_letter_subject()
     return own, None if letters is None else Place(letters, letters)
