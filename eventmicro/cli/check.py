@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import typer
 
 from eventmicro.broker import Broker, DeclaresCalls, DeclaresQueues, Durable
-from eventmicro.cli.settings import find_url
+from eventmicro.cli.processes.running import find_code
+from eventmicro.cli.settings import find_url, url_of
 from eventmicro.cli.show import examples
 from eventmicro.cli.target import BrokenModule, load_services, topics_of
 from eventmicro.errors import BrokerNotFound, EventMicroError, Missing, UsageError
@@ -36,6 +37,7 @@ from eventmicro.topic import Topic
 CHECK_EPILOG = examples(
     "eventmicro check app:service --broker kafka://",
     "eventmicro check app.py --broker amqp:// --rpc-broker nats://",
+    "eventmicro check",
 )
 DECLARE_EPILOG = examples(
     "eventmicro declare app:service --broker jetstream://127.0.0.1:4222",
@@ -56,8 +58,13 @@ class _Found(Enum):
 
 
 Targets = Annotated[
-    list[str],
-    typer.Argument(metavar="TARGET...", help="What is to be run, as of `eventmicro run`.", show_default=False),
+    list[str] | None,
+    typer.Argument(
+        metavar="TARGET...",
+        help="What is to be run, as of `eventmicro run`: code, or a folder with an eventmicro.toml. "
+        "Default: this folder.",
+        show_default=False,
+    ),
 ]
 BrokerUrl = Annotated[
     str | None,
@@ -99,7 +106,11 @@ RegistryUrl = Annotated[
 
 
 def check(
-    targets: Targets, broker: BrokerUrl = None, rpc_broker: RpcBroker = None, registry: RegistryUrl = None
+    context: typer.Context,
+    targets: Targets = None,
+    broker: BrokerUrl = None,
+    rpc_broker: RpcBroker = None,
+    registry: RegistryUrl = None,
 ) -> None:
     """Say what would be refused if services were run, without a server: what a broker cannot do, options, types, names.
 
@@ -107,6 +118,9 @@ def check(
     already, and how they are made; what a user may do.
     """
     found, topics = _load(targets)
+    broker = url_of(context, "broker", broker)  # that of the folder which is named, and so on
+    rpc_broker = url_of(context, "rpc_broker", rpc_broker)
+    registry = url_of(context, "registry", registry)
     refused = 0
     for service in found:
         wrong = [str(refusal) for refusal in _refusals(service, broker, rpc_broker, registry, topics)]
@@ -126,7 +140,8 @@ def _count(things: Sized, what: str) -> str:
 
 
 def declare(
-    targets: Targets,
+    context: typer.Context,
+    targets: Targets = None,
     broker: Server = None,
     dry_run: Annotated[
         bool,
@@ -151,6 +166,7 @@ def declare(
     if dry_run and change:
         raise UsageError("--dry-run changes nothing: leave it out, or --change")
     found, topics = _load(targets)
+    broker = url_of(context, "broker", broker)
     found_out: set[_Found] = set()
     for service in found:
         used = _opened(service, service.broker or broker, dry_run=dry_run)
@@ -163,9 +179,10 @@ def declare(
         raise typer.Exit(ONLY_MISSING if dry_run else 1)
 
 
-def _load(targets: list[str]) -> tuple[list[Service], list[Topic[object]]]:
+def _load(targets: list[str] | None) -> tuple[list[Service], list[Topic[object]]]:
+    code = find_code(targets or [])
     try:
-        return load_services(targets), topics_of(targets)
+        return load_services(code), topics_of(code)
     except BrokenModule as broken:  # the user's module, with the user's lines
         traceback.print_exception(broken.__cause__)
         raise typer.Exit(1) from None

@@ -105,9 +105,14 @@ def find_url(context: typer.Context, option: typer.CallbackParam, value: str | N
 
     Within a shell it is the shell's, where none is typed.
     """
-    if current() is not None and not is_typed(context, option.name or ""):
-        return None
-    return value if is_typed(context, option.name or "") else said_url(option.name or "")
+    return url_of(context, option.name or "", value)
+
+
+def url_of(context: typer.Context, name: str, value: str | None) -> str | None:
+    """The same by the option's name; of a command that has found other settings since, those."""
+    if is_typed(context, name):
+        return value
+    return said_url(name) if current() is None else None
 
 
 def is_typed(context: typer.Context, name: str) -> bool:

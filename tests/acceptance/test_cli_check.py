@@ -60,6 +60,34 @@ def test_check_says_all_that_would_be_refused_and_what_mends_it(folder: Path) ->
     assert eventmicro(folder, "check", "more", "--broker", "memory://").returncode == 0
 
 
+@pytest.mark.parametrize("target", [(), (".",), ("eventmicro.toml",), ("../here",)], ids=str)
+def test_check_takes_all_services_of_a_folder_and_its_settings(target: tuple[str, ...], tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "shop.py").write_text(SHOP)
+    (here / "more.py").write_text(SHOP.replace('"shop"', '"more"') + MORE)
+    services = '[services.shop]\ntarget = "shop:service"\n[services.more]\ntarget = "more.py"\n'
+    (here / "eventmicro.toml").write_text(f'broker = "kafka://"\n{services}')
+    done = eventmicro(here, "check", *target)
+    assert (done.returncode, done.stdout) == (
+        1,
+        "shop: 0 endpoints, 1 subscriber: nothing that kafka:// would refuse\n",
+    )
+    assert done.stderr.count("more: refused:") == 3
+
+
+def test_declare_takes_a_folder_from_elsewhere_and_its_broker(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "shop.py").write_text(SHOP)
+    (tmp_path / "here" / "eventmicro.toml").write_text('broker = "memory://"\n[services.shop]\ntarget = "shop"\n')
+    (tmp_path / "eventmicro.toml").write_text('broker = "kafka://127.0.0.1:1"\n')
+    done = eventmicro(tmp_path, "declare", "here")
+    assert (done.returncode, done.stdout) == (0, "shop: nothing is to be made on memory://\n")
+    assert eventmicro(tmp_path, "check", "here").stdout.endswith("nothing that memory:// would refuse\n")
+    done = eventmicro(tmp_path, "declare")
+    assert (done.returncode, "has no services" in done.stderr) == (2, True)
+
+
 def test_check_looks_at_names_of_topics_options_of_the_url_and_types(folder: Path) -> None:
     done = eventmicro(folder, "check", "spaced", "--broker", "kafka://")
     assert (done.returncode, "orders.pa$id" in done.stderr) == (1, True)

@@ -50,19 +50,36 @@ def _settings_file(place: Path) -> Path | None:
     return file
 
 
+def find_code(targets: Sequence[str]) -> list[str]:
+    """The targets that are code: those that are named, or those of all services of a folder, which is entered.
+
+    Raises:
+        UsageError: as of `find_folder`, or the folder has no services.
+    """
+    if (file := find_folder(targets)) is None:
+        return list(targets)
+    _enter(file)
+    return list(dict.fromkeys(target for entry in read_services() for target in entry.targets))
+
+
 def run_folder(context: typer.Context, file: Path, only: str | None) -> int:
     """Run the services of a settings file, from its folder; the exit code."""
+    _enter(file)
+    entries = read_services([each.strip() for each in only.split(",")] if only else [])
+    width = max(len(entry.name) for entry in entries)
+    plans = [_plan(context, entry, width, number) for number, entry in enumerate(entries)]
+    _check_ports(plans)
+    return run_fleet(plans, reload=bool(_option(context, "reload", {})))
+
+
+def _enter(file: Path) -> None:
+    """Have the settings of this file, and be where it is."""
     if file.resolve() != used_file():
         use_file(file)
         read_env_files(env_files(find_said("env_file")))
         check_names()
     _keep_places()
     os.chdir(file.resolve().parent)
-    entries = read_services([each.strip() for each in only.split(",")] if only else [])
-    width = max(len(entry.name) for entry in entries)
-    plans = [_plan(context, entry, width, number) for number, entry in enumerate(entries)]
-    _check_ports(plans)
-    return run_fleet(plans, reload=bool(_option(context, "reload", {})))
 
 
 def _keep_places() -> None:
