@@ -202,7 +202,7 @@ def state_folder() -> Path:
         UsageError: it cannot be made, or it belongs to somebody else.
     """
     try:
-        folder = _state_place()
+        folder = state_place()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
     except (OSError, RuntimeError) as error:  # the second where the user has no home
@@ -216,7 +216,7 @@ def state_folder() -> Path:
     return folder
 
 
-def _state_place() -> Path:
+def state_place() -> Path:
     """Where all of it is; not a folder that a restart of the machine empties, since confirmed events are in it."""
     if chosen := said_text("state_dir"):
         return Path(chosen).absolute()

@@ -61,7 +61,8 @@ class Service(Declares, MakesStubs, CallsAll, PublishesEvents):
     Args:
         name: letters, digits, `_` and `-`; its endpoints are called as `name.endpoint`.
         version: its version, three numbers with dots between and what semver.org lets follow.
-        description: what it is for, in a sentence, for those who list services.
+        description: what it is for, in a sentence: in its answer to `$SRV.INFO`, which `nats micro info` shows, and in
+            an AsyncAPI document of its code. Records of the registry have no place for it.
         metadata: labels of it in the registry, such as `{"team": "shop"}`, by which nodes can be chosen.
         id: what names this instance among those of the service; default: a new one at each start.
         broker: a URL such as `nats://127.0.0.1:4222`, or a Broker. One that is connected already stays connected at the

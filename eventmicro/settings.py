@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from eventmicro.errors import UsageError
+from eventmicro.sources import URLS, all_said
 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -46,13 +48,22 @@ class BrokerUrl:
 
     def _value(self, name: str, text: str, types: dict[str, type]) -> Any:
         if name not in types:
-            raise UsageError(f"{self.product} URL: nothing is called {name!r}; there are {', '.join(types)}")
+            close = get_close_matches(name, types, n=1)
+            there = f"there are {', '.join(types)}{f'; did you mean {close[0]!r}?' if close else ''}"
+            raise UsageError(f"{said_beside(name)}{self.product} URL: nothing is called {name!r}; {there}")
         try:
             if types[name] is bool:
                 return _BOOLEANS[text.lower()]
             return types[name](text) if types[name] in (int, float) else text
         except (KeyError, ValueError):
-            raise UsageError(f"{self.product} URL: {name}={text!r} is no {types[name].__name__}") from None
+            where = said_beside(name)
+            raise UsageError(f"{where}{self.product} URL: {name}={text!r} is no {types[name].__name__}") from None
+
+
+def said_beside(name: str) -> str:
+    """Where an option of a URL is said beside it, `eventmicro.toml:3: `; nothing where it is in the URL."""
+    said = [each.where for at, each in all_said().items() if at[-1] == name and at[-2:-1] and at[-2] in URLS]
+    return f"{', '.join(said)}: " if said else ""
 
 
 def split_url(url: str, product: str, example: str, *, port: int | None = None, path: bool = False) -> BrokerUrl:

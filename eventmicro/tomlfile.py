@@ -32,7 +32,7 @@ def read_toml(path: Path, under: Keys = ()) -> list[Entry]:
         text = path.read_text(encoding="utf-8")
         tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from None
+        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     found = [
         Entry(entry.keys[len(under) :], entry.value, entry.line) for entry in _entries(text) if _is_in(entry, under)
     ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
 from eventmicro.errors import UsageError
-from eventmicro.settings import check_choice, check_settings, split_url, tls_context
+from eventmicro.settings import BrokerUrl, check_choice, check_settings, said_beside, split_url, tls_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,17 @@ class JetStreamSettings(NatsSettings):
             raise UsageError(f"ack_wait={self.ack_wait:g}: at least 0.2 s, for it takes time to extend it")
 
 
+def _check_kept(parts: BrokerUrl, kind: type[NatsSettings]) -> None:
+    """Refuse what is of streams where there are none."""
+    known, kept = ({each.name for each in fields(each_kind)} for each_kind in (kind, JetStreamSettings))
+    for name, _ in parts.pairs:
+        if name in kept - known:
+            raise UsageError(
+                f"{said_beside(name)}NATS URL: {name!r} is for events that are kept: write jetstream:// in place of "
+                f"{parts.scheme}://"
+            )
+
+
 def _check_replicas(name: str, replicas: int) -> None:
     if not 1 <= replicas <= 5:
         raise UsageError(f"{name}={replicas}: write 1 to 5, which are servers of one cluster")
@@ -157,6 +168,7 @@ def read_url(url: str, kind: type[Settings]) -> Settings:
     """
     scheme = url.partition("://")[0]
     parts = split_url(url, "NATS", f"{scheme}://host:4222")
+    _check_kept(parts, kind)
     settings = parts.settings(kind)
     if parts.password is not None:
         settings |= {"user": parts.user, "password": parts.password}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import traceback
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from eventmicro.cli.connecting import Broker, Registry, RpcBroker, connected_cli
 from eventmicro.cli.generate import Out, write
 from eventmicro.cli.session import run
 from eventmicro.cli.show import examples
-from eventmicro.cli.target import BrokenModule, load_services
+from eventmicro.cli.target import BrokenModule, load_services, log_broken
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.plugins import unconnected_broker
 from eventmicro.registry import ServiceRecord
@@ -73,8 +72,8 @@ def _declared(targets: list[str]) -> list[Service]:
         raise UsageError("which services? write module:service, or --running for those that run")
     try:
         return load_services(targets)
-    except BrokenModule as broken:  # the user's module, with the user's lines
-        traceback.print_exception(broken.__cause__)
+    except BrokenModule as broken:
+        log_broken(targets, broken)
         raise typer.Exit(1) from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import AsyncIterator, Iterator, Mapping, Sized
 from contextlib import asynccontextmanager
 from enum import Enum, auto
@@ -16,7 +15,7 @@ from eventmicro.broker import Broker, DeclaresCalls, DeclaresQueues, Durable
 from eventmicro.cli.processes.running import find_code
 from eventmicro.cli.settings import find_url, url_of
 from eventmicro.cli.show import examples
-from eventmicro.cli.target import BrokenModule, load_services, topics_of
+from eventmicro.cli.target import BrokenModule, load_services, log_broken, topics_of
 from eventmicro.errors import BrokerNotFound, EventMicroError, Missing, UsageError
 from eventmicro.events.placing import check_places
 from eventmicro.places import Place
@@ -183,8 +182,8 @@ def _load(targets: list[str] | None) -> tuple[list[Service], list[Topic[object]]
     code = find_code(targets or [])
     try:
         return load_services(code), topics_of(code)
-    except BrokenModule as broken:  # the user's module, with the user's lines
-        traceback.print_exception(broken.__cause__)
+    except BrokenModule as broken:
+        log_broken(code, broken)
         raise typer.Exit(1) from None
 
 

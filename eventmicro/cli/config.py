@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,16 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from eventmicro.cli.output import Form, Json, Output, chosen, print_records
+from eventmicro.cli.processes.folder import as_in_its_process, environment_entries, place_of, warn_of_misspelt
 from eventmicro.cli.records import print_json
 from eventmicro.cli.settings import EnvFiles
 from eventmicro.cli.show import examples, printable
 from eventmicro.cli.table import FILE_WIDTH
-from eventmicro.cli.target import BrokenModule, load_services
-from eventmicro.configuration.effective import DEFAULT, HIDDEN, Row, effective, is_hidden, plain
+from eventmicro.cli.target import BrokenModule, load_services, log_broken
+from eventmicro.configuration.effective import DEFAULT, HIDDEN, Row, effective, is_hidden, is_secret_name, plain
+from eventmicro.configuration.known import services_said
+from eventmicro.embedded import state_place
 from eventmicro.service import Service
-from eventmicro.sources import FILE_VARIABLE, SERVICES, Said, all_said, file_in, find_said, used_file
-
-log = logging.getLogger("eventmicro.config")
+from eventmicro.sources import FILE_VARIABLE, PREFIX, SERVICES, Said, all_said, file_in, find_said, used_file
 
 EPILOG = examples(
     "eventmicro config",
@@ -38,7 +38,6 @@ DEFAULTS = {
     "log_format": "text",
     "reload": False,
     "env_file": None,
-    "state_dir": None,
 }
 
 
@@ -59,8 +58,11 @@ def config(
     """
     parts = {"run": list(_process())}
     if targets:
-        parts |= {each.name: list(effective(_code(each), each.name, Service)) for each in _load(targets)}
+        services = _load(targets)
+        warn_of_misspelt([each.name for each in services])
+        parts |= {each.name: list(_of(each)) for each in services}
     else:
+        _check()
         parts["all services"] = list(effective({}, None, Service))
         parts["single services"] = list(_single())
     if changed:
@@ -75,6 +77,17 @@ def config(
             print_records(form, [{"part": part, "name": row.name, **_form(row)} for row in rows], lambda: None)
 
 
+def _check() -> None:
+    """Refuse what no service could be made with; which code sets what is not known here."""
+    for name in ("unnamed", *services_said()):
+        Service(name)
+
+
+def _of(service: Service) -> list[Row]:
+    with as_in_its_process(service.name):
+        return list(effective(_code(service), service.name, Service))
+
+
 def _code(service: Service) -> Mapping[str, Any]:
     said: Mapping[str, Any] = service.said  # type: ignore[attr-defined]  # by `configurable`
     return said
@@ -84,7 +97,7 @@ def _load(targets: list[str]) -> list[Service]:
     try:
         return load_services(targets)
     except BrokenModule as broken:
-        log.error("cannot import %s", ", ".join(targets), exc_info=broken.__cause__)
+        log_broken(targets, broken)
         raise typer.Exit(1) from None
 
 
@@ -92,9 +105,16 @@ def _process() -> Iterable[Row]:
     """What is set for `eventmicro run` itself."""
     file = used_file()
     yield Row("config", None if file is None else str(file), DEFAULT if file is None else _found(file))
-    for name, default in DEFAULTS.items():
+    for name, default in {**DEFAULTS, "state_dir": _state_dir()}.items():
         said = find_said(name)
         yield Row(name, default, DEFAULT) if said is None else _row(name, said)
+
+
+def _state_dir() -> str | None:
+    try:
+        return str(state_place())
+    except RuntimeError:  # the user has no home
+        return None
 
 
 def _found(file: Path) -> str:
@@ -106,6 +126,9 @@ def _single() -> Iterable[Row]:
     for path, said in all_said().items():
         if path[0] == SERVICES:
             yield _row(".".join(path), said)
+    for entry in environment_entries():
+        shows = entry.keys[3].startswith(PREFIX) and not is_secret_name(entry.keys[3])
+        yield Row(".".join(entry.keys), plain(entry.value) if shows else HIDDEN, place_of(entry))
 
 
 def _row(name: str, said: Said) -> Row:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from eventmicro.cli.connecting import Broker, Registry, RpcBroker, complete_service, connected_client
 from eventmicro.cli.session import run
 from eventmicro.cli.show import examples
-from eventmicro.cli.target import BrokenModule, load_contract
+from eventmicro.cli.target import BrokenModule, load_contract, log_broken
 from eventmicro.discovery.versions import Version, version_of
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.registry import ServiceRecord
@@ -112,8 +111,8 @@ def proto_of(
 
     try:
         found = load_contract(contract)
-    except BrokenModule as broken:  # the user's module, with the user's lines
-        traceback.print_exception(broken.__cause__)
+    except BrokenModule as broken:
+        log_broken([contract], broken)
         raise typer.Exit(1) from None
     write(out, write_proto(found, package))
 

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
+
+from eventmicro.errors import UsageError
+
+
+class Command(TyperCommand):
+    """A command that says how a body which begins with a minus is written: to a parser it is an option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = args[: args.index("--")] if "--" in args else args
+        for before, word in pairwise(["", *options]):
+            if re.match(r"-\d", word) and not before.startswith("-"):
+                raise UsageError(f"{word} is taken for an option: write -- before it, behind all options: -- {word}")
+        return super().parse_args(ctx, args)
 
 
 class Commands(Mapping[str, Any]):
@@ -46,7 +61,7 @@ class Commands(Mapping[str, Any]):
         else:
             alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
             epilog = getattr(module, f"{function.upper()}_EPILOG", getattr(module, "EPILOG", None))
-            alone.command(name, epilog=epilog, hidden=name in self._hidden)(found)
+            alone.command(name, cls=Command, epilog=epilog, hidden=name in self._hidden)(found)
             command = get_command(alone)
         command.name = name
         return command

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from eventmicro.cli.processes.folder import check_is_there
+from eventmicro.cli.processes.folder import check_is_there, warn_of_misspelt
 from eventmicro.cli.processes.link import Link
 from eventmicro.cli.processes.marked import STDERR, STDOUT, drop
 from eventmicro.cli.processes.running import find_folder, run_folder
@@ -22,7 +21,7 @@ from eventmicro.cli.processes.worker import Command
 from eventmicro.cli.settings import EnvFiles, find_url, is_typed
 from eventmicro.cli.show import examples
 from eventmicro.cli.table import print_table
-from eventmicro.cli.target import BrokenModule, load_services
+from eventmicro.cli.target import BrokenModule, load_services, log_broken
 from eventmicro.discovery.registering import INTERVAL_VARIABLE, TTL_VARIABLE
 from eventmicro.errors import UsageError
 from eventmicro.memory.broker import MemoryBroker
@@ -33,8 +32,6 @@ from eventmicro.running.runner import serve
 from eventmicro.running.signals import HANGUP
 from eventmicro.service import Service
 from eventmicro.sources import said_url, say
-
-log = logging.getLogger("eventmicro.run")
 
 HEALTH_PORT_VARIABLE = "EVENTMICRO_HEALTH_PORT"
 HEALTH_HOST_VARIABLE = "EVENTMICRO_HEALTH_HOST"
@@ -232,17 +229,23 @@ def _run_here(
     try:
         services = _load(targets, logs)
     except BrokenModule as broken:
-        log.error("cannot import %s", ", ".join(targets), exc_info=broken.__cause__)
+        log_broken(targets, broken)
         return 1
 
+    names = [service.name for service in services]
     if link is not None and link.service is not None:
-        check_is_there(link.service, [service.name for service in services])
+        check_is_there(link.service, names)
+    if link is None or link.is_first:
+        warn_of_misspelt(names)
     if workers > 1:
         _check_shared(services, broker)
 
     def announce(services: Sequence[Runnable]) -> None:
         if link is None or link.is_first:
-            log_lines(services) if logs.format == Format.json else print_table(services)
+            if logs.format == Format.json:
+                log_lines(services)
+            else:
+                print_table(services, apart=link is None or link.service is None)
         if link is not None:
             link.ready()
 

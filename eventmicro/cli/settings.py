@@ -83,7 +83,7 @@ def env_file_values(file: Path) -> dict[str, str]:
             raise UsageError(f"{file}:{wrong[0]}: write NAME=value")
         return {name: value for name, value in dotenv_values(file).items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: {error}") from None
+        raise UsageError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def file_defaults(group: Any, name: str | None) -> dict[str, Any]:

@@ -16,17 +16,19 @@ COLUMNS = ("SERVICE", "VERSION", "KIND", "NAME", "SUBJECT", "QUEUE", "TYPES", "E
 FILE_WIDTH = 240
 
 
-def print_table(services: Sequence[Runnable]) -> None:
-    """Print where the services are and what they have, on stderr like the log."""
+def print_table(services: Sequence[Runnable], *, apart: bool = True) -> None:
+    """Print where the services are and what they have, on stderr like the log; `apart`: with an empty line around."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         console = Console(stderr=True, highlight=False, width=FILE_WIDTH)
-    console.print()
+    if apart:
+        console.print()
     for where in dict.fromkeys(map(place, services)):
         names = ", ".join(service.name for service in services if place(service) == where)
         console.print(Text(f"{names} on {where}", style="bold"), soft_wrap=True)
     console.print(_table(services))
-    console.print()
+    if apart:
+        console.print()
 
 
 def _table(services: Sequence[Runnable]) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 from pathlib import Path
@@ -11,11 +12,14 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 from eventmicro.cli.show import did_you_mean
+from eventmicro.configuration.words import WrongSetting
 from eventmicro.contracts.contract import is_contract
 from eventmicro.errors import UsageError
 from eventmicro.running.runner import IMPORTING
 from eventmicro.service import Service
 from eventmicro.topic import Topic
+
+log = logging.getLogger("eventmicro.run")
 
 _PACKAGE = str(Path(__file__).parent.parent)
 
@@ -24,12 +28,28 @@ class BrokenModule(Exception):
     """The user's module raised while it was imported; the cause is what it raised, with the user's frames only."""
 
 
+def log_broken(targets: list[str], broken: BrokenModule) -> None:
+    """Say what is wrong with a module, with its traceback; at once, with its line, where it misuses eventmicro."""
+    cause = broken.__cause__
+    why = f": {_line_of(cause)}{cause}" if isinstance(cause, UsageError) else ""
+    log.error("cannot import %s%s", ", ".join(targets), why, exc_info=cause)
+
+
+def _line_of(error: Exception) -> str:
+    """The last line of the traceback: `app.py:7: `."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return "" if frame is None else f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}: "
+
+
 def load_services(targets: list[str]) -> list[Service]:
     """The services of all targets, each once.
 
     Raises:
         UsageError: there is no such module or no such service; the message says what is there.
         BrokenModule: a module raised while it was imported.
+        WrongSetting: what is said outside of the code is wrong.
     """
     _look_here()
     importing = IMPORTING.set(True)
@@ -129,6 +149,8 @@ def _import(name: str) -> ModuleType:
         raise UsageError(
             f"cannot import {name!r}: {error}, looked for from {Path.cwd()}{did_you_mean(name, modules)}"
         ) from None
+    except WrongSetting:
+        raise
     except Exception as error:
         raise _broken(error) from error
 
@@ -151,6 +173,8 @@ def _import_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[path.stem]
+        if isinstance(error, WrongSetting):
+            raise
         raise _broken(error) from error
     return module
 

@@ -91,7 +91,12 @@ def _group(name: str, group: Group, value: Any, layer: Layer, otherwise: str) ->
 
 def is_hidden(said: Said) -> bool:
     """Whether a value is secret: out of a file of secrets, or by its name."""
-    return said.is_secret or _SECRET_NAME.search(said.path[-1]) is not None
+    return said.is_secret or is_secret_name(said.path[-1])
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what has this name is secret by it."""
+    return _SECRET_NAME.search(name) is not None
 
 
 def shown_url(path: Keys) -> str | None:

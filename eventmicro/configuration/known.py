@@ -25,7 +25,7 @@ from eventmicro.errors import UsageError
 from eventmicro.events.options import DeliveryOptions
 from eventmicro.events.publishing import Publishing
 from eventmicro.retry import CallRetry
-from eventmicro.sources import SERVICES, URLS, Said, all_said, as_text, variable_of
+from eventmicro.sources import NESTED, SERVICES, URLS, Said, all_said, as_text, variable_of
 from eventmicro.tomlfile import Keys
 
 Options = Mapping[str, Value | Group]
@@ -123,6 +123,16 @@ def _is_known(path: Keys, *, in_file: bool) -> bool:
         return is_option(path, GLOBAL)
     options = {**LOCAL, **RUN} if in_file else LOCAL
     return any(is_option(path[start:], options) for start in range(2, len(path)))
+
+
+def services_said() -> dict[str, Said]:
+    """The names of services for which something is set, as variables have them, each with one thing that is."""
+    found: dict[str, Said] = {}
+    for path, said in all_said().items():
+        ends = range(2, len(path)) if path[0] == SERVICES else ()
+        if end := next((end for end in ends if is_option(path[end:], SERVICE)), None):
+            found.setdefault(NESTED.join(path[1:end]), said)
+    return found
 
 
 def is_option(path: Keys, options: Options) -> bool:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:  # most programs say nothing outside of their code, and load n
     from eventmicro.sources import Said
 
 K = TypeVar("K", bound=type)
+
+
+class WrongSetting(UsageError):
+    """What is said outside of the code is wrong; the code is not to blame."""
+
+
 Keys = tuple[str, ...]
 Layer = Mapping[Keys, "Said"]
 """What is said of an option in one of these ways: of it as a whole at `()`, and of its parts."""
@@ -40,7 +46,10 @@ def configurable(kind: K) -> K:
             made(self, *values, **words)
             return
         name = (values[0] if values else words.get("name")) if is_service else None
-        configured, where = read_words(words, name if isinstance(name, str) else None, is_service=is_service)
+        try:
+            configured, where = read_words(words, name if isinstance(name, str) else None, is_service=is_service)
+        except UsageError as error:
+            raise WrongSetting(str(error)) from None
         try:
             made(self, *values, **configured)
         except UsageError as error:
@@ -138,4 +147,4 @@ def _placed(error: UsageError, where: Mapping[str, str]) -> UsageError:
     """The error with the place at which that is said which it is about."""
     named = re.match(r"\w+", str(error))
     place = where.get(named[0]) if named else None
-    return UsageError(f"{place}: {error}") if place else error
+    return WrongSetting(f"{place}: {error}") if place else error

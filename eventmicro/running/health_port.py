@@ -125,7 +125,7 @@ async def _look(
     found = await asyncio.gather(*(_health_of(service) for service in services))
     forms = {name: None if health is None else health.model_dump(mode="json") for name, health in found}
     well = all(unknown_is_well if health is None else is_well(health) for _, health in found)
-    return HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(forms).encode()
+    return HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(forms).encode() + b"\n"
 
 
 async def _health_of(service: HasHealth) -> tuple[str, Health | None]:

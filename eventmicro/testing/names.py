@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 What = Topic[Any] | str
 """What is meant: the events of a topic, or by name a handler, a subject, or all that match a pattern."""
 
+# What every service answers to beside its endpoints.
+OWN = ("health", "stats")
+# How like two subjects are, from 0 to 1, of which one is perhaps the other with a slip.
+NEAR = 0.8
+
 _NODE = re.compile(r"^([^.]+)\.\$node\.[^.]+\.")
 
 
@@ -94,15 +99,50 @@ class Names:
             raise UsageError(self._unknown(what))
         return Meant(what, endpoints, wanted)
 
+    def check_endpoint(self, endpoint: str) -> None:
+        """Refuse an endpoint that a service of this world does not have: nobody could have called it.
+
+        Raises:
+            UsageError: naming those that it may be.
+        """
+        service = endpoint.partition(".")[0]
+        if has_wildcards(endpoint) or service not in {each.name for each in self._services}:
+            return
+        own = {f"{service}.{name}" for name in OWN}
+        there = {name for name in self.endpoints | own if name.partition(".")[0] == service}
+        if endpoint not in there:
+            raise UsageError(f"{service!r} has no endpoint {endpoint!r}; {_meant(endpoint, there)}")
+
+    def check_subject(self, subject: str) -> None:
+        """Refuse a subject of which nobody here knows, where one is known that is nearly it.
+
+        Raises:
+            UsageError: naming those that it may be.
+        """
+        self.learn()
+        known = self.subjects
+        if has_wildcards(subject) or any(_overlap(subject, each) for each in known):
+            return
+        if get_close_matches(subject, known, cutoff=NEAR):
+            raise UsageError(
+                f"no topic of this world is called {subject!r}; {_meant(subject, known)} If not, write "
+                f"Topic({subject!r}, object)"
+            )
+
     def kinds_of(self, subject: str) -> list[Any]:
         """As what events of a subject are taken, by those who subscribe to it."""
         return [kind for name, kind in self._kinds.items() if pattern(self.subscribers[name]).fullmatch(subject)]
 
     def _unknown(self, what: str) -> str:
         known = sorted(self.endpoints | set(self.subscribers) | self.subjects)
-        close = get_close_matches(what, known, n=3)
-        meant = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(known) or 'none'}"
+        meant = _meant(what, known)
         return f"nothing in this world is called {what!r}, and none of its services subscribes to it; {meant}"
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = get_close_matches(name, known, n=3)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(known) or 'none'}"
 
 
 def endpoint_of(subject: str) -> str:

@@ -53,7 +53,7 @@ class Seen:
 
         Raises:
             DecodeError: one is not of the topic's type.
-            UsageError: it is neither a topic nor a subject.
+            UsageError: it is neither a topic nor a subject, or a subject that is nearly one which is known here.
         """
         return [each.value for each in self.messages(topic, where=where) if each.outcome != "failed"]
 
@@ -65,6 +65,8 @@ class Seen:
         """The same with their metadata, who published each, and what became of it; also those that failed."""
         meant = self._subject(topic)
         found = [self._published(topic, sent) for sent in self._journal.sent if meant.travels_on(sent.message.subject)]
+        if not found and isinstance(topic, str):
+            self._names.check_subject(topic)
         return [each for each in found if where is None or where(each.value)]
 
     @overload
@@ -104,9 +106,14 @@ class Seen:
         Args:
             endpoint: such as `stock.reserve`, also of a service that is not there; or a pattern.
             reply, request: their types, if they are to be known; default: they are what the caller had.
+
+        Raises:
+            UsageError: the service is one of this world, and has no such endpoint.
         """
         meant = Meant(endpoint, frozenset(), self._subject(endpoint).subjects)
         found = [each for each in self._journal.called if meant.travels_on(endpoint_of(each.endpoint))]
+        if not found:
+            self._names.check_endpoint(endpoint)
         for each in found:
             each.request = self._reader.as_type(each.request, request)
             each.reply = self._reader.as_type(each.reply, reply)
@@ -170,9 +177,7 @@ class Seen:
 
     def _subject(self, topic: Topic[Any] | str) -> Meant:
         """What travels on a subject, of which nobody here need know."""
-        if isinstance(topic, str):
-            topic = Topic(topic, object)
-        return self._names.find(topic)
+        return self._names.find(Topic(topic, object) if isinstance(topic, str) else topic)
 
     def _published(self, topic: Topic[Any] | str, sent: Sent) -> Published[Any]:
         message = sent.message

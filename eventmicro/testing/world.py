@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack
+from inspect import isawaitable
 from itertools import count
 from types import TracebackType
 from typing import Self, TypeVar
@@ -18,6 +19,7 @@ from eventmicro.client import Client
 from eventmicro.codecs import Codecs
 from eventmicro.errors import UsageError
 from eventmicro.events.objects import Objects
+from eventmicro.handlers.depends import name_of
 from eventmicro.memory import MemoryBroker
 from eventmicro.memory.registry import MemoryRegistry
 from eventmicro.plugins import NO_REGISTRY, check_broker, open_broker
@@ -174,14 +176,17 @@ class World(Seen, GoesWrong):
                 World(orders).run(test)
 
         Raises:
-            UsageError: an event loop is running here already.
+            UsageError: an event loop is running here already, or the test is no coroutine.
         """
         if asyncio._get_running_loop() is not None:
             raise UsageError("run is for a test that is no coroutine: here write `async with World(...) as world:`")
 
         async def within() -> R:
             async with self as world:
-                return await test(world)
+                running = test(world)
+                if not isawaitable(running):
+                    raise UsageError(f"run is for a test that is awaited: write `async def {name_of(test)}(world)`")
+                return await running
 
         return asyncio.run(within())
 

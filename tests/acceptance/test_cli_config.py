@@ -97,3 +97,46 @@ def test_a_wrong_name_stops_every_command_in_one_line(folder: Path) -> None:
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.endswith("there is no setting 'EVENTMICRO_BROKR'; did you mean 'EVENTMICRO_BROKER'?")
+
+
+def test_what_a_service_gets_in_its_process_is_shown_and_what_is_secret_of_it_is_not(folder: Path) -> None:
+    (folder / "stock.env").write_text("EVENTMICRO_STOP_TIMEOUT=7\n")
+    entry = (
+        'target = "app:stock"\nenv_file = "stock.env"\nenvironment = { EVENTMICRO_TIMEOUT = 2, API_KEY = "s3cret" }\n'
+    )
+    (folder / "eventmicro.toml").write_text(f"[services.stock]\n{entry}")
+    env = {"EVENTMICRO_SERVICES__STOK__TIMEOUT": "9", "EVENTMICRO_SERVICES__BILLING__TIMEOUT": "9"}
+    done = eventmicro(folder, "config", "app:stock", "--output", "json", env=env)
+    assert done.returncode == 0, done.stderr
+    stock = json.loads(done.stdout)["stock"]
+    assert (stock["stop_timeout"]["value"], stock["timeout"]["value"]) == (7, 2)
+    assert "stock.env, where the folder is run" in stock["stop_timeout"]["from"]
+    assert stock["timeout"]["from"] == "EVENTMICRO_TIMEOUT in eventmicro.toml:4, where the folder is run"
+    assert done.stderr == "EVENTMICRO_SERVICES__STOK__TIMEOUT: no service 'stok' runs here; did you mean 'stock'?\n"
+    done = eventmicro(folder, "config", "--output", "json")
+    shown = json.loads(done.stdout)
+    assert shown["single services"]["services.stock.environment.EVENTMICRO_TIMEOUT"]["value"] == 2
+    assert shown["single services"]["services.stock.environment.API_KEY"]["value"] == "***"
+    assert shown["run"]["state_dir"]["value"] == str(folder / "state")
+    assert "s3cret" not in done.stdout
+
+
+@pytest.mark.parametrize("command", [("config",), ("config", "app"), ("run", "app")])
+@pytest.mark.parametrize("variable", ["EVENTMICRO_STOP_TIMEOUT", "EVENTMICRO_SERVICES__ORDERS__TIMEOUT"])
+def test_a_value_that_cannot_be_is_one_line_that_does_not_blame_the_code(
+    folder: Path, command: tuple[str, ...], variable: str
+) -> None:
+    done = eventmicro(folder, *command, env={variable: "-1"})
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert f"{variable}: " in line
+    assert "write seconds" in line
+
+
+@pytest.mark.parametrize("command", ["run", "config", "check", "asyncapi", "declare"])
+def test_a_wrong_use_in_the_users_module_is_said_in_the_first_line_with_its_place(folder: Path, command: str) -> None:
+    (folder / "wrong.py").write_text('from eventmicro import Service\n\nservice = Service("my service")\n')
+    done = eventmicro(folder, command, "wrong")
+    assert done.returncode == 1
+    first, *_ = done.stderr.splitlines()
+    assert "cannot import wrong: wrong.py:3: service name 'my service'" in first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -77,6 +78,21 @@ async def run_pieces(page: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> N
     exec(compile(code, f"{name(page)}, its pieces", "exec"), module.__dict__)
     async with asyncio.timeout(20):
         await module.main()
+
+
+def test_the_provider_of_the_page_about_operations_shows_the_span_of_a_call() -> None:
+    [provider] = [block.code for block in blocks(DOCS / "operations.md") if "TracerProvider(" in block.code]
+    traced = (
+        "import asyncio\nfrom eventmicro import Client, Service\nfrom eventmicro.telemetry.tracing import Tracing\n"
+        "service = Service('orders', broker='memory://', middleware=[Tracing()])\n"
+        "@service.rpc\nasync def quote(number: int) -> int:\n    return number\n"
+        "async def main() -> None:\n    async with service, Client('memory://') as client:\n"
+        "        await client.call('orders.quote', 1, int)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", provider + traced], capture_output=True, text=True, check=True)
+    assert '"name": "orders/quote"' in done.stdout
+    assert '"service.name": "orders"' in done.stdout
 
 
 def test_a_piece_without_a_place_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import logging
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from eventmicro.cli.settings import env_file_values, env_files, may_set
 from eventmicro.cli.show import did_you_mean
-from eventmicro.configuration.known import PROCESS, RUN, SERVICE, Options
+from eventmicro.configuration.known import PROCESS, RUN, SERVICE, Options, services_said
 from eventmicro.errors import UsageError
 from eventmicro.sources import (
     ENVIRONMENT,
     FILE_NAME,
+    NESTED,
     SERVICES,
     Keys,
     all_said,
     as_text,
     entries,
     find_said,
+    from_env_files,
     service_path,
     used_file,
 )
+
+if TYPE_CHECKING:
+    from eventmicro.tomlfile import Entry as FileEntry
+
+log = logging.getLogger("eventmicro.run")
 
 RESTARTS = ("on-failure", "always", "no")
 
@@ -89,14 +99,45 @@ def _options(name: str, options: Options) -> dict[str, Any]:
 
 
 def _variables(name: str) -> dict[str, str]:
-    """Those of its env files that the environment does not have, and those that are written in the file itself."""
-    found: dict[str, str] = {}
+    return {key: value for key, (value, _) in _placed_variables(name).items()}
+
+
+def _placed_variables(name: str) -> dict[str, tuple[str, str]]:
+    """Those of its env files that the environment does not have, and those that are written in the file itself, each
+    with its place."""
+    found: dict[str, tuple[str, str]] = {}
     for file in env_files(find_said(*service_path(name), "env_file")):
-        found |= {key: value for key, value in env_file_values(file).items() if may_set(key)}
-    for entry in entries():
-        if entry.keys[:3] == (SERVICES, name, ENVIRONMENT) and len(entry.keys) == 4:
-            found[entry.keys[3]] = as_text(entry.value)
+        found |= {key: (value, str(file)) for key, value in env_file_values(file).items() if may_set(key)}
+    for entry in environment_entries():
+        if entry.keys[1] == name:
+            found[entry.keys[3]] = as_text(entry.value), place_of(entry)
     return found
+
+
+def environment_entries() -> Iterator[FileEntry]:
+    """What the file says below `[services.orders.environment]`, of all services."""
+    return (each for each in entries() if len(each.keys) == 4 and each.keys[::2] == (SERVICES, ENVIRONMENT))
+
+
+def place_of(entry: FileEntry) -> str:
+    """The settings file and the line."""
+    return f"{(used_file() or Path(FILE_NAME)).name}:{entry.line}"
+
+
+@contextmanager
+def as_in_its_process(service: str) -> Iterator[None]:
+    """Within it the environment is that of the process in which a run of the folder has this service."""
+    path, environment, files = service_path(service), dict(os.environ), dict(from_env_files)
+    for name in {each.keys[1] for each in entries() if _is_service(each.keys) and service_path(each.keys[1]) == path}:
+        for variable, (value, place) in _placed_variables(name).items():
+            os.environ[variable] = value
+            from_env_files[variable] = f"{place}, where the folder is run"
+    try:
+        yield
+    finally:
+        for there, before in ((os.environ, environment), (from_env_files, files)):
+            there.clear()
+            there.update(before)
 
 
 def _in_order(found: Mapping[str, Entry]) -> list[str]:
@@ -129,3 +170,18 @@ def check_is_there(service: str, names: Collection[str]) -> None:
                 f"{said.where}: {at[len(path)]!r} is for a service named {service!r}, and its target has "
                 f"{', '.join(names)}: name the table as the service{did_you_mean(service, names)}"
             )
+
+
+def warn_of_misspelt(names: Collection[str]) -> None:
+    """Say what is set for a service that is not run here, and is named nearly as one of these: perhaps it is meant.
+
+    It may be for one that runs elsewhere, in the same environment; so it is not refused.
+    """
+    here = {service_path(name) for name in (*names, *(each.keys[1] for each in entries() if _is_service(each.keys)))}
+    for name, said in services_said().items():
+        if service_path(name) not in here and (meant := did_you_mean(name, [*map(_as_variable, names)])):
+            log.warning("%s: no service %r runs here%s", said.where, name, meant)
+
+
+def _as_variable(name: str) -> str:
+    return NESTED.join(service_path(name)[1:])

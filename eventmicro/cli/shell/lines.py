@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import typer
@@ -86,6 +87,8 @@ class Lines:
     def _run_command(self, words: list[str]) -> int:
         if words[0] in REFUSED:
             raise UsageError(f"{words[0]} is not for a shell: run it in another terminal, as eventmicro {words[0]}")
+        if words[0] not in self.commands:
+            raise UsageError(f"No such command {words[0]!r}{self._meant(words[0])} `help` lists those there are")
         before = self._session.replies.last
         try:
             self._command.main(args=words, prog_name="")
@@ -94,6 +97,10 @@ class Lines:
                 typer.echo(f"${self._session.replies.last}", err=True)
             return end.code if isinstance(end.code, int) else FAILED
         return 0
+
+    def _meant(self, word: str) -> str:
+        close = get_close_matches(word, [*self.commands, *self.own], n=1)
+        return f". Did you mean {close[0]!r}?" if close else "."
 
     def _replies(self, words: list[str]) -> None:
         for number, value in self._session.replies:
@@ -111,9 +118,14 @@ class Lines:
         self._session.wait()
 
     def _help(self, words: list[str]) -> None:
-        self._run_command([*words, "--help"])
-        if not words:
-            typer.echo(HELP)
+        if words:
+            self._run_command([*words, "--help"])
+            return
+        typer.echo("Commands:")
+        for name, command in self.commands.items():
+            if not command.hidden:
+                typer.echo(f"  {name:<17} {command.get_short_help_str(100)}")
+        typer.echo(HELP)
 
     def _leave(self, words: list[str]) -> None:
         raise Leave

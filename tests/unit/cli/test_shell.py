@@ -225,3 +225,24 @@ def test_what_a_peer_has_replied_becomes_neither_an_option_nor_a_file(shell: Typ
             assert err.startswith(f"eventmicro: $_ begins with {text[0]!r}")
         assert shell('call orders.find \'{"sku": "$_"}\'')[2].endswith(f"no {text}\n")
         assert shell("call orders.text '{}' -m a=$_")[0] == 0
+
+
+def test_what_is_no_command_is_told_by_name_and_help_lists_what_can_be_used_here(shell: Typed) -> None:
+    code, out, err = shell("descrbe orders")
+    assert (code, out) == (2, "")
+    assert err == "eventmicro: No such command 'descrbe'. Did you mean 'describe'? `help` lists those there are\n"
+    assert shell("--nothing")[0] == 2
+    code, out, _ = shell("help")
+    named = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+    assert code == 0
+    assert {"call", "describe", "dead", "replies", "exit"} <= set(named)
+    assert not {"run", "shell", "get"} & set(named)
+    assert "--install-completion" not in out
+
+
+def test_a_body_that_begins_with_a_minus_is_told_where_to_stand(shell: Typed) -> None:
+    code, _, err = shell("call orders.quote -1")
+    assert code == 2
+    assert "write -- before it" in err
+    assert shell("call orders.quote --timeout -1")[2].count("before it") == 0
+    assert "orders.quote: 400" in shell("call orders.quote -- -1")[2]

@@ -11,6 +11,7 @@ pytest.importorskip("nats")
 from eventmicro_nats import NatsBroker, NatsSettings
 from eventmicro_nats.settings import read_url
 
+from eventmicro import Client
 from eventmicro.errors import UsageError
 
 URLS: list[tuple[str, dict[str, Any]]] = [
@@ -100,3 +101,12 @@ def test_a_broker_takes_settings_as_an_object_and_opens_nothing() -> None:
     broker = NatsBroker(settings=NatsSettings(servers=("nats://a:1", "nats://b:2"), user="ann", password="secret"))
     assert broker.url == "nats://a:1,nats://b:2"
     assert not broker.connected
+
+
+def test_what_only_jetstream_has_is_told_so_and_where_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"^NATS URL: 'replicas' is for events that are kept: write jetstream://"):
+        NatsBroker("nats://a?replicas=3")
+    monkeypatch.setenv("EVENTMICRO_BROKER", "nats://a")
+    monkeypatch.setenv("EVENTMICRO_BROKER__REPLICAS", "3")
+    with pytest.raises(UsageError, match=r"^EVENTMICRO_BROKER__REPLICAS: NATS URL: 'replicas'"):
+        Client()

@@ -481,3 +481,36 @@ def test_a_plain_test_runs_in_a_world() -> None:
         return 7
 
     assert World(*Shop().all).run(test) == 7
+
+
+async def test_an_endpoint_that_a_service_here_does_not_have_is_refused_one_of_another_service_is_not() -> None:
+    async with World(*Shop().all) as world:
+        assert world.called("stock.reserve") == world.called("stock.health") == world.called("pay.charge") == []
+        assert world.called("stock.*") == []
+        with pytest.raises(
+            UsageError, match=r"'stock' has no endpoint 'stock\.resreve'; did you mean 'stock\.reserve'"
+        ):
+            world.called("stock.resreve")
+        with pytest.raises(UsageError, match=r"there are billing\.health, billing\.stats"):
+            world.called("billing.xxxxxxxxxx")
+
+
+async def test_a_subject_that_is_nearly_a_known_one_is_refused_and_a_topic_of_it_is_not() -> None:
+    async with World(*Shop().all) as world:
+        assert world.published("shop.placed") == world.published("elsewhere.done") == world.published("shop.*") == []
+        with pytest.raises(
+            UsageError, match=r"did you mean 'shop\.placed'\? If not, write Topic\('shop\.palced', object\)"
+        ):
+            world.published("shop.palced")
+        assert world.published(Topic("shop.palced", object)) == []
+        await world.client.publish("shop.palced", {"sku": "tea"})
+        assert world.published("shop.palced") == [{"sku": "tea"}]
+
+
+def test_a_test_that_is_no_coroutine_is_told_how_to_write_it() -> None:
+    def test(world: World) -> None:
+        assert world
+
+    with pytest.raises(UsageError, match=r"write `async def .*test\(world\)`"):
+        World(Service("stock")).run(test)  # type: ignore[arg-type]
+    assert World(Service("stock")).run(lambda world: asyncio.sleep(0, world.client)) is not None
