@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from eventmicro.errors import UsageError
-from eventmicro.sources import URLS, all_said
+from eventmicro.sources import said_beside
 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -58,12 +58,6 @@ class BrokerUrl:
         except (KeyError, ValueError):
             where = said_beside(name)
             raise UsageError(f"{where}{self.product} URL: {name}={text!r} is no {types[name].__name__}") from None
-
-
-def said_beside(name: str) -> str:
-    """Where an option of a URL is said beside it, `eventmicro.toml:3: `; nothing where it is in the URL."""
-    said = [each.where for at, each in all_said().items() if at[-1] == name and at[-2:-1] and at[-2] in URLS]
-    return f"{', '.join(said)}: " if said else ""
 
 
 def split_url(url: str, product: str, example: str, *, port: int | None = None, path: bool = False) -> BrokerUrl:

@@ -126,6 +126,12 @@ def said_url(*path: str, found: Mapping[Keys, Said] | None = None) -> str | None
     return _with_options(as_text(base.read()), pairs)
 
 
+def said_beside(name: str) -> str:
+    """Where an option of a URL is said beside it, `eventmicro.toml:3: `; nothing where it is in the URL."""
+    said = [each.where for at, each in all_said().items() if at[-1] == name and at[-2:-1] and at[-2] in URLS]
+    return f"{', '.join(said)}: " if said else ""
+
+
 def _with_options(base: str, options: list[Said]) -> str:
     if not options:
         return base

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
 from eventmicro.errors import UsageError
-from eventmicro.settings import BrokerUrl, check_choice, check_settings, said_beside, split_url, tls_context
+from eventmicro.settings import BrokerUrl, check_choice, check_settings, split_url, tls_context
+from eventmicro.sources import said_beside
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ import msgspec
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
+from eventmicro import Service
 from eventmicro.cli.app import in_options
 from eventmicro.cli.records import print_table, signature
+from eventmicro.cli.table import print_table as print_services
 from eventmicro.registry import EndpointRecord
 
 
@@ -80,3 +82,14 @@ def test_help_cuts_off_no_option_and_no_variable_on_a_narrow_screen(command: str
 )
 def test_an_error_names_an_option_as_it_was_typed(text: str, typed: list[str], said: str) -> None:
     assert in_options(text, typed) == said
+
+
+async def test_the_table_of_a_service_among_others_has_no_empty_lines_around(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with Service("stock", broker="memory://") as service:
+        print_services([service])
+        alone = capsys.readouterr().err
+        assert (alone[0], alone[-2:]) == ("\n", "\n\n")
+        print_services([service], apart=False)
+        assert "" not in capsys.readouterr().err.splitlines()
