@@ -102,6 +102,6 @@ def test_a_mistake_in_a_declaration_shows_the_users_lines_alone(tmp_path: Path, 
     done = eventmicro(tmp_path, "run", "shop")
     assert done.returncode == 1
     assert words in done.stderr.splitlines()[-1]
-    files = [line for line in done.stderr.splitlines() if line.startswith("  File ")]
+    files = [line for line in done.stderr.splitlines() if line.lstrip().startswith("File ")]
     assert len(files) == 1
     assert "shop.py" in files[0]
