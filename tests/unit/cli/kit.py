@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,3 +70,16 @@ def typed(capsys: pytest.CaptureFixture[str], *services: Any) -> Iterator[Typed]
 def make_service(broker: MemoryBroker, name: str) -> Service:
     """A service without endpoints yet."""
     return Service(name, broker=broker)
+
+
+def shell_over(make: Callable[[MemoryBroker], Service]) -> Any:
+    """A fixture: a shell beside this service, whatever the environment of the tests says."""
+
+    @pytest.fixture
+    def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Typed]:
+        for name in ("EVENTMICRO_BROKER", "EVENTMICRO_RPC_BROKER", "EVENTMICRO_REGISTRY"):
+            monkeypatch.delenv(name, raising=False)
+        with typed(capsys, make) as shell:
+            yield shell
+
+    return shell

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from prompt_toolkit.completion import CompleteEvent
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from eventmicro import MemoryBroker, Service
 from eventmicro.cli.shell.completing import LineCompleter
-from tests.unit.cli.kit import Typed, typed
+from tests.unit.cli.kit import Typed, shell_over
 
 
 class Address(BaseModel):
@@ -46,12 +46,7 @@ def orders(broker: MemoryBroker) -> Service:
     return service
 
 
-@pytest.fixture
-def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Typed]:
-    for name in ("EVENTMICRO_BROKER", "EVENTMICRO_RPC_BROKER", "EVENTMICRO_REGISTRY"):
-        monkeypatch.delenv(name, raising=False)
-    with typed(capsys, orders) as shell:
-        yield shell
+shell = shell_over(orders)
 
 
 def completed(shell: Typed, text: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from eventmicro import Client, Context, Disconnected, MemoryBroker, NotFound, Se
 from eventmicro.cli.session import Places
 from eventmicro.cli.shell.lines import Leave
 from eventmicro.cli.shell.session import HeldSession
-from tests.unit.cli.kit import Typed, typed
+from tests.unit.cli.kit import Typed, shell_over
 
 
 class Order(BaseModel):
@@ -48,12 +47,7 @@ def orders(broker: MemoryBroker) -> Service:
     return service
 
 
-@pytest.fixture
-def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Typed]:
-    for name in ("EVENTMICRO_BROKER", "EVENTMICRO_RPC_BROKER", "EVENTMICRO_REGISTRY"):
-        monkeypatch.delenv(name, raising=False)
-    with typed(capsys, orders) as shell:
-        yield shell
+shell = shell_over(orders)
 
 
 def test_commands_are_those_of_the_command_line_over_one_connection(shell: Typed) -> None:
