@@ -151,7 +151,8 @@ def test_queues_that_are_not_there_are_told(shop: Shop) -> None:
         assert f"dead.{shop.queue}" in shop("dead", "list").stdout
         assert f"dead.{shop.queue}" in shop("dead", "replay", f"{shop.queue}x", code=2).stderr
     else:
-        assert "name them" in shop("queues", code=2).stderr
+        nobody = ("--registry", "memory://")  # other tests have services on this server
+        assert "name them" in shop("queues", *nobody, code=2).stderr
 
 
 def test_a_letter_is_shown_as_a_whole_and_steers_no_terminal(jetstream: Shop) -> None:
