@@ -21,7 +21,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # What Prometheus writes for the last bucket, which we call `more`.
 _BOUNDS = (*BOUNDS[:-1], "+Inf")
 
-Samples = Callable[[Any, str], Iterator[str]]
+Samples = Callable[[str, Any, str], Iterator[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Metric:
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     samples: Samples
-    """The lines of one handler, service or broker; gets its figures and its labels."""
+    """The lines of one handler, service or broker; gets the name, its figures and its labels."""
 
     @property
     def series(self) -> tuple[str, ...]:
@@ -42,16 +42,16 @@ class Metric:
         return (self.name,)
 
 
-def _count(name: str, count: Callable[[Any], float | None]) -> Samples:
-    def samples(figures: Any, labels: str) -> Iterator[str]:
+def _count(count: Callable[[Any], float | None]) -> Samples:
+    def samples(name: str, figures: Any, labels: str) -> Iterator[str]:
         if (number := count(figures)) is not None:
             yield f"{name}{{{labels}}} {number}\n"
 
     return samples
 
 
-def _of_queue(name: str, count: Callable[[QueueFigures], float | None]) -> Samples:
-    def samples(figures: HandlerStatistics, labels: str) -> Iterator[str]:
+def _of_queue(count: Callable[[QueueFigures], float | None]) -> Samples:
+    def samples(name: str, figures: HandlerStatistics, labels: str) -> Iterator[str]:
         queue = figures.queue
         if queue is not None and (number := count(queue)) is not None:
             yield f'{name}{{{labels},queue="{_escape(queue.name)}"}} {number}\n'
@@ -59,33 +59,23 @@ def _of_queue(name: str, count: Callable[[QueueFigures], float | None]) -> Sampl
     return samples
 
 
-def _dead_letters(name: str) -> Samples:
+def _dead_letters(name: str, figures: HandlerStatistics, labels: str) -> Iterator[str]:
     """Those that stand, be they waiting or, looked at by somebody, unsettled."""
-
-    def samples(figures: HandlerStatistics, labels: str) -> Iterator[str]:
-        queue = figures.letters
-        if queue is not None and queue.waiting is not None:
-            yield f'{name}{{{labels},queue="{_escape(queue.name)}"}} {queue.waiting + (queue.unsettled or 0)}\n'
-
-    return samples
+    queue = figures.letters
+    if queue is not None and queue.waiting is not None:
+        yield f'{name}{{{labels},queue="{_escape(queue.name)}"}} {queue.waiting + (queue.unsettled or 0)}\n'
 
 
-def _by_code(name: str) -> Samples:
-    def samples(figures: HandlerStatistics, labels: str) -> Iterator[str]:
-        for code, count in sorted(figures.errors.items()):
-            yield f'{name}{{{labels},code="{code}"}} {count}\n'
-
-    return samples
+def _by_code(name: str, figures: HandlerStatistics, labels: str) -> Iterator[str]:
+    for code, count in sorted(figures.errors.items()):
+        yield f'{name}{{{labels},code="{code}"}} {count}\n'
 
 
-def _histogram(name: str) -> Samples:
-    def samples(figures: HandlerStatistics, labels: str) -> Iterator[str]:
-        counts = list(accumulate(figures.latency.get(bound, 0) for bound in BOUNDS))
-        for bound, count in zip(_BOUNDS, counts, strict=True):
-            yield f'{name}_bucket{{{labels},le="{bound}"}} {count}\n'
-        yield f"{name}_sum{{{labels}}} {figures.seconds}\n{name}_count{{{labels}}} {counts[-1]}\n"
-
-    return samples
+def _histogram(name: str, figures: HandlerStatistics, labels: str) -> Iterator[str]:
+    counts = list(accumulate(figures.latency.get(bound, 0) for bound in BOUNDS))
+    for bound, count in zip(_BOUNDS, counts, strict=True):
+        yield f'{name}_bucket{{{labels},le="{bound}"}} {count}\n'
+    yield f"{name}_sum{{{labels}}} {figures.seconds}\n{name}_count{{{labels}}} {counts[-1]}\n"
 
 
 def _shared(what: str, handled: str) -> tuple[Metric, ...]:
@@ -95,31 +85,31 @@ def _shared(what: str, handled: str) -> tuple[Metric, ...]:
             f"eventmicro_{what}_total",
             "counter",
             f"{handled} handled to their end, whatever became of them.",
-            _count(f"eventmicro_{what}_total", lambda figures: figures.count),
+            _count(lambda figures: figures.count),
         ),
         Metric(
             f"eventmicro_{what}_failed_total",
             "counter",
             f"{handled} that ended with an error, by its code.",
-            _by_code(f"eventmicro_{what}_failed_total"),
+            _by_code,
         ),
         Metric(
             f"eventmicro_{what}_duration_seconds",
             "histogram",
             f"How long {handled.lower()} took.",
-            _histogram(f"eventmicro_{what}_duration_seconds"),
+            _histogram,
         ),
         Metric(
             f"eventmicro_{what}_in_flight",
             "gauge",
             f"{handled} that wait for something at this moment.",
-            _count(f"eventmicro_{what}_in_flight", lambda figures: figures.in_flight),
+            _count(lambda figures: figures.in_flight),
         ),
         Metric(
             f"eventmicro_{what}_dropped_total",
             "counter",
             f"{handled} lost on this side, as they came faster than they were handled.",
-            _count(f"eventmicro_{what}_dropped_total", lambda figures: figures.dropped),
+            _count(lambda figures: figures.dropped),
         ),
     )
 
@@ -128,8 +118,7 @@ OF_ENDPOINTS = _shared("calls", "Calls")
 
 
 def _gauge_of_queue(what: str, help: str, count: Callable[[QueueFigures], float | None]) -> Metric:
-    name = f"eventmicro_queue_{what}"
-    return Metric(name, "gauge", help, _of_queue(name, count))
+    return Metric(f"eventmicro_queue_{what}", "gauge", help, _of_queue(count))
 
 
 OF_SUBSCRIBERS = (
@@ -138,19 +127,19 @@ OF_SUBSCRIBERS = (
         "eventmicro_events_retried_total",
         "counter",
         "Attempts that failed and come again.",
-        _count("eventmicro_events_retried_total", lambda figures: figures.retried),
+        _count(lambda figures: figures.retried),
     ),
     Metric(
         "eventmicro_events_dead_letters_total",
         "counter",
         "Events that were given up.",
-        _count("eventmicro_events_dead_letters_total", lambda figures: figures.dead_letters),
+        _count(lambda figures: figures.dead_letters),
     ),
     Metric(
         "eventmicro_events_unsettled",
         "gauge",
         "Events that handlers have left to be settled later.",
-        _count("eventmicro_events_unsettled", lambda figures: figures.unsettled),
+        _count(lambda figures: figures.unsettled),
     ),
     _gauge_of_queue("waiting", "Events of a durable queue that no consumer has.", lambda queue: queue.waiting),
     _gauge_of_queue("unsettled", "Events of a durable queue with its consumers.", lambda queue: queue.unsettled),
@@ -164,7 +153,7 @@ OF_SUBSCRIBERS = (
         "eventmicro_queue_dead_letters",
         "gauge",
         "Dead letters of a durable queue that are there, under the name of their own.",
-        _dead_letters("eventmicro_queue_dead_letters"),
+        _dead_letters,
     ),
 )
 OF_SERVICES = (
@@ -172,19 +161,19 @@ OF_SERVICES = (
         "eventmicro_published_total",
         "counter",
         "Events that the broker has taken.",
-        _count("eventmicro_published_total", lambda figures: figures.published),
+        _count(lambda figures: figures.published),
     ),
     Metric(
         "eventmicro_publish_failed_total",
         "counter",
         "Events that the broker has not taken.",
-        _count("eventmicro_publish_failed_total", lambda figures: figures.publish_failed),
+        _count(lambda figures: figures.publish_failed),
     ),
     Metric(
         "eventmicro_publish_buffered",
         "gauge",
         "Events that wait in memory for a broker that is away.",
-        _count("eventmicro_publish_buffered", lambda figures: figures.publish_buffered),
+        _count(lambda figures: figures.publish_buffered),
     ),
 )
 OF_BROKERS = (
@@ -192,13 +181,13 @@ OF_BROKERS = (
         "eventmicro_broker_online",
         "gauge",
         "Whether the connection to a broker stands.",
-        _count("eventmicro_broker_online", lambda figures: int(figures.online)),
+        _count(lambda figures: int(figures.online)),
     ),
     Metric(
         "eventmicro_broker_reconnects_total",
         "counter",
         "How often a lost connection was made again.",
-        _count("eventmicro_broker_reconnects_total", lambda figures: figures.reconnects),
+        _count(lambda figures: figures.reconnects),
     ),
 )
 
@@ -224,7 +213,7 @@ def write_metrics(nodes: Iterable[NodeStatistics]) -> str:
         for metric in metrics:
             lines.append(f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.kind}\n")
             for labels, figures in parts:
-                lines.extend(metric.samples(figures, labels))
+                lines.extend(metric.samples(metric.name, figures, labels))
     return "".join(lines)
 
 

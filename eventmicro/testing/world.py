@@ -24,10 +24,9 @@ from eventmicro.memory import MemoryBroker
 from eventmicro.memory.registry import MemoryRegistry
 from eventmicro.plugins import NO_REGISTRY, check_broker, open_broker
 from eventmicro.service import Service
-from eventmicro.testing import clock as clocks
 from eventmicro.testing.breaking import GoesWrong
 from eventmicro.testing.busy import StillBusy, what_is_busy
-from eventmicro.testing.clock import Clock
+from eventmicro.testing.clock import Clock, can_be_held, hold, let_go
 from eventmicro.testing.faults import Faults
 from eventmicro.testing.names import Names
 from eventmicro.testing.overriding import Dependency, check_used, overriding
@@ -145,9 +144,9 @@ class World(Seen, GoesWrong):
         self._check_startable()
         self._state = "running"
         async with AsyncExitStack() as undo:
-            if self._is_memory and clocks.can_be_held():
-                self._clock = clocks.hold()
-                undo.callback(clocks.let_go, self._clock)
+            if self._is_memory and can_be_held():
+                self._clock = hold()
+                undo.callback(let_go, self._clock)
             for dependency, by in self._overrides.items():
                 for each in self.services:
                     undo.enter_context(each.override(dependency, by))
