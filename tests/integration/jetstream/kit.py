@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import nats
 import pytest
 from eventmicro_nats import JetStreamBroker
 from nats.js import JetStreamContext
+from nats.js.api import ConsumerInfo
 
 from eventmicro.broker import Durable, Subscription
 from eventmicro.message import Delivery
@@ -31,6 +33,22 @@ async def administrator(port: int, user: str = "") -> AsyncIterator[JetStreamCon
         yield client.jetstream()
     finally:
         await client.close()
+
+
+async def once_unsettled(
+    admin: JetStreamContext, count: int, stream: str = "EVENTS", queue: str = "q", bound: float = 45
+) -> ConsumerInfo:
+    """What the server says of a queue, as soon as so many of its events are with its readers.
+
+    It counts beside what it confirms: for a moment after a publish or an ack it tells what was before.
+    """
+    try:
+        async with asyncio.timeout(bound):
+            while (info := await admin.consumer_info(stream, queue)).num_ack_pending != count:
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        pytest.fail(f"{info.num_ack_pending} of {queue} are unsettled, not {count}")
+    return info
 
 
 class Worker:

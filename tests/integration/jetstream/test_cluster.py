@@ -9,7 +9,7 @@ import pytest
 from eventmicro_nats import JetStreamBroker
 
 from eventmicro.message import Message
-from tests.integration.jetstream.kit import administrator, at_once, work
+from tests.integration.jetstream.kit import administrator, at_once, once_unsettled, work
 from tests.servers.nats_cluster import NatsCluster
 
 # Less than a lease, and more than a cluster takes for a leader.
@@ -36,10 +36,8 @@ async def declared(cluster: NatsCluster, ordered: bool) -> None:
 
 
 async def all_settled(port: int) -> None:
-    async with administrator(port) as admin, asyncio.timeout(BOUND):
-        while (await admin.consumer_info("EVENTS", "q")).num_ack_pending:
-            await asyncio.sleep(0.05)
-        assert (await admin.consumer_info("EVENTS", "q")).num_redelivered == 0
+    async with administrator(port) as admin:
+        assert (await once_unsettled(admin, 0, bound=BOUND)).num_redelivered == 0
 
 
 @pytest.mark.timeout_seconds(90)

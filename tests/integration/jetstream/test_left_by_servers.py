@@ -13,7 +13,7 @@ from nats.js import JetStreamContext
 from eventmicro import Retry, Service
 from eventmicro.errors import Unconfirmed, UsageError
 from eventmicro.message import Message
-from tests.integration.jetstream.kit import Until, administrator, call, config_of, jetstream, make, work
+from tests.integration.jetstream.kit import Until, administrator, call, config_of, jetstream, make, once_unsettled, work
 from tests.servers import NatsServer
 from tests.servers.nats import flush
 
@@ -42,9 +42,7 @@ async def test_a_note_that_an_event_expired_or_was_purged_is_no_event(ordered: b
             await broker.publish(Message("orders.b"))
             await until(lambda: len(worker.deliveries) == 2)
             assert [delivery.subject for delivery in worker.deliveries] == ["orders.a", "orders.b"]
-            async with asyncio.timeout(10):
-                while (await admin.consumer_info("ORDERS", "q")).num_ack_pending:
-                    await asyncio.sleep(0.01)
+            await once_unsettled(admin, 0, "ORDERS")
 
 
 # -- what is removed while it is held --------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from eventmicro.errors import (
 from eventmicro.message import Delivery, Message
 from eventmicro.retry import Retry
 from eventmicro.service import Service
-from tests.integration.jetstream.kit import Until, administrator, at_once, jetstream, work
+from tests.integration.jetstream.kit import Until, administrator, at_once, jetstream, once_unsettled, work
 from tests.servers import FaultProxy, NatsServer
 
 # -- order -----------------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ async def test_many_that_are_settled_as_they_are_handed_over_come_in_order(until
             assert worker.bodies == sent
             await broker.flush()
             async with administrator(server.port) as admin:
-                assert (await admin.consumer_info("EVENTS", "q")).num_ack_pending == 0
+                await once_unsettled(admin, 0)
 
 
 async def test_what_comes_while_a_subscription_drains_goes_to_others_at_once(until: Until) -> None:
@@ -203,7 +203,7 @@ async def test_what_was_sent_to_a_lost_connection_is_not_waited_for_until_its_le
             await broker.flush()
             proxy.blackhole = True
             await other.publish_many([Message("a", b"%d" % number) for number in range(10, 20)])
-            assert (await admin.consumer_info("EVENTS", "q")).num_ack_pending == 10
+            await once_unsettled(admin, 10)
             proxy.cut()
             proxy.blackhole = False
             await other.publish_many([Message("a", b"%d" % number) for number in range(20, 30)])
@@ -370,7 +370,7 @@ async def test_what_was_lost_with_a_leader_is_called_back_by_the_one_that_was_al
                 monkeypatch.setattr("eventmicro_nats.jetstream.ordered.pin_timeout", lambda ack_wait: 0.0)
             proxy.blackhole = True
             await other.publish_many([Message("a", b"%d" % number) for number in range(10, 20)])
-            assert (await admin.consumer_info("EVENTS", "q")).num_ack_pending == 10
+            await once_unsettled(admin, 10)
             await admin._nc.request("$JS.API.CONSUMER.UNPIN.EVENTS.q", b'{"group":"one"}')
             proxy.cut()
             proxy.blackhole = False
