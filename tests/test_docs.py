@@ -105,6 +105,7 @@ def table(first: str) -> str:
 def test_the_house_is_drawn_with_all_its_modules_and_rooms() -> None:
     drawn = set(re.findall(r"`(\w+)/?`", table(r"\| (words|ports|parts|rooms?|faces?|tools|) ?\| (?!files in)")))
     listed = (
+        "broker",
         "handlers",
         "events",
         "rpc",
