@@ -90,7 +90,7 @@ def split_url(url: str, product: str, example: str, *, port: int | None = None, 
             raise ValueError("too many parts")
     except ValueError as error:
         raise UsageError(
-            f"{product} URL {without_secrets(url)!r}: {error}; write {example}, or several hosts with commas between; "
+            f"{product} URL {address_only(url)!r}: {error}; write {example}, or several hosts with commas between; "
             "in a user, password or path '/' is %2F, '@' is %40, '?' is %3F"
         ) from None
     return BrokerUrl(
@@ -104,7 +104,7 @@ def split_url(url: str, product: str, example: str, *, port: int | None = None, 
     )
 
 
-def without_secrets(url: str) -> str:
+def address_only(url: str) -> str:
     """The URL without user, password and settings, fit for a log and for an error."""
     scheme, _, rest = url.partition("://")
     address, _, query = rest.partition("?")

@@ -15,7 +15,7 @@ from eventmicro.cloudevents import UNDERSCORED
 from eventmicro.errors import Disconnected, Unsupported, UsageError
 from eventmicro.lifetime import Lifetime
 from eventmicro.message import Delivery, Message
-from eventmicro.settings import without_secrets
+from eventmicro.settings import address_only
 from eventmicro.wire import has_wildcards
 from eventmicro_kafka.connection.describing import TopicInfo
 from eventmicro_kafka.connection.driver import check_compression, check_login
@@ -95,7 +95,7 @@ class KafkaBroker(Lifetime):
 
     def __init__(self, url: str = "kafka://127.0.0.1:9092", settings: KafkaSettings | None = None) -> None:
         self.settings = settings or read_url(url)
-        self.url = f"kafka://{','.join(self.settings.servers)}" if settings else without_secrets(url)
+        self.url = f"kafka://{','.join(self.settings.servers)}" if settings else address_only(url)
         self._connection: _Connection | None = None
         self._changing = asyncio.Lock()
         self._reconnects = 0  # of connections that were closed since

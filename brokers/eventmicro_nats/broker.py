@@ -22,7 +22,7 @@ from eventmicro.errors import (
 )
 from eventmicro.lifetime import Lifetime
 from eventmicro.message import Message
-from eventmicro.settings import without_secrets
+from eventmicro.settings import address_only
 from eventmicro_nats.connection.commands import publish_command
 from eventmicro_nats.connection.connecting import connect
 from eventmicro_nats.connection.driver import Driver
@@ -75,7 +75,7 @@ class NatsBroker(Lifetime):
 
     def __init__(self, url: str = "nats://127.0.0.1:4222", settings: NatsSettings | None = None) -> None:
         self.settings = settings or read_url(url, self._settings_kind)
-        self.url = ",".join(self.settings.servers) if settings else without_secrets(url)
+        self.url = ",".join(self.settings.servers) if settings else address_only(url)
         self._driver: Driver | None = None
         self._subscriptions: dict[NatsSubscription, None] = {}
         self._followers: dict[Follower, None] = {}

@@ -22,7 +22,7 @@ from eventmicro.errors import (
 from eventmicro.lifetime import Lifetime
 from eventmicro.message import Copy, Message, Routed
 from eventmicro.places import Exchange, Place, Queue
-from eventmicro.settings import without_secrets
+from eventmicro.settings import address_only
 from eventmicro_rabbitmq.calls.calls import Calls, CallSubscription
 from eventmicro_rabbitmq.connection.channel import answered, borrowed_channel, close_channel, open_channel
 from eventmicro_rabbitmq.connection.connection import Connection
@@ -106,7 +106,7 @@ class RabbitBroker(Lifetime):
 
     def __init__(self, url: str = "amqp://127.0.0.1:5672", settings: RabbitSettings | None = None) -> None:
         self.settings = settings or read_url(url)
-        self.url = address_of(self.settings) if settings else without_secrets(url)
+        self.url = address_of(self.settings) if settings else address_only(url)
         self._publishing: Link | None = None
         self._consuming: Link | None = None
         self._publisher: Publisher | None = None

@@ -104,13 +104,13 @@ def shown_url(path: Keys) -> str | None:
     found = all_said()
     hides = {at: Said(at, HIDDEN, said.where, said.in_file) for at, said in found.items() if said.is_secret}
     shown = said_url(*path, found=found | hides)
-    return None if shown is None else without_secret(shown)
+    return None if shown is None else without_password(shown)
 
 
 def plain(value: Any) -> Any:
     """The value for a person and for a program, an object by what it is."""
     if isinstance(value, str):
-        return without_secret(value) if "://" in value else value
+        return without_password(value) if "://" in value else value
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
@@ -120,7 +120,7 @@ def plain(value: Any) -> Any:
     return name_of(value) if callable(value) else type(value).__name__
 
 
-def without_secret(url: str) -> str:
+def without_password(url: str) -> str:
     """The URL without its password, or its token; with more of it hidden where a sign in one of these splits it."""
     scheme, mark, rest = url.partition("://")
     address, question, query = rest.partition("?")

@@ -49,10 +49,10 @@ async def find_fault(check: CheckFunction, within: float = CHECK_TIMEOUT) -> str
     except Exception as error:
         if limit.expired() and isinstance(error, TimeoutError):
             return f"it took longer than {within:g} s"
-        return f"{type(error).__name__}: {without_secrets(str(error))}"
+        return f"{type(error).__name__}: {masked(str(error))}"
     return "it returned False" if outcome is False else None
 
 
-def without_secrets(text: str) -> str:
+def masked(text: str) -> str:
     """An error's text as others may see it, who ask how a service is: without the passwords that it may hold."""
     return _NAMED.sub(r"\1***", _IN_URL.sub(r"\1:***@", text))[:LONGEST]

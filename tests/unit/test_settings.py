@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eventmicro.errors import UsageError
-from eventmicro.settings import BrokerUrl, check_settings, split_url, without_secrets
+from eventmicro.settings import BrokerUrl, address_only, check_settings, split_url
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def test_two_parts_behind_the_hosts_are_refused() -> None:
     ],
 )
 def test_a_url_for_the_log_has_no_secrets(url: str, shown: str) -> None:
-    assert without_secrets(url) == shown
+    assert address_only(url) == shown
 
 
 @pytest.mark.parametrize(

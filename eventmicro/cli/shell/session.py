@@ -16,7 +16,7 @@ from eventmicro.cli.show import one_line
 from eventmicro.client import Client
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.registry import ServiceRecord
-from eventmicro.settings import without_secrets
+from eventmicro.settings import address_only
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class HeldSession:
         """In a line where it is connected to, and whether that is there."""
         if self._client is None:
             place = self.places.broker
-            return f"{one_line(without_secrets(place)) if place else 'the embedded server'}: not connected"
+            return f"{one_line(address_only(place)) if place else 'the embedded server'}: not connected"
         broker = self._client.broker
         beside = f", beside: {', '.join(self._beside)}" if self._beside else ""
         return one_line(f"{broker.url}{'' if broker.online else ': away, reconnecting'}{beside}")

@@ -9,7 +9,7 @@ import pytest
 
 from eventmicro import Client, Service, UsageError, sources
 from eventmicro.cli.processes.worker import Command
-from eventmicro.configuration.effective import effective, without_secret
+from eventmicro.configuration.effective import effective, without_password
 from eventmicro.running.runner import needs_broker
 from eventmicro.tomlfile import read_toml
 
@@ -140,7 +140,7 @@ def test_nothing_secret_is_shown(secret: Path, monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
-    assert without_secret(url) == shown
+    assert without_password(url) == shown
 
 
 def test_the_file_of_a_folder_is_its_own_or_a_table_of_its_project(tmp_path: Path) -> None:
