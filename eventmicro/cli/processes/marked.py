@@ -64,9 +64,9 @@ class Marked:
                 if len(rest) >= LONGEST:
                     lines, rest = [*lines, rest], b""
                 _write(to, b"".join(mark + line + b"\n" for line in lines))
-            _write(to, mark + rest + b"\n" if rest else b"")
         finally:
             transport.close()
+            _write(to, mark + rest + b"\n" if rest else b"")
 
     def _marked(self, to: BinaryIO) -> bytes:
         is_coloured = to.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

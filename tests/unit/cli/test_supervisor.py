@@ -6,7 +6,7 @@ import asyncio
 import errno
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from eventmicro.cli.processes.link import FIRST
 from eventmicro.cli.processes.marked import Marked
 from eventmicro.cli.processes.worker import Command, Worker
 
+Until = Callable[[Callable[[], object]], Awaitable[None]]
+
 
 class FullDisk(io.BytesIO):
     """An output that takes nothing until `is_full` is no more."""
@@ -29,6 +31,17 @@ class FullDisk(io.BytesIO):
         if self.is_full:
             raise OSError(errno.ENOSPC, "no space left")
         return super().write(data)
+
+
+async def test_a_last_line_without_an_end_is_shown_though_its_output_stays_open(until: Until) -> None:
+    shown = io.BytesIO()
+    output = Marked("orders", 6, 0)
+    with ExitStack() as given:
+        there = await output._copy(shown, given)
+        os.write(there, b"first\nkilled by")
+        await until(lambda: shown.getvalue() == b"orders | first\n")
+        await output.close(limit=0)
+        await until(lambda: shown.getvalue() == b"orders | first\norders | killed by\n")
 
 
 async def test_an_output_that_takes_nothing_does_not_end_that_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
