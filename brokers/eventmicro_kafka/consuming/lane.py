@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from eventmicro_kafka.consuming.progress import read_progress, with_topic, write_progress
+from eventmicro_kafka.consuming.progress import epoch_of, read_progress, with_topic, write_progress
 from eventmicro_kafka.received import RecordDelivery, key_text
 
 Committed = tuple[int, str]
@@ -124,6 +124,8 @@ class Lane:
         self.pending: dict[int, KafkaDelivery | None] = {}
         """What is not finished, by offset and in its order; None: it waits here to be delivered again."""
         self.known_until, self.unfinished = read_progress(*committed)
+        self.epoch = epoch_of(committed[1])
+        """Under which leader of the partition the last was stored that was fetched, or is known of."""
         self.repeats: dict[int, int] = {offset: times for offset, times in self.unfinished.items() if times}
         self._holder = holder
 
@@ -221,4 +223,5 @@ class Lane:
             unfinished += sorted(offset for offset in self.unfinished if offset >= end)
             end = self.known_until
         first = unfinished[0] if unfinished else end
-        return first, with_topic(write_progress(first, end, unfinished, self.repeats), self.topic_id)
+        more = write_progress(first, end, unfinished, self.repeats)
+        return first, with_topic(more, self.topic_id, self.epoch)

@@ -27,11 +27,14 @@ from eventmicro_kafka.connection.driver import (
     membership,
     raise_trouble,
     returned_up_to,
+    share_of,
 )
 from eventmicro_kafka.connection.ending import stop_consumer, within
+from eventmicro_kafka.connection.epochs import UNKNOWN, Epochs, note_epochs
 from eventmicro_kafka.connection.fetching import OutOfRange, fetch_ahead, leave_records_bare
+from eventmicro_kafka.consuming.cuts import as_far_as_there, end_of_known, say_cut
 from eventmicro_kafka.consuming.lane import Committed, Holder, Lane
-from eventmicro_kafka.consuming.progress import is_of_another, with_topic
+from eventmicro_kafka.consuming.progress import is_of_another, up_to, with_topic
 from eventmicro_kafka.consuming.reading import Reading
 from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
 from eventmicro_kafka.patterns import as_name
@@ -124,6 +127,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         self.lost = 0
         """How many places in the log were gone before they were read."""
         self._out_of_range = OutOfRange()
+        self._epochs = Epochs()
         self._consumer: Any = None
         self._reading: Reading | None = None
         self._shared = asyncio.Event()
@@ -142,6 +146,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         consumer = self._consumer = make_consumer(self._settings, self._group, self._hold, self._instance)
         try:
             async with asyncio.timeout(max(JOIN_TIMEOUT, self._hold + 2 * REJOIN_TIME)):
+                self._epochs = note_epochs(consumer)
                 await consumer.start()
                 if self._leaves_records_bare:
                     leave_records_bare(consumer)
@@ -251,7 +256,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         try:
             found = await committed(consumer, assigned) if assigned else {}
             ids = await self._ids({place.topic for place in assigned}) if self._ids and assigned else {}
-            found = self._of_these(found, ids)
+            found = await as_far_as_there(consumer, self._group, self._of_these(found, ids))
             found |= await self._begin(consumer, assigned - found.keys(), ids)
             self._owner.share(found, ids)
             self._shared_as = membership(consumer)
@@ -324,13 +329,33 @@ class Member(RebalanceListener):  # type: ignore[misc]
                 continue
             batches = await reading.read()
             if self._shared.is_set():  # else they are read again from where the share begins
-                for place, records in batches.items():
-                    lane = self._lane(place, records[0].offset)
-                    lane.fetched = records[-1].offset + 1
-                    self._owner.take(lane, records)
-                    self._told = ""
+                await self._take(consumer, batches)
                 if not batches:
                     self._pass_by_what_is_no_event(consumer)
+
+    async def _take(self, consumer: Any, batches: Mapping[Any, list[Any]]) -> None:
+        share = share_of(consumer) if batches else None
+        for place, records in batches.items():
+            lane, first, last = self._owner.lanes[place], records[0].offset, records[-1].offset
+            epoch = self._epochs.of(place, last)
+            if (epoch != lane.epoch or first < lane.next) and UNKNOWN not in (epoch, lane.epoch):
+                end = await end_of_known(consumer, lane, self._epochs)
+                if not self._shared.is_set() or share is not share_of(consumer):
+                    return  # they are read again
+                if end is not None:
+                    self._read_from_cut(consumer, lane, end)
+                    continue
+            lane = self._lane(place, first)
+            lane.fetched, lane.epoch = last + 1, epoch
+            self._owner.take(lane, records)
+            self._told = ""
+
+    def _read_from_cut(self, consumer: Any, lane: Lane, end: int) -> None:
+        """The broker has lost what this lane knew from here on."""
+        self._out_of_range.discard(lane.place)
+        say_cut(self._group, lane.name, end, max(lane.fetched, lane.known_until))
+        new = self._anew(lane, up_to(end, *lane.progress()))
+        consumer.seek(lane.place, new.next)
 
     def _place(self, place: Any) -> int | None:
         lane = self._owner.lanes.get(place)
@@ -350,10 +375,15 @@ class Member(RebalanceListener):  # type: ignore[misc]
                 offset,
                 extra={"queue": self._group},
             )
-            lane.drop()
-            lane = self._owner.lanes[place] = Lane(place, (offset, ""), self._owner, lane.topic_id)
-            lane.committed = (-1, "")  # it is to be committed at once: the place that is would skip what comes
-            self._owner.settled()
+            lane = self._anew(lane, (offset, ""))
+        return lane
+
+    def _anew(self, old: Lane, known: Committed) -> Lane:
+        """A lane in place of one that knows what is not so any more."""
+        old.drop()
+        lane = self._owner.lanes[old.place] = Lane(old.place, known, self._owner, old.topic_id)
+        lane.committed = (-1, "")  # it is to be committed at once: the place that is would skip what comes
+        self._owner.settled()
         return lane
 
     def _count_lost(self, lane: Lane, offset: int) -> None:

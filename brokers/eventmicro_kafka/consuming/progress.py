@@ -2,12 +2,15 @@
 
 The offset is that of the first event that is not finished. The metadata says which others before a certain one are not,
 and how often each was delivered again, so that whoever takes the partition over repeats no more than it has to. It
-also says of which topic the place is: one that was deleted and made again under its name has others.
+also says of which topic the place is: one that was deleted and made again under its name has others; and of which epoch
+the last is that is known: a later leader that has lost the end of the log gives its offsets anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+
+from eventmicro_kafka.connection.epochs import UNKNOWN
 
 # What the metadata begins with; another program's is left alone.
 MARK = "em1:"
@@ -51,17 +54,37 @@ def read_progress(first: int, metadata: str) -> tuple[int, dict[int, int]]:
         return first, {}
 
 
-def with_topic(metadata: str, topic_id: str) -> str:
-    """The metadata that also says of which topic the place is, if that is known."""
-    return f"{metadata or f'{MARK}0:'}:{topic_id}" if topic_id else metadata
+def with_topic(metadata: str, topic_id: str, epoch: int = UNKNOWN) -> str:
+    """The metadata that also says of which topic the place is, and of which epoch, if that is known."""
+    if not topic_id and epoch == UNKNOWN:
+        return metadata
+    return f"{metadata or f'{MARK}0:'}:{topic_id}" + ("" if epoch == UNKNOWN else f":{epoch}")
 
 
 def topic_of(metadata: str) -> str:
     """The id of the topic of which a place is; empty: it does not say, as another program's does not."""
-    if not metadata.startswith(MARK):
-        return ""
-    parts = metadata.removeprefix(MARK).split(":")
+    parts = _parts(metadata)
     return parts[2] if len(parts) > 2 else ""
+
+
+def epoch_of(metadata: str) -> int:
+    """Under which leader of its partition the last was stored of what is known; UNKNOWN: it does not say."""
+    parts = _parts(metadata)
+    return int(parts[3]) if len(parts) > 3 and parts[3].isdecimal() else UNKNOWN
+
+
+def up_to(end: int, first: int, metadata: str) -> tuple[int, str]:
+    """What is left of a place, and of what is known behind it, where the log has what is known up to `end` alone."""
+    known_until, unfinished = read_progress(first, metadata)
+    left = {offset: times for offset, times in unfinished.items() if offset < end}
+    first, until = min(first, end), min(known_until, end)
+    again = {offset: times for offset, times in left.items() if times}
+    listed = sorted(left) if until > first else []
+    return first, with_topic(write_progress(first, until, listed, again), topic_of(metadata), epoch_of(metadata))
+
+
+def _parts(metadata: str) -> list[str]:
+    return metadata.removeprefix(MARK).split(":") if metadata.startswith(MARK) else []
 
 
 def is_of_another(metadata: str, topic_id: str) -> bool:
