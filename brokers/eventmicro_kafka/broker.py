@@ -220,7 +220,8 @@ class KafkaBroker(Lifetime):
         return made | {f"group {queue}": bool(fixed.new)}
 
     async def queue_state(self, queue: str, *, subject: str | None = None) -> QueueState | None:
-        return await state_of(self.settings, self._connected().topics, queue)
+        connection = self._connected()
+        return await state_of(self.settings, connection.link, connection.topics, queue)
 
     async def queue_states(self) -> list[QueueState]:
         found = [await self.queue_state(group) for group in await self._connected().link.groups()]

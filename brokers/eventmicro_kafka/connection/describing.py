@@ -48,7 +48,7 @@ class TopicInfo(NamedTuple):
     is_internal: bool
 
 
-class _Uuid(AbstractType[bytes]):  # type: ignore[misc]
+class Uuid(AbstractType[bytes]):  # type: ignore[misc]
     @classmethod
     def encode(cls, value: bytes) -> bytes:
         return value
@@ -80,7 +80,7 @@ class _Response(_AnyResponse):  # type: ignore[misc]
             CompactArray(
                 ("error_code", Int16),
                 ("topic", CompactString("utf-8")),
-                ("topic_id", _Uuid),
+                ("topic_id", Uuid),
                 ("is_internal", Boolean),
                 (
                     "partitions",
@@ -110,7 +110,7 @@ class _Request(RequestStruct):  # type: ignore[misc]
     FLEXIBLE_VERSION = True
     RESPONSE_TYPE = _Response
     SCHEMA = Schema(
-        ("topics", CompactArray(("topic_id", _Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields))),
+        ("topics", CompactArray(("topic_id", Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields))),
         ("allow_auto_topic_creation", Boolean),
         ("include_cluster_authorized_operations", Boolean),
         ("include_topic_authorized_operations", Boolean),

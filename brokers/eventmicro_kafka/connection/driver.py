@@ -143,7 +143,7 @@ async def committed(consumer: Any, partitions: Iterable[Any]) -> dict[Any, tuple
     Raises:
         KafkaError: the broker does not say it, and will not.
     """
-    return await _patiently(lambda: _ask_committed(consumer._coordinator, partitions))
+    return await patiently(lambda: _ask_committed(consumer._coordinator, partitions))
 
 
 def raise_trouble(consumer: Any) -> None:
@@ -202,24 +202,10 @@ def unreadable(consumer: Any) -> tuple[Any, int] | None:
     return None
 
 
-async def committed_all(consumer: Any) -> dict[Any, tuple[int, str]]:
-    """As `committed`, of all partitions."""
-    return await _patiently(lambda: _ask_committed(consumer._coordinator, None))
-
-
-async def count_members(consumer: Any) -> int:
-    """How many there are of the group of a consumer that has not joined it."""
-    coordinator = consumer._coordinator
-    await coordinator.ensure_coordinator_known()
-    ((code, *_, members),) = (await coordinator._send_req(DescribeGroupsRequest([coordinator.group_id]))).groups
-    _raise_for(code)
-    return len(members)
-
-
 async def groups_of(client: Any, node: Any) -> list[str]:
     """The groups of which a node is the coordinator, and that may be seen from here."""
     answer = await client.send(node, ListGroupsRequest())
-    _raise_for(answer.error_code)
+    raise_for(answer.error_code)
     return [name for name, *_ in answer.groups]
 
 
@@ -228,7 +214,7 @@ async def has_no_member(consumer: Any) -> bool:
     coordinator = consumer._coordinator
     await coordinator.ensure_coordinator_known()
     ((code, _, state, *_),) = (await coordinator._send_req(DescribeGroupsRequest([coordinator.group_id]))).groups
-    _raise_for(code)
+    raise_for(code)
     return bool(state == "Empty")
 
 
@@ -258,13 +244,13 @@ async def commit(consumer: Any, offsets: Mapping[Any, tuple[int, str]], only_as:
 async def commit_patiently(consumer: Any, offsets: Mapping[Any, tuple[int, str]]) -> None:
     """Commit, again where the broker says that it will be able to; without metadata where it takes too little."""
     try:
-        await _patiently(lambda: commit(consumer, offsets))
+        await patiently(lambda: commit(consumer, offsets))
     except OffsetMetadataTooLargeError:
         bare = {place: (offset, "") for place, (offset, _) in offsets.items()}
-        await _patiently(lambda: commit(consumer, bare))
+        await patiently(lambda: commit(consumer, bare))
 
 
-async def _patiently(request: Callable[[], Awaitable[T]]) -> T:
+async def patiently(request: Callable[[], Awaitable[T]]) -> T:
     """Its answer, asked for again where the broker says that it will be able to give it."""
     while True:
         try:
@@ -275,26 +261,35 @@ async def _patiently(request: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(TRY_INTERVAL / 1000)
 
 
-async def _ask_committed(coordinator: Any, partitions: Iterable[Any] | None) -> dict[Any, tuple[int, str]]:
+async def _ask_committed(coordinator: Any, partitions: Iterable[Any]) -> dict[Any, tuple[int, str]]:
     asked: dict[str, list[int]] = {}
-    for place in partitions or ():
+    for place in partitions:
         asked.setdefault(place.topic, []).append(place.partition)
     await coordinator.ensure_coordinator_known()
-    wanted = None if partitions is None else list(asked.items())
-    answer = await coordinator._send_req(OffsetFetchRequest(coordinator.group_id, wanted))
+    answer = await coordinator._send_req(OffsetFetchRequest(coordinator.group_id, list(asked.items())))
     if for_code(answer.error_code) in (NotCoordinatorForGroupError, GroupCoordinatorNotAvailableError):
         coordinator.coordinator_dead()  # so that the new one is looked for
-    _raise_for(answer.error_code)
+    return read_committed(answer)
+
+
+def read_committed(answer: Any) -> dict[Any, tuple[int, str]]:
+    """What a coordinator has answered to OffsetFetchRequest.
+
+    Raises:
+        KafkaError: it does not say it.
+    """
+    raise_for(answer.error_code)
     found: dict[Any, tuple[int, str]] = {}
     for topic, entries in answer.topics:
         for number, offset, metadata, code in entries:
-            _raise_for(code)
+            raise_for(code)
             if offset >= 0:
                 found[TopicPartition(topic, number)] = (offset, metadata or "")
     return found
 
 
-def _raise_for(code: int) -> None:
+def raise_for(code: int) -> None:
+    """Raise the error of a broker's answer, if it is one."""
     if code:
         raise for_code(code)
 

@@ -7,10 +7,12 @@ import logging
 from contextlib import suppress
 from typing import Any
 
+from aiokafka.errors import NodeNotReadyError  # type: ignore[import-untyped]
+from aiokafka.protocol.coordination import FindCoordinatorRequest  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
 from eventmicro.errors import ConnectionFailed, Disconnected
-from eventmicro_kafka.connection.driver import groups_of, make_client
+from eventmicro_kafka.connection.driver import groups_of, make_client, raise_for
 from eventmicro_kafka.connection.ending import drop_if_silent, end_tasks, stop_client
 from eventmicro_kafka.errors import KafkaError, is_final, plain, why_not_connected
 from eventmicro_kafka.settings import KafkaSettings
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 # How long to wait between two tries to connect, and between two pings of a cluster that is away, in seconds.
 TRY_INTERVAL = 0.25
+_GROUP = 0  # of the kinds of coordinators, that of groups
 
 
 class Link:
@@ -95,6 +98,25 @@ class Link:
         except (KafkaError, OSError, TimeoutError) as error:
             raise Disconnected(f"{self._url}: {plain(error)}") from error
 
+    async def send(self, node: int, request: Any) -> Any:
+        """The answer of one node.
+
+        Raises:
+            KafkaError, OSError: it does not answer.
+            Disconnected: the connection was closed.
+        """
+        client = self._there()
+        if client.cluster.broker_metadata(node) is None:  # it is new
+            await client.force_metadata_update()
+            raise NodeNotReadyError(f"node {node} is not known")
+        return await self._send(client, node, request)
+
+    async def coordinator(self, group: str) -> int:
+        """The node that is the coordinator of a group now; errors as of `send`, and what that node says."""
+        answer = await self.send(self._there().get_random_node(), FindCoordinatorRequest(group, _GROUP))
+        raise_for(answer.error_code)
+        return int(answer.coordinator_id)
+
     async def groups(self) -> list[str]:
         """The consumer groups of the whole cluster, as far as they may be seen from here.
 
@@ -157,9 +179,7 @@ class Link:
                 self._back.clear()
 
     async def _is_there(self) -> bool:
-        client = self._client
-        if client is None:
-            raise Disconnected(f"{self._url} is closed")
+        client = self._there()
         nodes = [broker.nodeId for broker in client.cluster.brokers()]
         for node in nodes:
             with suppress(KafkaError, OSError):  # TimeoutError is an OSError
@@ -169,6 +189,11 @@ class Link:
         if nodes:
             client.force_metadata_update()
         return False
+
+    def _there(self) -> Any:
+        if self._client is None:
+            raise Disconnected(f"{self._url} is closed")
+        return self._client
 
     async def _send(self, client: Any, node: Any, request: Any) -> Any:
         """The answer of a node. Who waits no longer has a connection that has fallen silent made anew."""

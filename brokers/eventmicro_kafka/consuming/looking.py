@@ -1,4 +1,4 @@
-"""Looking into a group, by a consumer of its name that is no member: what goes wrong is said alike."""
+"""Looking into a group: what goes wrong is said alike, whether by a consumer of its name or over the connection."""
 
 from __future__ import annotations
 
@@ -24,7 +24,21 @@ TIMEOUT = 15.0
 async def looking_into(
     settings: KafkaSettings, group: str, operation: str, *, used: str, unknown: str
 ) -> AsyncGenerator[Any, None]:
-    """A consumer for as long as the block lasts, which is a few seconds at most.
+    """A consumer that is no member, for as long as the block lasts; arguments and errors as of `told_alike`."""
+    consumer = make_consumer(settings, group)
+    try:
+        async with told_alike(settings, group, operation, used=used, unknown=unknown):
+            await consumer.start()
+            yield consumer
+    finally:
+        await stop_consumer(consumer)
+
+
+@asynccontextmanager
+async def told_alike(
+    settings: KafkaSettings, group: str, operation: str, *, used: str, unknown: str
+) -> AsyncGenerator[None, None]:
+    """A block that takes a few seconds at most.
 
     Args:
         operation: the right on the group that is needed.
@@ -35,16 +49,12 @@ async def looking_into(
         Disconnected: the cluster does not answer.
         UsageError: the cluster refuses it.
     """
-    consumer = make_consumer(settings, group)
     try:
         async with asyncio.timeout(TIMEOUT):
-            await consumer.start()
-            yield consumer
+            yield
     except (KafkaError, OSError, TimeoutError) as error:
         if isinstance(error, GroupAuthorizationFailedError):
             raise UsageError(f"queue {group!r}: {missing_right(settings, operation, 'group', group)}") from error
         if is_refusal(error):
             raise UsageError(f"queue {group!r} may not be {used} from here: {plain(error)}") from error
         raise Disconnected(f"queue {group!r}: {unknown}: {plain(error)}") from error
-    finally:
-        await stop_consumer(consumer)

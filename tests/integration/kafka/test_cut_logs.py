@@ -42,7 +42,7 @@ async def publish_one_by_one(url: str, topic: str, bodies: list[bytes]) -> None:
 async def test_what_is_published_where_a_log_has_lost_its_end_is_handled_and_nothing_again(
     until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of `some` all but the first were finished, of `all` all; both are taken over then. `work` is at work meanwhile."""
+    """Of `some` all but the first were finished, of `all` all, and both are taken over; `work` is at work meanwhile."""
     new = [b"new %d" % number for number in range(NEW)]
     with KafkaServer() as server:
         members = {topic: Worker(server.url, topic, hold=topic == "some") for topic in ("some", "all", "work")}
