@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Tests mostly wait for a server, a lease, a process: two for each processor.
 WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: demo test test-consul test-oldest test-wheel soak fleet lint bench servers docs site release clean
+.PHONY: demo test test-consul test-kerberos test-oldest test-wheel soak fleet lint bench servers docs site release clean
 
 demo: .venv/demo           ## the earthquake demo: three services over an embedded NATS
 	$(BIN)/python -m examples.quakes
@@ -15,6 +15,11 @@ test: servers              ## all tests, on real servers: NATS, RabbitMQ, Kafka,
 test-consul: servers       ## the registry on a real Consul, which is built first: 20 minutes, and Go is needed
 	tests/servers/build-consul
 	EVENTMICRO_REQUIRE=consul $(BIN)/pytest -n $(WORKERS) tests/conformance/test_consul_registry.py tests/integration/consul
+
+test-kerberos: servers     ## logins to Kafka by tickets, against a KDC of MIT's Kerberos, which is installed first
+	tests/servers/install-kerberos
+	$(BIN)/pip install -q -e '.[kerberos]'
+	EVENTMICRO_REQUIRE=kerberos,kafka $(BIN)/pytest tests/integration/kafka/test_kerberos.py
 
 test-wheel: servers        ## the tests against the built wheel, apart from the sources
 	rm -rf build/wheel && mkdir -p build/wheel

@@ -16,6 +16,10 @@ class NoToken(errors.SaslAuthenticationFailed):  # type: ignore[misc]
     """There is no token to log in with; it says why."""
 
 
+class NoTicket(errors.SaslAuthenticationFailed):  # type: ignore[misc]
+    """Kerberos gives no ticket to log in with; it says why."""
+
+
 class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]
     """The broker does not take a record as it is."""
 
@@ -75,6 +79,12 @@ _LOGIN = (
     errors.SaslAuthenticationFailed,
     errors.UnsupportedSaslMechanismError,
 )
+# What a login means that is refused, where it is not one by password.
+_REFUSED = {
+    "OAUTHBEARER": "it does not take the token",
+    "GSSAPI": "it does not take the ticket: its keytab is to have the key that the KDC has now for its principal; "
+    "`kvno SERVICE/HOST` and, there, `klist -k KEYTAB` show the numbers of both keys",
+}
 _HINTS: tuple[tuple[type[Exception], str], ...] = (
     (errors.TopicAuthorizationFailedError, "the user may not do this with this topic"),
     (
@@ -182,10 +192,10 @@ def why_not_connected(error: BaseException | None, where: str, tls: bool, timeou
         return f"{start}: its certificate is not to be trusted: {error.verify_message}; see tls_ca"
     if isinstance(error, errors.UnsupportedSaslMechanismError):
         return f"{start}: it does not take this way to log in; see sasl"
-    if isinstance(error, NoToken):
+    if isinstance(error, NoToken | NoTicket):
         return f"{start}: {error.args[0]}"
     if isinstance(error, _LOGIN):
-        return f"{start}: wrong user or password" if sasl != "OAUTHBEARER" else f"{start}: it does not take the token"
+        return f"{start}: {_REFUSED.get(sasl, 'wrong user or password')}"
     if isinstance(error, ssl.SSLError):
         return f"{start}: no TLS is spoken there ({error.reason}); write kafka:// without tls if that is right"
     if isinstance(error, ConnectionRefusedError):

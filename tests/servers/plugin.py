@@ -14,7 +14,7 @@ from tests.servers.process import ServerUnavailable
 from tests.servers.sharing import KINDS, Desk, SharedServers, ask, begin
 
 # What `EVENTMICRO_REQUIRE` takes; JetStream is in nats.
-PROGRAMS = {"nats", "rabbitmq", "kafka", "etcd", "consul", "mdns"}
+PROGRAMS = {"nats", "rabbitmq", "kafka", "etcd", "consul", "mdns", "kerberos"}
 SHARED = pytest.StashKey[SharedServers]()
 DESK = pytest.StashKey[Desk]()
 

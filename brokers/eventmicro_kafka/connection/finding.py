@@ -15,6 +15,7 @@ from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator  # type: ignore
 from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed  # type: ignore[import-untyped]
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
+from eventmicro_kafka.connection.tickets import NO_TICKET, no_ticket
 from eventmicro_kafka.connection.tokens import tokens_of
 from eventmicro_kafka.errors import KafkaError, plain
 from eventmicro_kafka.settings import KafkaSettings
@@ -35,13 +36,16 @@ def with_own_ways(owner: Any, client: Any, settings: KafkaSettings, *, makes_top
 
 
 async def _get_connection(client: Any, node: Any, **options: Any) -> Any:
-    """As aiokafka's own; None where there is none.
+    """As aiokafka's own; None where there is none, also for want of a ticket of Kerberos, which is said once.
 
     uvloop raises RuntimeError where something is written to a connection that has just been lost. aiokafka takes that
     for nothing that it knows, and the task that fetches, sends or speaks to the group ends of it.
     """
     try:
         connection = await AIOKafkaClient._get_conn(client, node, **options)
+    except NO_TICKET as error:
+        _say_no_ticket(client, error)
+        return None
     except RuntimeError as error:
         log.debug("the connection to node %s was lost while it was made: %s", node, error)
         return None
@@ -49,6 +53,14 @@ async def _get_connection(client: Any, node: Any, **options: Any) -> Any:
     if writer is not None and "write" not in vars(writer):
         writer.write = partial(_write, writer.write)
     return connection
+
+
+def _say_no_ticket(client: Any, error: Exception) -> None:
+    """Say why a client does not connect; the same again is not told each time."""
+    said = no_ticket(error).args[0]
+    level = logging.DEBUG if getattr(client, "no_ticket", "") == said else logging.WARNING
+    client.no_ticket = said
+    log.log(level, "no connection to Kafka: %s", said)
 
 
 def _write(write: Callable[[bytes], None], data: bytes) -> None:
@@ -75,6 +87,8 @@ async def _bootstrap(client: Any, settings: KafkaSettings) -> None:
             client.cluster.update_metadata(await _ask_server(client, host, port, settings, []))
         except (KafkaError, OSError, EOFError, RuntimeError) as error:  # TimeoutError is an OSError
             trouble = error
+        except NO_TICKET as error:
+            trouble = no_ticket(error)
         else:
             client._sync_task = asyncio.create_task(client._md_synchronizer())
             return
