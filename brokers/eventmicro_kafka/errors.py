@@ -85,15 +85,20 @@ _REFUSED = {
     "GSSAPI": "it does not take the ticket: its keytab is to have the key that the KDC has now for its principal; "
     "`kvno SERVICE/HOST` and, there, `klist -k KEYTAB` show the numbers of both keys",
 }
+_FEWER = "fewer replicas are in sync than the topic's min.insync.replicas asks for"
+_MORE = (
+    "start the brokers that are away, or let it ask for fewer by kafka-configs.sh --alter --entity-type topics "
+    "--entity-name TOPIC --add-config min.insync.replicas=1, and what a broker has alone is lost with it"
+)
 _HINTS: tuple[tuple[type[Exception], str], ...] = (
     (errors.TopicAuthorizationFailedError, "the user may not do this with this topic"),
     (
         errors.NotEnoughReplicasError,
-        "fewer replicas are in sync than the topic's min.insync.replicas asks for, and the broker stores nothing",
+        f"{_FEWER}, and the broker stores nothing: {_MORE}",
     ),
     (
         errors.NotEnoughReplicasAfterAppendError,
-        "fewer replicas are in sync than the topic's min.insync.replicas asks for",
+        f"{_FEWER}: {_MORE}",
     ),
     (
         InvalidRecordError,
