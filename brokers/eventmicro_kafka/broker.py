@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 # How long `flush` waits for the cluster, in seconds.
 FLUSH_TIMEOUT = 5.0
+OTHER_LETTERS = "; dead_letter= of the subscriber names another"
 NO_CALLS = "Kafka carries no calls; call over nats:// or memory://"
 
 AnySubscription = Broadcast | Shared | KafkaSubscription
@@ -190,7 +191,7 @@ class KafkaBroker(Lifetime):
         if not durable.ordered or has_wildcards(subject):
             check_topic(retry_topic(queue, subject), "retry topic")
         if durable.dead_letter is not None:
-            check_topic(durable.dead_letter, "dead letter subject")
+            check_topic(durable.dead_letter, "dead letter subject", OTHER_LETTERS)
 
     async def declare(
         self, subject: str, *, queue: str | None = None, durable: Durable | None = None, change: bool = False
@@ -254,6 +255,7 @@ class KafkaBroker(Lifetime):
             retry = await self._made(topics, retry_topic(queue, subject), max(counts.values(), default=None), about)
             found[retry.name], counts[retry.name], starts[retry.name] = retry, len(retry.leaders), "all"
         if durable.dead_letter is not None:
+            check_topic(durable.dead_letter, "the topic of dead letters", OTHER_LETTERS)
             await self._made(topics, durable.dead_letter, None, about, what="the topic of dead letters")
             await connection.keeper.keep(durable.dead_letter)
         known = {name: topic.id for name, topic in found.items()}

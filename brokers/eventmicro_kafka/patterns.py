@@ -1,10 +1,23 @@
-"""Patterns: which of the cluster's topics a subject with wildcards stands for."""
+"""Patterns: which names a topic may have, and which of the cluster's topics a subject with wildcards stands for."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
 from functools import lru_cache
+
+LONGEST = 249
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def is_topic(name: str) -> bool:
+    """Whether a topic may be called so."""
+    return bool(_NAME.fullmatch(name)) and len(name) <= LONGEST and name not in (".", "..")
+
+
+def as_topic(name: str) -> str:
+    """A name with another letter for each that a topic may not have."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
 def matches(pattern: str, topic: str) -> bool:

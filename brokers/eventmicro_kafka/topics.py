@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -26,24 +25,22 @@ from eventmicro_kafka.connection.describing import (
 )
 from eventmicro_kafka.connection.link import Link
 from eventmicro_kafka.errors import plain
-from eventmicro_kafka.patterns import as_name, choose
+from eventmicro_kafka.patterns import LONGEST, as_name, choose, is_topic
 from eventmicro_kafka.rights import check_rights, missing_right
 from eventmicro_kafka.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
 
-LONGEST = 249
 # Why a pattern does not stand for a topic that may be a retry topic.
 WAITS = "it is taken for one in which events of a queue wait to be retried; subscribe to it by its name"
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
 # How often a topic is looked for that has just been made, in seconds: the brokers hear of it one after the other.
 LOOK_INTERVAL = 0.05
 # How long making a topic may take, in seconds.
 MAKE_TIMEOUT = 10.0
 
 
-def check_topic(name: str, what: str = "subject") -> None:
-    """Whether Kafka takes this name.
+def check_topic(name: str, what: str = "subject", mend: str = "") -> None:
+    """Whether Kafka takes this name; `mend` is said behind why it does not.
 
     Raises:
         Unsupported: it has wildcards.
@@ -51,8 +48,8 @@ def check_topic(name: str, what: str = "subject") -> None:
     """
     if has_wildcards(name):
         raise Unsupported(f"{what} {name!r}: wildcards are for subscribing; write the name of a topic")
-    if not _NAME.fullmatch(name) or len(name) > LONGEST or name in (".", ".."):
-        raise UsageError(f"{what} {name!r}: a Kafka topic has 1 to {LONGEST} letters, digits, '.', '_' and '-'")
+    if not is_topic(name):
+        raise UsageError(f"{what} {name!r}: a Kafka topic has 1 to {LONGEST} letters, digits, '.', '_' and '-'{mend}")
 
 
 def check_pattern(subject: str) -> None:

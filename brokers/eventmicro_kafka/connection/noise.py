@@ -41,6 +41,7 @@ _LINES = {
         "Heartbeat session expired - marking coordinator dead",
         "LeaveGroup request failed: %s",
         "Marking the coordinator dead (node %s)for group %s.",
+        "OffsetCommit failed for group %s - %s",
         "OffsetCommit failed for group %s due to group error (%s), will rejoin",
         "OffsetFetchRequest -- unknown topic %s",
     ),
@@ -49,6 +50,7 @@ _LINES = {
         "Could not send %r: %r",
         "Got error produce response: %s",
         "Got error produce response on topic-partition %s, retrying. Error: %s",
+        "Unexpected error during InitProducerIdRequest: %s",
     ),
 }
 

@@ -103,7 +103,7 @@ async def time_of(link: Link, node: int, place: Any, offset: int) -> int | None:
         parser = PartitionRecords(place, MemoryRecords(batches), aborted, offset, None, None, True, READ_COMMITTED)
         try:
             for record in parser:
-                return int(record.timestamp)
+                return int(record.timestamp) if record.timestamp >= 0 else None  # not every client writes one
         except KafkaError:  # it is broken, or what it is compressed with is not here
             return None
         offset = parser.next_fetch_offset

@@ -389,7 +389,8 @@ class Member(RebalanceListener):  # type: ignore[misc]
     def _count_lost(self, lane: Lane, offset: int) -> None:
         """The broker has nothing any more at the place of the queue, and goes on from here."""
         self._out_of_range.discard(lane.place)
-        lost = max(0, offset - lane.fetched)
+        lost = max(0, offset - max(lane.fetched, lane.known_until))
+        lost += sum(lane.fetched <= gone < offset for gone in lane.unfinished)
         if lost:
             self.lost += lost
             log.error(

@@ -10,12 +10,13 @@ import heapq
 import logging
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 from math import isfinite
 from typing import Any
 
 from eventmicro.message import Copy, Message
 from eventmicro_kafka.consuming.lane import KafkaDelivery, Lane
-from eventmicro_kafka.patterns import as_name, matches
+from eventmicro_kafka.patterns import LONGEST, as_name, as_topic, is_topic, matches
 from eventmicro_kafka.received import KafkaRecord, TimestampType, milliseconds_of, moment
 from eventmicro_kafka.records import delivery_headers, id_of
 
@@ -35,8 +36,15 @@ _KEPT = "Retry-Kept-"
 
 
 def retry_topic(queue: str, subject: str) -> str:
-    """Where a queue's events wait to be delivered again: one topic for each subject that the queue's group reads."""
-    return f"{queue}.retry" if queue == subject else f"{queue}.{as_name(subject)}.retry"
+    """Where a queue's events wait to be delivered again: one topic for each subject that the queue's group reads.
+
+    A group may have a name that no topic may have: then the topic's is as near to that as can be.
+    """
+    rest = ".retry" if queue == subject else f".{as_name(subject)}.retry"
+    if is_topic(queue + rest):
+        return queue + rest
+    digest = sha256(queue.encode()).hexdigest()[:8]
+    return f"{as_topic(queue)[: LONGEST - len(rest) - len(digest) - 1]}-{digest}{rest}"
 
 
 def retry_copy(delivery: KafkaDelivery, topic: str, queue: str, due: float) -> Message:

@@ -6,6 +6,8 @@ import asyncio
 from functools import partial
 from typing import Any
 
+from aiokafka.errors import ClusterAuthorizationFailedError  # type: ignore[import-untyped]
+
 from eventmicro.errors import Disconnected, NotStored
 from eventmicro_kafka.connection.driver import make_producer
 from eventmicro_kafka.connection.ending import stop_producer
@@ -75,7 +77,7 @@ class Producer:
             await self._link.wait_online()
             inner = self.inner
             if inner is None or is_dead(inner):
-                inner = await self._made()
+                inner = await self._made(topic)
             elif topic in self._partitions or self._learn(topic):
                 return inner
             else:
@@ -111,7 +113,7 @@ class Producer:
             if retired:
                 await asyncio.wait(retired)
 
-    async def _made(self) -> Any:
+    async def _made(self, topic: str) -> Any:
         async with self._making:
             self._check_open()
             if self.inner is not None and is_dead(self.inner):
@@ -126,6 +128,8 @@ class Producer:
                     await stop_producer(inner, 0)
                     if not isinstance(error, KafkaError | OSError):
                         raise
+                    if isinstance(error, ClusterAuthorizationFailedError):  # as nothing may be written to any topic
+                        raise NotStored(f"{topic}: {self.lacking(topic)}") from error
                     if is_refusal(error):
                         raise NotStored(f"nothing can be published: {plain(error)}") from error
                     await asyncio.sleep(TRY_INTERVAL)

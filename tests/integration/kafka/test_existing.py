@@ -152,6 +152,48 @@ async def test_events_that_retention_has_taken_before_they_were_read_are_counted
     assert f"6 events of {subject}-0, offsets 1 to 6, were deleted by the broker" in caplog.text
 
 
+async def test_of_what_retention_has_taken_only_what_was_not_finished_is_counted_as_lost(
+    kafka_url: str, subject: str, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    await make_topic(kafka_url, subject)
+    first, second = worker(kafka_url, subject, hold=True), worker(kafka_url, subject)
+    async with workers(first):
+        await first.start()
+        await first.broker.publish_many([Message(subject, body) for body in numbered(10)])
+        await until(lambda: len(first.deliveries) == 10)
+        for delivery in first.deliveries:
+            if delivery.body not in (b"1", b"3", b"8"):
+                await delivery.ack()
+    await delete_records(kafka_url, subject, 6)
+    async with workers(second):
+        await second.start()
+        await until(lambda: second.bodies == [b"8"])
+    assert f"2 events of {subject}-0, offsets 1 to 5, were deleted by the broker" in caplog.text
+
+
+@pytest.mark.parametrize("queue", ["team:app", "größe/1", "x" * 240])
+async def test_a_group_has_the_name_that_others_gave_it_though_no_topic_may_have_it(
+    queue: str, kafka_url: str, subject: str, until: Until
+) -> None:
+    queue = f"{subject}:{queue}"
+    one, other = (worker(kafka_url, subject, hold=True) for _ in range(2))
+    async with workers(one, other):
+        await one.start(queue)
+        await other.start(queue.replace(":", "/"))
+        await one.broker.publish(Message(subject, b"x"))
+        await until(lambda: one.deliveries and other.deliveries)
+        await other.deliveries[0].ack()
+        await one.deliveries[0].nack(0.05)
+        await until(lambda: len(one.deliveries) == 2)
+        assert (one.deliveries[1].attempt, one.deliveries[1].subject) == (2, subject)
+        assert len(other.deliveries) == 1
+        state = await one.broker.queue_state(queue)
+        assert state is not None
+        assert (state.queue, state.consumers) == (queue, 1)
+        with pytest.raises(UsageError, match=r"dead\..*letters, digits.*dead_letter= of the subscriber names another"):
+            await one.broker.subscribe(subject, print, queue=queue, durable=Durable(dead_letter=f"dead.{subject}:"))
+
+
 async def test_a_queue_that_an_administrator_has_reset_begins_there(kafka_url: str, subject: str, until: Until) -> None:
     await make_topic(kafka_url, subject)
     first, second = worker(kafka_url, subject), worker(kafka_url, subject)

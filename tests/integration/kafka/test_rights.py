@@ -79,7 +79,7 @@ def guarded() -> Iterator[Rules]:
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",
     }
-    with KafkaServer(config, listeners=["SASL_PLAINTEXT"], users={"alice": "wonder"}) as server:
+    with KafkaServer(config, listeners=["SASL_PLAINTEXT"], users={"alice": "wonder", "bob": "builder"}) as server:
         yield Rules(server)
 
 
@@ -150,6 +150,39 @@ async def test_a_topic_that_may_not_be_written_to_or_made_is_named(guarded: Rule
             await broker.publish(Message("new" + subject, b"x"))
         guarded.allow(("Write", "topic", subject))
         await broker.publish(Message(subject, b"x"))
+
+
+async def test_who_may_write_to_no_topic_at_all_is_told_which_right_is_missing(
+    guarded: Rules, subject: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kafka says that it is one on the cluster, which is needed where there is no other."""
+    await make_topic(guarded.server.url, subject)
+    address = guarded.server.addresses["SASL_PLAINTEXT"]
+    async with KafkaBroker(f"kafka://bob:builder@{address}?sasl=PLAIN") as broker:
+        with pytest.raises(NotStored, match=f"User:bob lacks Write on topic '{subject}': kafka-acls.sh"):
+            await broker.publish(Message(subject, b"x"))
+        with pytest.raises(NotAllPublished, match=f"User:bob lacks Write on topic '{subject}': kafka-acls.sh"):
+            await broker.publish_many([Message(subject, b"x")])
+    assert not [record for record in caplog.records if record.name.startswith("aiokafka")]
+
+
+async def test_who_looks_into_a_queue_needs_to_describe_it_and_is_told_so(guarded: Rules, subject: str) -> None:
+    queue = "q" + subject
+    await make_topic(guarded.server.url, subject)
+    async with KafkaBroker(guarded.server.url) as owner, alice(guarded) as broker:
+        await owner.declare(subject, queue=queue, durable=Durable(ordered=True))
+        await owner.publish(Message(subject, b"x", key="k"))
+        with pytest.raises(UsageError, match=f"User:alice lacks Describe on group '{queue}': kafka-acls.sh"):
+            await broker.queue_state(queue)
+        assert queue not in [state.queue for state in await broker.queue_states()]
+        guarded.allow(("Describe", "group", queue), ("Describe", "topic", subject))
+        state = await broker.queue_state(queue)
+        assert state is not None
+        assert (state.waiting, state.oldest) == (1, None), "when it was stored is told to who may read it"
+        guarded.allow(("Read", "topic", subject))
+        state = await broker.queue_state(queue)
+        assert state is not None
+        assert state.oldest is not None
 
 
 async def test_rights_that_are_taken_while_at_work_are_told_and_nothing_is_lost_when_they_are_given_back(

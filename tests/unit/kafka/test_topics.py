@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from aiokafka import errors
 from aiokafka.protocol.metadata import MetadataRequest
+from eventmicro_kafka.consuming.retry import retry_topic
+from eventmicro_kafka.patterns import as_name, choose
 from eventmicro_kafka.settings import KafkaSettings
-from eventmicro_kafka.topics import Topics
+from eventmicro_kafka.topics import Topics, check_topic
 
 from eventmicro.errors import TransportError, UsageError
 
@@ -62,3 +64,19 @@ async def test_a_topic_that_could_not_be_made_now_may_be_later(
 ) -> None:
     with pytest.raises(kind, match="cannot be made"):
         await topics(Cluster([], code)).ensure("t")
+
+
+@pytest.mark.parametrize("queue", ["team:app", "größe", "x" * 300, "a b"])
+@pytest.mark.parametrize("subject", ["orders.placed", "orders.*", "s" * 200])
+def test_a_retry_topic_has_a_name_that_a_topic_may_have_whatever_its_queue_is_called(queue: str, subject: str) -> None:
+    name = retry_topic(queue, subject)
+    check_topic(name)
+    assert name.endswith(f".{as_name(subject)}.retry")
+    assert name != retry_topic(queue + "/", subject)
+    assert choose(f"{name.partition('.')[0]}.>", [name, as_name(subject)]) == ([], [name]), "no pattern stands for it"
+
+
+def test_where_a_queue_has_a_name_that_a_topic_may_have_its_retry_topic_begins_with_that() -> None:
+    assert retry_topic("orders.bill", "orders.placed") == "orders.bill.orders.placed.retry"
+    assert retry_topic("orders.bill", "orders.>") == "orders.bill.orders.--.retry"
+    assert retry_topic("orders", "orders") == "orders.retry"
