@@ -39,6 +39,7 @@ async def publish_one_by_one(url: str, topic: str, bodies: list[bytes]) -> None:
             await producer.send_and_wait(topic, body)
 
 
+@pytest.mark.timeout_seconds(90)
 async def test_what_is_published_where_a_log_has_lost_its_end_is_handled_and_nothing_again(
     until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
