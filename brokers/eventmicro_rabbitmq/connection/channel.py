@@ -72,7 +72,7 @@ class Channel(aiormq.channel.Channel):
         aiormq would ask again where it does not get the answer in time, or is cancelled.
         """
         inside: Any = self
-        if not inside._Channel__close_event.is_set():
+        if not self._is_closing:
             inside._Channel__close_event.set()
             self.link.send(close_frame(self.number))
 
@@ -92,6 +92,17 @@ class Channel(aiormq.channel.Channel):
     async def rpc(self, frame: Any, timeout: float | None = None) -> Any:
         with cancelled_by_us_only():
             return await super().rpc(frame, timeout=timeout)
+
+    async def _Channel__close_after_failure(self, frame: Any) -> None:  # noqa: N802
+        # aiormq does so where a call is cancelled, and also where the server has just closed it, and was answered.
+        inside: Any = super()
+        if not self._is_closing:
+            await inside._Channel__close_after_failure(frame)
+
+    @property
+    def _is_closing(self) -> bool:
+        inside: Any = self
+        return bool(inside._Channel__close_event.is_set())
 
     async def _on_close(self, exc: Any = None) -> None:
         self.end(exc if isinstance(exc, BaseException) else ConnectionError("the channel is closed"))

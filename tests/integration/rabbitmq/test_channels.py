@@ -63,6 +63,30 @@ async def test_a_channel_whose_end_is_answered_late_costs_no_connection(
         assert not lost_connections(caplog)
 
 
+async def test_who_is_cancelled_just_as_the_server_refuses_costs_no_connection(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the others of a service are, whose first subscriber is refused: the channel is not closed a second time."""
+    asking: list[asyncio.Task[None]] = []
+    refuse = channel.Channel._on_close_frame
+
+    async def refuse_and_cancel(self: channel.Channel, frame: Any) -> None:
+        for task in asking:
+            task.cancel()
+        await refuse(self, frame)
+
+    async def ask(broker: RabbitBroker) -> None:
+        async with channel.borrowed_channel(await broker._link().wait(), "a test", 20) as asked:
+            await asked.exchange_declare("not-there", passive=True)
+
+    monkeypatch.setattr(channel.Channel, "_on_close_frame", refuse_and_cancel)
+    async with RabbitBroker(url) as broker:
+        asking.append(asyncio.create_task(ask(broker)))
+        await asyncio.wait(asking)
+        await broker.flush()
+        assert (asking[0].cancelled(), lost_connections(caplog)) == (True, 0)
+
+
 async def test_what_cannot_be_sent_waits_with_its_publisher(url: str, subject: str) -> None:
     """Not in memory: what was not sent is said to be so."""
     async with FrameProxy(url) as proxy, RabbitBroker(proxy.url) as broker:
