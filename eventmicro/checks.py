@@ -129,10 +129,24 @@ async def try_each(steps: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
             done.append(await step())
         except UsageError as error:
             refused.append(error)
-    wrong = [error for error in refused if not isinstance(error, Missing)]
-    if wrong:
-        raise wrong[0] if len(wrong) == 1 else UsageError("; ".join(map(str, wrong)))
-    if refused:
-        what = [each for error in refused if isinstance(error, Missing) for each in error.what]
-        raise Missing("; ".join(map(str, refused)), what)
+    raise_any(refused)
     return done
+
+
+def raise_any(refused: Sequence[UsageError]) -> None:
+    """Raise what was refused, as one; what only is not there is left out where something else is wrong.
+
+    Raises:
+        UsageError: there is some; Missing: there is only what is not there.
+    """
+    if refused:
+        raise as_one([error for error in refused if not isinstance(error, Missing)] or refused)
+
+
+def as_one(errors: Sequence[UsageError]) -> UsageError:
+    """One or several errors as one."""
+    by_kind: dict[type[UsageError], list[UsageError]] = {}
+    for error in errors:
+        by_kind.setdefault(type(error), []).append(error)
+    kinds = [those[0] if len(those) == 1 else kind.together(those) for kind, those in by_kind.items()]
+    return kinds[0] if len(kinds) == 1 else UsageError.together(kinds)

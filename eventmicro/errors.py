@@ -43,6 +43,9 @@ from math import inf
 from types import MappingProxyType
 from typing import Any, Self
 
+# How many errors one says that stands for several.
+MOST_SAID = 8
+
 
 class EventMicroError(Exception):
     """The root of the tree. The docstring of a class is its default message."""
@@ -62,6 +65,13 @@ class EventMicroError(Exception):
 
 class UsageError(EventMicroError):
     """The code or a setting is wrong."""
+
+    @classmethod
+    def together(cls, errors: Sequence[UsageError]) -> UsageError:
+        """Several of one kind as one, which says no more than is read."""
+        said = list(dict.fromkeys(map(str, errors)))
+        more = f"; and {len(said) - MOST_SAID} more" if len(said) > MOST_SAID else ""
+        return UsageError("; ".join(said[:MOST_SAID]) + more)
 
 
 class SignatureError(UsageError):
@@ -89,6 +99,11 @@ class Missing(UsageError):
     def __init__(self, message: str | None = None, what: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.what = tuple(what)
+
+    @classmethod
+    def together(cls, errors: Sequence[UsageError]) -> UsageError:
+        what = [each for error in errors if isinstance(error, Missing) for each in error.what]
+        return cls(str(super().together(errors)), what)
 
 
 class Unsupported(UsageError):

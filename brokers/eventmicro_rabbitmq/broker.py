@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Literal, TypeVar
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Bindings, Capabilities, Durable, QueueState, Receive
+from eventmicro.checks import as_one
 from eventmicro.cloudevents import TEXT
 from eventmicro.errors import (
     Disconnected,
@@ -34,11 +35,13 @@ from eventmicro_rabbitmq.consuming.live import LiveSubscription
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, translate
 from eventmicro_rabbitmq.layout import Layout, layout_of
+from eventmicro_rabbitmq.needs import needs_of_calls, needs_of_events
 from eventmicro_rabbitmq.outgoing import is_for_one_queue, is_letter, limited, properties_of
 from eventmicro_rabbitmq.places import Declare, RabbitExchange, RabbitQueue
 from eventmicro_rabbitmq.publisher import Confirm, Publisher
 from eventmicro_rabbitmq.queues import state_of
 from eventmicro_rabbitmq.retry import Retries, check_retry_queues
+from eventmicro_rabbitmq.rights import NotAllowed, Right
 from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url
 from eventmicro_rabbitmq.telling import calls_told, events_told, unbound
 from eventmicro_rabbitmq.topology import (
@@ -117,7 +120,8 @@ class RabbitBroker(Lifetime):
         self._was_online = False
         self.reconnects = 0
         self._refused: set[str] = set()
-        self._refused_calls: dict[str, str] = {}  # what could not be listened to, and why
+        self._refused_calls: dict[str, UsageError] = {}  # what could not be listened to, and why
+        self._needs: set[Right] = set()  # all that is subscribed to
 
     @property
     def connected(self) -> bool:
@@ -212,6 +216,7 @@ class RabbitBroker(Lifetime):
     ) -> Subscription:
         link, publisher = self._link(), self._publisher
         subscription = self._subscription(link, subject, receive, queue, durable, exchange, place)
+        self._needs.update(self._needed(subscription, queue, durable))
         try:
             await self._open(subscription, link)
             if self._publisher is not publisher:
@@ -219,8 +224,8 @@ class RabbitBroker(Lifetime):
         except UsageError as refused:
             await subscription.close()
             if not isinstance(subscription, CallSubscription) or subject.startswith(INBOX):
-                raise
-            self._refused_calls[subject] = str(refused)  # `flush` says it: a service may go without it
+                raise self._with_needs(refused) from refused
+            self._refused_calls[subject] = refused  # `flush` says it: a service may go without it
             return subscription
         except BaseException:
             await subscription.close()
@@ -261,7 +266,22 @@ class RabbitBroker(Lifetime):
             raise translate(error, self.url) from error
         refused, self._refused_calls = self._refused_calls, {}
         if refused:
-            raise Refused(f"{self.url}: {'; '.join(dict.fromkeys(refused.values()))}", refused)
+            said = [
+                refused[subject] for subject in sorted(refused, key=lambda subject: "$" in subject)
+            ]  # endpoints first
+            raise Refused(f"{self.url}: {self._with_needs(as_one(said))}", refused)
+
+    def _needed(self, subscription: Subscription, queue: str | None, durable: Durable | None) -> Iterable[Right]:
+        """The rights that it takes."""
+        events, mode = self.settings.exchange, self._declarer.mode
+        if isinstance(subscription, CallSubscription):
+            return needs_of_calls(subscription.subject, queue, events, mode)
+        assert subscription.layout is not None
+        return needs_of_events(subscription.layout, queue, durable, events, mode)
+
+    def _with_needs(self, refused: UsageError) -> UsageError:
+        """Where it is a right that is missing: with all that are needed, as one command grants them."""
+        return refused.needing(self._needs) if isinstance(refused, NotAllowed) else refused
 
     async def _send(self, message: Message, deadline: float) -> Confirm:
         publisher, exchange, key = self._publisher, self.settings.exchange, message.subject

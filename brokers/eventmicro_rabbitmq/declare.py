@@ -120,8 +120,12 @@ class Declarer:
     async def own_queue(self, channel: Channel, subjects: Callable[[], Iterable[str]]) -> str:
         """The queue of one connection alone, bound for calls on subjects, which may become more meanwhile; its name."""
         await self.call_exchange(channel.link)
-        async with answered("the queue of a connection's own, for calls", self.timeout):
-            made = await channel.queue_declare("", exclusive=True, auto_delete=True)
+        about = "the queue of a connection's own, for calls"
+        async with answered(about, self.timeout):
+            try:
+                made = await channel.queue_declare("", exclusive=True, auto_delete=True)
+            except ChannelAccessRefused as error:
+                raise refused(about, error) from error
             name, bound = made.queue or "", set[str]()
             while missing := set(subjects()) - bound:
                 for subject in sorted(missing):
@@ -293,12 +297,18 @@ class Declarer:
         shared = queue is not None
         name = live_queue(layout.exchange.name, queue, subject) if queue is not None else ""
         arguments = live_arguments(self._pending_messages, shared=shared)
-        async with answered(f"subscription to {subject}", self.timeout):
-            made = await channel.queue_declare(
-                name, durable=shared, exclusive=not shared, auto_delete=True, arguments=arguments
-            )
-            for bound in layout.bound:
-                await channel.queue_bind(made.queue or name, bound.exchange.name, bound.key, arguments=bound.arguments)
+        about = f"subscription to {subject}"
+        async with answered(about, self.timeout):
+            try:
+                made = await channel.queue_declare(
+                    name, durable=shared, exclusive=not shared, auto_delete=True, arguments=arguments
+                )
+                for bound in layout.bound:
+                    await channel.queue_bind(
+                        made.queue or name, bound.exchange.name, bound.key, arguments=bound.arguments
+                    )
+            except ChannelAccessRefused as error:
+                raise refused(about, error) from error
         return made.queue or name
 
     async def _main_queue(self, connection: Connection, queue: str, durable: Durable, layout: Layout) -> None:

@@ -7,6 +7,7 @@ import ssl
 from aiormq import exceptions
 
 from eventmicro.errors import Disconnected, MessageTooLarge, NotStored, TransportError, UsageError
+from eventmicro_rabbitmq.rights import not_allowed
 
 # What may end a channel or a connection while something is asked of it.
 DriverError = (exceptions.AMQPError, exceptions.ChannelInvalidStateError, OSError, RuntimeError)
@@ -17,7 +18,9 @@ def translate(error: BaseException, about: str) -> Exception:
     if isinstance(error, TransportError | UsageError):
         return error
     text = plain(error)
-    if isinstance(error, exceptions.ChannelAccessRefused | exceptions.ChannelPreconditionFailed):
+    if isinstance(error, exceptions.ChannelAccessRefused):  # what is made and bound says it in its own words
+        return not_allowed(text, f"{about}: RabbitMQ refuses: {text}", queue=("read",), exchange=("write",))
+    if isinstance(error, exceptions.ChannelPreconditionFailed):
         return UsageError(f"{about}: RabbitMQ refuses: {text}")
     if isinstance(error, exceptions.ChannelNotFoundEntity):
         return UsageError(f"{about}: {text}; make it first, or connect with declare=true")

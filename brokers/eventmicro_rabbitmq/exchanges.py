@@ -16,6 +16,7 @@ from eventmicro_rabbitmq.connection.channel import Asking, Channel
 from eventmicro_rabbitmq.errors import DriverError, plain
 from eventmicro_rabbitmq.existing import INEQUIVALENT
 from eventmicro_rabbitmq.places import RabbitExchange
+from eventmicro_rabbitmq.rights import RIGHTS, not_allowed
 from eventmicro_rabbitmq.topology import ALTERNATE, Arguments
 
 log = logging.getLogger(__name__)
@@ -112,10 +113,11 @@ def refused(about: str, error: Exception) -> UsageError:
             f"use it as it is, {as_it_is}, or another name; or, if it is yours, remove it{how}"
         )
     if isinstance(error, ChannelAccessRefused):
-        return UsageError(
+        said = (
             f"{about} may not be made from here: {text}; grant the right to {_right(about, text)}, or make it "
             "elsewhere and set declare=false"
         )
+        return not_allowed(text, said, **_rights(about, text))
     return UsageError(f"{about}: {text}")
 
 
@@ -126,10 +128,27 @@ def _as(difference: re.Match[str]) -> str:
 
 
 def _right(about: str, text: str) -> str:
-    """Which right is missing: who binds reads from the exchange, and writes to the queue."""
-    if not about.startswith("binding"):
-        return "configure it"
-    return "read from that exchange" if "access to exchange" in text else "write to that queue"
+    """Which right is missing, in words."""
+    rights = _rights(about, text)["exchange" if "access to exchange" in text else "queue"]
+    if rights == ("read",):
+        return "read from that exchange"
+    if rights == ("write",):
+        return "write to that queue" if "access to queue" in text else "write to that exchange"
+    return "configure it" if rights == ("configure",) else "configure, write to and read from such queues"
+
+
+def _rights(about: str, text: str) -> dict[str, tuple[str, ...]]:
+    """Which right to an exchange, or a queue, it may be: who binds reads from the exchange, and writes to the queue;
+    who makes a queue writes to the exchange of its dead letters. That of a live subscription is made and bound at once.
+    """
+    if about.startswith("binding"):
+        return {"exchange": ("read",), "queue": ("write",)}
+    if about.startswith("exchange"):
+        own = f"exchange {about.split(chr(39))[1]!r}" in text
+        return {"exchange": ("configure",) if own else ("write",)}
+    if about.startswith("queue"):
+        return {"exchange": ("write",), "queue": ("configure",)}
+    return {"exchange": ("read",), "queue": RIGHTS}
 
 
 def _check_difference(exchange: RabbitExchange, about: str, error: Exception) -> None:

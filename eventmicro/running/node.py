@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, Asyn
 from typing import TYPE_CHECKING, Any, cast
 
 from eventmicro.broker import Broker, Subscription
+from eventmicro.checks import raise_any
 from eventmicro.client import Client
 from eventmicro.codecs import Codecs
 from eventmicro.context import Context
@@ -310,17 +311,24 @@ class Node:
         return RunningSubscriber(subscriber, subscription, self._stop_timeout, forget)
 
     async def _start_subscribers(self, declared: Sequence[SubscriberDeclaration]) -> None:
-        """Subscribe some at the same time, as a broker takes its time for what is new; where one fails all end."""
+        """Subscribe some at the same time, as a broker takes its time for what is new; where one fails all end. Those
+        that are refused are all tried, and said together.
+        """
         left = iter(enumerate(declared))
         started: dict[int, tuple[Subscriber, Subscription]] = {}
+        refused: list[UsageError] = []
 
         async def start_in_turn() -> None:
             for number, each in left:
-                started[number] = await self._start_subscriber(each)
+                try:
+                    started[number] = await self._start_subscriber(each)
+                except UsageError as error:
+                    refused.append(error)
 
         starting = [asyncio.create_task(start_in_turn()) for _ in declared[:STARTED_AT_ONCE]]
         try:
             await asyncio.gather(*starting)
+            raise_any(refused)
         finally:
             for task in starting:
                 task.cancel()

@@ -24,6 +24,7 @@ from eventmicro_rabbitmq.consuming.consumer import Consumer
 from eventmicro_rabbitmq.consuming.incoming import DIRECT_REPLY
 from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, plain, translate
+from eventmicro_rabbitmq.rights import not_allowed
 from eventmicro_rabbitmq.settings import RabbitSettings
 from eventmicro_rabbitmq.topology import INBOX, call_exchange
 
@@ -193,10 +194,11 @@ class Sender:
                         f"{what} by publishing to the exchange {name!r}, which is missing: let it be made by "
                         f"`eventmicro declare`, or set declare=true"
                     ) from error
-                raise UsageError(
+                said = (
                     f"{what} by publishing to the exchange {name!r}, which RabbitMQ refuses: {plain(error)}; "
                     f"give the user {self._user!r} the right to write to {name}"
-                ) from error
+                )
+                raise not_allowed(plain(error), said, exchange=("write",)) from error
         self._tried.add(exchange)
 
     # -- what goes out -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import aiormq
 import pytest
-from eventmicro_rabbitmq import RabbitBroker
+from eventmicro_rabbitmq import RabbitBroker, RabbitQueue
 from pamqp.commands import Basic
 
 from eventmicro.broker import Durable
@@ -317,6 +318,69 @@ async def test_who_may_not_serve_is_told_so_at_its_start(
 
     with pytest.raises(TransportError, match=says):
         await service.start()
+
+
+@pytest.mark.timeout_seconds(120)
+@pytest.mark.parametrize("declare", ["true", "check", "false"])
+async def test_the_rights_that_are_missing_are_one_list_and_its_command_grants_what_is_needed(
+    server: RabbitServer, subject: str, declare: str, until: Until
+) -> None:
+    await user_of(server, subject, "^$", "^$", "^$")
+    attempts: list[int] = []
+    dead = [f"dead.{subject}.{name}" for name in ("one", "two", "live")]
+
+    def make(broker: str) -> Service:
+        service = Service(subject, broker=broker)
+        for name in ("one", "two"):
+
+            @service.subscribe(
+                f"{subject}.{name}",
+                name=name,
+                dead_letter=f"dead.{subject}.{name}",
+                retry=Retry(attempts=2, backoff=0.05),
+            )
+            async def fail(event: int, context: Context) -> None:
+                attempts.append(context.attempt)
+                raise ValueError("never")
+
+        @service.subscribe(f"{subject}.live", queue=RabbitQueue(f"{subject}.live", type="classic"), dead_letter=dead[2])
+        async def live(event: int) -> None: ...
+
+        @service.rpc
+        async def double(number: int) -> int:
+            return 2 * number
+
+        return service
+
+    async with make(url(server)):  # makes what is not made from here
+        pass
+    said: list[str] = []
+    service = make(url(server, subject, declare=declare))
+    while len(said) < 3:
+        try:
+            await service.start()
+            break
+        except (UsageError, TransportError) as error:
+            said.append(str(error))
+            await asyncio.to_thread(
+                server.ctl, *shlex.split(str(error).partition("as it takes that away: rabbitmqctl ")[2])
+            )
+    try:
+        assert len(said) <= 2  # the events, and then the calls
+        assert [text.count("ACCESS_REFUSED") for text in said] == [1] * len(said)
+        if declare != "true":
+            queues = [f"queue '{subject}.{name}'" for name in ("one", "two", "live")]
+            assert f"the user '{subject}' has no right to read {', '.join(queues)}; all that" in said[0]
+        async with RabbitBroker(url(server)) as admin, Client(url(server)) as client:
+            letters: list[Delivery] = []
+            for name in dead[:2]:
+                await admin.subscribe(name, letters.append, queue=name, durable=Durable())
+                await client.publish(name.removeprefix("dead."), 1)
+            await until(lambda: len(letters) == 2)
+            assert await client.call(f"{subject}.double", 4, int) == 8
+    finally:
+        await service.stop()
+    assert sorted(attempts) == [1, 1, 2, 2]
 
 
 # -- limits of the server ------------------------------------------------------------------------------------------
