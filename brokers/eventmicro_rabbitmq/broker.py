@@ -43,6 +43,7 @@ from eventmicro_rabbitmq.queues import state_of
 from eventmicro_rabbitmq.retry import Retries, check_retry_queues
 from eventmicro_rabbitmq.rights import NotAllowed, Right
 from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url
+from eventmicro_rabbitmq.targets import Target, Targets
 from eventmicro_rabbitmq.telling import calls_told, events_told, unbound
 from eventmicro_rabbitmq.topology import (
     INBOX,
@@ -54,7 +55,7 @@ from eventmicro_rabbitmq.topology import (
     is_of_calls,
     message_id,
 )
-from eventmicro_rabbitmq.upkeep import Target, Upkeep
+from eventmicro_rabbitmq.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,7 @@ class RabbitBroker(Lifetime):
         self._publisher: Publisher | None = None
         self._publishers: dict[tuple[str, Declare], tuple[RabbitExchange, Publisher]] = {}  # as topics name them
         self._apart: dict[Publisher, Publisher] = {}  # beside each of them: for events that may end its channel
+        self._targets: dict[Publisher, Target] = {}
         self._subscriptions: list[Subscription] = []
         self._changing = asyncio.Lock()
         self._was_online = False
@@ -145,6 +147,8 @@ class RabbitBroker(Lifetime):
             self._home = asyncio.get_running_loop()
             self._declarer = Declarer(self.settings)
             self._upkeep = Upkeep(consuming, self._kept_up, self.settings.look_every, self._declarer.timeout)
+            every = self.settings.look_every / 2
+            self._looking = Targets(publishing, self._targets, every, self._declarer.timeout)
             self._publisher = self._new_publisher(publishing, None)
             self._retries = Retries(publishing, Declarer(self.settings))
             self._calls = Calls(publishing, consuming, self.settings, self.url)
@@ -155,6 +159,7 @@ class RabbitBroker(Lifetime):
             publisher, self._publisher = self._publisher, None
             self._home = None
             others, self._publishers, self._apart = self._other_publishers(), {}, {}
+            self._targets.clear()
             publishing, consuming = self._publishing, self._consuming
             subscriptions, self._subscriptions = self._subscriptions, []
             if publisher is None or publishing is None or consuming is None:
@@ -168,6 +173,7 @@ class RabbitBroker(Lifetime):
                 closing.push_async_callback(self._calls.close)
                 closing.push_async_callback(_close_all, subscriptions)
                 closing.push_async_callback(self._upkeep.close)
+                closing.push_async_callback(self._looking.close)
                 await self._settle_the_rest(publisher, *others)
 
     async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
@@ -457,15 +463,18 @@ class RabbitBroker(Lifetime):
     def _publisher_apart(self, publisher: Publisher) -> Publisher:
         """Where the channel that RabbitMQ ends for a user_id, if that is none of ours, is nobody else's."""
         if publisher not in self._apart:
-            self._apart[publisher] = publisher.twin()
+            apart = self._apart[publisher] = publisher.twin()
+            self._targets[apart] = self._targets[publisher]
         return self._apart[publisher]
 
     def _other_publishers(self) -> list[Publisher]:
         return [*(publisher for _, publisher in self._publishers.values()), *self._apart.values()]
 
     def _new_publisher(self, link: Link, exchange: RabbitExchange | None) -> Publisher:
-        patience = 2 * self.settings.look_every
-        return Publisher(link, Target(self._declarer, exchange, patience).prepare)
+        target = Target(self._declarer, exchange, 2 * self.settings.look_every, self._looking.begin)
+        publisher = Publisher(link, target.prepare)
+        self._targets[publisher] = target
+        return publisher
 
     def _connected_publisher(self) -> Publisher:
         self._check_home()

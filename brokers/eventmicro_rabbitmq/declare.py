@@ -244,9 +244,11 @@ class Declarer:
 
     async def stands(self, connection: Connection, exchange: RabbitExchange) -> bool:
         """Whether an exchange is there; where it is not made from here, the server says so when it is published to."""
-        if exchange.is_given or self.mode(exchange.declare) != "true":
-            return True
-        return await stands(self._asking(connection), exchange)
+        return not self.remakes(exchange) or await stands(self._asking(connection), exchange)
+
+    def remakes(self, exchange: RabbitExchange) -> bool:
+        """Whether it is made again from here where it is gone."""
+        return not exchange.is_given and self.mode(exchange.declare) == "true"
 
     async def has_events(self, connection: Connection, queue: str) -> bool:
         """Whether a queue has events that are with nobody.

@@ -11,7 +11,7 @@ from itertools import count
 from pamqp.commands import Basic
 
 from eventmicro.errors import Disconnected, NotStored, TransportError, Unconfirmed
-from eventmicro_rabbitmq.connection.channel import Channel, open_channel
+from eventmicro_rabbitmq.connection.channel import Channel, close_channel, open_channel
 from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.frames import Properties, publish_frames
 from eventmicro_rabbitmq.connection.link import Link
@@ -100,6 +100,12 @@ class Publisher:
         if self._sweep is None:
             self._sweep = self._loop.call_later(SWEEP, self._give_up_overdue)
         return confirm
+
+    async def begin_anew(self) -> None:
+        """Take another channel for what comes next; who has something on its way hears from RabbitMQ how it stands."""
+        channel = self._channel
+        if channel is not None and not self._waiting:
+            await close_channel(channel)
 
     async def idle(self) -> None:
         """Return when nothing is on its way any more of what is now."""

@@ -7,14 +7,12 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from eventmicro.errors import NotStored, TransportError, UsageError
-from eventmicro_rabbitmq.connection.connection import Connection, end_task
+from eventmicro.errors import TransportError, UsageError
+from eventmicro_rabbitmq.connection.connection import end_task
 from eventmicro_rabbitmq.connection.link import Link
-from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, plain
 from eventmicro_rabbitmq.layout import Layout
 from eventmicro_rabbitmq.looking import Look
-from eventmicro_rabbitmq.places import RabbitExchange
 
 log = logging.getLogger(__name__)
 
@@ -107,46 +105,4 @@ class Upkeep:
                 "subscription to %s could not be looked after",
                 subscription.subject,
                 extra={"subject": subscription.subject},
-            )
-
-
-class Target:
-    """An exchange that is published to: made when it is first needed, and again where somebody has deleted it.
-
-    Not at once then, nor is it published to where a subscriber has made it again: what the queues of the others, that
-    are not bound yet, should have got would be confirmed and go nowhere.
-
-    Args:
-        exchange: which one; None: that of the settings.
-        patience: how long they may take, in seconds.
-    """
-
-    def __init__(self, declarer: Declarer, exchange: RabbitExchange | None, patience: float) -> None:
-        self._declarer = declarer
-        self._exchange = exchange or declarer.events
-        self._patience = patience
-        self._made_on: Connection | None = None
-        self._gone_since: float | None = None
-
-    async def prepare(self, connection: Connection) -> None:
-        """Have it, as far as that is to be; called before each channel that publishes to it.
-
-        Raises:
-            NotStored: it was deleted, and its subscribers are just binding their queues to it.
-        """
-        if connection is self._made_on:
-            await self._wait_for_subscribers(connection)
-        await self._declarer.exchange(connection, self._exchange)
-        self._made_on, self._gone_since = connection, None
-
-    async def _wait_for_subscribers(self, connection: Connection) -> None:
-        now = asyncio.get_running_loop().time()
-        if self._gone_since is None and not await self._declarer.stands(connection, self._exchange):
-            self._gone_since = now
-            self._declarer.forget(self._exchange.name)
-        left = 0.0 if self._gone_since is None else self._gone_since + self._patience - now
-        if left > 0:
-            raise NotStored(
-                f"no exchange {self._exchange.name!r}, somebody has deleted it; it is published to again in "
-                f"{left:.1f} s, when its subscribers have bound their queues"
             )

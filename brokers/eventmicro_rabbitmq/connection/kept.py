@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiormq.exceptions import ChannelNotFoundEntity
 
 from eventmicro_rabbitmq.connection.channel import Channel, answered, open_channel
 from eventmicro_rabbitmq.connection.connection import Connection
@@ -27,10 +31,24 @@ class KeptChannel:
             Disconnected: the server did not answer.
             DriverError: there is no such queue, or one asked for at the same time is not there; ask again.
         """
-        async with answered(f"queue {queue!r}", self._timeout):
+        async with self._asking(connection, f"queue {queue!r}") as channel:
+            return (await channel.queue_declare(queue, passive=True)).message_count or 0
+
+    async def has_exchange(self, connection: Connection, exchange: str) -> bool:
+        """Whether an exchange is there; errors as of `count`."""
+        try:
+            async with self._asking(connection, f"exchange {exchange!r}") as channel:
+                await channel.exchange_declare(exchange, passive=True)
+        except ChannelNotFoundEntity:
+            return False
+        return True
+
+    @asynccontextmanager
+    async def _asking(self, connection: Connection, about: str) -> AsyncIterator[Channel]:
+        async with answered(about, self._timeout):
             channel = await self._standing(connection)
             try:
-                return (await channel.queue_declare(queue, passive=True)).message_count or 0
+                yield channel
             except BaseException:  # it is being closed: by the server, or by aiormq where this is cancelled
                 if self._channel is channel:
                     self._channel = None

@@ -258,6 +258,54 @@ async def test_who_only_publishes_makes_an_exchange_again_when_its_subscribers_h
         await channel.exchange_delete(subject)
 
 
+async def test_who_publishes_nothing_while_its_exchange_is_gone_knows_of_it_all_the_same(
+    url: str, subject: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another client has made it anew since, and no queue is bound to it yet."""
+    shop = RabbitExchange(f"{subject}.shop")
+    async with raw_channel(url) as channel, RabbitBroker(f"{url}&look_every=600&exchange={subject}") as broker:
+        messages = [Message(subject), Routed(subject, exchange=shop), Message(subject, headers={"amqp-user-id": "x"})]
+        for message in messages[:2]:
+            await broker.publish(message)
+        with pytest.raises(NotStored, match="user_id"):  # over a channel of its own, to the same exchange
+            await broker.publish(messages[2])
+        await broker._looking.look()  # they are there
+        for name in (subject, shop.name):
+            await channel.exchange_delete(name)
+        await broker._looking.look()
+        await broker._looking.look()  # it is said once
+        for name in (subject, shop.name):
+            await channel.exchange_declare(name, exchange_type="topic", durable=True)
+        for message in messages:
+            with pytest.raises(NotStored, match="when its subscribers have bound their queues"):
+                await broker.publish(message)
+        for name in (subject, shop.name):
+            await channel.exchange_delete(name)
+    assert sum("nothing is published to it for 1200 s" in line for line in caplog.messages) == 2
+
+
+async def test_a_look_at_what_is_published_to_is_one_question(
+    url: str, subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    rpc = Channel.rpc
+
+    async def counted(self: Channel, frame: Any, timeout: float | None = None) -> Any:
+        asked.append(frame.name)
+        return await rpc(self, frame, timeout)
+
+    async with raw_channel(url) as channel, RabbitBroker(f"{url}&look_every=600&exchange={subject}") as broker:
+        await broker._looking.look()
+        await broker.publish(Message(subject))
+        await broker._looking.look()
+        monkeypatch.setattr(Channel, "rpc", counted)
+        for _ in range(3):
+            await broker._looking.look()
+        monkeypatch.undo()
+        await channel.exchange_delete(subject)
+    assert asked == ["Exchange.Declare"] * 3
+
+
 @pytest.mark.parametrize("declare", ["check", "false"])
 async def test_where_nothing_is_made_nothing_is_made_again(
     url: str, subject: str, declare: str, until: Until, caplog: pytest.LogCaptureFixture
