@@ -33,7 +33,7 @@ from eventmicro_rabbitmq.connection.properties import Limited
 from eventmicro_rabbitmq.consuming.durable import DurableSubscription
 from eventmicro_rabbitmq.consuming.live import LiveSubscription
 from eventmicro_rabbitmq.declare import Declarer
-from eventmicro_rabbitmq.errors import DriverError, translate
+from eventmicro_rabbitmq.errors import DriverError, check_permitted, translate
 from eventmicro_rabbitmq.layout import Layout, layout_of
 from eventmicro_rabbitmq.needs import needs_of_calls, needs_of_events
 from eventmicro_rabbitmq.outgoing import is_for_one_queue, is_letter, limited, properties_of
@@ -355,7 +355,7 @@ class RabbitBroker(Lifetime):
     async def _open(self, subscription: Subscription, link: Link) -> None:
         """Begin a subscription, again where the connection is lost meanwhile."""
         deadline = asyncio.get_running_loop().time() + SUBSCRIBE_TIMEOUT
-        about = f"subscription to {subscription.subject}"
+        about, why = f"subscription to {subscription.subject}", ""
         try:
             while True:
                 async with asyncio.timeout_at(deadline):
@@ -367,8 +367,10 @@ class RabbitBroker(Lifetime):
                 except DriverError:
                     if not connection.lost.done():
                         raise
+                    why = f": {connection.lost.result()}"
+                    check_permitted(about, why)
         except TimeoutError:
-            raise Disconnected(f"{about}: {self.url} was away for {SUBSCRIBE_TIMEOUT:g} s") from None
+            raise Disconnected(f"{about}: {self.url} was away for {SUBSCRIBE_TIMEOUT:g} s{why}") from None
         except DriverError as error:
             raise translate(error, about) from error
 

@@ -29,6 +29,19 @@ def translate(error: BaseException, about: str) -> Exception:
     return Disconnected(f"{about}: {text}")
 
 
+def check_permitted(about: str, why: str) -> None:
+    """Refuse what RabbitMQ ends the whole connection for each time, as it is set to permit no more what is deprecated.
+
+    Raises:
+        UsageError: that is why it ended.
+    """
+    if "transient_nonexcl_queues" in why:
+        raise UsageError(
+            f"{about}: RabbitMQ permits no queue of several connections any more that lasts no restart "
+            f"(deprecated_features.permit.transient_nonexcl_queues): write durable=True, or exclusive=True"
+        )
+
+
 def why_not_stored(error: BaseException, about: str, *, alone: bool) -> Exception | None:
     """The error of a publish whose channel RabbitMQ has closed; None where it may have been stored.
 

@@ -7,6 +7,7 @@ from typing import Any
 import aiormq
 import pytest
 from eventmicro_rabbitmq import RabbitBinding, RabbitBroker, RabbitExchange, RabbitQueue
+from eventmicro_rabbitmq.connection.channel import Channel
 
 from eventmicro.broker import Durable
 from eventmicro.client import Client
@@ -219,6 +220,23 @@ async def test_what_keeps_no_events_will_do_where_none_is_to_be_kept(
         await service.stop()
         await channel.queue_delete(subject)
     assert sorted(got) == [1, 2]
+
+
+async def test_a_queue_that_is_not_permitted_any_more_is_refused_and_not_tried_without_end(
+    url: str, subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As RabbitMQ 4 says it where it is set so: it ends the whole connection."""
+    why = "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated."
+
+    async def end(self: Channel, *_: object, **__: object) -> None:
+        self.link.lost.set_result(why)
+        raise ConnectionError(why)
+
+    async with RabbitBroker(url) as broker:
+        place = RabbitQueue(subject, durable=False, declare=True)
+        monkeypatch.setattr(Channel, "queue_declare", end)
+        with pytest.raises(UsageError, match=r"permits no queue .* durable=True, or exclusive=True"):
+            await broker.subscribe(subject, lambda _: None, queue=subject, place=place)
 
 
 async def test_a_stream_is_refused_where_nothing_is_kept_too(url: str, subject: str) -> None:
