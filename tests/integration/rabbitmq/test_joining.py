@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from eventmicro.service import Service
-from tests.integration.rabbitmq.kit import Until, raw_channel
+from tests.integration.rabbitmq.kit import Properties, Until, raw_channel
 
 PAGE = Path(__file__).parents[3] / "docs" / "joining" / "rabbitmq.md"
 QUEUES = ("billing", "new-orders", "invoices")
@@ -34,6 +36,37 @@ async def test_the_service_of_the_page_runs_on_what_others_have_made(url: str, u
             await channel.queue_delete(queue)
             await channel.queue_delete(f"dead.billing.{queue}")
         for exchange in ("shop", "kinds"):
+            await channel.exchange_delete(exchange)
+
+
+async def test_the_service_for_masstransit_answers_a_request_and_an_event(url: str) -> None:
+    (block,) = re.findall(r"```python\n(# status\.py\n.*?)```", PAGE.read_text(), re.DOTALL)
+    names: dict[str, Any] = {"__name__": "status"}
+    exec(compile(block, str(PAGE), "exec"), names)
+    envelope = {
+        "messageType": ["urn:message:Shop.Contracts:CheckOrder"],
+        "headers": {"Tenant": "acme"},
+        "message": {"orderId": "7"},
+    }
+    service: Service = names["service"]
+    answers: asyncio.Queue[Any] = asyncio.Queue()
+    await service.start(url)
+    async with raw_channel(url) as channel:
+        awaits = (await channel.queue_declare("", exclusive=True)).queue or ""
+        await channel.exchange_declare("Shop.Contracts:OrderStatus", exchange_type="fanout", durable=True)
+        await channel.queue_bind(awaits, "Shop.Contracts:OrderStatus")
+        await channel.basic_consume(awaits, answers.put, no_ack=True)
+        for said in ({"requestId": "1", "responseAddress": f"rabbitmq://localhost/{awaits}?temporary=true"}, {}):
+            properties = Properties(content_type="application/vnd.masstransit+json")
+            body = json.dumps({**envelope, **said}).encode()
+            await channel.basic_publish(body, exchange="Shop.Contracts:CheckOrder", properties=properties)
+            answer = json.loads((await answers.get()).body)
+            assert answer["message"] == {"orderId": "7", "text": "on its way, acme"}
+            assert answer.get("requestId") == said.get("requestId")
+        await service.stop()
+        for queue in ("order-status", "dead.status.order-status", "dead.order-status"):
+            await channel.queue_delete(queue)
+        for exchange in ("Shop.Contracts:OrderStatus", "Shop.Contracts:CheckOrder"):
             await channel.exchange_delete(exchange)
 
 
