@@ -46,7 +46,14 @@ KNOWN = {
     "kafka-delete-records.sh": {"": "--bootstrap-server --offset-json-file"},
     "kafka-storage.sh": {"": "--standalone"},
     "kafka-server-start.sh": {"": ""},
-    "rabbitmqctl": {"delete_queue": "", "list_queues": "", "set_permissions": "", "add_user": "", "set_policy": ""},
+    "rabbitmqctl": {
+        "delete_queue": "",
+        "list_queues": "",
+        "set_permissions": "",
+        "add_user": "",
+        "set_policy": "",
+        "list_user_permissions": "",
+    },
     "rabbitmqadmin": {"delete exchange": "", "declare binding": ""},
 }
 THEIRS = re.compile(
