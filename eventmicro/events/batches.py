@@ -16,7 +16,8 @@ from eventmicro.codec import NotReady
 from eventmicro.context import Context, Received, enter_context
 from eventmicro.errors import Reject, Settlement
 from eventmicro.events.options import Batch
-from eventmicro.events.settling import ByHandler, describe
+from eventmicro.events.reasons import describe
+from eventmicro.events.settling import ByHandler
 from eventmicro.events.subscriber import Subscriber, Work
 from eventmicro.handlers.inflight import ENDS
 from eventmicro.message import Delivery

@@ -14,7 +14,7 @@ from typing import Any
 
 from eventmicro.broker import Receive
 from eventmicro.codec import NotReady
-from eventmicro.events.settling import describe
+from eventmicro.events.reasons import describe
 from eventmicro.events.subscriber import Subscriber, Work
 from eventmicro.handlers.inflight import ENDS, InFlight
 from eventmicro.message import Delivery

@@ -15,8 +15,6 @@ from typing import Protocol
 from eventmicro.broker import Broker
 from eventmicro.errors import (
     Ack,
-    ContentTooLarge,
-    DecodeError,
     EventMicroError,
     MessageTooLarge,
     Nack,
@@ -24,12 +22,11 @@ from eventmicro.errors import (
     Reject,
     ServiceError,
     Settlement,
-    UnsupportedMediaType,
     UsageError,
-    describe_fields,
     unwrapped,
 )
 from eventmicro.events.options import AckMode, DeliveryOptions
+from eventmicro.events.reasons import describe, kind_of, rejected
 from eventmicro.fields import of_event, of_handler
 from eventmicro.message import Copy, Delivery, Message
 from eventmicro.repeating import Repeating, origin, readable
@@ -176,7 +173,7 @@ class Live(Tells):
         return None
 
     async def give_up(self, delivery: Delivery, reason: str) -> float | None:
-        if not self.told.counts(("skipped", _kind(reason)), logging.WARNING, "events skipped, the last: %s", reason):
+        if not self.told.counts(("skipped", kind_of(reason)), logging.WARNING, "events skipped, the last: %s", reason):
             self._say(logging.WARNING, delivery, "skipped, %s", reason)
         return None
 
@@ -251,7 +248,7 @@ class Kept(Tells):
         if self._dead_letter is None:
             self._say(logging.ERROR, delivery, "is given up: %s", reason)  # each, as nothing else is left of it
         elif self._is_letter(delivery):
-            if not self.told.counts(("stays", _kind(reason)), logging.WARNING, "dead letters stay there: %s", reason):
+            if not self.told.counts(("stays", kind_of(reason)), logging.WARNING, "dead letters stay there: %s", reason):
                 subject, fields = one_line(delivery.subject), of_event(self.told.fields, delivery)
                 log.warning(
                     "%s: dead letter on %s stays there: %s", self._name, subject, one_line(reason), extra=fields
@@ -313,7 +310,7 @@ class Kept(Tells):
             self._say(level, delivery, text, delivery.attempt, self._retry.attempts, what, error=shown)
 
     def _say_dead(self, delivery: Delivery, where: str, reason: str) -> None:
-        if not self.told.counts(("dead", _kind(reason)), logging.WARNING, "events went to %s: %s", where, reason):
+        if not self.told.counts(("dead", kind_of(reason)), logging.WARNING, "events went to %s: %s", where, reason):
             self._say(logging.WARNING, delivery, "went to %s: %s", where, reason)
 
     def _delay_after(self, error: BaseException, attempt: int) -> float:
@@ -387,33 +384,3 @@ class ByHandler:
         if delay is not None:
             await self._again(event, delay)
         self._settled(event)
-
-
-def rejected(reason: str) -> str:
-    """Why an event was given up by its handler."""
-    return f"rejected: {reason}" if reason else "rejected"
-
-
-def _kind(reason: str) -> str:
-    """What reasons have in common that are alike but for their events."""
-    return reason.partition(":")[0].partition("(")[0]
-
-
-def why_unreadable(error: BaseException) -> str:
-    """Why an event could not be decoded, in words without its content."""
-    if isinstance(error, ContentTooLarge):
-        return error.detail
-    if isinstance(error, UnsupportedMediaType):
-        return f"it is in a form not taken here: {error.detail}"
-    if isinstance(error, DecodeError):
-        return f"it is {error}{describe_fields(error.errors)}"
-    return f"it could not be decoded: {type(error).__name__}"
-
-
-def describe(error: BaseException) -> str:
-    """An error in a line, for whoever looks through the dead letters."""
-    try:
-        text = (error.reason if isinstance(error, Settlement) else str(error)).partition("\n")[0]
-    except Exception:  # it is the user's, and may have no words for itself
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

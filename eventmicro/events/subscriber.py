@@ -23,7 +23,8 @@ from eventmicro.errors import (
     UsageError,
 )
 from eventmicro.events.objects import Objects
-from eventmicro.events.settling import ByHandler, Settling, why_unreadable
+from eventmicro.events.reasons import why_unreadable
+from eventmicro.events.settling import ByHandler, Settling
 from eventmicro.events.unsettled import PATIENCE, Unsettled
 from eventmicro.fields import of_event
 from eventmicro.handlers.eager import Task

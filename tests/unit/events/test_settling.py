@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from eventmicro import Ack, Context, DeliveryOptions, MemoryBroker, Nack, Reject, Retry, Service
 from eventmicro.codecs import Codecs
 from eventmicro.errors import Disconnected, MessageTooLarge, TooManyRequests, UsageError
-from eventmicro.events.settling import LONGEST_DELAY, Kept, Live, why_unreadable
+from eventmicro.events.reasons import describe, why_unreadable
+from eventmicro.events.settling import LONGEST_DELAY, Kept, Live
 from eventmicro.events.subscriber import Subscriber, Work
 from eventmicro.message import Copy, Delivery, Message
 
@@ -458,3 +460,41 @@ async def test_an_error_that_says_when_is_tried_again_not_sooner() -> None:
     assert await settling.failed(Sent(), TooManyRequests(retry_after=1e9)) == LONGEST_DELAY
     grouped = ExceptionGroup("tasks", [TooManyRequests(retry_after=30)])
     assert await settling.failed(Sent(), grouped) == 30
+
+
+class Order(BaseModel):
+    sku: str
+    quantity: int
+
+
+def validation_error() -> ValidationError:
+    with pytest.raises(ValidationError) as caught:
+        Order.model_validate({"quantity": "hunter2"})
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("no\nparameters: hunter2"), "RuntimeError: no"),
+        (RuntimeError(), "RuntimeError"),
+        (
+            validation_error(),
+            "ValidationError: 2 validation errors for Order (sku: Field required; "
+            "quantity: Input should be a valid integer, unable to parse string as an integer)",
+        ),
+        (
+            ExceptionGroup("several", [KeyError("sku"), ExceptionGroup("more", [OSError("disk")])]),
+            "ExceptionGroup: several (2 sub-exceptions) (KeyError: 'sku'; "
+            "ExceptionGroup: more (1 sub-exception) (OSError: disk))",
+        ),
+        (
+            ExceptionGroup("many", [ValueError(n) for n in range(9)]),
+            "(ValueError: 0; ValueError: 1; ValueError: 2)",
+        ),
+    ],
+)
+def test_an_error_is_told_in_a_line_that_names_what_was_wrong_and_not_what_was_worked_on(
+    error: Exception, said: str
+) -> None:
+    assert describe(error).endswith(said)
