@@ -11,6 +11,8 @@ from functools import lru_cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from pydantic_core import from_json
+
 from eventmicro.charsets import to_utf8
 from eventmicro.codec import Codec, Decoder
 from eventmicro.codecs.json import JsonCodec
@@ -95,6 +97,29 @@ def unlabelled(kind: Any, codec: Codec | None, decode: Decoder, own: Decoder) ->
     if is_protobuf(kind):
         return _first_of(decode, strictly(own))
     return decode
+
+
+def without_fields(kind: Any, decode: Decoder) -> Decoder:
+    """The decoder of what says nothing of its form, where a JSON object is no text: who calls with fields takes the
+    one parameter that is the whole body for one of several.
+    """
+    if not takes_text(kind):
+        return decode
+
+    def read(body: bytes) -> Any:
+        if body[:1] == b"{" and _is_json(body):
+            raise DecodeError('expected a text, got an object: the one parameter is the whole body; send "text"')
+        return decode(body)
+
+    return read
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        from_json(body)
+    except ValueError:
+        return False
+    return True
 
 
 def in_charset(decode: Decoder, charset: str) -> Decoder:

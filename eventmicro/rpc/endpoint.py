@@ -13,6 +13,7 @@ from typing import Any
 from eventmicro.broker import Broker, sends_at_once
 from eventmicro.codec import Decoder
 from eventmicro.codecs import Body
+from eventmicro.codecs.labels import without_fields
 from eventmicro.codecs.validation import name_of
 from eventmicro.context import Context, Received, Side, enter_context
 from eventmicro.errors import (
@@ -201,7 +202,7 @@ class Endpoint:
         self._state = state
         self._large = large
         self._told: Repeating | None = None
-        self._decode: Decoder = _ignore if request is None else request.decode
+        self._decode: Decoder = _ignore if request is None else without_fields(request.kind, request.decode)
         self._try_send = None if (able := sends_at_once(broker)) is None else able.try_send
 
     def __call__(self, delivery: Delivery) -> Awaitable[None] | None:
@@ -280,7 +281,7 @@ class Endpoint:
                     asked = Negotiated(delivery, form, self._request, self._reply, self._names)
                     request = asked.read()
                 else:
-                    request = None if self._request is None else self._read(self._request, delivery)
+                    request = self._read(delivery)
             context = Received(delivery, self._fill)
             enter_context(context)
             try:
@@ -333,9 +334,9 @@ class Endpoint:
             reply=self._reply.kind,
         )
 
-    def _read(self, body: Body, delivery: Delivery) -> Any:
+    def _read(self, delivery: Delivery) -> Any:
         try:
-            return body.decode(delivery.body)
+            return self._decode(delivery.body)
         except DecodeError as error:
             raise unreadable(error) from None
 

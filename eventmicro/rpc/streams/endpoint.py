@@ -211,7 +211,7 @@ class StreamEndpoint(Endpoint):
             form = await self._gather(delivery, form[3])
         if form is not None:
             return Negotiated(delivery, form, self._request, self._reply, self._names).read()
-        return None if self._request is None else self._read(self._request, delivery)
+        return self._read(delivery)
 
     def _fill(self, context: Received) -> None:
         super()._fill(context)

@@ -459,3 +459,29 @@ async def test_a_reply_says_what_its_handler_returned_though_the_next_one_change
         await client.call("counter.count", None, Counted)
         replies = await asyncio.gather(*(client.call("counter.count", None, Counted) for _ in range(5)))
     assert [reply.count for reply in replies] == [2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("request_", ["Monday", b"Monday", b"5", b"{Monday", b'"{}"'])
+async def test_a_text_is_taken_with_and_without_the_quotes_of_json(request_: Any) -> None:
+    days = Service("days", broker="memory://server")
+
+    @days.rpc
+    async def close(day: str) -> str:
+        return f"closed on {day}"
+
+    async with days, Client("memory://server") as client:
+        said = request_ if isinstance(request_, str) else request_.decode().strip('"')
+        assert await client.call("days.close", request_, str) == f"closed on {said}"
+
+
+@pytest.mark.parametrize("headers", [None, {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}])
+async def test_fields_are_no_text_where_the_one_parameter_is_the_whole_body(headers: dict[str, str] | None) -> None:
+    days = Service("days", broker="memory://server")
+
+    @days.rpc
+    async def close(day: str) -> str:
+        return f"closed on {day}"
+
+    async with days, Client("memory://server") as client:
+        with pytest.raises(BadRequest, match=r'the one parameter is the whole body; send "text"'):
+            await client.call("days.close", {"day": "Monday"}, str, metadata=headers or {})
