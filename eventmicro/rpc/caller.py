@@ -106,7 +106,7 @@ class Caller:
 
     async def timed_out(self, service: str, endpoint: str, call: str, started: float) -> CallTimeout:
         """Give a call up to which no reply came in time, and return its error."""
-        note = self._notes.get(call, "")
+        note = self._notes.get(call, "") or ("" if self._broker.online else f"{self._broker.url} is away")
         await self.give_up(service, call)
         return timed_out(endpoint, time.monotonic() - started, note).as_received()
 

@@ -63,6 +63,16 @@ async def test_after_a_server_restart_subscriptions_and_calls_come_back_by_thems
         await service.stop()
 
 
+async def test_a_call_that_waits_for_a_server_that_is_away_says_so() -> None:
+    with NatsServer() as server:
+        broker = NatsBroker(server.url)
+        async with broker, Client(broker) as client:
+            server.kill()
+            await until(lambda: not broker.online)
+            with pytest.raises(CallTimeout, match=f"no reply from orders.double within .* s; {broker.url} is away$"):
+                await client.call("orders.double", 2, int, timeout=0.1)
+
+
 async def test_a_hung_server_is_noticed_within_seconds_and_calls_come_back(caplog: pytest.LogCaptureFixture) -> None:
     with NatsServer() as server:
         broker = NatsBroker(f"{server.url}?ping_interval=0.2")
