@@ -8,6 +8,7 @@ import pytest
 
 from eventmicro import UsageError
 from eventmicro.discovery import strategies
+from eventmicro.discovery.directing import NEW
 from eventmicro.discovery.filters import endpoint, label, version
 from eventmicro.discovery.filters import node as only
 from eventmicro.discovery.strategies import STICKY_KEYS, STRATEGIES, make_selector
@@ -173,3 +174,17 @@ def test_round_robin_remembers_no_endpoints_without_end(monkeypatch: pytest.Monk
     for number in range(1000):
         select(nodes(2), Choice("orders", f"made-up-{number}"))
     assert len(select._turns) <= 10
+
+
+@pytest.mark.parametrize(("takes", "least", "most"), [(0.011, 200, 500), (0.1, 1, 60)])
+def test_two_choices_tries_one_again_that_was_slow_once(takes: float, least: int, most: int) -> None:
+    """One call after the other, of two nodes: without that all would stay with the one that was quicker at first."""
+    quick, once_slow = nodes(2)
+    quick.latency, once_slow.latency, select = 0.01, 1.0, make_selector("two-choices")
+    chosen = Counter[str]()
+    for number in range(2000):
+        node = select([quick, once_slow], CHOICE)
+        node.latency += NEW * ((0.01 if node is quick else takes) - node.latency)
+        if number >= 1000:
+            chosen[node.id] += 1
+    assert least <= chosen[once_slow.id] <= most
