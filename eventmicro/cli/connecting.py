@@ -106,8 +106,9 @@ async def meant(client: Client, service: str) -> str:
 async def add_meant(client: Client, error: ServiceError, endpoint: str) -> None:
     """Say in the error of a call which service is perhaps meant, where there is none of this name."""
     service = endpoint.partition(".")[0]
-    if is_nobody(error) or (isinstance(error, NotFound) and error.id == service):
-        error.detail += await meant(client, service)
+    is_away = is_nobody(error) or (isinstance(error, NotFound) and error.id == service)
+    if is_away and (perhaps := await meant(client, service)):
+        error.detail = error.detail.rstrip("?") + perhaps
 
 
 def complete_service(incomplete: str) -> list[str]:

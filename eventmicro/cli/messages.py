@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -19,7 +18,8 @@ from eventmicro.cli.moments import Since, read_moment
 from eventmicro.cli.output import Output, ReplyForm, print_reply
 from eventmicro.cli.session import Places, keep, run, run_beside
 from eventmicro.cli.show import as_json_line, as_line, as_raw_line, examples, show_error, show_pairs
-from eventmicro.cli.stream import kind_of_stream, say_stream
+from eventmicro.cli.stream import asked, say_stream
+from eventmicro.cli.takers import check_callable, say_what_it_takes, say_who_takes
 from eventmicro.cli.watching import Watched, Watching, kept_of
 from eventmicro.errors import ServiceError, UsageError
 from eventmicro.plugins import brokers_with
@@ -93,7 +93,8 @@ def call(
 
     async def send() -> Any:
         async with connected_client(over, rpc_broker=over, registry=registry) as client:
-            asking = asyncio.create_task(kind_of_stream(client, endpoint))
+            records = await asked(client, endpoint)
+            await check_callable(client, endpoint, records)
             try:
                 return await client.call(
                     endpoint,
@@ -108,9 +109,11 @@ def call(
                 )
             except ServiceError as error:
                 await add_meant(client, error, endpoint)
+                if not request:
+                    say_what_it_takes(error, endpoint, records)
                 raise
             finally:
-                say_stream(endpoint, await asking)
+                say_stream(endpoint, records)
 
     try:
         reply = run(send())
@@ -149,7 +152,8 @@ def publish(
 ) -> None:
     """Publish one event.
 
-    It says nothing, and is done when the broker has taken the event, whether or not anybody subscribes to it.
+    It is done when the broker has taken the event, whether or not anybody subscribes to it, and says nothing but what
+    may be a slip: nobody who is registered takes the subject, but one like it; or what they take needs a body.
     """
     headers = read_headers(header, content_type)
     if interactive:
@@ -163,6 +167,7 @@ def publish(
             topic = topic_on(subject, read_exchange(client.broker, exchange, exchange_type, checked=False))
             await client.publish(topic, event, key=key, id=id, metadata=headers, content_type=content_type)
             await client.flush()
+            await say_who_takes(client, subject, empty=not event)
 
     run(send())
 

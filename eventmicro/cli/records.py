@@ -69,7 +69,7 @@ def _percentile(handler: HandlerStatistics, part: float) -> str:
 def signature(endpoint: EndpointRecord) -> tuple[str, str, str]:
     """An endpoint: its name, what it takes and what it replies."""
     stream = endpoint.metadata.get(STREAM, "")
-    taken, given = _fields(endpoint.request), _fields(endpoint.reply)
+    taken, given = fields_of(endpoint.request), fields_of(endpoint.reply)
     return (
         endpoint.name,
         f"stream of {taken}" if stream in ("client", "bidirectional") else taken,
@@ -82,7 +82,7 @@ def taken(endpoint: EndpointRecord) -> tuple[str, ...]:
     about = endpoint.metadata
     queue, exchange = about.get(QUEUE) or "(every instance)", about.get(EXCHANGE)
     by = "" if exchange is None else exchange or "(default)"
-    return endpoint.name, about.get(TOPIC, ""), queue, _fields(endpoint.request), by
+    return endpoint.name, about.get(TOPIC, ""), queue, fields_of(endpoint.request), by
 
 
 def print_subscribers(endpoints: Iterable[EndpointRecord]) -> None:
@@ -92,7 +92,7 @@ def print_subscribers(endpoints: Iterable[EndpointRecord]) -> None:
     print_table(("SUBSCRIBER", "TOPIC", "QUEUE", "TAKES", "EXCHANGE")[:width], [row[:width] for row in rows])
 
 
-def _fields(schema: dict[str, Any] | None) -> str:
+def fields_of(schema: dict[str, Any] | None) -> str:
     """A JSON Schema in a line: `Quote(total: number)`."""
     if schema is None:
         return "-"

@@ -28,6 +28,7 @@ from eventmicro.cli.connecting import Broker, Registry, RpcBroker, add_meant, co
 from eventmicro.cli.directing import Key, Label, Node, Selector, Version, read_filters
 from eventmicro.cli.session import current, run, until_signal
 from eventmicro.cli.show import as_item_line, examples, print_line, show_error
+from eventmicro.cli.takers import check_callable
 from eventmicro.client import Client
 from eventmicro.discovery.asking import ask_service, can_be_asked
 from eventmicro.errors import EventMicroError, ServiceError, UsageError
@@ -86,7 +87,9 @@ def stream(
 
     async def open_it() -> None:
         async with connected_client(over, rpc_broker=over, registry=registry) as client:
-            sends = await _find_kind(client, endpoint) in SENDING
+            records = await asked(client, endpoint)
+            await check_callable(client, endpoint, records)
+            sends = await _find_kind(client, endpoint, records) in SENDING
             if sends and current() is not None:
                 raise UsageError(f"{endpoint} takes a stream, and a shell has no stdin to send: leave the shell for it")
             if sends and body not in (None, "-"):
@@ -117,35 +120,37 @@ def stream(
         raise typer.Exit(1) from None
 
 
-async def kind_of_stream(client: Client, endpoint: str) -> str:
-    """Which side of an endpoint sends a stream: `server`, `client`, `bidirectional`; empty: none, or nobody says so."""
+async def asked(client: Client, endpoint: str) -> list[ServiceRecord]:
+    """What a node of the endpoint's service answers that is asked for it; none where none does so soon."""
     service, _, name = endpoint.partition(".")
     if not name or not can_be_asked(client.rpc_broker):
-        return ""
+        return []
     form = await ask_service(client.rpc_broker, service, within=WITHIN)
     record = None if form is None else record_of(form)
-    return "" if record is None else _kind_in([record], name)
+    return [] if record is None else [record]
 
 
-def say_stream(endpoint: str, kind: str) -> None:
+def say_stream(endpoint: str, records: list[ServiceRecord]) -> None:
     """Say to who has called an endpoint that it is a stream, where it is one."""
+    kind = _kind_in(records, endpoint.partition(".")[2])
     if kind in SENDING:
         typer.echo(f"{endpoint} takes a stream: eventmicro stream {endpoint} sends it the lines of stdin", err=True)
     elif kind:
         typer.echo(f"{endpoint} sends a stream, of which this is the first: eventmicro stream {endpoint}", err=True)
 
 
-async def _find_kind(client: Client, endpoint: str) -> str:
-    """The same, also of a service that answers no questions but is registered."""
-    if kind := await kind_of_stream(client, endpoint):
-        return kind
+async def _find_kind(client: Client, endpoint: str, records: list[ServiceRecord]) -> str:
+    """Which side sends the stream, also of a service that answers no questions but is registered."""
     service, _, name = endpoint.partition(".")
+    if kind := _kind_in(records, name):
+        return kind
     with suppress(EventMicroError):  # the opening says what there is to say
         return _kind_in(await client.services(service), name)
     return ""
 
 
 def _kind_in(records: list[ServiceRecord], name: str) -> str:
+    """Which side of an endpoint sends a stream: `server`, `client`, `bidirectional`; empty: none, or nobody says so."""
     kinds = (each.metadata.get(STREAM, "") for record in records for each in record.endpoints if each.name == name)
     return next(filter(None, kinds), "")
 

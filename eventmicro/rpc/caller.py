@@ -200,19 +200,28 @@ class Caller:
         if call not in self._waiting:  # it has its outcome meanwhile
             self._notes.pop(call, None)
         elif stores is not None and store in stores.get(endpoint, ()):
-            self._notes[call] = stored(store, [endpoint])
+            self._notes[call] = stored_call(store, endpoint)
         elif stores is not None:
             self._notes.pop(call, None)
             delivery.headers = headers or None
             self(delivery)
 
 
+MEND = "take the subject out of it, or name the endpoint otherwise"
+
+
 def stored(store: str, subjects: Sequence[str]) -> str:
     """What is wrong where something stores calls, and how to mend it."""
-    return (
-        f"{store} stores {', '.join(subjects)} as if it were events, and no caller is told where nobody serves it; "
-        "take the subject out of it, or name the endpoint otherwise"
-    )
+    return f"{_stores(store, subjects)}; {MEND}"
+
+
+def stored_call(store: str, endpoint: str) -> str:
+    """The same for a caller, who may have called what is no endpoint at all."""
+    return f"{_stores(store, [endpoint])}; where that is a topic, publish to it; else {MEND}"
+
+
+def _stores(store: str, subjects: Sequence[str]) -> str:
+    return f"{store} stores {', '.join(subjects)} as if it were events, and no caller is told where nobody serves it"
 
 
 def timed_out(endpoint: str, elapsed: float, note: str = "") -> CallTimeout:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from eventmicro.codecs import Body
 from eventmicro.errors import CallTimeout, EventMicroError, PeerLost, ServiceError, UsageError
 from eventmicro.message import Delivery, Message
-from eventmicro.rpc.caller import stored, timed_out
+from eventmicro.rpc.caller import stored_call, timed_out
 from eventmicro.rpc.replies import read_reply
 from eventmicro.rpc.streams.channel import Channel
 from eventmicro.rpc.streams.frames import Frame
@@ -120,7 +120,7 @@ class CallerChannel(Channel):
         """What is no frame: an error in place of an opening, or what does not belong here."""
         if header(delivery.headers, STATUS) == STORED:
             store = header(delivery.headers, DESCRIPTION) or "a stream"
-            self._note = stored(store, [self.name])
+            self._note = stored_call(store, self.name)
         elif not self.outgoing.address:
             self.end(self._read_reply(delivery, body))
 

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from eventmicro import EventMicroError, MemoryBroker, Service
-from eventmicro.broker import Delivery
 from eventmicro.cli import app, show
 from eventmicro.cli.output import Output, print_records, print_reply
 from eventmicro.cli.records import print_table
 from eventmicro.discovery import asking
-from eventmicro.message import Message
+from eventmicro.message import Delivery, Message
 from eventmicro.registry import EndpointRecord, NodeRecord, ServiceRecord
 from tests.unit.cli.kit import Typed, typed
 

@@ -58,7 +58,8 @@ async def test_the_confirmation_is_waited_over() -> None:
     [
         (
             {"orders.double": ["the archive"]},
-            r"within 0\.\d+ s; the archive stores orders\.double.*take the subject out",
+            r"within 0\.\d+ s; the archive stores orders\.double.*"
+            r"where that is a topic, publish to it; else take the subject out",
         ),
         (None, r"within 0\.\d+ s; the archive confirmed something.*cannot be looked up"),
     ],
