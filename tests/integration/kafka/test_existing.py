@@ -121,6 +121,27 @@ async def test_a_topic_made_again_while_nobody_is_there_is_read_from_its_beginni
         await until(lambda: second.bodies == numbered(3))
 
 
+async def test_a_topic_made_again_with_fewer_partitions_is_read_and_its_lag_is_told(
+    kafka_url: str, subject: str, until: Until
+) -> None:
+    await make_topic(kafka_url, subject, partitions=4)
+    one = worker(kafka_url, subject)
+    async with workers(one):
+        await one.start()
+        await one.broker.publish_many([Message(subject, body, key=str(body)) for body in numbered(40)])
+        await until(lambda: len(one.bodies) == 40)
+        await delete_topic(kafka_url, subject)
+        await make_topic(kafka_url, subject, partitions=2)
+        again = [b"again " + body for body in numbered(20)]
+        async with foreign_producer(kafka_url) as producer:
+            for number, body in enumerate(again):
+                await producer.send_and_wait(subject, body, partition=number % 2)
+        await until(lambda: set(again) <= set(one.bodies))
+        assert sorted(set(one.bodies) - set(numbered(40))) == sorted(again)
+        while (state := await one.broker.queue_state(f"{subject}.q")) is None or state.waiting:
+            await asyncio.sleep(0.02)
+
+
 async def test_partitions_that_are_added_at_work_are_read(kafka_url: str, subject: str, until: Until) -> None:
     one, all_ = worker(kafka_url, subject), []
     await make_topic(kafka_url, subject)
