@@ -42,9 +42,11 @@ _LINES = {
         "LeaveGroup request failed: %s",
         "Marking the coordinator dead (node %s)for group %s.",
         "OffsetCommit failed for group %s - %s",
+        "OffsetCommit failed for group %s on partition %s with offset %s: %s",
         "OffsetCommit failed for group %s due to group error (%s), will rejoin",
         "OffsetFetchRequest -- unknown topic %s",
     ),
+    "aiokafka.coordinator.assignors.roundrobin": ("No partition metadata for topic %s",),
     "aiokafka.producer.sender": (
         "Cannot send %r to %s: %r",
         "Could not send %r: %r",

@@ -9,7 +9,7 @@ from typing import Any
 
 from eventmicro.errors import EventMicroError
 from eventmicro.message import Message
-from eventmicro_kafka.errors import KafkaError, late, not_published, producer_is_dead
+from eventmicro_kafka.errors import InvalidRecordError, KafkaError, late, not_published, producer_is_dead
 from eventmicro_kafka.producing.accumulator import last_trouble, send_batch, sends_at_once
 from eventmicro_kafka.producing.producer import Producer
 from eventmicro_kafka.records import to_record, value_of
@@ -158,21 +158,26 @@ class Batches:
             await asyncio.wait([stored for _, stored in self._sent], timeout=max(0.0, left))
         for batch, stored in self._sent:
             error = stored.exception() if stored.done() else TimeoutError()
-            if error is not None and not self._fail(error, batch, stored):
-                self._again += batch.positions
+            if error is not None:
+                self._again += self._fail(error, batch, stored)
 
-    def _fail(self, error: BaseException, batch: _Batch, stored: asyncio.Future[Any]) -> bool:
-        """Note why the messages of a batch were not confirmed; False: a new producer may send them."""
+    def _fail(self, error: BaseException, batch: _Batch, stored: asyncio.Future[Any]) -> list[int]:
+        """Note why messages of a batch were not confirmed; those that a new producer may send."""
+        again, refused = list[int](), batch.positions
         about = self._messages[batch.positions[0]].subject
         if isinstance(error, TimeoutError):
             failure = late(about, self._timeout, sent=True, met=last_trouble(batch.inner, stored, about))
         else:
             self._producer.retire(batch.inner)
             if producer_is_dead(error):
-                return False
+                return batch.positions
             failure = not_published(error, about, self._producer.lacking(about))
-        self.failed |= dict.fromkeys(batch.positions, failure)
-        return True
+            if isinstance(error, InvalidRecordError):  # the broker refuses all for the sake of those without a key
+                keyless = [position for position in batch.positions if self._messages[position].key is None]
+                if keyless:
+                    again, refused = sorted(set(batch.positions).difference(keyless)), keyless
+        self.failed |= dict.fromkeys(refused, failure)
+        return again
 
     def _fail_unsent(self, wanted: Sequence[int]) -> None:
         sent = {position for batch, _ in self._sent for position in batch.positions}

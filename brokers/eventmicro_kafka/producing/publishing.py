@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from eventmicro.errors import Disconnected, NotAllPublished
 from eventmicro.message import Message
-from eventmicro_kafka.errors import late, not_published, producer_is_dead
-from eventmicro_kafka.producing.accumulator import append, has_room, last_trouble
+from eventmicro_kafka.errors import InvalidRecordError, KafkaError, late, not_published, producer_is_dead
+from eventmicro_kafka.producing.accumulator import append, has_room, last_trouble, send_batch
 from eventmicro_kafka.producing.batches import Batches
 from eventmicro_kafka.producing.confirming import Confirming, Outcome
 from eventmicro_kafka.producing.producer import Producer
 from eventmicro_kafka.records import Headers, to_record, value_of
+
+NOT_TRIED: Outcome = TimeoutError("nothing was tried yet")
 
 
 class Publisher:
@@ -43,7 +46,9 @@ class Publisher:
                 error = await self._confirming.outcome(batch, deadline)
                 if error is None:
                     return
-                self._fail(error, inner, message.subject, timeout, batch)
+                self._fail(error, inner, message.subject, timeout, batch, spoilt=key is not None)
+                await self._publish_slowly(message, key, headers, deadline, timeout, error)
+                return
         await self._publish_slowly(message, key, headers, deadline, timeout)
 
     async def publish_many(self, messages: Sequence[Message], timeout: float) -> None:
@@ -73,20 +78,26 @@ class Publisher:
         self._confirming.close()
 
     async def _publish_slowly(
-        self, message: Message, key: bytes | None, headers: Headers, deadline: float, timeout: float
+        self,
+        message: Message,
+        key: bytes | None,
+        headers: Headers,
+        deadline: float,
+        timeout: float,
+        error: Outcome = NOT_TRIED,
     ) -> None:
         """Wait for what is missing: the cluster, the producer, the topic, or room."""
-        error: Outcome = TimeoutError()
         while error is not None:
+            alone = isinstance(error, InvalidRecordError)
             try:
                 async with asyncio.timeout_at(deadline):
-                    inner, batch = await self._append(message, key, headers)
+                    inner, batch = await (self._put_alone if alone else self._append)(message, key, headers)
             except TimeoutError:
                 met = last_trouble(self._producer.inner, None, message.subject)
                 raise late(message.subject, timeout, sent=False, met=met) from None
             error = await self._confirming.outcome(batch, deadline)
             if error is not None:
-                self._fail(error, inner, message.subject, timeout, batch)
+                self._fail(error, inner, message.subject, timeout, batch, spoilt=key is not None and not alone)
 
     async def _append(self, message: Message, key: bytes | None, headers: Headers) -> tuple[Any, asyncio.Future[Any]]:
         while True:
@@ -97,10 +108,34 @@ class Publisher:
                 return inner, batch
             await has_room(inner, place)
 
-    def _fail(self, error: BaseException, inner: Any, about: str, timeout: float, batch: asyncio.Future[Any]) -> None:
-        """Raise why a message was not confirmed; return where a new producer may send it."""
+    async def _put_alone(
+        self, message: Message, key: bytes | None, headers: Headers
+    ) -> tuple[Any, asyncio.Future[Any]]:
+        while True:
+            inner = await self._producer.ready(message.subject)
+            place, builder = self._producer.place(message.subject, key), inner.create_batch()
+            builder.append(timestamp=None, key=key, value=value_of(message), headers=headers)
+            builder.close()
+            with suppress(KafkaError):  # its producer is of no use any more
+                return inner, await send_batch(inner, builder, place)
+
+    def _fail(
+        self,
+        error: BaseException,
+        inner: Any,
+        about: str,
+        timeout: float,
+        batch: asyncio.Future[Any],
+        *,
+        spoilt: bool,
+    ) -> None:
+        """Raise why a message was not confirmed; return where it may be sent again.
+
+        Args:
+            spoilt: whether another message of its batch may be the one that the broker does not take: it refuses all.
+        """
         if isinstance(error, TimeoutError):
             raise late(about, timeout, sent=True, met=last_trouble(inner, batch, about))
         self._producer.retire(inner)  # it has counted the message, the broker has not: the next ones would fail, too
-        if not producer_is_dead(error):
+        if not (producer_is_dead(error) or (spoilt and isinstance(error, InvalidRecordError))):
             raise not_published(error, about, self._producer.lacking(about)) from error

@@ -26,6 +26,7 @@ from tests.integration.kafka.admin import (
     foreign_producer,
     make_topic,
 )
+from tests.integration.kafka.kit import read_topic
 from tests.integration.kafka.workers import Worker, numbered, workers
 
 SOON = "?topics_interval=0.2"
@@ -46,6 +47,26 @@ async def test_a_compacted_topic_takes_nothing_without_a_key_and_says_why(kafka_
         with pytest.raises(NotAllPublished, match="takes none without a key"):
             await broker.publish_many([Message(subject, b"x")])
         await broker.publish(Message(subject, b"x", key="k"))
+
+
+async def test_an_event_without_a_key_spoils_none_of_those_that_go_with_it_to_a_compacted_topic(
+    kafka_url: str, subject: str
+) -> None:
+    """The broker refuses the batch in which it is, as a whole."""
+    await make_topic(kafka_url, subject, {"cleanup.policy": "compact"})
+    keys = ["k0", None, "k1", "k2", None, "k3"]
+    messages = [Message(subject, b"%d" % number, key=key) for number, key in enumerate(keys)]
+    async with KafkaBroker(kafka_url) as broker:
+        await broker.publish(Message(subject, b"first", key="k"))
+        with pytest.raises(NotAllPublished) as failed:
+            await broker.publish_many(messages)
+        assert set(failed.value.failed) == {1, 4}
+        assert failed.value.confirmed == 4
+        done = await asyncio.gather(*map(broker.publish, messages), return_exceptions=True)
+        assert [type(each) for each in done] == [type(None) if key else NotStored for key in keys]
+    stored = await read_topic(kafka_url, subject)
+    assert stored[:5] == [b"first", b"0", b"2", b"3", b"5"], "those of one call are in their order"
+    assert sorted(stored[5:]) == [b"0", b"2", b"3", b"5"]
 
 
 @pytest.mark.parametrize("role", ["retry", "dead"])
