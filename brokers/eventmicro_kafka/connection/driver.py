@@ -211,11 +211,23 @@ async def groups_of(client: Any, node: Any) -> list[str]:
 
 async def has_no_member(consumer: Any) -> bool:
     """Whether the group of a consumer that has not joined it is there, and empty."""
+    state, _ = await _describe_group(consumer)
+    return state == "Empty"
+
+
+async def protocol_of(consumer: Any) -> str:
+    """What the members of a consumer's group are, `consumer` or another program's word; empty: it has had none."""
+    _, protocol = await _describe_group(consumer)
+    return protocol
+
+
+async def _describe_group(consumer: Any) -> tuple[str, str]:
     coordinator = consumer._coordinator
     await coordinator.ensure_coordinator_known()
-    ((code, _, state, *_),) = (await coordinator._send_req(DescribeGroupsRequest([coordinator.group_id]))).groups
+    answer = await coordinator._send_req(DescribeGroupsRequest([coordinator.group_id]))
+    ((code, _, state, protocol, *_),) = answer.groups
     raise_for(code)
-    return bool(state == "Empty")
+    return state, protocol
 
 
 def membership(consumer: Any) -> tuple[int, str]:

@@ -31,6 +31,7 @@ _LINES = {
         "Attempt to fetch offsets for partition %s failed due to: %s",
     ),
     "aiokafka.consumer.group_coordinator": (
+        "Attempt to join group failed due to fatal error: %s",
         "Error sending %s to node %s [%s] -- marking coordinator dead",
         "Group Coordinator Request failed: %s",
         "Heartbeat failed for group %s because it is rebalancing",

@@ -6,11 +6,21 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from eventmicro.broker import Start
-from eventmicro_kafka.connection.driver import TopicPartition, commit_patiently, committed
+from eventmicro.errors import UsageError
+from eventmicro_kafka.connection.driver import (
+    TopicPartition,
+    commit_patiently,
+    committed,
+    patiently,
+    protocol_of,
+)
 from eventmicro_kafka.consuming.looking import looking_into
 from eventmicro_kafka.consuming.progress import is_of_another, with_topic
 from eventmicro_kafka.errors import NOT_A_MEMBER
 from eventmicro_kafka.settings import KafkaSettings
+
+# What Kafka calls the members of a group that share partitions, as ours do.
+OURS = "consumer"
 
 
 class Fixed(NamedTuple):
@@ -66,6 +76,8 @@ async def _fix(
     places = {TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)}
     consumer.assign(list(places))
     known = {} if anew else await committed(consumer, places)
+    if not known:
+        await _check_is_of_consumers(consumer)
     new = set() if together and known else topics.keys() - {place.topic for place in known}
     left = places - _in_these(known, ids).keys()
     if not left:
@@ -84,6 +96,16 @@ async def _fix(
                 return await _fix(consumer, topics, starts, ids, False, together)
             return Fixed(new, wanted)
     return Fixed(set(new), {})
+
+
+async def _check_is_of_consumers(consumer: Any) -> None:
+    """See that a group without places is not that of something else, whose members could not come back then."""
+    protocol = await patiently(lambda: protocol_of(consumer))
+    if protocol not in ("", OURS):
+        group = consumer._coordinator.group_id
+        raise UsageError(
+            f"queue {group!r}: there is a group of that name, of {protocol!r} and not of consumers: use another"
+        )
 
 
 def _in_these(places: Mapping[Any, tuple[int, str]], ids: Mapping[str, str]) -> dict[Any, tuple[int, str]]:

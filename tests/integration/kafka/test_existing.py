@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions
 from confluent_kafka import TopicPartition as ConfluentPlace
 from confluent_kafka.admin import AdminClient
@@ -403,6 +408,50 @@ async def test_a_group_whose_members_share_in_another_way_is_refused(kafka_url: 
                 await broker.subscribe(subject, lambda _: None, queue=f"{subject}.q", durable=Durable(ordered=True))
     finally:
         await foreign.stop()
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+async def test_a_group_of_something_else_is_refused_and_left_alone(at_work: bool, kafka_url: str, subject: str) -> None:
+    """As Kafka Connect's workers are, or Schema Registry's nodes: with places of ours they could not come back."""
+    await make_topic(kafka_url, subject)
+    group, address = f"connect-{subject}", kafka_url.removeprefix("kafka://")
+    async with KafkaBroker(kafka_url) as broker:
+        await broker.declare(
+            subject, queue=f"{subject}.other", durable=Durable(ordered=True)
+        )  # so there are coordinators
+        async with worker_of_connect(address, group) as leave:
+            if not at_work:
+                await leave()
+            for ask in (broker.declare, partial(broker.subscribe, receive=print)):
+                with pytest.raises(UsageError, match=f"queue '{group}': there is a group .* of 'connect'"):
+                    await ask(subject, queue=group, durable=Durable(ordered=True))
+            with pytest.raises(UsageError, match="of 'connect' and not of consumers"):
+                await broker.subscribe(subject, print, queue=group, durable=Durable())
+        assert await broker.queue_state(group) is None
+        assert await committed_of(kafka_url, group) == {}
+
+
+@asynccontextmanager
+async def worker_of_connect(address: str, group: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """A member of a group that is none of consumers; what it gives has it leave."""
+    client = AIOKafkaClient(bootstrap_servers=address)
+    await client.bootstrap()
+    node = client.get_random_node()
+    member, answer = "", None
+    while answer is None or answer.error_code:
+        join = JoinGroupRequest(group, 30_000, 30_000, member, None, "connect", [("compatible", b"")])
+        answer = await client.send(node, join)
+        member = answer.member_id
+    await client.send(node, SyncGroupRequest(group, answer.generation_id, member, None, [(member, b"")]))
+
+    async def leave() -> None:
+        await client.send(node, LeaveGroupRequest(group, member))
+
+    try:
+        yield leave
+    finally:
+        await leave()
+        await client.close()
 
 
 async def test_a_member_with_a_name_of_its_own_comes_back_and_nothing_moves(
