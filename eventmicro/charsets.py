@@ -13,7 +13,7 @@ _PARAMETER = re.compile(r";\s*charset\s*=\s*[\"']?([\w.:+-]{1,40})", re.IGNORECA
 # What is in UTF-8 as it is.
 _SAME = frozenset(("utf_8", "utf8", "us_ascii", "ascii", "u8", "utf", "ansi_x3.4_1968", "646", "us"))
 # Ways of writing text that are no charsets: what they decode is longer, or takes the square of the time, or warns.
-_NONE = frozenset(("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem", "aliases"))
+_NONE = frozenset(("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"))
 
 
 def charset_of(label: str) -> str | None:
@@ -57,5 +57,11 @@ def _modules() -> frozenset[str]:
     import encodings
     from pkgutil import iter_modules
 
+    def is_of_text(name: str) -> bool:
+        try:
+            return codecs.lookup(name)._is_text_encoding
+        except LookupError:  # what stands there beside the charsets: `aliases`, and from Python 3.14 on what some share
+            return False
+
     names = {module.name for module in iter_modules(encodings.__path__)} - _NONE
-    return frozenset(name for name in names if codecs.lookup(name)._is_text_encoding)
+    return frozenset(filter(is_of_text, names))

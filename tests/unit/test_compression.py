@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from backports import zstd
 from pydantic import BaseModel
 
 from eventmicro import (
@@ -34,6 +33,7 @@ Until = Callable[[Callable[[], object]], Awaitable[None]]
 URL = "memory://compression"
 LARGE = "large " * 10_000
 ENCODINGS = ["gzip", "zstd"]
+zstd: Any = compression.find_zstd()  # of Python itself from 3.14 on
 
 
 class Text(BaseModel):

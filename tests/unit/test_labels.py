@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings
 import gzip
 import json
 import sys
@@ -9,15 +10,15 @@ import types
 import zlib
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
-from backports import zstd
 from google.protobuf.wrappers_pb2 import Int64Value
 from pydantic import BaseModel, Field
 
-from eventmicro import compression
+from eventmicro import charsets, compression
 from eventmicro.charsets import charset_of, known_charset
 from eventmicro.codecs import Codecs
 from eventmicro.compression import decompress
@@ -36,6 +37,7 @@ class Color(StrEnum):
 ORDER = b'{"sku":"a"}'
 MSGPACK = b"\x81\xa3sku\xa1a"
 CBOR = b"\xa1csku\x61a"
+zstd: Any = compression.find_zstd()  # of Python itself from 3.14 on
 UID = UUID("6f8b1d5a-2f0f-4b8e-9c69-8f1f4a6a6f10")
 
 
@@ -159,6 +161,17 @@ def test_what_is_no_charset_is_none(name: str) -> None:
     assert known_charset(name) is None
     assert charset_of(f"text/plain; charset={name}") is None
     assert content_type({"content-type": f"text/plain; charset={name}"}) == "text/plain"
+
+
+def test_what_stands_beside_the_charsets_of_python_and_is_none_hinders_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `_win_cp_codecs` of Python 3.14 does."""
+    (tmp_path / "_shared_by_some.py").write_text("")
+    monkeypatch.setattr(encodings, "__path__", [*encodings.__path__, str(tmp_path)])
+    found = charsets._modules.__wrapped__()
+    assert {"latin_1", "utf_16", "cp1252"} <= found
+    assert found.isdisjoint({"_shared_by_some", "aliases", "hex_codec"})
 
 
 def test_a_peer_that_makes_up_charsets_fills_no_memory() -> None:
