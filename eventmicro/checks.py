@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from math import inf
@@ -114,6 +115,19 @@ def _check_words(name: str, made: Callable[..., None], values: Sequence[Any], wo
         close = get_close_matches(wrong, known, n=1) if wrong else []
         meant = f"; did you mean {close[0]!r}? It" if close else "; it"
         raise UnknownOption(f"{name}() {error}{meant} takes {', '.join(known)}") from None
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """A function's signature, also where an annotation names what is there for type checkers alone.
+
+    Raises:
+        TypeError, ValueError: it has none, as some of what is written in C.
+    """
+    if sys.version_info >= (3, 14):  # where annotations are looked up when they are asked for
+        from annotationlib import Format
+
+        return inspect.signature(function, annotation_format=Format.FORWARDREF)
+    return inspect.signature(function)
 
 
 async def try_each(steps: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:

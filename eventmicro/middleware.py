@@ -15,11 +15,10 @@ returned value is the reply, around a subscriber and a publisher it is None. The
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Protocol, TypeVar
 
-from eventmicro.checks import check_several
+from eventmicro.checks import check_several, signature_of
 from eventmicro.context import Context, Side
 from eventmicro.errors import UsageError
 
@@ -86,7 +85,7 @@ def check_middleware(middleware: Iterable[Middleware], side: Side | None = None)
         if isinstance(one, type):
             raise UsageError(f"middleware {_name(one)} is a class: give an object of it, {_name(one)}(...)")
         try:
-            inspect.signature(one).bind(None, None, None)
+            signature_of(one).bind(None, None, None)
         except (TypeError, ValueError):
             name = _name(one)
             raise UsageError(f"middleware {name}: write `async def {name}(message, context, call_next)`") from None

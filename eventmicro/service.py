@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from eventmicro.broker import Broker
-from eventmicro.checks import check_count, check_kind, check_seconds, check_several, names_words
+from eventmicro.checks import check_count, check_kind, check_seconds, check_several, names_words, signature_of
 from eventmicro.client import Client
 from eventmicro.codec import Codec, Envelope
 from eventmicro.codecs import Codecs
@@ -432,7 +432,7 @@ class Service(Declares, MakesStubs, CallsAll, PublishesEvents):
 def _needed(function: Callable[..., Any]) -> str:
     """The arguments without which a function cannot be called."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = signature_of(function).parameters.values()
     except (TypeError, ValueError):  # of something that is written in C
         return ""
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
