@@ -1,4 +1,5 @@
-"""How long calls and events take, as OpenTelemetry's metrics: histograms, in seconds.
+"""How long calls and events take, and how many events there are, as OpenTelemetry's metrics: histograms, in seconds,
+and counters.
 
 Names after https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/ and
 https://opentelemetry.io/docs/specs/semconv/messaging/messaging-metrics/. Each measurement costs some microseconds; what
@@ -13,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from opentelemetry import metrics
-from opentelemetry.metrics import Histogram, MeterProvider
+from opentelemetry.metrics import Counter, Histogram, MeterProvider
 
 from eventmicro.checks import check_kind
 from eventmicro.context import Context, Side
@@ -37,6 +38,11 @@ NAMES = {
     Side.PUBLISHER: ("messaging.client.operation.duration", "Duration of publishing."),
     Side.SUBSCRIBER: ("messaging.process.duration", "Duration of handling events."),
 }
+# Events are counted beside, as a batch of them takes its time once.
+COUNTS = {
+    Side.PUBLISHER: ("messaging.client.sent.messages", "Events that are published."),
+    Side.SUBSCRIBER: ("messaging.client.consumed.messages", "Events that are handled, each attempt by itself."),
+}
 # The bounds that the conventions advise, in seconds.
 BOUNDS: Sequence[float] = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 # What names one message, of which there are too many to be counted each.
@@ -57,8 +63,8 @@ BOUNDED = {
 
 
 class Metering:
-    """Measures each call on both of its sides, each event that is published, and each that is handled. Where
-    OpenTelemetry's SDK is not set up when a client or a service starts, nothing is done.
+    """Measures each call on both of its sides, each event that is published, and each that is handled; events are
+    counted, too. Where OpenTelemetry's SDK is not set up when a client or a service starts, nothing is done.
 
     Args:
         provider: what takes the measurements; default: what OpenTelemetry has been given.
@@ -89,24 +95,39 @@ class Metering:
         if not self._provider and type(provider).__module__.startswith("opentelemetry.metrics"):  # the API's own ones
             return inner
         name, about = NAMES[side]
-        made = provider.get_meter(NAME).create_histogram(name, "s", about, explicit_bucket_boundaries_advisory=BOUNDS)
-        return partial(self._measured, made, describe_broker(side, url), inner)
+        meter = provider.get_meter(NAME)
+        made = meter.create_histogram(name, "s", about, explicit_bucket_boundaries_advisory=BOUNDS)
+        counted = meter.create_counter(COUNTS[side][0], "{message}", COUNTS[side][1]) if side in COUNTS else None
+        return partial(self._measured, made, counted, describe_broker(side, url), inner)
 
     async def _measured(
-        self, made: Histogram, always: Attributes, inner: Handler, message: Any, context: Context
+        self,
+        made: Histogram,
+        counted: Counter | None,
+        always: Attributes,
+        inner: Handler,
+        message: Any,
+        context: Context,
     ) -> Any:
-        ended = partial(self._ended, made, always, context, perf_counter())
+        ended = partial(self._ended, made, counted, always, context, perf_counter())
         return await watch(inner, message, context, ended)
 
     def _ended(
         self,
         made: Histogram,
+        counted: Counter | None,
         always: Attributes,
         context: Context,
         started: float,
         error: BaseException | None,
     ) -> None:
         seconds = perf_counter() - started
+        about = self._describe(context, always, error)
+        made.record(seconds, about)
+        if counted is not None:
+            counted.add(len(context.delivery) if context.is_batch else 1, about)
+
+    def _describe(self, context: Context, always: Attributes, error: BaseException | None) -> Attributes:
         about = describe(context) | always | describe_end(error)
         if context.side in CALLS:
             about["rpc.response.status_code"] = status_code(error)
@@ -117,4 +138,4 @@ class Metering:
         for word, few in self._few.items():
             if word in about and not few.knows(about[word]):
                 about[word] = OTHER
-        made.record(seconds, about)
+        return about

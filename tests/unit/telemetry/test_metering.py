@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from eventmicro import Client, Context, NotFound, Service, ServiceError, Topic
+from eventmicro import Batch, Client, Context, NotFound, Retry, Service, ServiceError, Topic
 from eventmicro.context import Side
 from eventmicro.telemetry import metering
 from eventmicro.telemetry.metering import NAMES, Metering
@@ -17,14 +17,14 @@ from eventmicro.telemetry.metering import NAMES, Metering
 URL = "memory://metering"
 
 
-def points(reader: InMemoryMetricReader) -> dict[str, list[HistogramDataPoint]]:
+def points(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
     data = reader.get_metrics_data()
     assert data is not None
     found: dict[str, list[Any]] = {}
     for resource in data.resource_metrics:
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
-                assert metric.unit == "s"
+                assert metric.unit == ("{message}" if metric.name.endswith(".messages") else "s")
                 found[metric.name] = list(metric.data.data_points)
     return found
 
@@ -60,6 +60,34 @@ async def test_calls_and_events_are_measured_on_all_sides(destinations: bool) ->
         assert sum(each.count for each in found[name]) == 3
         assert len(found[name]) == (3 if destinations else 1)
         assert not any("messaging.message.id" in each.attributes for each in found[name])
+
+
+async def test_events_are_counted_one_by_one_also_those_of_a_batch_and_those_that_fail() -> None:
+    reader, taken = InMemoryMetricReader(), asyncio.Semaphore(0)
+    service = Service("shop", broker=URL, middleware=[Metering(provider=MeterProvider([reader]))])
+
+    @service.subscribe(Topic("orders", int), batch=Batch(3, 60))
+    async def together(numbers: list[int]) -> None:
+        taken.release()
+
+    @service.subscribe(Topic("orders", int), retry=Retry(attempts=2, backoff=0.01))
+    async def bill(number: int, context: Context) -> None:
+        taken.release()
+        if number == 2 and context.attempt == 1:
+            raise ValueError("not yet")
+
+    async with service:
+        await service.publish_many("orders", [1, 2, 3])
+        for _ in range(1 + 4):
+            await asyncio.wait_for(taken.acquire(), 5)
+    found = points(reader)
+    assert [each.value for each in found["messaging.client.sent.messages"]] == [3]
+    counts = {
+        (each.attributes["messaging.consumer.group.name"], each.attributes.get("error.type")): each.value
+        for each in found["messaging.client.consumed.messages"]
+    }
+    assert counts == {("shop.together", None): 3, ("shop.bill", None): 3, ("shop.bill", "ValueError"): 1}
+    assert sum(each.count for each in found["messaging.process.duration"]) == 1 + 4
 
 
 async def test_what_ids_and_peers_make_up_is_counted_as_one_behind_a_bound(
