@@ -17,6 +17,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from eventmicro.context import Context
@@ -172,7 +173,7 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     annotated: Any = function
     if inspect.isclass(function):
         annotated = function.__init__
-    elif not inspect.isroutine(function):
+    elif isinstance(function, partial) or not inspect.isroutine(function):  # from Python 3.14 on a partial is one
         annotated = getattr(function, "__wrapped__", None) or getattr(function, "func", None) or type(function).__call__
     try:
         return get_type_hints(annotated, include_extras=True)

@@ -199,7 +199,7 @@ def test_a_bound_that_is_none_is_refused() -> None:
         Codecs(max_decompressed=0)
 
 
-LAZY = ["msgspec", "cbor2", "bson", "attrs", "google.protobuf", "backports.zstd", "compression.zstd", "zlib_ng"]
+LAZY = ["msgspec", "cbor2", "bson", "attrs", "google.protobuf", "backports.zstd", "zlib_ng"]
 
 
 def test_nothing_is_loaded_that_nobody_asks_for() -> None:

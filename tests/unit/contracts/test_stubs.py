@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any, Protocol
 
@@ -168,7 +169,7 @@ def test_a_method_is_made_once_and_is_no_coroutine_function() -> None:
     orders, again = client.stub(Orders), client.stub(Orders)
     assert orders.quote.__code__ is again.quote.__code__
     assert orders.quote is orders.quote
-    assert not asyncio.iscoroutinefunction(orders.quote)
+    assert not inspect.iscoroutinefunction(orders.quote)
 
 
 @pytest.mark.parametrize("arguments", [(), (Number(), Number())])
