@@ -13,7 +13,7 @@ import typer
 from eventmicro.cli.connecting import Broker, Registry, RpcBroker, connected_client, meant
 from eventmicro.cli.generate import Out, write
 from eventmicro.cli.session import run
-from eventmicro.cli.show import examples
+from eventmicro.cli.show import examples, printable
 from eventmicro.cli.target import BrokenModule, load_services, log_broken
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.plugins import unconnected_broker
@@ -123,15 +123,30 @@ def _about(services: Iterable[Service]) -> Iterator[tuple[str, str]]:
 
 def _as_text(document: dict[str, Any], form: Form) -> str:
     if form is Form.json:
-        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        return printable(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"
     if form is Form.html:
         from eventmicro.generating.page import write_page
 
         return write_page(document)
+    return _as_yaml(document)
+
+
+def _as_yaml(document: dict[str, Any]) -> str:
+    """As YAML, in which what could steer a terminal is escaped, as it is in JSON."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
         def ignore_aliases(self, data: object) -> bool:
             return True
 
+        def represent_str(self, data: str) -> yaml.ScalarNode:
+            style = None if data.replace("\n", "").isprintable() else '"'
+            return self.represent_scalar("tag:yaml.org,2002:str", data, style)
+
+        def write_double_quoted(self, text: str, split: bool = True) -> None:
+            self.allow_unicode = False
+            super().write_double_quoted(text, split)
+            self.allow_unicode = True
+
+    Dumper.add_representer(str, Dumper.represent_str)
     return yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)

@@ -14,7 +14,7 @@ import typer
 from eventmicro.broker import Broker, DeclaresCalls, DeclaresQueues, Durable
 from eventmicro.cli.processes.running import find_code
 from eventmicro.cli.settings import find_url, url_of
-from eventmicro.cli.show import examples
+from eventmicro.cli.show import examples, indented, one_line
 from eventmicro.cli.target import BrokenModule, load_services, log_broken, topics_of
 from eventmicro.errors import BrokerNotFound, EventMicroError, Missing, UsageError
 from eventmicro.events.placing import check_places
@@ -125,7 +125,7 @@ def check(
         wrong = [str(refusal) for refusal in _refusals(service, broker, rpc_broker, registry, topics)]
         refused += len(wrong)
         for text in dict.fromkeys(wrong):
-            typer.echo(f"{service.name}: refused: {text}", err=True)
+            typer.echo(f"{service.name}: refused: {indented(text)}", err=True)
         if not wrong:
             kind = unconnected_broker(_events(service, broker)).url.partition("://")[0]
             counts = f"{_count(service.endpoints, 'endpoint')}, {_count(service.subscribers, 'subscriber')}"
@@ -305,14 +305,14 @@ async def _make_calls(broker: DeclaresCalls, said: set[str], *, is_needed: bool)
     except EventMicroError as error:
         if is_needed or isinstance(error, Missing):
             return _say_why(error, said)
-        typer.echo(f"not made, so that nothing can be called: {error}", err=True)
+        typer.echo(f"not made, so that nothing can be called: {indented(str(error))}", err=True)
         return _Found.GOOD
 
 
 def _say(made: Mapping[str, bool], said: set[str]) -> _Found:
     for what, is_new in made.items():
         if what not in said:
-            typer.echo(f"{'made' if is_new else 'there'}: {what}")
+            typer.echo(one_line(f"{'made' if is_new else 'there'}: {what}"))
         said.add(what)
     return _Found.GOOD
 
@@ -320,10 +320,10 @@ def _say(made: Mapping[str, bool], said: set[str]) -> _Found:
 def _say_why(error: EventMicroError, said: set[str]) -> _Found:
     """What is only missing by its name; how it is made is this very command."""
     if not isinstance(error, Missing):
-        typer.echo(f"refused: {error}", err=True)
+        typer.echo(f"refused: {indented(str(error))}", err=True)
         return _Found.WRONG
     for what in error.what:
         if what not in said:
-            typer.echo(f"missing: {what}", err=True)
+            typer.echo(one_line(f"missing: {what}"), err=True)
         said.add(what)
     return _Found.MISSING

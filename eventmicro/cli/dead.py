@@ -17,7 +17,7 @@ from eventmicro.cli.letters import as_json, as_text, print_all, print_counts, pr
 from eventmicro.cli.moments import read_moment
 from eventmicro.cli.output import Output
 from eventmicro.cli.queues import print_states
-from eventmicro.cli.show import examples, printable
+from eventmicro.cli.show import examples, one_line
 from eventmicro.errors import UsageError
 from eventmicro.events.browsing import HOLD
 from eventmicro.events.letters import DEAD, DeadLetter, DeadLetters, LetterFilter, Outcome
@@ -270,7 +270,7 @@ def _work(broker: str | None, queue: str, at: str | None, hold: int, done: str, 
 def _say_what_is_left(outcome: Outcome, hold: int) -> None:
     """Say what is not done; the exit code is 1 where there is something."""
     if outcome.failed:
-        typer.echo(printable(f"eventmicro: {outcome.failed} could not be, and stay: {outcome.error}"), err=True)
+        typer.echo(one_line(f"eventmicro: {outcome.failed} could not be, and stay: {outcome.error}"), err=True)
     if outcome.is_full:
         text = f"{hold} letters stay, and no more are looked past: behind them there may be others, see --hold"
         typer.echo(f"eventmicro: {text}", err=True)

@@ -16,6 +16,7 @@ from eventmicro.cli.show import one_line, printable
 from eventmicro.client import Client
 from eventmicro.discovery.asking import ask_service, can_be_asked
 from eventmicro.errors import EventMicroError, UsageError
+from eventmicro.generating.schemas import is_schema
 from eventmicro.information import record_of
 from eventmicro.registry import TOPIC, EndpointRecord, ServiceRecord
 
@@ -79,7 +80,7 @@ def _named(endpoints: list[EndpointRecord], name: str, endpoint: str) -> Endpoin
 
 
 def _fill_in(what: str, endpoint: EndpointRecord) -> str:
-    if endpoint.request is None:
+    if endpoint.request is None or not is_schema(endpoint.request):
         raise UsageError(f"{what} does not say what it takes, or takes nothing: write BODY, or leave --interactive out")
     if endpoint.request.get("type") == "null":
         return ""

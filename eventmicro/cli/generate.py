@@ -9,7 +9,7 @@ import typer
 
 from eventmicro.cli.connecting import Broker, Registry, RpcBroker, complete_service, connected_client
 from eventmicro.cli.session import run
-from eventmicro.cli.show import examples
+from eventmicro.cli.show import examples, one_line
 from eventmicro.cli.target import BrokenModule, load_contract, log_broken
 from eventmicro.discovery.versions import Version, version_of
 from eventmicro.errors import EventMicroError, UsageError
@@ -72,7 +72,8 @@ def client(
     write(out, write_client(found))
     for each in found.endpoints:
         if each.request is each.reply is None and not each.is_subscriber:
-            typer.echo(f"{found.name}.{each.name}: no types are known, so it takes and returns nothing", err=True)
+            text = f"{found.name}.{each.name}: no types are known, so it takes and returns nothing"
+            typer.echo(one_line(text), err=True)
 
 
 def _find(name: str, broker: str | None, rpc_broker: str | None, registry: str | None) -> list[ServiceRecord]:

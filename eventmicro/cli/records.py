@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from eventmicro.cli.show import one_line, print_json_text
+from eventmicro.generating.schemas import is_schema
 from eventmicro.registry import EXCHANGE, QUEUE, STREAM, TOPIC, EndpointRecord, NodeRecord
 
 if TYPE_CHECKING:  # it takes as long to import as many a command takes to run
@@ -97,6 +98,8 @@ def fields_of(schema: dict[str, Any] | None) -> str:
     if schema is None:
         return "-"
     schema = _top(schema)
+    if not is_schema({word: each for word, each in schema.items() if word != "$defs"}):
+        return "(no JSON Schema)"
     properties, required = schema.get("properties", {}), schema.get("required", ())
     if not properties:
         return str(schema.get("title") or _kind(schema))

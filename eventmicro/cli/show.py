@@ -106,13 +106,13 @@ def as_json_form(body: bytes) -> dict[str, Any]:
 
 
 def as_body(body: bytes) -> str:
-    """A body for a person: indented JSON or text, or else a Python bytes literal."""
+    """A body for a person: indented JSON, a text with its further lines below the first, or a Python bytes literal."""
     try:
         return printable(json.dumps(json.loads(body), indent=2, ensure_ascii=False))
     except (ValueError, RecursionError):
         pass
     try:
-        return printable(body.decode())
+        return indented(body.decode())
     except UnicodeDecodeError:
         return repr(body)
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from eventmicro.generating.components import Components, title_of
+from eventmicro.generating.schemas import with_schemas
 from eventmicro.registry import (
     BINDINGS,
     EXCHANGE,
@@ -66,7 +67,7 @@ def write_document(
         url: the broker that they are on, if that is to be told. Of user and password it says only that there are some.
         about: what is to be said of services and of what they have, by the name: `orders`, `orders.quote`.
     """
-    services = list(services)
+    services = [with_schemas(each) for each in services]
     document = _Document(url, about or {})
     for service in services:
         for endpoint in service.endpoints:

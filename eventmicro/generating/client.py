@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eventmicro.errors import UsageError
 from eventmicro.generating.models import IMPORTED, Models, Schema
+from eventmicro.generating.schemas import with_schemas
 from eventmicro.generating.source import (
     WrittenContract,
     WrittenMethod,
@@ -28,7 +29,7 @@ def write_client(service: ServiceRecord) -> str:
     Raises:
         UsageError: it has no endpoints, or one of protobuf messages, whose `.proto` file says more than the registry.
     """
-    endpoints = [each for each in service.endpoints if not each.is_subscriber]
+    endpoints = [each for each in with_schemas(service).endpoints if not each.is_subscriber]
     if not endpoints:
         raise UsageError(f"service {service.name!r} has no endpoints that can be called")
     name = distinct(identifier(camel(service.name)), IMPORTED)

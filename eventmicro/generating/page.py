@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
+from eventmicro.wire import one_line
+
 Part = dict[str, Any]
 
 STYLE = """\
@@ -23,7 +25,7 @@ th, td { border-color: #444; } a { color: #8ab4f8; } .note { color: #aaa; } }
 def write_page(document: Part) -> str:
     """The document as a page."""
     info = document["info"]
-    title = escape(f"{info['title']} {info['version']}")
+    title = _shown(f"{info['title']} {info['version']}")
     return "".join(
         (
             "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n",
@@ -40,21 +42,21 @@ def write_page(document: Part) -> str:
 
 def _servers(document: Part) -> Iterator[str]:
     for server in document.get("servers", {}).values():
-        yield f"<p class='note'>{escape(server['protocol'])} at <code>{escape(server['host'])}</code></p>\n"
+        yield f"<p class='note'>{_shown(server['protocol'])} at <code>{_shown(server['host'])}</code></p>\n"
 
 
 def _operations(document: Part) -> Iterator[str]:
     yield "<h2>What it takes</h2>\n<nav><ul>\n"
     operations = document.get("operations", {})
     for name in operations:
-        yield f"<li><a href='#{escape(name)}'>{escape(name)}</a></li>\n"
+        yield f"<li><a href='#{_shown(name)}'>{_shown(name)}</a></li>\n"
     yield "</ul></nav>\n"
     for name, operation in operations.items():
-        yield f"<section id='{escape(name)}'>\n<h3>{escape(name)}</h3>\n{_text(operation.get('description', ''))}"
+        yield f"<section id='{_shown(name)}'>\n<h3>{_shown(name)}</h3>\n{_text(operation.get('description', ''))}"
         channel = _find(document, operation["channel"])
         kind = "a call" if "reply" in operation else "an event"
-        stream = f", a {escape(operation['x-stream'])} stream" if "x-stream" in operation else ""
-        yield f"<p>{kind}{stream} on <code>{escape(channel.get('x-subject') or channel['address'])}</code></p>\n"
+        stream = f", a {_shown(operation['x-stream'])} stream" if "x-stream" in operation else ""
+        yield f"<p>{kind}{stream} on <code>{_shown(channel.get('x-subject') or channel['address'])}</code></p>\n"
         yield from _messages(document, "takes", operation["messages"])
         if "reply" in operation:
             yield from _messages(document, "replies", operation["reply"]["messages"])
@@ -64,7 +66,7 @@ def _operations(document: Part) -> Iterator[str]:
 def _messages(document: Part, word: str, references: list[Part]) -> Iterator[str]:
     for reference in references:
         message = _find(document, _find(document, reference))
-        written = _kind(message["payload"]) if "payload" in message else escape(message.get("contentType", "nothing"))
+        written = _kind(message["payload"]) if "payload" in message else _shown(message.get("contentType", "nothing"))
         yield f"<p>{word} {written}</p>\n"
 
 
@@ -73,15 +75,15 @@ def _schemas(document: Part) -> Iterator[str]:
     if schemas:
         yield "<h2>Types</h2>\n"
     for name, schema in schemas.items():
-        yield f"<section id='type-{escape(name)}'>\n<h3>{escape(name)}</h3>\n{_text(schema.get('description', ''))}"
+        yield f"<section id='type-{_shown(name)}'>\n<h3>{_shown(name)}</h3>\n{_text(schema.get('description', ''))}"
         if "enum" in schema:
-            yield f"<p>one of {', '.join(f'<code>{escape(str(each))}</code>' for each in schema['enum'])}</p>\n"
+            yield f"<p>one of {', '.join(f'<code>{_shown(str(each))}</code>' for each in schema['enum'])}</p>\n"
         if schema.get("properties"):
             yield "<table>\n<tr><th>field</th><th>type</th><th></th><th></th></tr>\n"
             for field, each in schema["properties"].items():
                 needed = "" if field in schema.get("required", ()) else "optional"
-                about = escape(str(each.get("description", ""))) if isinstance(each, dict) else ""
-                cells = f"<code>{escape(field)}</code>", _kind(each), needed, about
+                about = _shown(str(each.get("description", ""))) if isinstance(each, dict) else ""
+                cells = f"<code>{_shown(field)}</code>", _kind(each), needed, about
                 yield f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n"
             yield "</table>\n"
         yield "</section>\n"
@@ -92,19 +94,19 @@ def _kind(schema: Any) -> str:
     if not isinstance(schema, dict):
         return "anything"
     if "$ref" in schema:
-        name = escape(str(schema["$ref"]).rpartition("/")[2])
+        name = _shown(str(schema["$ref"]).rpartition("/")[2])
         return f"<a href='#type-{name}'>{name}</a>"
     for word in ("anyOf", "oneOf", "allOf"):
         if word in schema:
             return " or ".join(map(_kind, schema[word]))
     if "const" in schema or "enum" in schema:
         values = schema.get("enum", [schema.get("const")])
-        return " or ".join(f"<code>{escape(str(each))}</code>" for each in values)
+        return " or ".join(f"<code>{_shown(str(each))}</code>" for each in values)
     kind = schema.get("type", "anything")
     if kind == "array":
         return f"list of {_kind(schema.get('items'))}"
     name = " or ".join(kind) if isinstance(kind, list) else str(kind)
-    return escape(f"{name} ({schema['format']})" if "format" in schema else name)
+    return _shown(f"{name} ({schema['format']})" if "format" in schema else name)
 
 
 def _find(document: Part, part: Part) -> Part:
@@ -117,5 +119,10 @@ def _find(document: Part, part: Part) -> Part:
     return dict(found)
 
 
+def _shown(text: str) -> str:
+    """A text as a page may have it: no markup of its own, and nothing that turns letters round."""
+    return escape("\n".join(one_line(line, len(line)) for line in text.split("\n")))
+
+
 def _text(text: str) -> str:
-    return "".join(f"<p>{escape(each)}</p>\n" for each in text.split("\n\n") if each)
+    return "".join(f"<p>{_shown(each)}</p>\n" for each in text.split("\n\n") if each)

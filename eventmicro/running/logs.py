@@ -87,6 +87,12 @@ def set_up_by_environment() -> None:
     set_up_unless_done(level or "info", said_text("log_format") or "text", is_asked=level is not None)
 
 
+def below_its_first(text: str) -> str:
+    """A text whose further lines stand below its first one, and none of which steers a terminal."""
+    first, *more = text.split("\n")
+    return "\n".join(one_line(line, LONGEST) for line in (first, *(INDENT + line for line in more)))
+
+
 class TextFormatter(logging.Formatter):
     """`2026-05-09 12:30:01.250 WARNING eventmicro.running.node: orders.quote: 2 cut off after 10 s`, in local time.
 
@@ -102,8 +108,7 @@ class TextFormatter(logging.Formatter):
         super().__init__(f"%(asctime)s %(levelname)-7s {who}%(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        first, *more = super().format(record).split("\n")
-        return "\n".join(one_line(line, LONGEST) for line in (first, *(INDENT + line for line in more)))
+        return below_its_first(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  it is Python's name
         line = super().formatMessage(record)

@@ -19,7 +19,7 @@ from eventmicro.running.announcing import Runnable, log_lines
 from eventmicro.running.embedding import place_embedded
 from eventmicro.running.hanging import watched_loop
 from eventmicro.running.health_port import health_port
-from eventmicro.running.logs import set_up_by_environment
+from eventmicro.running.logs import below_its_first, set_up_by_environment
 from eventmicro.running.signals import SIGNALS, stop_on_signals
 from eventmicro.sources import said_url
 
@@ -47,7 +47,7 @@ def run(services: Iterable[Runnable], broker: str | Broker | None = None) -> Non
         set_up_by_environment()
         stopped_well = serve(list(services), broker)
     except EventMicroError as error:
-        print(f"eventmicro: {error}", file=sys.stderr)  # noqa: T201  for the person who started the program
+        print(below_its_first(f"eventmicro: {error}"), file=sys.stderr)  # noqa: T201  for the person who started the program
         raise SystemExit(1) from None
     except KeyboardInterrupt:  # before there was anything to stop
         raise SystemExit(130) from None

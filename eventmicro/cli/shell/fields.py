@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from eventmicro.generating.schemas import is_schema
+
 _KEY = re.compile(r'[{,]\s*"?([A-Za-z0-9_]*)$')
 
 
 def fields_after(text: str, schema: Mapping[str, Any] | None) -> tuple[str, list[str]] | None:
     """What of a field's name is typed, and the fields that may be meant; None: no name of a field is to follow."""
     found = _KEY.search(text)
-    if found is None or schema is None or text[: found.start() + 1].count('"') % 2:
+    if found is None or schema is None or text[: found.start() + 1].count('"') % 2 or not is_schema(schema):
         return None
     place, there = _place(text[: found.start() + 1])
     properties = _at(schema, place).get("properties")

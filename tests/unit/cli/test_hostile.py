@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 
 import pytest
 
 from eventmicro import EventMicroError, MemoryBroker, Service
+from eventmicro.broker import Durable
 from eventmicro.cli import app, show
 from eventmicro.cli.output import Output, print_records, print_reply
 from eventmicro.cli.records import print_table
@@ -72,6 +74,19 @@ def test_what_services_are_named_and_say(shell: Typed) -> None:
     assert seen >= 6
 
 
+def test_what_is_no_schema_is_shown_as_such_and_not_asked_for(shell: Typed) -> None:
+    wrong = {"type": "object", "properties": [1], "anyOf": 3}
+    endpoints = [EndpointRecord(name="call", request=wrong), EndpointRecord(name="good", request={"title": "Order"})]
+    record = ServiceRecord(
+        name="odd", version="1.0.0", endpoints=endpoints, nodes=[NodeRecord(id="one", address="odd.one")]
+    )
+    shell(f"register '{record.model_dump_json()}'")
+    code, out, _ = shell("describe odd")
+    assert (code, "(no JSON Schema)" in out, "Order" in out) == (0, True, True)
+    code, _, err = shell("call odd.call --interactive")
+    assert (code, "odd.call does not say what it takes" in err) == (2, True)
+
+
 @pytest.mark.parametrize("form", ["json", "table", "raw"])
 def test_replies(shell: Typed, form: str) -> None:
     _, out, err = shell(f"call orders.text -o {form}")
@@ -96,6 +111,34 @@ def test_events(shell: Typed, capsys: pytest.CaptureFixture[str]) -> None:
         said = capsys.readouterr().out
         check(said)
         assert said.count("\n") == 1
+
+
+def test_queues_and_dead_letters(shell: Typed) -> None:
+    """Their names, subjects, reasons and headers, which on RabbitMQ and Kafka may have any sign in them."""
+    client = shell.session.run(shell.session.client())
+    queue, letters = f"q{EVIL}", f"dead.q{EVIL}"
+    headers = {"Dead-Letter-Reason": EVIL, "Dead-Letter-Subject": EVIL, "Dead-Letter-Queue": queue, EVIL: EVIL}
+
+    async def leave() -> None:
+        for name, subject in ((queue, "evil"), (letters, letters)):
+            taking = await client.broker.subscribe(subject, lambda delivery: None, queue=name, durable=Durable())
+            await taking.drain()
+        await client.broker.publish(Message(letters, EVIL.encode(), headers))
+
+    shell.session.run(leave())
+    named, seen = shlex.quote(queue), 0
+    commands = ("queues", "queues -o json", "queues -o raw", f"dead list {named}", f"dead list {named} --json")
+    more = (
+        f"dead list {named} --count",
+        f"dead show {named}",
+        f"dead show {named} --json",
+        f"dead replay {named} --dry-run",
+    )
+    for command in (*commands, "dead list", *more, "queues nothing", f"dead drop {named} --all"):
+        _, out, err = shell(command)
+        check(out, err)
+        seen += "u202e" in (out + err).lower()
+    assert seen >= 9
 
 
 def test_a_line_of_a_table_of_an_error_and_of_a_log_stays_one(capsys: pytest.CaptureFixture[str]) -> None:
