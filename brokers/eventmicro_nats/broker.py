@@ -166,7 +166,7 @@ class NatsBroker(Lifetime):
 
     def try_send(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = "") -> bool:
         driver = self._driver
-        return driver is not None and driver.publish_now(subject, reply, body, headers, once=not reply)
+        return driver is not None and driver.publish_now(subject, reply, body, headers, not reply)
 
     async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
         self._check_home()

@@ -186,7 +186,6 @@ class RpcClient:
         started: float,
         deadline: float,
         reply: Body,
-        *,
         explained: bool = True,
     ) -> Any:
         """Send a request, and return the reply that comes until `deadline`; errors as of `CallsEndpoints.call`.
