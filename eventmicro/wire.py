@@ -195,7 +195,12 @@ def stream_subject(service: str, secret: str) -> str:
 
 def with_budget(call: str, seconds: float) -> str:
     """The reply subject of a call that has `seconds` left."""
-    return f"{call}.{int(seconds * 1000) or 1}ms"
+    return call + budget(seconds)
+
+
+def budget(seconds: float) -> str:
+    """How a reply subject ends that says how many are left."""
+    return f".{int(seconds * 1000) or 1}ms"
 
 
 def budget_of(reply: str) -> float | None:
