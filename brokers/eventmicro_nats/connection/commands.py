@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 from eventmicro.errors import MessageTooLarge, UsageError
 from eventmicro.message import Message
@@ -11,6 +10,7 @@ from eventmicro_nats.connection.headers import VERSION, write_headers
 
 # How many subjects are remembered as they are written.
 SUBJECTS = 10_000
+_words: dict[str, bytes] = {}
 
 
 def publish_command(message: Message, max_payload: int) -> bytes:
@@ -31,8 +31,10 @@ def command(
         UsageError: the subject, or the reply subject, would end in the middle of the command.
         MessageTooLarge: it has more bytes than that.
     """
-    word = _word(subject) if once else _known_word(subject)
-    answer = _word(reply) if reply else b""
+    word = _word(subject) if once else _words.get(subject) or _remember(subject)
+    answer = reply.encode()
+    if answer and answer.split() != [answer]:
+        raise _no_word(reply)
     size = len(body)
     if headers:
         lines = b"%b\r\n%b\r\n" % (VERSION, write_headers(headers))
@@ -54,10 +56,18 @@ def _word(subject: str) -> bytes:
     """A subject, which is to be one word."""
     word = subject.encode()
     if word.split() != [word]:
-        raise UsageError(
-            f"{subject!r}: NATS does not take this subject: write tokens with dots between, without spaces"
-        )
+        raise _no_word(subject)
     return word
 
 
-_known_word = lru_cache(SUBJECTS)(_word)
+def _remember(subject: str) -> bytes:
+    """The same, kept for the next time."""
+    word = _word(subject)
+    if len(_words) >= SUBJECTS:
+        _words.clear()
+    _words[subject] = word
+    return word
+
+
+def _no_word(subject: str) -> UsageError:
+    return UsageError(f"{subject!r}: NATS does not take this subject: write tokens with dots between, without spaces")
