@@ -15,6 +15,19 @@ _PENDING: Any = object()
 _CANCELLED: Any = object()
 
 
+class _NoLoop:
+    """That of a future for which nothing is ever to be scheduled."""
+
+    def get_debug(self) -> bool:
+        return False
+
+
+# What a task is told has ended when it goes on at once: of a future it takes that as it is, where it would call the
+# `result` of an Outcome.
+_ENDED: asyncio.Future[None] = asyncio.Future(loop=_NoLoop())  # type: ignore[arg-type]
+_ENDED.set_result(None)
+
+
 class Outcome:
     """What becomes of a call. Awaited by one task, once; for asyncio it is like a future.
 
@@ -31,7 +44,7 @@ class Outcome:
         self.endpoint = endpoint
         self.deadline = deadline
         self._value = _PENDING
-        self._go_on: Callable[[Outcome], object] | None = None
+        self._go_on: Callable[[Any], object] | None = None
         self._loop = loop
         self._asyncio_future_blocking = False
 
@@ -48,7 +61,7 @@ class Outcome:
             return
         if at_once:
             try:
-                self._variables.run(self._go_on, self)
+                self._variables.run(self._go_on, _ENDED)
                 return
             except RuntimeError:  # somebody is within the task's context variables: it has not gone on
                 pass
@@ -62,7 +75,7 @@ class Outcome:
 
     # -- what a task asks of it --------------------------------------------------------------------------------
 
-    def add_done_callback(self, go_on: Callable[[Outcome], object], *, context: Context) -> None:
+    def add_done_callback(self, go_on: Callable[[Any], object], *, context: Context) -> None:
         """See `asyncio.Future`, as the others here."""
         if self._value is _PENDING:
             self._go_on, self._variables = go_on, context
