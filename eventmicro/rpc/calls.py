@@ -154,11 +154,12 @@ class CallsEndpoints(OpensStreams):
             and hedge is None
             and large is None
             and patience is None
-            and client.is_ordinary
         ):
             if client.is_plain or (client.passes is not None and client.passes()):
                 return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
-            if idempotent is None:
+            if client.directs_only is not None:
+                return await client.direct(client.directs_only, service, name, request, headers, deadline, expected)
+            if idempotent is None and client.is_ordinary:
                 ordinary = OutgoingCall(CLIENT, service, name, endpoint, headers, deadline, reply=reply)
                 ordinary.body, ordinary.asked = expected, []
                 ordinary.direction = ordinary.trying = ordinary.patience = None

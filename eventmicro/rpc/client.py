@@ -96,6 +96,8 @@ class RpcClient:
         """The same where nothing stands around it."""
         self.passes: Callable[[], bool] | None = None
         """The same for one call, where the only middleware chooses: whether it leaves that alone."""
+        self.directs_only: Direction | None = None
+        """How the node of a call is chosen that asks for nothing special, where nothing else is done for it."""
         self._find_plain()
 
     @cached_property
@@ -171,6 +173,7 @@ class RpcClient:
         asks = self.terms or self.takes_large or self.retries.are_default or self._patience
         self.is_ordinary = self.direction is None and not asks
         self.is_plain = self.is_ordinary and self.is_bare
+        self.directs_only = self.direction if self.is_bare and not asks else None
         self.passes = passing(self._middleware, Side.CLIENT) if self.is_ordinary and not self.is_bare else None
 
     def __len__(self) -> int:
