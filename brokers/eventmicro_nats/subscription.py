@@ -96,16 +96,17 @@ class NatsSubscription:
         self._take_run([(subject, reply, data, headers)])
 
     def _take_run(self, run: list[Raw]) -> None:
-        exact, name, read_headers, mark = self._exact, self.subject, self._read_headers, self._mark
+        last, name, read_headers, mark = self._exact, self.subject, self._read_headers, self._mark
         deliveries = []
         for subject, reply, data, headers in run:
             try:
-                known = name if subject == exact else subject.decode()
+                if subject != last:
+                    last, name = subject, subject.decode()
                 where = reply.decode() if reply else ""
                 if headers:
-                    delivery: NatsDelivery = HeadedDelivery(known, data, read_headers(headers), where, headers)
+                    delivery: NatsDelivery = HeadedDelivery(name, data, read_headers(headers), where, headers)
                 else:
-                    delivery = NatsDelivery(known, data, None, where)
+                    delivery = NatsDelivery(name, data, None, where)
                     if mark is not None and data[:10] in _RECEIPTS:
                         delivery.headers = mark(data)
             except UnicodeDecodeError:

@@ -122,7 +122,8 @@ class Directing:
     def mark(self, node: Node, seconds: float, *, failed: bool | None) -> None:
         self._marks.mark(node, failed=failed)
         if failed is False:
-            node.latency = node.latency + NEW * (seconds - node.latency) if node.latency else seconds
+            latency = node.latency
+            node.latency = latency + NEW * (seconds - latency) if latency else seconds
 
     async def find(self, endpoint: str, within: float) -> Finding:
         if ".$node." in endpoint:  # one node that is gone says nothing of its service
