@@ -98,18 +98,16 @@ class Tracing:
 
     def passes(self) -> bool:
         """Whether it leaves alone what is about to be called or published: asked before anything is made for it."""
-        self._wanted = not self._leaves_alone()  # on its way it is not asked again
+        self._wanted = random() < self._sample or is_traced()  # noqa: S311  no secret; on its way it is not asked again
         return not self._wanted
-
-    def _leaves_alone(self) -> bool:
-        return random() >= self._sample and not is_traced()  # noqa: S311  no secret
 
     def _coming_in(self, spans: Spans, inner: Handler) -> Handler:
         """Traces what comes with a trace, and its share of the rest."""
         sample, run, belongs = self._sample, spans.run, spans.comes_with_trace
 
         def handle(message: Any, context: Context) -> Awaitable[Any]:
-            if random() < sample or belongs(context):  # noqa: S311  no secret
+            is_bare = type(context) is Received and not context.came.headers  # as nearly all are: soon told
+            if random() < sample or (not is_bare and belongs(context)):  # noqa: S311  no secret
                 return run(message, context)
             return inner(message, context)
 
@@ -119,8 +117,10 @@ class Tracing:
         """Traces what is sent within a trace, and its share of the rest."""
 
         def handle(message: Any, context: Context) -> Awaitable[Any]:
-            wanted, self._wanted = self._wanted, False
-            return (inner if not wanted and self._leaves_alone() else spans.run)(message, context)
+            if not self._wanted and self.passes():
+                return inner(message, context)
+            self._wanted = False
+            return spans.run(message, context)
 
         return handle
 
