@@ -12,6 +12,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from faststream import TestApp
+from faststream.nats import NatsBroker, TestNatsBroker
 
 from eventmicro import BadRequest, Client, NotFound, Service, SyncClient
 
@@ -101,6 +103,16 @@ async def test_from_faststream() -> None:
         assert await client.call("logs-worker.add", {"a": 1, "b": 2}, int) == 3
         assert await client.call("logs-worker.admin_close", "Monday", str) == "closed on Monday"
     await logs.service.stop()
+
+
+async def test_what_is_shown_of_faststream_does_the_same_there() -> None:
+    theirs = ModuleType("theirs")
+    exec(compile(python("faststream")["FastStream"], "theirs.py", "exec", dont_inherit=True), theirs.__dict__)
+    broker: NatsBroker = theirs.broker
+    asked = {"logs.error": {"text": "ab"}, "sums": {"a": 1, "b": 2}, "admin.close": "Monday"}
+    async with TestNatsBroker(broker), TestApp(theirs.app):
+        told = {subject: await (await broker.request(body, subject)).decode() for subject, body in asked.items()}
+    assert told == {"logs.error": {"level": "error", "text": "ababab"}, "sums": 3, "admin.close": "closed on Monday"}
 
 
 async def test_from_nameko(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,22 @@ def test_every_program_has_a_test_that_runs_it(page: Path) -> None:
         assert page.name in test or f"docs/{page.parent.name}" in test
 
 
+def test_what_is_neither_a_program_nor_a_piece_is_this_alone() -> None:
+    others = {
+        (block.page, block.first.partition(";")[0])
+        for page in pages()
+        for block in blocks(page)
+        if block.file is None and not block.is_piece
+    }
+    assert others == {
+        ("docs/coming-from/celery.md", "# Celery"),
+        ("docs/coming-from/faststream.md", "# FastStream"),  # which test_coming_from runs, as FastStream is here
+        ("docs/coming-from/nameko.md", "# nameko"),
+        ("docs/operations.md", "# orders.py, its beginning"),  # run below
+        ("docs/tutorial.md", "# billing.py, the line that is mended"),  # by test_tutorial
+    }
+
+
 def test_what_is_not_run_says_why() -> None:
     for piece in NOT_RUN:
         page, _, number = piece.rpartition(" ")

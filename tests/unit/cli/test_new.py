@@ -131,12 +131,12 @@ def test_each_type_on_each_broker(
     project = tomllib.loads(made["pyproject.toml"].decode())["project"]
     extras = {"nats": "nats", "rabbitmq": "rabbitmq", "kafka": "kafka,nats", "memory": ""}[broker]
     wanted = ",".join(filter(None, ("" if kind in EDGES else "cli", extras)))
-    assert project["dependencies"][0] == f"eventmicro[{wanted}]>=0.1"
+    assert project["dependencies"][0] == f"eventmicro[{wanted}]>=0.1,<0.2"
     settings = tomllib.loads(made["eventmicro.toml"].decode())
     if broker is BrokerKind.nats:  # `eventmicro run` embeds it
         assert "broker" not in settings
         assert b"\n# EVENTMICRO_BROKER=jetstream://127.0.0.1:4222\n" in made[".env.example"]
-        embedded = "eventmicro[embedded]>=0.1" in project["optional-dependencies"]["dev"]
+        embedded = "eventmicro[embedded]>=0.1,<0.2" in project["optional-dependencies"]["dev"]
         assert embedded == (kind not in EDGES)
     else:
         scheme = {"rabbitmq": "amqp", "kafka": "kafka", "memory": "memory"}[broker]
@@ -289,7 +289,7 @@ def test_init_names_the_services_that_are_there(run: Run, tmp_path: Path, capsys
     assert set(files(tmp_path)) == {"src/app.py", "broken.py", "pyproject.toml", "eventmicro.toml", ".env.example"}
     settings = tomllib.loads((tmp_path / "eventmicro.toml").read_text())
     assert settings["services"] == {"orders": {"target": "src/app.py:orders"}}
-    assert "add to the dependencies in pyproject.toml: eventmicro[cli,nats]>=0.1" in said
+    assert "add to the dependencies in pyproject.toml: eventmicro[cli,nats]>=0.1,<0.2" in said
 
 
 @pytest.mark.parametrize(
