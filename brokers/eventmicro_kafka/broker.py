@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Capabilities, Durable, QueueState, Receive, Start
 from eventmicro.checks import try_each
@@ -24,6 +24,7 @@ from eventmicro_kafka.connection.noise import quieten
 from eventmicro_kafka.consuming import history
 from eventmicro_kafka.consuming.following import Following
 from eventmicro_kafka.consuming.keeping import Keeper
+from eventmicro_kafka.consuming.lane import KafkaDelivery
 from eventmicro_kafka.consuming.live import Broadcast, Shared, live_group
 from eventmicro_kafka.consuming.positions import fix_positions
 from eventmicro_kafka.consuming.retry import retry_topic
@@ -32,6 +33,7 @@ from eventmicro_kafka.consuming.subscription import KafkaSubscription
 from eventmicro_kafka.existing import check_keeps_copies, warn_of_subject
 from eventmicro_kafka.producing.producer import Producer
 from eventmicro_kafka.producing.publishing import Publisher
+from eventmicro_kafka.producing.transactor import Transactor
 from eventmicro_kafka.rights import check_rights
 from eventmicro_kafka.settings import KafkaSettings, read_url
 from eventmicro_kafka.topics import Topics, check_pattern, check_topic
@@ -84,6 +86,7 @@ class KafkaBroker(Lifetime):
         persistent=True,
         ordered_keys=True,
         replay=True,
+        transactions=True,
         cloudevents=UNDERSCORED,
         order="by key, which is by partition; without a key over all partitions, in no order",
         delay="to some milliseconds; later where more than `retry_messages` wait in one instance",
@@ -141,6 +144,17 @@ class KafkaBroker(Lifetime):
 
     async def publish_many(self, messages: Sequence[Message], *, timeout: float = PUBLISH_TIMEOUT) -> None:
         await self._connected().publisher.publish_many(messages, timeout)
+
+    async def publish_and_ack(
+        self, messages: Sequence[Message], deliveries: Sequence[Delivery], *, timeout: float = PUBLISH_TIMEOUT
+    ) -> None:
+        self._connected()
+        events = [delivery for delivery in deliveries if isinstance(delivery, KafkaDelivery)]
+        if not events or len(events) < len(deliveries) or len({event.lane.holder for event in events}) > 1:
+            raise UsageError(
+                "publish_and_ack takes events that one durable subscription of this broker has handed over"
+            )
+        await cast("KafkaSubscription", events[0].lane.holder).publish_and_ack(messages, events, timeout)
 
     async def send(self, message: Message) -> NoReturn:
         raise Unsupported(NO_CALLS)
@@ -266,8 +280,20 @@ class KafkaBroker(Lifetime):
                 "queue %s exists: start=%s is for a queue that is made", queue, durable.start, extra={"queue": queue}
             )
         follow = partial(Following, topics, subject, found, self.settings.topics_interval)
+        transactor = None
+        if durable.transactional:
+            transactor = Transactor(self.settings, connection.link, topics, queue, subject)
         return KafkaSubscription(
-            subject, queue, receive, durable, self.settings, connection.publisher, fixed.first, topics, follow
+            subject,
+            queue,
+            receive,
+            durable,
+            self.settings,
+            connection.publisher,
+            fixed.first,
+            topics,
+            follow,
+            transactor,
         )
 
     async def _live(

@@ -41,6 +41,14 @@ class GroupMaxSizeReachedError(errors.BrokerResponseError):  # type: ignore[misc
     message = "GROUP_MAX_SIZE_REACHED"
 
 
+class UnstableOffsetCommitError(errors.BrokerResponseError):  # type: ignore[misc]
+    """What is committed depends on a transaction that has not ended."""
+
+    errno = 88
+    message = "UNSTABLE_OFFSET_COMMIT"
+    retriable = True
+
+
 class StaleMemberEpochError(errors.BrokerResponseError):  # type: ignore[misc]
     """The group is at work by the newer protocol, and takes no commit of who is no member."""
 
@@ -49,7 +57,13 @@ class StaleMemberEpochError(errors.BrokerResponseError):  # type: ignore[misc]
 
 
 # What Kafka may answer and aiokafka knows no name for, which would all be an UnknownError.
-for _error in (InvalidRecordError, FencedInstanceIdError, GroupMaxSizeReachedError, StaleMemberEpochError):
+for _error in (
+    InvalidRecordError,
+    FencedInstanceIdError,
+    GroupMaxSizeReachedError,
+    UnstableOffsetCommitError,
+    StaleMemberEpochError,
+):
     errors.kafka_errors.setdefault(_error.errno, _error)
 
 INSTALL_CODECS = "cramjam is missing here, which is a part of eventmicro[kafka]: pip install cramjam, and start again"
@@ -113,6 +127,8 @@ _HINTS: tuple[tuple[type[Exception], str], ...] = (
     (errors.PolicyViolationError, "the cluster's policy forbids it"),
     (errors.UnknownTopicOrPartitionError, "no such topic"),
     (errors.InvalidTimestampError, "the topic does not take this time stamp"),
+    (errors.TransactionalIdAuthorizationFailed, "the user may make no transactions under this transactional id"),
+    (errors.InvalidTransactionTimeout, "the broker allows no such transaction_timeout: see transaction.max.timeout.ms"),
     (errors.InvalidSessionTimeoutError, "the broker allows no such session_timeout: see group.min.session.timeout.ms"),
     (errors.InvalidReplicationFactorError, "the cluster has not as many brokers as `replication` says"),
     (errors.InvalidPartitionsError, "the cluster allows no such number of `partitions`"),

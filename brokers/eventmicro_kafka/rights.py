@@ -8,7 +8,12 @@ from eventmicro.errors import UsageError
 from eventmicro_kafka.connection.describing import TopicInfo
 from eventmicro_kafka.settings import KafkaSettings
 
-_FLAGS = {"topic": "--topic", "group": "--group"}
+# How a resource is named to kafka-acls.sh. Transactional ids have a random end.
+_FLAGS = {
+    "topic": "--topic",
+    "group": "--group",
+    "transactional id": "--resource-pattern-type prefixed --transactional-id",
+}
 
 
 def missing_right(settings: KafkaSettings, operation: str, kind: str, name: str) -> str:
@@ -16,7 +21,7 @@ def missing_right(settings: KafkaSettings, operation: str, kind: str, name: str)
 
     Args:
         operation: as Kafka's ACLs name it, such as `Read`.
-        kind: `topic` or `group`.
+        kind: `topic`, `group` or `transactional id`, of which it is the beginning.
     """
     who = f"User:{settings.user}" if settings.user else "User:NAME"
     whose = who if settings.user else "the principal of this connection"

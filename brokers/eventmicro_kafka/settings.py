@@ -85,6 +85,9 @@ class KafkaSettings:
     pod: a member that comes back within `session_timeout` gets its partitions again, and none of the others' move."""
     commit_interval: float = 0.2
     """How far the commits are behind what is finished; a process that is killed repeats so much."""
+    transaction_timeout: float = 10.0
+    """How long a transaction of a subscriber with `transactional=True` may take: it is made anew then, and one that a
+    killed process has left open is ended by the broker, before which nobody reads on behind it."""
     max_message: int = 1_048_576
     """The largest message, with its key and headers; topics and brokers have limits of their own beside it."""
     batch_bytes: int = 262_144

@@ -242,6 +242,11 @@ def check_supported(durable: Durable) -> None:
         )
     if durable.dedupe is not None:
         raise Unsupported("dedupe: RabbitMQ does not recognise an event that is published again; jetstream:// does")
+    if durable.transactional:
+        raise Unsupported(
+            "transactional: RabbitMQ's transactions are of one channel, and take in no acknowledgement of another one; "
+            "kafka:// can"
+        )
 
 
 def _as_name(text: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
-from eventmicro.broker.port import Broker, Receive, Subscription
+from eventmicro.broker.port import PUBLISH_TIMEOUT, Broker, Receive, Subscription
 from eventmicro.broker.promises import Durable, Start
 from eventmicro.large import StoredObject
 from eventmicro.message import Delivery, Message
@@ -60,6 +60,32 @@ class LabelsEvents(Protocol):
     @property
     def labels_events(self) -> Literal[True]:
         """That it is so."""
+        ...
+
+
+@runtime_checkable
+class PublishesAndAcks(Protocol):
+    """What a broker has beside `Broker` that can publish events and acknowledge others in one transaction:
+    `Capabilities.transactions`.
+    """
+
+    async def publish_and_ack(
+        self, messages: Sequence[Message], deliveries: Sequence[Delivery], *, timeout: float = PUBLISH_TIMEOUT
+    ) -> None:
+        """Publish events, in their order, and acknowledge others: all of it, or nothing at all.
+
+        When it returns it is so, and no later settlement counts. Where the deliveries are not this side's any more, as
+        those are that lapsed, it returns and nothing is done: they are delivered again. Whoever is cancelled when the
+        broker may have it already returns when it is known, and raises only if nothing was done.
+
+        Args:
+            messages: one at least.
+            deliveries: of one subscription, that is `Durable.transactional`; they are not settled.
+
+        Raises:
+            MessageTooLarge, NotStored, Disconnected, UsageError: as of `publish`; nothing was done, and they are to be
+                settled otherwise.
+        """
         ...
 
 

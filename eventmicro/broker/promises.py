@@ -45,6 +45,9 @@ class Capabilities:
     """A new queue may start with all events that the broker still has, or those since a time: `Durable.start`."""
     dedupe: bool = False
     """An event that is published again under the same `Message.id` is not delivered again: `Durable.dedupe`."""
+    transactions: bool = False
+    """What a handler returns is published, and its event acknowledged, in one transaction: `Durable.transactional`, by
+    one that `PublishesAndAcks`."""
     objects: bool = False
     """Events over its limit can be published: it is one that `StoresObjects`, and their bodies are kept apart."""
 
@@ -101,6 +104,8 @@ class Durable:
     timeout: float | None = None
     """How long a handler may take, in seconds; None: there is no bound. So long a broker waits that is to give an
     ordered queue's events to another instance while some are being handled here."""
+    transactional: bool = False
+    """Its events may be settled by `PublishesAndAcks.publish_and_ack`."""
     dead_letter: str | None = None
     """The subject to which those events go that are given up. What is published there is kept, in a queue of the same
     name: `subscribe(dead_letter, receive, queue=dead_letter, durable=Durable())` gets it all."""

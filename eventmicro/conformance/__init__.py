@@ -44,7 +44,8 @@ import eventmicro.conformance.restart
 import eventmicro.conformance.retries
 import eventmicro.conformance.settling
 import eventmicro.conformance.states
-import eventmicro.conformance.together  # noqa: F401
+import eventmicro.conformance.together
+import eventmicro.conformance.transactions  # noqa: F401
 from eventmicro.conformance.bench import MakeBroker, Outcome, Server
 from eventmicro.conformance.case import Case, cases, unproved
 from eventmicro.conformance.codecs import CodecCase, codec_cases

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from eventmicro.broker import Durable
+from eventmicro.broker import Durable, PublishesAndAcks
 from eventmicro.conformance.bench import Bench, Consumer, raises, until
 from eventmicro.conformance.case import case
 from eventmicro.errors import Unsupported
@@ -26,6 +26,7 @@ RESTS_ON = {
     "ordered_keys": ["durable"],
     "replay": ["durable"],
     "dedupe": ["durable"],
+    "transactions": ["durable"],
 }
 
 
@@ -112,6 +113,12 @@ async def deduplication_is_refused(bench: Bench) -> None:
     worker = await bench.work()
     await (await bench.publisher()).publish_many([Message(bench.subject, b"same", id="same")] * 2)
     await bench.all_arrive([b"same", b"same"], worker)
+
+
+@case("durable", lacks=["transactions"])
+async def transactions_are_refused(bench: Bench) -> None:
+    assert not isinstance(bench.make_broker(), PublishesAndAcks), "it has publish_and_ack, which is not declared"
+    await raises(Unsupported, bench.work(transactional=True))
 
 
 @case()

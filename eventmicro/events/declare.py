@@ -102,6 +102,12 @@ def declare_subscriber(
             f"go on by `await service.publish(topic, event)`, or `-> Annotated[YourModel, Publish(TOPIC)]`; where it "
             f"serves calls, too, write @rpc below @subscribe(..., name=...)"
         )
+    if options.transactional and not signature.outlets:
+        raise UsageError(
+            f"subscriber {name_of(function)} has transactional=True, and returns nothing that is published: write "
+            f"`-> Annotated[YourModel, Publish(TOPIC)]`, or transactional=False; what is published by "
+            f"`await service.publish(topic, event)` is in no transaction"
+        )
     event = signature.takes if options.batch is None else _item_type(function, signature.takes)
     some = None
     if isinstance(topic, Topic):

@@ -57,6 +57,7 @@ class DeliveryWords(TypedDict, total=False):
     timeout: float | None
     start: Start
     dedupe: float | None
+    transactional: bool
 
 
 class _Said:
@@ -122,6 +123,10 @@ class DeliveryOptions(_Said):
     """What a queue begins with that this subscriber is the first to make: `new` events, `all`, or all since a time."""
     dedupe: float | None = None
     """For how many seconds an event that is published again under the same id is recognised and not delivered."""
+    transactional: bool = False
+    """Whether what the handler returns to be published, `-> Annotated[Invoice, Publish(BILLED)]`, and the
+    acknowledgement of its event are one transaction of the broker: both hold, or neither. The handler ends when it
+    holds; events whose handlers end meanwhile share the next one, so a larger `concurrency` costs less of each."""
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -140,6 +145,12 @@ class DeliveryOptions(_Said):
             raise UsageError(
                 "ack='manual' and order_by do not go together: the next of a key would not wait for it; "
                 "a handler may await context.ack() without it"
+            )
+        if self.transactional and (self.ack != "after_success" or self.sticky_by is not None):
+            with_what = f"ack={self.ack!r}" if self.sticky_by is None else "sticky_by"
+            raise UsageError(
+                f"transactional and {with_what} do not go together: what a handler returns is published with the "
+                f"acknowledgement of its event, which comes as it returns, and where it runs"
             )
         if self.ack == "before" and self.retry is not None:
             raise UsageError("ack='before' and retry do not go together: what was acknowledged does not come again")
@@ -160,6 +171,7 @@ class DeliveryOptions(_Said):
             ordered_keys=self.order_by is not None and by_key,
             replay=self.start != "new",
             dedupe=self.dedupe is not None,
+            transactions=self.transactional,
             objects=large,
         )
 
@@ -195,6 +207,7 @@ class DeliveryOptions(_Said):
             start=self.start,
             dedupe=self.dedupe,
             timeout=self.timeout,
+            transactional=self.transactional,
             dead_letter=self.dead_letter_subject(),
         )
 
@@ -207,6 +220,7 @@ class DeliveryOptions(_Said):
         exchanges = "an exchange of the broker's own, such as RabbitExchange(...)"
         check_kind("exchange", self.exchange, Exchange | None, exchanges)
         check_kind("durable", self.durable, bool | None, "True, False, or None for what the broker can")
+        check_kind("transactional", self.transactional, bool, "True, or False for published before it is acknowledged")
         check_kind("retry", self.retry, Retry | None, "Retry(attempts=...)")
         check_kind("batch", self.batch, Batch | None, "Batch(size=...)")
         if self.dead_letter is not False:
@@ -261,6 +275,7 @@ class DeliveryOptions(_Said):
             "prefetch": self.prefetch is not None,
             "start": self.start != "new",
             "dedupe": self.dedupe is not None,
+            "transactional": self.transactional,
         }
         return [word for word, is_set in asked.items() if is_set]
 

@@ -164,21 +164,7 @@ class PublishesEvents:
         if content_type is not None:
             metadata = publisher.codecs.naming(content_type, metadata)
         route = publisher.routes.find(topic) if large is None else publisher.routes.find_large(topic, large)
-        several = check_events(events)
-        if (outer := find_context()) is not None:
-            metadata = publisher.forwarding.join(outer, metadata)
-        ready = ((event, route.address(event, key and key(event), id and id(event))) for event in several)
-        messages: list[Message] = []
-        while some := list(islice(ready, AT_ONCE)):
-            if publisher.has_middleware:
-                messages += await publisher.collect(route, some, metadata, timeout)
-            else:
-                messages += await _packed(route, some, metadata, publisher.outgoing.seconds(timeout))
-            if len(some) < AT_ONCE:
-                break
-            await asyncio.sleep(0)
-        if route.is_large:
-            await publisher.outgoing.store_large(messages, timeout)
+        messages = await publisher.collect(route, check_events(events), metadata, timeout, key=key, id=id)
         await publisher.outgoing.publish_many(messages, timeout)
 
     def publisher(self, topic: Topic[T]) -> Publisher[T]:
@@ -329,11 +315,41 @@ class EventPublisher:
     async def collect(
         self,
         route: Route,
+        events: Iterable[Any],
+        metadata: dict[str, str] | None = None,
+        timeout: float | None = None,
+        *,
+        key: Callable[[Any], Hashable] | None = None,
+        id: Callable[[Any], Hashable] | None = None,
+    ) -> list[Message]:
+        """The messages of several events, ready to be published. Others have their turn while many are encoded."""
+        if (outer := find_context()) is not None:
+            metadata = self.forwarding.join(outer, metadata)
+        ready = ((event, route.address(event, key and key(event), id and id(event))) for event in events)
+        messages: list[Message] = []
+        while some := list(islice(ready, AT_ONCE)):
+            if self.has_middleware:
+                messages += await self._through_middleware(route, some, metadata, timeout)
+            else:
+                messages += await _packed(route, some, metadata, self.outgoing.seconds(timeout))
+            if len(some) < AT_ONCE:
+                break
+            await asyncio.sleep(0)
+        if route.is_large:
+            await self.outgoing.store_large(messages, timeout)
+        return messages
+
+    async def messages(self, topic: Topic[Any], events: Iterable[Any]) -> list[Message]:
+        """Several events of a topic, as messages that are ready to be published."""
+        return await self.collect(self.routes.find(topic), check_events(events))
+
+    async def _through_middleware(
+        self,
+        route: Route,
         ready: Iterable[tuple[Any, Message]],
         metadata: dict[str, str] | None,
         timeout: float | None,
     ) -> list[Message]:
-        """The messages of several events, each of which has gone through the middleware."""
         messages: list[Message] = []
         for event, message in ready:
             context = self.begin(route, event, message, metadata, timeout)

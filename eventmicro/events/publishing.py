@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from eventmicro.broker import PUBLISH_TIMEOUT, Broker, StoresObjects, sends_at_once
+from eventmicro.broker import PUBLISH_TIMEOUT, Broker, PublishesAndAcks, StoresObjects, sends_at_once
 from eventmicro.checks import check_count, check_kind, check_seconds, names_words
 from eventmicro.cloudevents import Binding
 from eventmicro.errors import (
@@ -25,7 +25,7 @@ from eventmicro.errors import (
 from eventmicro.events.keeping import check_keeps
 from eventmicro.events.objects import LargeMessage, check_stores_objects, store
 from eventmicro.events.placing import check_places
-from eventmicro.message import Message
+from eventmicro.message import Delivery, Message
 from eventmicro.places import Exchange
 from eventmicro.topic import Topic
 
@@ -206,6 +206,26 @@ class Outgoing:
         refused = {number: error for number, error in left.items() if error is not None}
         if refused:
             raise NotAllPublished(failed=refused, confirmed=len(messages) - len(refused))
+
+    async def publish_and_ack(self, messages: Sequence[Message], deliveries: Sequence[Delivery]) -> None:
+        """Publish events in one transaction with the acknowledgement of others; without any of these as ever.
+
+        See `eventmicro.broker.PublishesAndAcks` for the errors. What is not published is not buffered: the events stay,
+        and are handled again.
+        """
+        if not deliveries:
+            await self.publish_many(messages, None)
+            return
+        away = self._away() if self._options.while_away == "fail" else None
+        try:
+            if away is not None:
+                raise away
+            broker = cast("PublishesAndAcks", self._broker)
+            await broker.publish_and_ack(messages, deliveries, timeout=self._options.timeout)
+        except EventMicroError:
+            self.failed += len(messages)
+            raise
+        self.confirmed += len(messages)
 
     async def flush(self) -> None:
         """Return when the broker has taken in all that was published so far, and all that was buffered.

@@ -17,11 +17,15 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from eventmicro.context import Context
 from eventmicro.errors import SignatureError
 from eventmicro.handlers.depends import name_of
+from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
 from eventmicro.topic import Topic
 from eventmicro.wire import has_wildcards
 
+PublishOne = Callable[[Topic[Any], Any], Awaitable[None]]
 PublishMany = Callable[[Topic[Any], Iterable[Any]], Awaitable[None]]
+Collect = Callable[[Topic[Any], Iterable[Any]], Awaitable[list[Message]]]
+Settle = Callable[[list[Message], Sequence[Delivery]], Awaitable[None]]
 
 _SEVERAL = (list, Sequence, Iterable)
 
@@ -83,17 +87,50 @@ def without_publish(returns: Any) -> Any:
     return Annotated[(kind, *others)] if others else kind
 
 
-def publishes(handler: Handler, outlets: Sequence[Outlet], publish_many: PublishMany) -> Handler:
-    """A compiled handler that publishes what it returns."""
+def publishes(handler: Handler, outlets: Sequence[Outlet], publish: PublishOne, publish_many: PublishMany) -> Handler:
+    """A compiled handler that publishes what it returns: one event so that others may go with it."""
 
     async def run(message: Any, context: Context) -> Any:
         returned = await handler(message, context)
         for outlet in outlets:
-            if events := outlet.events(returned):
+            events = outlet.events(returned)
+            if len(events) == 1:
+                await publish(outlet.topic, events[0])
+            elif events:
                 await publish_many(outlet.topic, events)
         return returned
 
     return run
+
+
+def publishes_with_ack(handler: Handler, outlets: Sequence[Outlet], collect: Collect, settle: Settle) -> Handler:
+    """A compiled handler of events that publishes what it returns in one transaction with their acknowledgement; but
+    where it has settled them itself they are, and what it returns is published as ever.
+
+    Args:
+        collect: makes messages of events.
+        settle: publishes messages, and acknowledges deliveries, if there are any.
+    """
+
+    async def run(message: Any, context: Context) -> Any:
+        returned = await handler(message, context)
+        messages: list[Message] = []
+        for outlet in outlets:
+            if events := outlet.events(returned):
+                messages += await collect(outlet.topic, events)
+        if messages:
+            await settle(messages, _deliveries(context))
+            context.settled = True
+        return returned
+
+    return run
+
+
+def _deliveries(context: Context) -> Sequence[Delivery]:
+    """What is to be acknowledged with what the handler returns."""
+    if context.settled:
+        return ()
+    return context.delivery if context.is_batch else (context.delivery,)
 
 
 def _outlets(part: Any, place: int | None, name: str) -> Iterator[Outlet]:

@@ -25,10 +25,10 @@ from eventmicro.errors import (
 )
 from eventmicro.large import StoredObject
 from eventmicro.lifetime import Lifetime
-from eventmicro.memory.durable import DurableSubscription
+from eventmicro.memory.durable import DurableSubscription, HeldDelivery
 from eventmicro.memory.hub import Hub, Target, shared_hub
 from eventmicro.memory.live import LiveSubscription
-from eventmicro.message import Message
+from eventmicro.message import Delivery, Message
 
 if TYPE_CHECKING:
     from eventmicro.memory.registry import MemoryRegistry
@@ -62,6 +62,7 @@ class MemoryBroker(Lifetime):
         ordered=True,
         ordered_keys=True,
         dedupe=True,
+        transactions=True,
         objects=True,
         ttl=True,
         priority=True,
@@ -147,6 +148,23 @@ class MemoryBroker(Lifetime):
         if failed:
             raise NotAllPublished(failed=failed, confirmed=len(messages) - len(failed))
 
+    async def publish_and_ack(
+        self, messages: Sequence[Message], deliveries: Sequence[Delivery], *, timeout: float = PUBLISH_TIMEOUT
+    ) -> None:
+        hub = self._connected_hub()
+        held = [delivery for delivery in deliveries if isinstance(delivery, HeldDelivery)]
+        if len(held) < len(deliveries):
+            raise UsageError("publish_and_ack takes events that a durable subscription of this broker has handed over")
+        for message in messages:
+            self._hub_for(message)
+        await _all_with_room(hub, [message.subject for message in messages], timeout)
+        if all(delivery.is_held for delivery in held):  # from here on nobody else has a turn
+            for message in messages:
+                for target in hub.targets(message.subject, queues=True):
+                    target.put(message)
+            for delivery in held:
+                delivery.try_ack()
+
     async def send(self, message: Message) -> None:
         await self._put(message, self._send_timeout, queues=False)
 
@@ -206,7 +224,7 @@ class MemoryBroker(Lifetime):
     async def _put(self, message: Message, timeout: float, *, queues: bool) -> None:
         hub = self._hub_for(message)
         if not self._put_at_once(hub, message, queues=queues):
-            for target in await _all_with_room(hub, message.subject, timeout, queues=queues):
+            for target in await _all_with_room(hub, [message.subject], timeout, queues=queues):
                 target.put(message)
 
     def _put_at_once(self, hub: Hub, message: Message, *, queues: bool) -> bool:
@@ -245,8 +263,8 @@ class MemoryBroker(Lifetime):
         return DurableSubscription(hub.queue(queue, subject, durable, self._queue_limit), receive, durable.prefetch)
 
 
-async def _all_with_room(hub: Hub, subject: str, timeout: float, *, queues: bool) -> Sequence[Target]:
-    """Who gets a message, as soon as all of them have room for it.
+async def _all_with_room(hub: Hub, subjects: Sequence[str], timeout: float, *, queues: bool = True) -> Sequence[Target]:
+    """Who gets messages on these subjects, as soon as all of them have room for one.
 
     Raises:
         NotStored: one had none for `timeout` seconds; none has got it.
@@ -255,11 +273,13 @@ async def _all_with_room(hub: Hub, subject: str, timeout: float, *, queues: bool
     try:
         async with asyncio.timeout(timeout):
             while True:
-                targets = hub.targets(subject, queues=queues)
+                targets = [target for subject in subjects for target in hub.targets(subject, queues=queues)]
                 full = next((target for target in targets if target.full), None)
                 if full is None:
                     return targets
                 await full.room()
     except TimeoutError:
         assert full is not None
-        raise NotStored(f"{subject}: {full.describe_full()}, and none was taken for {max(timeout, 0):.3g} s") from None
+        raise NotStored(
+            f"{subjects[0]}: {full.describe_full()}, and none was taken for {max(timeout, 0):.3g} s"
+        ) from None

@@ -35,6 +35,11 @@ class HeldDelivery(Delivery):
     def id(self) -> str:  # type: ignore[override]  # made when it is asked for
         return f"{self.event.queue}-{self.event.number}"
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it is not settled, and with its subscription."""
+        return self._holder is not None
+
     def try_ack(self) -> bool:
         holder, self._holder = self._holder, None
         if holder is not None:

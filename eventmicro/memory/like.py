@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ from eventmicro.memory.broker import MemoryBroker
 from eventmicro.memory.durable import DurableSubscription
 from eventmicro.memory.hub import Hub, pattern
 from eventmicro.memory.live import LiveSubscription
-from eventmicro.message import Bounded, Message
+from eventmicro.message import Bounded, Delivery, Message
 from eventmicro.plugins import unconnected_broker
 from eventmicro.wire import has_wildcards
 
@@ -75,6 +75,15 @@ class LikeBroker(MemoryBroker):
         if is_done:
             self._remember(message)
         return is_done
+
+    async def publish_and_ack(
+        self, messages: Sequence[Message], deliveries: Sequence[Delivery], *, timeout: float = PUBLISH_TIMEOUT
+    ) -> None:
+        for message in messages:
+            self.check(message.subject)
+        await super().publish_and_ack(messages, deliveries, timeout=timeout)
+        for message in messages:
+            self._remember(message)
 
     async def send(self, message: Message) -> None:
         self._check_calls()

@@ -17,7 +17,7 @@ from eventmicro.events.options import DeliveryOptions, OrderBy
 from eventmicro.events.settling import Kept, Live
 from eventmicro.events.subscriber import Subscriber, Work
 from eventmicro.handlers.depends import Overrides
-from eventmicro.handlers.publishing import publishes
+from eventmicro.handlers.publishing import publishes, publishes_with_ack
 from eventmicro.handlers.signature import MISSING, Signature
 from eventmicro.handlers.threads import InThreads, Threads
 from eventmicro.middleware import Handler, Middleware, compose
@@ -92,7 +92,9 @@ class Making:
         name = f"{self._identity.service}.{declared.name}"
         is_durable = options.is_durable(broker.capabilities)
         threads = InThreads(self._threads)
-        handler = self._compile(declared.signature, declared.middleware, Side.SUBSCRIBER, threads)
+        handler = self._compile(
+            declared.signature, declared.middleware, Side.SUBSCRIBER, threads, transactional=options.transactional
+        )
         if options.sticky_by is not None:
             handler = self._stick(declared, options.sticky_by, handler)
         work = Work(
@@ -155,11 +157,22 @@ class Making:
         pick, timeout = picker(sticky_by), declared.options.timeout
         return Sticking(self._client, self._identity, declared.name, pick, handler, body, timeout)
 
-    def _compile(self, signature: Signature, own: tuple[Middleware, ...], side: Side, threads: InThreads) -> Any:
+    def _compile(
+        self,
+        signature: Signature,
+        own: tuple[Middleware, ...],
+        side: Side,
+        threads: InThreads,
+        *,
+        transactional: bool = False,
+    ) -> Any:
         broker = self._client.broker if side is Side.SUBSCRIBER else self._client.rpc_broker
         handler = signature.compile(self._overrides, threads)
-        if signature.outlets:
-            handler = publishes(handler, signature.outlets, self._client.publish_many)
+        if transactional:
+            collect, settle = self._client._publisher.messages, self._client.outgoing.publish_and_ack
+            handler = publishes_with_ack(handler, signature.outlets, collect, settle)
+        elif signature.outlets:
+            handler = publishes(handler, signature.outlets, self._client.publish, self._client.publish_many)
         return compose((*self._middleware, *own), side, handler, broker.url)
 
     def _event_body(self, declared: SubscriberDeclaration) -> Body | None:

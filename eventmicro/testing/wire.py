@@ -271,6 +271,30 @@ class _Renamed:
 
     _inner: Any
     _wire: Wire
+    _seen: Callable[[Message], Sent]
+    _forward: Callable[[Message, Forward, Sent], Awaitable[None]]
+
+    async def publish_and_ack(
+        self, messages: Sequence[Message], deliveries: Sequence[Delivery], *, timeout: float = PUBLISH_TIMEOUT
+    ) -> None:
+        together, later = list[Message](), False
+
+        async def forward(message: Message) -> None:
+            await (self._inner.publish(message) if later else _take(together, message))
+
+        several = [self._seen(each) for each in messages]
+        try:
+            for message, sent in zip(messages, several, strict=True):
+                await self._forward(message, forward, sent)
+            later = True
+            if together:
+                await self._inner.publish_and_ack(together, deliveries, timeout=timeout)
+            else:  # all of them are lost, or late
+                await asyncio.gather(*(delivery.ack() for delivery in deliveries))
+        except BaseException:
+            for sent in several:
+                sent.outcome = "failed"
+            raise
 
     async def store_object(self, body: bytes, digest: str, *, timeout: float) -> StoredObject:
         stored: StoredObject = await self._inner.store_object(body, digest, timeout=timeout)
@@ -296,6 +320,10 @@ class _Renamed:
     async def stores(self, subjects: Sequence[str]) -> Mapping[str, Sequence[str]] | None:
         found = await self._inner.stores([self._wire.outer(each) for each in subjects])
         return None if found is None else {self._wire.inner(subject): names for subject, names in found.items()}
+
+
+async def _take(messages: list[Message], message: Message) -> None:
+    messages.append(message)
 
 
 def watched(inner: Broker, wire: Wire, owner: str) -> Broker:

@@ -67,6 +67,26 @@ def publishing(change: Callable[[Message], Message | None]) -> Liar:
     return PublishesSomethingElse
 
 
+class PublishesAndMayAck(MemoryBroker):
+    """Publishes first, one after the other, and then acknowledges: what it calls one is two."""
+
+    async def publish_and_ack(
+        self, messages: Sequence[Message], deliveries: Sequence[Delivery], *, timeout: float = PUBLISH_TIMEOUT
+    ) -> None:
+        for message in messages:
+            await self.publish(message, timeout=timeout)
+        await asyncio.gather(*(delivery.ack() for delivery in deliveries))
+
+
+class PublishesAlone(MemoryBroker):
+    """Forgets to acknowledge."""
+
+    async def publish_and_ack(
+        self, messages: Sequence[Message], deliveries: Sequence[Delivery], *, timeout: float = PUBLISH_TIMEOUT
+    ) -> None:
+        await super().publish_and_ack(messages, (), timeout=timeout)
+
+
 class Settled(Delivery):
     """A delivery whose settlement is another one's business."""
 

@@ -17,6 +17,7 @@ from eventmicro.broker import (
     Subscription,
     sends_at_once,
 )
+from eventmicro.errors import Unsupported
 from eventmicro.memory import MemoryBroker
 from eventmicro.message import Delivery, Message
 from eventmicro.retry import Retry
@@ -39,7 +40,7 @@ class Bare(Delivery):
 class Minimal:
     """What `eventmicro.broker.Broker` asks for, and no more."""
 
-    capabilities = replace(MemoryBroker.capabilities, objects=False)
+    capabilities = replace(MemoryBroker.capabilities, objects=False, transactions=False)
 
     def __init__(self, url: str = "memory://minimal") -> None:
         self._inner = MemoryBroker(url)
@@ -71,6 +72,8 @@ class Minimal:
     async def subscribe(
         self, subject: str, receive: Receive, *, queue: str | None = None, durable: Durable | None = None
     ) -> Subscription:
+        if durable is not None and durable.transactional:
+            raise Unsupported("a stranger's adapter has no transactions")
         return await self._inner.subscribe(
             subject, lambda delivery: receive(Bare(delivery)), queue=queue, durable=durable
         )

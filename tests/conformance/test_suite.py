@@ -209,6 +209,11 @@ LIARS: list[tuple[str, Liar, str]] = [
         liars.NackedGoToTheEnd,
         "what_is_nacked_among_what_came_together_keeps_the_order",
     ),
+    ("acks apart, refused", liars.PublishesAndMayAck, "where_one_is_refused_nothing_is_done"),
+    ("acks apart, late", liars.PublishesAndMayAck, "what_is_handled_elsewhere_by_now_is_not_published"),
+    ("does not ack", liars.PublishesAlone, "what_is_published_with_an_acknowledgement_comes_once"),
+    ("does not ack, together", liars.PublishesAlone, "several_are_published_and_acknowledged_together"),
+    ("acks what is nobody's", liars.PublishesAndMayAck, "only_events_of_a_transactional_queue_are_acknowledged_so"),
 ]
 
 
@@ -234,6 +239,7 @@ UNDERSTATED = [
     {"ordered_keys": False},
     {"dedupe": False},
     {"objects": False},
+    {"transactions": False},
     dict.fromkeys(("durable", "ordered", "ordered_keys", "dedupe", "crash_attempts"), False),
 ]
 

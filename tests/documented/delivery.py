@@ -2,17 +2,23 @@
 
 from contextlib import suppress
 from datetime import timedelta
+from typing import Annotated
 
 from pydantic import BaseModel
 
-from eventmicro import Client, Reject, Retry, Service, Topic, Unsupported
+from eventmicro import Client, Publish, Reject, Retry, Service, Topic, Unsupported
 
 
 class OrderPlaced(BaseModel):
     order_id: str
 
 
+class Charged(BaseModel):
+    order_id: str
+
+
 PLACED = Topic("orders.placed", OrderPlaced, key="order_id")
+CHARGED = Topic("orders.charged", Charged, key="order_id")
 service = Service("orders")
 
 "docs/delivery.md 1"
@@ -26,8 +32,11 @@ async def refuse(event: OrderPlaced) -> None:
 "docs/delivery.md 2"
 
 
+"docs/delivery.md 3"
+
+
 async def follow(client: Client) -> None:
-    "docs/delivery.md 3"
+    "docs/delivery.md 4"
 
 
 async def main() -> None:

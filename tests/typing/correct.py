@@ -240,7 +240,7 @@ def plain_stream(request: Order) -> Iterator[Quote]:
 def several(event: Order | Quote) -> None: ...
 
 
-@service.subscribe(QUOTES)
+@service.subscribe(QUOTES, transactional=True)
 async def of_region(event: Quote, region: str) -> Annotated[list[Quote] | None, Publish(MADE)]:
     return [event]
 

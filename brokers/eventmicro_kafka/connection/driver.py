@@ -1,11 +1,12 @@
 """aiokafka's objects as they are made, and what is asked of a consumer: its share, its group, its commits.
 
-What else is touched of its inside is in `accumulator`, `ending`, `fetching`, `finding`, `noise`.
+What else is touched of its inside is in `accumulator`, `ending`, `fetching`, `finding`, `noise`, `transacting`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -34,10 +35,13 @@ from aiokafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 
 from eventmicro.errors import UsageError
 from eventmicro_kafka.connection.finding import access, milliseconds, with_own_ways
-from eventmicro_kafka.errors import INSTALL_CODECS, KafkaError
+from eventmicro_kafka.connection.stable import AskStable, read_places
+from eventmicro_kafka.errors import INSTALL_CODECS, KafkaError, UnstableOffsetCommitError
 from eventmicro_kafka.settings import KafkaSettings
 
 __all__ = ["RebalanceListener", "TopicPartition"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -65,8 +69,17 @@ def make_client(settings: KafkaSettings) -> Any:
     return with_own_ways(client, client, settings)
 
 
-def make_producer(settings: KafkaSettings) -> Any:
-    """A producer whose own repetitions store nothing twice; not started."""
+def make_producer(settings: KafkaSettings, transactions: str | None = None) -> Any:
+    """A producer whose own repetitions store nothing twice; not started.
+
+    Args:
+        transactions: under which name it makes some, of which its start ends what another of that name has left open;
+            None: it makes none.
+    """
+    own: dict[str, Any] = {}
+    if transactions is not None:
+        timeout = milliseconds(settings.transaction_timeout)
+        own = {"transactional_id": transactions, "transaction_timeout_ms": timeout}
     producer = AIOKafkaProducer(
         **_client(settings),
         request_timeout_ms=milliseconds(settings.request_timeout),
@@ -77,6 +90,7 @@ def make_producer(settings: KafkaSettings) -> Any:
         max_request_size=settings.max_message,
         max_batch_size=settings.batch_bytes,
         compression_type=None if settings.compression == "none" else settings.compression,
+        **own,
     )
     return with_own_ways(producer, producer.client, settings, makes_topics=settings.declare == "false")
 
@@ -134,16 +148,30 @@ def check_compression(settings: KafkaSettings) -> None:
         raise UsageError(f"compression={settings.compression!r}: {INSTALL_CODECS}")
 
 
-async def committed(consumer: Any, partitions: Iterable[Any]) -> dict[Any, tuple[int, str]]:
+async def committed(consumer: Any, partitions: Iterable[Any], *, stable: bool = False) -> dict[Any, tuple[int, str]]:
     """What is committed, offset and metadata, of those partitions for which something is.
 
     `consumer.committed` keeps the metadata for itself, and takes an answer that is an error as a whole for one that
     nothing is committed: a coordinator that still loads what is, after its broker has died, answers so.
 
+    Args:
+        stable: wait for the transactions that have committed there and not ended; meanwhile this member lives.
+
     Raises:
         KafkaError: the broker does not say it, and will not.
     """
-    return await patiently(lambda: _ask_committed(consumer._coordinator, partitions))
+    coordinator = consumer._coordinator
+    try:
+        return await _ask_committed(coordinator, partitions, stable=stable)
+    except KafkaError as error:
+        if not error.retriable:
+            raise
+        if isinstance(error, UnstableOffsetCommitError):
+            text = "queue %r: waits for a transaction that has begun and not ended, as where its process was killed"
+            log.info(text, coordinator.group_id, extra={"queue": coordinator.group_id})
+    if stable and coordinator.generation > 0:  # aiokafka begins with it when it is told where to begin
+        coordinator._start_heartbeat_task()
+    return await patiently(lambda: _ask_committed(coordinator, partitions, stable=stable))
 
 
 def raise_trouble(consumer: Any) -> None:
@@ -273,12 +301,15 @@ async def patiently(request: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(TRY_INTERVAL / 1000)
 
 
-async def _ask_committed(coordinator: Any, partitions: Iterable[Any]) -> dict[Any, tuple[int, str]]:
+async def _ask_committed(
+    coordinator: Any, partitions: Iterable[Any], *, stable: bool = False
+) -> dict[Any, tuple[int, str]]:
     asked: dict[str, list[int]] = {}
     for place in partitions:
         asked.setdefault(place.topic, []).append(place.partition)
     await coordinator.ensure_coordinator_known()
-    answer = await coordinator._send_req(OffsetFetchRequest(coordinator.group_id, list(asked.items())))
+    kind: Any = AskStable if stable else OffsetFetchRequest
+    answer = await coordinator._send_req(kind(coordinator.group_id, list(asked.items())))
     if for_code(answer.error_code) in (NotCoordinatorForGroupError, GroupCoordinatorNotAvailableError):
         coordinator.coordinator_dead()  # so that the new one is looked for
     return read_committed(answer)
@@ -292,11 +323,10 @@ def read_committed(answer: Any) -> dict[Any, tuple[int, str]]:
     """
     raise_for(answer.error_code)
     found: dict[Any, tuple[int, str]] = {}
-    for topic, entries in answer.topics:
-        for number, offset, metadata, code in entries:
-            raise_for(code)
-            if offset >= 0:
-                found[TopicPartition(topic, number)] = (offset, metadata or "")
+    for topic, number, offset, metadata, code in read_places(answer):
+        raise_for(code)
+        if offset >= 0:
+            found[TopicPartition(topic, number)] = (offset, metadata or "")
     return found
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
-from eventmicro_kafka.consuming.progress import epoch_of, read_progress, with_topic, write_progress
+from eventmicro_kafka.consuming.progress import LONGEST, epoch_of, read_progress, with_topic, write_progress
 from eventmicro_kafka.received import RecordDelivery, key_text
 
 Committed = tuple[int, str]
@@ -127,7 +127,7 @@ class Lane:
         self.epoch = epoch_of(committed[1])
         """Under which leader of the partition the last was stored that was fetched, or is known of."""
         self.repeats: dict[int, int] = {offset: times for offset, times in self.unfinished.items() if times}
-        self._holder = holder
+        self.holder = holder
 
     def is_finished(self, offset: int) -> bool:
         """Whether it was finished before this side got the partition."""
@@ -140,7 +140,7 @@ class Lane:
     def hand_over(self, delivery: KafkaDelivery) -> None:
         """It is with the subscriber now."""
         self.pending[delivery.offset] = delivery
-        self._holder.held += 1
+        self.holder.held += 1
 
     def hand_over_all(self, deliveries: Sequence[KafkaDelivery]) -> None:
         """The next ones in their order are with the subscriber now."""
@@ -148,12 +148,12 @@ class Lane:
         for delivery in deliveries:
             pending[delivery.offset] = delivery
         self.next = deliveries[-1].offset + 1
-        self._holder.held += len(deliveries)
+        self.holder.held += len(deliveries)
 
     def tell(self) -> None:
         """Be quiet no longer."""
         self.quiet = False
-        self._holder.held -= self._finished
+        self.holder.held -= self._finished
         self._finished = 0
 
     def put_back(self, deliveries: Sequence[KafkaDelivery]) -> None:
@@ -161,7 +161,7 @@ class Lane:
         for delivery in deliveries:
             if self.pending.get(delivery.offset) is delivery:
                 del self.pending[delivery.offset]
-                self._holder.held -= 1
+                self.holder.held -= 1
         self.next = deliveries[0].offset
 
     def wait(self, offset: int) -> None:
@@ -173,26 +173,26 @@ class Lane:
         pending, offset = self.pending, delivery.offset
         if pending.get(offset) is delivery:
             del pending[offset]
-            self._holder.held -= 1
+            self.holder.held -= 1
             if self.repeats:
                 self.repeats.pop(offset, None)
             if not self.quiet:
-                self._holder.settled()
+                self.holder.settled()
 
     def fail(self, delivery: KafkaDelivery, delay: float) -> None:
         """It is not, and shall come again."""
         offset = delivery.offset
         if self.pending.get(offset) is delivery:
             self.pending[offset] = None
-            self._holder.held -= 1
-            self._holder.again(delivery, delay)
+            self.holder.held -= 1
+            self.holder.again(delivery, delay)
 
     def put_aside(self, offset: int) -> None:
         """A copy of it is kept elsewhere, so it is finished here."""
         if self.pending.get(offset, self) is None:
             del self.pending[offset]
             self.repeats.pop(offset, None)
-            self._holder.settled()
+            self.holder.settled()
 
     def take_back(self) -> list[KafkaDelivery]:
         """Have back what the subscriber has not begun with; it is to be handed over once more."""
@@ -200,7 +200,7 @@ class Lane:
         for delivery in waiting:
             delivery.lapsed = True
             self.pending[delivery.offset] = None
-            self._holder.held -= 1
+            self.holder.held -= 1
         return [delivery.repeated(0) for delivery in waiting]
 
     def handled(self) -> int:
@@ -213,15 +213,26 @@ class Lane:
         for delivery in self.pending.values():
             if delivery is not None:
                 delivery.lapsed = True
-                self._holder.held -= 1
+                self.holder.held -= 1
         self.pending.clear()
 
-    def progress(self) -> Committed:
-        """What is to be committed; of what was not taken in again yet, what the commit before has said."""
+    def holds(self, delivery: KafkaDelivery, *, put_aside: bool) -> bool:
+        """Whether it is with the subscriber, or about to be put aside: not finished, and nobody else's by now."""
+        return self.pending.get(delivery.offset, self) is (None if put_aside else delivery)
+
+    def progress(self, done: Collection[int] = (), longest: int = LONGEST) -> Committed:
+        """What is to be committed; of what was not taken in again yet, what the commit before has said.
+
+        Args:
+            done: which events count as finished though they are not yet.
+            longest: how much of it there may be, in bytes.
+        """
         unfinished, end = list(self.pending), self.next
+        if done:
+            unfinished = [offset for offset in unfinished if offset not in done]
         if end < self.known_until:
             unfinished += sorted(offset for offset in self.unfinished if offset >= end)
             end = self.known_until
         first = unfinished[0] if unfinished else end
-        more = write_progress(first, end, unfinished, self.repeats)
+        more = write_progress(first, end, unfinished, self.repeats, longest)
         return first, with_topic(more, self.topic_id, self.epoch)

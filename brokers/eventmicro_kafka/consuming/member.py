@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
 from aiokafka.errors import (  # type: ignore[import-untyped]
@@ -135,6 +135,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         self._failed = False
         self._bare = False  # commits say no more than their offset
         self._committing = asyncio.Lock()
+        self._commits = True
 
     async def open(self) -> None:
         """Join the group; return when it has its share, or soon, where nothing depends on that.
@@ -178,10 +179,28 @@ class Member(RebalanceListener):  # type: ignore[misc]
         async with self._committing:
             try:
                 consumer = self._consumer
-                return consumer is not None and await self._commit(consumer, self._to_commit(consumer))
+                may = consumer is not None and self._commits
+                return may and await self._commit(consumer, self._to_commit(consumer))
             except Exception:  # aiokafka's own failures among them
                 log.exception("queue %r: commit failed, to be repeated", self._group, extra={"queue": self._group})
                 return False
+
+    @asynccontextmanager
+    async def no_commits(self) -> AsyncGenerator[None]:
+        """While this is entered nothing is committed here, and what was to be has ended: it is repeated afterwards."""
+        async with self._committing:
+            self._commits = False
+        try:
+            yield
+        finally:
+            self._commits = True
+
+    @property
+    def at_work(self) -> tuple[Any, tuple[int, str]]:
+        """The consumer, and as whom it has its partitions; None where it has lost them, or is about to be made anew."""
+        consumer = self._consumer
+        is_member = consumer is not None and not self._failed and membership(consumer) == self._shared_as
+        return consumer if is_member else None, self._shared_as
 
     async def close(self) -> None:
         """Leave the group, within bounds."""
@@ -254,7 +273,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         if consumer is None:
             return
         try:
-            found = await committed(consumer, assigned) if assigned else {}
+            found = await committed(consumer, assigned, stable=True) if assigned else {}
             ids = await self._ids({place.topic for place in assigned}) if self._ids and assigned else {}
             found = await as_far_as_there(consumer, self._group, self._of_these(found, ids))
             found |= await self._begin(consumer, assigned - found.keys(), ids)

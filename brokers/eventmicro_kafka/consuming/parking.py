@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
 from eventmicro.errors import Disconnected, NotAllPublished, Unconfirmed
+from eventmicro.message import Copy
 from eventmicro_kafka.consuming.lane import KafkaDelivery
 from eventmicro_kafka.consuming.retry import retry_copy
-from eventmicro_kafka.producing.publishing import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,14 @@ REFUSED = "queue %r: %s: %d events wait on this side for their next attempt: %s"
 
 _Parked = tuple[KafkaDelivery, float]
 """An event, and when it is due, in seconds of `time.time()`."""
+
+
+class Stores(Protocol):
+    """What stores copies of events."""
+
+    async def publish_many(self, messages: Sequence[Copy], timeout: float) -> None:
+        """As of `eventmicro.broker.Broker`."""
+        ...
 
 
 class Driveway(Protocol):
@@ -54,7 +62,7 @@ class Parking:
         queue: whose events they are.
     """
 
-    def __init__(self, publisher: Publisher, topic: str, queue: str, owner: Driveway) -> None:
+    def __init__(self, publisher: Stores, topic: str, queue: str, owner: Driveway) -> None:
         self.topic = topic
         self._publisher = publisher
         self._queue = queue

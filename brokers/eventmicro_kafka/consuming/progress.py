@@ -18,11 +18,13 @@ MARK = "em1:"
 LONGEST = 4000
 
 
-def write_progress(first: int, end: int, unfinished: Iterable[int], again: Mapping[int, int]) -> str:
+def write_progress(
+    first: int, end: int, unfinished: Iterable[int], again: Mapping[int, int], longest: int = LONGEST
+) -> str:
     """The metadata for a partition whose first unfinished offset is `first`, of all before `end`.
 
     `unfinished` are the offsets in order; `again` is how often some of them were delivered again. As many are named
-    as there is room for; what is behind them counts as not seen.
+    as there is room for, in so many bytes; what is behind them counts as not seen.
     """
     parts: list[str] = []
     size = 0
@@ -30,7 +32,7 @@ def write_progress(first: int, end: int, unfinished: Iterable[int], again: Mappi
         times = again.get(offset, 0)
         part = f"{offset - first}*{times}" if times else str(offset - first)
         size += len(part) + 1
-        if size > LONGEST:
+        if size > longest:
             end = offset
             break
         parts.append(part)
@@ -52,6 +54,12 @@ def read_progress(first: int, metadata: str) -> tuple[int, dict[int, int]]:
         return first + int(end), unfinished
     except ValueError:  # somebody else's after all
         return first, {}
+
+
+def is_finished(offset: int, first: int, metadata: str) -> bool:
+    """Whether a place says of an event that it is finished."""
+    end, unfinished = read_progress(first, metadata)
+    return offset < end and offset not in unfinished
 
 
 def with_topic(metadata: str, topic_id: str, epoch: int = UNKNOWN) -> str:

@@ -14,7 +14,7 @@ from hashlib import sha256
 from math import isfinite
 from typing import Any
 
-from eventmicro.message import Copy, Message
+from eventmicro.message import Copy
 from eventmicro_kafka.consuming.lane import KafkaDelivery, Lane
 from eventmicro_kafka.patterns import LONGEST, as_name, as_topic, is_topic, matches
 from eventmicro_kafka.received import KafkaRecord, TimestampType, milliseconds_of, moment
@@ -47,7 +47,7 @@ def retry_topic(queue: str, subject: str) -> str:
     return f"{as_topic(queue)[: LONGEST - len(rest) - len(digest) - 1]}-{digest}{rest}"
 
 
-def retry_copy(delivery: KafkaDelivery, topic: str, queue: str, due: float) -> Message:
+def retry_copy(delivery: KafkaDelivery, topic: str, queue: str, due: float) -> Copy:
     """The event as it is put aside until `due`, in seconds of `time.time()`."""
     headers = {_kept(name): value for name, value in (delivery.headers or {}).items()}
     record = delivery.record

@@ -6,11 +6,14 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from eventmicro.broker import Durable, Receive
+from eventmicro.errors import UsageError
+from eventmicro.message import Message
 from eventmicro.room import wait_for_room
 from eventmicro.watchdog import PATIENCE, Watchdog
 from eventmicro.wire import has_wildcards
@@ -23,9 +26,11 @@ from eventmicro_kafka.consuming.lane import Committed, KafkaDelivery, Lane
 from eventmicro_kafka.consuming.line import AFTER_FAILURE, Line
 from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, Member
 from eventmicro_kafka.consuming.moving import time_to_finish, warn_of_handlers
-from eventmicro_kafka.consuming.parking import Parking
+from eventmicro_kafka.consuming.parking import Parking, Stores
 from eventmicro_kafka.consuming.retry import retry_topic
+from eventmicro_kafka.consuming.transactions import MOST_WAITING, Transactions
 from eventmicro_kafka.producing.publishing import Publisher
+from eventmicro_kafka.producing.transactor import Transactor
 from eventmicro_kafka.records import delivery_headers
 from eventmicro_kafka.settings import KafkaSettings
 from eventmicro_kafka.topics import Topics
@@ -44,6 +49,7 @@ class KafkaSubscription:
         first: where to begin in partitions for which nothing is committed.
         topics: tells which topics there are; None: nobody does, and they stay as they are.
         following: makes what follows them; None: they stay as they are.
+        transactor: makes transactions for it; None: there are none.
     """
 
     dropped = 0
@@ -59,6 +65,7 @@ class KafkaSubscription:
         first: Mapping[Any, int],
         topics: Topics | None = None,
         following: Callable[[KafkaSubscription], Following] | None = None,
+        transactor: Transactor | None = None,
     ) -> None:
         self.ended = False
         self.closed = False
@@ -70,7 +77,6 @@ class KafkaSubscription:
         self._settings = settings
         self._retry_topic = retry_topic(queue, subject)
         self._line = Line(subject, receive, self)
-        self._parking = Parking(publisher, self._retry_topic, queue, self)
         self._again: deque[KafkaDelivery] = deque()
         self._taken: deque[tuple[Lane, list[Any]]] = deque()
         self._waits_apart = not durable.ordered or has_wildcards(
@@ -82,6 +88,14 @@ class KafkaSubscription:
         ids = None if topics is None else topics.ids
         self._member = Member(settings, queue, self._all_topics(), first, subject, self, self._hold, bare=True, ids=ids)
         hold_copies = partial(self._member.hold, self._retry_topic)
+        self._transactions: Transactions | None = None
+        store: Stores = publisher
+        if transactor is not None:
+            lanes, limit = lambda: self.lanes, settings.transaction_timeout
+            self._transactions = Transactions(transactor, queue, self._member, lanes, self._read_anew, limit)
+            store = self._transactions
+            settings = replace(settings, retry_messages=min(settings.retry_messages, MOST_WAITING))
+        self._parking = Parking(store, self._retry_topic, queue, self)
         self._waiting = Delayed(settings, queue, subject, hold_copies, self._see_urgent)
         self._limit = durable.prefetch
         self._keys_expected = durable.ordered
@@ -105,11 +119,17 @@ class KafkaSubscription:
             jobs["following"] = self._following.run
         if not self._durable.ordered:
             jobs["parking"] = self._parking.run
+        if self._transactions is not None:
+            jobs["transactions"] = self._transactions.run
         return jobs
 
     async def open(self) -> None:
         """Join the group; return when this side has its share of it."""
+        if self._transactions is not None:
+            await self._transactions.open()
         await self._member.open()
+        if self._transactions is not None:
+            self._transactions.check()
         self._jobs.start()
 
     async def drain(self) -> None:
@@ -135,6 +155,14 @@ class KafkaSubscription:
             await self._parking.finish()
         finally:
             await self._end()
+
+    async def publish_and_ack(
+        self, messages: Sequence[Message], deliveries: Sequence[KafkaDelivery], timeout: float
+    ) -> None:
+        """See `eventmicro.broker.PublishesAndAcks`."""
+        if self._transactions is None:
+            raise UsageError(f"queue {self._queue!r} is subscribed to without transactional=True")
+        await self._transactions.commit(messages, deliveries, timeout)
 
     # -- what the lanes call -----------------------------------------------------------------------------------
 
@@ -450,5 +478,7 @@ class KafkaSubscription:
         finally:
             for lane in self.lanes.values():
                 lane.drop()
+            if self._transactions is not None:
+                await self._transactions.close()
             await self._member.close()
             self.closed = True

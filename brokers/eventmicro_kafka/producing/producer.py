@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -35,12 +36,26 @@ FIND_TIMEOUT = 5.0
 
 
 class Producer:
-    """aiokafka's producer, with the partitions of the topics it was used for."""
+    """aiokafka's producer, with the partitions of the topics it was used for.
 
-    def __init__(self, settings: KafkaSettings, link: Link, topics: Topics) -> None:
+    Args:
+        make: makes one that is not started.
+        patience: how long one that is used no more may take for what it has on its way, in seconds.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        link: Link,
+        topics: Topics,
+        make: Callable[[], Any] | None = None,
+        patience: float = FLUSH_TIMEOUT,
+    ) -> None:
         self._settings = settings
         self._link = link
         self._topics = topics
+        self._make = make or (lambda: make_producer(settings))
+        self._patience = patience
         self._making = asyncio.Lock()
         self._closed = False
         self._retired: set[asyncio.Task[None]] = set()
@@ -74,14 +89,22 @@ class Producer:
             Disconnected: the connection was closed.
         """
         while True:
-            await self._link.wait_online()
-            inner = self.inner
-            if inner is None or is_dead(inner):
-                inner = await self._made(topic)
-            elif topic in self._partitions or self._learn(topic):
+            inner = await self.made(topic)
+            if topic in self._partitions or self._learn(topic):
                 return inner
-            else:
-                await self._look_for(inner, topic)
+            await self._look_for(inner, topic)
+
+    async def made(self, topic: str = "") -> Any:
+        """Return aiokafka's producer when there is one that is of use; errors as of `ready`, but for the topic's.
+
+        Args:
+            topic: what it is for, if that is known.
+        """
+        while True:
+            await self._link.wait_online()
+            if self.inner is not None and not is_dead(self.inner):
+                return self.inner
+            await self._try_to_make(topic)
 
     def lacking(self, topic: str) -> str:
         """Which right is missing where a topic may not be written to."""
@@ -92,7 +115,7 @@ class Producer:
         if inner is self.inner:
             self.inner = None
             self._partitions.clear()
-            ending = asyncio.create_task(stop_producer(inner, FLUSH_TIMEOUT), name="eventmicro kafka retired producer")
+            ending = asyncio.create_task(stop_producer(inner, self._patience), name="eventmicro kafka retired producer")
             self._retired.add(ending)
             ending.add_done_callback(self._retired.discard)
 
@@ -113,13 +136,13 @@ class Producer:
             if retired:
                 await asyncio.wait(retired)
 
-    async def _made(self, topic: str) -> Any:
+    async def _try_to_make(self, topic: str) -> None:
         async with self._making:
             self._check_open()
             if self.inner is not None and is_dead(self.inner):
                 self.retire(self.inner)
             if self.inner is None:
-                inner = make_producer(self._settings)
+                inner = self._make()
                 try:
                     async with asyncio.timeout(self._settings.connect_timeout):
                         await inner.start()
@@ -128,16 +151,15 @@ class Producer:
                     await stop_producer(inner, 0)
                     if not isinstance(error, KafkaError | OSError):
                         raise
-                    if isinstance(error, ClusterAuthorizationFailedError):  # as nothing may be written to any topic
+                    if topic and isinstance(error, ClusterAuthorizationFailedError):  # nothing may be written to any
                         raise NotStored(f"{topic}: {self.lacking(topic)}") from error
                     if is_refusal(error):
                         raise NotStored(f"nothing can be published: {plain(error)}") from error
                     await asyncio.sleep(TRY_INTERVAL)
-                    return None
+                    return
                 note_troubles(inner)
                 on_new_metadata(inner, self._check_partitions)
                 self.inner = inner
-        return self.inner
 
     def _check_open(self) -> None:
         if self._closed:

@@ -13,7 +13,7 @@ from nats.errors import Error
 
 from eventmicro.broker import PUBLISH_TIMEOUT, Durable, QueueState, Receive, Start, Subscription
 from eventmicro.checks import try_each
-from eventmicro.errors import UsageError
+from eventmicro.errors import Unsupported, UsageError
 from eventmicro.large import StoredObject
 from eventmicro.message import Delivery, Message
 from eventmicro.wire import check_subject
@@ -109,6 +109,7 @@ class JetStreamBroker(NatsBroker):
             return await super().subscribe(subject, receive, queue=queue)
         if queue is None:
             raise UsageError(f"{subject}: what is durable needs a queue, which keeps the events")
+        _check_transactions(durable)
         check_subject(subject, wildcards=True)
         parts, driver = self._connected_parts(), self._connected_driver()
         if durable.ordered:
@@ -149,6 +150,7 @@ class JetStreamBroker(NatsBroker):
     def check(self, subject: str, *, queue: str | None = None, durable: Durable | None = None) -> None:
         if durable is not None and queue is None:
             raise UsageError(f"{subject}: what is durable needs a queue, which keeps the events")
+        _check_transactions(durable)
         check_subject(subject, wildcards=True)
 
     async def declare(
@@ -283,6 +285,11 @@ class JetStreamBroker(NatsBroker):
         elif any(net.refused(text) for net in self._nets.values()):
             return
         await super()._on_error(error)
+
+
+def _check_transactions(durable: Durable | None) -> None:
+    if durable is not None and durable.transactional:
+        raise Unsupported("transactional: JetStream has no transactions; kafka:// has")
 
 
 def _deadline() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -26,7 +27,12 @@ from tests.conftest import Until
 from tests.integration.kafka.admin import make_topic
 from tests.servers import KafkaServer
 
-KINDS = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "cluster": ResourceType.BROKER}
+KINDS = {
+    "topic": ResourceType.TOPIC,
+    "group": ResourceType.GROUP,
+    "cluster": ResourceType.BROKER,
+    "transactional id": ResourceType.TRANSACTIONAL_ID,
+}
 Rule = tuple[str, str, str]
 
 
@@ -65,7 +71,7 @@ class Rules:
         return (
             KINDS[kind],
             name,
-            ResourcePatternType.LITERAL,
+            ResourcePatternType.PREFIXED if kind == "transactional id" else ResourcePatternType.LITERAL,
             "User:alice",
             "*",
             AclOperation[word],
@@ -215,6 +221,34 @@ async def test_rights_that_are_taken_while_at_work_are_told_and_nothing_is_lost_
         await until(lambda: b"3" in [d.body for d in got])
     assert {d.body for d in got} == {b"0", b"1", b"2", b"3"}
     assert caplog.text.count("lacks Read on topic") < 4, "the same is not told again and again"
+
+
+async def test_rights_that_transactions_need_are_named_with_the_commands_that_give_them(
+    guarded: Rules, subject: str, until: Until
+) -> None:
+    await make_topics(guarded.server.url, subject)
+    await make_topic(guarded.server.url, f"{subject}.out")
+    guarded.allow(*needed(subject), ("Describe", "topic", f"{subject}.out"))
+    got: list[Delivery] = []
+    async with alice(guarded) as broker, KafkaBroker(guarded.server.url) as publisher:
+        durable = Durable(dead_letter="dead" + subject, transactional=True)
+        with pytest.raises(UsageError) as refused:
+            await broker.subscribe(subject, got.append, queue="q" + subject, durable=durable)
+        missing = f"--operation Write --resource-pattern-type prefixed --transactional-id q{subject}"
+        assert f"User:alice lacks Write on transactional id 'q{subject}': kafka-acls.sh" in str(refused.value)
+        assert str(refused.value).endswith(missing)
+        guarded.allow(("Write", "transactional id", "q" + subject))
+        await broker.subscribe(subject, got.append, queue="q" + subject, durable=durable)
+        await publisher.publish(Message(subject, b"x"))
+        await until(lambda: got)
+        with pytest.raises(NotStored, match=f"lacks Write on topic '{subject}.out': kafka-acls.sh"):
+            await broker.publish_and_ack([Message(f"{subject}.out", b"y")], got)
+        guarded.allow(("Write", "topic", f"{subject}.out"))
+        await broker.publish_and_ack([Message(f"{subject}.out", b"y")], got)
+        async with asyncio.timeout(10):
+            while (state := await publisher.queue_state("q" + subject)) is None or state.waiting:
+                await asyncio.sleep(0.02)
+    assert len(got) == 1
 
 
 async def test_a_topic_of_a_pattern_that_may_not_be_read_is_left_out_and_named_until_it_may(

@@ -116,6 +116,7 @@ def test_what_a_durable_queue_is_asked_for() -> None:
     assert durable(order_by="value").ordered
     assert durable(start=SINCE).start == SINCE
     assert durable(dedupe=5).dedupe == 5
+    assert durable(transactional=True).transactional
 
 
 def test_prefetch_is_enough_for_what_is_handled_at_the_same_time() -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from eventmicro import Batch, Client, Context, Publish, Retry, Service, SignatureError, Topic
 from eventmicro.events.declare import declare_subscriber
+from eventmicro.memory import MemoryBroker
 from eventmicro.rpc.declare import declare_endpoint
 
 URL = "memory://publishing"
@@ -97,6 +98,27 @@ async def test_several_are_published_in_order_and_a_tuple_to_a_topic_each() -> N
     async with service:
         await service.publish(PLACED, Order(id="a"))
         assert sorted(map(str, await until(heard, 3))) == ["1", "2", "a"]
+
+
+async def test_one_event_goes_with_those_of_others_and_several_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    service, heard = make()
+    together: list[int] = []
+    publish_many = MemoryBroker.publish_many
+
+    async def note(broker: MemoryBroker, messages: Any, **words: Any) -> None:
+        together.append(len(messages))
+        await publish_many(broker, messages, **words)
+
+    @service.subscribe(PLACED)
+    async def bill(order: Order) -> Annotated[list[Invoice], Publish(BILLED)]:
+        return [Invoice(order=each) for each in order.id]
+
+    async with service:
+        monkeypatch.setattr(MemoryBroker, "publish_many", note)
+        for order in ("a", "bc", "d"):
+            await service.publish(PLACED, Order(id=order))
+        assert await until(heard, 4) == ["a", "b", "c", "d"]
+    assert together == [2]
 
 
 async def test_a_batch_may_return_a_list() -> None:
