@@ -20,7 +20,7 @@ from eventmicro.running.embedding import place_embedded
 from eventmicro.running.hanging import watched_loop
 from eventmicro.running.health_port import health_port
 from eventmicro.running.logs import below_its_first, set_up_by_environment
-from eventmicro.running.signals import SIGNALS, stop_on_signals
+from eventmicro.running.signals import SIGNALS, StopSignals
 from eventmicro.sources import said_url
 
 log = logging.getLogger(__name__)
@@ -87,10 +87,11 @@ def serve(
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("run services on the main thread, or use `async with service` in an event loop of your own")
     with (
+        StopSignals(signals) as stops,  # from before there is a server that would be left behind
         brokers_for(services, broker, embedded or running_embedded) as brokers,
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
-        return runner.run(_serve(services, brokers, announce or log_lines, tuple(signals), lifeline, lost, health))
+        return runner.run(_serve(services, brokers, announce or log_lines, stops, lifeline, lost, health))
 
 
 def _check_names(services: Iterable[Runnable]) -> None:
@@ -133,7 +134,7 @@ async def _serve(
     services: Sequence[Runnable],
     brokers: Brokers,
     announce: Callable[[Sequence[Runnable]], None],
-    signals: Iterable[signal.Signals],
+    stops: StopSignals,
     lifeline: int | None,
     lost: Callable[[], None],
     health: tuple[str, int] | None,
@@ -143,8 +144,7 @@ async def _serve(
         if health is not None:  # before they start: who starts lives, and is not ready
             port = await opened.enter_async_context(health_port(services, *health, lambda: not serving.is_set()))
             log.info("health is told at http://%s:%d/health", health[0], port)
-        await _open_shared(services, brokers, opened)
-        starting = asyncio.create_task(_start(services, brokers))
+        starting = asyncio.create_task(_start(services, brokers, opened))
         stop = asyncio.Event()
 
         def ask() -> None:
@@ -153,7 +153,7 @@ async def _serve(
 
         if lifeline is not None:
             _stop_on_end(lifeline, lost, ask)
-        opened.enter_context(stop_on_signals(ask, signals))
+        opened.enter_context(stops.asking(ask))
         opened.enter_context(watched_loop())
         try:
             await starting
@@ -179,7 +179,8 @@ async def _open_shared(services: Sequence[Runnable], brokers: Brokers, opened: A
             opened.push_async_callback(shared.close)
 
 
-async def _start(services: Sequence[Runnable], brokers: Brokers) -> None:
+async def _start(services: Sequence[Runnable], brokers: Brokers, opened: AsyncExitStack) -> None:
+    await _open_shared(services, brokers, opened)
     started: list[Runnable] = []
     try:
         for service, broker in zip(services, brokers, strict=True):

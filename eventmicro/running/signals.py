@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import Any, NoReturn, Self
 
 log = logging.getLogger(__name__)
 
@@ -20,40 +20,59 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, *HANGUP)
 ECHO = 0.5
 
 
-@contextmanager
-def stop_on_signals(
-    ask: Callable[[], None],
-    signals: Iterable[signal.Signals] = SIGNALS,
-    at_once: Callable[[], None] = lambda: None,
-) -> Iterator[None]:
-    """Call `ask` at the first signal; at the second, even if the event loop is blocked by then, `at_once` and exit.
+class StopSignals:
+    """From its `with` on the first signal asks for a stop, and the second, even if the event loop is blocked, exits.
 
     The same signal at nearly the same time is the first one yet: who runs this program may have been sent it, too, and
     have passed it on.
+
+    Args:
+        signals: those that are heeded.
+        at_once: what is called before it exits.
     """
-    loop = asyncio.get_running_loop()
-    asked: int | None = None
-    since = 0.0
 
-    def receive(number: int, frame: object) -> None:
-        nonlocal asked, since
-        if asked is not None:
-            if number == asked and time.monotonic() - since < ECHO:
-                return
-            at_once()
-            _exit_at_once(number)
-        asked, since = number, time.monotonic()
-        loop.call_soon_threadsafe(
-            log.info, "stopping; a second signal exits at once" if len(before) > 1 else "stopping"
-        )
-        loop.call_soon_threadsafe(ask)
+    def __init__(self, signals: Iterable[signal.Signals] = SIGNALS, at_once: Callable[[], None] = lambda: None) -> None:
+        self._signals = signals
+        self._at_once = at_once
+        self._before: dict[signal.Signals, Any] = {}
+        self._tell: Callable[[], object] | None = None
+        self._asked: int | None = None
+        self._since = 0.0
 
-    before = {number: signal.signal(number, receive) for number in heeded(signals)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._receive) for number in heeded(self._signals)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    @contextmanager
+    def asking(self, ask: Callable[[], None]) -> Iterator[None]:
+        """Have the event loop call this at the first signal, or now where that has come already."""
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            log.info("stopping; a second signal exits at once" if len(self._before) > 1 else "stopping")
+            ask()
+
+        self._tell = lambda: loop.call_soon_threadsafe(stop)
+        if self._asked is not None:
+            stop()
+        try:
+            yield
+        finally:
+            self._tell = None
+
+    def _receive(self, number: int, frame: object) -> None:
+        if self._asked is not None:
+            if number == self._asked and time.monotonic() - self._since < ECHO:
+                return
+            self._at_once()
+            _exit_at_once(number)
+        self._asked, self._since = number, time.monotonic()
+        if self._tell is not None:  # else nothing has begun yet, or all is over already
+            self._tell()
 
 
 def heeded(signals: Iterable[signal.Signals] = SIGNALS) -> list[signal.Signals]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from eventmicro.cli.processes.link import FIRST
@@ -20,7 +21,7 @@ from eventmicro.cli.processes.supervisor import (
 )
 from eventmicro.cli.processes.worker import Command
 from eventmicro.cli.target import folders
-from eventmicro.running.signals import stop_on_signals
+from eventmicro.running.signals import StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -134,17 +135,13 @@ def run_fleet(plans: Sequence[Plan], *, reload: bool) -> int:
 async def _run(plans: Sequence[Plan]) -> int:
     embedded = Embedded()
     fleet = Fleet(plans, embedded)
-    try:
-        with stop_on_signals(fleet.stop, at_once=fleet.kill):
-            return await fleet.run()
-    finally:
-        embedded.close()
+    with StopSignals(at_once=fleet.kill) as stops, stops.asking(fleet.stop), closing(embedded):
+        return await fleet.run()
 
 
 async def _run_reloading(plans: Sequence[Plan]) -> int:
     embedded, stopping, changed = Embedded(), asyncio.Event(), asyncio.Event()
     places = folders([target for plan in plans for target in plan.command.targets])
-    watching = asyncio.create_task(watch_code(places, stopping, changed))
     rounds: list[Fleet] = []
 
     def stop() -> None:
@@ -156,17 +153,17 @@ async def _run_reloading(plans: Sequence[Plan]) -> int:
         for fleet in rounds:
             fleet.kill()
 
-    try:
-        with stop_on_signals(stop, at_once=kill):
+    with StopSignals(at_once=kill) as stops, stops.asking(stop), closing(embedded):
+        watching = asyncio.create_task(watch_code(places, stopping, changed))
+        try:
             while not stopping.is_set():
                 changed.clear()
                 rounds[:] = [Fleet(plans, embedded)]
                 await _run_until_changed(rounds[0], changed, stopping)
             return 0
-    finally:
-        stopping.set()
-        await watching
-        embedded.close()
+        finally:
+            stopping.set()
+            await watching
 
 
 async def _run_until_changed(fleet: Fleet, changed: asyncio.Event, stopping: asyncio.Event) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from eventmicro.cli.processes.link import FIRST
 from eventmicro.cli.processes.worker import Command, Worker
 from eventmicro.cli.target import folders
 from eventmicro.embedded import running as running_embedded
-from eventmicro.running.signals import stop_on_signals
+from eventmicro.running.signals import StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -141,35 +141,38 @@ class Supervisor:
 async def _run_workers(command: Command) -> int:
     embedded = Embedded()
     supervisor = Supervisor(command, embedded)
-    try:
-        with stop_on_signals(supervisor.stop, at_once=lambda: supervisor.stop(signal.SIGKILL)):
-            first = await supervisor.begin()
-            if supervisor.stopping.is_set():
-                return 0 if await first.ended in STOPPED else 1
-            if not first.ready.is_set():
-                return max(1, first.ended.result())
-            others = range(FIRST + 1, FIRST + command.workers)
-            log.info("%d workers", command.workers)
-            kept = [supervisor.keep(FIRST, first), *(supervisor.keep(number) for number in others)]
-            return 0 if all(await asyncio.gather(*kept)) else 1
-    finally:
-        embedded.close()
+    with _heeding_signals(supervisor), closing(embedded):
+        first = await supervisor.begin()
+        if supervisor.stopping.is_set():
+            return 0 if await first.ended in STOPPED else 1
+        if not first.ready.is_set():
+            return max(1, first.ended.result())
+        others = range(FIRST + 1, FIRST + command.workers)
+        log.info("%d workers", command.workers)
+        kept = [supervisor.keep(FIRST, first), *(supervisor.keep(number) for number in others)]
+        return 0 if all(await asyncio.gather(*kept)) else 1
 
 
 async def _run_reloading(command: Command) -> int:
-    embedded = Embedded()
-    supervisor, changed = Supervisor(command, embedded), asyncio.Event()
-    watching = asyncio.create_task(watch_code(folders(list(command.targets)), supervisor.stopping, changed))
-    try:
-        with stop_on_signals(supervisor.stop, at_once=lambda: supervisor.stop(signal.SIGKILL)):
+    embedded, changed = Embedded(), asyncio.Event()
+    supervisor = Supervisor(command, embedded)
+    with _heeding_signals(supervisor), closing(embedded):
+        watching = asyncio.create_task(watch_code(folders(list(command.targets)), supervisor.stopping, changed))
+        try:
             while not supervisor.stopping.is_set():
                 changed.clear()
                 await _run_until_changed(supervisor, changed)
             return 0
-    finally:
-        supervisor.stopping.set()
-        await watching
-        embedded.close()
+        finally:
+            supervisor.stopping.set()
+            await watching
+
+
+@contextmanager
+def _heeding_signals(supervisor: Supervisor) -> Iterator[None]:
+    """The first signal stops it, a second one ends its workers at once."""
+    with StopSignals(at_once=lambda: supervisor.stop(signal.SIGKILL)) as stops, stops.asking(supervisor.stop):
+        yield
 
 
 async def _run_until_changed(supervisor: Supervisor, changed: asyncio.Event) -> None:

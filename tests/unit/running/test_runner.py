@@ -7,8 +7,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -70,6 +70,21 @@ def test_a_signal_during_the_start_stops_what_has_started() -> None:
 
     assert runner.serve([service("a", seen), slow], "memory://", announce=lambda _: seen.append("announced"))
     assert seen == ["a starts", "a stops"]
+
+
+def test_a_signal_while_the_embedded_server_starts_or_stops_leaves_neither_it_nor_a_service() -> None:
+    seen: list[str] = []
+
+    @contextmanager
+    def embedded() -> Iterator[str]:
+        seen.append("server starts")
+        stop()
+        yield "memory://"
+        stop()  # at nearly the same time the same signal is the first one yet
+        seen.append("server stops")
+
+    assert runner.serve([service("a", seen)], announce=lambda _: seen.append("announced"), embedded=embedded)
+    assert seen == ["server starts", "server stops"]
 
 
 def test_an_error_while_stopping_is_logged_and_stops_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
