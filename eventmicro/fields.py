@@ -17,15 +17,17 @@ from eventmicro.wire import header
 FIELDS = ("service", "worker", "handler", "subject", "queue", "event_id", "key", "attempt", "trace_id", "span_id")
 _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
+# Which process this is, of several that one run keeps.
+_service: str | None = None
 _worker: int | None = None
 # The span in which a message failed: what is said of that is said when the span has ended.
 _failed: ContextVar[tuple[Context, dict[str, str]] | None] = ContextVar("eventmicro_failed", default=None)
 
 
-def set_worker(number: int | None) -> None:
-    """Say which of several processes this one is, for all further lines."""
-    global _worker
-    _worker = number
+def set_process(service: str | None, worker: int | None) -> None:
+    """Say which of several processes this one is, for all further lines: of which service, and its number."""
+    global _service, _worker
+    _service, _worker = service, worker
 
 
 def failed_in(context: Context, trace_id: int, span_id: int) -> None:
@@ -57,7 +59,7 @@ def of_message(context: Context) -> dict[str, Any]:
     of = getattr(context, "message", None) or context.delivery  # what is published, or what came
     within = find_context() if context.side is Side.PUBLISHER else context
     return {
-        "service": None if within is None else within.service,
+        "service": _service if within is None else within.service,
         "worker": _worker,
         "handler": None if within is None else within.endpoint,
         "subject": context.topic,
@@ -93,7 +95,7 @@ class LogFields(logging.Filter):
 def _at_hand() -> dict[str, Any]:
     """The fields of the message that is being handled; None each where there is none."""
     found: dict[str, Any] = dict.fromkeys(FIELDS)
-    found["worker"] = _worker
+    found |= {"service": _service, "worker": _worker}
     context = find_context()
     return found | (_span() if context is None else of_message(context))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import typer
 
 from eventmicro.cli.processes.folder import check_is_there, warn_of_misspelt
 from eventmicro.cli.processes.link import Link
-from eventmicro.cli.processes.marked import STDERR, STDOUT, drop
+from eventmicro.cli.processes.marked import STDERR, STDOUT, drop, outlive_readers
 from eventmicro.cli.processes.running import find_folder, run_folder
 from eventmicro.cli.processes.supervisor import run_reloading, run_workers
 from eventmicro.cli.processes.worker import Command
@@ -29,7 +30,7 @@ from eventmicro.plugins import BROKER_VARIABLE, REGISTRY_VARIABLE, RPC_BROKER_VA
 from eventmicro.running.announcing import Runnable, log_lines
 from eventmicro.running.logs import FORMAT_VARIABLE, LEVEL_VARIABLE, set_up, set_up_unless_done
 from eventmicro.running.runner import serve
-from eventmicro.running.signals import HANGUP
+from eventmicro.running.signals import HANGUP, StopSignals
 from eventmicro.service import Service
 from eventmicro.sources import said_url, say
 
@@ -69,6 +70,7 @@ class Logs:
     level: str
     format: str
     worker: int | None
+    service: str | None
     is_asked: bool
 
 
@@ -190,8 +192,10 @@ def run(
     health = None if health_port is None else (health_host, health_port)
     flag = broker if is_typed(context, "broker") else None
     number = link.number if link is not None and workers > 1 else None
-    logs = Logs(log_level.value, log_format.value, number, _is_said(context, "log_level"))
+    name = link.service if link is not None else None
+    logs = Logs(log_level.value, log_format.value, number, name, _is_said(context, "log_level"))
     if link is not None:
+        outlive_readers()
         sys.exit(_run_here(targets, flag, logs, link, health, workers))
     command = Command(tuple(targets), flag, log_level.value, log_format.value, workers)
     if reload:
@@ -214,7 +218,7 @@ def _load(targets: list[str], logs: Logs) -> list[Service]:
     try:
         return load_services(targets)
     finally:
-        set_up_unless_done(logs.level, logs.format, logs.worker, is_asked=logs.is_asked)
+        set_up_unless_done(logs.level, logs.format, logs.worker, logs.service, is_asked=logs.is_asked)
 
 
 def _run_here(
@@ -256,12 +260,11 @@ def _run_here(
         if link.service is not None and logs.format == Format.text:  # its output went to who is gone
             drop(STDOUT, STDERR)
 
-    signals = (signal.SIGTERM, *HANGUP)
     stopped_well = serve(
         services,
         broker,
         announce=announce,
-        signals=signals,
+        stops=StopSignals((signal.SIGTERM, *HANGUP), level=logging.DEBUG),  # who sends it has said so
         lifeline=link.fileno(),
         lost=lost,
         health=health,

@@ -12,7 +12,7 @@ import time
 from types import TracebackType
 
 from eventmicro.errors import UsageError
-from eventmicro.fields import FIELDS, LogFields, set_worker
+from eventmicro.fields import FIELDS, LogFields, set_process
 from eventmicro.sources import said_text
 from eventmicro.wire import one_line
 
@@ -30,13 +30,14 @@ INDENT = "  "
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
-def set_up(level: str = "info", format: str = "text", worker: int | None = None) -> None:
+def set_up(level: str = "info", format: str = "text", worker: int | None = None, service: str | None = None) -> None:
     """Send the logs of this process to stderr.
 
     Args:
         level: the least important level that is shown: debug, info, warning, error or critical.
         format: "text" for people, "json" for one JSON object a line.
         worker: the number of this process among several, which its lines then say.
+        service: what this process runs, of several that each run another one; lines for machines say it.
 
     Raises:
         UsageError: there is no such level or format.
@@ -45,11 +46,11 @@ def set_up(level: str = "info", format: str = "text", worker: int | None = None)
         raise UsageError(f"log level {level!r}: write {', '.join(LEVELS)}")
     if format.lower() not in FORMATS:
         raise UsageError(f"log format {format!r}: write {' or '.join(FORMATS)}")
-    set_worker(worker)
+    set_process(service, worker)
     as_json = format.lower() == "json"
     handler = logging.StreamHandler()
     handler.addFilter(LogFields())
-    handler.setFormatter(JsonFormatter(worker) if as_json else TextFormatter(worker))
+    handler.setFormatter(JsonFormatter(worker, is_one_of_several=bool(service)) if as_json else TextFormatter(worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     if as_json:
@@ -61,18 +62,20 @@ def is_set_up() -> bool:
     return logging.getLogger().hasHandlers()
 
 
-def set_up_unless_done(level: str, format: str, worker: int | None = None, *, is_asked: bool = True) -> None:
+def set_up_unless_done(
+    level: str, format: str, worker: int | None = None, service: str | None = None, *, is_asked: bool = True
+) -> None:
     """The same where the program has not set up its logs itself, whose level stays where none is asked for.
 
     Raises:
         UsageError: as `set_up`.
     """
     if is_set_up():
-        set_worker(worker)
+        set_process(service, worker)
         return
     root = logging.getLogger()
     own = root.level
-    set_up(level, format, worker)
+    set_up(level, format, worker, service)
     if own != logging.WARNING and not is_asked:  # which is Python's own
         root.setLevel(own)
 
@@ -120,12 +123,14 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time (ISO 8601, UTC), level, logger, message; worker and exception if there are.
 
-    Between them stands what is said by `extra=`, and of which message the line is about; nothing that is None.
+    Between them stands what is said by `extra=`, and of which message the line is about; nothing that is None. One of
+    several processes says its `pid`, too.
     """
 
-    def __init__(self, worker: int | None = None) -> None:
+    def __init__(self, worker: int | None = None, *, is_one_of_several: bool = False) -> None:
         super().__init__()
         self._worker = {} if worker is None else {"worker": worker}
+        self._says_pid = is_one_of_several or worker is not None
 
     def format(self, record: logging.LogRecord) -> str:
         form: dict[str, object] = {
@@ -134,6 +139,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             **self._worker,
+            **({"pid": record.process} if self._says_pid else {}),
         }
         for name, value in _extra(record).items():
             if name != "worker" or not self._worker:

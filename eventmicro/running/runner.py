@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from eventmicro.running.embedding import place_embedded
 from eventmicro.running.hanging import watched_loop
 from eventmicro.running.health_port import health_port
 from eventmicro.running.logs import below_its_first, set_up_by_environment
-from eventmicro.running.signals import SIGNALS, StopSignals
+from eventmicro.running.signals import StopSignals
 from eventmicro.sources import said_url
 
 log = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ def serve(
     broker: str | Broker | None = None,
     *,
     announce: Callable[[Sequence[Runnable]], None] | None = None,
-    signals: Iterable[signal.Signals] = SIGNALS,
+    stops: StopSignals | None = None,
     lifeline: int | None = None,
     lost: Callable[[], None] = lambda: None,
     health: tuple[str, int] | None = None,
@@ -71,7 +70,7 @@ def serve(
     Args:
         health: the address and the port at which orchestrators may ask how they are; None: there is none.
         announce: what is called when all have started; default: `log_lines`.
-        signals: the first one stops, a second one exits at once.
+        stops: which signals stop; default: all of `SIGNALS`.
         lifeline: a file descriptor whose end, when the process that holds the other side is gone, stops as well.
         lost: what is called then, before anything else.
         embedded: how the embedded server is started or joined; default: by this process.
@@ -87,11 +86,11 @@ def serve(
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("run services on the main thread, or use `async with service` in an event loop of your own")
     with (
-        StopSignals(signals) as stops,  # from before there is a server that would be left behind
+        stops or StopSignals() as heeding,  # from before there is a server that would be left behind
         brokers_for(services, broker, embedded or running_embedded) as brokers,
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
-        return runner.run(_serve(services, brokers, announce or log_lines, stops, lifeline, lost, health))
+        return runner.run(_serve(services, brokers, announce or log_lines, heeding, lifeline, lost, health))
 
 
 def _check_names(services: Iterable[Runnable]) -> None:

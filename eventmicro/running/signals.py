@@ -28,11 +28,18 @@ class StopSignals:
 
     Args:
         signals: those that are heeded.
+        level: how loudly it is said in the log that one came.
         at_once: what is called before it exits.
     """
 
-    def __init__(self, signals: Iterable[signal.Signals] = SIGNALS, at_once: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        signals: Iterable[signal.Signals] = SIGNALS,
+        at_once: Callable[[], None] = lambda: None,
+        level: int = logging.INFO,
+    ) -> None:
         self._signals = signals
+        self._level = level
         self._at_once = at_once
         self._before: dict[signal.Signals, Any] = {}
         self._tell: Callable[[], object] | None = None
@@ -53,7 +60,7 @@ class StopSignals:
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
-            log.info("stopping; a second signal exits at once" if len(self._before) > 1 else "stopping")
+            log.log(self._level, "stopping; a second signal exits at once")
             ask()
 
         self._tell = lambda: loop.call_soon_threadsafe(stop)

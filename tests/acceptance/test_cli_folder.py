@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -72,7 +73,12 @@ def test_where_one_cannot_start_it_is_named_and_all_are_stopped(tmp_path: Path) 
 ONCE = """
 @service.after_start
 async def end():
-    asyncio.get_running_loop().call_later(0.05, os._exit, int(os.environ["CODE"]))
+    service.ending = asyncio.create_task(end_when_told())
+
+async def end_when_told():
+    while not Path("go").exists():
+        await asyncio.sleep(0.01)
+    os._exit(int(os.environ["CODE"]))
 """
 
 
@@ -81,6 +87,8 @@ def test_one_that_is_not_to_come_again_stays_away_and_the_others_go_on(tmp_path:
     tables = table("brief", f'restart = "{restart}"\nenvironment.CODE = {ends}') + table("long")
     write(tmp_path, tables, brief=ONCE, long="")
     with Program(tmp_path, "run") as program:
+        program.line_with("brief on memory://")  # which is said together with that it is ready
+        (tmp_path / "go").touch()
         program.line_with("brief, process", f"ended with exit code {ends}; it is not started again")
         if "long runs as" not in program.output:
             program.line_with("long runs as")
@@ -111,9 +119,10 @@ def test_a_second_signal_ends_what_does_not_stop(tmp_path: Path) -> None:
     with Program(tmp_path, "run") as program:
         pid = int(program.line_with("stuck runs as").split()[-1])
         program.process.send_signal(signal.SIGINT)
-        program.line_with("stuck |", "stopping; a second signal exits at once")
+        program.line_with("stopping; a second signal exits at once")
         assert program.end(signal.SIGTERM) == 1
         wait_until(lambda: not is_running(pid))
+    assert program.output.count("stopping;") == 1, "it is said by one for all"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -127,6 +136,52 @@ def test_its_services_end_when_it_is_killed(tmp_path: Path) -> None:
         program.process.wait()
         wait_until(lambda: not is_running(pid))
     assert (tmp_path / "left").exists()
+
+
+PRINTS = """
+@service.subscribe("shop.placed", retry=Retry(backoff=0))
+async def bill(event: str) -> None:
+    with Path("attempts").open("a") as file:
+        print(os.getpid(), file=file)
+    run = os.getppid()
+    os.kill(run, signal.SIGKILL)
+    while os.getppid() == run:
+        time.sleep(0.001)
+    print("to nobody", flush=True)
+    logging.error("to nobody")
+
+@service.after_start
+async def place():
+    await service.publish("shop.placed", "7")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="whose child gets another parent at once")
+def test_a_handler_that_prints_while_nobody_reads_any_more_has_not_failed(tmp_path: Path) -> None:
+    imports = "import logging, signal, time\nfrom eventmicro import Retry\n"
+    write(tmp_path, table("orders"), orders=imports + PRINTS)
+    with Program(tmp_path, "run") as program:
+        program.process.wait()
+        (pid,) = (tmp_path / "attempts").read_text().split()
+        wait_until(lambda: not is_running(int(pid)))
+    assert (tmp_path / "attempts").read_text().split() == [pid]
+
+
+def test_json_lines_say_of_which_process_they_are(tmp_path: Path) -> None:
+    write(tmp_path, table("orders") + table("stock"), orders=ONCE, stock="")
+    with Program(tmp_path, "run", "--log-format", "json", env={"CODE": "3"}) as program:
+        first = json.loads(program.line_with('"message": "orders 0.0.0 is running'))
+        (tmp_path / "go").touch()
+        ended = json.loads(program.line_with("ended with exit code 3"))
+        (tmp_path / "go").unlink()
+        again = json.loads(program.line_with('"message": "orders 0.0.0 is running'))
+        assert program.end() == 0
+    assert first["service"] == ended["service"] == again["service"] == "orders"
+    assert first["pid"] == ended["pid"] != again["pid"]
+    lines = [json.loads(line) for line in program.output.splitlines() if line.startswith("{")]
+    assert {line.get("service") for line in lines} == {"orders", "stock", None}
+    unnamed = [line["message"] for line in lines if "service" not in line]
+    assert unnamed == ["stopping; a second signal exits at once"]
 
 
 TELLS = """

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import sys
 from contextlib import ExitStack
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,37 @@ def _write(to: BinaryIO, data: bytes) -> None:
         drop(to.fileno())
     except OSError as error:  # as on a full disk: it is lost, and what is said later perhaps not
         log.debug("a line of output cannot be shown: %s", error)
+
+
+class _Outliving(io.FileIO):
+    """A descriptor to which writing does not fail where nobody reads any more: it goes nowhere then."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            drop(self.fileno())
+            return super().write(data)
+
+
+def outlive_readers() -> None:
+    """Let nobody in this process fail who prints or logs when those are gone to whom its output goes.
+
+    A handler that failed by it would be tried again, though it has done its work.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        raw = _Outliving(stream.fileno(), "wb", closefd=False)
+        is_unbuffered = isinstance(stream.buffer, io.RawIOBase)
+        made = io.TextIOWrapper(
+            raw if is_unbuffered else io.BufferedWriter(raw),  # type: ignore[type-var]
+            encoding=stream.encoding,
+            errors=stream.errors,
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        stream.flush()
+        setattr(sys, name, made)
 
 
 def drop(*descriptors: int) -> None:

@@ -104,7 +104,9 @@ class Supervisor:
                 return worker
             code = worker.ended.result()
             if self._restart == "no" or (code >= 0 and not (self._command.service and self._restart == "always")):
-                log.error("%s, process %d, %s before it was ready", worker.name, worker.pid, _how(code))
+                log.error(
+                    "%s, process %d, %s before it was ready", worker.name, worker.pid, _how(code), extra=worker.about
+                )
                 return worker
             pause = await self._pause_after(worker, pause)
 
@@ -118,7 +120,13 @@ class Supervisor:
             if self.stopping.is_set():
                 return code in STOPPED
             if not self._comes_again(code):
-                log.warning("%s, process %d, %s; it is not started again", worker.name, worker.pid, _how(code))
+                log.warning(
+                    "%s, process %d, %s; it is not started again",
+                    worker.name,
+                    worker.pid,
+                    _how(code),
+                    extra=worker.about,
+                )
                 return code == 0
             if asyncio.get_running_loop().time() - began > HEALTHY:
                 pause = FIRST_PAUSE
@@ -129,7 +137,7 @@ class Supervisor:
     async def _pause_after(self, worker: Worker, pause: float) -> float:
         """Say that a worker has ended, and wait before the next one; how long to wait after that one."""
         how = _how(worker.ended.result())
-        log.error("%s, process %d, %s; next in %g s", worker.name, worker.pid, how, pause)
+        log.error("%s, process %d, %s; next in %g s", worker.name, worker.pid, how, pause, extra=worker.about)
         with suppress(TimeoutError):
             await asyncio.wait_for(self.stopping.wait(), pause)
         return min(LAST_PAUSE, pause * 2)

@@ -19,6 +19,9 @@ from eventmicro.errors import EventMicroError
 from eventmicro.plugins import BROKER_VARIABLE
 from eventmicro.sources import say
 
+# How long what a process has said may take to come after its end, in seconds.
+LAST_WORDS = 1.0
+
 FindBroker = Callable[[], str]
 """Gives the URL of the embedded broker, which it starts or joins at the first call."""
 
@@ -45,6 +48,11 @@ class Command:
             return f"worker {number}"
         return f"{self.service} worker {number}" if self.workers > 1 else self.service
 
+    def about(self, number: int, pid: int) -> dict[str, str | int]:
+        """The same for a line of it that machines read."""
+        service: dict[str, str | int] = {"service": self.service} if self.service else {}
+        return service | ({"worker": number} if self.workers > 1 else {}) | {"pid": pid}
+
     def line(self, number: int) -> list[str]:
         """The command line of a worker; only the first one is told about a flag that may be worth a warning."""
         logs = ["--log-level", self.log_level, "--log-format", self.log_format]
@@ -65,13 +73,21 @@ class Command:
 class Worker:
     """One process that runs the services; `ended` gives its exit code, minus the signal where one killed it."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, link: socket.socket) -> None:
-        self.name = name
+    def __init__(
+        self,
+        command: Command,
+        number: int,
+        process: asyncio.subprocess.Process,
+        link: socket.socket,
+        broker: FindBroker,
+    ) -> None:
+        self.name = command.name(number)
+        self.about = command.about(number, process.pid)
         self.ready = asyncio.Event()
-        self.ended = asyncio.ensure_future(process.wait())
         self._process = process
         self._link = link
-        self._answering: asyncio.Task[None] | None = None
+        self._answering = asyncio.create_task(self._answer(broker))
+        self.ended = asyncio.create_task(self._end())
 
     @classmethod
     async def start(cls, command: Command, number: int, broker: FindBroker) -> Self:
@@ -88,9 +104,7 @@ class Worker:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        worker = cls(command.name(number), process, ours)
-        worker._answering = asyncio.create_task(worker._answer(broker))
-        return worker
+        return cls(command, number, process, ours, broker)
 
     @property
     def pid(self) -> int:
@@ -101,6 +115,12 @@ class Worker:
         """Ask it to stop; with SIGKILL, end it."""
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
+
+    async def _end(self) -> int:
+        """Its exit code, once what it said last is known, too, unless what it has left behind keeps its link open."""
+        code = await self._process.wait()
+        await asyncio.wait([self._answering], timeout=LAST_WORDS)
+        return code
 
     async def _answer(self, broker: FindBroker) -> None:
         """Answer what it asks over the link, until it closes it by its end."""

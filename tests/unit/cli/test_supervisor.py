@@ -6,6 +6,7 @@ import asyncio
 import errno
 import io
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -66,6 +67,22 @@ def _until_told(write: Callable[..., None], told: asyncio.Event) -> Callable[...
         told.set()
 
     return wrapped
+
+
+def test_what_is_written_where_nobody_reads_any_more_goes_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    (read_out, out), (read_err, err) = os.pipe(), os.pipe()
+    with os.fdopen(out, "w", 1, encoding="ascii") as stdout, os.fdopen(err, "w", 1) as stderr:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr(sys, "stderr", stderr)
+        marked.outlive_readers()
+        print("shown")
+        assert os.read(read_out, 100) == b"shown\n"
+        os.close(read_out)
+        os.close(read_err)
+        for _ in range(2):
+            print("lost", flush=True)
+            print("lost", file=sys.stderr, flush=True)
+        assert sys.stdout.encoding == "ascii"
 
 
 async def test_where_no_process_can_be_started_a_reloading_run_ends(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -59,6 +60,18 @@ def test_the_lines_of_one_of_several_workers_say_which_it_is(capsys: pytest.Capt
     form, text = capsys.readouterr().err.splitlines()
     assert json.loads(form)["worker"] == 2
     assert text.endswith("INFO    worker 2 shop: two %(x)s")
+
+
+def test_the_lines_of_one_of_several_services_say_which_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("info", "json", service="orders")
+    logging.getLogger("shop").info("one")
+    logging.getLogger("shop").info("two", extra={"service": "stock"})
+    logs.set_up("info", "json")
+    logging.getLogger("shop").info("three")
+    one, two, three = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (one["service"], one["pid"]) == ("orders", os.getpid())
+    assert two["service"] == "stock"
+    assert not {"service", "pid", "worker"} & set(three)
 
 
 def test_an_uncaught_exception_is_a_json_line_too(capsys: pytest.CaptureFixture[str]) -> None:
