@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 from eventmicro.checks import check_function
 from eventmicro.codecs import Codecs
 from eventmicro.codecs.survival import check_survives
+from eventmicro.configuration.handlers import HandlerSettings
 from eventmicro.contracts.contract import Contract
 from eventmicro.contracts.implementing import implementation_of, make_handler
 from eventmicro.declare import Mark, marked_methods
@@ -52,6 +53,9 @@ class Declares(HasHandlers):
         self._delivery = check_defaults(delivery)
         self._checks: list[HealthCheck] = []
         self._overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self._settings = HandlerSettings(name)
+        self.said_of: dict[str, dict[str, Any]] = {}
+        """What the code says of each handler, as far as others may say it, too."""
         self._hooks: dict[str, list[Hook]] = {when: [] for when in HOOKS}
 
     @property
@@ -61,22 +65,40 @@ class Declares(HasHandlers):
 
     def _take(self, function: Callable[..., Any], mark: Mark) -> None:
         if mark.topic is None:
-            self._take_endpoint(declare_endpoint(function, **mark.options))
+            name = self._take_endpoint(self._endpoint(function, mark))
         else:
-            self._take_subscriber(self._subscriber(function, mark), mark.topic)
+            name = self._take_subscriber(self._subscriber(function, mark), mark.topic)
+        self.said_of[name] = mark.options
 
-    def _take_endpoint(self, endpoint: EndpointDeclaration) -> None:
+    def check_settings(self) -> None:
+        """Refuse what is set outside of the code for handlers that it does not have, when all of them are declared.
+
+        Raises:
+            WrongSetting: naming what is set for nothing.
+        """
+        self._settings.check((*self.endpoints, *self.subscribers))
+
+    def _endpoint(self, function: Callable[..., Any], mark: Mark) -> EndpointDeclaration:
+        """What an endpoint is declared to be, by what is set for it and, where that says nothing, by its own words."""
+        name = mark.options.get("name") or own_name(function)
+        words = self._settings.merged(name, mark.options, is_endpoint=True)
+        with self._settings.blamed(name):
+            return declare_endpoint(function, **words)
+
+    def _take_endpoint(self, endpoint: EndpointDeclaration) -> str:
         self._check_new(endpoint.name)
         for kind in (endpoint.request, endpoint.reply):
             self._check_type(kind, f"endpoint {endpoint.name}")
             self._check_comes_back(kind, f"endpoint {endpoint.name}")
         self._check_outlets(endpoint.signature, f"endpoint {endpoint.name}")
         self.endpoints[endpoint.name] = endpoint
+        return endpoint.name
 
-    def _take_subscriber(self, subscriber: SubscriberDeclaration, topic: Any) -> None:
+    def _take_subscriber(self, subscriber: SubscriberDeclaration, topic: Any) -> str:
         self._check_new(subscriber.name)
         self._check_event(subscriber, topic)
         self.subscribers[subscriber.name] = subscriber
+        return subscriber.name
 
     def _check_event(self, subscriber: SubscriberDeclaration, topic: Any) -> None:
         """Refuse events that cannot travel."""
@@ -89,18 +111,21 @@ class Declares(HasHandlers):
         self._check_outlets(subscriber.signature, f"subscriber {subscriber.name}")
 
     def _subscriber(self, function: Callable[..., Any], mark: Mark) -> SubscriberDeclaration:
-        """What a subscriber is declared to be, by its own words and, where it says nothing, by those of the service."""
+        """What a subscriber is declared to be: by what is set for it, then its own words, then those of the service."""
         topic: Any = mark.topic
+        name = mark.options.get("name") or own_name(function)
         others = {word: value for word, value in self._delivery.items() if word not in mark.options}
+        words = self._settings.merged(name, others | mark.options, is_endpoint=False)
         is_endpoint = any(each.signature.function == function for each in self.endpoints.values())
-        try:
-            return declare_subscriber(self.name, topic, function, is_endpoint=is_endpoint, **(others | mark.options))
-        except SignatureError:
-            raise
-        except UsageError as error:
-            if not others:
+        with self._settings.blamed(name):
+            try:
+                return declare_subscriber(self.name, topic, function, is_endpoint=is_endpoint, **words)
+            except SignatureError:
                 raise
-            raise UsageError(f"{error}; delivery= of service {self.name!r} says {', '.join(others)}") from None
+            except UsageError as error:
+                if not others:
+                    raise
+                raise UsageError(f"{error}; delivery= of service {self.name!r} says {', '.join(others)}") from None
 
     @overload
     def implements(self, contract: Callable[..., Contract], /) -> Callable[[K], K]: ...

@@ -218,6 +218,7 @@ class Service(Declares, MakesStubs, CallsAll, PublishesEvents):
             if self._node is not None:
                 self._node.check_loop()
                 return
+            self.check_settings()
             middleware = (*around, *self._middleware)
             client = Client(
                 broker,

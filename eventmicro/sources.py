@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PREFIX = "EVENTMICRO_"
 NESTED = "__"
 SERVICES = "services"
+# What is said below a service for its handlers, by their names.
+HANDLERS = "handlers"
 # The table of a service in the file with variables for its process, which are no settings.
 ENVIRONMENT = "environment"
 # The settings that are URLs; what their adapters know can be set beside them.
@@ -171,7 +173,12 @@ def say(variable: str, value: str, environment: MutableMapping[str, str] = os.en
 
 def service_path(name: str) -> Keys:
     """The path of what is said for one service; in variables `-` is `_`, and there are only capitals."""
-    return (SERVICES, *name.lower().replace("-", "_").split(NESTED))
+    return (SERVICES, *name_path(name))
+
+
+def name_path(name: str) -> Keys:
+    """The part of a path by which a service or a handler is named."""
+    return tuple(name.lower().replace("-", "_").split(NESTED))
 
 
 def use_file(path: Path) -> None:
@@ -218,7 +225,11 @@ def _in_file() -> Iterator[Said]:
 
 def _path_in_file(keys: Keys) -> Keys:
     plain = tuple(key.replace("-", "_") for key in keys)
-    return (*service_path(keys[1]), *plain[2:]) if len(keys) > 1 and keys[0] == SERVICES else plain
+    if len(keys) < 2 or keys[0] != SERVICES:
+        return plain
+    if len(keys) > 3 and keys[2] == HANDLERS:
+        return (*service_path(keys[1]), HANDLERS, *name_path(keys[3]), *plain[4:])
+    return (*service_path(keys[1]), *plain[2:])
 
 
 def _in_environment() -> Iterator[Said]:

@@ -18,7 +18,16 @@ from eventmicro.cli.settings import EnvFiles
 from eventmicro.cli.show import examples, printable
 from eventmicro.cli.table import FILE_WIDTH
 from eventmicro.cli.target import BrokenModule, load_services, log_broken
-from eventmicro.configuration.effective import DEFAULT, HIDDEN, Row, effective, is_hidden, is_secret_name, plain
+from eventmicro.configuration.effective import (
+    DEFAULT,
+    HIDDEN,
+    Row,
+    effective,
+    effective_of_handlers,
+    is_hidden,
+    is_secret_name,
+    plain,
+)
 from eventmicro.configuration.known import services_said
 from eventmicro.embedded import state_place
 from eventmicro.service import Service
@@ -85,7 +94,8 @@ def _check() -> None:
 
 def _of(service: Service) -> list[Row]:
     with as_in_its_process(service.name):
-        return list(effective(_code(service), service.name, Service))
+        rows = list(effective(_code(service), service.name, Service))
+        return rows + list(effective_of_handlers(service, _code(service), rows))
 
 
 def _code(service: Service) -> Mapping[str, Any]:

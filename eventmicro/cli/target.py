@@ -54,9 +54,12 @@ def load_services(targets: list[str]) -> list[Service]:
     _look_here()
     importing = IMPORTING.set(True)
     try:
-        return list(dict.fromkeys(service for target in targets for service in _load(target)))
+        found = list(dict.fromkeys(service for target in targets for service in _load(target)))
     finally:
         IMPORTING.reset(importing)
+    for service in found:
+        service.check_settings()
+    return found
 
 
 def topics_of(targets: list[str]) -> list[Topic[object]]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
+from eventmicro.configuration.handlers import HandlerSettings, options_of
 from eventmicro.configuration.known import SERVICE
-from eventmicro.configuration.reading import NONE, Group
+from eventmicro.configuration.reading import NONE, Group, Value
 from eventmicro.configuration.words import AT_START, Layer, below, places, read_words
 from eventmicro.handlers.depends import name_of
-from eventmicro.sources import URLS, Keys, Said, all_said, as_text, said_url, service_path
+from eventmicro.rpc.declare import declare_endpoint
+from eventmicro.sources import HANDLERS, URLS, Keys, Said, all_said, as_text, said_url, service_path
 
 CODE, DEFAULT = "code", "default"
 HIDDEN = "***"
@@ -69,6 +71,66 @@ def effective(code: Mapping[str, Any], service: str | None, made: Callable[..., 
             hides = any(said.is_secret for said in counts.values())
             where = places(counts) or (CODE if name in code else DEFAULT)
             yield Row(name, HIDDEN if hides and value is not None else plain(value), where)
+
+
+class HasHandlers(Protocol):
+    """What is looked at of a service: what its code says of each handler."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def said_of(self) -> Mapping[str, Mapping[str, Any]]: ...
+    @property
+    def endpoints(self) -> Mapping[str, object]: ...
+
+
+def effective_of_handlers(service: HasHandlers, code: Mapping[str, Any], rows: Iterable[Row]) -> Iterator[Row]:
+    """What holds for each handler of a service.
+
+    Args:
+        service: the service.
+        code: the words by which its code makes it.
+        rows: what holds for the service.
+
+    Raises:
+        UsageError: a name or a value that is set does not exist.
+    """
+    settings = HandlerSettings(service.name)
+    delivery = read_words(code, service.name, is_service=True)[0].get("delivery")
+    for_all = {} if delivery is None else delivery.said
+    of_service = {name: row for row in rows if (name := row.name.removeprefix("delivery.")) != row.name}
+    for handler, said in service.said_of.items():
+        is_endpoint = handler in service.endpoints
+        otherwise = _endpoint_defaults() if is_endpoint else {"queue": _own_queue(service, handler), **of_service}
+        words = settings.merged(handler, said if is_endpoint else {**for_all, **said}, is_endpoint=is_endpoint)
+        for option, kind in options_of(is_endpoint=is_endpoint).items():
+            layer = below(settings.of(handler), (option,))
+            if layer or option in said:
+                found = _said(option, kind, words[option], layer, otherwise, is_in_code=option in said)
+            else:
+                found = (replace(row, name=name) for name, row in otherwise.items() if name.partition(".")[0] == option)
+            yield from (replace(row, name=f"{HANDLERS}.{handler}.{row.name}") for row in found)
+
+
+def _endpoint_defaults() -> dict[str, Row]:
+    takes = inspect.signature(declare_endpoint).parameters
+    return {name: Row(name, takes[name].default, DEFAULT) for name in options_of(is_endpoint=True)}
+
+
+def _own_queue(service: HasHandlers, handler: str) -> Row:
+    return Row("queue", f"{service.name}.{handler}", DEFAULT)
+
+
+def _said(
+    name: str, option: Value | Group, value: Any, layer: Layer, otherwise: Mapping[str, Row], *, is_in_code: bool
+) -> Iterator[Row]:
+    """An option of which something is said for a handler; of a part of it of which nothing is, what holds for all."""
+    where = CODE if is_in_code else DEFAULT
+    if isinstance(option, Value):
+        yield Row(name, plain(value), places(layer) or where)
+        return
+    for row in _group(name, option, value, layer, where):
+        yield replace(row, where=otherwise[row.name].where) if row.where == DEFAULT and row.name in otherwise else row
 
 
 def _group(name: str, group: Group, value: Any, layer: Layer, otherwise: str) -> Iterator[Row]:

@@ -25,7 +25,7 @@ from eventmicro.errors import UsageError
 from eventmicro.events.options import DeliveryOptions
 from eventmicro.events.publishing import Publishing
 from eventmicro.retry import CallRetry
-from eventmicro.sources import NESTED, SERVICES, URLS, Said, all_said, as_text, variable_of
+from eventmicro.sources import HANDLERS, NESTED, SERVICES, URLS, Said, all_said, as_text, variable_of
 from eventmicro.tomlfile import Keys
 
 Options = Mapping[str, Value | Group]
@@ -77,6 +77,15 @@ SERVICE: Options = {
     "register_required": truth(),
     "needs": several("names of services, with commas between"),
 }
+# What a single handler has, below `handlers` of its service.
+ENDPOINT: Options = {
+    "timeout": number(example="seconds", or_none=True),
+    "concurrency": count(),
+    "internal": truth(),
+    "idempotent": truth(),
+}
+SUBSCRIBER: Options = {"queue": text(example="the name of a queue", or_none=True), **_DELIVERY}
+HANDLER: Options = {**ENDPOINT, **SUBSCRIBER}
 # What only code can say: functions and objects.
 IN_CODE = ("name", "middleware", "codecs", "lifespan", "register_check")
 # Options of `eventmicro run`, for all services or for the process of one.
@@ -122,7 +131,13 @@ def _is_known(path: Keys, *, in_file: bool) -> bool:
     if path[0] != SERVICES:
         return is_option(path, GLOBAL)
     options = {**LOCAL, **RUN} if in_file else LOCAL
-    return any(is_option(path[start:], options) for start in range(2, len(path)))
+    return any(_is_of_service(path[start:], options) for start in range(2, len(path)))
+
+
+def _is_of_service(path: Keys, options: Options) -> bool:
+    """Whether this names one of these options of a service, or one of a handler of it."""
+    is_of_handler = path[0] == HANDLERS and any(is_option(path[start:], HANDLER) for start in range(2, len(path)))
+    return is_of_handler or is_option(path, options)
 
 
 def services_said() -> dict[str, Said]:
@@ -130,7 +145,7 @@ def services_said() -> dict[str, Said]:
     found: dict[str, Said] = {}
     for path, said in all_said().items():
         ends = range(2, len(path)) if path[0] == SERVICES else ()
-        if end := next((end for end in ends if is_option(path[end:], SERVICE)), None):
+        if end := next((end for end in ends if _is_of_service(path[end:], SERVICE)), None):
             found.setdefault(NESTED.join(path[1:end]), said)
     return found
 
@@ -147,25 +162,30 @@ def is_option(path: Keys, options: Options) -> bool:
 
 def _unknown(said: Said) -> str:
     """That there is no such setting, with those whose names are like it."""
-    path, options = said.path, GLOBAL
-    if path[0] == SERVICES:
-        path, options = path[2:], {**LOCAL, **RUN} if said.in_file else LOCAL
+    whose, path, known = _whose(said)
     if not path:
         example = "timeout below [services.orders]" if said.in_file else "EVENTMICRO_SERVICES__ORDERS__TIMEOUT"
         return f"{said.where}: write which setting of which service is meant, as {example}"
-    known = list(names(options)) + ([SERVICES] if said.path[0] != SERVICES else [])
     close = get_close_matches(".".join(path), known, n=1, cutoff=0.5)
     shown = ".".join(path) if said.in_file else said.where.partition(" ")[0]
-    meant = "" if not close else close[0] if said.in_file else _as_variable(said.path, close[0])
+    meant = "" if not close else close[0] if said.in_file else variable_of(*whose, *close[0].split("."))
     if meant and said.is_secret:
         meant += "_file" if said.in_file else "_FILE"
     rest = f"; did you mean {meant!r}?" if meant else "; `eventmicro config` lists those there are"
     return f"{said.where}: there is no setting {shown!r}{rest}"
 
 
-def _as_variable(path: Keys, name: str) -> str:
-    before = path[:2] if path[0] == SERVICES else ()
-    return variable_of(*before, *name.split("."))
+def _whose(said: Said) -> tuple[Keys, Keys, list[str]]:
+    """What is said here that there is not: the service or the handler for which, the rest, and what there could be."""
+    path = said.path
+    if path[0] != SERVICES:
+        return (), path, [*names(GLOBAL), SERVICES]
+    if path[2:3] == (HANDLERS,) and len(path) > 4:
+        return path[:4], path[4:], names(HANDLER)
+    rest = path[2:]
+    known = names({**LOCAL, **RUN} if said.in_file else LOCAL)
+    of_handler = [".".join((HANDLERS, *rest[1:]))] if _is_of_service((HANDLERS, *rest[1:]), {}) else []
+    return path[:2], rest, known + of_handler
 
 
 def names(options: Options, before: str = "") -> list[str]:

@@ -14,6 +14,9 @@ from eventmicro import CallRetry, DeliveryOptions, Service
 
 orders = Service("orders", timeout=3, retry=CallRetry(attempts=7), delivery=DeliveryOptions(concurrency=4))
 stock = Service("stock", broker="nats://orders:s3cret@127.0.0.1:1")
+
+@orders.subscribe("orders.placed")
+async def bill(event: str) -> None: ...
 """
 SETTINGS = """\
 timeout = 4
@@ -22,6 +25,9 @@ threads = 5
 
 [services.orders]
 timeout = 9
+
+[services.orders.handlers.bill]
+timeout = 8
 
 [services.mail.broker]
 url = "nats://h"
@@ -62,6 +68,9 @@ def test_each_value_is_shown_with_where_it_comes_from(folder: Path) -> None:
     assert holds("orders", "retry.attempts") == (7, "code")
     assert holds("orders", "delivery.concurrency") == (4, "code")
     assert holds("orders", "delivery.ack") == ("after_success", "default")
+    assert holds("orders", "handlers.bill.concurrency") == (4, "code")
+    assert holds("orders", "handlers.bill.timeout") == (8, "eventmicro.toml:9")
+    assert holds("orders", "handlers.bill.queue") == ("orders.bill", "default")
     assert holds("orders", "stop_timeout") == (2, "EVENTMICRO_STOP_TIMEOUT in .env")
     broker = "jetstream://orders:***@127.0.0.1:4222"
     assert holds("orders", "broker") == (broker, "EVENTMICRO_BROKER, EVENTMICRO_BROKER__PASSWORD_FILE")
@@ -76,7 +85,8 @@ def test_as_a_table_of_what_is_not_the_default(folder: Path) -> None:
     rows = [line.split() for line in done.stdout.splitlines()]
     assert ["timeout", "4", "eventmicro.toml:1"] in rows
     assert ["services.orders.timeout", "9", "eventmicro.toml:6"] in rows
-    assert ["services.mail.broker.password", "***", "eventmicro.toml:10"] in rows
+    assert ["services.mail.broker.password", "***", "eventmicro.toml:13"] in rows
+    assert ["services.orders.handlers.bill.timeout", "8", "eventmicro.toml:9"] in rows
     assert not [row for row in rows if row[-1:] == ["default"]]
 
 

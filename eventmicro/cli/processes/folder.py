@@ -18,6 +18,7 @@ from eventmicro.errors import UsageError
 from eventmicro.sources import (
     ENVIRONMENT,
     FILE_NAME,
+    HANDLERS,
     NESTED,
     SERVICES,
     Keys,
@@ -165,7 +166,7 @@ def check_is_there(service: str, names: Collection[str]) -> None:
     if any(service_path(name) == path for name in names):
         return
     for at, said in all_said().items():
-        if at[: len(path)] == path and at[len(path)] in SERVICE:
+        if at[: len(path)] == path and at[len(path)] in (*SERVICE, HANDLERS):
             raise UsageError(
                 f"{said.where}: {at[len(path)]!r} is for a service named {service!r}, and its target has "
                 f"{', '.join(names)}: name the table as the service{did_you_mean(service, names)}"

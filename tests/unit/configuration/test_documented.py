@@ -41,7 +41,7 @@ def test_a_variable_that_is_shown_beside_a_key_says_the_same(tmp_path: Path, mon
     monkeypatch.setenv(sources.FILE_VARIABLE, str(tmp_path / "eventmicro.toml"))
     in_file = {path: sources.as_text(said.value) for path, said in sources.all_said().items()}
     shown = dict(re.findall(r"# (EVENTMICRO_\w+)=(\S+)$", text, re.MULTILINE))
-    assert len(shown) == 9
+    assert len(shown) == 11
     monkeypatch.delenv(sources.FILE_VARIABLE)
     for name, value in shown.items():
         monkeypatch.setenv(name, value)
