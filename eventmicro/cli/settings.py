@@ -23,6 +23,7 @@ from eventmicro.sources import (
     said_url,
     use_file,
     used_file,
+    variable_of,
 )
 
 
@@ -105,7 +106,22 @@ def find_url(context: typer.Context, option: typer.CallbackParam, value: str | N
 
     Within a shell it is the shell's, where none is typed.
     """
-    return url_of(context, option.name or "", value)
+    name = option.name or ""
+    if value and is_typed(context, name):
+        _say_unused(name)
+    return url_of(context, name, value)
+
+
+def _say_unused(name: str) -> None:
+    """Say which options of the environment stand beside another URL than the one that is typed, and are not for it."""
+    unused = [each.where for path, each in all_said().items() if path[:-1] == (name,) and not each.in_file]
+    if unused:
+        option = f"--{name.replace('_', '-')}"
+        typer.echo(
+            f"eventmicro: not used with {option}: {', '.join(unused)}; write it into the URL, or set "
+            f"{variable_of(name)} in place of {option}",
+            err=True,
+        )
 
 
 def url_of(context: typer.Context, name: str, value: str | None) -> str | None:

@@ -102,6 +102,17 @@ def test_a_command_takes_its_options_from_the_file_where_nothing_else_says_them(
         assert f"{url} lives within one process" in done.stderr
 
 
+def test_options_of_the_environment_that_a_typed_url_does_not_get_are_named(folder: Path) -> None:
+    env = {"EVENTMICRO_BROKER__USER": "ann", "EVENTMICRO_BROKER__PASSWORD": "s3cret", "EVENTMICRO_BROKER": "memory://a"}
+    done = eventmicro(folder, "call", "a.b", "--broker", "memory://typed", env=env)
+    first, second = done.stderr.splitlines()
+    assert first == (
+        "eventmicro: not used with --broker: EVENTMICRO_BROKER__USER, EVENTMICRO_BROKER__PASSWORD; write it into the URL, "
+        "or set EVENTMICRO_BROKER in place of --broker"
+    )
+    assert "memory://typed lives within one process" in second
+
+
 def test_a_wrong_name_stops_every_command_in_one_line(folder: Path) -> None:
     done = eventmicro(folder, "services", env={"EVENTMICRO_BROKR": "nats://127.0.0.1:1"})
     assert done.returncode == 2
