@@ -8,14 +8,12 @@ from contextlib import aclosing, contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from eventmicro.cli import session
 from eventmicro.cli.connecting import Broker, connected_to_queues
-from eventmicro.cli.letters import as_json, as_text, print_all, print_counts, print_rows
+from eventmicro.cli.letters import print_counts, print_rows, print_whole
 from eventmicro.cli.moments import read_moment
-from eventmicro.cli.output import Output
+from eventmicro.cli.output import Form, Json, chosen
 from eventmicro.cli.queues import print_states
 from eventmicro.cli.show import examples, one_line
 from eventmicro.errors import UsageError
@@ -33,7 +31,7 @@ LIST_EPILOG = examples(
     "eventmicro dead list orders.bill --reason timeout --since 2h",
 )
 SHOW_EPILOG = examples(
-    "eventmicro dead show orders.bill --limit 1", "eventmicro dead show orders.bill --json | jq .body"
+    "eventmicro dead show orders.bill --limit 1", "eventmicro dead show orders.bill --json | jq '.[].body'"
 )
 REPLAY_EPILOG = examples(
     "eventmicro dead replay orders.bill --dry-run",
@@ -69,7 +67,6 @@ Since = Annotated[
 ]
 Before = Annotated[str | None, typer.Option(metavar="TIME", help="Only letters of before then; as of --since.")]
 Id = Annotated[str | None, typer.Option(metavar="ID", help="Only this letter.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 Hold = Annotated[
     int,
     typer.Option(
@@ -93,6 +90,7 @@ def list_letters(
     before: Before = None,
     count: Annotated[bool, typer.Option("--count", help="How many there are of each subject and reason.")] = False,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Look at no more than so many letters.")] = HOLD,
+    output: Form = None,
     json: Json = False,
     broker: Broker = None,
 ) -> None:
@@ -101,16 +99,15 @@ def list_letters(
     Each look counts as a delivery of the letter. While it lasts, nobody else gets those letters; on JetStream what was
     looked at counts as unsettled from then on.
     """
+    form = chosen(output, json)
     if queue is None:
-        _list_queues(broker, json)
+        print_states(broker, lambda name: name.startswith(DEAD), form)
         return
     found, outcome = _read(broker, queue, at, _which(reason, subject, since, before), limit)
     if count:
-        print_counts(found, json=json)
-    elif json:
-        print_all(found, as_json)
+        print_counts(form, found)
     else:
-        print_rows(found)
+        print_rows(form, found)
     _say_how_many(outcome, limit)
 
 
@@ -124,13 +121,14 @@ def show(
     before: Before = None,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Show no more than so many.")] = SHOWN,
     hold: Hold = HOLD,
+    output: Form = None,
     json: Json = False,
     broker: Broker = None,
 ) -> None:
     """Show dead letters as a whole, the oldest first, with headers and body. They all stay."""
-    which = _which(reason, subject, since, before, id)
+    which, form = _which(reason, subject, since, before, id), chosen(output, json)
     found, _ = _read(broker, queue, at, which, hold, most=limit)
-    print_all(found, as_json if json else as_text)
+    print_whole(form, found)
     if id is not None and not found:
         raise UsageError(f"there is no letter {id!r} among the first {hold} of {queue}: `eventmicro dead list {queue}`")
 
@@ -286,15 +284,20 @@ def _bar(done: str) -> Iterator[Callable[[Outcome], None]]:
     if not sys.stderr.isatty():
         yield lambda outcome: None
         return
+    from rich.console import Console  # who only lists waits for none of it
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (TextColumn(done), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(done, total=None)
         yield lambda outcome: progress.update(task, completed=outcome.done, total=outcome.expected)
-
-
-def _list_queues(broker: str | None, json: bool) -> None:
-    """Which queues of dead letters there are, with their counts."""
-    print_states(broker, lambda name: name.startswith(DEAD), Output.json if json else Output.table)
 
 
 def _say_how_many(outcome: Outcome, limit: int) -> None:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from eventmicro.cli.bodies import readable
-from eventmicro.cli.records import print_json, print_table
+from eventmicro.cli.output import Output, print_records
+from eventmicro.cli.records import print_table
 from eventmicro.cli.show import as_body, as_json_form, print_line, printable
 from eventmicro.events.letters import DeadLetter
 
 COLUMNS = ("TIME", "SUBJECT", "ATTEMPTS", "REASON", "ID")
 
 
-def print_rows(found: Sequence[DeadLetter]) -> None:
-    """A line for each."""
-    if found:
-        print_table(COLUMNS, [_row(letter) for letter in found])
+def print_rows(form: Output, found: Sequence[DeadLetter]) -> None:
+    """A line of a table for each, or all of each for programs."""
+    print_records(form, _forms(found), lambda: print_table(COLUMNS, [_row(letter) for letter in found]))
+
+
+def print_whole(form: Output, found: Sequence[DeadLetter]) -> None:
+    """Each as a whole, for as long as somebody reads."""
+    print_records(form, _forms(found), lambda: _print_texts(found))
+
+
+def _print_texts(found: Sequence[DeadLetter]) -> None:
+    for letter in found:
+        if not print_line(_as_text(letter)):
+            return
 
 
 def _row(letter: DeadLetter) -> tuple[str, ...]:
@@ -29,24 +39,20 @@ def _time(letter: DeadLetter) -> str:
     return "" if letter.time is None else letter.time.astimezone().isoformat(" ", "seconds")
 
 
-def print_counts(found: Sequence[DeadLetter], *, json: bool) -> None:
+def print_counts(form: Output, found: Sequence[DeadLetter]) -> None:
     """How many there are of each subject and reason."""
     counts = Counter((letter.subject, letter.reason) for letter in found).most_common()
-    if json:
-        print_json([{"count": n, "subject": subject, "reason": reason} for (subject, reason), n in counts])
-    elif counts:
-        print_table(("COUNT", "SUBJECT", "REASON"), [(str(n), subject, reason) for (subject, reason), n in counts])
+    rows = [(str(n), subject, reason) for (subject, reason), n in counts]
+    forms = [{"count": n, "subject": subject, "reason": reason} for (subject, reason), n in counts]
+    print_records(form, forms, lambda: print_table(("COUNT", "SUBJECT", "REASON"), rows))
 
 
-def print_all(found: Sequence[DeadLetter], form: Callable[[DeadLetter], str]) -> None:
-    """Each in a form, for as long as somebody reads."""
-    for letter in found:
-        if not print_line(form(letter)):
-            return
+def _forms(found: Sequence[DeadLetter]) -> list[dict[str, Any]]:
+    return [_as_form(letter) for letter in found]
 
 
-def as_json(letter: DeadLetter) -> str:
-    """A letter in a line for programs."""
+def _as_form(letter: DeadLetter) -> dict[str, Any]:
+    """A letter for programs."""
     form: dict[str, Any] = {
         "id": letter.id,
         "subject": letter.subject,
@@ -56,10 +62,10 @@ def as_json(letter: DeadLetter) -> str:
         "time": None if letter.time is None else letter.time.isoformat(),
         "headers": dict(letter.headers),
     }
-    return json.dumps(form | as_json_form(readable(letter.delivery).body))
+    return form | as_json_form(readable(letter.delivery).body)
 
 
-def as_text(letter: DeadLetter) -> str:
+def _as_text(letter: DeadLetter) -> str:
     """A letter for a person."""
     about = {
         "id": letter.id,

@@ -15,12 +15,12 @@ from eventmicro.cli.directing import Key, Label, Node, Selector, Version, read_f
 from eventmicro.cli.exchanges import ExchangeName, ExchangeType, read_exchange, topic_on
 from eventmicro.cli.filling import Interactive, fill_in_event, fill_in_request
 from eventmicro.cli.moments import Since, read_moment
-from eventmicro.cli.output import Output, ReplyForm, print_reply
+from eventmicro.cli.output import Json, Output, ReplyForm, chosen, print_reply
 from eventmicro.cli.session import Places, keep, run, run_beside
 from eventmicro.cli.show import as_json_line, as_line, as_raw_line, examples, show_error, show_pairs
 from eventmicro.cli.stream import asked, say_stream
 from eventmicro.cli.takers import check_callable, say_what_it_takes, say_who_takes
-from eventmicro.cli.watching import Watched, Watching, kept_of
+from eventmicro.cli.watching import Watching, kept_of
 from eventmicro.errors import ServiceError, UsageError
 from eventmicro.plugins import brokers_with
 from eventmicro.reply import Reply
@@ -48,6 +48,8 @@ SUBSCRIBE_EPILOG = examples(
     "eventmicro subscribe orders.placed --since 7d --broker jetstream://127.0.0.1:4222",
     "eventmicro subscribe '>' --exchange shop --exchange-type fanout --broker amqp://127.0.0.1:5672",
 )
+# What `subscribe` prints of a message.
+LINES = {Output.json: as_json_line, Output.raw: as_raw_line, Output.table: as_line}
 
 
 def call(
@@ -177,16 +179,16 @@ def subscribe(
     count: Annotated[int | None, typer.Option(min=1, metavar="N", help="End after N messages.")] = None,
     since: Since = None,
     output: Annotated[
-        Watched | None,
+        Output | None,
         typer.Option(
             "--output",
             "-o",
-            help="json: one object a line: subject, headers, and body, or base64 if no JSON; raw: bodies alone. "
-            "Default: a line each, for a person.",
-            show_default=False,
+            help="json: one object a line: subject, headers, and body, or base64 if no JSON; raw: bodies alone; "
+            "table: a line each, for a person.",
+            show_default="table",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs: --output json.")] = False,
+    json: Json = False,
     exchange: ExchangeName = None,
     exchange_type: ExchangeType = None,
     broker: Broker = None,
@@ -197,9 +199,7 @@ def subscribe(
     content type that is known here, is shown as JSON. With --since those come first that the broker has kept; one that
     is published meanwhile may be shown twice.
     """
-    if json and output is Watched.raw:
-        raise UsageError("--json and --output raw: leave one of them out")
-    form = as_json_line if json or output is Watched.json else as_raw_line if output is Watched.raw else as_line
+    form = LINES[chosen(output, json)]
     check_subject(subject, wildcards=True)
     moment = read_moment(since)
 

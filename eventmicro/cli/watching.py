@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
-from enum import StrEnum
 
 from eventmicro.broker import Capabilities, ReadsKept
 from eventmicro.cli.bodies import readable
@@ -15,11 +14,6 @@ from eventmicro.client import Client
 from eventmicro.errors import UsageError
 from eventmicro.message import Delivery
 from eventmicro.plugins import brokers_with
-
-
-class Watched(StrEnum):
-    json = "json"
-    raw = "raw"
 
 
 class Watching:

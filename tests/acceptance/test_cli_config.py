@@ -107,8 +107,8 @@ def test_options_of_the_environment_that_a_typed_url_does_not_get_are_named(fold
     done = eventmicro(folder, "call", "a.b", "--broker", "memory://typed", env=env)
     first, second = done.stderr.splitlines()
     assert first == (
-        "eventmicro: not used with --broker: EVENTMICRO_BROKER__USER, EVENTMICRO_BROKER__PASSWORD; write it into the URL, "
-        "or set EVENTMICRO_BROKER in place of --broker"
+        "eventmicro: not used with --broker: EVENTMICRO_BROKER__USER, EVENTMICRO_BROKER__PASSWORD; write it into the "
+        "URL, or set EVENTMICRO_BROKER in place of --broker"
     )
     assert "memory://typed lives within one process" in second
 

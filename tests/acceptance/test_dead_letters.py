@@ -161,7 +161,7 @@ def test_a_letter_is_shown_as_a_whole_and_steers_no_terminal(jetstream: Shop) ->
     for words in (("list",), ("list", "--count"), ("show",), ("list", "--json")):
         done = jetstream("dead", words[0], jetstream.queue, *words[1:])
         assert "\x1b" not in done.stdout + done.stderr
-    shown = jetstream("dead", "show", jetstream.queue, "--json").stdout
+    shown = jetstream("dead", "show", jetstream.queue, "-o", "raw").stdout
     letters = [json.loads(line) for line in lines(shown)]
     assert [letter.get("body") for letter in letters] == [None, {"id": 7}]
     assert letters[1]["headers"] == {"Tenant": f"{ESCAPE}acme"}
@@ -177,10 +177,10 @@ def test_letters_are_listed_and_shown_from_the_oldest_on_however_often_they_were
         jetstream.letters(str(number))
     for _ in range(2):  # the server delivers in another order what was given back
         for command in ("list", "show"):
-            found = jetstream("dead", command, jetstream.queue, "--json").stdout
-            assert [json.loads(line)["body"] for line in lines(found)] == [0, 1, 2]
-        (oldest,) = lines(jetstream("dead", "show", jetstream.queue, "--limit", "1", "--json").stdout)
-        assert json.loads(oldest)["body"] == 0
+            found = json.loads(jetstream("dead", command, jetstream.queue, "--json").stdout)
+            assert [letter["body"] for letter in found] == [0, 1, 2]
+        (oldest,) = json.loads(jetstream("dead", "show", jetstream.queue, "--limit", "1", "--json").stdout)
+        assert oldest["body"] == 0
 
 
 def test_what_stays_is_said_and_the_exit_code_tells_it(jetstream: Shop) -> None:
