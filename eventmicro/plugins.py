@@ -11,14 +11,16 @@ codecs in `eventmicro.codecs`, under their content type.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from eventmicro.broker import Broker, Capabilities
 from eventmicro.errors import AdapterNotFound, BrokerNotFound, UsageError
 
 if TYPE_CHECKING:  # the records of a registry are pydantic's, which takes longer to import than all the rest
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import EntryPoint, EntryPoints
 
     from eventmicro.registry import Registry
 
@@ -33,9 +35,6 @@ NO_BROKER = (
     f"no broker is set: pass a URL such as 'nats://127.0.0.1:4222' or 'memory://', set {BROKER_VARIABLE}, "
     f"or start an embedded one by `eventmicro run`"
 )
-
-# Schemes that some adapter was seen to serve: it takes milliseconds to look through all that is installed.
-_known_schemes: set[str] = set()
 
 
 def check_broker(name: str, broker: Any) -> None:
@@ -52,10 +51,8 @@ def check_broker(name: str, broker: Any) -> None:
     is_broker = not isinstance(broker, type) and all(hasattr(broker, method) for method in methods)
     if not (is_broker or isinstance(broker, str | None)):
         raise UsageError(f"{name}={broker!r}: write a URL such as 'nats://127.0.0.1:4222', or a Broker")
-    if isinstance(broker, str) and broker and (scheme := _scheme(broker)) not in _known_schemes:
-        _known_schemes.update(points := known(BROKERS))
-        if scheme not in points:
-            raise BrokerNotFound(_not_installed(BROKERS, scheme, "broker"))
+    if isinstance(broker, str) and broker and (scheme := _scheme(broker)) not in known(BROKERS):
+        raise BrokerNotFound(_not_installed(BROKERS, scheme, "broker"))
 
 
 def open_broker(broker: str | Broker | None) -> Broker:
@@ -144,11 +141,17 @@ def _scheme(url: str) -> str:
     return scheme
 
 
-def known(group: str) -> dict[str, EntryPoint]:
+def known(group: str) -> Mapping[str, EntryPoint]:
     """What is installed in an entry-point group, by name, in the order of names: no two machines list them alike."""
     from importlib.metadata import entry_points  # it takes longer to import than most programs need it
 
-    return dict(sorted((point.name, point) for point in entry_points(group=group)))
+    return _found(group, entry_points, tuple(sys.path))
+
+
+@lru_cache(maxsize=16)
+def _found(group: str, look: Callable[..., EntryPoints], path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """The same as it was when the path was first such: it takes milliseconds to look through all that is installed."""
+    return dict(sorted((point.name, point) for point in look(group=group)))
 
 
 def load(group: str, name: str, what: str) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -48,6 +47,8 @@ class BrokerUrl:
 
     def _value(self, name: str, text: str, types: dict[str, type]) -> Any:
         if name not in types:
+            from difflib import get_close_matches  # for errors only
+
             close = get_close_matches(name, types, n=1)
             there = f"there are {', '.join(types)}{f'; did you mean {close[0]!r}?' if close else ''}"
             raise UsageError(f"{said_beside(name)}{self.product} URL: nothing is called {name!r}; {there}")

@@ -6,7 +6,6 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version as installed_version
 from typing import Annotated
 
 import typer
@@ -16,7 +15,6 @@ from eventmicro.cli.settings import file_defaults, find_settings
 from eventmicro.cli.show import examples, indented
 from eventmicro.configuration.words import read_words
 from eventmicro.errors import EventMicroError, UsageError
-from eventmicro.running.logs import JsonFormatter
 from eventmicro.sources import FILE_VARIABLE, is_anything_said
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -64,6 +62,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version as installed_version
+
         typer.echo(f"eventmicro {installed_version('eventmicro')}")
         raise typer.Exit
 
@@ -114,6 +114,8 @@ def in_options(text: str, typed: Sequence[str]) -> str:
 
 def _say(message: str) -> None:
     """One line for a person, or a log line where the logs are for machines."""
+    from eventmicro.running.logs import JsonFormatter
+
     if any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers):
         logging.getLogger("eventmicro").error(message)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,10 +15,11 @@ from eventmicro.cli.show import did_you_mean
 from eventmicro.client import Client
 from eventmicro.embedded import find_keeping
 from eventmicro.errors import EventMicroError, NotFound, ServiceError, UsageError
-from eventmicro.memory.broker import MemoryBroker
 from eventmicro.plugins import BROKER_VARIABLE, REGISTRY_VARIABLE, RPC_BROKER_VARIABLE
-from eventmicro.registry import STREAM, ServiceRecord
 from eventmicro.rpc.replies import is_nobody
+
+if TYPE_CHECKING:
+    from eventmicro.registry import ServiceRecord
 
 # How long a person who presses the tabulator waits at most, in seconds.
 COMPLETED = 1.5
@@ -86,7 +87,7 @@ def client_for_others(broker: str | None, rpc_broker: str | None = None, registr
         UsageError: it is one within this process, or there is none.
     """
     client = Client(broker, rpc_broker=rpc_broker, registry=registry)
-    if isinstance(client.broker, MemoryBroker):
+    if client.broker.url.startswith("memory://"):
         raise UsageError(
             f"{client.broker.url} lives within one process: from here nobody is reached over it; name the broker "
             f"that the services are on, by --broker or {BROKER_VARIABLE}"
@@ -124,6 +125,8 @@ def complete_endpoint(incomplete: str) -> list[str]:
 
 def complete_stream(incomplete: str) -> list[str]:
     """The endpoints that serve streams and begin so."""
+    from eventmicro.registry import STREAM  # of pydantic's, as the records are
+
     names = {f"{s.name}.{e.name}" for s in _known() for e in s.endpoints if STREAM in e.metadata}
     return sorted(name for name in names if name.startswith(incomplete))
 

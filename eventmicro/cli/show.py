@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import typer
@@ -23,6 +22,8 @@ def examples(*lines: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """What was perhaps meant, to be put behind an error; empty where nothing is like it."""
+    from difflib import get_close_matches  # for errors only
+
     close = get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from eventmicro.compression import Compression
@@ -166,6 +165,8 @@ def _unknown(said: Said) -> str:
     if not path:
         example = "timeout below [services.orders]" if said.in_file else "EVENTMICRO_SERVICES__ORDERS__TIMEOUT"
         return f"{said.where}: write which setting of which service is meant, as {example}"
+    from difflib import get_close_matches  # for errors only
+
     close = get_close_matches(".".join(path), known, n=1, cutoff=0.5)
     shown = ".".join(path) if said.in_file else said.where.partition(" ")[0]
     meant = "" if not close else close[0] if said.in_file else variable_of(*whose, *close[0].split("."))

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from difflib import get_close_matches
 from typing import NoReturn
 
 from eventmicro.broker import Broker, TellsUnreached
@@ -205,6 +204,8 @@ def _explain(record: ServiceRecord, endpoint: str, name: str) -> Finding:
     if name in names:  # it starts or stops at this moment, or it is another framework's, with a subject of its own
         subject = names[name].metadata.get(SUBJECT, endpoint)
         return subject if subject != endpoint and is_subject(subject) else None
+    from difflib import get_close_matches  # for errors only
+
     close = get_close_matches(name, names, n=1)
     meant = f"; did you mean {close[0]!r}?" if close else ""
     there = f"there are {', '.join(sorted(names))}" if names else "it has none"

@@ -6,7 +6,6 @@ import hashlib
 import random as _random
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from weakref import WeakKeyDictionary
 
 from eventmicro.discovery.versions import Version, version_of
@@ -158,6 +157,8 @@ def make_selector(selector: str | Selector) -> Selector:
     if callable(selector):
         return selector
     if not isinstance(selector, str) or selector not in STRATEGIES:
+        from difflib import get_close_matches  # for errors only
+
         close = get_close_matches(str(selector), STRATEGIES, n=1)
         raise UsageError(
             f"selector={selector!r}: there are {', '.join(STRATEGIES)}, or write a function of the nodes"

@@ -8,19 +8,18 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from eventmicro.broker import Broker, Capabilities, ReadsKept, Start, Subscription
 from eventmicro.checks import check_count
-from eventmicro.codec import NotReady
-from eventmicro.codecs import Body, Codecs
+from eventmicro.codecs import Codecs
 from eventmicro.errors import Disconnected, TooSlow, Unsupported, UsageError
-from eventmicro.events.objects import Objects
-from eventmicro.events.settling import Live
-from eventmicro.events.subscriber import Apart, Subscriber, Work
 from eventmicro.message import Delivery
 from eventmicro.plugins import brokers_with
 from eventmicro.topic import Topic
+
+if TYPE_CHECKING:
+    from eventmicro.events.reader import EventReader
 
 T = TypeVar("T")
 
@@ -97,6 +96,9 @@ class ReadsEvents:
         return Events(self.broker, topic.subject, self._reader(topic), limit)
 
     def _reader(self, topic: Topic[T]) -> EventReader:
+        from eventmicro.events.objects import Objects
+        from eventmicro.events.reader import EventReader  # and all of subscribers, which most clients do without
+
         codecs = self._codecs
         body = codecs.body_of_events(topic.type, topic.codec, topic.told_by)
         return EventReader(repr(topic), body, Objects(self.broker, self.max_large))
@@ -171,35 +173,6 @@ class Events(Generic[T]):
         delivery = self._line.popleft()
         self._size -= len(delivery.body)
         return cast("T", await self._reader.read(delivery))
-
-
-class EventReader:
-    """Decodes the events of one topic, with what their headers say, and their bodies where those are kept apart."""
-
-    def __init__(self, name: str, body: Body, objects: Objects) -> None:
-        self._objects = objects
-        self._work = Work("reader", name, _nothing, body, None, None, Live(name), objects)
-        self._subscriber: Subscriber | None = None
-
-    async def read(self, delivery: Delivery) -> Any:
-        """The event.
-
-        Raises:
-            DecodeError, UnsupportedMediaType, ContentTooLarge, BodyMissing, TransportError: it cannot be had.
-        """
-        if self._subscriber is None:
-            self._subscriber = Subscriber(self._work, 1)
-        while True:
-            try:
-                return self._subscriber.read(delivery)
-            except Apart as apart:
-                return self._subscriber.decode_as(await self._objects.fetch(apart.where), apart.form)
-            except NotReady as missing:
-                await missing.fetch()
-
-
-async def _nothing(message: Any, context: Any) -> None:
-    """The handler of what is only read."""
 
 
 def _check_topic(topic: Any) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 
 from eventmicro.broker import Broker
 from eventmicro.errors import EventMicroError, NotFound, ServiceError, TooManyRequests
@@ -80,6 +79,8 @@ class NodeCalls:
 
     def _not_found(self, name: str) -> NotFound:
         names = sorted(self._endpoints())
+        from difflib import get_close_matches  # for errors only
+
         close = get_close_matches(name, names, n=1)
         return NotFound(
             f"this node has no endpoint {name[:100]!r}" + (f"; did you mean {close[0]!r}?" if close else "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import typer
@@ -99,6 +98,8 @@ class Lines:
         return 0
 
     def _meant(self, word: str) -> str:
+        from difflib import get_close_matches  # for errors only
+
         close = get_close_matches(word, [*self.commands, *self.own], n=1)
         return f". Did you mean {close[0]!r}?" if close else "."
 
