@@ -7,7 +7,6 @@ from eventmicro.client import Client
 from eventmicro.cloudevents import CloudEvents
 from eventmicro.compression import Compression
 from eventmicro.context import Context, Side, current_context
-from eventmicro.contracts.contract import Contract
 from eventmicro.declare import rpc, subscribe
 from eventmicro.errors import (
     Ack,
@@ -52,28 +51,29 @@ from eventmicro.errors import (
     UnsupportedMediaType,
     UsageError,
 )
-from eventmicro.events.options import Batch, DeliveryOptions
 from eventmicro.events.publisher import Publisher
 from eventmicro.events.publishing import Publishing
 from eventmicro.fields import LogFields
-from eventmicro.handlers.depends import Depends
-from eventmicro.handlers.publishing import Publish
-from eventmicro.handlers.threads import from_thread
 from eventmicro.kinds import TypeHeader
 from eventmicro.middleware import Handler, Middleware, sides
 from eventmicro.reply import Reply
 from eventmicro.retry import CallRetry, Retry
-from eventmicro.router import Router
 from eventmicro.rpc.calling_all import Answer
 from eventmicro.rpc.streams.stream import Stream
-from eventmicro.service import Service
 from eventmicro.topic import Topic
 
 if typing.TYPE_CHECKING:
+    from eventmicro.contracts.contract import Contract
     from eventmicro.events.cloudevents import CloudEvent
     from eventmicro.events.letters import DeadLetter, DeadLetters, LetterFilter
+    from eventmicro.events.options import Batch, DeliveryOptions
+    from eventmicro.handlers.depends import Depends
+    from eventmicro.handlers.publishing import Publish
+    from eventmicro.handlers.threads import from_thread
     from eventmicro.memory import MemoryBroker
+    from eventmicro.router import Router
     from eventmicro.running.subscribing import RunningSubscriber
+    from eventmicro.service import Service
     from eventmicro.sync.client import SyncClient
 
 __all__ = [
@@ -156,15 +156,23 @@ __all__ = [
     "subscribe",
 ]
 
-# What most programs do without is loaded when somebody asks for it.
+# What clients, and so scripts and the command line, do without is loaded when somebody asks for it.
 _LATER = {
+    "Batch": "eventmicro.events.options",
     "CloudEvent": "eventmicro.events.cloudevents",
+    "Contract": "eventmicro.contracts.contract",
     "DeadLetter": "eventmicro.events.letters",
     "DeadLetters": "eventmicro.events.letters",
+    "DeliveryOptions": "eventmicro.events.options",
+    "Depends": "eventmicro.handlers.depends",
     "LetterFilter": "eventmicro.events.letters",
     "MemoryBroker": "eventmicro.memory",
+    "Publish": "eventmicro.handlers.publishing",
+    "Router": "eventmicro.router",
     "RunningSubscriber": "eventmicro.running.subscribing",
+    "Service": "eventmicro.service",
     "SyncClient": "eventmicro.sync.client",
+    "from_thread": "eventmicro.handlers.threads",
 }
 
 

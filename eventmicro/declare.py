@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from eventmicro.events.options import DeliveryWords
 from eventmicro.middleware import Middleware
-from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY
+from eventmicro.terms import ENDPOINT_CONCURRENCY
 from eventmicro.topic import Topic
+
+if TYPE_CHECKING:  # who only calls loads nothing of how handlers are read
+    from eventmicro.events.options import DeliveryWords
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=Callable[..., Any])

@@ -14,7 +14,8 @@ from eventmicro.events.declare import declare_subscriber
 from eventmicro.events.options import DeliveryOptions, DeliveryWords, check_defaults
 from eventmicro.handlers.signature import own_name
 from eventmicro.middleware import Middleware, check_middleware, sides_of
-from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY, declare_endpoint
+from eventmicro.rpc.declare import declare_endpoint
+from eventmicro.terms import ENDPOINT_CONCURRENCY
 from eventmicro.topic import Topic
 
 E = TypeVar("E", bound=Callable[..., Any])

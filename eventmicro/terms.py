@@ -15,6 +15,9 @@ class Terms(NamedTuple):
     """How long a call may take, in seconds."""
 
 
+# How many calls of one endpoint may wait for something at the same time, where nothing else is said.
+ENDPOINT_CONCURRENCY = 1000
+
 Learn = Callable[[str, Terms | None], None]
 """Is told the terms of an endpoint, `service.endpoint`, when they are known and when they change; None: it has none."""
 

@@ -53,6 +53,9 @@ LATER = [
     "eventmicro.memory",
     "eventmicro.events.cloudevents",
     "eventmicro.sync.client",
+    "eventmicro.service",
+    "eventmicro.contracts.contract",
+    "eventmicro.handlers.signature",
     "uuid",
 ]
 

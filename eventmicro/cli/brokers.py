@@ -10,7 +10,6 @@ import typer
 
 from eventmicro.broker import Capabilities
 from eventmicro.cli.output import Form, Json, chosen, print_records
-from eventmicro.cli.records import console
 from eventmicro.cli.show import examples
 from eventmicro.errors import UsageError
 from eventmicro.plugins import installed_brokers, unusable_brokers
@@ -66,9 +65,10 @@ def to_markdown(found: Mapping[str, Capabilities]) -> str:
 
 def _show(found: Mapping[str, Capabilities]) -> None:
     """Print what is there or not as a table, and below it what is told in words, as wide as the terminal."""
+    from rich.console import Console
     from rich.table import Table
 
-    screen = console()
+    screen = Console(highlight=False)
     table = Table("", *found, box=None, header_style="bold", pad_edge=False)
     for flag in FLAGS:
         table.add_row(flag, *_flags(found, flag))

@@ -24,8 +24,7 @@ from eventmicro.errors import UsageError
 from eventmicro.events.options import DeliveryOptions
 from eventmicro.events.publishing import Publishing
 from eventmicro.retry import CallRetry
-from eventmicro.sources import HANDLERS, NESTED, SERVICES, URLS, Said, all_said, as_text, variable_of
-from eventmicro.tomlfile import Keys
+from eventmicro.sources import HANDLERS, NESTED, SERVICES, URLS, Keys, Said, all_said, as_text, variable_of
 
 Options = Mapping[str, Value | Group]
 

@@ -67,10 +67,12 @@ def read_words(
     Raises:
         UsageError: there is no such setting, or it cannot have such a value.
     """
+    found = all_said()
+    if all(path[0] in URLS and len(path) < 3 for path in found):  # mostly it is the broker, which is no word yet
+        return dict(code), {}
     from eventmicro.configuration.known import CLIENT, SERVICE, check_names
 
     check_names()
-    found = all_said()
     words, where = dict(code), dict[str, str]()
     for name, option in (SERVICE if is_service else CLIENT).items():
         for_all = below(found, (name,)) if name not in AT_START else {}

@@ -13,10 +13,8 @@ from eventmicro.handlers.depends import name_of
 from eventmicro.handlers.signature import MISSING, Signature, own_name, read_signature
 from eventmicro.middleware import Middleware, check_middleware, check_takes_streams
 from eventmicro.reply import Reply
+from eventmicro.terms import ENDPOINT_CONCURRENCY
 from eventmicro.wire import check_name
-
-# How many calls of one endpoint may wait for something at the same time, where nothing else is said.
-ENDPOINT_CONCURRENCY = 1000
 
 
 @dataclass(frozen=True, slots=True)
