@@ -192,8 +192,8 @@ def run(
     health = None if health_port is None else (health_host, health_port)
     flag = broker if is_typed(context, "broker") else None
     number = link.number if link is not None and workers > 1 else None
-    name = link.service if link is not None else None
-    logs = Logs(log_level.value, log_format.value, number, name, _is_said(context, "log_level"))
+    served = link.service if link is not None else None
+    logs = Logs(log_level.value, log_format.value, number, served, _is_said(context, "log_level"))
     if link is not None:
         outlive_readers()
         sys.exit(_run_here(targets, flag, logs, link, health, workers))

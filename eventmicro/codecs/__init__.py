@@ -12,7 +12,7 @@ What is named is called without arguments and returns a Codec, or an Envelope.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, get_args, get_origin
 
@@ -261,6 +261,6 @@ def _load(content_type: str) -> Codec | Envelope:
 
 
 @cache
-def _installed() -> dict[str, Any]:
+def _installed() -> Mapping[str, Any]:
     """What is installed, by content type; looked up once, as it takes milliseconds."""
     return known(CODECS)

@@ -21,12 +21,13 @@ from eventmicro.handlers.publishing import publishes, publishes_with_ack
 from eventmicro.handlers.signature import MISSING, Signature
 from eventmicro.handlers.threads import InThreads, Threads
 from eventmicro.middleware import Handler, Middleware, compose
-from eventmicro.rpc.declare import ENDPOINT_CONCURRENCY, EndpointDeclaration
+from eventmicro.rpc.declare import EndpointDeclaration
 from eventmicro.rpc.endpoint import Endpoint, RunningCalls
 from eventmicro.rpc.large.serving import LargeBodies
 from eventmicro.running.identity import Identity
 from eventmicro.running.presence import Parts
 from eventmicro.running.sticking import Sticking, taking
+from eventmicro.terms import ENDPOINT_CONCURRENCY
 from eventmicro.topic import picker
 
 if TYPE_CHECKING:

@@ -105,7 +105,7 @@ def outlive_readers() -> None:
         raw = _Outliving(stream.fileno(), "wb", closefd=False)
         is_unbuffered = isinstance(stream.buffer, io.RawIOBase)
         made = io.TextIOWrapper(
-            raw if is_unbuffered else io.BufferedWriter(raw),  # type: ignore[type-var]
+            raw if is_unbuffered else io.BufferedWriter(raw),
             encoding=stream.encoding,
             errors=stream.errors,
             line_buffering=stream.line_buffering,
