@@ -251,7 +251,7 @@ def _run_here(
             else:
                 print_table(services, apart=link is None or link.service is None)
         if link is not None:
-            link.ready()
+            link.ready(names)
 
     if link is None:
         return 0 if serve(services, broker, announce=announce, health=health) else 1

@@ -37,7 +37,7 @@ def find_settings(named: str | None) -> None:
         use_file(Path(named))
     elif used_file() is None and (found := file_in(Path.cwd())) is not None:
         use_file(found)
-    read_env_files(env_files(find_said("env_file")))
+    read_said_env_files(find_said("env_file"))
 
 
 def env_files(said: Said | None) -> list[Path]:
@@ -47,6 +47,14 @@ def env_files(said: Said | None) -> list[Path]:
     used = used_file()
     folder = used.parent if said.in_file and used is not None else Path()
     return [folder / each for each in as_text(said.read()).split(",")]
+
+
+def read_said_env_files(said: Said | None) -> None:
+    """The same as `read_env_files` for those that are said; an error says where that is."""
+    try:
+        read_env_files(env_files(said))
+    except UsageError as error:
+        raise UsageError(f"{said.where}: env_file: {error}" if said is not None else str(error)) from None
 
 
 def read_env_files(files: Iterable[Path]) -> None:

@@ -19,7 +19,7 @@ from eventmicro.cli.processes.supervisor import (
     first_of,
     watch_code,
 )
-from eventmicro.cli.processes.worker import Command
+from eventmicro.cli.processes.worker import Command, Worker
 from eventmicro.cli.target import folders
 from eventmicro.running.signals import StopSignals
 
@@ -60,6 +60,7 @@ class Fleet:
     def __init__(self, plans: Sequence[Plan], embedded: Embedded) -> None:
         self.members = {plan.name: Member(plan, Supervisor(plan.command, embedded, plan.restart)) for plan in plans}
         self.stopping = asyncio.Event()
+        self._names: dict[str, str] = {}  # of services, each with who was the first to run one
 
     async def run(self) -> int:
         """Run all until a stop, or until none of them is left; the exit code."""
@@ -108,9 +109,22 @@ class Fleet:
             self.stop()
             return
         member.ready.set()
+        self._note_names(member, first)
         numbers = range(FIRST + 1, FIRST + member.plan.command.workers)
         kept = [member.supervisor.keep(FIRST, first), *(member.supervisor.keep(number) for number in numbers)]
         member.code = 0 if all(await asyncio.gather(*kept)) else 1
+
+    def _note_names(self, member: Member, worker: Worker) -> None:
+        """Say where two of them run services of one name, which takes a copy of one file too easily."""
+        for name in worker.services:
+            if (other := self._names.setdefault(name, member.plan.name)) != member.plan.name:
+                log.warning(
+                    "%s and %s both have a service named %r: they share its calls and events, as instances of one do; "
+                    "name one of them otherwise in its code, unless that is meant",
+                    other,
+                    member.plan.name,
+                    name,
+                )
 
     async def _stop_in_order(self) -> None:
         """Once a stop is asked for: stop each when those have ended that were started after it."""
@@ -175,8 +189,7 @@ async def _run_until_changed(fleet: Fleet, changed: asyncio.Event, stopping: asy
         if not running.done():
             log.warning("the old code does not stop within %g s: ending it", RELOAD_LIMIT)
             fleet.kill()
-    if code := await running:
-        log.error("the services ended with code %d", code)
+    code = await running
     if not changed.is_set() and not stopping.is_set():
-        log.error("waiting for a change of the code")
+        log.error("the services ended with code %d; waiting for a change of the code", code)
         await first_of(changed.wait(), stopping.wait())

@@ -107,8 +107,13 @@ def _placed_variables(name: str) -> dict[str, tuple[str, str]]:
     """Those of its env files that the environment does not have, and those that are written in the file itself, each
     with its place."""
     found: dict[str, tuple[str, str]] = {}
-    for file in env_files(find_said(*service_path(name), "env_file")):
-        found |= {key: (value, str(file)) for key, value in env_file_values(file).items() if may_set(key)}
+    said = find_said(*service_path(name), "env_file")
+    for file in env_files(said):
+        try:
+            values = env_file_values(file)
+        except UsageError as error:
+            raise UsageError(f"{said and said.where}: env_file: {error}") from None
+        found |= {key: (value, str(file)) for key, value in values.items() if may_set(key)}
     for entry in environment_entries():
         if entry.keys[1] == name:
             found[entry.keys[3]] = as_text(entry.value), place_of(entry)

@@ -1,7 +1,8 @@
 """The link between the process that a user starts and the workers it starts: a socket pair, and lines of JSON on it.
 
-A worker asks `"broker"`, if its services name none, and is told `{"url": ...}` or `{"error": ...}`; it says `"ready"`
-when its services have started. Each side learns that the other is gone by the end of the stream, also after kill -9.
+A worker asks `"broker"`, if its services name none, and is told `{"url": ...}` or `{"error": ...}`; it says
+`{"ready": [names]}` when its services have started. Each side learns that the other is gone by the end of the stream,
+also after kill -9.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Sequence
 from typing import Any, Self
 
 from eventmicro.errors import Disconnected, UsageError
@@ -64,9 +66,9 @@ class Link:
             raise UsageError(answer["error"])
         return answer["url"]
 
-    def ready(self) -> None:
-        """Tell that the services have started."""
-        self._say("ready")
+    def ready(self, names: Sequence[str]) -> None:
+        """Tell that the services have started, which have these names."""
+        self._say({"ready": names})
 
     def _say(self, what: Any) -> None:
         try:

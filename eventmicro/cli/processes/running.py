@@ -13,7 +13,7 @@ from eventmicro.cli.processes.fleet import Plan, run_fleet
 from eventmicro.cli.processes.folder import Entry, read_services
 from eventmicro.cli.processes.marked import Marked
 from eventmicro.cli.processes.worker import Command
-from eventmicro.cli.settings import env_files, is_typed, read_env_files
+from eventmicro.cli.settings import is_typed, read_said_env_files
 from eventmicro.configuration.known import PROCESS, check_names
 from eventmicro.embedded import STATE_VARIABLE
 from eventmicro.errors import UsageError
@@ -76,7 +76,7 @@ def _enter(file: Path) -> None:
     """Have the settings of this file, and be where it is."""
     if file.resolve() != used_file():
         use_file(file)
-        read_env_files(env_files(find_said("env_file")))
+        read_said_env_files(find_said("env_file"))
         check_names()
     _keep_places()
     os.chdir(file.resolve().parent)

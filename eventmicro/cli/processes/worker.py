@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Self
@@ -84,6 +84,8 @@ class Worker:
         self.name = command.name(number)
         self.about = command.about(number, process.pid)
         self.ready = asyncio.Event()
+        self.services: Sequence[str] = ()
+        """The names of the services in it, once they are ready."""
         self._process = process
         self._link = link
         self._answering = asyncio.create_task(self._answer(broker))
@@ -128,10 +130,11 @@ class Worker:
         try:
             async for line in reader:
                 said = json.loads(line)
-                if said == "ready":
-                    self.ready.set()
-                elif said == "broker":
+                if said == "broker":
                     writer.write(json.dumps(_find(broker)).encode() + b"\n")
+                else:
+                    self.services = said["ready"]
+                    self.ready.set()
         except ConnectionError:
             pass  # it was killed
         finally:

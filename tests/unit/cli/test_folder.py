@@ -125,6 +125,21 @@ def test_the_settings_of_the_folder_are_found_with_their_env_files(
     assert [os.environ[name] for name in ("IN_BOTH", "IN_SHELL", "OF_FILE")] == ["b", "shell", "a"]
 
 
+def test_an_env_file_that_is_missing_is_told_with_where_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(sources.FILE_VARIABLE, "")
+    Path("eventmicro.toml").write_text('\nenv_file = "a.env"\n')
+    with pytest.raises(UsageError, match=r"^eventmicro.toml:2: env_file: .*a\.env: No such file or directory$"):
+        find_settings(None)
+    Path("eventmicro.toml").write_text(table("my-shop", 'env_file = "b.env"'))
+    sources._read.cache_clear()
+    find_settings(None)
+    with pytest.raises(UsageError, match=r"^eventmicro.toml:\d+: env_file: .*b\.env: No such file or directory$"):
+        read_services()
+
+
 @pytest.mark.parametrize(("text", "error"), [("A=1\nnothing at all\n", ":2: write NAME=value"), (None, "No such file")])
 def test_an_env_file_that_is_none_is_refused(text: str | None, error: str, tmp_path: Path) -> None:
     if text is not None:

@@ -7,7 +7,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -103,8 +103,9 @@ class Stopped:
 
     pid = 0
 
-    def __init__(self, name: str, said: list[str]) -> None:
+    def __init__(self, name: str, said: list[str], services: Sequence[str] = ()) -> None:
         self.name = name
+        self.services = services
         self.ready = asyncio.Event()
         self.ready.set()
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -114,6 +115,23 @@ class Stopped:
         if not self.ended.done():
             self._said.append(self.name)
             asyncio.get_running_loop().call_later(0.01, self.ended.set_result, 0)
+
+
+async def test_two_of_a_folder_that_run_services_of_one_name_are_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def start(command: Command, number: int, broker: object) -> Any:
+        asyncio.get_running_loop().call_later(0.01, fleet.stop)
+        return Stopped(command.service, [], ["shop", command.service])
+
+    monkeypatch.setattr(Worker, "start", start)
+    commands = [Command((name,), None, "info", "text", service=name) for name in ("one", "two")]
+    fleet = Fleet([Plan(each, (), "no") for each in commands], supervisor.Embedded())
+    async with asyncio.timeout(10):
+        assert await fleet.run() == 0
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "one and two both have a service named 'shop'"
+    ]
 
 
 async def test_where_a_second_worker_cannot_be_started_all_stop_in_reverse(monkeypatch: pytest.MonkeyPatch) -> None:
