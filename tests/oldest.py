@@ -25,6 +25,7 @@ TOOLS = frozenset(
         "opentelemetry-sdk",
         "orjson",
         "packaging",
+        "promql-parser",
         "psutil",
         "pytest",
         "pytest-xdist",

@@ -11,22 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from check_jsonschema.builtin_schemas import get_builtin_schema
-from dockerfile_parse import DockerfileParser
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import validator_for
-from lightkube import codecs
 from msgspec import ValidationError as WrongType
-from ruamel.yaml import YAML
 
 from eventmicro.cli.projects.filling import fill
 from eventmicro.cli.projects.plan import BrokerKind, Kind, plan
 from tests.unit.cli.test_new import EDGES
 
+# What is newer than the oldest of the libraries that eventmicro is for, with which these tests are run, too.
+get_builtin_schema = pytest.importorskip("check_jsonschema.builtin_schemas").get_builtin_schema
+DockerfileParser = pytest.importorskip("dockerfile_parse").DockerfileParser
+codecs = pytest.importorskip("lightkube.codecs")
+YAML = pytest.importorskip("ruamel.yaml").YAML
+
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what Copier stands on
 DEPLOYMENT = (Path(__file__).parents[3] / "docs" / "deployment.md").read_text()
-
-
 # Of YAML 1.2, as all these are: in 1.1 the `on` of a workflow is True.
 PLAIN = YAML(typ="safe", pure=True)
 # Each type and each broker.
