@@ -37,6 +37,7 @@ SAMPLES = {
     "metadata": ("zone=one", "zone=two"),
     "id": ("one", "two"),
     "delivery.durable": ("true", "false"),
+    "delivery.transactional": ("true", "false"),
     "delivery.ack": ("before", "manual"),
     "delivery.retry": ("none", "none"),
     "delivery.batch": ("none", "none"),
