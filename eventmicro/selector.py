@@ -116,7 +116,7 @@ class Director(Protocol):
         """
         ...
 
-    def mark(self, node: Node, seconds: float, *, failed: bool | None) -> None:
+    def mark(self, node: Node, seconds: float, failed: bool | None) -> None:
         """Tell how a call to a node ended, and how long it took, in seconds; None: nothing is known, as where it was
         cancelled.
         """

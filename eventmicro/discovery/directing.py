@@ -118,7 +118,7 @@ class Directing:
         several = check_several("filters", filters, "version('^1')")
         return view.nodes(several) or _no_nodes(view, several)
 
-    def mark(self, node: Node, seconds: float, *, failed: bool | None) -> None:
+    def mark(self, node: Node, seconds: float, failed: bool | None) -> None:
         self._marks.mark(node, failed=failed)
         if failed is False:
             latency = node.latency

@@ -72,7 +72,7 @@ class DirectedCall:
         node = self._node
         node.in_flight -= 1
         if node.era == self._era:
-            self._director.mark(node, time.monotonic() - self._started, failed=False)
+            self._director.mark(node, time.monotonic() - self._started, False)
 
     def failed(self, error: BaseException) -> bool:
         """It has not; whether another node is to be asked."""
@@ -88,4 +88,4 @@ class DirectedCall:
     def _end(self, failed: bool | None) -> None:
         self._node.in_flight -= 1
         if self._node.era == self._era:
-            self._director.mark(self._node, time.monotonic() - self._started, failed=failed)
+            self._director.mark(self._node, time.monotonic() - self._started, failed)
