@@ -10,7 +10,7 @@ from math import inf
 from types import UnionType
 from typing import Any, TypeVar
 
-from eventmicro.errors import Missing, UnknownOption, UsageError
+from eventmicro.errors import Missing, SignatureError, UnknownOption, UsageError
 
 K = TypeVar("K", bound=type)
 T = TypeVar("T")
@@ -128,6 +128,26 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
         return inspect.signature(function, annotation_format=Format.FORWARDREF)
     return inspect.signature(function)
+
+
+def no_option(taker: str, unknown: Iterable[str], known: Iterable[str]) -> str:
+    """That something takes no such options, which it takes, and what is perhaps meant."""
+    from difflib import get_close_matches  # for errors only
+
+    wrong, known = sorted(unknown), list(known)
+    close = get_close_matches(wrong[0], known, n=1)
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{taker} has no option {', '.join(wrong)}; there are {', '.join(known)}{meant}"
+
+
+def refuse_name(function: object) -> None:
+    """Refuse a name in the place of the function that `@rpc` decorates.
+
+    Raises:
+        SignatureError: it is one.
+    """
+    if isinstance(function, str):
+        raise SignatureError(f"@rpc({function!r}): a name is said by its word, @rpc(name={function!r})")
 
 
 async def try_each(steps: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:

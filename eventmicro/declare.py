@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
+from eventmicro.checks import refuse_name
 from eventmicro.middleware import Middleware
 from eventmicro.terms import ENDPOINT_CONCURRENCY
 from eventmicro.topic import Topic
@@ -42,6 +43,7 @@ def rpc(
 ) -> Callable[[E], E]: ...
 def rpc(function: E | None = None, **options: Any) -> E | Callable[[E], E]:
     """Mark a method as an endpoint of the service that its object is added to; options as in `Service.rpc`."""
+    refuse_name(function)
     mark: Callable[[E], E] = _marker(Mark(None, options))
     return mark if function is None else mark(function)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, Unpack, overload
 
-from eventmicro.checks import check_kind
+from eventmicro.checks import check_kind, refuse_name
 from eventmicro.context import Side
 from eventmicro.declare import Mark, marked_methods
 from eventmicro.errors import UsageError
@@ -76,6 +76,7 @@ class HasHandlers:
             self._take(function, Mark(None, options))
             return function
 
+        refuse_name(function)
         return declare if function is None else declare(function)
 
     def subscribe(

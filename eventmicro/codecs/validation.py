@@ -6,9 +6,10 @@ passes bytes on does without it.
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import is_dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # How many wrong fields are looked at: a peer that sends a million wrong values gets a short answer.
 MAX_ERRORS = 50
+# Where the classes are whose objects are types, or names of types.
+_TYPING = ("typing", "types", "typing_extensions", "annotationlib")
 # Of how many subclasses of a type it is kept how they are written.
 SUBCLASSES = 1000
 # How pydantic's names end for errors that say that a value is of another type.
@@ -41,6 +44,8 @@ def make_adapter(kind: Any) -> TypeAdapter[Any]:
         TypeAdapter,
     )
 
+    if isinstance(kind, dict):  # pydantic takes it for a schema of its own
+        raise _no_type(kind)
     try:
         adapter = TypeAdapter(kind)
         if not adapter.pydantic_complete:
@@ -52,7 +57,19 @@ def make_adapter(kind: Any) -> TypeAdapter[Any]:
             f"is not defined there: define or import it before, and say model_rebuild() of the one that names it"
         ) from None
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
-        raise UsageError(f"{name_of(kind)} cannot be a message: {str(error).splitlines()[0]}") from None
+        if not _may_be_type(kind):
+            raise _no_type(kind) from None
+        wrong = "await it" if inspect.isclass(kind) and issubclass(kind, Awaitable) else str(error).splitlines()[0]
+        raise UsageError(f"{name_of(kind)} cannot be a message: {wrong}") from None
+
+
+def _may_be_type(kind: Any) -> bool:
+    return isinstance(kind, type) or get_origin(kind) is not None or type(kind).__module__ in _TYPING
+
+
+def _no_type(value: object) -> UsageError:
+    name = type(value).__name__
+    return UsageError(f"an object of {name} cannot be a message's type: write the class, {name}")
 
 
 def value_check(kind: Any, adapter: TypeAdapter[Any]) -> Callable[[Any], None]:

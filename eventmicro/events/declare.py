@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Any, Union, Unpack, get_args, get_origin
 
 from eventmicro.broker import Capabilities
+from eventmicro.checks import no_option
 from eventmicro.codec import Codec
 from eventmicro.context import Side
 from eventmicro.errors import SignatureError, UsageError
@@ -153,8 +154,7 @@ def declare_subscriber(
 def _options(words: DeliveryWords) -> DeliveryOptions:
     unknown = set(words) - set(DeliveryWords.__annotations__)
     if unknown:
-        known = ", ".join(DeliveryWords.__annotations__)
-        raise UsageError(f"subscribe() has no option {', '.join(sorted(unknown))}; there are name, middleware, {known}")
+        raise UsageError(no_option("subscribe()", unknown, ("name", "middleware", *DeliveryWords.__annotations__)))
     return DeliveryOptions(**words)
 
 

@@ -11,8 +11,10 @@ from weakref import ref
 from eventmicro.codec import Encoder
 from eventmicro.codecs import Body, Codecs
 from eventmicro.codecs.survival import check_survives
-from eventmicro.errors import UsageError
+from eventmicro.codecs.validation import is_record
+from eventmicro.errors import EncodeError, UsageError
 from eventmicro.events.objects import LargeMessage
+from eventmicro.handlers.unawaited import unawaited
 from eventmicro.kinds import TypeHeader
 from eventmicro.message import Bounded, Message, Routed, Tombstone
 from eventmicro.tokens import read_template
@@ -120,10 +122,13 @@ class Route:
     def message(self, event: Any, key: Hashable, id: Hashable, metadata: dict[str, str] | None) -> Message:
         """The message of an event, ready to be sent; errors as of `address` and `pack`."""
         encode = self._encode
-        if encode is not None and key is None and id is None and not metadata:
-            return Message(self._subject, encode(event))
-        if self._label is not None and key is None and id is None and not metadata:
-            return Message(self._subject, self.body(event).encode(event), content_type=self._label)
+        try:
+            if encode is not None and key is None and id is None and not metadata:
+                return Message(self._subject, encode(event))
+            if self._label is not None and key is None and id is None and not metadata:
+                return Message(self._subject, self.body(event).encode(event), content_type=self._label)
+        except EncodeError as error:
+            raise self._unfit(event, error) from error.__cause__
         return self.pack(self.address(event, key, id), event, metadata)
 
     def address(self, event: Any, key: Hashable = None, id: Hashable = None) -> Message:
@@ -150,7 +155,10 @@ class Route:
     def pack(self, message: Message, event: Any, metadata: dict[str, str] | None) -> Message:
         """The message of an event, ready to be sent."""
         if self._encode_bare is not None and not metadata:
-            message.body = self._encode_bare(event)
+            try:
+                message.body = self._encode_bare(event)
+            except EncodeError as error:
+                raise self._unfit(event, error) from error.__cause__
         else:
             self.write(message, event, check_headers(metadata) if metadata else {})
         return message
@@ -160,20 +168,37 @@ class Route:
         body = self.body(event)
         if self._labels:
             message.content_type = body.content_type
-        if headers or body.announced:
-            message.body = body.pack(event, headers)
-            message.headers = headers or None
-        else:
-            message.body = body.encode(event)
+        try:
+            if headers or body.announced:
+                message.body = body.pack(event, headers)
+                message.headers = headers or None
+            else:
+                message.body = body.encode(event)
+        except EncodeError as error:
+            raise self._unfit(event, error) from error.__cause__
 
     def _pick(self, pick: Pick, event: Any, what: str) -> Hashable:
         """An event's key or id, as its topic takes it out of it."""
         try:
             return pick(event)
         except (AttributeError, KeyError, TypeError) as error:
-            self.body(event).encode(event)  # raises where it is no event of this topic at all
+            try:
+                self.body(event).encode(event)
+            except EncodeError as unfit:  # it is no event of this topic at all
+                raise self._unfit(event, unfit) from None
             topic = self._topic and self._topic()
             raise UsageError(f"{topic!r}: this event has no {what} as the topic says: {error!r}") from None
+
+    def _unfit(self, event: Any, error: EncodeError) -> EncodeError:
+        """What is wrong with an event that is none of this topic's, where that is, and what mends it."""
+        topic = self._topic() if self._topic is not None else None
+        where = self._subject if topic is None else repr(topic)
+        if told := unawaited(event, "await it, and publish what it gives"):
+            return EncodeError(f"{where}: the event is {told}")
+        kind = None if topic is None else topic.type
+        if not is_record(kind) or isinstance(event, kind):
+            return EncodeError(f"{error}; published to {where}")
+        return EncodeError(f"{error}; {where} carries {kind.__name__}: write {kind.__name__}(...)")
 
 
 class LargeRoute(Route):

@@ -15,8 +15,9 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from eventmicro.context import Context
-from eventmicro.errors import SignatureError
+from eventmicro.errors import EncodeError, SignatureError
 from eventmicro.handlers.depends import name_of
+from eventmicro.handlers.unawaited import unawaited
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
 from eventmicro.topic import Topic
@@ -92,12 +93,16 @@ def publishes(handler: Handler, outlets: Sequence[Outlet], publish: PublishOne, 
 
     async def run(message: Any, context: Context) -> Any:
         returned = await handler(message, context)
-        for outlet in outlets:
-            events = outlet.events(returned)
-            if len(events) == 1:
-                await publish(outlet.topic, events[0])
-            elif events:
-                await publish_many(outlet.topic, events)
+        try:
+            for outlet in outlets:
+                events = outlet.events(returned)
+                if len(events) == 1:
+                    await publish(outlet.topic, events[0])
+                elif events:
+                    await publish_many(outlet.topic, events)
+        except (EncodeError, TypeError):
+            _refuse_unawaited(returned)
+            raise
         return returned
 
     return run
@@ -115,15 +120,25 @@ def publishes_with_ack(handler: Handler, outlets: Sequence[Outlet], collect: Col
     async def run(message: Any, context: Context) -> Any:
         returned = await handler(message, context)
         messages: list[Message] = []
-        for outlet in outlets:
-            if events := outlet.events(returned):
-                messages += await collect(outlet.topic, events)
+        try:
+            for outlet in outlets:
+                if events := outlet.events(returned):
+                    messages += await collect(outlet.topic, events)
+        except (EncodeError, TypeError):
+            _refuse_unawaited(returned)
+            raise
         if messages:
             await settle(messages, _deliveries(context))
             context.settled = True
         return returned
 
     return run
+
+
+def _refuse_unawaited(returned: Any) -> None:
+    """Say it of what cannot be published, where it is because an `await` was left out."""
+    if told := unawaited(returned, "write `return await ...`"):
+        raise EncodeError(f"the handler returned {told}") from None
 
 
 def _deliveries(context: Context) -> Sequence[Delivery]:

@@ -41,6 +41,8 @@ from eventmicro.handlers.subjects import Named, take_named
 from eventmicro.handlers.threads import InThreads
 from eventmicro.middleware import Handler
 
+# Parameters that are meant to be the context, where their author has not typed them.
+CONTEXT_NAMES = ("ctx", "context")
 MISSING: Any = inspect.Parameter.empty
 
 Taken = tuple[inspect.Parameter, Any]
@@ -295,4 +297,5 @@ def _untyped(name: str, parameter: inspect.Parameter) -> str:
             f"{name}: a method cannot be decorated by a service before there is an object; "
             f"mark it with `@rpc` or `@subscribe` from eventmicro, then `service.add(YourClass())`"
         )
-    return f"{name}: parameter {parameter.name!r} has no type; write `{parameter.name}: YourModel`"
+    kind = "Context" if parameter.name in CONTEXT_NAMES else "YourModel"
+    return f"{name}: parameter {parameter.name!r} has no type; write `{parameter.name}: {kind}`"

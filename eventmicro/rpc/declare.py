@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, get_origin
 
-from eventmicro.checks import check_count, check_kind, check_seconds
+from eventmicro.checks import check_count, check_kind, check_seconds, no_option
 from eventmicro.context import Side
 from eventmicro.errors import SignatureError, UsageError
 from eventmicro.handlers.depends import name_of
@@ -15,6 +15,9 @@ from eventmicro.middleware import Middleware, check_middleware, check_takes_stre
 from eventmicro.reply import Reply
 from eventmicro.terms import ENDPOINT_CONCURRENCY
 from eventmicro.wire import check_name
+
+# What `@rpc` takes.
+OPTIONS = ("name", "timeout", "concurrency", "middleware", "internal", "idempotent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,7 @@ def declare_endpoint(
         UsageError: an option is unknown, or out of range.
     """
     if unknown:
-        raise UsageError(
-            f"rpc() has no option {', '.join(sorted(unknown))}; there are name, timeout, concurrency, middleware, "
-            "internal, idempotent"
-        )
+        raise UsageError(no_option("rpc()", unknown, OPTIONS))
     signature = read_signature(function, "endpoint", streams=True)
     if signature.returns is MISSING:
         raise SignatureError(f"endpoint {name_of(function)}: say what it returns: `-> YourModel`, or `-> None`")

@@ -35,6 +35,7 @@ from eventmicro.errors import (
 from eventmicro.fields import of_handler
 from eventmicro.handlers.eager import Task
 from eventmicro.handlers.inflight import ENDS, UNREAD, InFlight
+from eventmicro.handlers.unawaited import unawaited
 from eventmicro.large import accepted_size, too_large
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
@@ -358,6 +359,9 @@ class Endpoint:
 
     def _unfit(self, value: Any, error: EncodeError) -> InternalError:
         """What the caller is told of a reply that cannot be written; the log is told what the handler returned."""
+        if told := unawaited(value, "write `return await ...`"):
+            self.say(error, ": its handler returned %s", told)
+            return InternalError(FAILED)
         returned, reply = type(value).__qualname__, name_of(self._reply.kind)
         self.say(error, ": its reply, a value of type %s, cannot be sent as %s: %s", returned, reply, error)
         return InternalError(FAILED)

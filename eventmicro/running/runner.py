@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, suppress
 from contextvars import ContextVar
 
 from eventmicro.broker import Broker
@@ -77,20 +77,27 @@ def serve(
 
     Raises:
         EventMicroError: a service could not start; those that had started are stopped again.
-        UsageError: this is not the main thread, which alone gets signals; or two of the services have the same name;
-            or the broker is none.
+        UsageError: this is not the main thread, which alone gets signals; or an event loop runs here; or two of the
+            services have the same name; or the broker is none.
     """
     if any(service.broker is None for service in services):  # those that name one keep it, and say so
         check_broker("broker", broker)
     _check_names(services)
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("run services on the main thread, or use `async with service` in an event loop of your own")
+    _refuse_in_loop()
     with (
         stops or StopSignals() as heeding,  # from before there is a server that would be left behind
         brokers_for(services, broker, embedded or running_embedded) as brokers,
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
         return runner.run(_serve(services, brokers, announce or log_lines, heeding, lifeline, lost, health))
+
+
+def _refuse_in_loop() -> None:
+    with suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise UsageError("run() has an event loop of its own, and one runs here already: write `async with service:`")
 
 
 def _check_names(services: Iterable[Runnable]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Optional
 
@@ -15,13 +15,27 @@ from pydantic.alias_generators import to_camel
 from eventmicro.client import Client
 from eventmicro.context import Context
 from eventmicro.declare import rpc
-from eventmicro.errors import BadRequest, DecodeError, InternalError, NotFound, SignatureError, Unavailable, UsageError
+from eventmicro.errors import (
+    BadRequest,
+    DecodeError,
+    EncodeError,
+    InternalError,
+    NotFound,
+    SignatureError,
+    Unavailable,
+    UsageError,
+)
 from eventmicro.handlers.depends import Depends
 from eventmicro.memory import MemoryBroker
+from eventmicro.middlewares import LogMessages
 from eventmicro.service import Service
 from eventmicro.topic import Topic
 
 URL = "memory://first-hour"
+
+
+class Asked(BaseModel):
+    sku: str
 
 
 class Camel(BaseModel):
@@ -80,8 +94,17 @@ async def answer(number: int) -> int:
     return number
 
 
+async def untyped(number: int, ctx) -> int:  # type: ignore[no-untyped-def]
+    return number
+
+
 DECLARED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda service: service.rpc(timout=3)(answer), r"^rpc\(\) has no option timout; there are name, timeout, conc"),
+    (lambda service: service.rpc(timout=3)(answer), "; did you mean 'timeout'\\?$"),
+    (lambda service: service.subscribe("a.b", retries=3)(answer), "^subscribe.*; did you mean 'retry'\\?$"),
+    (lambda service: service.rpc("price"), r"^@rpc\('price'\): a name is said by its word, @rpc\(name='price'\)$"),
+    (lambda service: rpc("price"), r"@rpc\(name='price'\)$"),  # type: ignore[arg-type,type-var,return-value]
+    (lambda service: service.rpc(untyped), "parameter 'ctx' has no type; write `ctx: Context`$"),
     (lambda service: service.add(Marked()), r"^rpc\(\) has no option timout"),
     (lambda service: service.before_start(5), "^before_start: 5 is no function"),
     (lambda service: service.after_stop(None), "^after_stop: None is no function"),
@@ -351,3 +374,53 @@ async def test_ids_that_the_broker_makes_nothing_of_are_said_once_and_not_for_ea
                     await (client.publish_many(topic, [{"id": number}]) if many else client.publish(topic, {"id": 1}))
             await client.publish("shop.plain", 1, id="7")
         assert caplog.text.count("memory://forgets recognises no event by its id") == said
+
+
+@pytest.mark.parametrize("how", ["publish", "publish_many", "bound", "keyed", "with headers", "around"])
+async def test_an_event_of_another_type_is_refused_with_its_topic_and_the_mend(how: str) -> None:
+    topic = Topic("shop.asked", Asked, key="sku") if how == "keyed" else Topic("shop.asked", Asked)
+    wrong: Any = {"sku": "a"}
+    async with Client(URL, middleware=[LogMessages()] if how == "around" else []) as client:
+        ways: dict[str, Callable[[], Awaitable[None]]] = {
+            "publish_many": lambda: client.publish_many(topic, [wrong]),
+            "bound": lambda: client.publisher(topic).publish(wrong),
+            "with headers": lambda: client.publish(topic, wrong, metadata={"a": "b"}),
+        }
+        with pytest.raises(EncodeError) as caught:
+            await ways.get(how, lambda: client.publish(topic, wrong))()
+    assert str(caught.value) == ("expected Asked, got dict; Topic('shop.asked', Asked) carries Asked: write Asked(...)")
+
+
+@pytest.mark.filterwarnings("error")
+async def test_an_event_that_nobody_has_awaited_is_refused_with_the_mend() -> None:
+    async def make() -> Asked:
+        return Asked(sku="a")
+
+    event: Any = make()
+    async with Client(URL) as client:
+        with pytest.raises(EncodeError, match=r"^Topic\('shop.asked', Asked\): the event is a coroutine.*: await it"):
+            await client.publish(Topic("shop.asked", Asked), event)
+        event = make()
+        with pytest.raises(UsageError, match=r"^coroutine cannot be a message: await it$"):
+            await client.publish("shop.asked", event)
+        event.close()
+
+
+async def test_the_object_of_a_type_where_the_type_is_to_be_is_refused_without_showing_it() -> None:
+    reply: Any = Asked(sku="secret")
+    async with Client(URL) as client:
+        with pytest.raises(
+            UsageError, match=r"^an object of Asked cannot be a message's type: write the class, Asked$"
+        ):
+            await client.call("shop.quote", 1, reply)
+        with pytest.raises(UsageError, match=r"^an object of dict cannot be a message's type"):
+            await client.call("shop.quote", 1, {"a": 1})  # type: ignore[call-overload]
+
+
+async def test_run_within_a_running_loop_is_refused_with_what_to_write_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        Service("shop", broker=URL).run()
+    said = "eventmicro: run() has an event loop of its own, and one runs here already: write `async with service:`\n"
+    assert capsys.readouterr().err == said

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel
 
-from eventmicro import Batch, Client, Context, Publish, Retry, Service, SignatureError, Topic
+from eventmicro import Batch, Client, Context, InternalError, Publish, Retry, Service, SignatureError, Topic
 from eventmicro.events.declare import declare_subscriber
 from eventmicro.memory import MemoryBroker
 from eventmicro.rpc.declare import declare_endpoint
@@ -204,3 +205,36 @@ def test_a_topic_that_is_not_exact_is_refused(topic: Any) -> None:
         Publish(topic)
     with pytest.raises(SignatureError, match="write the Topic itself"):
         Publish("orders.placed")  # type: ignore[arg-type]
+
+
+async def bill(order: Order) -> Invoice:
+    return Invoice(order=order.id)
+
+
+async def unawaited(order: Order) -> Annotated[Invoice, Publish(BILLED)]:
+    return bill(order)  # type: ignore[return-value]
+
+
+async def unawaited_list(order: Order) -> Annotated[list[Invoice], Publish(BILLED)]:
+    return bill(order)  # type: ignore[return-value]
+
+
+async def unawaited_pair(order: Order) -> tuple[Annotated[Invoice, Publish(BILLED)], int]:
+    return bill(order)  # type: ignore[return-value]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("handler", [unawaited, unawaited_list, unawaited_pair])
+async def test_what_nobody_has_awaited_is_not_published_and_told_with_the_mend(
+    handler: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    service, heard = make()
+    service.rpc(handler)
+    async with service, Client(URL) as client:
+        with pytest.raises(InternalError):
+            await client.call(f"orders.{handler.__name__}", Order(id="7"))
+    gc.collect()
+    assert heard == []
+    assert (
+        "the handler returned a coroutine, that of bill, which nobody has awaited: write `return await" in caplog.text
+    )

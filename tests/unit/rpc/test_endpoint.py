@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
@@ -231,6 +232,30 @@ async def test_a_reply_that_is_of_another_type_is_in_the_log_as_that_without_our
     assert told == [
         (f"shop.wrong_reply: {start} Price: expected Price, got str", None),
         (f"shop.wrong_item: {start} int: expected int, got str", None),
+    ]
+
+
+@service.rpc
+async def unawaited(request: Order) -> Price:
+    return service.call("shop.quote", request, Price)  # type: ignore[return-value]
+
+
+@service.rpc
+async def unawaited_task(request: Order) -> Price:
+    return asyncio.ensure_future(service.call("shop.quote", request, Price))  # type: ignore[return-value]
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_reply_that_nobody_has_awaited_is_told_with_the_mend(caplog: pytest.LogCaptureFixture) -> None:
+    async with service, Client("memory://server") as client:
+        for name in ("unawaited", "unawaited_task"):
+            with pytest.raises(InternalError):
+                await client.call(f"shop.{name}", Order(sku="a"), Price)
+        gc.collect()
+    mend = "which nobody has awaited: write `return await ...`"
+    assert [record.message.splitlines()[0] for record in caplog.records] == [
+        f"shop.unawaited: its handler returned a coroutine, that of CallsEndpoints.call, {mend}",
+        "shop.unawaited_task: its handler returned a Task that nobody has awaited: write `return await ...`",
     ]
 
 
