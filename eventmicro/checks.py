@@ -132,12 +132,16 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
 def no_option(taker: str, unknown: Iterable[str], known: Iterable[str]) -> str:
     """That something takes no such options, which it takes, and what is perhaps meant."""
+    wrong, known = sorted(unknown), list(known)
+    return f"{taker} has no option {', '.join(wrong)}; there are {', '.join(known)}{did_you_mean(wrong[0], known)}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What was perhaps meant, to be put behind an error; empty where nothing is like it."""
     from difflib import get_close_matches  # for errors only
 
-    wrong, known = sorted(unknown), list(known)
-    close = get_close_matches(wrong[0], known, n=1)
-    meant = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{taker} has no option {', '.join(wrong)}; there are {', '.join(known)}{meant}"
+    close = get_close_matches(word, sorted(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def refuse_name(function: object) -> None:

@@ -312,6 +312,11 @@ class Service(Declares, MakesStubs, CallsAll, PublishesEvents):
             raise is_taken(self.name, declared.name)
         return await self._latest.start_subscriber(declared)
 
+    @property
+    def awaited(self) -> str:
+        """The service that its start waits for, of those that it `needs`; empty: it waits for none."""
+        return "" if self._client is None or self._latest is None else self._latest.awaited
+
     async def health(self) -> Health:
         """How this instance is: what `orders.health` answers, and the health port.
 

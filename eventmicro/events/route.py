@@ -195,7 +195,7 @@ class Route:
         where = self._subject if topic is None else repr(topic)
         if told := unawaited(event, "await it, and publish what it gives"):
             return EncodeError(f"{where}: the event is {told}")
-        kind = None if topic is None else topic.type
+        kind: Any = None if topic is None else topic.type
         if not is_record(kind) or isinstance(event, kind):
             return EncodeError(f"{error}; published to {where}")
         return EncodeError(f"{error}; {where} carries {kind.__name__}: write {kind.__name__}(...)")

@@ -36,6 +36,8 @@ class HasHealth(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def awaited(self) -> str: ...
     async def health(self) -> Health: ...
     def statistics(self) -> NodeStatistics: ...
     async def look_at_queues(self) -> None: ...
@@ -123,16 +125,21 @@ async def _look(
     services: Sequence[HasHealth], is_well: Callable[[Health], bool], *, unknown_is_well: bool
 ) -> tuple[HTTPStatus, bytes]:
     found = await asyncio.gather(*(_health_of(service) for service in services))
-    forms = {name: None if health is None else health.model_dump(mode="json") for name, health in found}
+    forms = {s.name: _unknown(s) if h is None else h.model_dump(mode="json") for s, h in found}
     well = all(unknown_is_well if health is None else is_well(health) for _, health in found)
     return HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(forms).encode() + b"\n"
 
 
-async def _health_of(service: HasHealth) -> tuple[str, Health | None]:
+async def _health_of(service: HasHealth) -> tuple[HasHealth, Health | None]:
     try:
-        return service.name, await service.health()
+        return service, await service.health()
     except EventMicroError:  # it starts or stops
-        return service.name, None
+        return service, None
+
+
+def _unknown(service: HasHealth) -> dict[str, str] | None:
+    """What is said of a service that cannot be asked: what its start waits for, if that is why."""
+    return {"status": "waiting", "needs": service.awaited} if service.awaited else None
 
 
 async def _metrics(services: Sequence[HasHealth]) -> tuple[str, bytes]:

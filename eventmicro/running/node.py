@@ -6,18 +6,18 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from eventmicro.broker import Broker, Subscription
-from eventmicro.checks import raise_any
+from eventmicro.checks import did_you_mean, raise_any
 from eventmicro.client import Client
 from eventmicro.codecs import Codecs
 from eventmicro.context import Context
 from eventmicro.declaring import Hook, is_taken
 from eventmicro.discovery.checking import HealthCheck
 from eventmicro.discovery.registering import Registering
-from eventmicro.errors import Refused, Unavailable, UsageError
+from eventmicro.errors import EventMicroError, Refused, Unavailable, UsageError
 from eventmicro.events.declare import SubscriberDeclaration
 from eventmicro.events.subscriber import Subscriber
 from eventmicro.handlers.depends import Overrides
@@ -71,6 +71,8 @@ class Node:
         self._registering = registering
         self._checks = checks
         self._needs = needs
+        self.awaited = ""
+        """The service that its start waits for, as it needs it; empty: it does not."""
         self._threads = Threads(f"eventmicro-{identity.service}", threads)
         self._parts = Parts()
         self._making = Making(identity, client, codecs, middleware, overrides, self._threads, self._parts)
@@ -195,15 +197,23 @@ class Node:
             patience = FIRST_PATIENCE
             while True:
                 try:
+                    self.awaited = needed
                     await self._client.ready(needed, timeout=patience)
+                    self.awaited = ""
                     if patience == PATIENCE:  # it was said that it is waited for
                         log.info("service %r goes on: %r answers", self._service, needed)
                     break
                 except Unavailable:
-                    log.warning(
-                        "service %r waits for %r, which it needs and which does not answer", self._service, needed
-                    )
+                    said = "service %r waits for %r, which it needs and which does not answer%s"
+                    log.warning(said, self._service, needed, await self._meant(needed))
                     patience = PATIENCE
+
+    async def _meant(self, needed: str) -> str:
+        """Which service is perhaps meant, of those that are there."""
+        with suppress(EventMicroError):
+            names = {each.name for each in await self._client.services()} - {self._service}
+            return did_you_mean(needed, names)
+        return ""
 
     def leave_alone(self, message: Context) -> None:
         """Stop without the handler of this message, which asks for the stop and waits for it."""

@@ -1,8 +1,9 @@
-"""A registry that the tests steer: what it says, whether it is away, and how often it is asked."""
+"""A registry that the tests steer: what it says, whether it is away, and how often it is asked; and the health port."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -56,3 +57,13 @@ class Steered(MemoryRegistry):
 
 def record(node: str = "1", version: str = "1.0.0", name: str = "orders", **more: Any) -> ServiceRecord:
     return ServiceRecord(name=name, version=version, nodes=[NodeRecord(id=node, address=f"{name}.{node}")], **more)
+
+
+async def ask(port: int, request: bytes) -> tuple[int, Any]:
+    """Ask the health port; the status and the body of its answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return (int(head.split()[1]) if head else 0), (json.loads(body) if body else None)

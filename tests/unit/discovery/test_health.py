@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from eventmicro.discovery.health import Health
 from eventmicro.discovery.report import NodeStatistics
 from eventmicro.handlers.statistics import BUCKETS, MAX_CODES, Statistics
 from eventmicro.running.health_port import health_port
+from tests.unit.discovery.kit import ask
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 URL = "memory://health"
@@ -203,15 +203,6 @@ def test_statistics_are_counted_by_run_and_bounded() -> None:
 
 
 # -- the health port -------------------------------------------------------------------------------------------
-
-
-async def ask(port: int, request: bytes) -> tuple[int, Any]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    answer = await reader.read()
-    writer.close()
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return (int(head.split()[1]) if head else 0), (json.loads(body) if body else None)
 
 
 async def test_the_port_tells_whether_all_live_and_are_ready() -> None:

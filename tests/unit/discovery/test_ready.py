@@ -15,8 +15,9 @@ from eventmicro import Client, MemoryBroker, Service, Unavailable, UsageError
 from eventmicro.memory.registry import MemoryRegistry
 from eventmicro.registry import NodeRecord, ServiceRecord
 from eventmicro.running import node
+from eventmicro.running.health_port import health_port
 from eventmicro.selector import Choice
-from tests.unit.discovery.kit import Steered
+from tests.unit.discovery.kit import Steered, ask
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 URL = "memory://ready"
@@ -87,6 +88,22 @@ async def test_a_service_takes_nothing_before_what_it_needs_is_there(
         assert hooks == ["before_start"]
         assert "'shop' goes on: 'payments' answers" in caplog.text
         await shop.stop()
+
+
+async def test_a_start_that_waits_says_what_is_perhaps_meant_and_the_health_port_for_what_it_waits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, until: Until
+) -> None:
+    monkeypatch.setattr(node, "FIRST_PATIENCE", 0.01)
+    shop = Service("shop", broker=URL, needs=["paymnts"])
+    async with Service("payments", broker=URL), health_port([shop], "127.0.0.1", 0, lambda: True) as port:
+        starting = asyncio.create_task(shop.start())
+        await until(lambda: "and which does not answer; did you mean 'payments'?" in caplog.text)
+        waiting = {"shop": {"status": "waiting", "needs": "paymnts"}}
+        assert await ask(port, b"GET /health/ready HTTP/1.1\r\n\r\n") == (503, waiting)
+        assert await ask(port, b"GET /health/live HTTP/1.1\r\n\r\n") == (200, waiting)
+        starting.cancel()
+        await asyncio.wait([starting])
+        assert await ask(port, b"GET /health/ready HTTP/1.1\r\n\r\n") == (503, {"shop": None})
 
 
 async def test_a_start_that_waits_can_be_cancelled() -> None:
