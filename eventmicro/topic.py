@@ -54,8 +54,8 @@ class Topic(Generic[T]):
         large: `object`: the body of an event that is too large for the broker is put into its object store, and fetched
             from there by who gets it; on brokers that have one. Default: it is refused.
         cloudevents: whether its events are CloudEvents: True, their attributes are headers; `structured`, each is one
-            JSON object with its attributes; or CloudEvents, which says what these are. Subscribers need no option:
-            they get the data, and the attributes by `CloudEvent.of(context)`.
+            JSON object with its attributes; or CloudEvents, which says what these are. Subscribers get the data, and
+            the attributes by `CloudEvent.of(context)`; without this option as well, where an event is labelled as one.
         compression: what large events are compressed by, `gzip` or `zstd`, or Compression; default: as the client says.
         exchange: what they are published to, and come from, on a broker that has several such, as
             `eventmicro_rabbitmq.RabbitExchange`; every other broker refuses it. Default: as the broker's settings say.

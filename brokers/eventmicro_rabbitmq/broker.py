@@ -370,6 +370,7 @@ class RabbitBroker(Lifetime):
                     why = f": {connection.lost.result()}"
                     check_permitted(about, why)
         except TimeoutError:
+            why = why or (self._publisher.alarm() if self._publisher is not None else "")
             raise Disconnected(f"{about}: {self.url} was away for {SUBSCRIBE_TIMEOUT:g} s{why}") from None
         except DriverError as error:
             raise translate(error, about) from error

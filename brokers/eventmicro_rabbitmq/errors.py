@@ -21,7 +21,7 @@ def translate(error: BaseException, about: str) -> Exception:
     if isinstance(error, exceptions.ChannelAccessRefused):  # what is made and bound says it in its own words
         return not_allowed(text, f"{about}: RabbitMQ refuses: {text}", queue=("read",), exchange=("write",))
     if isinstance(error, exceptions.ChannelPreconditionFailed):
-        return UsageError(f"{about}: RabbitMQ refuses: {text}")
+        return UsageError(f"{about}: RabbitMQ refuses: {text}{mend_of_limit(text)}")
     if isinstance(error, exceptions.ChannelNotFoundEntity):
         return UsageError(f"{about}: {text}; make it first, or connect with declare=true")
     if isinstance(error, exceptions.ChannelLockedResource):
@@ -29,12 +29,27 @@ def translate(error: BaseException, about: str) -> Exception:
     return Disconnected(f"{about}: {text}")
 
 
+def mend_of_limit(text: str) -> str:
+    """What mends that there are as many queues as there may be, where this is what RabbitMQ says."""
+    if "queue limit in vhost" not in text:
+        return ""
+    return (
+        ": a subscriber takes a queue, one for its dead letters and one for each delay of its retries: let there be more, "
+        "by rabbitmqctl set_vhost_limits, or remove some"
+    )
+
+
 def check_permitted(about: str, why: str) -> None:
-    """Refuse what RabbitMQ ends the whole connection for each time, as it is set to permit no more what is deprecated.
+    """Refuse what RabbitMQ ends the whole connection for each time: what is deprecated, or over a limit of the user.
 
     Raises:
         UsageError: that is why it ended.
     """
+    if "number of channels opened" in why:
+        raise UsageError(
+            f"{about}{why}; each subscription takes a channel, and a few are for questions: let him have more, by "
+            "rabbitmqctl set_user_limits NAME '{\"max-channels\": 100}'"
+        )
     if "transient_nonexcl_queues" in why:
         raise UsageError(
             f"{about}: RabbitMQ permits no queue of several connections any more that lasts no restart "

@@ -13,7 +13,7 @@ from aiormq.exceptions import (
 
 from eventmicro.errors import Missing, UsageError
 from eventmicro_rabbitmq.connection.channel import Asking, Channel
-from eventmicro_rabbitmq.errors import DriverError, plain
+from eventmicro_rabbitmq.errors import DriverError, mend_of_limit, plain
 from eventmicro_rabbitmq.existing import INEQUIVALENT
 from eventmicro_rabbitmq.places import RabbitExchange
 from eventmicro_rabbitmq.rights import RIGHTS, not_allowed
@@ -118,7 +118,7 @@ def refused(about: str, error: Exception) -> UsageError:
             "elsewhere and set declare=false"
         )
         return not_allowed(text, said, **_rights(about, text))
-    return UsageError(f"{about}: {text}")
+    return UsageError(f"{about}: {text}{mend_of_limit(text)}")
 
 
 def _as(difference: re.Match[str]) -> str:

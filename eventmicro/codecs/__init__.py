@@ -122,13 +122,20 @@ class Codecs:
         body.frame = codec.frame if isinstance(codec, ReadsHeaders) else None
         return body
 
-    def body_of_events(self, kind: Any, codec: Codec | None, told_by: TypeHeader | None) -> Body:
+    def body_of_events(
+        self, kind: Any, codec: Codec | None, told_by: TypeHeader | None, *, cloudevents: bool = False
+    ) -> Body:
         """The body of a topic's events, for those who read them; errors as of `body` and `body_by`."""
         if told_by is not None:
             from eventmicro.codecs.told import ToldBody  # which few topics need
 
             return ToldBody(kind, told_by, self.body)
-        return self.body(kind) if codec is None else self.body_by(kind, codec)
+        body = self.body(kind) if codec is None else self.body_by(kind, codec)
+        if not cloudevents or body.is_plain:
+            return body
+        from eventmicro.codecs.enveloped import EnvelopedBody
+
+        return EnvelopedBody(body)
 
     def naming(self, content_type: str, headers: dict[str, str] | None) -> dict[str, str]:
         """Headers that say in which content type a message is to travel, in place of what they said of it before.

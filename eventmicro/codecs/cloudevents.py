@@ -17,6 +17,9 @@ from eventmicro.wire import JSON, MAX_CONTENT_TYPE, media_type
 # No event holds more of them: a peer may send what it likes.
 MOST_TOGETHER = 10_000
 
+SPECVERSION = b'"specversion"'
+NEEDED, DATA = {"specversion", "id", "source", "type"}, {"data", "data_base64"}
+
 Load = Callable[[bytes, str], Any]
 """Decodes data that is in a content type."""
 
@@ -24,6 +27,17 @@ Load = Callable[[bytes, str], Any]
 def is_cloudevent(content_type: str) -> bool:
     """Whether this is one of the formats of CloudEvents."""
     return content_type.startswith(FORMATS)
+
+
+def is_structured(body: bytes) -> bool:
+    """Whether a body is an event in structured mode, whatever its label is: Dapr's are `text/plain`, or nothing."""
+    if SPECVERSION not in body:
+        return False
+    try:
+        members = members_of(body.decode())
+    except (ValueError, RecursionError):
+        return False
+    return members.keys() >= NEEDED and bool(DATA & members.keys())
 
 
 def data_decoder(content_type: str, name: str, load: Load, load_one: Load | None) -> Decoder:

@@ -23,6 +23,7 @@ from eventmicro.cloudevents import (
     write_structured,
 )
 from eventmicro.codecs import Body
+from eventmicro.codecs.cloudevents import is_structured
 from eventmicro.codecs.labels import written_as
 from eventmicro.compression import MAX_DECOMPRESSED, decompress
 from eventmicro.context import Context
@@ -151,6 +152,8 @@ class CloudEvent:
             said = _envelope(delivery)
         elif label != BATCH and said:
             said = {"datacontenttype": header(delivery.headers, CONTENT_TYPE), **said}
+        elif is_structured(delivery.body):
+            said = _envelope(delivery)
         if delivery.key is not None and said:
             said = {PARTITION_KEY: delivery.key, **said}
         texts = {name: _text(said.get(name)) for name in _TEXTS}

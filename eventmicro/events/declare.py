@@ -50,6 +50,8 @@ class SubscriberDeclaration:
     """Whether it says how urgent they are."""
     told_by: TypeHeader | None = None
     """The header by which its types are told apart; None: their bodies say it."""
+    cloudevents: bool = False
+    """Whether its events are CloudEvents, also where they are not labelled so."""
 
     @property
     def queue(self) -> str | None:
@@ -148,6 +150,7 @@ def declare_subscriber(
         isinstance(topic, Topic) and topic.ttl is not None,
         isinstance(topic, Topic) and topic.priority is not None,
         topic.told_by if isinstance(topic, Topic) else None,
+        isinstance(topic, Topic) and topic.cloudevents is not None,
     )
 
 

@@ -179,7 +179,9 @@ class Making:
     def _event_body(self, declared: SubscriberDeclaration) -> Body | None:
         if declared.event is MISSING:
             return None
-        return self._codecs.body_of_events(declared.event, declared.codec, declared.told_by)
+        return self._codecs.body_of_events(
+            declared.event, declared.codec, declared.told_by, cloudevents=declared.cloudevents
+        )
 
     def _body(self, kind: Any) -> Body | None:
         return None if kind is MISSING else self._codecs.body(kind)

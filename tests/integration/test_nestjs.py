@@ -31,7 +31,7 @@ class Answer(BaseModel, Generic[T]):
 
     model_config = ConfigDict(populate_by_name=True)
     response: T
-    is_disposed: bool = Field(True, alias="isDisposed")
+    is_disposed: bool = Field(default=True, alias="isDisposed")
     id: str | None = None
 
 

@@ -53,6 +53,8 @@ KNOWN = {
         "add_user": "",
         "set_policy": "",
         "list_user_permissions": "",
+        "set_user_limits": "",
+        "set_vhost_limits": "",
     },
     "rabbitmqadmin": {"delete exchange": "", "declare binding": ""},
 }

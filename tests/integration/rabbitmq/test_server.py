@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import aiormq
 import pytest
@@ -462,6 +463,64 @@ async def test_a_server_short_of_disk_takes_no_events_and_settles_on(
         await until(lambda: len(got) == 3)
     assert [d.body for d in got] == [b"before", b"sent", b"patient"]
     assert {d.attempt for d in got} == {1}
+
+
+@pytest.mark.timeout_seconds(60)
+async def test_a_server_short_of_memory_is_named_to_callers_and_consumers_go_on(
+    server: RabbitServer, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got: list[bytes] = []
+    service = Service(subject, broker=url(server))
+
+    @service.rpc
+    async def double(number: int) -> int:
+        return 2 * number
+
+    @service.subscribe(f"{subject}.told")
+    async def hear(event: bytes) -> None:
+        got.append(event)
+
+    async with service, Client(url(server)) as client:
+        await client.publish(f"{subject}.told", b"before")
+        await asyncio.to_thread(server.ctl, "set_vm_memory_high_watermark", "absolute", "1000000")
+        try:
+            with pytest.raises(Unconfirmed, match=r"an alarm stops all publishing there: .*memory"):
+                await client.publish(f"{subject}.told", b"sent", timeout=1)
+            monkeypatch.setattr("eventmicro_rabbitmq.broker.SUBSCRIBE_TIMEOUT", 0.3)
+            with pytest.raises(Disconnected, match=r"an alarm stops all publishing there: .*memory"):
+                await client.call(f"{subject}.double", 4, int)  # its first, so that it needs an inbox
+            monkeypatch.undo()
+        finally:
+            await asyncio.to_thread(server.ctl, "set_vm_memory_high_watermark", "0.6")
+        assert await client.call(f"{subject}.double", 4, int) == 8
+        await client.publish(f"{subject}.told", b"after")
+        await until(lambda: len(got) == 3)
+    assert got == [b"before", b"sent", b"after"]
+
+
+@pytest.mark.timeout_seconds(60)
+async def test_limits_that_an_administrator_has_set_are_named_and_cost_no_wait(
+    server: RabbitServer, subject: str
+) -> None:
+    await asyncio.to_thread(server.ctl, "add_vhost", subject)
+    await asyncio.to_thread(server.ctl, "add_user", subject, "guest")
+    await asyncio.to_thread(server.ctl, "set_permissions", "-p", subject, subject, ".*", ".*", ".*")
+    await asyncio.to_thread(server.ctl, "set_vhost_limits", "-p", subject, '{"max-queues": 1}')
+    there = url(server, subject, subject)
+
+    async def subscribe_to_some(broker: RabbitBroker, **words: Any) -> None:
+        for number in range(4):
+            await broker.subscribe(f"{subject}.{number}", lambda _: None, queue=f"{subject}.{number}", **words)
+
+    async with RabbitBroker(there) as broker:
+        with pytest.raises(UsageError, match=r"queue limit in vhost .* rabbitmqctl set_vhost_limits"):
+            await subscribe_to_some(broker, durable=Durable())
+    await asyncio.to_thread(server.ctl, "clear_vhost_limits", "-p", subject)
+    await asyncio.to_thread(server.ctl, "set_user_limits", subject, '{"max-channels": 3}')
+    async with RabbitBroker(there) as broker:
+        with pytest.raises(UsageError, match=r"maximum allowed user limit of .* rabbitmqctl set_user_limits"):
+            await subscribe_to_some(broker)
+        assert broker.reconnects <= 1
 
 
 @pytest.mark.timeout_seconds(60)
