@@ -34,8 +34,8 @@ def mend_of_limit(text: str) -> str:
     if "queue limit in vhost" not in text:
         return ""
     return (
-        ": a subscriber takes a queue, one for its dead letters and one for each delay of its retries: let there be more, "
-        "by rabbitmqctl set_vhost_limits, or remove some"
+        ": a subscriber takes a queue, one for its dead letters and one for each delay of its retries: let there be "
+        "more, by rabbitmqctl set_vhost_limits, or remove some"
     )
 
 
