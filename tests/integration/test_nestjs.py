@@ -82,7 +82,6 @@ const event = kind === 'rabbitmq' ? 'placed' : `${subject}.placed`;
 await firstValueFrom(placed.emit(event, { sku: 'tea' }), { defaultValue: 0 });
 say('ready', null);
 await done;
-for (const each of new Set([client, placed, server])) await each.close();
 process.exit(0);
 """
 

@@ -43,6 +43,9 @@ def run_script(source: str, *arguments: str, timeout: float = 60, packages: tupl
     try:
         command = [*_tool("node"), str(script), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True).stdout
+    except subprocess.CalledProcessError as error:
+        error.add_note(f"it said: {error.stdout[-1000:]}{error.stderr[-2000:]}")
+        raise
     finally:
         script.unlink()
 
