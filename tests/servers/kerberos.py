@@ -13,7 +13,7 @@ from tests.servers.kafka_jars import java
 from tests.servers.process import HOST, ServerProcess, ServerUnavailable, free_port
 
 REALM = "EXAMPLE.TEST"
-HOW = "tests/servers/install-kerberos, then pip install gssapi; make test-kerberos does both"
+HOW = "it runs tests/servers/install-kerberos and pip install gssapi, then these tests"
 LISTENER = "SASL_PLAINTEXT"
 
 CLIENTS = """\
@@ -128,5 +128,5 @@ def kafka_with_tickets(kerberos: KerberosServer, keytab: Path, service: str = "k
 def _program(name: str) -> str:
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if found is None:
-        raise ServerUnavailable("kerberos", f"{name} is not installed: {HOW}")
+        raise ServerUnavailable("kerberos", f"{name} is not installed; make test-kerberos: {HOW}")
     return found

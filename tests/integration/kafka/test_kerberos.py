@@ -17,6 +17,7 @@ from tests.conftest import Until
 from tests.integration.kafka.workers import Worker, workers
 from tests.servers.kafka import KafkaServer
 from tests.servers.kerberos import HOW, LISTENER, KerberosServer, kafka_with_tickets
+from tests.servers.plugin import required
 from tests.servers.process import ServerUnavailable
 
 
@@ -32,8 +33,10 @@ class Realm(NamedTuple):
 
 @pytest.fixture(scope="module")
 def realm() -> Iterator[Realm]:
+    if "kerberos" not in required():
+        raise ServerUnavailable("kerberos", f"make test-kerberos tries it: {HOW}")
     if conn.gssapi is None:
-        raise ServerUnavailable("kerberos", f"gssapi is not installed: {HOW}")
+        raise ServerUnavailable("kerberos", f"gssapi is not installed; make test-kerberos: {HOW}")
     with KerberosServer() as kerberos, kafka_with_tickets(kerberos, kerberos.add("kafka/localhost")) as kafka:
         yield Realm(kerberos, kafka, kerberos.add("alice"))
 
