@@ -4,6 +4,9 @@ BIN := .venv/bin
 # Tests mostly wait for a server, a lease, a process: two for each processor.
 WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
+# Many programs are started, each from the same sources: they are compiled once, also where the machine says not to.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test test-consul test-kerberos test-oldest test-wheel soak fleet lint bench servers docs site release clean
 
 demo: .venv/demo           ## the earthquake demo: three services over an embedded NATS

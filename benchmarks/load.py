@@ -25,11 +25,12 @@ Result = dict[str, Any]
 
 
 async def many_at_once(do: Callable[[], Awaitable[None]], seconds: float, in_flight: int = IN_FLIGHT) -> None:
-    """Do it again and again for so long, `in_flight` at a time."""
-    end = time.perf_counter() + seconds
+    """Do it again and again for so long, and at least once, `in_flight` at a time."""
+    goes_on = until(seconds)
 
     async def again() -> None:
-        while time.perf_counter() < end:
+        await do()
+        while goes_on():
             await do()
 
     await asyncio.gather(*(again() for _ in range(in_flight)))
@@ -122,13 +123,17 @@ class Stream:
 
     async def publish(self, publish: Publish, source: Any, goes_on: Callable[[], bool]) -> None:
         """Publish in steps, so that the subscriber's last report tells of the last event."""
+        await self._step(publish, source)
         while goes_on():
-            await self.until_behind(WINDOW - STEP)
-            for _ in range(STEP // BURST):
-                for reading in islice(source, BURST):
-                    await publish(reading)
-                await asyncio.sleep(0)
-            self.sent += STEP
+            await self._step(publish, source)
+
+    async def _step(self, publish: Publish, source: Any) -> None:
+        await self.until_behind(WINDOW - STEP)
+        for _ in range(STEP // BURST):
+            for reading in islice(source, BURST):
+                await publish(reading)
+            await asyncio.sleep(0)
+        self.sent += STEP
 
     async def until_behind(self, limit: int) -> None:
         """Wait until no more than `limit` events are on their way, or nothing has moved for too long."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 pytest_plugins = ["tests.servers.plugin"]
 
 # How long one test may take, in seconds; a mark `@pytest.mark.timeout_seconds(60)` sets it for one test.
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -23,7 +24,18 @@ def pytest_configure(config: pytest.Config) -> None:
     state = tempfile.TemporaryDirectory(prefix="eventmicro-test-state-")
     config.add_cleanup(state.cleanup)
     os.environ["EVENTMICRO_STATE_DIR"] = state.name
-    config.addinivalue_line("markers", "timeout_seconds(seconds): how long this async test may take; default 30")
+    config.addinivalue_line("markers", "timeout_seconds(seconds): how long this async test may take; default 60")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector off the tests, which stay to the end: a third of their collection would be its."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Self
 
 # How long anything may take that is waited for here, in seconds.
-LIMIT = 20.0
+LIMIT = 45.0
 
 
 class Program:

@@ -69,7 +69,11 @@ def steps(plan: Plan, nats: Server) -> list[tuple[str, int, Callable[[], Result]
         *(step("subscribers", number, run_both, "subscribers", "events") for number in plan.handlers),
         *(step("topics", number, run_one, "topics") for number in plan.topics),
         step("in flight", plan.in_flight, run_both, "slow endpoint", "flood"),
-        step("in flight, starved", plan.in_flight, run_starved, plan.others),
+        (
+            "in flight, starved",
+            plan.in_flight,
+            lambda: run_both(nats, "slow endpoint", "flood", plan.in_flight, plan.seconds, others=plan.others),
+        ),
         ("calls in a row", plan.messages, lambda: run_both(nats, "endpoints", "calls in a row", 1, 0, plan.messages)),
         (
             "events in a row",
@@ -82,20 +86,15 @@ def steps(plan: Plan, nats: Server) -> list[tuple[str, int, Callable[[], Result]
 
 
 def run_both(
-    nats: Server, serving: str, loading: str, number: int, seconds: float, messages: int | None = None
+    nats: Server, serving: str, loading: str, number: int, seconds: float, messages: int | None = None, others: int = 0
 ) -> Result:
-    """One process serves so many, and another one makes the load; what both say."""
+    """One process serves so many, and another one makes the load, beside so many others on each core; what both say."""
     with waiting(command(serving, nats, number), f"{number} {serving}") as process:
         pids = {"server": process.pid, **nats.pids}
-        result = run_one(nats, loading, messages or number, seconds, pids)
+        with starved(others):
+            result = run_one(nats, loading, messages or number, seconds, pids)
         result["server"] = json.loads(process.communicate(timeout=GRACE)[0])
     return result
-
-
-def run_starved(nats: Server, others: int, number: int, seconds: float) -> Result:
-    """Calls in flight while others use up the machine."""
-    with starved(others):
-        return run_both(nats, "slow endpoint", "flood", number, seconds)
 
 
 def run_on_jetstream(role: str, number: int, seconds: float) -> Result:

@@ -68,7 +68,7 @@ async def measure(peer: StreamPeer, url: str, what: str, seconds: float, length:
         await work(asks, length)
         processes = Processes(pids | {"client": os.getpid()})
         before, started, messages, wrong = processes.cpu(), time.perf_counter(), 0, 0
-        while time.perf_counter() - started < seconds:
+        while not messages or time.perf_counter() - started < seconds:
             number = await work(asks, length)
             messages += number
             wrong += what != "call" and number != length

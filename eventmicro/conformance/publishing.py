@@ -32,7 +32,8 @@ async def ten_thousand_events_of_many_publishers_all_arrive(bench: Bench) -> Non
 
     async def publish(number: int) -> None:
         broker = await bench.broker()
-        await broker.publish_many([Message(bench.subject, body, key=str(number)) for body in sent[number::20]])
+        share = [Message(bench.subject, body, key=str(number)) for body in sent[number::20]]
+        await broker.publish_many(share, timeout=30)
         await broker.close()
 
     await asyncio.gather(*(publish(number) for number in range(20)))

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.conformance.servers import Restartable
 from tests.delivery.bench import Bench, Until
 from tests.servers.process import ServerProcess
 from tests.servers.sharing import KINDS
 
 BROKERS = ("memory", "jetstream", "rabbitmq", "kafka")
 # How long anything may take that is waited for here, in seconds: a broker's leases and group sessions are in it.
-LIMIT = 20.0
+LIMIT = 45.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,18 +32,25 @@ def bench(request: pytest.FixtureRequest) -> Bench:
     return bench
 
 
-@pytest.fixture(params=[kind for kind in BROKERS if kind != "memory"])
-def own_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    """A server for this test alone, that it may kill."""
-    with KINDS[request.param].server() as server:
+@pytest.fixture(scope="module", params=[kind for kind in BROKERS if kind != "memory"])
+def restartable(request: pytest.FixtureRequest) -> Iterator[Restartable]:
+    """One of each kind for all the tests that end a server."""
+    with Restartable(KINDS[request.param].server()) as server:
         yield server
 
 
 @pytest.fixture
-def own_bench(request: pytest.FixtureRequest, own_server: ServerProcess) -> Bench:
+def own_server(restartable: Restartable) -> Restartable:
+    """A server that runs, and that no other test uses meanwhile: it may be killed."""
+    restartable.revive()
+    return restartable
+
+
+@pytest.fixture
+def own_bench(request: pytest.FixtureRequest, own_server: Restartable) -> Bench:
     """A bench on it."""
-    bench = Bench(url_of(own_server))
-    leave_out(request, bench, own_server.name)
+    bench = Bench(url_of(own_server.server))
+    leave_out(request, bench, own_server.server.name)
     return bench
 
 

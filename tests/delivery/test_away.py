@@ -9,8 +9,8 @@ import pytest
 
 from eventmicro import Client, Publishing
 from eventmicro.errors import Disconnected, NotAllPublished, Unconfirmed
+from tests.conformance.servers import Restartable
 from tests.delivery.bench import Bench, Number, Until, numbers
-from tests.servers.process import ServerProcess
 
 pytestmark = pytest.mark.timeout_seconds(120)
 
@@ -20,14 +20,14 @@ class Seen(Counter[int]):
         self[event.value] += 1
 
 
-async def kill(server: ServerProcess, client: Client, until: Until) -> None:
+async def kill(server: Restartable, client: Client, until: Until) -> None:
     """End a server as a crash would; return when the client knows."""
-    await asyncio.to_thread(server.kill)
+    await server.kill()
     await until(lambda: not client.broker.online)
 
 
 async def test_a_publish_waits_for_the_broker_to_come_back(
-    own_server: ServerProcess, own_bench: Bench, until: Until
+    own_server: Restartable, own_bench: Bench, until: Until
 ) -> None:
     seen = Seen()
     async with own_bench.run(seen.handle) as client:
@@ -45,7 +45,7 @@ async def test_a_publish_waits_for_the_broker_to_come_back(
         publishing = asyncio.gather(*waiting, client.publish_many(own_bench.topic, numbers(30)[10:], timeout=60))
         await asyncio.sleep(0.1)
         assert not publishing.done()
-        await asyncio.to_thread(own_server.start)
+        await own_server.start()
         await publishing
         await until(lambda: len(seen) >= 30)
         assert client.outgoing.confirmed == 30
@@ -53,7 +53,7 @@ async def test_a_publish_waits_for_the_broker_to_come_back(
 
 
 async def test_a_publish_fails_at_once_where_it_is_told_to(
-    own_server: ServerProcess, own_bench: Bench, until: Until
+    own_server: Restartable, own_bench: Bench, until: Until
 ) -> None:
     async with Client(own_bench.url, publishing=Publishing(while_away="fail")) as client:
         await client.publish(own_bench.topic, Number(value=0))
@@ -66,7 +66,7 @@ async def test_a_publish_fails_at_once_where_it_is_told_to(
 
 
 async def test_events_are_buffered_where_that_is_asked_for_and_sent_when_the_broker_is_back(
-    own_server: ServerProcess, own_bench: Bench, until: Until
+    own_server: Restartable, own_bench: Bench, until: Until
 ) -> None:
     seen = Seen()
     async with (
@@ -81,7 +81,7 @@ async def test_events_are_buffered_where_that_is_asked_for_and_sent_when_the_bro
         with pytest.raises(NotAllPublished, match=r"49 of 100 .*buffer is full"):
             await client.publish_many(own_bench.topic, [Number(value=100 + n) for n in range(100)])
         assert client.outgoing.buffered == 150
-        await asyncio.to_thread(own_server.start)
+        await own_server.start()
         await client.flush()
         await until(lambda: len(seen) >= 151)
         assert (client.outgoing.confirmed, client.outgoing.failed) == (151, 49)

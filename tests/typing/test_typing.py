@@ -12,63 +12,68 @@ from pathlib import Path
 
 import pytest
 
+from tests import checkers
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+FILES = (HERE / "correct.py", HERE / "wrong.py")
 
-# The lines at which a checker finds something wrong, with what it says.
-Found = dict[int, str]
+# By the name of a file: the lines at which a checker finds something wrong, with what it says.
+Found = dict[str, dict[int, str]]
 
 
-def mypy(path: Path, cache: Path) -> Found:
-    options = ["--strict", "--no-error-summary", "--no-pretty", "--config-file", "", "--cache-dir", str(cache)]
-    output = run("mypy", *options, str(path))
-    pattern = rf"^.*{re.escape(path.name)}:(\d+): error: (.*)$"
-    found = {int(line): text for line, text in re.findall(pattern, output, re.MULTILINE)}
-    assert found or "error" not in output, output
+def mypy(_: Path) -> Found:
+    done = checkers.mypy(ROOT, "--no-error-summary", "--no-pretty", *map(str, FILES))
+    found: Found = {path.name: {} for path in FILES}
+    for line in done.stdout.splitlines():
+        if ": error: " in line:
+            place, _, text = line.partition(": error: ")
+            name, number = re.findall(r"([^/]+):(\d+)$", place)[0]
+            found[name][int(number)] = text
+    assert done.returncode == any(found.values()), done.stdout + done.stderr
     return found
 
 
-def pyright(path: Path, folder: Path) -> Found:
+def pyright(folder: Path) -> Found:
     config = folder / "pyrightconfig.json"
-    (folder / path.name).write_text(path.read_text())  # it looks below its configuration only
+    for path in FILES:
+        (folder / path.name).write_text(path.read_text())  # it looks below its configuration only
     extra = [str(ROOT), str(ROOT / "brokers"), str(ROOT / "schemas")]
-    settings = {"include": [path.name], "extraPaths": extra, "pythonVersion": "3.11", "typeCheckingMode": "strict"}
+    names = [path.name for path in FILES]
+    settings = {"include": names, "extraPaths": extra, "pythonVersion": "3.11", "typeCheckingMode": "strict"}
     config.write_text(json.dumps(settings))
-    output = run("pyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(config))
-    report = json.loads(output[output.index("{") :])
-    assert report["summary"]["filesAnalyzed"] == 1, output
-    return {
-        entry["range"]["start"]["line"] + 1: entry["message"]
-        for entry in report["generalDiagnostics"]
-        if entry["severity"] == "error"
-    }
-
-
-def run(checker: str, *arguments: str) -> str:
-    if importlib.util.find_spec(checker) is None:
-        pytest.skip(f"{checker} is not installed")
-    command = [sys.executable, "-m", checker, *arguments]
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr
-    return done.stdout
+    report = json.loads(done.stdout[done.stdout.index("{") :])
+    assert report["summary"]["filesAnalyzed"] == len(FILES), done.stdout
+    found: Found = {name: {} for name in names}
+    for entry in report["generalDiagnostics"]:
+        if entry["severity"] == "error":
+            found[Path(entry["file"]).name][entry["range"]["start"]["line"] + 1] = entry["message"]
+    return found
 
 
-CHECKERS: list[Callable[[Path, Path], Found]] = [mypy, pyright]
+CHECKERS: list[Callable[[Path], Found]] = [mypy, pyright]
 
 
-@pytest.mark.parametrize("check", CHECKERS, ids=lambda check: check.__name__)
-def test_what_is_right_is_taken_with_the_types_it_says(check: Callable[[Path, Path], Found], tmp_path: Path) -> None:
-    assert check(HERE / "correct.py", tmp_path) == {}
+@pytest.fixture(scope="module", params=CHECKERS, ids=lambda check: check.__name__)
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What a checker finds in both files, which it looks at together, as most of its work is what they import."""
+    check = request.param
+    if importlib.util.find_spec(check.__name__) is None:
+        pytest.skip(f"{check.__name__} is not installed")
+    return check(tmp_path_factory.mktemp("typing"))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("check", CHECKERS, ids=lambda check: check.__name__)
-def test_what_is_wrong_is_refused_where_it_is_and_nowhere_else(
-    check: Callable[[Path, Path], Found], tmp_path: Path
-) -> None:
-    path = HERE / "wrong.py"
-    lines = path.read_text().splitlines()
+def test_what_is_right_is_taken_with_the_types_it_says(found: Found) -> None:
+    assert found["correct.py"] == {}
+
+
+def test_what_is_wrong_is_refused_where_it_is_and_nowhere_else(found: Found) -> None:
+    lines = (HERE / "wrong.py").read_text().splitlines()
     wrong = {number: text for number, text in enumerate(lines, 1) if "# WRONG" in text}
-    found = check(path, tmp_path)
-    missed = [f"{number}: {wrong[number]}" for number in wrong.keys() - found.keys()]
-    extra = [f"{number}: {found[number]}" for number in found.keys() - wrong.keys()]
+    seen = found["wrong.py"]
+    missed = [f"{number}: {wrong[number]}" for number in wrong.keys() - seen.keys()]
+    extra = [f"{number}: {seen[number]}" for number in seen.keys() - wrong.keys()]
     assert (missed, extra) == ([], [])

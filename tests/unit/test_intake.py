@@ -119,7 +119,7 @@ async def test_one_that_is_closed_before_its_wait_for_room_has_begun_can_be_join
     intake = Intake[Delivery](Taking(1, lambda: gate))
     intake.take_all(came("1", "2"))
     intake.close()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(20):
         await intake.join()
     assert intake.take_back() == []
 

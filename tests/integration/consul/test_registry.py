@@ -39,7 +39,7 @@ def server() -> Iterator[ConsulServer]:
 @pytest.mark.parametrize("case", conformance.registry_cases(), ids=str)
 async def test_the_contract_on_the_stand_in(case: conformance.RegistryCase) -> None:
     async with ConsulStub() as stub:
-        await case.run(lambda: ConsulRegistry(stub.url), ttl=2)
+        await case.run(lambda: ConsulRegistry(f"{stub.url}?timeout=30"), ttl=2)
 
 
 @pytest.mark.parametrize("name", ["orders", None])

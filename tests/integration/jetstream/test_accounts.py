@@ -96,7 +96,7 @@ async def test_a_work_queue_wants_all_and_its_queue_that_is_deleted_is_made_agai
             assert worker.bodies == [b"1", b"2"], "what is held here goes on here"
             for delivery in worker.deliveries:
                 await delivery.ack()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 while (await admin.stream_info("JOBS")).state.messages:
                     await asyncio.sleep(0.01)
             assert (await call(admin, "STREAM.INFO.JOBS", {}))["config"] == before
@@ -111,7 +111,7 @@ async def test_a_stream_of_interest_is_used_and_its_queue_that_is_deleted_is_mad
             await until(lambda: worker.bodies == [b"1"])
             await admin.delete_consumer("NEWS", "q")
             await until(lambda: worker.subscription.mending is None)  # type: ignore[attr-defined]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 while worker.bodies[-1] != b"2":
                     await broker.publish(Message("news.a", b"2"))
                     await asyncio.sleep(0.02)

@@ -177,7 +177,7 @@ async def test_a_resend_of_ours_whose_first_confirmation_was_lost_is_not_stored_
 async def settled(admin: Any, until: Until, worker: Worker, bodies: list[bytes]) -> None:
     """These have come, all of them, and nothing is left in the work queue."""
     await until(lambda: worker.bodies == bodies)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while (await admin.stream_info("JOBS")).state.messages:
             await asyncio.sleep(0.01)
     assert worker.bodies == bodies

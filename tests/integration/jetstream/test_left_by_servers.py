@@ -34,7 +34,7 @@ async def test_a_note_that_an_event_expired_or_was_purged_is_no_event(ordered: b
             worker = await work(broker, "orders.*", start="all", ordered=ordered)
             await admin.publish("orders.a", b"1", headers={"Nats-TTL": "1s"})
             await until(lambda: worker.bodies == [b"1"])
-            async with asyncio.timeout(10):  # until the server has written its note
+            async with asyncio.timeout(20):  # until the server has written its note
                 while (await admin.get_last_msg("ORDERS", "orders.a")).data:
                     await asyncio.sleep(0.02)
             note = await admin.get_last_msg("ORDERS", "orders.a")
@@ -230,7 +230,7 @@ async def test_what_somebody_makes_of_a_stream_at_work_is_told(
             await until(lambda: said(caplog, "stream EVENTS was changed", "keeps what is confirmed again"))
             await call(admin, "STREAM.UPDATE.EVENTS", await config_of(admin) | {"subjects": ["b"]})
             await until(lambda: said(caplog, "stream EVENTS takes a no more"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 while "a" not in (await config_of(admin))["subjects"]:
                     await asyncio.sleep(0.02)
             await admin.publish("a", b"2")

@@ -104,7 +104,7 @@ async def test_metadata_that_is_an_order_to_the_server_is_refused_by_name(scheme
                 with pytest.raises(UsageError, match=rf"^orders\.placed: header {name} .*{said}"):
                     await client.publish("orders.placed", 7, metadata={"One": "1", name: "1"})
             await client.publish("orders.placed", 8, metadata={"Nats-Subject": "copies.placed", "natsy": "1"})
-            async with asyncio.timeout(10):  # over core NATS nothing is confirmed
+            async with asyncio.timeout(20):  # over core NATS nothing is confirmed
                 while not (await admin.stream_info("ORDERS")).state.messages:
                     await asyncio.sleep(0.01)
             assert (await admin.stream_info("ORDERS")).state.messages == 1

@@ -171,7 +171,7 @@ async def test_an_account_whose_room_is_lowered_at_work_refuses_by_name_and_take
 
 async def publish_until(broker: JetStreamBroker, *, is_taken: bool) -> str:
     """Publish until the server has read its configuration; what it said, last."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while True:
             try:
                 await broker.publish(Message("a"), timeout=1)

@@ -117,7 +117,7 @@ async def test_a_server_that_refuses_a_login_is_not_waited_for_until_it_says_goo
 
 async def test_nobody_there_is_told_within_the_timeout() -> None:
     broker = KafkaBroker("kafka://127.0.0.1:1?connect_timeout=0.5")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         with pytest.raises(ConnectionFailed, match="is it running"):
             await broker.connect()
 

@@ -37,14 +37,22 @@ async def test_a_group_that_grows_and_shrinks_at_work_loses_nothing(
     members = [Worker(url, subject, work=0.002) for _ in range(3)]
     async with workers(*members), KafkaBroker(url) as publisher:
         await members[0].start()
-        sent = numbered(3000)
-        await publisher.publish_many([Message(subject, body, key=body.decode()) for body in sent])
-        await asyncio.sleep(0.5)
+        sent, left = list[bytes](), numbered(30_000)
+
+        async def publish_while(going_on: Callable[[], bool]) -> None:
+            while not sent or going_on():
+                portion, left[:300] = left[:300], []
+                await publisher.publish_many([Message(subject, body, key=body.decode()) for body in portion])
+                sent.extend(portion)
+                await asyncio.sleep(0.1)
+
+        await publish_while(lambda: not members[0].deliveries)
         await members[1].start()
         await members[2].start()
-        await asyncio.sleep(0.5)
+        await publish_while(lambda: not all(member.deliveries for member in members))
         await members[1].subscription.drain()
-        await asyncio.sleep(0.2)
+        seen = len(members[2].deliveries)
+        await publish_while(lambda: len(members[2].deliveries) == seen)
         await members[2].broker.close()
         async with asyncio.timeout(40):
             while {body for member in members for body in member.bodies} != set(sent):

@@ -143,7 +143,7 @@ async def test_what_is_behind_the_end_of_a_transaction_only_has_nothing_to_do(
             await producer.send_and_wait(subject, b"x")
         await until(lambda: worker.deliveries)
         await until(lambda: subscription._member._consumer.highwater(TopicPartition(subject, 0)) == 2)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while await subscription._member.is_behind():
                 await asyncio.sleep(0.01)
         for _ in range(3):

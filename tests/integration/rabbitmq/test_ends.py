@@ -254,7 +254,7 @@ async def test_who_waits_for_a_connection_is_told_that_it_is_closed(url: str, su
         )
         await asyncio.sleep(0)
         await broker.close()
-        async with asyncio.timeout(5):  # each of them would wait for longer
+        async with asyncio.timeout(20):  # each of them would wait for longer
             for told in waiting:
                 with pytest.raises(Disconnected, match="closed"):
                     await told

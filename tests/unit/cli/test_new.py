@@ -19,6 +19,7 @@ from eventmicro.cli.app import app
 from eventmicro.cli.projects.filling import fill, put
 from eventmicro.cli.projects.plan import BrokerKind, Kind, plan
 from eventmicro.sources import FILE_VARIABLE
+from tests.checkers import mypy
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what Copier stands on
 
@@ -51,12 +52,18 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def environment(**variables: str) -> dict[str, str]:
+    """That of a tool which sees our packages and is told nothing else."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("EVENTMICRO_")}
+    own = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""}
+    return clean | own | variables
+
+
 def check(folder: Path, *command: str, **variables: str) -> None:
     """A tool of Python succeeds in a folder, without a server."""
     if not (Path(sys.executable).parent / command[0]).exists():
         pytest.skip(f"{command[0]} is not installed")
-    env = {name: value for name, value in os.environ.items() if not name.startswith("EVENTMICRO_")}
-    env |= {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""} | variables
+    env = environment(**variables)
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=False
     )
@@ -97,7 +104,8 @@ def test_projects_are_typed_strictly(projects: Path) -> None:
     pytest.importorskip("starlette")
     parts = [f"{name}/{part}" for name in NAMES.values() for part in (name, "tests")]
     path = os.pathsep.join(NAMES.values())
-    check(projects, "mypy", "--strict", "--config-file", "", "--cache-dir", ".cache", *parts, MYPYPATH=path)
+    done = mypy(projects, *parts, env=environment(MYPYPATH=path))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

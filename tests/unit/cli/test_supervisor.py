@@ -94,7 +94,7 @@ async def test_where_no_process_can_be_started_a_reloading_run_ends(
     monkeypatch.setattr(Worker, "start", start)
     monkeypatch.setattr(supervisor, "folders", lambda _: [tmp_path])
     with pytest.raises(BlockingIOError):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await supervisor._run_reloading(Command(("app:service",), None, "info", "text"))
 
 
@@ -146,7 +146,7 @@ async def test_where_a_second_worker_cannot_be_started_all_stop_in_reverse(monke
     one = Command(("stock:service",), None, "info", "text", service="stock")
     two = Command(("orders:service",), None, "info", "text", service="orders", workers=2)
     fleet = Fleet([Plan(one, (), "on-failure"), Plan(two, ("stock",), "on-failure")], supervisor.Embedded())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         assert await fleet.run() == 1
     assert said == ["orders", "stock"]
     assert all(not member.supervisor.workers for member in fleet.members.values())

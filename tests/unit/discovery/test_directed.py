@@ -351,9 +351,8 @@ async def test_a_call_waits_for_no_registry_longer_than_it_has_time(until: Until
     registry = Steered("slow to answer")
     registry.away = True
     async with orders("one"), Client(URL, registry=registry) as client:
-        with pytest.raises(Unavailable, match="did not say within"):
-            async with asyncio.timeout(2):
-                await client.call("orders.who", None, str, timeout=0.05, selector="random")
+        with pytest.raises(Unavailable, match=r"did not say within 0\.0"):
+            await client.call("orders.who", None, str, timeout=0.05, selector="random")
 
 
 async def test_a_call_that_has_no_time_left_says_nothing_of_its_node() -> None:

@@ -250,7 +250,7 @@ async def test_who_is_being_started_lives_and_is_not_ready() -> None:
 
 
 async def test_a_connection_that_is_silent_holds_up_no_stop() -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         async with health_port([], "127.0.0.1", 0) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             await ask(port, b"GET /health HTTP/1.1\r\n\r\n")  # the first is served, too

@@ -36,7 +36,7 @@ async def test_a_client_waits_until_services_answer() -> None:
         async with Service("orders", broker=URL):
             await asyncio.sleep(0)
             assert not waiting.done()
-            async with Service("payments", broker=URL), asyncio.timeout(10):
+            async with Service("payments", broker=URL), asyncio.timeout(20):
                 await waiting
                 await client.ready("orders")
 
@@ -83,7 +83,7 @@ async def test_a_service_takes_nothing_before_what_it_needs_is_there(
     async with Client(URL) as client:
         with pytest.raises(Unavailable):
             await client.call("shop.buy")
-    async with Service("payments", broker=URL), asyncio.timeout(10):
+    async with Service("payments", broker=URL), asyncio.timeout(20):
         await starting
         assert hooks == ["before_start"]
         assert "'shop' goes on: 'payments' answers" in caplog.text

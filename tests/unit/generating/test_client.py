@@ -18,6 +18,7 @@ from eventmicro import Client, Service, UsageError
 from eventmicro.generating.client import write_client
 from eventmicro.generating.models import Models
 from eventmicro.registry import EndpointRecord, ServiceRecord
+from tests.checkers import mypy
 from tests.unit.generating import shop_contracts
 from tests.unit.generating.shop_models import TREE, Order, make_service
 
@@ -42,8 +43,9 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-def test_it_passes_mypy_strict_and_ruff(tmp_path: Path) -> None:
-    run("mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path))
+def test_it_passes_mypy_strict_and_ruff() -> None:
+    done = mypy(Path.cwd(), str(GOLDEN))
+    assert done.returncode == 0, done.stdout + done.stderr
     run("ruff", "check", "--isolated", "--line-length", "120", "--select", "E,F,UP,B,PIE,N801,RUF")
     run("ruff", "format", "--check", "--isolated", "--line-length", "120")
 

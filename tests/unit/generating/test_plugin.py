@@ -15,6 +15,7 @@ from eventmicro import Client, Service, UsageError
 from eventmicro.contracts.contract import read_contract
 from eventmicro.generating.plugin import answer
 from eventmicro.generating.protoc import generate
+from tests.checkers import mypy
 from tests.unit.generating.kit import importable, write
 
 pytest.importorskip("grpc_tools")
@@ -146,7 +147,7 @@ def test_the_written_file_is_clean_for_ruff(made: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_it_passes_mypy_strict_with_the_types_of_its_messages(made: Path, tmp_path: Path) -> None:
+def test_it_passes_mypy_strict_with_the_types_of_its_messages(made: Path) -> None:
     (made / "use_orders.py").write_text(
         "from typing import assert_type\n"
         "from eventmicro import Client\n"
@@ -160,19 +161,14 @@ def test_it_passes_mypy_strict_with_the_types_of_its_messages(made: Path, tmp_pa
         "        assert_type(part, Quote.Part)\n"
         "    await orders.quote(Quote())\n"
     )
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path)]
-    done = subprocess.run(
-        [*command, "use_orders.py"], cwd=made, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = mypy(made, "use_orders.py")
     ours = [line for line in done.stdout.splitlines() if "_pb2.pyi" not in line and ": error:" in line]
     assert [line.split(":")[:2] for line in ours] == [["use_orders.py", "11"]], done.stdout
 
 
-def test_the_types_of_the_messages_pass_mypy_strict_themselves(made: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path)]
-    command += ["--explicit-package-bases"]
+def test_the_types_of_the_messages_pass_mypy_strict_themselves(made: Path) -> None:
     stubs = sorted(str(path.relative_to(made)) for path in made.rglob("*_pb2.pyi"))
-    done = subprocess.run([*command, *stubs], cwd=made, capture_output=True, text=True, timeout=300, check=False)
+    done = mypy(made, "--explicit-package-bases", *stubs)
     assert (done.returncode, len(stubs)) == (0, 4), done.stdout
 
 

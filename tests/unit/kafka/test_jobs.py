@@ -75,7 +75,7 @@ async def test_a_job_that_swallows_its_cancellation_is_cancelled_again(swallows:
     running = Jobs("q", {"job": job.run})
     running.start()
     await until(lambda: job.begun)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await running.stop(["job"])
     assert job.ended == 1
 
@@ -88,7 +88,7 @@ async def test_a_job_that_never_ends_is_not_waited_for_for_ever_and_said(
     running = Jobs("q", {"job": job.run})
     running.start()
     await until(lambda: job.begun)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await (running.stop_all() if everything else running.stop(["job"]))
     assert "'q': its job does not end" in caplog.text
     job.released.set()
@@ -128,7 +128,7 @@ async def test_a_commit_that_swallows_its_cancellation_keeps_no_other_from_commi
     subscription.share({PLACE: (0, "")})
     subscription.lanes[PLACE].next = 5
     subscription._member._consumer = SimpleNamespace(assignment=lambda: {PLACE})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await asyncio.gather(subscription._member.commit(), subscription._member.commit()) == [False, True]
     assert stuck.ended == 1
 
@@ -153,11 +153,11 @@ async def test_what_stands_still_in_a_commit_begins_anew_and_ends(
     subscription.lanes[PLACE].next = 5
     subscription.settled()
     await until(lambda: stuck.begun and pump.begun)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await (subscription._begin_anew(60.0) if act == "_begin_anew" else subscription.close())
     await until(lambda: pump.begun == (2 if act == "_begin_anew" else 1))
     assert subscription.closed == (act == "close")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await subscription.close()
     stuck.released.set()
     await until(lambda: stuck.ended == stuck.begun)
@@ -241,7 +241,7 @@ async def test_a_ping_that_swallows_its_cancellation_does_not_hold_up_the_end(sw
     link, ping = Link(KafkaSettings(), "kafka://"), Stubborn(swallows)
     link._watching = asyncio.create_task(ping.run())
     await until(lambda: ping.begun)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await link.close()
     assert ping.ended
 
@@ -256,7 +256,7 @@ async def test_a_live_subscription_ends_though_what_reads_resists(kind: str, unt
     reading = subscription._task = asyncio.create_task(reads.run())
     subscription._tasks = [reading]
     await until(lambda: reads.begun)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await subscription.close()
     assert subscription.closed
     assert reads.ended

@@ -46,7 +46,7 @@ class Connection:
 
 
 async def sorted_out(connection: Connection) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while connection.refusals._finding is not None:
             await connection.refusals.sort_out()
             await asyncio.sleep(0)

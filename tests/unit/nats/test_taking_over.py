@@ -29,7 +29,7 @@ def delivered(last: int, pin: str = "mine", **more: Any) -> dict[str, Any]:
 async def looked(api: Api, times: int = 1) -> None:
     """The server was asked so many times, and what it said is taken into account."""
     until = api.asked + times
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while api.asked < until:
             await asyncio.sleep(0)
         for _ in range(3):
@@ -38,7 +38,7 @@ async def looked(api: Api, times: int = 1) -> None:
 
 async def asks(server: Server, number: int) -> int:
     """The request of this number, as soon as it is made."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while len(server.asked()) <= number:
             await asyncio.sleep(0)
     return server.asked()[number]
@@ -102,7 +102,7 @@ async def test_who_begins_to_lead_the_queue_is_not_believed_that_nothing_is_miss
         await looked(api, 20)
     assert len(got) == opens
     api.info = delivered(9, num_ack_pending=1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not got:
             await asyncio.sleep(0)
     subscription.end()
@@ -169,7 +169,7 @@ async def test_who_waits_for_long_says_for_what(
     with caplog.at_level(logging.WARNING):
         begun = loop.time()
         server.give(1, pin="mine")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while "waits for 2 events" not in caplog.text:
                 await looked(api)
         await looked(api, 50)

@@ -459,7 +459,7 @@ async def test_a_broker_makes_its_connections_at_once(monkeypatch: pytest.Monkey
         return FakeConnection()
 
     monkeypatch.setattr(link, "connect", connect)
-    async with asyncio.timeout(5), RabbitBroker() as broker:
+    async with asyncio.timeout(20), RabbitBroker() as broker:
         assert broker.online
 
 
@@ -489,7 +489,7 @@ async def test_a_broker_that_gets_one_of_its_connections_leaves_none_open(
     monkeypatch.setattr(link, "connect", connect)
     broker = RabbitBroker()
     with pytest.raises(ConnectionFailed, match="refused"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await broker.connect()
     assert not broker.connected
     assert [connection.ended for connection in made] == ([] if other == "not made" else [True])
@@ -508,7 +508,7 @@ async def test_a_connect_that_is_cancelled_leaves_no_connection_open(monkeypatch
 
     monkeypatch.setattr(link, "connect", connect)
     connecting = asyncio.ensure_future(RabbitBroker().connect())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await is_asked.wait()
     connecting.cancel()
     await asyncio.wait([connecting])

@@ -247,7 +247,7 @@ def slow_service(broker: Slow, *subjects: str) -> Service:
 async def test_subscribers_are_subscribed_side_by_side_and_stand_in_their_order() -> None:
     """One after the other the first would wait for the rest without end, as each waits for a queue that is new."""
     service = slow_service(Slow(3), "a", "b", "c")
-    async with asyncio.timeout(10), service:
+    async with asyncio.timeout(20), service:
         assert [each.name for each in service.statistics().subscribers] == ["a", "b", "c"]
 
 
@@ -302,7 +302,7 @@ async def test_where_one_subscriber_is_refused_all_others_end() -> None:
     service = slow_service(broker, "a", "bad", "b", "c")
     before = asyncio.all_tasks()
     with pytest.raises(UsageError, match=r"^refused$"):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await service.start()
     assert all(subscription.ended for subscription in broker.taken)
     assert not broker.connected

@@ -112,7 +112,7 @@ async def test_a_thousand_streams_at_once_do_not_mix() -> None:
     async with (streaming := Streaming()).service, Client(URL) as client:
 
         async def talk(number: int) -> list[int]:
-            async with client.stream("numbers.double", reply=Number) as numbers:
+            async with client.stream("numbers.double", reply=Number, timeout=60) as numbers:
                 for step in range(5):
                     await numbers.send(Number(value=number * 10 + step))
                 await numbers.end()
@@ -194,7 +194,7 @@ async def test_ten_thousand_abandoned_streams_leave_nothing_behind(until: Until)
 
         async def abandon(count: int) -> None:
             for _ in range(count):
-                async for _ in client.stream("numbers.wait", Number(), Number):
+                async for _ in client.stream("numbers.wait", Number(), Number, timeout=60):
                     break
 
         await abandon(10)
