@@ -83,10 +83,10 @@ async def test_a_million_messages_come_in_their_order(nats_url: str) -> None:
 
 async def test_a_thousand_streams_at_once_do_not_mix(nats_url: str) -> None:
     streaming = Streaming()
-    async with started(streaming.service, nats_url), Client(nats_url) as client:
+    async with started(streaming.service, nats_url), Client(nats_url, timeout=60) as client:
 
         async def talk(number: int) -> list[bytes]:
-            async with client.stream(f"{streaming.name}.chunks", reply=bytes, timeout=60) as chunks:
+            async with client.stream(f"{streaming.name}.chunks", reply=bytes) as chunks:
                 for step in range(10):
                     await chunks.send(b"%d %d" % (number, step))
                 await chunks.end()

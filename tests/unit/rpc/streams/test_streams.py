@@ -109,10 +109,10 @@ async def test_a_million_messages_come_in_their_order() -> None:
 
 
 async def test_a_thousand_streams_at_once_do_not_mix() -> None:
-    async with (streaming := Streaming()).service, Client(URL) as client:
+    async with (streaming := Streaming()).service, Client(URL, timeout=60) as client:
 
         async def talk(number: int) -> list[int]:
-            async with client.stream("numbers.double", reply=Number, timeout=60) as numbers:
+            async with client.stream("numbers.double", reply=Number) as numbers:
                 for step in range(5):
                     await numbers.send(Number(value=number * 10 + step))
                 await numbers.end()
@@ -190,11 +190,11 @@ async def test_a_cancelled_task_cancels_the_handler(until: Until) -> None:
 
 @pytest.mark.timeout_seconds(120)
 async def test_ten_thousand_abandoned_streams_leave_nothing_behind(until: Until) -> None:
-    async with (streaming := Streaming()).service, Client(URL) as client:
+    async with (streaming := Streaming()).service, Client(URL, timeout=60) as client:
 
         async def abandon(count: int) -> None:
             for _ in range(count):
-                async for _ in client.stream("numbers.wait", Number(), Number, timeout=60):
+                async for _ in client.stream("numbers.wait", Number(), Number):
                     break
 
         await abandon(10)
