@@ -17,9 +17,9 @@ from eventmicro.configuration.words import configurable
 from eventmicro.context import Side
 from eventmicro.contracts.stubs import MakesStubs
 from eventmicro.discovery.strategies import BY_KEY, DEFAULT_BY_KEY, make_selector
-from eventmicro.embedded import describe_last
+from eventmicro.embedded import describe_last, describe_running
 from eventmicro.embedded import find as find_embedded
-from eventmicro.errors import UsageError
+from eventmicro.errors import ConnectionFailed, UsageError
 from eventmicro.events.publisher import EventPublisher, PublishesEvents
 from eventmicro.events.publishing import Outgoing, Publishing, check_publishing
 from eventmicro.events.reading import ReadsEvents
@@ -233,7 +233,7 @@ class Client(Lifetime, MakesStubs, CallsAll, PublishesEvents, ReadsEvents):
             self._home = asyncio.get_running_loop()
             for broker in dict.fromkeys((self.broker, self.rpc_broker)):
                 if not broker.connected:
-                    await broker.connect()
+                    await _connect(broker)
                     self._owned.append(broker)
         except BaseException:
             await self.close()
@@ -254,6 +254,15 @@ class Client(Lifetime, MakesStubs, CallsAll, PublishesEvents, ReadsEvents):
             if "_directing" in self.__dict__:
                 stack.push_async_callback(self._directing.close)
             stack.push_async_callback(self._calls.close)  # no call asks for a node any more
+
+
+async def _connect(broker: Broker) -> None:
+    try:
+        await broker.connect()
+    except ConnectionFailed as error:
+        if elsewhere := await asyncio.to_thread(describe_running, broker.url):
+            error.args = (str(error).removesuffix("?") + elsewhere,)
+        raise
 
 
 def _find_marks(middleware: Iterable[Middleware]) -> NodeMarks | None:

@@ -30,6 +30,8 @@ if sys.platform != "win32":
 log = logging.getLogger(__name__)
 
 GROUP = "eventmicro.embedded"
+# The names of this machine for itself.
+LOCAL = ("127.0.0.1", "localhost", "::1")
 STATE_VARIABLE = "EVENTMICRO_STATE_DIR"
 DATA_FOLDER = "data"
 # Where earlier versions kept the data: in the folder in which the server was started.
@@ -108,6 +110,17 @@ def keeping(url: str) -> str:
     return _server_class().keeping(url)
 
 
+def describe_running(url: str) -> str:
+    """Of the embedded server that runs, for the end of an error about another one of its kind on this machine, where
+    none is; else empty.
+    """
+    asked, there = urlsplit(url), find()
+    if there is None or asked.hostname not in LOCAL:
+        return ""
+    place = next((each for each in (there, keeping(there)) if urlsplit(each).scheme == asked.scheme), "")
+    return f"; an embedded server runs at {place}" if place else ""
+
+
 def describe_last() -> str:
     """Of the embedded server that is not there any more, for an error's end; empty where there was none."""
     with suppress(UsageError):
@@ -177,7 +190,8 @@ def _server_class() -> type[Server]:
         kind: type[Server] = load(GROUP, name, "embedded server")
     except BrokerNotFound as error:
         raise BrokerNotFound(
-            f"no broker is set, and none can be embedded: {error}; pip install 'eventmicro[embedded]', or name a broker"
+            f"no broker is set, and none can be embedded: {str(error).partition(': pip install')[0]}; "
+            f"pip install 'eventmicro[embedded]', or name a broker"
         ) from error
     return kind
 

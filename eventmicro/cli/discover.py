@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -28,7 +29,7 @@ from eventmicro.cli.records import (
     signature,
 )
 from eventmicro.cli.session import run
-from eventmicro.cli.show import examples, one_line
+from eventmicro.cli.show import as_object, examples, one_line, print_line
 from eventmicro.client import Client
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.registry import TOPIC, NodeRecord, ServiceRecord
@@ -45,7 +46,9 @@ SERVICES_EPILOG = examples(
 DESCRIBE_EPILOG = examples("eventmicro describe orders")
 NODES_EPILOG = examples("eventmicro nodes", "eventmicro nodes orders")
 HEALTH_EPILOG = examples("eventmicro health", "eventmicro health orders")
-STATS_EPILOG = examples("eventmicro stats orders", "eventmicro stats --watch")
+STATS_EPILOG = examples(
+    "eventmicro stats orders", "eventmicro stats --watch", "eventmicro stats --watch -o raw | jq .published"
+)
 
 # How long a node may take to say how it is, in seconds: its checks have 5.
 ANSWER = 7.0
@@ -105,10 +108,16 @@ def describe(
 
 def _describe(found: Iterable[ServiceRecord]) -> None:
     for each in found:
-        typer.echo(one_line(f"{each.name} {each.version}  {labels(each.metadata)}".rstrip()))
+        typer.echo(one_line(f"{each.name} {each.version}  {labels(_shared(each))}".rstrip()))
         print_table(("ENDPOINT", "TAKES", "REPLIES"), [signature(e) for e in each.endpoints if not e.is_subscriber])
         print_subscribers(e for e in each.endpoints if e.is_subscriber)
         print_table(("NODE", "ADDRESS", "LABELS"), [(n.id, n.address, labels(n.metadata)) for n in each.nodes])
+
+
+def _shared(service: ServiceRecord) -> dict[str, str]:
+    """The labels of a service that none of its nodes has otherwise."""
+    said = service.metadata.items()
+    return {name: value for name, value in said if all(n.metadata.get(name, value) == value for n in service.nodes)}
 
 
 def nodes(
@@ -156,7 +165,9 @@ def health(
 
 def stats(
     service: Name = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C; with -o raw for programs.")
+    ] = False,
     all_of_them: Annotated[
         bool, typer.Option("--all", help="Also the endpoints by which nodes are asked: health and stats.")
     ] = False,
@@ -176,23 +187,41 @@ def stats(
         found = await _each(client, there, "stats", NodeStatistics)
         return found if all_of_them else [(who, _without_own(said, listed)) for who, said in found]
 
-    async def show_again(client: Client) -> None:
-        from rich.live import Live
-
-        with Live(console=console(), auto_refresh=False) as live:
-            while True:
-                live.update(_figures(await ask(client), live.console.width), refresh=True)
-                await asyncio.sleep(EVERY)
-
     form = chosen(output, as_json)
-    if watch and form is not Output.table:
-        said = "--json" if as_json else f"--output {form}"
-        raise UsageError(f"--watch draws a table anew, and {said} is for programs: leave one of them out")
+    if watch and form is Output.json:
+        raise UsageError(
+            "--watch has no end, and JSON is one document: for programs write --output raw, an object a line"
+        )
     if watch:
-        _ask(broker, rpc_broker, registry, show_again)
+        again = _draw_again if form is Output.table and console().is_terminal else partial(_print_again, form)
+        _ask(broker, rpc_broker, registry, lambda client: again(lambda: ask(client)))
         return
     found = _ask(broker, rpc_broker, registry, ask)
     print_records(form, [_shown(node, answer) for node, answer in found], lambda: _show_figures(found))
+
+
+Look = Callable[[], Awaitable["Answers[NodeStatistics]"]]
+
+
+async def _draw_again(look: Look) -> None:
+    """Draw a table anew, each second."""
+    from rich.live import Live
+
+    with Live(console=console(), auto_refresh=False) as live:
+        while True:
+            live.update(_figures(await look(), live.console.width), refresh=True)
+            await asyncio.sleep(EVERY)
+
+
+async def _print_again(form: Output, look: Look) -> None:
+    """Print it below what was printed before, each second, until nobody reads it any more."""
+    while True:
+        found = await look()
+        if form is Output.table:
+            _show_figures(found)
+        elif not all(print_line(as_object(_shown(node, answer))) for node, answer in found):
+            return
+        await asyncio.sleep(EVERY)
 
 
 def _show_figures(found: Answers[NodeStatistics]) -> None:

@@ -128,6 +128,11 @@ def as_item_line(body: bytes) -> str:
     return printable(line)
 
 
+def as_object(value: Any) -> str:
+    """A JSON object in a line, which steers no terminal."""
+    return printable(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
+
+
 def print_line(line: str) -> bool:
     """Whether there is still somebody who reads."""
     try:

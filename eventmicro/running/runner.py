@@ -20,7 +20,7 @@ from eventmicro.running.hanging import watched_loop
 from eventmicro.running.health_port import health_port
 from eventmicro.running.logs import below_its_first, set_up_by_environment
 from eventmicro.running.signals import StopSignals
-from eventmicro.sources import said_url
+from eventmicro.sources import said_url, service_path, variable_of
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,8 @@ def brokers_for(
     if broker:
         for service in services:
             if service.broker is not None:
-                log.warning("%s keeps the broker that its code names, not the one given to run", service.name)
+                said = "%s keeps the broker that its code names, not the one given to run; %s goes before both"
+                log.warning(said, service.name, variable_of(*service_path(service.name), "broker"))
     if needs_broker(services, broker):
         with embedded() as url:
             yield [None if service.broker is not None else place_embedded(service, url) for service in services]

@@ -18,6 +18,8 @@ from eventmicro.errors import EventMicroError, UsageError
 
 # Commands that last, or that are about the shell they would run in.
 REFUSED = ("run", "shell")
+# What stands before a command everywhere else, and may do so here.
+PROGRAM = "eventmicro"
 # How much of a reply `replies` shows, in characters.
 SHOWN = 100
 HELP = """
@@ -69,6 +71,8 @@ class Lines:
         """
         try:
             words = split(line, self._session.replies)
+            if words[:1] == [PROGRAM]:
+                words = words[1:] or ["help"]
             if not words:
                 return 0
             own = self.own.get(words[0])

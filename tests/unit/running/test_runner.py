@@ -166,7 +166,10 @@ def test_a_broker_in_code_beats_the_one_given_to_run_and_a_warning_says_so(caplo
     own = service("own", seen, broker="memory://")
     assert runner.serve([own, service("other", seen)], "memory://", announce=stop)
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert warning.getMessage() == "own keeps the broker that its code names, not the one given to run"
+    assert warning.getMessage() == (
+        "own keeps the broker that its code names, not the one given to run; "
+        "EVENTMICRO_SERVICES__OWN__BROKER goes before both"
+    )
 
 
 @pytest.mark.parametrize("word", ["broker", "rpc_broker"])
