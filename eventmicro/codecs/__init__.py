@@ -24,6 +24,7 @@ from eventmicro.codecs.optional import OptionalCodec
 from eventmicro.codecs.protobuf import ProtobufCodec, ProtobufJsonCodec
 from eventmicro.codecs.raw import RawCodec
 from eventmicro.codecs.structs import StructJsonCodec
+from eventmicro.codecs.validation import no_type
 from eventmicro.compression import MAX_DECOMPRESSED, Compression, Encoding, check_compression
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.kinds import TypeHeader
@@ -226,6 +227,8 @@ class Codecs:
             make, [kind] = ReplyBody, get_args(kind)
         elif kind is Reply:
             raise UsageError("Reply: say of what, Reply[YourModel]")
+        if isinstance(kind, dict):  # pydantic takes it for a schema of its own
+            raise no_type(kind)
         codecs = [codec for codec in self._codecs if codec.handles(kind)]
         if not codecs:
             raise UsageError(f"no codec handles {kind!r}")

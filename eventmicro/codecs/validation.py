@@ -44,8 +44,6 @@ def make_adapter(kind: Any) -> TypeAdapter[Any]:
         TypeAdapter,
     )
 
-    if isinstance(kind, dict):  # pydantic takes it for a schema of its own
-        raise _no_type(kind)
     try:
         adapter = TypeAdapter(kind)
         if not adapter.pydantic_complete:
@@ -58,7 +56,7 @@ def make_adapter(kind: Any) -> TypeAdapter[Any]:
         ) from None
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         if not _may_be_type(kind):
-            raise _no_type(kind) from None
+            raise no_type(kind) from None
         wrong = "await it" if inspect.isclass(kind) and issubclass(kind, Awaitable) else str(error).splitlines()[0]
         raise UsageError(f"{name_of(kind)} cannot be a message: {wrong}") from None
 
@@ -67,7 +65,8 @@ def _may_be_type(kind: Any) -> bool:
     return isinstance(kind, type) or get_origin(kind) is not None or type(kind).__module__ in _TYPING
 
 
-def _no_type(value: object) -> UsageError:
+def no_type(value: object) -> UsageError:
+    """That an object stands where a type is to be; its value is not shown."""
     name = type(value).__name__
     return UsageError(f"an object of {name} cannot be a message's type: write the class, {name}")
 
