@@ -52,7 +52,7 @@ def test_no_page_has_both_sides_of_a_merge() -> None:
 
 
 def test_the_page_on_codecs_lists_every_content_type_and_no_other() -> None:
-    listed = re.findall(r"^\| `(\w+/[\w-]+)` \| `([\w-]+)` \|", (DOCS / "codecs.md").read_text(), re.MULTILINE)
+    listed = re.findall(r"^\| `(\w+/[\w.+-]+)` \| `([\w.+-]+)` \|", (DOCS / "codecs.md").read_text(), re.MULTILINE)
     codecs = Codecs()
     assert {full for full, _ in listed} == set(codecs.content_types())
     assert [codecs.resolve(short) for _, short in listed] == [full for full, _ in listed]

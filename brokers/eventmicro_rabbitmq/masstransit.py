@@ -92,8 +92,10 @@ class MassTransit:
         return RabbitExchange(self.types[0], type="fanout")
 
     def handles(self, kind: Any) -> bool:
-        """Whether values of this type can be written: those that pydantic knows, but for None, which is no message."""
-        return kind not in (bytes, None, type(None)) and not takes_none(kind)
+        """Whether values of this type can be written: those that pydantic knows, but for None, which is no message; so
+        no messages of protobuf.
+        """
+        return kind not in (bytes, None, type(None)) and not hasattr(kind, "DESCRIPTOR") and not takes_none(kind)
 
     def encoder(self, kind: Any) -> Encoder:
         dump, types = _typed(kind).dump_json, json.dumps([f"{URN}{each}" for each in self.types])
@@ -256,7 +258,10 @@ def _typed(kind: Any) -> Any:
     from pydantic import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeAdapter
 
     try:
-        return TypeAdapter(kind)
+        adapter = TypeAdapter(kind)
+        if not adapter.pydantic_complete:
+            adapter.rebuild(force=True)
+        return adapter
     except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeError) as error:
         raise UsageError(f"{kind!r} cannot be a message: {str(error).splitlines()[0]}") from error
 
