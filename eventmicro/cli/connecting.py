@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eventmicro.checks import did_you_mean
 from eventmicro.cli.session import Places, Session, current
 from eventmicro.cli.settings import find_url
-from eventmicro.cli.show import did_you_mean
 from eventmicro.client import Client
 from eventmicro.embedded import find_keeping
 from eventmicro.errors import EventMicroError, NotFound, ServiceError, UsageError

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from eventmicro.broker import QueueState, TellsQueues
+from eventmicro.checks import did_you_mean
 from eventmicro.cli.connecting import Broker, Registry, connected_to_queues
 from eventmicro.cli.output import Form, Json, Output, chosen, print_records
 from eventmicro.cli.records import print_table
 from eventmicro.cli.session import run
-from eventmicro.cli.show import did_you_mean, examples
+from eventmicro.cli.show import examples
 from eventmicro.client import Client
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.registry import QUEUE

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -18,14 +18,6 @@ from eventmicro.message import Delivery
 def examples(*lines: str) -> str:
     """The end of a command's help: examples, one a line."""
     return "\n\n".join(("Examples:", *lines))
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """What was perhaps meant, to be put behind an error; empty where nothing is like it."""
-    from difflib import get_close_matches  # for errors only
-
-    close = get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def show_reply(body: bytes) -> None:

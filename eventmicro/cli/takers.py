@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 import typer
 
+from eventmicro.checks import did_you_mean
 from eventmicro.cli.records import fields_of
-from eventmicro.cli.show import did_you_mean, one_line
+from eventmicro.cli.show import one_line
 from eventmicro.client import Client
 from eventmicro.errors import BadRequest, EventMicroError, ServiceError, UsageError
+from eventmicro.generating.schemas import is_schema
 from eventmicro.registry import TOPIC, EndpointRecord, ServiceRecord
 
 NO_BODY = "no body was given"
@@ -79,7 +81,9 @@ def _subscribes(endpoint: EndpointRecord, subject: str) -> bool:
 def _needs_body(endpoint: EndpointRecord) -> str | None:
     """What it takes, in a line; None where that may be nothing, or is not known."""
     schema = endpoint.request
-    if schema is None or schema.get("type") == "null" or {"type": "null"} in schema.get("anyOf", ()):
+    if schema is None or not is_schema(schema):
+        return None
+    if schema.get("type") == "null" or {"type": "null"} in schema.get("anyOf", ()):
         return None
     return fields_of(schema)
 

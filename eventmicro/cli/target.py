@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from eventmicro.cli.show import did_you_mean
+from eventmicro.checks import did_you_mean
 from eventmicro.configuration.words import WrongSetting
 from eventmicro.contracts.contract import is_contract
 from eventmicro.errors import UsageError

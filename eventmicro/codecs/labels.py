@@ -107,8 +107,8 @@ def without_fields(kind: Any, decode: Decoder) -> Decoder:
         return decode
 
     def read(body: bytes) -> Any:
-        if body[:1] == b"{" and _is_json(body):
-            raise DecodeError('expected a text, got an object: the one parameter is the whole body; send "text"')
+        if body.lstrip()[:1] == b"{" and _is_json(body):
+            raise DecodeError('no text but an object: the one parameter is the whole body; send "text"')
         return decode(body)
 
     return read

@@ -16,7 +16,7 @@ from eventmicro.selector import Choice, Node, Selector
 STICKY_KEYS = 100_000
 # Of how many endpoints it is remembered whose turn it is.
 TURNS = 10_000
-# What is left of a node's latency each time that another one is taken before it: of one that is ten times slower
+# What is left of an idle node's latency each time that another one is taken before it: of one that is ten times slower
 # every 230th choice finds out whether it still is.
 FADES = 0.99
 
@@ -63,7 +63,8 @@ def two_choices(nodes: Sequence[Node], choice: Choice) -> Node:
     while other is one:
         other = random(nodes, choice)
     better, worse = (one, other) if _is_better(one, other) else (other, one)
-    worse.latency *= FADES
+    if not worse.in_flight:
+        worse.latency *= FADES
     return better
 
 

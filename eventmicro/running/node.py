@@ -211,7 +211,7 @@ class Node:
     async def _meant(self, needed: str) -> str:
         """Which service is perhaps meant, of those that are there."""
         with suppress(EventMicroError):
-            names = {each.name for each in await self._client.services()} - {self._service}
+            names = {each.name for each in await self._client.services()} - {self._service, needed}
             return did_you_mean(needed, names)
         return ""
 

@@ -11,8 +11,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from eventmicro.checks import did_you_mean
 from eventmicro.cli.settings import env_file_values, env_files, may_set
-from eventmicro.cli.show import did_you_mean
 from eventmicro.configuration.known import PROCESS, RUN, SERVICE, Options, services_said
 from eventmicro.errors import UsageError
 from eventmicro.sources import (

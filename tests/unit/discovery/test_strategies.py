@@ -188,3 +188,16 @@ def test_two_choices_tries_one_again_that_was_slow_once(takes: float, least: int
         if number >= 1000:
             chosen[node.id] += 1
     assert least <= chosen[once_slow.id] <= most
+
+
+def test_two_choices_forgets_nothing_of_a_node_in_a_burst() -> None:
+    quick, slow = nodes(2)
+    quick.latency, slow.latency, select = 0.01, 0.1, make_selector("two-choices")
+    chosen = Counter[str]()
+    for _ in range(3000):  # of which none is answered yet
+        node = select([quick, slow], CHOICE)
+        chosen[node.id] += 1
+        node.in_flight += 1
+    assert chosen[slow.id] < 400
+    assert slow.latency > 0.08
+    assert quick.latency == 0.01

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from eventmicro import MemoryBroker, Service, Topic
 from eventmicro.codecs.cloudevents import is_structured
 from eventmicro.message import Message
 
+Until = Callable[[Callable[[], object]], Awaitable[None]]
 EVENT = b'{"specversion":"1.0","id":"1","source":"/a","type":"t","data":{"id":"7"}}'
 
 
@@ -58,3 +60,18 @@ async def test_a_topic_of_cloudevents_reads_them_whatever_their_label(label: str
     assert {"id": "8"} in got
     assert ["data", "id", "source", "specversion", "type"] in got
     assert EVENT in got
+
+
+async def test_data_that_looks_like_an_event_is_data_where_the_attributes_are_in_headers(until: Until) -> None:
+    topic, got = Topic("audit", dict[str, Any], cloudevents=True), list[dict[str, Any]]()
+    service = Service("auditor", broker="memory://unlabelled")
+    inner = {"specversion": "1.0", "id": "1", "source": "/a", "type": "b", "data": {"inner": 1}}
+
+    @service.subscribe(topic)
+    async def note(event: dict[str, Any]) -> None:
+        got.append(event)
+
+    async with service:
+        await service.publish(topic, inner)
+        await until(lambda: got)
+    assert got == [inner]

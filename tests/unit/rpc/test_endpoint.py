@@ -498,7 +498,10 @@ async def test_a_text_is_taken_with_and_without_the_quotes_of_json(request_: Any
 
 
 @pytest.mark.parametrize("headers", [None, {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}])
-async def test_fields_are_no_text_where_the_one_parameter_is_the_whole_body(headers: dict[str, str] | None) -> None:
+@pytest.mark.parametrize("request_", [{"day": "Monday"}, b'\n {"day": "Monday"}'])
+async def test_fields_are_no_text_where_the_one_parameter_is_the_whole_body(
+    request_: Any, headers: dict[str, str] | None
+) -> None:
     days = Service("days", broker="memory://server")
 
     @days.rpc
@@ -506,5 +509,5 @@ async def test_fields_are_no_text_where_the_one_parameter_is_the_whole_body(head
         return f"closed on {day}"
 
     async with days, Client("memory://server") as client:
-        with pytest.raises(BadRequest, match=r'the one parameter is the whole body; send "text"'):
-            await client.call("days.close", {"day": "Monday"}, str, metadata=headers or {})
+        with pytest.raises(BadRequest, match=r'the request is no text but an object: .* whole body; send "text"'):
+            await client.call("days.close", request_, str, metadata=headers or {})
