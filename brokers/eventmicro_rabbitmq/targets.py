@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from eventmicro.errors import NotStored, TransportError
+from eventmicro.errors import NotStored, TransportError, UsageError
 from eventmicro_rabbitmq.connection.connection import Connection, end_task
 from eventmicro_rabbitmq.connection.kept import KeptChannel
 from eventmicro_rabbitmq.connection.link import Link
@@ -53,14 +53,15 @@ class Target:
         self._on_made()
 
     async def look(self, connection: Connection, kept: KeptChannel) -> bool:
-        """See whether it has gone since it was made; whether it has.
+        """See whether it has gone since it was made; whether it has, and until it is made again.
 
         Raises:
-            TransportError, DriverError: RabbitMQ does not say it.
+            TransportError, UsageError, DriverError: RabbitMQ does not say it.
         """
-        is_known = self._made_on is connection and self._gone_since is None
-        if not is_known or not self._declarer.remakes(self._exchange):
+        if self._made_on is not connection or not self._declarer.remakes(self._exchange):
             return False
+        if self._gone_since is not None:
+            return True
         if await kept.has_exchange(connection, self._exchange.name):
             return False
         self._note_gone()
@@ -124,11 +125,13 @@ class Targets:
             await asyncio.sleep(self._every)
             try:
                 await self.look()
-            except (TransportError, *DriverError) as error:  # it is asked again; who publishes hears of it as well
+            except (TransportError, UsageError, *DriverError) as error:  # asked again; who publishes hears of it, too
                 log.debug("exchanges that are published to could not be looked at: %s", plain(error))
+            except Exception:  # it never should; it is asked again
+                log.exception("exchanges that are published to could not be looked at")
 
     async def look(self) -> None:
-        """Look once."""
+        """Look once; what is gone is told each time, as a publisher with something on its way keeps its channel."""
         connection = await self._link.wait()
         for target in dict.fromkeys(self._publishers.values()):
             if await target.look(connection, self._kept):
