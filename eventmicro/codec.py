@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +15,11 @@ Encoder = Callable[[Any], bytes]
 
 Decoder = Callable[[bytes], Any]
 """Turns a body into a value. Raises DecodeError where it is not one of the type the decoder was made for."""
+
+# How pydantic tells a field that was set to another type: with the value, whose text is anything at all.
+_WARNED = "Pydantic serializer warnings:"
+_ONE_MORE = "\n  PydanticSerializationUnexpectedValue("
+_FIELD = re.compile(r"\[(?:field_name='(\w+)', )?input_value=.*, input_type=(.+)\]\)", re.DOTALL)
 
 
 class NotReady(Exception):
@@ -123,3 +129,18 @@ class Envelope(Protocol):
             ServiceError: it is an error.
         """
         ...
+
+
+def why_unwritten(error: BaseException) -> tuple[str, BaseException | None]:
+    """Why pydantic cannot write a value, and what an error that says so is raised from.
+
+    Where a field is of another type these tell its name and the type that it has, and nothing of the value, which may
+    be a secret.
+    """
+    text = str(error)
+    if not text.startswith(_WARNED):
+        return text, error
+    found = _FIELD.search(_ONE_MORE.join(text.split(_ONE_MORE, 2)[:2]))
+    field, kind = found.groups() if found else (None, None)
+    where = f"its field {field!r}" if field else "what is in it"
+    return f"{where} is of another type{f': {kind}' if kind else ''}", None

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, is_dataclass
 from datetime import UTC, datetime
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_origin
 from urllib.parse import unquote, urlsplit
 from uuid import UUID, uuid4
 
-from eventmicro.codec import Decoder, Encoder
+from eventmicro.codec import Decoder, Encoder, why_unwritten
 from eventmicro.compression import MAX_DECOMPRESSED, decompress
 from eventmicro.context import Context
 from eventmicro.errors import DecodeError, EncodeError, EventMicroError, UsageError
@@ -64,7 +65,7 @@ class MassTransit:
     types: tuple[str, ...]
     answers_to: str | None
     request_id: Callable[[Any], UUID]
-    said: Mapping[str, str]
+    said: Mapping[str, str] = field(hash=False)
 
     content_type = CONTENT_TYPE
 
@@ -98,17 +99,21 @@ class MassTransit:
         return kind not in (bytes, None, type(None)) and not hasattr(kind, "DESCRIPTOR") and not takes_none(kind)
 
     def encoder(self, kind: Any) -> Encoder:
-        dump, types = _typed(kind).dump_json, json.dumps([f"{URN}{each}" for each in self.types])
+        adapter, types = _typed(kind), json.dumps([f"{URN}{each}" for each in self.types])
+        dump, check = adapter.dump_json, _type_check(kind, adapter)
 
         def encode(value: Any) -> bytes:
             if not self.types:
                 raise EncodeError(
                     "MassTransit() only reads: write the type, as MassTransit('Shop.Contracts:OrderPlaced')"
                 )
+            if value.__class__ is not kind:
+                check(value)
             try:
                 message = bytes(dump(value, by_alias=True, warnings="error"))
             except ValueError as error:
-                raise EncodeError(f"{getattr(kind, '__name__', kind)}: {error}") from error
+                why, cause = why_unwritten(error)
+                raise EncodeError(f"{getattr(kind, '__name__', kind)} cannot be written: {why}") from cause
             said = json.dumps(self._around(value))
             return b'%s,"messageType":%s,"message":%s}' % (said[:-1].encode(), types.encode(), message)
 
@@ -264,6 +269,29 @@ def _typed(kind: Any) -> Any:
         return adapter
     except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeError) as error:
         raise UsageError(f"{kind!r} cannot be a message: {str(error).splitlines()[0]}") from error
+
+
+def _type_check(kind: Any, adapter: Any) -> Callable[[Any], None]:
+    """What refuses a value of another type, without any of its text, which may be a secret."""
+    from pydantic import BaseModel, ValidationError
+
+    is_record = isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind))
+    name = str(kind) if get_origin(kind) else getattr(kind, "__name__", str(kind))
+
+    def is_one(value: Any) -> bool:
+        if is_record:  # pydantic would take a dict for one
+            return isinstance(value, kind)
+        with suppress(ValidationError):
+            adapter.validate_python(value, strict=True)
+            return True
+        return False
+
+    def check(value: Any) -> None:
+        if not is_one(value):
+            within = ", and in it another type than is said" if value.__class__ is get_origin(kind) else ""
+            raise EncodeError(f"expected {name}, got {type(value).__name__}{within}")
+
+    return check
 
 
 def _members(delivery: Delivery) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-from eventmicro.codec import Decoder, Encoder
+from eventmicro.codec import Decoder, Encoder, why_unwritten
 from eventmicro.codecs.finite import find_null, finite_check
 from eventmicro.codecs.structs import StructJsonCodec, holds_structs
 from eventmicro.codecs.subclasses import is_polymorphic, keeping_subclasses
@@ -64,7 +64,8 @@ class JsonCodec:
             except (ValueError, RecursionError, UserWarning) as error:
                 if holds_structs(kind, value):
                     return StructJsonCodec().encoder(kind)(value)
-                raise EncodeError(f"{name_of(kind)} cannot be written as JSON: {error}") from error
+                why, cause = why_unwritten(error)
+                raise EncodeError(f"{name_of(kind)} cannot be written as JSON: {why}") from cause
 
         return encode
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from os import PathLike, fspath
 from typing import Any
 
+from eventmicro.codec import why_unwritten
 from eventmicro.codecs.protobuf import is_protobuf
 from eventmicro.codecs.structs import handles_by_msgspec, holds_structs, plain_structs
 from eventmicro.codecs.subclasses import keeping_subclasses
@@ -101,7 +102,8 @@ def _by_pydantic(kind: Any) -> Plain:
         try:
             return write(value, by_alias=True)
         except (ValueError, RecursionError, UserWarning) as error:
-            raise EncodeError(f"{name_of(kind)} cannot be written: {error}") from error
+            why, cause = why_unwritten(error)
+            raise EncodeError(f"{name_of(kind)} cannot be written: {why}") from cause
 
     def load(value: Any) -> Any:
         try:

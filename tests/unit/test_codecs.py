@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from eventmicro.codecs.json import JsonCodec
 from eventmicro.codecs.protobuf import ProtobufCodec, ProtobufJsonCodec, is_protobuf
 from eventmicro.codecs.raw import RawCodec
 from eventmicro.errors import DecodeError, EncodeError, UnsupportedMediaType, UsageError
-from eventmicro.wire import JSON, OCTET_STREAM, PROTOBUF
+from eventmicro.wire import BSON, CBOR, JSON, MSGPACK, OCTET_STREAM, PROTOBUF
 
 
 class Item(BaseModel):
@@ -127,6 +128,23 @@ def test_an_object_of_a_subclass_travels_with_all_its_fields() -> None:
 def test_a_model_whose_field_was_set_to_another_type_is_refused() -> None:
     with pytest.raises(EncodeError):
         Codecs().body(Item).encode(Item.model_construct(sku="a", count="many"))
+
+
+@pytest.mark.parametrize("content_type", [JSON, MSGPACK, CBOR, BSON])
+@pytest.mark.parametrize("wrong", [{"card": "4111"}, ["4111, input_type=int])\n  PydanticSerialization"]], ids=type)
+def test_which_field_is_of_another_type_is_told_without_its_value(content_type: str, wrong: Any) -> None:
+    encode = Codecs().body(Item).encoder(content_type)
+    assert encode is not None
+    item = Item.model_construct(sku=wrong, count="4111")
+    with pytest.raises(EncodeError) as refused:
+        encode(item)
+    assert str(refused.value).endswith(f": its field 'sku' is of another type: {type(wrong).__name__}")
+    assert "4111" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_a_dict_in_the_place_of_a_model_within_is_told_without_its_value() -> None:
+    with pytest.raises(EncodeError, match=r"as JSON: what is in it is of another type: dict$"):
+        Codecs().body(list[Item]).encode([{"sku": "4111"}])
 
 
 def test_a_value_that_contains_itself_is_refused() -> None:

@@ -11,7 +11,7 @@ from eventmicro.codec import Decoder, Encoder
 from eventmicro.errors import DecodeError, UsageError
 from eventmicro_kafka.schema_registry.framing import SchemaKey, take_apart
 from eventmicro_kafka.schema_registry.registry import Schema, SchemaRegistry
-from eventmicro_kafka.schema_registry.writing import FramedCodec, not_written, typed, validated
+from eventmicro_kafka.schema_registry.writing import FramedCodec, refuse, typed, validated
 
 try:
     import fastavro
@@ -40,7 +40,7 @@ class AvroCodec(FramedCodec):
                 written.write(before)
                 fastavro.schemaless_writer(written, parsed, plain)
             except (ValidationError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-                raise not_written(kind, error) from error
+                refuse(kind, error)
             return written.getvalue()
 
         return encode

@@ -8,7 +8,7 @@ from typing import Any
 from eventmicro.codec import Decoder, Encoder
 from eventmicro_kafka.schema_registry.framing import take_apart
 from eventmicro_kafka.schema_registry.registry import SchemaRegistry
-from eventmicro_kafka.schema_registry.writing import FramedCodec, not_written, typed, validated
+from eventmicro_kafka.schema_registry.writing import FramedCodec, refuse, typed, validated
 
 
 class JsonCodec(FramedCodec):
@@ -28,7 +28,7 @@ class JsonCodec(FramedCodec):
             try:
                 return before + bytes(adapter.dump_json(value, by_alias=True, warnings="error"))
             except ValueError as error:
-                raise not_written(kind, error) from error
+                refuse(kind, error)
 
         return encode
 

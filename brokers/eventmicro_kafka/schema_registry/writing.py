@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
+from eventmicro.codec import why_unwritten
 from eventmicro.errors import DecodeError, EncodeError, UsageError
 from eventmicro.message import Delivery
 from eventmicro.topic import takes_none
@@ -102,5 +103,7 @@ def validated(validate: Callable[[Any], Any], value: Any, kind: Any) -> Any:
         raise DecodeError(f"not a valid {name}", [{**each, "loc": list(each["loc"])} for each in wrong]) from None
 
 
-def not_written(kind: Any, error: BaseException) -> EncodeError:
-    return EncodeError(f"{getattr(kind, '__name__', kind)} cannot be written by its schema: {error}")
+def refuse(kind: Any, error: BaseException) -> NoReturn:
+    """Raise EncodeError for what cannot be written."""
+    why, cause = why_unwritten(error)
+    raise EncodeError(f"{getattr(kind, '__name__', kind)} cannot be written by its schema: {why}") from cause
