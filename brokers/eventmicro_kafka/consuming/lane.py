@@ -125,9 +125,15 @@ class Lane:
         """What is not finished, by offset and in its order; None: it waits here to be delivered again."""
         self.known_until, self.unfinished = read_progress(*committed)
         self.epoch = epoch_of(committed[1])
-        """Under which leader of the partition the last was stored that was fetched, or is known of."""
+        """Under which leader of the partition the last was stored that was fetched, or is known of: what is furthest."""
         self.repeats: dict[int, int] = {offset: times for offset, times in self.unfinished.items() if times}
         self.holder = holder
+
+    def has_fetched(self, end: int, epoch: int) -> None:
+        """Records up to here were fetched, the last of them of this epoch."""
+        self.fetched = end
+        if end >= self.known_until:  # else what is known of is further, and may be of a later one
+            self.epoch = epoch
 
     def is_finished(self, offset: int) -> bool:
         """Whether it was finished before this side got the partition."""

@@ -357,7 +357,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         for place, records in batches.items():
             lane, first, last = self._owner.lanes[place], records[0].offset, records[-1].offset
             epoch = self._epochs.of(place, last)
-            if (epoch != lane.epoch or first < lane.next) and UNKNOWN not in (epoch, lane.epoch):
+            if (epoch > lane.epoch or first < lane.next) and UNKNOWN not in (epoch, lane.epoch):
                 end = await end_of_known(consumer, lane, self._epochs)
                 if not self._shared.is_set() or share is not share_of(consumer):
                     return  # they are read again
@@ -365,7 +365,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
                     self._read_from_cut(consumer, lane, end)
                     continue
             lane = self._lane(place, first)
-            lane.fetched, lane.epoch = last + 1, epoch
+            lane.has_fetched(last + 1, epoch)
             self._owner.take(lane, records)
             self._told = ""
 
@@ -431,7 +431,8 @@ class Member(RebalanceListener):  # type: ignore[misc]
             if lane.next == lane.fetched and end is not None and end > lane.next:
                 if place in self._out_of_range:
                     self._count_lost(lane, end)
-                lane.next = lane.fetched = end
+                lane.next = end
+                lane.has_fetched(end, self._epochs.of(place, end - 1))
                 self._owner.settled()
 
     def _why(self, error: BaseException) -> str:

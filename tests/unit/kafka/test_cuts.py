@@ -14,7 +14,9 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from eventmicro_kafka.connection.epochs import UNKNOWN, Epochs, note_epochs
 from eventmicro_kafka.consuming.cuts import as_far_as_there, end_of_known
 from eventmicro_kafka.consuming.lane import Lane
+from eventmicro_kafka.consuming.member import Member
 from eventmicro_kafka.consuming.progress import epoch_of, read_progress, topic_of, up_to, with_topic
+from eventmicro_kafka.settings import KafkaSettings
 
 PLACE, OTHER = TopicPartition("t", 0), TopicPartition("t", 1)
 IDS = "0123456789abcdef0123456789abcdef"
@@ -207,3 +209,84 @@ async def test_where_no_leader_says_it_a_lane_is_cut_where_batches_of_a_later_on
     lane, epochs = Lane(PLACE, (100, f"em1:10:0:{IDS}:7"), SimpleNamespace(held=0)), Epochs()
     epochs.note(PLACE, batch(100, 7) + batch(begin, 9))
     assert await end_of_known(Cluster({}), lane, epochs) == cut
+
+
+# -- what a member reads of a log that is whole --------------------------------------------------------------------
+
+
+class Log:
+    """A member's share: one partition, whose records up to 1000 are of epoch 3 and those behind of epoch 5.
+
+    Attributes:
+        ends: where the log ends of what was stored under an epoch, or before.
+        sought: from where it was read again.
+    """
+
+    def __init__(self, committed: tuple[int, str]) -> None:
+        self.held, self.taken = 0, list[int]()
+        self.sought, self.ends = list[int](), {3: 1000, 5: 1500}
+        self.lanes: dict[Any, Lane] = {PLACE: Lane(PLACE, committed, self)}
+        self.member = Member(KafkaSettings(), "q", ["t"], {}, "t", self)  # type: ignore[arg-type]
+        self.member._epochs.note(PLACE, batch(400, 3) + batch(1000, 5))
+        self.member._shared.set()
+        self.cluster = SimpleNamespace(leader_for_partition=lambda place: 1)
+        self._client = self._subscription = self
+        self.subscription: Any = SimpleNamespace(assignment=object())
+
+    async def send(self, node: int, request: Any, **_: Any) -> Any:
+        asked = [(topic, place) for topic, places in request._topics for place in places]
+        found = [(t, [(0, n, epoch, self.ends[epoch])]) for t, (n, _, epoch) in asked]
+        return SimpleNamespace(topics=found)
+
+    def settled(self) -> None:
+        """Nobody commits here."""
+
+    def take(self, lane: Lane, records: list[Any]) -> None:
+        lane.next = records[-1].offset + 1
+        self.taken += [record.offset for record in lane.unfinished_of(records)]
+
+    def seek(self, place: Any, offset: int) -> None:
+        self.sought.append(offset)
+
+    def assignment(self) -> set[Any]:
+        return {PLACE}
+
+    async def read(self, *batches: range) -> None:
+        for offsets in batches:
+            await self.member._take(self, {PLACE: [SimpleNamespace(offset=offset) for offset in offsets]})
+
+
+@pytest.mark.parametrize("said", ["5", ""])
+async def test_a_log_that_is_whole_is_taken_for_no_other_where_its_leader_changed_in_what_is_known(
+    said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A gap is read over many batches, the first of them of the leader before."""
+    log = Log((400, f"em1:1100:0:{IDS}:{said}"))
+    await log.read(range(400, 528), range(528, 1000))
+    place = log.lanes[PLACE].progress()
+    assert (epoch_of(place[1]), read_progress(*place)[0]) == (int(said or UNKNOWN), 1500)
+    await log.read(range(1000, 1500), range(1500, 1502))
+    assert (log.taken, log.sought, caplog.records) == ([400, 1500, 1501], [], [])
+    assert log.lanes[PLACE].epoch == 5
+
+
+async def test_a_log_that_goes_on_under_another_leader_with_what_is_no_event_is_whole(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with the end of a transaction, which is passed by."""
+    monkeypatch.setattr("eventmicro_kafka.consuming.member.returned_up_to", lambda *_: 1001)
+    log = Log((998, f"em1:0::{IDS}:3"))
+    await log.read(range(998, 1000))
+    log.member._pass_by_what_is_no_event(log)
+    assert log.lanes[PLACE].progress() == (1001, "em1:0:::5")
+    await log.read(range(1001, 1002))
+    assert (log.sought, caplog.records) == ([], [])
+
+
+async def test_a_log_that_was_cut_in_what_is_known_is_read_again_from_there() -> None:
+    log = Log((400, f"em1:1100:0:{IDS}:5"))
+    log.ends[5] = 1200
+    log.member._epochs.note(PLACE, batch(1200, 7))
+    await log.read(range(400, 528), range(528, 1200), range(1200, 1202))
+    assert log.sought == [1200]
+    assert log.lanes[PLACE].known_until == 1200
