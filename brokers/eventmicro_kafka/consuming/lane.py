@@ -125,7 +125,7 @@ class Lane:
         """What is not finished, by offset and in its order; None: it waits here to be delivered again."""
         self.known_until, self.unfinished = read_progress(*committed)
         self.epoch = epoch_of(committed[1])
-        """Under which leader of the partition the last was stored that was fetched, or is known of: what is furthest."""
+        """Under which leader of the partition the last was stored that was fetched or is known of, of the furthest."""
         self.repeats: dict[int, int] = {offset: times for offset, times in self.unfinished.items() if times}
         self.holder = holder
 

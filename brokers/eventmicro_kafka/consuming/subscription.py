@@ -28,7 +28,7 @@ from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, Member
 from eventmicro_kafka.consuming.moving import time_to_finish, warn_of_handlers
 from eventmicro_kafka.consuming.parking import Parking, Stores
 from eventmicro_kafka.consuming.retry import retry_topic
-from eventmicro_kafka.consuming.transactions import MOST_WAITING, Transactions
+from eventmicro_kafka.consuming.transactions import MOST_WAITING, Transactions, as_many_as_told
 from eventmicro_kafka.producing.publishing import Publisher
 from eventmicro_kafka.producing.transactor import Transactor
 from eventmicro_kafka.records import delivery_headers
@@ -73,7 +73,7 @@ class KafkaSubscription:
         self.held = 0
         self._subject = subject
         self._queue = queue
-        self._durable = durable
+        self._durable = durable if transactor is None else as_many_as_told(queue, durable)
         self._settings = settings
         self._retry_topic = retry_topic(queue, subject)
         self._line = Line(subject, receive, self)

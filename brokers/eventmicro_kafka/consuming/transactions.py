@@ -11,10 +11,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
 
+from eventmicro.broker import Durable
 from eventmicro.errors import Disconnected, NotAllPublished, TransportError, UsageError
 from eventmicro.message import Copy, Message
 from eventmicro_kafka.connection.transacting import can_commit_places, commit_places
@@ -31,8 +32,8 @@ MOST, MOST_BYTES = 2000, 8 * 1024 * 1024
 # Within how many bytes a place has to say that an event is finished whose outcome is published: well below what it may
 # have in all, as it has to say so for as long as an event before it is not, of which it may say more by then.
 SURE = 3000
-# How many events may wait on this side until they are due again: of so many a place can tell.
-MOST_WAITING = 300
+# How many events may be held at once, and how many may wait here until they are due again: of so many it can tell.
+MOST_HELD = MOST_WAITING = 300
 # How long to wait before what failed is tried again, in seconds.
 AGAIN_INTERVAL = 0.1
 # How long opening may take, in seconds: as long as another transaction of the same name may be open.
@@ -47,6 +48,7 @@ class Entry:
 
     put_aside: whether the messages are copies of the events, which have failed.
     taken: whether a transaction has it.
+    is_told: whether a place could tell that its events are finished.
     unwanted: why nobody waits for it any more, if the transaction does not hold.
     outcome: its result is why nothing of it was done, or None: all is, or the events are somebody else's by now.
     """
@@ -55,6 +57,7 @@ class Entry:
     deliveries: Sequence[KafkaDelivery]
     put_aside: bool = False
     taken: bool = False
+    is_told: bool = True
     unwanted: Outcome = None
     outcome: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -70,6 +73,21 @@ class Entry:
     def end(self, outcome: Outcome) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
+
+
+def as_many_as_told(queue: str, durable: Durable) -> Durable:
+    """What is asked for, with no more events held at once than a place can tell of."""
+    if durable.prefetch <= MOST_HELD:
+        return durable
+    log.warning(
+        "queue %r: prefetch is %d, and %d events are held at once: of so many the place of a transactional queue can "
+        "tell; more of concurrency and batch is not reached, but by more instances",
+        queue,
+        durable.prefetch,
+        MOST_HELD,
+        extra={"queue": queue},
+    )
+    return replace(durable, prefetch=MOST_HELD)
 
 
 class Transactions:
@@ -214,7 +232,13 @@ class Transactions:
                 self._give_up(entry, error)
 
     def _late(self, entry: Entry, timeout: float) -> TransportError:
-        return late(entry.messages[0].subject, timeout, sent=False, met=self._trouble)
+        subject = entry.messages[0].subject
+        if entry.is_told:
+            return late(subject, timeout, sent=False, met=self._trouble)
+        return Disconnected(
+            f"{subject}: not sent within {timeout:g} s: more events before its own are not finished than a place can "
+            f"tell of; give queue {self._queue!r} a lower prefetch, or its handlers a timeout"
+        )
 
     def _give_up(self, entry: Entry, error: BaseException) -> None:
         """Nobody waits for it any more, but for the end of its transaction."""
@@ -247,7 +271,9 @@ class Transactions:
         async with self._member.no_commits():
             mine = [entry for entry in entries if self._is_mine(entry)]
             places, now = self._places(mine)
-            later = [entry for entry in mine if entry not in now]
+            for entry in mine:
+                entry.is_told = entry in now
+            later = [entry for entry in mine if not entry.is_told]
             if now and not await self._transact(now, places):
                 return [*now, *later]
             return later

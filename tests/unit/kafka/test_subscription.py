@@ -304,3 +304,21 @@ async def test_where_the_broker_does_not_say_what_it_has_it_is_away(error: Excep
     member._consumer = SimpleNamespace(end_offsets=end_offsets, partitions_for_topic=lambda _: {0})
     with pytest.raises(Disconnected):
         await member.is_behind()
+
+
+async def test_a_transactional_queue_holds_no_more_at_once_than_a_place_can_tell_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Else an outcome would wait for those before it, and fail where they take long."""
+    publisher: Any = SimpleNamespace()
+    transactor: Any = SimpleNamespace()
+    durable, settings = Durable(prefetch=2000), KafkaSettings()
+    subscription = KafkaSubscription("t", "q", lambda _: None, durable, settings, publisher, {}, transactor=transactor)
+    assert "queue 'q': prefetch is 2000, and 300 events are held at once" in caplog.text
+    subscription.share({PLACE: (0, "")})
+    async with pumping(subscription):
+        subscription.take(subscription.lanes[PLACE], records(range(400)))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert subscription.held == 300
+        assert not await subscription._waits()

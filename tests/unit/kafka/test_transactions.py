@@ -299,6 +299,19 @@ async def test_what_a_place_cannot_tell_waits_until_it_can(
         assert bench.made.held == [[b"near"], [b"far"]]
 
 
+async def test_who_waits_in_vain_for_a_place_that_can_tell_it_hears_that(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster is well."""
+    monkeypatch.setattr(transactions, "SURE", 20)
+    async with make_bench() as bench:
+        deliveries = [bench.take(bench.first, offset) for offset in range(40)]
+        with pytest.raises(Disconnected, match=r"not finished than a place can tell .*prefetch") as caught:
+            await bench.start(b"far", deliveries[39], timeout=0.01)
+        assert "cluster" not in str(caught.value)
+        assert bench.made.began == []
+
+
 async def test_copies_are_put_aside_with_their_events(make_bench: MakeBench) -> None:
     async with make_bench() as bench:
         deliveries = [bench.take(bench.first, offset) for offset in range(3)]
