@@ -133,9 +133,10 @@ class Member(RebalanceListener):  # type: ignore[misc]
         self._shared = asyncio.Event()
         self._shared_as = (0, "")
         self._failed = False
-        self._bare = False  # commits say no more than their offset
+        self.is_bare = False
+        """Whether commits say no more than their offset."""
         self._committing = asyncio.Lock()
-        self._commits = True
+        self._transacting = asyncio.Lock()
 
     async def open(self) -> None:
         """Join the group; return when it has its share, or soon, where nothing depends on that.
@@ -177,23 +178,15 @@ class Member(RebalanceListener):  # type: ignore[misc]
     async def commit(self) -> bool:
         """Commit what is finished; whether that is done. Where it fails it is said again by the next commit."""
         async with self._committing:
-            try:
-                consumer = self._consumer
-                may = consumer is not None and self._commits
-                return may and await self._commit(consumer, self._to_commit(consumer))
-            except Exception:  # aiokafka's own failures among them
-                log.exception("queue %r: commit failed, to be repeated", self._group, extra={"queue": self._group})
-                return False
+            return not self._transacting.locked() and await self._try_to_commit()
 
     @asynccontextmanager
     async def no_commits(self) -> AsyncGenerator[None]:
         """While this is entered nothing is committed here, and what was to be has ended: it is repeated afterwards."""
-        async with self._committing:
-            self._commits = False
-        try:
+        async with self._transacting:
+            async with self._committing:
+                pass
             yield
-        finally:
-            self._commits = True
 
     @property
     def at_work(self) -> tuple[Any, tuple[int, str]]:
@@ -215,6 +208,16 @@ class Member(RebalanceListener):  # type: ignore[misc]
         self._shared.clear()
         self._failed = self._consumer is not None
 
+    def go_bare(self) -> None:
+        """Commit no more than offsets from now on, as the broker does not take it."""
+        self.is_bare = True
+        log.warning(
+            "queue %r: the broker's offset.metadata.max.bytes is too low; more may come twice, and what is published "
+            "in a transaction waits until all events of its partition before its own are finished",
+            self._group,
+            extra={"queue": self._group},
+        )
+
     async def follow(self, topics: Iterable[str]) -> None:
         """Read these from now on, and all their partitions; what is new to the group from its beginning."""
         before, self._topics = self._topics, tuple(topics)
@@ -223,7 +226,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
             consumer._client.force_metadata_update()  # by which it sees the partitions itself
         elif consumer is not None:
             await self._owner.pause()  # its partitions are shared anew, so what is finished is committed before
-            await self.commit()
+            await self._commit_last()
             if consumer is self._consumer:
                 self._shared.clear()
                 self._subscribe(consumer)
@@ -266,7 +269,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         self._shared.clear()
         if revoked:
             await self._owner.pause()
-            await self.commit()
+            await self._commit_last()
 
     async def on_partitions_assigned(self, assigned: set[Any]) -> None:
         consumer = self._consumer
@@ -473,6 +476,27 @@ class Member(RebalanceListener):  # type: ignore[misc]
                         extra={"queue": self._group},
                     )
 
+    async def _commit_last(self) -> None:
+        """Commit before partitions move: after the transaction that is on its way, within bounds, before the next."""
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT):
+                await self._transacting.acquire()
+        except TimeoutError:
+            return  # what it does not say may come twice
+        try:
+            async with self._committing:
+                await self._try_to_commit()
+        finally:
+            self._transacting.release()
+
+    async def _try_to_commit(self) -> bool:
+        try:
+            consumer = self._consumer
+            return consumer is not None and await self._commit(consumer, self._to_commit(consumer))
+        except Exception:  # aiokafka's own failures among them
+            log.exception("queue %r: commit failed, to be repeated", self._group, extra={"queue": self._group})
+            return False
+
     def _to_commit(self, consumer: Any) -> dict[Any, Committed]:
         mine = consumer.assignment()
         return {
@@ -483,7 +507,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
 
     def _progress(self, lane: Lane) -> Committed:
         offset, more = lane.progress()
-        return offset, "" if self._bare else more
+        return offset, "" if self.is_bare else more
 
     async def _commit(self, consumer: Any, wanted: dict[Any, Committed]) -> bool:
         if not wanted:
@@ -491,12 +515,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         try:
             await within(COMMIT_TIMEOUT, commit(consumer, wanted, self._shared_as))
         except OffsetMetadataTooLargeError:
-            self._bare = True
-            log.warning(
-                "queue %r: the broker's offset.metadata.max.bytes is too low; more may come twice",
-                self._group,
-                extra={"queue": self._group},
-            )
+            self.go_bare()
             return False
         except (KafkaError, TimeoutError) as error:
             log.debug("queue %r: commit failed, to be repeated: %s", self._group, plain(error))

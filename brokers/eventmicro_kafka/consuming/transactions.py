@@ -15,13 +15,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
 
+from aiokafka.errors import OffsetMetadataTooLargeError  # type: ignore[import-untyped]
+
 from eventmicro.broker import Durable
 from eventmicro.errors import Disconnected, NotAllPublished, TransportError, UsageError
 from eventmicro.message import Copy, Message
 from eventmicro_kafka.connection.transacting import can_commit_places, commit_places
 from eventmicro_kafka.consuming.lane import Committed, KafkaDelivery, Lane
 from eventmicro_kafka.consuming.member import Member
-from eventmicro_kafka.consuming.progress import is_finished
+from eventmicro_kafka.consuming.progress import LONGEST, is_finished
 from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, late, plain
 from eventmicro_kafka.producing.transactor import Refused, Transactor
 
@@ -296,12 +298,16 @@ class Transactions:
             for entry in left:
                 for delivery in entry.deliveries:
                     done[delivery.lane].add(delivery.offset)
-            sure = {lane: lane.progress(offsets, SURE) for lane, offsets in done.items()}
+            sure = {lane: self._place(lane, offsets, SURE) for lane, offsets in done.items()}
             told = [entry for entry in left if _are_told(entry.deliveries, sure)]
             if len(told) == len(left):
-                places = {lane: lane.progress(offsets) for lane, offsets in done.items()}
+                places = {lane: self._place(lane, offsets, LONGEST) for lane, offsets in done.items()}
                 return {lane: place for lane, place in places.items() if place != lane.committed}, left
             left = told
+
+    def _place(self, lane: Lane, done: set[int], longest: int) -> Committed:
+        offset, more = lane.progress(done, longest)
+        return offset, "" if self._member.is_bare else more
 
     async def _transact(self, entries: Sequence[Entry], places: Mapping[Lane, Committed]) -> bool:
         """Whether it has ended; where not nothing of it holds, and what is left of the entries may be tried again."""
@@ -317,6 +323,8 @@ class Transactions:
                 await self._transactor.run(messages, commit)
         except Refused as refused:
             self._refuse(entries, refused)
+        except OffsetMetadataTooLargeError:
+            self._member.go_bare()
         except (KafkaError, OSError, TransportError) as error:  # TimeoutError is an OSError
             self._say(error)
             clean = isinstance(error, NOT_A_MEMBER)

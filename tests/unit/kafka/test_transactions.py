@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import IllegalGenerationError, KafkaConnectionError
+from aiokafka.errors import IllegalGenerationError, KafkaConnectionError, OffsetMetadataTooLargeError
 from eventmicro_kafka.consuming import transactions
 from eventmicro_kafka.consuming.lane import KafkaDelivery, Lane
 from eventmicro_kafka.consuming.progress import read_progress
@@ -91,8 +91,10 @@ class Bench:
         self.lanes = {place: Lane(place, (0, ""), self.holder) for place in (PLACE, NEXT)}
         self.first, self.second = self.lanes.values()
         self.committed: list[dict[Any, tuple[int, str]]] = []
+        self.most: int | None = None  # how much more than an offset may be committed
         self.read_anew = 0
         self.consumer: Any = object()
+        self.is_bare = False  # as the member it is, too
         monkeypatch.setattr(transactions, "commit_places", self._commit)
         monkeypatch.setattr(transactions, "AGAIN_INTERVAL", 0.0)
         self.subject = Transactions(
@@ -125,6 +127,9 @@ class Bench:
     def at_work(self) -> tuple[Any, tuple[int, str]]:
         return self.consumer, (1, "m")
 
+    def go_bare(self) -> None:
+        self.is_bare = True
+
     @asynccontextmanager
     async def no_commits(self) -> AsyncIterator[None]:
         yield
@@ -132,6 +137,8 @@ class Bench:
     async def _commit(self, consumer: Any, _: Any, *, offsets: dict[Any, Any], member: Any) -> None:
         assert consumer is self.consumer
         assert member == (1, "m")
+        if self.most is not None and any(len(more) > self.most for _, more in offsets.values()):
+            raise OffsetMetadataTooLargeError
         self.committed.append(offsets)
 
     def _read_anew(self) -> None:
@@ -310,6 +317,21 @@ async def test_who_waits_in_vain_for_a_place_that_can_tell_it_hears_that(
             await bench.start(b"far", deliveries[39], timeout=0.01)
         assert "cluster" not in str(caught.value)
         assert bench.made.began == []
+
+
+async def test_where_places_may_say_no_more_than_an_offset_each_outcome_waits_for_the_events_before_it(
+    make_bench: MakeBench,
+) -> None:
+    """As with `offset.metadata.max.bytes` of a broker; the same again would be refused for ever."""
+    async with make_bench() as bench:
+        bench.most = 0
+        first, second, third = (bench.take(bench.first, offset) for offset in range(3))
+        with pytest.raises(Disconnected, match="than a place can tell"):
+            await bench.start(b"third", third, timeout=0.05)
+        assert (bench.is_bare, len(bench.made.began)) == (True, 1)
+        await first.ack()
+        await bench.start(b"second", second)
+        assert (bench.made.held, bench.committed) == ([[b"second"]], [{PLACE: (2, "")}])
 
 
 async def test_copies_are_put_aside_with_their_events(make_bench: MakeBench) -> None:
