@@ -120,7 +120,7 @@ class Transactor:
             raise Refused(self._not_published(error, denied)) from error
         await add_group(inner, self._group)
         committed, sent = await asyncio.gather(commit(inner), self._send(inner, batches), return_exceptions=True)
-        for failed in (committed, sent):
+        for failed in (sent, committed):  # so that who hears of the commit knows that all is stored
             if failed is not None:
                 raise failed
         self.is_deciding = True
