@@ -124,6 +124,22 @@ class _CommitOffsets(_AnyRequest):  # type: ignore[misc]
 _CommitOffsets._CLASSES = (_Request,)
 
 
+def note_lookups(producer: Any, note: Callable[[BaseException | None], None]) -> None:
+    """Have it told how each look-up of a coordinator ends: aiokafka repeats it for as long as it is in vain."""
+    look_up = producer.client.coordinator_lookup
+
+    async def noted(*said: Any) -> Any:
+        try:
+            node = await look_up(*said)
+        except KafkaError as error:
+            note(error)
+            raise
+        note(None)
+        return node
+
+    producer.client.coordinator_lookup = noted
+
+
 def begin(producer: Any, places: Iterable[Any]) -> None:
     """Have a producer's batches for these partitions be of the next transaction; they are to be added to it."""
     manager = producer._txn_manager

@@ -134,7 +134,9 @@ class Transactions:
             async with asyncio.timeout(OPEN_TIMEOUT):
                 await self._transactor.open()
         except TimeoutError:
-            raise Disconnected(f"queue {self._queue!r}: no transaction can be made within {OPEN_TIMEOUT:g} s") from None
+            why = f": {self._transactor.trouble}" if self._transactor.trouble else ""
+            said = f"queue {self._queue!r}: no transaction can be made within {OPEN_TIMEOUT:g} s{why}"
+            raise Disconnected(said) from None
 
     def check(self) -> None:
         """See that the brokers, now that some are known, can do it.

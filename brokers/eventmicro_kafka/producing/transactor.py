@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from aiokafka.errors import (  # type: ignore[import-untyped]
     ConcurrentTransactions,
+    CoordinatorNotAvailableError,
     InvalidTxnState,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
@@ -19,8 +20,8 @@ from eventmicro.errors import NotStored, UsageError
 from eventmicro.message import Message
 from eventmicro_kafka.connection.driver import make_producer
 from eventmicro_kafka.connection.link import Link
-from eventmicro_kafka.connection.transacting import add_group, add_partitions, begin, end
-from eventmicro_kafka.errors import InvalidRecordError, is_refusal, not_published, producer_is_dead
+from eventmicro_kafka.connection.transacting import add_group, add_partitions, begin, end, note_lookups
+from eventmicro_kafka.errors import InvalidRecordError, is_refusal, not_published, plain, producer_is_dead
 from eventmicro_kafka.patterns import as_name
 from eventmicro_kafka.producing.accumulator import send_batch
 from eventmicro_kafka.producing.producer import Producer
@@ -74,7 +75,8 @@ class Transactor:
         self._group = group
         # The `transactional.id`, which no other has: who comes under it again ends what was left open.
         name = f"{group}.{as_name(subject)}.{settings.instance or uuid4().hex}"
-        self._producer = Producer(settings, link, topics, partial(make_producer, settings, name), patience=0)
+        self._producer = Producer(settings, link, topics, partial(self._make, name), patience=0)
+        self._lookup: BaseException | None = None  # how the latest one of its coordinator failed
         self.is_open = self.is_deciding = False
 
     async def open(self) -> None:
@@ -87,6 +89,17 @@ class Transactor:
             await self._producer.made()
         except NotStored as error:
             raise UsageError(f"queue {self._group!r}: {self._why(error)}") from error
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be opened yet, as far as that is known; else empty."""
+        if isinstance(self._lookup, CoordinatorNotAvailableError):
+            return (
+                "the cluster has no coordinator for it; where it has fewer brokers than __transaction_state is to have "
+                "replicas, set transaction.state.log.replication.factor, 3 by default, and "
+                "transaction.state.log.min.isr to what there are"
+            )
+        return "" if self._lookup is None else plain(self._lookup)
 
     async def ready(self, messages: Sequence[Message]) -> None:
         """Return when all of these could be published.
@@ -146,6 +159,14 @@ class Transactor:
     async def close(self) -> None:
         """End it; what is left open is ended by the broker, or by who comes under the name."""
         await self._producer.close()
+
+    def _make(self, name: str) -> Any:
+        producer = make_producer(self._settings, name)
+        note_lookups(producer, self._note_lookup)
+        return producer
+
+    def _note_lookup(self, error: BaseException | None) -> None:
+        self._lookup = error
 
     async def _fill(self, messages: Sequence[Message]) -> tuple[Any, list[_Batch]]:
         """A producer, and batches for it."""
