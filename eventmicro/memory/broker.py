@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import get_running_loop
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import urlsplit
@@ -159,9 +160,7 @@ class MemoryBroker(Lifetime):
             self._hub_for(message)
         await _all_with_room(hub, [message.subject for message in messages], timeout)
         if all(delivery.is_held for delivery in held):  # from here on nobody else has a turn
-            for message in messages:
-                for target in hub.targets(message.subject, queues=True):
-                    target.put(message)
+            self._put_together(hub, messages)
             for delivery in held:
                 delivery.try_ack()
 
@@ -238,6 +237,12 @@ class MemoryBroker(Lifetime):
             hub.say_no_responders(message.reply)
         return True
 
+    def _put_together(self, hub: Hub, messages: Sequence[Message]) -> None:
+        """Put messages for all of which there is room."""
+        for message in messages:
+            for target in hub.targets(message.subject, queues=True):
+                target.put(message)
+
     def _connected_hub(self) -> Hub:
         self._check_home()
         if self._hub is None:
@@ -264,22 +269,31 @@ class MemoryBroker(Lifetime):
 
 
 async def _all_with_room(hub: Hub, subjects: Sequence[str], timeout: float, *, queues: bool = True) -> Sequence[Target]:
-    """Who gets messages on these subjects, as soon as all of them have room for one.
+    """Who gets messages on these subjects, as soon as each has room for all that go to it.
 
     Raises:
-        NotStored: one had none for `timeout` seconds; none has got it.
+        NotStored: one had none for `timeout` seconds, or takes less at once; none has got it.
     """
     full: Target | None = None
+    most = 1
     try:
         async with asyncio.timeout(timeout):
             while True:
-                targets = [target for subject in subjects for target in hub.targets(subject, queues=queues)]
-                full = next((target for target in targets if target.full), None)
+                counts = Counter(target for subject in subjects for target in hub.targets(subject, queues=queues))
+                full = next((target for target, count in counts.items() if not target.has_room(count)), None)
                 if full is None:
-                    return targets
+                    return list(counts)
+                most = counts[full]
+                _check_limit(subjects[0], full, most)
                 await full.room()
     except TimeoutError:
         assert full is not None
+        why = "none was taken" if most == 1 else f"it had no room for {most} more"
+        raise NotStored(f"{subjects[0]}: {full.describe_full()}, and {why} for {max(timeout, 0):.3g} s") from None
+
+
+def _check_limit(subject: str, target: Target, count: int) -> None:
+    if count > max(target.limit, 1):
         raise NotStored(
-            f"{subjects[0]}: {full.describe_full()}, and none was taken for {max(timeout, 0):.3g} s"
-        ) from None
+            f"{subject}: {count} at once are more than a subscription or a queue takes: queue_limit is {target.limit}"
+        )

@@ -30,8 +30,14 @@ ROUTES = 1000
 class Target(Protocol):
     """What takes messages: a live subscription, or a queue that keeps them."""
 
+    limit: int
+
     @property
     def full(self) -> bool: ...
+
+    def has_room(self, count: int) -> bool:
+        """Whether it takes so many more."""
+        ...
 
     async def room(self) -> None:
         """Return when it may have room again."""

@@ -82,6 +82,9 @@ class LikeBroker(MemoryBroker):
         for message in messages:
             self.check(message.subject)
         await super().publish_and_ack(messages, deliveries, timeout=timeout)
+
+    def _put_together(self, hub: Hub, messages: Sequence[Message]) -> None:
+        super()._put_together(hub, messages)
         for message in messages:
             self._remember(message)
 

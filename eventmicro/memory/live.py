@@ -34,7 +34,7 @@ class LiveSubscription:
         self.subject = subject
         self.queue = queue
         self.ended = False
-        self._limit = limit
+        self.limit = limit
         self._leave = leave
         self._waiting: deque[Delivery] = deque()
         self._taken = asyncio.Event()
@@ -50,7 +50,10 @@ class LiveSubscription:
 
     @property
     def full(self) -> bool:
-        return len(self._waiting) >= self._limit and not self.ended
+        return len(self._waiting) >= self.limit and not self.ended
+
+    def has_room(self, count: int) -> bool:
+        return len(self._waiting) + count <= self.limit or self.ended
 
     async def room(self) -> None:
         self._taken.clear()
@@ -63,7 +66,7 @@ class LiveSubscription:
         self._handover.wake()
 
     def describe_full(self) -> str:
-        return f"a subscriber is too slow: {self._limit} messages wait for it"
+        return f"a subscriber is too slow: {self.limit} messages wait for it"
 
     async def drain(self) -> None:
         self._end()

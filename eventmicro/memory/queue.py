@@ -54,7 +54,7 @@ class DurableQueue:
         self.subject = subject
         self._ordered = durable.ordered
         self._dedupe = durable.dedupe
-        self._limit = limit
+        self.limit = limit
         self._id = id
         self._numbers = count(1)
         self._size = 0
@@ -77,7 +77,10 @@ class DurableQueue:
 
     @property
     def full(self) -> bool:
-        return self._size >= self._limit
+        return self._size >= self.limit
+
+    def has_room(self, count: int) -> bool:
+        return self._size + count <= self.limit
 
     async def room(self) -> None:
         self._settled = self._settled or asyncio.Event()
@@ -108,7 +111,7 @@ class DurableQueue:
             self.wake()
 
     def describe_full(self) -> str:
-        return f"queue {self.name!r} is full: it keeps {self._limit} events that are not settled"
+        return f"queue {self.name!r} is full: it keeps {self.limit} events that are not settled"
 
     def difference(self, subject: str, durable: Durable) -> str:
         """In which way it is not what is asked for, in words; empty where it is."""

@@ -336,3 +336,41 @@ async def test_memory_puts_all_of_it_where_there_is_room_or_nothing() -> None:
         assert state.unsettled == 1
         await heard[0].ack()
         await broker.publish_and_ack([Message("other")], heard)  # it is settled, so nothing is published
+
+
+async def test_memory_waits_for_room_for_all_that_goes_to_each_queue() -> None:
+    async with MemoryBroker(URL, queue_limit=3) as broker:
+        heard: list[Delivery] = []
+        kept: asyncio.Queue[Delivery] = asyncio.Queue()
+        await broker.subscribe("in", heard.append, queue="in", durable=Durable(transactional=True))
+        await broker.subscribe("out", kept.put_nowait, queue="out", durable=Durable())
+        await broker.publish(Message("in", b"1"))
+        for body in (b"a", b"b"):
+            await broker.publish(Message("out", body))
+        while not heard or kept.qsize() < 2:
+            await asyncio.sleep(0)
+        two = [Message("out", b"c"), Message("out", b"d")]
+        with pytest.raises(NotStored, match="'out' is full"):
+            await broker.publish_and_ack(two, heard, timeout=0.01)
+        putting = asyncio.create_task(broker.publish_and_ack(two, heard))
+        await asyncio.sleep(0)
+        assert kept.qsize() == 2
+        await kept.get_nowait().ack()
+        await asyncio.wait_for(putting, 5)
+        assert [(await asyncio.wait_for(kept.get(), 5)).body for _ in range(3)] == [b"b", b"c", b"d"]
+
+
+async def test_memory_refuses_at_once_a_transaction_of_more_than_a_queue_keeps() -> None:
+    async with MemoryBroker(URL, queue_limit=2) as broker:
+        heard: list[Delivery] = []
+        await broker.subscribe("in", heard.append, queue="in", durable=Durable(transactional=True))
+        await broker.subscribe("out", lambda _: None, queue="out", durable=Durable())
+        await broker.subscribe("out", lambda _: None)
+        await broker.publish(Message("in", b"1"))
+        while not heard:
+            await asyncio.sleep(0)
+        with pytest.raises(NotStored, match=r"3 at once .* 2"):
+            await asyncio.wait_for(broker.publish_and_ack([Message("out")] * 3, heard, timeout=60), 5)
+        state = await broker.queue_state("out")
+        assert state is not None
+        assert (state.waiting, state.unsettled) == (0, 0)

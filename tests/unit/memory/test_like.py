@@ -9,6 +9,7 @@ import pytest
 
 from eventmicro import Client, MemoryBroker, Service, Unsupported, UsageError
 from eventmicro.broker import Durable
+from eventmicro.message import Delivery, Message
 from eventmicro.plugins import installed_brokers, open_registry
 
 
@@ -86,3 +87,27 @@ async def test_a_queue_that_is_made_later_begins_with_what_the_other_would_still
 async def test_it_keeps_a_registry_where_the_others_server_can() -> None:
     assert open_registry(None, MemoryBroker("memory://?like=nats")) is not None
     assert open_registry(None, MemoryBroker("memory://?like=kafka")) is None
+
+
+async def test_what_a_settled_event_would_have_published_is_kept_for_nobody() -> None:
+    seen: list[bytes] = []
+    async with MemoryBroker("memory://phantom?like=kafka") as broker:
+        taken: asyncio.Queue[Delivery] = asyncio.Queue()
+        await broker.subscribe("in", taken.put_nowait, queue="in", durable=Durable(transactional=True))
+        for body in (b"1", b"2"):
+            await broker.publish(Message("in", b"x"))
+            delivery = await asyncio.wait_for(taken.get(), 5)
+            if body == b"1":
+                await delivery.ack()
+            await broker.publish_and_ack([Message("out", body)], [delivery])
+        await broker.publish(Message("out", b"3"))
+        done = asyncio.Event()
+
+        def receive(delivery: Delivery) -> None:
+            seen.append(delivery.body)
+            if delivery.body == b"3":
+                done.set()
+
+        await broker.subscribe("out", receive, queue="later", durable=Durable(start="all"))
+        await asyncio.wait_for(done.wait(), 5)
+    assert seen == [b"2", b"3"]
