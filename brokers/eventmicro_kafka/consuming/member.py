@@ -125,7 +125,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         self._told = ""
         self._instance = None if settings.instance is None else f"{settings.instance}-{as_name(subject)}"
         self.lost = 0
-        """How many places in the log were gone before they were read."""
+        """How many places in the log were gone before they were finished."""
         self._out_of_range = OutOfRange()
         self._epochs = Epochs()
         self._consumer: Any = None
@@ -411,18 +411,18 @@ class Member(RebalanceListener):  # type: ignore[misc]
     def _count_lost(self, lane: Lane, offset: int) -> None:
         """The broker has nothing any more at the place of the queue, and goes on from here."""
         self._out_of_range.discard(lane.place)
-        lost = max(0, offset - max(lane.fetched, lane.known_until))
-        lost += sum(lane.fetched <= gone < offset for gone in lane.unfinished)
-        if lost:
+        seen = sorted(gone for gone in lane.unfinished if lane.fetched <= gone < offset)
+        unseen = range(max(lane.fetched, lane.known_until), offset)
+        if lost := len(seen) + len(unseen):
             self.lost += lost
             log.error(
-                "queue %r: %d events of %s, offsets %d to %d, were deleted by the broker before they were read, as its "
-                "retention says, or somebody by hand; it goes on behind them",
+                "queue %r: %d events of %s, offsets %d to %d, were deleted by the broker before they were finished, as "
+                "its retention says, or somebody by hand; it goes on behind them",
                 self._group,
                 lost,
                 lane.name,
-                lane.fetched,
-                offset - 1,
+                (seen or unseen)[0],
+                (unseen or seen)[-1],
                 extra={"queue": self._group},
             )
 

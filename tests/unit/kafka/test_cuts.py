@@ -290,3 +290,20 @@ async def test_a_log_that_was_cut_in_what_is_known_is_read_again_from_there() ->
     await log.read(range(400, 528), range(528, 1200), range(1200, 1202))
     assert log.sought == [1200]
     assert log.lanes[PLACE].known_until == 1200
+
+
+# -- events that the broker has deleted ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("offset", "said"),
+    [(1500, "2 events of t-0, offsets 400 to 410,"), (1502, "4 events of t-0, offsets 400 to 1501,"), (400, "")],
+)
+def test_of_events_that_were_deleted_those_are_named_that_were_not_finished(
+    offset: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Log((400, f"em1:1100:0,10:{IDS}:5"))
+    log.member._count_lost(log.lanes[PLACE], offset)
+    found = [record.message for record in caplog.records]
+    assert [text.partition(": ")[2].partition(" were deleted")[0] for text in found] == ([said] if said else [])
+    assert all("by the broker before they were finished" in text for text in found)
