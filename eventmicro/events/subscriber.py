@@ -64,6 +64,7 @@ class Work:
     settling: what becomes of an event that was handled.
     pattern: the subject that it is subscribed to, where that has wildcards.
     objects: where the bodies of those are that were too large for the broker; None: they cannot be had.
+    transactional: whether the handler ends with a transaction, which is not cut off.
     """
 
     service: str
@@ -75,6 +76,7 @@ class Work:
     settling: Settling
     objects: Objects | None = None
     pattern: str = ""
+    transactional: bool = False
 
 
 class Apart(NotReady):
@@ -124,6 +126,11 @@ class Subscriber:
         if work.settling.ack is not None:
             self.settles = ByHandler(work.settling, self.again, self.unsettled.remove)
         self.run: Handler = work.handler if work.timeout is None else self._run_bounded
+
+    @property
+    def transactional(self) -> bool:
+        """Whether its handler ends with a transaction, which is not cut off."""
+        return self._work.transactional
 
     @property
     def consumer(self) -> Receive:

@@ -108,6 +108,7 @@ class Making:
             Kept(name, broker, options, declared.has_wildcards) if is_durable else Live(name, options.queue_name),
             Objects(broker, self._client.max_large),
             declared.subject if declared.has_wildcards else "",
+            options.transactional,
         )
         subscriber = _subscriber(work, options)
         threads.hold = subscriber.hold

@@ -398,8 +398,16 @@ class Node:
             if cut_off:
                 log.warning("%s: %d cut off after %g s", handler.name, cut_off, self._stop_timeout)
             if len(handler):
-                said = "%s: %d ignored being cancelled, as a thread does, and still run"
-                log.error(said, handler.name, len(handler))
+                _say_what_still_runs(handler)
+
+
+def _say_what_still_runs(handler: Any) -> None:
+    """Say which handlers have not ended though they were cancelled."""
+    level, said = logging.ERROR, "%s: %d ignored being cancelled, as a thread does, and still run"
+    if isinstance(handler, Subscriber) and handler.transactional:
+        level = logging.WARNING
+        said = "%s: %d still run: the transaction of what a handler returned is not cut off, nor is a thread"
+    log.log(level, said, handler.name, len(handler))
 
 
 async def run_hook(hook: Hook) -> None:

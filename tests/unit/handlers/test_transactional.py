@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import pytest
@@ -27,6 +28,7 @@ from eventmicro import (
     UsageError,
 )
 from eventmicro.broker import Capabilities, Durable
+from eventmicro.handlers import inflight
 from eventmicro.memory import MemoryBroker
 from eventmicro.message import Delivery, Message
 from eventmicro.testing import World
@@ -374,3 +376,34 @@ async def test_memory_refuses_at_once_a_transaction_of_more_than_a_queue_keeps()
         state = await broker.queue_state("out")
         assert state is not None
         assert (state.waiting, state.unsettled) == (0, 0)
+
+
+async def test_a_stop_that_leaves_a_transaction_on_its_way_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is promised: whether it holds is not known before its end."""
+    monkeypatch.setattr(inflight, "GRACE", 0.01)
+    service, broker, _ = make(stop_timeout=0.01)
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def transact(*_: Any, **__: Any) -> None:
+        begun.set()
+        while not may_end.is_set():
+            with suppress(asyncio.CancelledError):
+                await may_end.wait()
+
+    monkeypatch.setattr(broker, "publish_and_ack", transact)
+
+    @service.subscribe(PLACED, transactional=True)
+    async def bill(order: Order) -> Annotated[Invoice, Publish(BILLED)]:
+        return Invoice(order=order.id)
+
+    async with service:
+        await service.publish(PLACED, Order(id="a"))
+        await begun.wait()
+        await service.stop()
+    may_end.set()
+    (said,) = [record for record in caplog.records if "still" in record.message]
+    assert said.levelname == "WARNING"
+    assert "orders.bill: 1 still run: the transaction of what a handler returned is not cut off" in said.message
+    assert "ignored" not in caplog.text
