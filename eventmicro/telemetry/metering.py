@@ -1,6 +1,9 @@
 """How long calls and events take, and how many events there are, as OpenTelemetry's metrics: histograms, in seconds,
 and counters.
 
+Events that are published several at once, or in a transaction, are measured until they are written; what the broker
+says of them then is counted by `/metrics` alone.
+
 Names after https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/ and
 https://opentelemetry.io/docs/specs/semconv/messaging/messaging-metrics/. Each measurement costs some microseconds; what
 `/metrics` of the health port tells costs none.
@@ -40,7 +43,10 @@ NAMES = {
 }
 # Events are counted beside, as a batch of them takes its time once.
 COUNTS = {
-    Side.PUBLISHER: ("messaging.client.sent.messages", "Events that are published."),
+    Side.PUBLISHER: (
+        "messaging.client.sent.messages",
+        "Events that are published; of several at once, and in a transaction, those that are written.",
+    ),
     Side.SUBSCRIBER: ("messaging.client.consumed.messages", "Events that are handled, each attempt by itself."),
 }
 # The bounds that the conventions advise, in seconds.

@@ -9,7 +9,19 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from eventmicro import Batch, Client, Context, NotFound, Retry, Service, ServiceError, Topic
+from eventmicro import (
+    Batch,
+    Client,
+    Context,
+    MemoryBroker,
+    NotAllPublished,
+    NotFound,
+    Retry,
+    Service,
+    ServiceError,
+    Topic,
+)
+from eventmicro.broker import Durable
 from eventmicro.context import Side
 from eventmicro.telemetry import metering
 from eventmicro.telemetry.metering import NAMES, Metering
@@ -88,6 +100,18 @@ async def test_events_are_counted_one_by_one_also_those_of_a_batch_and_those_tha
     }
     assert counts == {("shop.together", None): 3, ("shop.bill", None): 3, ("shop.bill", "ValueError"): 1}
     assert sum(each.count for each in found["messaging.process.duration"]) == 1 + 4
+
+
+async def test_of_several_at_once_the_broker_s_refusal_is_counted_by_the_publisher_alone() -> None:
+    reader = InMemoryMetricReader()
+    async with MemoryBroker(URL, queue_limit=1) as broker:
+        await broker.subscribe("full", lambda _: None, queue="full", durable=Durable())
+        async with Client(broker, middleware=[Metering(provider=MeterProvider([reader]))]) as client:
+            with pytest.raises(NotAllPublished) as refused:
+                await client.publish_many("full", [1, 2, 3], timeout=0.01)
+    assert (refused.value.confirmed, len(refused.value.failed)) == (1, 2)
+    [point] = points(reader)["messaging.client.sent.messages"]
+    assert (point.value, "error.type" in point.attributes) == (3, False), "docs/operations.md says so"
 
 
 async def test_what_ids_and_peers_make_up_is_counted_as_one_behind_a_bound(
