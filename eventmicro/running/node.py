@@ -44,6 +44,8 @@ FIRST_PATIENCE = 1.0
 PATIENCE = 30.0
 # How many subscribers are started at the same time, so that a broker is not asked for thousands of things at once.
 STARTED_AT_ONCE = 20
+# How long the others may take, in seconds, when one is refused, so as to be refused with it.
+REFUSED_TOGETHER = 1.0
 
 
 class Node:
@@ -321,12 +323,13 @@ class Node:
         return RunningSubscriber(subscriber, subscription, self._stop_timeout, forget)
 
     async def _start_subscribers(self, declared: Sequence[SubscriberDeclaration]) -> None:
-        """Subscribe some at the same time, as a broker takes its time for what is new; where one fails all end. Those
-        that are refused are all tried, and said together.
+        """Subscribe some at the same time, as a broker takes its time for what is new; where one fails all end. Where
+        one is refused the others have a moment, so that all that are to be refused are said together.
         """
         left = iter(enumerate(declared))
         started: dict[int, tuple[Subscriber, Subscription]] = {}
         refused: list[UsageError] = []
+        limit = asyncio.timeout(None)
 
         async def start_in_turn() -> None:
             for number, each in left:
@@ -334,11 +337,18 @@ class Node:
                     started[number] = await self._start_subscriber(each)
                 except UsageError as error:
                     refused.append(error)
+                    if limit.when() is None:
+                        limit.reschedule(asyncio.get_running_loop().time() + REFUSED_TOGETHER)
 
         starting = [asyncio.create_task(start_in_turn()) for _ in declared[:STARTED_AT_ONCE]]
         try:
-            await asyncio.gather(*starting)
+            async with limit:
+                await asyncio.gather(*starting)
             raise_any(refused)
+        except TimeoutError:
+            if limit.expired():
+                raise_any(refused)
+            raise
         finally:
             for task in starting:
                 task.cancel()

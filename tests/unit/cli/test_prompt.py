@@ -84,6 +84,8 @@ def test_ctrl_c_ends_the_command_and_not_the_shell(
 
     typed, _ = shell
     ended = []
+    # Where the tests run in the background it is ignored.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     async def wait() -> None:
         asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)
@@ -93,7 +95,10 @@ def test_ctrl_c_ends_the_command_and_not_the_shell(
             ended.append("cancelled")
 
     monkeypatch.setattr(typed.lines, "own", {**typed.lines.own, "hang": lambda words: typed.session.run(wait())})
-    assert (typed.lines.run("hang"), ended) == (130, ["cancelled"])
+    try:
+        assert (typed.lines.run("hang"), ended) == (130, ["cancelled"])
+    finally:
+        signal.signal(signal.SIGINT, former)
     assert typed('call orders.quote {"sku": "a"}') == (0, "2\n", "")
 
 

@@ -300,8 +300,8 @@ async def test_an_unknown_content_type_is_answered_with_all_that_are_known(until
     assert reply.headers["Nats-Service-Error-Code"] == "415"
     assert json.loads(reply.body)["detail"] == (
         "content type 'text/xml' is not taken here; taken: application/json, application/bson, application/bson-rpc, "
-        "application/cbor, application/json-rpc, application/msgpack; as it is, it is not a valid Order (the body: "
-        "Invalid JSON: expected value at line 1 column 1)"
+        "application/cbor, application/json-rpc, application/msgpack, application/vnd.masstransit+json; as it is, it "
+        "is not a valid Order (the body: Invalid JSON: expected value at line 1 column 1)"
     )
 
 
