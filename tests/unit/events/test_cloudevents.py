@@ -564,12 +564,12 @@ def test_cloudevents_within_one_another_are_looked_through_once(monkeypatch: pyt
 
 def test_of_the_label_of_data_no_more_is_kept_than_of_any() -> None:
     label = "text/plain;" + "x" * 100_000
-    before = media_type.cache_info().currsize
+    media_type.cache_clear()  # other tests may have filled it
     body = json.dumps({"specversion": "1.0", "datacontenttype": label, "data": "tea"}).encode()
     assert Codecs().body(str).load(body, "application/cloudevents+json") == "tea"
-    assert media_type.cache_info().currsize == before + 1
+    assert media_type.cache_info().currsize == 1
     assert media_type("text/plain;" + "x" * (MAX_CONTENT_TYPE - len("text/plain;"))) == "text/plain"
-    assert media_type.cache_info().currsize == before + 1
+    assert media_type.cache_info().currsize == 1
 
 
 OPTIONAL: list[tuple[Any, dict[str, Any]]] = [
