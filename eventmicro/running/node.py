@@ -328,7 +328,7 @@ class Node:
         """
         left = iter(enumerate(declared))
         started: dict[int, tuple[Subscriber, Subscription]] = {}
-        refused: list[UsageError] = []
+        refused: dict[int, UsageError] = {}
         limit = asyncio.timeout(None)
 
         async def start_in_turn() -> None:
@@ -336,7 +336,7 @@ class Node:
                 try:
                     started[number] = await self._start_subscriber(each)
                 except UsageError as error:
-                    refused.append(error)
+                    refused[number] = error
                     if limit.when() is None:
                         limit.reschedule(asyncio.get_running_loop().time() + REFUSED_TOGETHER)
 
@@ -344,10 +344,10 @@ class Node:
         try:
             async with limit:
                 await asyncio.gather(*starting)
-            raise_any(refused)
+            raise_any([refused[number] for number in sorted(refused)])
         except TimeoutError:
             if limit.expired():
-                raise_any(refused)
+                raise_any([refused[number] for number in sorted(refused)])
             raise
         finally:
             for task in starting:

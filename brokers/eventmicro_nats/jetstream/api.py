@@ -22,6 +22,7 @@ STREAM_EXISTS = 10058
 SUBJECTS_OVERLAP = 10065
 CONSUMER_NOT_FOUND = 10014
 CONSUMER_EXISTS = 10148
+CONSUMER_NOT_MADE = 10012
 MESSAGE_NOT_FOUND = 10037
 TTL_DISABLED = 10166
 # A cluster that is without a leader for the moment, has too much to do, or does not know enough of its servers yet.

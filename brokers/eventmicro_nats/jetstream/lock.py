@@ -16,6 +16,7 @@ from typing import Any
 from eventmicro_nats.jetstream.api import (
     CONSUMER_EXISTS,
     CONSUMER_NOT_FOUND,
+    CONSUMER_NOT_MADE,
     STREAM_NOT_FOUND,
     Api,
     ApiError,
@@ -61,8 +62,8 @@ async def _take(api: Api, stream: str, owner: str, deadline: float) -> bool:
     try:
         made = await api.call(f"CONSUMER.CREATE.{stream}.{NAME}", arguments, deadline=deadline)
     except ApiError as error:
-        if error.number == CONSUMER_EXISTS:
-            return False
+        if error.number == CONSUMER_EXISTS or (error.number == CONSUMER_NOT_MADE and "no such file" in str(error)):
+            return False  # the latter where the server is removing the files of the one before
         raise
     return bool((made["config"].get("metadata") or {}).get("owner") == owner)
 

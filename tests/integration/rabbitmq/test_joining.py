@@ -12,30 +12,32 @@ from eventmicro.service import Service
 from tests.integration.rabbitmq.kit import Properties, Until, raw_channel
 
 PAGE = Path(__file__).parents[3] / "docs" / "joining" / "rabbitmq.md"
-QUEUES = ("billing", "new-orders", "invoices")
+# The page's names with a prefix, as another test has its queues on the same server.
+NAMES = re.compile(r'"(billing|new-orders|invoices|shop|kinds)"')
+QUEUES = ("page-billing", "page-new-orders", "page-invoices")
 
 
 async def test_the_service_of_the_page_runs_on_what_others_have_made(url: str, until: Until) -> None:
     (block,) = re.findall(r"```python\n(# billing\.py\n.*?)```", PAGE.read_text(), re.DOTALL)
     names: dict[str, Any] = {"__name__": "billing"}
-    exec(compile(block, str(PAGE), "exec"), names)
+    exec(compile(NAMES.sub(r'"page-\1"', block), str(PAGE), "exec"), names)
     service: Service = names["service"]
     async with raw_channel(url) as channel:
-        await channel.exchange_declare("shop", exchange_type="fanout", durable=True)
-        await channel.queue_declare("billing", durable=True, arguments={"x-max-priority": 10})
+        await channel.exchange_declare("page-shop", exchange_type="fanout", durable=True)
+        await channel.queue_declare("page-billing", durable=True, arguments={"x-max-priority": 10})
         await service.start(url)
-        await channel.basic_publish(b'{"order_id": "1"}', exchange="shop", routing_key="")
+        await channel.basic_publish(b'{"order_id": "1"}', exchange="page-shop", routing_key="")
         await service.publish(names["PLACED"], names["Placed"](order_id="2"))
         for name in ("bill", "welcome"):
             await until(lambda: counts(service)[name] == 2)  # noqa: B023
-        await channel.basic_publish(b'{"order_id": "3"}', routing_key="invoices")
+        await channel.basic_publish(b'{"order_id": "3"}', routing_key="page-invoices")
         await until(lambda: counts(service)["invoice"] == 1)
         await service.stop()
         for queue in QUEUES:
             assert (await channel.queue_declare(queue, passive=True)).message_count == 0
             await channel.queue_delete(queue)
-            await channel.queue_delete(f"dead.billing.{queue}")
-        for exchange in ("shop", "kinds"):
+            await channel.queue_delete(f"dead.page-billing.{queue}")
+        for exchange in ("page-shop", "page-kinds"):
             await channel.exchange_delete(exchange)
 
 
