@@ -62,10 +62,19 @@ async def _take(api: Api, stream: str, owner: str, deadline: float) -> bool:
     try:
         made = await api.call(f"CONSUMER.CREATE.{stream}.{NAME}", arguments, deadline=deadline)
     except ApiError as error:
-        if error.number == CONSUMER_EXISTS or (error.number == CONSUMER_NOT_MADE and "no such file" in str(error)):
-            return False  # the latter where the server is removing the files of the one before
+        if error.number == CONSUMER_EXISTS or (
+            _is_being_removed(error) and asyncio.get_running_loop().time() + PAUSE < deadline
+        ):
+            return False
         raise
     return bool((made["config"].get("metadata") or {}).get("owner") == owner)
+
+
+def _is_being_removed(error: ApiError) -> bool:
+    """Whether the server may still be at the files of the one before, which it removes beside its answer."""
+    return error.number == CONSUMER_NOT_MADE and any(
+        words in str(error) for words in ("no such file", "creating store")
+    )
 
 
 async def _give_back(api: Api, stream: str, deadline: float) -> None:
