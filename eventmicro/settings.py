@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from eventmicro.checks import did_you_mean
 from eventmicro.errors import UsageError
 from eventmicro.sources import said_beside
 
@@ -47,10 +48,7 @@ class BrokerUrl:
 
     def _value(self, name: str, text: str, types: dict[str, type]) -> Any:
         if name not in types:
-            from difflib import get_close_matches  # for errors only
-
-            close = get_close_matches(name, types, n=1)
-            there = f"there are {', '.join(types)}{f'; did you mean {close[0]!r}?' if close else ''}"
+            there = f"there are {', '.join(types)}{did_you_mean(name, types)}"
             raise UsageError(f"{said_beside(name)}{self.product} URL: nothing is called {name!r}; {there}")
         try:
             if types[name] is bool:

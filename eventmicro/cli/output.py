@@ -11,7 +11,7 @@ import typer
 
 from eventmicro.cli.records import print_json, print_table
 from eventmicro.cli.session import current
-from eventmicro.cli.show import as_json_form, print_line, printable, show_raw, show_reply
+from eventmicro.cli.show import as_json_form, as_object, print_line, show_raw, show_reply
 from eventmicro.errors import UsageError
 
 # What a table of several things has as the names of its columns where these have none.
@@ -64,7 +64,7 @@ def print_records(form: Output, found: Sequence[Any], as_table: Callable[[], Non
         print_json(list(found))
     else:
         for each in found:
-            if not print_line(printable(json.dumps(each, separators=(",", ":"), ensure_ascii=False))):
+            if not print_line(as_object(each)):
                 return
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NoReturn
 
 from eventmicro.broker import Broker, TellsUnreached
-from eventmicro.checks import check_several
+from eventmicro.checks import check_several, did_you_mean
 from eventmicro.discovery.asking import ask_service
 from eventmicro.discovery.cache import FIRST_LOOK, ServiceCache, View
 from eventmicro.discovery.filters import explain
@@ -204,11 +204,8 @@ def _explain(record: ServiceRecord, endpoint: str, name: str) -> Finding:
     if name in names:  # it starts or stops at this moment, or it is another framework's, with a subject of its own
         subject = names[name].metadata.get(SUBJECT, endpoint)
         return subject if subject != endpoint and is_subject(subject) else None
-    from difflib import get_close_matches  # for errors only
-
-    close = get_close_matches(name, names, n=1)
-    meant = f"; did you mean {close[0]!r}?" if close else ""
     there = f"there are {', '.join(sorted(names))}" if names else "it has none"
+    meant = did_you_mean(name, names)
     return NotFound(f"service {record.name!r} has no endpoint {name!r}: {there}{meant}", id=endpoint)
 
 

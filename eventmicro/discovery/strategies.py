@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
+from eventmicro.checks import did_you_mean
 from eventmicro.discovery.versions import Version, version_of
 from eventmicro.errors import UsageError
 from eventmicro.selector import Choice, Node, Selector
@@ -158,11 +159,8 @@ def make_selector(selector: str | Selector) -> Selector:
     if callable(selector):
         return selector
     if not isinstance(selector, str) or selector not in STRATEGIES:
-        from difflib import get_close_matches  # for errors only
-
-        close = get_close_matches(str(selector), STRATEGIES, n=1)
         raise UsageError(
             f"selector={selector!r}: there are {', '.join(STRATEGIES)}, or write a function of the nodes"
-            + (f"; did you mean {close[0]!r}?" if close else "")
+            f"{did_you_mean(str(selector), STRATEGIES)}"
         )
     return STRATEGIES[selector]()

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from eventmicro.broker import Broker
+from eventmicro.checks import did_you_mean
 from eventmicro.errors import EventMicroError, NotFound, ServiceError, TooManyRequests
 from eventmicro.intake import Intake
 from eventmicro.message import Delivery, Message
@@ -78,13 +79,7 @@ class NodeCalls:
         return line
 
     def _not_found(self, name: str) -> NotFound:
-        names = sorted(self._endpoints())
-        from difflib import get_close_matches  # for errors only
-
-        close = get_close_matches(name, names, n=1)
-        return NotFound(
-            f"this node has no endpoint {name[:100]!r}" + (f"; did you mean {close[0]!r}?" if close else "")
-        )
+        return NotFound(f"this node has no endpoint {name[:100]!r}{did_you_mean(name, self._endpoints())}")
 
     def _refuse(self, calls: list[Delivery], error: ServiceError) -> None:
         task = asyncio.create_task(self._answer(calls, error))
