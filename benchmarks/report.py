@@ -9,7 +9,8 @@ from typing import Any
 from benchmarks.durable_load import BATCH
 from benchmarks.load import Result
 
-BASELINES = ("raw", "faststream")
+# Others beside whom each variant stands in the same round; the last is ours without anything more.
+BASELINES = ("raw", "faststream", "eventmicro")
 Summary = dict[str, Any]
 
 
@@ -58,11 +59,14 @@ RATE: list[Column] = [
     ("x raw [min-max]", lambda s: _ratio_text(s, "per_second / raw")),
     ("x FastStream [min-max]", lambda s: _ratio_text(s, "per_second / faststream")),
 ]
+PLAIN: list[Column] = [("x plain [min-max]", lambda s: _ratio_text(s, "per_second / eventmicro"))]
 LATENCY: list[Column] = [
     ("p50 us", lambda s: f"{s['p50_us']:,.0f}"),
     ("p99 us", lambda s: f"{s['p99_us']:,.0f}"),
     ("p50 x raw", lambda s: _ratio_text(s, "p50_us / raw")),
 ]
+# What is measured with much around it, beside eventmicro as it is.
+VARIED = ("rpc", "events")
 CPU: list[Column] = [
     ("CPU x raw [min-max]", lambda s: _ratio_text(s, "cpu_us_all / raw")),
     ("CPU us of each process", lambda s: _cpu_text(s)),
@@ -85,10 +89,14 @@ TITLES = {
 def table(summaries: list[Summary]) -> str:
     """The summaries as text, a table for each measure."""
     return "\n\n".join(
-        columns(title, [*RATE, *(LATENCY if measure == "rpc" else []), *CPU], rows)
+        columns(title, _columns_of(measure), rows)
         for measure, title in TITLES.items()
         if (rows := [s for s in summaries if s["measure"] == measure])
     )
+
+
+def _columns_of(measure: str) -> list[Column]:
+    return [*RATE, *(PLAIN if measure in VARIED else []), *(LATENCY if measure == "rpc" else []), *CPU]
 
 
 def _ratio_text(summary: Summary, name: str) -> str:

@@ -47,6 +47,9 @@ class Choice:
 class NodeMarks(Protocol):
     """What keeps calls away from nodes that fail."""
 
+    any_marked: bool
+    """Whether calls are kept away from any node, or one is tried; `usable` and `chosen` are asked only then."""
+
     def usable(self, nodes: Sequence[Node]) -> Sequence[Node]:
         """Those that may be asked; perhaps none."""
         ...

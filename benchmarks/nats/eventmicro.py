@@ -19,10 +19,16 @@ class EventMicro:
     """What a first program looks like."""
 
     middleware: tuple[Middleware, ...] = ()
+    """Around what is sent."""
+
+    @property
+    def takes_with(self) -> tuple[Middleware, ...]:
+        """Around what is taken."""
+        return self.middleware
 
     @asynccontextmanager
     async def server(self, url: str) -> AsyncIterator[None]:
-        service = Service("orders", broker=url, middleware=self.middleware)
+        service = Service("orders", broker=url, middleware=self.takes_with)
         self.serve(service)
         async with service:
             yield
@@ -34,7 +40,7 @@ class EventMicro:
 
     @asynccontextmanager
     async def subscriber(self, url: str, tally: Tally) -> AsyncIterator[None]:
-        service = Service("archive", broker=url, middleware=self.middleware)
+        service = Service("archive", broker=url, middleware=self.takes_with)
         self.subscribe(service, tally)
         async with service:
             yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from benchmarks.nats.eventmicro import EventMicro
 from eventmicro.telemetry.tracing import Tracing
@@ -18,7 +18,7 @@ class Nowhere(SpanExporter):
 
 def provider() -> TracerProvider:
     made = TracerProvider()
-    made.add_span_processor(SimpleSpanProcessor(Nowhere()))
+    made.add_span_processor(BatchSpanProcessor(Nowhere()))
     return made
 
 
@@ -29,9 +29,10 @@ class Off(EventMicro):
 
 
 class Sampled(EventMicro):
-    """A hundredth is traced."""
+    """A hundredth is traced, from end to end: whoever sends decides which, and whoever takes it goes on with that."""
 
     middleware = (Tracing(sample=0.01, provider=provider()),)
+    takes_with = (Tracing(sample=0, provider=provider()),)
 
 
 class Traced(EventMicro):

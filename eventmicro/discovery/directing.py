@@ -79,11 +79,14 @@ class Directing:
         if type(filters) is not tuple:
             filters = check_several("filters", filters, "version('^1')")
         nodes = view.nodes(filters) or _no_nodes(view, filters)
-        usable = self._marks.usable(_untried(nodes, tried) if tried else nodes)
-        node = select(usable or self._usable_again(choice, nodes), choice)
+        asked, marks = (_untried(nodes, tried) if tried else nodes), self._marks
+        if marks.any_marked:
+            asked = marks.usable(asked) or self._usable_again(choice, nodes)
+        node = select(asked, choice)
         if not isinstance(node, Node):
             raise UsageError(f"the selector {select!r} has returned {node!r}: return one of the nodes that it is given")
-        self._marks.chosen(node)
+        if marks.any_marked:
+            marks.chosen(node)
         return node
 
     def _usable_again(self, choice: Choice, nodes: Sequence[Node]) -> Sequence[Node]:

@@ -27,21 +27,19 @@ class Marks:
 
     def __init__(self) -> None:
         self._marks: WeakKeyDictionary[Node, _Mark] = WeakKeyDictionary()
-        self._some = False  # whether there may be any: a dictionary of weak keys is slow to say
+        self.any_marked = False  # kept, as a dictionary of weak keys is slow to say
 
     def usable(self, nodes: Sequence[Node]) -> Sequence[Node]:
         """The nodes that may be asked: all but those that are out. Where all are out all may: rather one that perhaps
         fails than none.
         """
-        if not self._some:
-            return nodes
         now = time.monotonic()
         usable = [node for node in nodes if self._may_be_asked(node, now)]
         return usable or nodes
 
     def chosen(self, node: Node) -> None:
         """A node is asked: where it was out this is the one call that tries it."""
-        if self._some and (mark := self._marks.get(node)) is not None and mark.until:
+        if (mark := self._marks.get(node)) is not None and mark.until:
             mark.trying = True
 
     def mark(self, node: Node, *, failed: bool | None) -> None:
@@ -50,15 +48,15 @@ class Marks:
         """
         if failed:
             self._failed(node)
-        elif self._some:
+        elif self.any_marked:
             if failed is not None:
                 self._marks.pop(node, None)
-                self._some = bool(self._marks)
+                self.any_marked = bool(self._marks)
             elif (mark := self._marks.get(node)) is not None:
                 mark.trying = False
 
     def _failed(self, node: Node) -> None:
-        self._some = True
+        self.any_marked = True
         mark = self._marks.setdefault(node, _Mark())
         mark.failures += 1
         mark.trying = False

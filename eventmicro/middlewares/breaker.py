@@ -140,15 +140,13 @@ class NodeCircuits:
         self._rules = rules
         self._tell = changed
         self._circuits: WeakKeyDictionary[Node, Circuit] = WeakKeyDictionary()
-        self._not_closed = 0
+        self.any_marked = False
 
     def usable(self, nodes: Sequence[Node]) -> Sequence[Node]:
-        if not self._not_closed:
-            return nodes
         return [node for node in nodes if (circuit := self._circuits.get(node)) is None or circuit.admits()]
 
     def chosen(self, node: Node) -> None:
-        if self._not_closed and (circuit := self._circuits.get(node)) is not None and circuit.state is not CLOSED:
+        if (circuit := self._circuits.get(node)) is not None and circuit.state is not CLOSED:
             node.era = circuit.enter()
 
     def mark(self, node: Node, *, failed: bool | None) -> None:
@@ -169,7 +167,7 @@ class NodeCircuits:
         return iter(list(self._circuits.values()))
 
     def _changed(self, circuit: Circuit) -> None:
-        self._not_closed = sum(each.state is not CLOSED for each in self._circuits.values())
+        self.any_marked = any(each.state is not CLOSED for each in self._circuits.values())
         self._tell(circuit)
 
 

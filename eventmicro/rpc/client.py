@@ -19,7 +19,7 @@ from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Middleware, compose, passing
 from eventmicro.retry import CallRetry
 from eventmicro.rpc.caller import NO_REPLY, Caller
-from eventmicro.rpc.directed import DirectedCall
+from eventmicro.rpc.directed import directed
 from eventmicro.rpc.outgoing import (
     Direction,
     OutgoingCall,
@@ -268,7 +268,7 @@ class RpcClient:
         until = deadline if context.trying is None else context.until(now, deadline)
         return self.exchange(context.service, context.topic, request, headers, now, until, context.body)
 
-    async def direct(
+    def direct(
         self,
         direction: Direction,
         service: str,
@@ -278,25 +278,17 @@ class RpcClient:
         deadline: float,
         reply: Body,
         call: OutgoingCall | None = None,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Make a call once, at a chosen node; at another one where that is gone. Errors as of `CallsEndpoints.call`.
 
         Args:
             call: the call of which this is an attempt, if it may be made again.
         """
-        directed = DirectedCall(self.director(), direction, service, name, deadline, call)
-        while True:
-            node = directed.choose()
-            chosen, now = node if isinstance(node, Node) else await node, time.monotonic()
-            subject, until = directed.go_to(chosen, now), directed.until
-            try:
-                value = await self.exchange(service, subject, request, headers, now, until, reply, explained=False)
-            except BaseException as error:
-                if not directed.failed(error):
-                    raise
-            else:
-                directed.succeeded()
-                return value
+
+        def ask(node: Node, subject: str, now: float, until: float) -> Awaitable[Any]:
+            return self.exchange(service, subject, request, headers, now, until, reply, False)
+
+        return directed(ask, self.director(), direction, service, name, deadline, call)
 
     async def _open_caller(self) -> Caller:
         check_carries_calls(self._broker)

@@ -51,12 +51,12 @@ def describe_broker(side: Side, url: str) -> Attributes:
 
 def describe(context: Context) -> Attributes:
     """A message, on any side."""
-    return _describe_call(context) if context.side in CALLS else _describe_event(context)
+    return describe_call(context.service, context.endpoint) if context.side in CALLS else _describe_event(context)
 
 
-def _describe_call(context: Context) -> Attributes:
+def describe_call(service: str, endpoint: str) -> Attributes:
     """A call, on either side."""
-    return {"rpc.system.name": "eventmicro", "rpc.method": f"{context.service}/{context.endpoint}"}
+    return {"rpc.system.name": "eventmicro", "rpc.method": f"{service}/{endpoint}"}
 
 
 def _describe_event(context: Context) -> Attributes:

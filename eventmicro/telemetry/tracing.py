@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import lru_cache, partial
 from random import random
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry import context as otel
 from opentelemetry import trace
@@ -26,13 +26,14 @@ from eventmicro.fields import failed_in
 from eventmicro.forwarding import TRACEPARENT, TRACESTATE
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
-from eventmicro.middlewares.watched import watch
+from eventmicro.middlewares.watched import Watched, is_stream
 from eventmicro.telemetry.attributes import (
     CALLS,
     Attributes,
     Few,
     describe,
     describe_broker,
+    describe_call,
     describe_end,
     describe_place,
     status_code,
@@ -98,17 +99,22 @@ class Tracing:
 
     def passes(self) -> bool:
         """Whether it leaves alone what is about to be called or published: asked before anything is made for it."""
-        self._wanted = random() < self._sample or is_traced()  # noqa: S311  no secret; on its way it is not asked again
-        return not self._wanted
+        here = otel.get_current()
+        self._wanted = (bool(here) and is_traced(here)) or random() < self._sample  # noqa: S311  no secret
+        return not self._wanted  # on its way it is not asked again
 
     def _coming_in(self, spans: Spans, inner: Handler) -> Handler:
         """Traces what comes with a trace, and its share of the rest."""
-        sample, run, belongs = self._sample, spans.run, spans.comes_with_trace
+        sample, run, origin_of = self._sample, spans.run, spans.origin_of
 
         def handle(message: Any, context: Context) -> Awaitable[Any]:
-            is_bare = type(context) is Received and not context.came.headers  # as nearly all are: soon told
-            if random() < sample or (not is_bare and belongs(context)):  # noqa: S311  no secret
-                return run(message, context)
+            if type(context) is Received and not context.came.headers:  # as nearly all are: soon told
+                is_traced, origin = False, None
+            else:
+                origin = origin_of(context)
+                is_traced = origin.is_traced
+            if is_traced or random() < sample:  # noqa: S311  no secret
+                return run(message, context, origin)
             return inner(message, context)
 
         return handle
@@ -125,10 +131,22 @@ class Tracing:
         return handle
 
 
-def is_traced() -> bool:
+def is_traced(here: otel.Context) -> bool:
     """Whether there is a trace here that may go on."""
-    here = otel.get_current()
-    return bool(here) and trace.get_current_span(here) is not trace.INVALID_SPAN
+    return trace.get_current_span(here) is not trace.INVALID_SPAN
+
+
+class Origin(NamedTuple):
+    """Where a message comes from.
+
+    parent: what is around it, with what its headers have brought.
+    batch: of a batch, to which span each of its messages belongs; an invalid one where it says nothing.
+    is_traced: whether it has said to which trace it belongs.
+    """
+
+    parent: otel.Context
+    batch: Sequence[SpanContext]
+    is_traced: bool
 
 
 class Spans:
@@ -147,51 +165,65 @@ class Spans:
         self._is_call = side in CALLS
         self._comes_in = side in COMES_IN
         self._is_event = side is Side.SUBSCRIBER
-        self._always = describe_broker(side, url)
-        self._system = self._always.get("messaging.system")
+        self._always = always = describe_broker(side, url)
+        self._system = always.get("messaging.system")
         self._names = names
         self._inner = inner
         self._attempts = attempts
+        self._about_call = lru_cache(NAMES)(lambda service, endpoint: describe_call(service, endpoint) | always)
 
-    def comes_with_trace(self, context: Context) -> bool:
-        """Whether a message has said to which trace it belongs."""
-        if isinstance(context, Received) and not (context.came.headers or context.is_batch):
-            return False  # sooner than to look into the context, which is then filled in
-        return any(bool(sent and trace_of(sent).is_valid) for sent in _sent(context))
+    def origin_of(self, context: Context) -> Origin:
+        """Where a message that came comes from."""
+        here = otel.get_current()
+        if context.is_batch:
+            deliveries: list[Delivery] = context.delivery
+            batch = [trace_of(each.headers or {}) for each in deliveries]
+            return Origin(here, batch, any(each.is_valid for each in batch))
+        if not context.metadata:
+            return Origin(here, (), False)
+        parent = brought(context.metadata, here)
+        if parent is here:
+            return Origin(here, (), False)
+        span = trace.get_current_span(parent)
+        return Origin(parent, (), span.get_span_context().is_valid and span is not trace.get_current_span(here))
 
-    async def run(self, message: Any, context: Context) -> Any:
-        """Handle it within a span of its own."""
-        sent = list(_sent(context)) if self._comes_in else []
-        parent = extract(sent[0], otel.get_current(), HEADERS) if len(sent) == 1 and sent[0] else otel.get_current()
-        span = self._start(context, parent, sent)
-        inside = trace.set_span_in_context(span, parent)
-        return await watch(partial(self._within, inside), message, context, partial(self._ended, span, context))
-
-    async def _within(self, inside: otel.Context, message: Any, context: Context) -> Any:
-        """Handle it with the span as the current one, and with what else its headers have brought, as baggage."""
-        before = otel.attach(inside)
+    async def run(self, message: Any, context: Context, origin: Origin | None = None) -> Any:
+        """Handle it within a span of its own, which is the current one meanwhile."""
+        if self._comes_in:
+            origin = origin or self.origin_of(context)
+            parent, batch = origin.parent, origin.batch
+        else:
+            parent, batch = otel.get_current(), ()
+        span = self._start(context, parent, batch)
+        before = otel.attach(trace.set_span_in_context(span, parent))
         try:
             if not self._comes_in:
                 _forget_trace(context.metadata)
                 inject(context.metadata)
-            return await self._inner(message, context)
+            reply = await self._inner(message, context)
+        except (Exception, asyncio.CancelledError) as error:
+            self._ended(span, context, error)
+            raise
         finally:
             otel.detach(before)
+        if is_stream(reply.__class__):
+            return Watched(reply, partial(self._ended, span, context))
+        self._ended(span, context, None)
+        return reply
 
-    def _start(self, context: Context, parent: otel.Context, sent: Sequence[Mapping[str, str]]) -> Span:
-        about = describe(context) | self._always
-        if not self._is_call:
-            about |= describe_place(context, self._system)
-        links = [Link(each) for each in map(trace_of, sent) if each.is_valid] if len(sent) > 1 else []
+    def _start(self, context: Context, parent: otel.Context, batch: Sequence[SpanContext]) -> Span:
+        if self._is_call:
+            about: Attributes = self._about_call(context.service, context.endpoint)
+            return self._tracer.start_span(str(about["rpc.method"]), parent, self._kind, about)
+        about = describe(context) | self._always | describe_place(context, self._system)
+        links = [Link(each) for each in batch if each.is_valid]
         if self._is_event and (earlier := self._attempts.of(context)) is not None:
             links.append(Link(earlier, {"eventmicro.link": "earlier attempt"}))
-        if len(sent) > 1:
-            about["messaging.batch.message_count"] = len(sent)
+        if len(batch) > 1:
+            about["messaging.batch.message_count"] = len(batch)
         return self._tracer.start_span(self._name(about), parent, self._kind, about, links)
 
     def _name(self, about: Attributes) -> str:
-        if self._is_call:
-            return str(about["rpc.method"])
         operation = about["messaging.operation.name"]
         name = f"{operation} {about.get('messaging.destination.template') or about['messaging.destination.name']}"
         return name if self._names.knows(name) else str(operation)
@@ -238,12 +270,10 @@ class Attempts:
 
 
 class Headers(Getter[Mapping[str, Any]]):
-    """Reads the headers of a message, whatever their case; the propagators ask in small letters, peers write both."""
+    """Reads headers that are in small letters, as propagators ask for them."""
 
     def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
         value = carrier.get(key)
-        if value is None:
-            value = next((value for name, value in carrier.items() if name.lower() == key.lower()), None)
         return None if value is None else [str(value)]
 
     def keys(self, carrier: Mapping[str, Any]) -> list[str]:
@@ -255,7 +285,12 @@ HEADERS = Headers()
 
 def trace_of(headers: Mapping[str, str]) -> SpanContext:
     """The span to which headers say that a message belongs; an invalid one where they say nothing."""
-    return trace.get_current_span(extract(headers, otel.Context(), HEADERS)).get_span_context()
+    return trace.get_current_span(brought(headers, otel.Context())).get_span_context()
+
+
+def brought(headers: Mapping[str, str], here: otel.Context) -> otel.Context:
+    """A context with what the headers of a message have brought, whose names peers write in any case."""
+    return extract({name.lower(): value for name, value in headers.items()}, here, HEADERS)
 
 
 def _forget_trace(headers: dict[str, str]) -> None:
@@ -263,11 +298,3 @@ def _forget_trace(headers: dict[str, str]) -> None:
     if headers:
         for name in (TRACEPARENT, TRACESTATE):
             without(headers, name)
-
-
-def _sent(context: Context) -> Iterable[Mapping[str, str]]:
-    """The headers with which each message came: one, or all of a batch."""
-    if not context.is_batch:
-        return (context.metadata or {},)
-    deliveries: list[Delivery] = context.delivery
-    return (each.headers or {} for each in deliveries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from eventmicro.broker import Broker, sends_at_once
@@ -14,7 +14,7 @@ from eventmicro.context import Context, Side, find_context
 from eventmicro.errors import CallTimeout, ServiceError, UsageError
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Middleware, compose
-from eventmicro.rpc.directed import DirectedCall
+from eventmicro.rpc.directed import directed
 from eventmicro.rpc.outgoing import Direction, OutgoingCall, check_carries_calls
 from eventmicro.rpc.replies import explain, is_nobody
 from eventmicro.rpc.streams.caller_channel import CallerChannel
@@ -135,26 +135,19 @@ class StreamCaller:
         context.opened = opened
         return opened
 
-    async def _begin_directed(
+    def _begin_directed(
         self, context: OutgoingStream, request: Any, direction: Direction, deadline: float
-    ) -> OpenStream:
+    ) -> Awaitable[OpenStream]:
         """Open it at a chosen node, which has it in flight until its end; errors as of `CallsEndpoints.call`."""
         director = self._director()
-        directed = DirectedCall(director, direction, context.service, context.endpoint, deadline, context)
-        while True:
-            node = directed.choose()
-            node = node if isinstance(node, Node) else await node
-            subject = directed.go_to(node, time.monotonic())
-            try:
-                opened = await self._begin(context, request, subject, deadline, explained=False)
-            except BaseException as error:
-                if not directed.failed(error):
-                    raise
-                continue
-            directed.succeeded()
+
+        async def ask(node: Node, subject: str, now: float, until: float) -> OpenStream:
+            opened = await self._begin(context, request, subject, deadline, explained=False)
             assert isinstance(opened.channel, CallerChannel)
             opened.channel.occupy(director, node)
             return opened
+
+        return directed(ask, director, direction, context.service, context.endpoint, deadline, context)
 
     async def _begin(
         self, context: OutgoingStream, request: Any, subject: str, deadline: float, *, explained: bool = True
