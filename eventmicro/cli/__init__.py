@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib.util import find_spec
 from typing import NoReturn
@@ -14,6 +15,14 @@ def main() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         _say_missing(missing[0])
+    gc.disable()  # until the command is found: what is imported is no garbage, and to look through it all takes long
+    try:
+        _run()
+    finally:
+        gc.freeze()  # the process ends, and with it all there is
+
+
+def _run() -> None:
     try:
         from eventmicro.cli.app import run_app
     except ModuleNotFoundError as error:

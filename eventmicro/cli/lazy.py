@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -74,5 +75,12 @@ def group_of(places: Mapping[str, str], hidden: frozenset[str] = frozenset()) ->
         def __init__(self, **attributes: Any) -> None:
             super().__init__(**attributes)
             self.commands = Commands(places, hidden)  # type: ignore[assignment]  # it is only read
+
+        def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+            found = super().resolve_command(ctx, args)
+            if not gc.isenabled():  # as `main` has left it
+                gc.freeze()
+                gc.enable()
+            return found
 
     return Group

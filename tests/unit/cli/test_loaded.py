@@ -91,3 +91,25 @@ def test_a_command_loads_what_it_needs_alone(arguments: tuple[str, ...], needed:
     assert loaded & HEAVY == set()
     assert loaded & COMMANDS == needed & COMMANDS
     assert needed <= loaded
+
+
+def test_a_command_has_its_garbage_collected_and_what_came_before_it_is_not_looked_through() -> None:
+    code = """
+import gc, sys
+sys.argv = ["eventmicro", "brokers"]
+seen = []
+from eventmicro.cli import lazy, main
+made = lazy.Commands._make
+def make(self, name):
+    seen.append(gc.isenabled())
+    return made(self, name)
+lazy.Commands._make = make
+try:
+    main()
+except SystemExit:
+    pass
+assert seen == [False], seen
+assert gc.isenabled()
+assert gc.get_freeze_count() > 10_000
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, stdout=subprocess.DEVNULL)
