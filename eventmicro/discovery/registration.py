@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -35,15 +36,11 @@ class Registration:
     Args:
         name: whom it registers, for the log.
         make_record: makes the record of the service, with this node alone; very large ones are not kept.
-
-    Attributes:
-        registered: whether the registry has the node, as far as is known.
     """
 
     def __init__(
         self, registry: Registry, name: str, make_record: Callable[[], ServiceRecord], how: Registering
     ) -> None:
-        self.registered = False
         self._registry = registry
         self._name = name
         self._make_record = make_record
@@ -53,14 +50,24 @@ class Registration:
         self._away: str | None = None
         self._tries = 0
         self._beating: asyncio.Task[None] | None = None
+        self._kept_until = 0.0  # when the registry forgets the node, in `time.monotonic()` seconds
         self._written = False  # whether the registry may have the node, also where it did not say so
         self._telling = asyncio.Lock()
+        self._over = False  # nothing is registered any more
+        self._fault = ""  # what the registry refuses, or its adapter does wrong, as far as the log has said it
+
+    @property
+    def registered(self) -> bool:
+        """Whether the registry has the node, as far as is known: not when it was away for longer than it keeps it."""
+        return time.monotonic() < self._kept_until
 
     @property
     def why(self) -> str:
         """Why it is not registered, as far as is known."""
         if self._failing is not None:
             return f"register_check: {self._failing}"
+        if self._fault:
+            return f"the registry does not take it: {self._fault}"
         return f"the registry is away: {self._away}" if self._away is not None else "it has not begun, or has ended"
 
     async def start(self) -> None:
@@ -94,8 +101,9 @@ class Registration:
     async def stop(self) -> None:
         """Deregister, at once and once; where the registry is away it forgets the node by itself."""
         beating, self._beating = self._beating, None
+        self._over = True  # a renewal whose check takes long would come after the goodbye
         try:
-            async with asyncio.timeout(PATIENCE), self._telling:  # a heartbeat on its way might come after the goodbye
+            async with asyncio.timeout(PATIENCE), self._telling:  # as would a heartbeat on its way
                 await self._leave()
         except (EventMicroError, TimeoutError) as error:
             log.warning(
@@ -105,7 +113,7 @@ class Registration:
                 str(error) or f"it did not answer within {PATIENCE:g} s",
             )
         finally:
-            self.registered = False
+            self._kept_until = 0.0
             if beating is not None:
                 beating.cancel()
                 await asyncio.gather(beating, return_exceptions=True)
@@ -118,8 +126,8 @@ class Registration:
                     await self._beat()
             except TimeoutError:
                 self._say_away("it did not answer in time")
-            except Exception:  # an adapter's fault; the node goes on, and tries again
-                log.exception("%s could not be registered", self._name)
+            except Exception as error:  # what it refuses may be permitted yet; an adapter's fault stops nobody either
+                self._say_fault(error)
 
     async def _rest(self) -> None:
         """Wait for the time of the next heartbeat, or for a registry that is back and may have forgotten the node."""
@@ -144,25 +152,35 @@ class Registration:
         try:
             await self._registry.connect()
             async with self._telling:
+                if self._over:
+                    return
                 await (self._register() if failing is None else self._leave())
         except Unavailable as error:
             self._say_away(error.detail)
             return
-        self.registered = failing is None
+        self._kept_until = 0.0 if failing is not None else time.monotonic() + self._how.lifetime
         self._say_back()
 
     async def _register(self) -> None:
-        """Register the record, or as much of it as this registry takes: it is found in any case."""
-        record = self._make_record()
-        while True:
+        """Register the record, or as much of it as this registry takes: it is found in any case.
+
+        Raises:
+            UsageError: it takes none of it, which is then not about how large it is.
+        """
+        record, refused = self._make_record(), None
+        for slimming in range(self._slimming, len(SLIMMER)):
             self._written = True
             try:
-                return await self._registry.register(SLIMMER[self._slimming](record), ttl=self._how.lifetime)
+                await self._registry.register(SLIMMER[slimming](record), ttl=self._how.lifetime)
             except UsageError as error:
-                if self._slimming + 1 == len(SLIMMER):
-                    raise
-                self._slimming += 1
-                log.warning("%s is registered without %s: %s", self._name, SLIMMED[self._slimming], error)
+                refused = refused or error
+                continue
+            if refused is not None:
+                log.warning("%s is registered without %s: %s", self._name, SLIMMED[slimming], refused)
+            self._slimming = slimming
+            return
+        assert refused is not None
+        raise refused
 
     async def _leave(self) -> None:
         if self._written:
@@ -189,7 +207,15 @@ class Registration:
         self._away = why
         self._tries += 1
 
+    def _say_fault(self, error: Exception) -> None:
+        """Say it where it is another one than before: the next heartbeat most likely meets it again."""
+        former, self._fault = self._fault, f"{type(error).__name__}: {error}"
+        if self._fault != former:
+            shown = None if isinstance(error, EventMicroError) else error
+            said = "%s could not be registered, and it is tried again: %s"
+            log.error(said, self._name, self._fault, exc_info=shown)
+
     def _say_back(self) -> None:
         if self._away is not None:
             log.info("%s: registry %s is back", self._name, self._registry.url)
-        self._away, self._tries = None, 0
+        self._away, self._tries, self._fault = None, 0, ""

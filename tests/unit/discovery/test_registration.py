@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -300,4 +301,65 @@ async def test_a_check_whose_own_work_is_cancelled_or_too_late_ends_no_heartbeat
     assert registered._failing == "TimeoutError: the pool is full"
     await until(lambda: registered.registered)
     assert faults == []
+    await registered.stop()
+
+
+async def test_a_record_that_is_refused_as_a_whole_is_registered_whole_when_it_is_taken_again(
+    until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = record(endpoints=[EndpointRecord(name="quote", request={"title": "Quote"})])
+    registry = Steered("permission")
+    registered = Registration(registry, "orders 1", lambda: whole, Registering(ttl=30.0, interval=0.01))
+    await registered.start()
+    registry.refusal = UsageError("permission denied")
+    beats = len(registry.calls) + 9
+    await until(lambda: len(registry.calls) >= beats)
+    assert registered.why == "the registry does not take it: UsageError: permission denied"
+    registry.refusal = None
+    beats = len(registry.calls) + 2
+    await until(lambda: len(registry.calls) >= beats)
+    assert (await registry.get_service("orders"))[0].endpoints == whole.endpoints
+    await registered.stop()
+    said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert said == ["orders 1 could not be registered, and it is tried again: UsageError: permission denied"]
+    assert not any(r.exc_info for r in caplog.records)
+
+
+async def test_a_renewal_whose_check_takes_long_does_not_come_after_the_goodbye(until: Until) -> None:
+    well, looks = asyncio.Event(), [0]
+    well.set()
+
+    async def check() -> None:
+        looks[0] += 1
+        await well.wait()
+
+    registry = Steered("slow check")
+    registered = registration(registry, interval=20.0, check=check)
+    await registered.start()
+    well.clear()
+    renewing = asyncio.create_task(registered.renew())
+    await until(lambda: looks[0] == 2)
+    await registered.stop()
+    well.set()
+    await renewing
+    assert registry.calls == ["register", "deregister"]
+    assert not registered.registered
+
+
+async def test_it_counts_as_registered_no_longer_than_the_registry_keeps_it(
+    until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Steered("forgotten")
+    registered = registration(registry, ttl=30.0)
+    await registered.start()
+    registry.away = True
+    tries = len(registry.calls) + 1
+    await until(lambda: len(registry.calls) >= tries)
+    assert registered.registered
+    later = time.monotonic() + 31
+    with monkeypatch.context() as patched:
+        patched.setattr(module.time, "monotonic", lambda: later)
+        assert not registered.registered
+        assert registered.why == "the registry is away: it is away"
+    registry.away = False
     await registered.stop()
