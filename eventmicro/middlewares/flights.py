@@ -32,7 +32,8 @@ class Flights:
     async def join(self, key: Hashable, fetch: Fetch, context: Context, about: Any = None) -> Any:
         """What is fetched under this key now, or else what `fetch` brings.
 
-        Where the time of who began it was over those who have more fetch it once more, together.
+        Where the time of who began it was over those who have more fetch it once more, together; so they do where it
+        was given up, unless it has come all the same.
 
         Raises:
             CallTimeout: it did not come before the deadline of the context.
@@ -40,6 +41,8 @@ class Flights:
         flight = self._flying.get(key)
         while flight is not None and flight.is_cancelled:
             await before_deadline(asyncio.wait([flight.task]), context, "the end of the same that was given up")
+            if flight.has_come:
+                return flight.task.result()
             flight = self._flying.get(key)
         if flight is not None:
             try:
@@ -62,7 +65,7 @@ class Flights:
 class _Flight:
     """
     about: what who began it has said of it.
-    is_cancelled: whether nobody has waited for it any more: it comes to its end, and to nothing else.
+    is_cancelled: whether nobody has waited for it any more: it comes to its end, and mostly to nothing else.
     """
 
     def __init__(self, fetching: Coroutine[Any, Any, Any], about: Any) -> None:
@@ -70,6 +73,11 @@ class _Flight:
         self.task = asyncio.create_task(fetching)
         self.is_cancelled = False
         self._waiting = 0
+
+    @property
+    def has_come(self) -> bool:
+        """Whether it has ended well."""
+        return self.task.done() and not self.task.cancelled() and self.task.exception() is None
 
     async def wait(self) -> Any:
         self._waiting += 1

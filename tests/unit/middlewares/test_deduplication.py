@@ -246,3 +246,27 @@ async def test_a_stream_is_refused() -> None:
 def test_what_is_none_is_refused(words: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Deduplicate(**words)
+
+
+async def test_a_handler_that_ends_well_though_it_was_given_up_has_run_once() -> None:
+    once, runs, go_on = Deduplicate(), count(), asyncio.Event()
+
+    async def handle(message: Any, context: Context) -> int:
+        number = next(runs)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await go_on.wait()  # what it has begun it brings to its end
+        return number
+
+    first = asyncio.create_task(once("x", request(), handle))
+    await turns()
+    first.cancel()
+    await turns()
+    again = asyncio.create_task(once("x", request(), handle))
+    await turns()
+    go_on.set()
+    assert await again == 0
+    assert await once("x", request(), handle) == 0
+    assert (next(runs), len(once)) == (1, 1)
+    await asyncio.gather(first, return_exceptions=True)
