@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
@@ -17,7 +16,7 @@ from eventmicro.errors import CallTimeout, ServiceError, UsageError
 from eventmicro.fields import FIELDS, of_message
 from eventmicro.forwarding import TRACEPARENT
 from eventmicro.middleware import Handler
-from eventmicro.middlewares.watched import watch
+from eventmicro.middlewares.watched import GIVEN_UP, watch
 from eventmicro.wire import header, header_line, one_line
 
 HEADERS = (TRACEPARENT, "Request-Id")
@@ -135,7 +134,7 @@ def _share(sample: float | None, otherwise: float) -> float:
 def _outcome(error: BaseException | None) -> str:
     if error is None:
         return "ok"
-    if isinstance(error, asyncio.CancelledError):
+    if isinstance(error, GIVEN_UP):
         return "cancelled"
     return "timeout" if isinstance(error, CallTimeout) else "error"
 
@@ -144,7 +143,7 @@ def _code(error: BaseException | None) -> int:
     """The status code; what is no ServiceError is answered as 500."""
     if error is None:
         return 200
-    if isinstance(error, asyncio.CancelledError):
+    if isinstance(error, GIVEN_UP):
         return 499
     return error.code if isinstance(error, ServiceError) else 500
 

@@ -13,6 +13,8 @@ from eventmicro.middleware import Handler
 
 Ended = Callable[[BaseException | None], None]
 """Is told once how it has ended: None: to its end, or as its reader wanted no more."""
+# By what nothing has failed: it is given up, or nobody drives it any more.
+GIVEN_UP = asyncio.CancelledError, GeneratorExit
 
 
 @lru_cache(1024)
@@ -37,7 +39,7 @@ async def watch(handler: Handler, message: Any, context: Context, ended: Ended) 
     """Handle a message, of whose end somebody is told, be it a stream's."""
     try:
         reply = await handler(message, context)
-    except (Exception, asyncio.CancelledError) as error:
+    except BaseException as error:  # a SystemExit of the handler's, too, which is answered as any other failure
         ended(error)
         raise
     if is_stream(reply.__class__):
@@ -62,7 +64,7 @@ class Watched:
         except StopAsyncIteration:
             self._end(None)
             raise
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             self._end(error)
             raise
 

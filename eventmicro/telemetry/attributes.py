@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from urllib.parse import urlsplit
 
 from eventmicro.context import Context, Side
 from eventmicro.errors import ServiceError
 from eventmicro.forwarding import CORRELATION_ID
+from eventmicro.middlewares.watched import GIVEN_UP
 from eventmicro.wire import header
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def status_code(error: BaseException | None) -> str:
     """The code of a call's outcome, as a caller sees it."""
     if error is None:
         return "200"
-    if isinstance(error, asyncio.CancelledError):
+    if isinstance(error, GIVEN_UP):
         return "499"
     return str(error.code) if isinstance(error, ServiceError) else "500"
 

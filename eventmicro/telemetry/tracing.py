@@ -6,9 +6,10 @@ https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/.
 
 from __future__ import annotations
 
-import asyncio
+import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Mapping, Sequence
+from contextvars import Token
 from functools import lru_cache, partial
 from random import random
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from eventmicro.fields import failed_in
 from eventmicro.forwarding import TRACEPARENT, TRACESTATE
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
-from eventmicro.middlewares.watched import Watched, is_stream
+from eventmicro.middlewares.watched import GIVEN_UP, Ended, Watched, is_stream
 from eventmicro.telemetry.attributes import (
     CALLS,
     Attributes,
@@ -195,19 +196,21 @@ class Spans:
         else:
             parent, batch = otel.get_current(), ()
         span = self._start(context, parent, batch)
-        before = otel.attach(trace.set_span_in_context(span, parent))
+        inside = trace.set_span_in_context(span, parent)
+        before = otel.attach(inside)
         try:
             if not self._comes_in:
                 _forget_trace(context.metadata)
                 inject(context.metadata)
             reply = await self._inner(message, context)
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             self._ended(span, context, error)
             raise
         finally:
-            otel.detach(before)
+            _leave(inside, before)
         if is_stream(reply.__class__):
-            return Watched(reply, partial(self._ended, span, context))
+            ended = partial(self._ended, span, context)
+            return Spanned(reply, ended, inside) if self._comes_in else Watched(reply, ended)
         self._ended(span, context, None)
         return reply
 
@@ -240,12 +243,43 @@ class Spans:
             is_answer = self._comes_in and isinstance(error, ServiceError) and not error.is_failure
             if not is_answer:
                 span.set_status(Status(StatusCode.ERROR, str(error)[:200] if isinstance(error, ServiceError) else None))
-            if self._comes_in and not isinstance(error, ServiceError | asyncio.CancelledError):
+            if self._comes_in and not isinstance(error, (ServiceError, *GIVEN_UP)):
                 span.record_exception(error)
         if error is not None and self._comes_in:
             ids = span.get_span_context()
             failed_in(context, ids.trace_id, ids.span_id)
         span.end()
+
+
+class Spanned(Watched):
+    """What a handler yields: each of its steps is within the span, so that what it calls there belongs to that."""
+
+    def __init__(self, stream: Any, ended: Ended, inside: otel.Context) -> None:
+        super().__init__(stream, ended)
+        self._inside = inside
+
+    async def __anext__(self) -> Any:
+        before = otel.attach(self._inside)
+        try:
+            return await super().__anext__()
+        finally:
+            inside, self._inside = self._inside, otel.get_current()  # a span of the handler's own may be open
+            _leave(inside, before)
+
+    async def aclose(self) -> None:
+        before = otel.attach(self._inside)
+        try:
+            await super().aclose()
+        finally:
+            _leave(self._inside, before)
+
+
+def _leave(inside: otel.Context, before: Token[otel.Context]) -> None:
+    """Make what was the current context the current one again, unless it is the garbage collector that ends this,
+    amidst something else.
+    """
+    if sys.exc_info()[0] is not GeneratorExit or otel.get_current() is inside:
+        otel.detach(before)
 
 
 class Attempts:

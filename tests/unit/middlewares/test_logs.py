@@ -49,6 +49,15 @@ async def test_each_message_is_one_line(caplog: pytest.LogCaptureFixture, outcom
     assert lines(caplog) == [line]
 
 
+async def test_one_that_exits_is_one_too(caplog: pytest.LogCaptureFixture) -> None:
+    async def leave(message: Any, context: Context) -> None:
+        raise SystemExit(3)
+
+    with suppress(SystemExit):
+        await LogMessages()("body", at(), leave)
+    assert lines(caplog) == [("ERROR", "client orders.quote error 500 SystemExit T s")]
+
+
 async def test_a_cancelled_one_is_one_too(caplog: pytest.LogCaptureFixture) -> None:
     called = Called()
     called.gate.clear()

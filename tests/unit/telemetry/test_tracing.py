@@ -206,6 +206,50 @@ async def test_a_stream_is_one_span_until_its_end(world: World) -> None:
     assert parent(served) == made.context.span_id
 
 
+async def test_what_a_handler_calls_between_the_messages_of_its_stream_belongs_to_its_span(world: World) -> None:
+    tracer, service = world.provider.get_tracer("own"), world.service
+
+    @service.rpc
+    async def ping(number: int) -> None: ...
+
+    @service.rpc
+    async def count(to: int) -> AsyncIterator[int]:
+        await service.call("shop.ping", 1)
+        yield 1
+        with tracer.start_as_current_span("own"):
+            yield 2
+            await service.call("shop.ping", 2)
+        yield 3
+        await service.call("shop.ping", 3)
+
+    async with service, world.client() as client:
+        assert [number async for number in client.stream("shop.count", 3, int)] == [1, 2, 3]
+    served = world.named("shop/count", SpanKind.SERVER).context.span_id
+    pings = [parent(each) for each in world.spans if each.name == "shop/ping" and each.kind is SpanKind.CLIENT]
+    assert pings == [served, world.named("own").context.span_id, served]
+    assert parent(world.named("own")) == served
+
+
+async def test_a_span_ends_also_where_its_handler_exits_or_nobody_drives_its_call_any_more(world: World) -> None:
+    @world.service.rpc
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    @world.service.rpc
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async with world.service, world.client() as client:
+        with pytest.raises(ServiceError, match="the endpoint failed"):
+            await client.call("shop.leave")
+        call = client.call("shop.hang")
+        call.send(None)
+        call.close()
+        assert trace.get_current_span() is trace.INVALID_SPAN
+    assert about(world.named("shop/leave", SpanKind.SERVER))["error.type"] == "SystemExit"
+    assert about(world.named("shop/hang", SpanKind.CLIENT))["rpc.response.status_code"] == "499"
+
+
 @pytest.mark.parametrize("name", ["traceparent", "Traceparent", "TRACEPARENT"])
 async def test_a_foreign_trace_goes_on_whatever_the_case_of_its_header(name: str) -> None:
     world = World(f"foreign-{name}")
