@@ -55,13 +55,27 @@ class NodeCalls:
         if self._answering:
             await asyncio.wait(self._answering)
 
+    async def end(self, name: str) -> None:
+        """Hand over to this endpoint what has come for it, which has ended; where this is cancelled the rest is refused."""
+        line = self._lines.pop(name, None)
+        if line is None:
+            return
+        try:
+            await line.join()
+        finally:
+            if left := line.take_back():
+                self._refuse(left, self._not_found(name))
+            line.close()
+
     def close(self) -> None:
         """Hand nothing over any more."""
         for line in self._lines.values():
             line.close()
 
     def _hand_over(self, name: str, run: list[Delivery]) -> None:
-        line = self._lines.get(name) or self._open_line(name)
+        line = self._lines.get(name)
+        if line is None:  # one in which nobody waits is none to `or`
+            line = self._open_line(name)
         if line is None:
             self._refuse(run, self._not_found(name))
             return

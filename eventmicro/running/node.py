@@ -13,7 +13,7 @@ from eventmicro.broker import Broker, Subscription
 from eventmicro.checks import did_you_mean, raise_any
 from eventmicro.client import Client
 from eventmicro.codecs import Codecs
-from eventmicro.context import Context
+from eventmicro.context import Context, find_context
 from eventmicro.declaring import Hook, is_taken
 from eventmicro.discovery.checking import HealthCheck
 from eventmicro.discovery.registering import Registering
@@ -291,7 +291,7 @@ class Node:
             return await self._start_now(declared, presence)
         except BaseException:
             presence.subscribers.remove(declared)
-            self._parts.takers.pop(declared.name, None)
+            await self._end_taker(declared.name, presence)
             raise
 
     async def _start_now(self, declared: SubscriberDeclaration, presence: Presence) -> RunningSubscriber:
@@ -316,11 +316,27 @@ class Node:
             if subscriber in self._parts.handlers and self._takes_more:
                 self._hanging.forget(subscriber.inflight)
                 self._parts.remove(subscriber)
-                self._parts.takers.pop(declared.name, None)
                 presence.subscribers.remove(declared)
+                await self._end_taker(declared.name, presence)
                 await presence.change()
 
         return RunningSubscriber(subscriber, subscription, self._stop_timeout, forget)
+
+    async def _end_taker(self, name: str, presence: Presence) -> None:
+        """End what takes events for a subscriber from other instances, which from now on hand them to another one."""
+        taker = self._parts.takers.pop(name, None)
+        if taker is None:
+            return
+        if (message := find_context()) is not None:  # it ends itself by one of these
+            taker.inflight.leave_alone(message)
+        try:
+            async with asyncio.timeout(self._stop_timeout):
+                await presence.end_calls(name)
+                await taker.finish()
+        except TimeoutError:
+            pass
+        finally:
+            await taker.cut_off()
 
     async def _start_subscribers(self, declared: Sequence[SubscriberDeclaration]) -> None:
         """Subscribe some at the same time, as a broker takes its time for what is new; where one fails all end. Where

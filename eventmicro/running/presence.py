@@ -216,6 +216,11 @@ class Presence:
             await subscription.drain()
             await calls.finish()
 
+    async def end_calls(self, name: str) -> None:
+        """Likewise of one endpoint, which this node has no more."""
+        if self._calls is not None:
+            await self._calls[0].end(name)
+
     async def go_without_calls(self) -> None:
         """Take no such calls, which the server does not let come, and do not say that it does."""
         await self.take_no_calls()

@@ -224,6 +224,22 @@ async def test_what_is_asked_at_once_is_bounded_at_each_node(monkeypatch: pytest
     assert Counter(map(type, outcomes)) == {str: 7, TooManyRequests: 13}
 
 
+async def test_what_takes_the_calls_of_an_endpoint_is_found_once() -> None:
+    class Parts:
+        looks = 0
+
+        def called(self) -> dict[str, Any]:
+            self.looks += 1
+            return {"who": lambda call: taken.append(call.subject)}
+
+    taken, parts = list[str](), Parts()
+    async with MemoryBroker(URL) as broker:
+        calls = node_calls.NodeCalls(broker, "orders.$node.one", parts.called)
+        for _ in range(5):
+            calls(Delivery("orders.$node.one.who", b""))
+    assert (len(taken), parts.looks) == (5, 1)
+
+
 async def test_a_directed_call_is_cancelled_and_timed_out_as_any() -> None:
     cancelled, hangs = asyncio.Event(), asyncio.Event()
     service = Service("orders", id="one", broker=URL)

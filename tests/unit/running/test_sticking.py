@@ -14,10 +14,12 @@ from pydantic import BaseModel
 
 from eventmicro import (
     Batch,
+    CallTimeout,
     Client,
     Context,
     MemoryBroker,
     Nack,
+    NotFound,
     Reject,
     Retry,
     Service,
@@ -305,3 +307,45 @@ async def test_who_hands_over_and_waits_no_more_has_the_handler_cancelled(until:
         calling.cancel()
         async with asyncio.timeout(20):
             await ended.wait()
+
+
+async def test_one_that_is_drained_finishes_what_was_handed_over_and_takes_no_more(until: Until) -> None:
+    gate, handled, service = asyncio.Event(), list[str](), Service("games", id="b", broker=URL)
+
+    async def wait(event: Move) -> None:
+        handled.append(f"old {event.game}")
+        await gate.wait()
+
+    async def note(event: Move) -> None:
+        handled.append(f"new {event.game}")
+
+    async with service, Client(URL) as client:
+        subscriber = await service.start_subscriber(TOPIC, wait, name="move", sticky_by="game", concurrency=10)
+        calling = asyncio.create_task(client.call("games.$node.b.move", Move(game="g")))
+        await until(lambda: handled)
+        draining = asyncio.create_task(subscriber.drain())
+        with pytest.raises(NotFound, match="this node has no endpoint 'move'"):
+            while True:  # until it has begun with its end
+                late = asyncio.create_task(client.call("games.$node.b.move", Move(game="late"), timeout=0.05))
+                await asyncio.wait([late])
+                if not isinstance(late.exception(), CallTimeout):
+                    await late
+        assert not draining.done()
+        gate.set()
+        await draining
+        await calling
+        handled.clear()
+        async with await service.start_subscriber(TOPIC, note, name="move", sticky_by="game"):
+            await client.call("games.$node.b.move", Move(game="g"))
+        assert handled == ["new g"]
+
+
+async def test_what_was_handed_over_may_drain_its_own_subscriber() -> None:
+    service = Service("games", id="b", broker=URL)
+
+    async def leave(event: Move) -> None:
+        await subscriber.drain()
+
+    async with service, Client(URL) as client:
+        subscriber = await service.start_subscriber(TOPIC, leave, name="move", sticky_by="game")
+        await client.call("games.$node.b.move", Move(game="g"), timeout=5)
