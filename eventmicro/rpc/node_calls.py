@@ -56,7 +56,7 @@ class NodeCalls:
             await asyncio.wait(self._answering)
 
     async def end(self, name: str) -> None:
-        """Hand over to this endpoint what has come for it, which has ended; where this is cancelled the rest is refused."""
+        """Hand over what has come for this endpoint, which has ended; where this is cancelled the rest is refused."""
         line = self._lines.pop(name, None)
         if line is None:
             return
