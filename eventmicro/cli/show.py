@@ -147,7 +147,10 @@ def _show_bytes(body: bytes) -> None:
 
 
 def one_line(text: str) -> str:
-    """The same for what has to stay within its line, so that nobody can write a line in another's name."""
+    """The same for what has to stay within its line, so that nobody can write a line in another's name.
+
+    `wire.one_line` is for logs: it cuts what is long, and escapes as Python does; here what is JSON stays that, whole.
+    """
     return printable(text).replace("\n", "\\n")
 
 

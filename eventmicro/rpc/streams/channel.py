@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from eventmicro.broker import Broker
 from eventmicro.errors import (
     EventMicroError,
     InternalError,
@@ -19,14 +20,35 @@ from eventmicro.errors import (
 )
 from eventmicro.rpc.streams.frames import Frame
 from eventmicro.rpc.streams.incoming import Incoming
-from eventmicro.rpc.streams.outgoing import Outgoing
+from eventmicro.rpc.streams.outgoing import Outgoing, Start
 from eventmicro.wire import MAX_ERROR_HEADER, header_line, is_subject
-
-if TYPE_CHECKING:
-    from eventmicro.rpc.streams.streams import Streams
 
 # How often, within the time after which it counts as lost, a side lets hear something of itself.
 SIGNS = 3
+
+
+class Carrier(Protocol):
+    """What carries a stream, as the stream sees it: all those of its connection."""
+
+    broker: Broker
+    address: str
+
+    @property
+    def start(self) -> Start:
+        """Starts what goes on beside, until the connection is closed."""
+        ...
+
+    def add(self, channel: Channel, /) -> int:
+        """Carry one more; its number."""
+        ...
+
+    def remove(self, channel: Channel, /) -> None:
+        """Carry it no longer."""
+        ...
+
+    def window(self) -> int:
+        """How many bytes may be on their way to each."""
+        ...
 
 
 class Channel:
@@ -45,7 +67,7 @@ class Channel:
         heard_at: when something came last, in the loop's seconds.
     """
 
-    def __init__(self, streams: Streams, name: str, keep_alive: float) -> None:
+    def __init__(self, streams: Carrier, name: str, keep_alive: float) -> None:
         self.name = name
         self.keep_alive = keep_alive
         self.over = False
