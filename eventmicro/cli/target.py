@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -28,7 +29,7 @@ class BrokenModule(Exception):
     """The user's module raised while it was imported; the cause is what it raised, with the user's frames only."""
 
 
-def log_broken(targets: list[str], broken: BrokenModule) -> None:
+def log_broken(targets: Sequence[str], broken: BrokenModule) -> None:
     """Say what is wrong with a module, with its traceback; at once, with its line, where it misuses eventmicro."""
     cause = broken.__cause__
     why = f": {_line_of(cause)}{cause}" if isinstance(cause, UsageError) else ""
@@ -43,7 +44,7 @@ def _line_of(error: Exception) -> str:
     return "" if frame is None else f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}: "
 
 
-def load_services(targets: list[str]) -> list[Service]:
+def load_services(targets: Sequence[str]) -> list[Service]:
     """The services of all targets, each once.
 
     Raises:
