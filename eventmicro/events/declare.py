@@ -89,50 +89,13 @@ def declare_subscriber(
         UsageError: the topic is no subject, or an option is out of range.
     """
     options = _options(words)
-    carried = topic.type if isinstance(topic, Topic) else MISSING
-    template = topic.template if isinstance(topic, Topic) else read_template(check_subject(topic, wildcards=True))
-    batched = options.batch is not None and carried is not MISSING
-    signature = read_signature(
-        function,
-        "subscriber",
-        list[carried] if batched else carried,  # type: ignore[valid-type]
-        named=None if template is None else template.places,
-    )
-    _check_parameters(signature, topic, template, batched=options.batch is not None)
-    if signature.returns not in (MISSING, None, type(None)) and not signature.outlets and not is_endpoint:
-        raise SignatureError(
-            f"subscriber {name_of(function)}: nobody takes what it returns; write `-> None`, and publish what should "
-            f"go on by `await service.publish(topic, event)`, or `-> Annotated[YourModel, Publish(TOPIC)]`; where it "
-            f"serves calls, too, write @rpc below @subscribe(..., name=...)"
-        )
-    if options.transactional and not signature.outlets:
-        raise UsageError(
-            f"subscriber {name_of(function)} has transactional=True, and returns nothing that is published: write "
-            f"`-> Annotated[YourModel, Publish(TOPIC)]`, or transactional=False; what is published by "
-            f"`await service.publish(topic, event)` is in no transaction"
-        )
-    event = signature.takes if options.batch is None else _item_type(function, signature.takes)
-    some = None
-    if isinstance(topic, Topic):
-        some = some_of(event, topic.type)
-        event = _check_event(function, event, topic)
-        if some is not None and options.batch is not None:
-            raise SignatureError(
-                f"subscriber {name_of(function)} has batch=, and takes some of what {topic!r} carries: take all of it, "
-                f"`events: list[{name_of(topic.type)}]`"
-            )
-    if isinstance(topic, Topic) and topic.told_by is not None and options.sticky_by is not None:
-        raise UsageError(f"sticky_by does not go together with told_by={topic.told_by.header!r}: leave one of them out")
-    for word in ("order_by", "sticky_by"):
-        if (key := getattr(options, word)) is not None:
-            _check_key(function, event, key, word)
+    told = topic if isinstance(topic, Topic) else None
+    signature, template = _read(function, topic, batched=options.batch is not None)
+    _check_returned(signature, options, is_endpoint=is_endpoint)
+    event, some = _read_event(signature, told, batched=options.batch is not None)
+    _check_keys(function, event, options, told)
     name = check_name(name or own_name(function), "subscriber")
-    if isinstance(topic, Topic) and topic.exchange is not None and options.exchange is None:
-        options = replace(options, exchange=topic.exchange)
-    if options.queue == OWN_QUEUE:
-        options = options.named(f"{service}.{name}")
-    by_key = isinstance(topic, Topic) and topic.key is not None and topic.key == options.order_by
-    large = isinstance(topic, Topic) and topic.large is not None
+    options = _placed(options, told, f"{service}.{name}")
     subject = topic.subject if isinstance(topic, Topic) else topic if template is None else template.subject
     if options.dead_letter == subject:
         raise UsageError(f"dead_letter={subject!r} is the subscriber's own subject; write another one")
@@ -140,17 +103,17 @@ def declare_subscriber(
         name,
         subject,
         event,
-        by_key,
-        large,
-        signature,
-        options,
-        check_middleware(middleware, Side.SUBSCRIBER),
-        topic.codec if isinstance(topic, Topic) else None,
-        some,
-        isinstance(topic, Topic) and topic.ttl is not None,
-        isinstance(topic, Topic) and topic.priority is not None,
-        topic.told_by if isinstance(topic, Topic) else None,
-        isinstance(topic, Topic) and topic.cloudevents is not None,
+        by_key=told is not None and told.key is not None and told.key == options.order_by,
+        large=told is not None and told.large is not None,
+        signature=signature,
+        options=options,
+        middleware=check_middleware(middleware, Side.SUBSCRIBER),
+        codec=None if told is None else told.codec,
+        some=some,
+        ttl=told is not None and told.ttl is not None,
+        priority=told is not None and told.priority is not None,
+        told_by=None if told is None else told.told_by,
+        cloudevents=told is not None and told.cloudevents is not None,
     )
 
 
@@ -159,6 +122,20 @@ def _options(words: DeliveryWords) -> DeliveryOptions:
     if unknown:
         raise UsageError(no_option("subscribe()", unknown, ("name", "middleware", *DeliveryWords.__annotations__)))
     return DeliveryOptions(**words)
+
+
+def _read(function: Callable[..., Any], topic: Topic[Any] | str, *, batched: bool) -> tuple[Signature, Template | None]:
+    """What the handler takes, and the tokens of the subject that have names, if any have."""
+    carried = topic.type if isinstance(topic, Topic) else MISSING
+    template = topic.template if isinstance(topic, Topic) else read_template(check_subject(topic, wildcards=True))
+    signature = read_signature(
+        function,
+        "subscriber",
+        list[carried] if batched and carried is not MISSING else carried,  # type: ignore[valid-type]
+        named=None if template is None else template.places,
+    )
+    _check_parameters(signature, topic, template, batched=batched)
+    return signature, template
 
 
 def _check_parameters(
@@ -190,6 +167,41 @@ def _check_parameters(
         )
 
 
+def _check_returned(signature: Signature, options: DeliveryOptions, *, is_endpoint: bool) -> None:
+    """Refuse what a handler returns where nobody takes it, and a transaction of one that returns nothing."""
+    name = f"subscriber {name_of(signature.function)}"
+    if signature.returns not in (MISSING, None, type(None)) and not signature.outlets and not is_endpoint:
+        raise SignatureError(
+            f"{name}: nobody takes what it returns; write `-> None`, and publish what should "
+            f"go on by `await service.publish(topic, event)`, or `-> Annotated[YourModel, Publish(TOPIC)]`; where it "
+            f"serves calls, too, write @rpc below @subscribe(..., name=...)"
+        )
+    if options.transactional and not signature.outlets:
+        raise UsageError(
+            f"{name} has transactional=True, and returns nothing that is published: write "
+            f"`-> Annotated[YourModel, Publish(TOPIC)]`, or transactional=False; what is published by "
+            f"`await service.publish(topic, event)` is in no transaction"
+        )
+
+
+def _read_event(
+    signature: Signature, topic: Topic[Any] | None, *, batched: bool
+) -> tuple[Any, tuple[type, ...] | None]:
+    """The type of an event, and which of the topic's types are taken, if not all of them."""
+    function = signature.function
+    event = _item_type(function, signature.takes) if batched else signature.takes
+    if topic is None:
+        return event, None
+    some = some_of(event, topic.type)
+    event = _check_event(function, event, topic)
+    if some is not None and batched:
+        raise SignatureError(
+            f"subscriber {name_of(function)} has batch=, and takes some of what {topic!r} carries: take all of it, "
+            f"`events: list[{name_of(topic.type)}]`"
+        )
+    return event, some
+
+
 def _item_type(function: Callable[..., Any], takes: Any) -> Any:
     """The type of the events of which a handler takes a list."""
     if takes is MISSING or takes is Any:
@@ -214,7 +226,22 @@ def _check_event(function: Callable[..., Any], takes: Any, topic: Topic[Any]) ->
     )
 
 
+def _check_keys(function: Callable[..., Any], event: Any, options: DeliveryOptions, topic: Topic[Any] | None) -> None:
+    if topic is not None and topic.told_by is not None and options.sticky_by is not None:
+        raise UsageError(f"sticky_by does not go together with told_by={topic.told_by.header!r}: leave one of them out")
+    for word in ("order_by", "sticky_by"):
+        if (key := getattr(options, word)) is not None:
+            _check_key(function, event, key, word)
+
+
 def _check_key(function: Callable[..., Any], event: Any, key: OrderBy, word: str) -> None:
     if event is MISSING:
         raise SignatureError(f"subscriber {name_of(function)} has {word}=: let it take the event that has the key")
     check_field(event, key, word)
+
+
+def _placed(options: DeliveryOptions, topic: Topic[Any] | None, own_queue: str) -> DeliveryOptions:
+    """The options with the exchange of its topic, and the queue of its own name, where it names no others."""
+    if topic is not None and topic.exchange is not None and options.exchange is None:
+        options = replace(options, exchange=topic.exchange)
+    return options.named(own_queue) if options.queue == OWN_QUEUE else options
