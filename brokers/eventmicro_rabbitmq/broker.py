@@ -25,6 +25,7 @@ from eventmicro.message import Copy, Message, Routed
 from eventmicro.places import Exchange, Place, Queue
 from eventmicro.settings import address_only
 from eventmicro_rabbitmq.calls.calls import Calls, CallSubscription
+from eventmicro_rabbitmq.calls.declaring import CallDeclarer
 from eventmicro_rabbitmq.connection.channel import answered, borrowed_channel, close_channel, open_channel
 from eventmicro_rabbitmq.connection.connection import Connection
 from eventmicro_rabbitmq.connection.frames import Properties
@@ -37,13 +38,13 @@ from eventmicro_rabbitmq.errors import DriverError, check_permitted, translate
 from eventmicro_rabbitmq.layout import Layout, layout_of
 from eventmicro_rabbitmq.needs import needs_of_calls, needs_of_events
 from eventmicro_rabbitmq.outgoing import is_for_one_queue, is_letter, limited, properties_of
-from eventmicro_rabbitmq.places import Declare, RabbitExchange, RabbitQueue
+from eventmicro_rabbitmq.places import RabbitExchange, RabbitQueue
 from eventmicro_rabbitmq.publisher import Confirm, Publisher
+from eventmicro_rabbitmq.publishers import Publishers
 from eventmicro_rabbitmq.queues import state_of
 from eventmicro_rabbitmq.retry import Retries, check_retry_queues
 from eventmicro_rabbitmq.rights import NotAllowed, Right
 from eventmicro_rabbitmq.settings import RabbitSettings, address_of, read_url
-from eventmicro_rabbitmq.targets import Target, Targets
 from eventmicro_rabbitmq.telling import calls_told, events_told, unbound
 from eventmicro_rabbitmq.topology import (
     INBOX,
@@ -114,9 +115,6 @@ class RabbitBroker(Lifetime):
         self._publishing: Link | None = None
         self._consuming: Link | None = None
         self._publisher: Publisher | None = None
-        self._publishers: dict[tuple[str, Declare], tuple[RabbitExchange, Publisher]] = {}  # as topics name them
-        self._apart: dict[Publisher, Publisher] = {}  # beside each of them: for events that may end its channel
-        self._targets: dict[Publisher, Target] = {}
         self._subscriptions: list[Subscription] = []
         self._changing = asyncio.Lock()
         self._was_online = False
@@ -147,9 +145,8 @@ class RabbitBroker(Lifetime):
             self._home = asyncio.get_running_loop()
             self._declarer = Declarer(self.settings)
             self._upkeep = Upkeep(consuming, self._kept_up, self.settings.look_every, self._declarer.timeout)
-            every = self.settings.look_every / 2
-            self._looking = Targets(publishing, self._targets, every, self._declarer.timeout)
-            self._publisher = self._new_publisher(publishing, None)
+            self._publishers = Publishers(publishing, self._declarer, self.settings.look_every)
+            self._looking, self._publisher = self._publishers.looking, self._publishers.main
             self._retries = Retries(publishing, Declarer(self.settings))
             self._calls = Calls(publishing, consuming, self.settings, self.url)
 
@@ -158,23 +155,19 @@ class RabbitBroker(Lifetime):
         async with self._changing:
             publisher, self._publisher = self._publisher, None
             self._home = None
-            others, self._publishers, self._apart = self._other_publishers(), {}, {}
-            self._targets.clear()
             publishing, consuming = self._publishing, self._consuming
             subscriptions, self._subscriptions = self._subscriptions, []
             if publisher is None or publishing is None or consuming is None:
                 return
             async with AsyncExitStack() as closing:  # each of them, though this is cancelled
-                closing.callback(publisher.close)
-                for other in others:
-                    closing.callback(other.close)
+                closing.callback(self._publishers.close)
                 closing.callback(self._retries.close)
                 closing.push_async_callback(self._close_links, publishing, consuming)
                 closing.push_async_callback(self._calls.close)
                 closing.push_async_callback(_close_all, subscriptions)
                 closing.push_async_callback(self._upkeep.close)
                 closing.push_async_callback(self._looking.close)
-                await self._settle_the_rest(publisher, *others)
+                await self._publishers.settle(FLUSH_TIMEOUT, self.url)
 
     async def publish(self, message: Message, *, timeout: float = PUBLISH_TIMEOUT) -> None:
         await (await self._send(message, asyncio.get_running_loop().time() + timeout))
@@ -257,11 +250,10 @@ class RabbitBroker(Lifetime):
         return events_told(layout, events, queue, durable, vhost)
 
     async def flush(self) -> None:
-        link, publisher = self._link(), self._connected_publisher()
+        link = self._link()
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
-                for each in (publisher, *self._other_publishers()):
-                    await each.idle()
+                await self._publishers.idle()
                 await self._calls.flush()
                 await close_channel(await open_channel(await link.wait()))
                 for subscription in self._subscriptions.copy():
@@ -296,7 +288,10 @@ class RabbitBroker(Lifetime):
             publisher = self._connected_publisher()
         if type(message) is not Message:
             if isinstance(message, Routed):
-                publisher, exchange = self._publisher_to(_ours(message.exchange, RabbitExchange)), message.exchange.name
+                exchange, publisher = (
+                    message.exchange.name,
+                    self._publishers.to(_ours(message.exchange, RabbitExchange)),
+                )
             elif isinstance(message, Copy):
                 mandatory = True
                 if is_for_one_queue(message):
@@ -310,7 +305,7 @@ class RabbitBroker(Lifetime):
         if type(message) is not Message:
             properties = limited(message, properties)
         if type(properties) is Limited and properties.user_id not in (None, self.settings.user):
-            publisher = self._publisher_apart(publisher)
+            publisher = self._publishers.apart(publisher)
         return await publisher.send(
             exchange,
             check_length(key),
@@ -415,7 +410,7 @@ class RabbitBroker(Lifetime):
     async def declare_calls(self) -> Mapping[str, bool]:
         self._link()
         try:
-            return await self._declarer.declare_calls(await self._link().wait())
+            return await CallDeclarer(self.settings).declare_calls(await self._link().wait())
         except DriverError as error:
             raise translate(error, "declaring what calls need") from error
 
@@ -452,48 +447,11 @@ class RabbitBroker(Lifetime):
         """What needs exchanges and bindings of others."""
         return [each for each in self._subscriptions if isinstance(each, DurableSubscription | LiveSubscription)]
 
-    def _publisher_to(self, exchange: RabbitExchange) -> Publisher:
-        """The publisher to an exchange: on a channel of its own, which ends where the exchange is gone."""
-        known, publisher = self._publishers.get((exchange.name, exchange.declare), (None, None))
-        if known is not exchange:
-            self._declarer.check_description(exchange)
-        if publisher is None:
-            assert self._publishing is not None
-            publisher = self._new_publisher(self._publishing, exchange)
-            self._publishers[exchange.name, exchange.declare] = exchange, publisher
-        return publisher
-
-    def _publisher_apart(self, publisher: Publisher) -> Publisher:
-        """Where the channel that RabbitMQ ends for a user_id, if that is none of ours, is nobody else's."""
-        if publisher not in self._apart:
-            apart = self._apart[publisher] = publisher.twin()
-            self._targets[apart] = self._targets[publisher]
-        return self._apart[publisher]
-
-    def _other_publishers(self) -> list[Publisher]:
-        return [*(publisher for _, publisher in self._publishers.values()), *self._apart.values()]
-
-    def _new_publisher(self, link: Link, exchange: RabbitExchange | None) -> Publisher:
-        target = Target(self._declarer, exchange, 2 * self.settings.look_every, self._looking.begin)
-        publisher = Publisher(link, target.prepare)
-        self._targets[publisher] = target
-        return publisher
-
     def _connected_publisher(self) -> Publisher:
         self._check_home()
         if self._publisher is None:
             raise Disconnected(f"{self.url} is not connected: use `async with`, or await connect() first")
         return self._publisher
-
-    async def _settle_the_rest(self, *publishers: Publisher) -> None:
-        """Wait within bounds until the server has all that was published."""
-        try:
-            async with asyncio.timeout(FLUSH_TIMEOUT):
-                for publisher in publishers:
-                    await publisher.idle()
-        except TimeoutError:
-            left = sum(len(publisher) for publisher in publishers)
-            log.warning("%s: closed before %d messages were confirmed", self.url, left)
 
     async def _close_links(self, *links: Link) -> None:
         self._publishing = self._consuming = None

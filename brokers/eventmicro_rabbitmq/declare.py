@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -27,10 +27,7 @@ from eventmicro_rabbitmq.settings import RabbitSettings
 from eventmicro_rabbitmq.topology import (
     Arguments,
     binding_key,
-    call_exchange,
-    call_queue,
     dead_exchange,
-    exchanges_of,
     handling_arguments,
     live_arguments,
     live_queue,
@@ -44,13 +41,12 @@ log = logging.getLogger(__name__)
 
 class Declarer:
     """What `declare` of the settings, or of a place, says is done here; each step on a channel of its own, which a
-    failure ends.
+    failure ends. What calls need besides is in `calls/`.
     """
 
     def __init__(self, settings: RabbitSettings) -> None:
         self.events = RabbitExchange(settings.exchange)
         self._dead = RabbitExchange(dead_exchange(settings.exchange), type="direct")
-        self._calls = RabbitExchange(call_exchange(settings.exchange))
         self._declare = settings.declare
         self.consumer_timeout = settings.consumer_timeout
         self._pending_messages = settings.pending_messages
@@ -97,55 +93,6 @@ class Declarer:
             await self._once(connection, wanted.name, lambda: self._one_exchange(connection, wanted))
         self.check_description(wanted)
         self._described.setdefault(wanted.name, wanted)  # one that was refused may be described anew
-
-    async def call_exchange(self, connection: Connection) -> None:
-        """The exchange that calls are sent to."""
-        await self.exchange(connection, self._calls)
-
-    async def call_queue(self, channel: Channel, subject: str) -> str:
-        """The queue of those who share the calls on a subject, bound; it goes with the last of them. Its name."""
-        await self.exchange(channel.link)
-        await self.call_exchange(channel.link)
-        name, about = call_queue(subject), f"calls of {subject}"
-        arguments = live_arguments(self._pending_messages, shared=True)
-        async with answered(about, self.timeout):
-            try:
-                await channel.queue_declare(name, durable=True, auto_delete=True, arguments=arguments)
-            except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
-                raise refused(f"queue {name!r}, for {about}", error) from error
-            for exchange in exchanges_of(self.events.name, subject):
-                await self._bind_call(channel, name, exchange, subject)
-        return name
-
-    async def own_queue(self, channel: Channel, subjects: Callable[[], Iterable[str]]) -> str:
-        """The queue of one connection alone, bound for calls on subjects, which may become more meanwhile; its name."""
-        await self.call_exchange(channel.link)
-        about = "the queue of a connection's own, for calls"
-        async with answered(about, self.timeout):
-            try:
-                made = await channel.queue_declare("", exclusive=True, auto_delete=True)
-            except ChannelAccessRefused as error:
-                raise refused(about, error) from error
-            name, bound = made.queue or "", set[str]()
-            while missing := set(subjects()) - bound:
-                for subject in sorted(missing):
-                    await self.bind_call(channel, name, subject)
-                bound |= missing
-        return name
-
-    async def bind_call(self, channel: Channel, queue: str, subject: str) -> None:
-        """Have calls on a subject come to a queue."""
-        await self._bind_call(channel, queue, call_exchange(self.events.name), subject)
-
-    async def unbind_call(self, channel: Channel, queue: str, subject: str) -> None:
-        """Have them come no more."""
-        await channel.queue_unbind(queue, call_exchange(self.events.name), binding_key(subject))
-
-    async def _bind_call(self, channel: Channel, queue: str, exchange: str, subject: str) -> None:
-        try:
-            await channel.queue_bind(queue, exchange, binding_key(subject))
-        except ChannelAccessRefused as error:
-            raise refused(f"binding of queue {queue!r} to {subject!r} on {exchange!r}", error) from error
 
     async def durable_queue(
         self, connection: Connection, subject: str, queue: str, durable: Durable, layout: Layout | None = None
@@ -205,12 +152,6 @@ class Declarer:
         if durable.dead_letter is not None and self._declare != "false":
             steps.append(partial(self._dead_letters, connection, durable.dead_letter, queue))
         await try_each(steps)
-
-    async def declare_calls(self, connection: Connection) -> dict[str, bool]:
-        """The exchange that calls are sent to: whether it is new."""
-        is_new = not await stands(self._asking(connection), self._calls)
-        await self.call_exchange(connection)
-        return {f"exchange {self._calls.name}": is_new}
 
     async def renew(self, look: Look, subject: str, queue: str, layout: Layout, durable: Durable | None = None) -> None:
         """Make what is gone of a subscription's exchanges and bindings; all of it is there in most cases.

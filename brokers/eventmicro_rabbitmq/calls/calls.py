@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from eventmicro.broker import Receive
+from eventmicro_rabbitmq.calls.declaring import CallDeclarer
 from eventmicro_rabbitmq.calls.groups import GroupSubscription
 from eventmicro_rabbitmq.calls.own import OwnQueue, OwnSubscription
 from eventmicro_rabbitmq.calls.sending import Sender
 from eventmicro_rabbitmq.connection.link import Link
-from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.settings import RabbitSettings
 
 CallSubscription = GroupSubscription | OwnSubscription
@@ -19,9 +19,9 @@ class Calls:
     def __init__(self, publishing: Link, consuming: Link, settings: RabbitSettings, url: str) -> None:
         self._publishing = publishing
         self._consuming = consuming
-        self._declarer = Declarer(settings)
+        self._declarer = CallDeclarer(settings)
         self._own = OwnQueue(consuming, self._declarer)
-        self.sender = Sender(publishing, Declarer(settings), self._own, settings, url)
+        self.sender = Sender(publishing, CallDeclarer(settings), self._own, settings, url)
 
     def subscription(self, subject: str, receive: Receive, queue: str | None) -> CallSubscription:
         """One that listens, with those of its queue or alone, when it is opened."""

@@ -10,13 +10,13 @@ from typing import Any
 from eventmicro.broker import Receive
 from eventmicro.intake import Intake, many_of
 from eventmicro.wire import ENDPOINT_QUEUE
+from eventmicro_rabbitmq.calls.declaring import CallDeclarer
 from eventmicro_rabbitmq.calls.received import read_request
 from eventmicro_rabbitmq.connection.channel import Channel
 from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.connection.frames import ack_frame
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.consuming.live import LiveDelivery, LiveSubscription
-from eventmicro_rabbitmq.declare import Declarer
 
 
 class GroupSubscription(LiveSubscription):
@@ -27,8 +27,9 @@ class GroupSubscription(LiveSubscription):
     timeout.
     """
 
-    def __init__(self, subject: str, receive: Receive, link: Link, declarer: Declarer) -> None:
+    def __init__(self, subject: str, receive: Receive, link: Link, declarer: CallDeclarer) -> None:
         super().__init__(subject, ENDPOINT_QUEUE, receive, link, declarer)
+        self._call_queue = declarer.call_queue
         self._receive_many = many_of(receive)
         self._intake = Intake(self)
         self._unsettled: deque[int] = deque()  # by tag
@@ -44,7 +45,7 @@ class GroupSubscription(LiveSubscription):
             self._ack_before(line[0].tag if line else math.inf)
 
     async def _prepare(self, channel: Channel) -> str:
-        return await self._declarer.call_queue(channel, self.subject)
+        return await self._call_queue(channel, self.subject)
 
     def _take(self, events: list[Event]) -> None:
         new: list[LiveDelivery] = []

@@ -12,6 +12,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from eventmicro.broker import Receive
 from eventmicro.errors import UsageError
 from eventmicro.intake import Intake
+from eventmicro_rabbitmq.calls.declaring import CallDeclarer
 from eventmicro_rabbitmq.calls.received import read_request
 from eventmicro_rabbitmq.connection.channel import Channel
 from eventmicro_rabbitmq.connection.connection import Connection
@@ -19,7 +20,6 @@ from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.consuming.consumer import Consumer
 from eventmicro_rabbitmq.consuming.live import LiveDelivery
-from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, plain
 from eventmicro_rabbitmq.topology import INBOX
 
@@ -94,7 +94,7 @@ class OwnSubscription:
 class OwnQueue:
     """The queue of a connection's own, from the first subscription to `close`."""
 
-    def __init__(self, link: Link, declarer: Declarer) -> None:
+    def __init__(self, link: Link, declarer: CallDeclarer) -> None:
         self._declarer = declarer
         self._inboxes: dict[str, list[OwnSubscription]] = {}  # by as much of the subject as an inbox has
         self._others: list[OwnSubscription] = []

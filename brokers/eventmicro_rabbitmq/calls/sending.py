@@ -12,6 +12,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp.commands import Basic
 
 from eventmicro.errors import Disconnected, MessageTooLarge, UsageError
+from eventmicro_rabbitmq.calls.declaring import CallDeclarer
 from eventmicro_rabbitmq.calls.own import OwnQueue
 from eventmicro_rabbitmq.calls.received import read_reply, read_returned
 from eventmicro_rabbitmq.calls.writing import Outgoing, write
@@ -22,7 +23,6 @@ from eventmicro_rabbitmq.connection.frames import Properties, message_frames
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.consuming.consumer import Consumer
 from eventmicro_rabbitmq.consuming.incoming import DIRECT_REPLY
-from eventmicro_rabbitmq.declare import Declarer
 from eventmicro_rabbitmq.errors import DriverError, plain, translate
 from eventmicro_rabbitmq.rights import not_allowed
 from eventmicro_rabbitmq.settings import RabbitSettings
@@ -39,7 +39,7 @@ HELD = 1024 * 1024
 class Sender:
     """Sends what is not kept, from the first use to `close`. Nothing is confirmed: who awaits a reply knows by that."""
 
-    def __init__(self, link: Link, declarer: Declarer, own: OwnQueue, settings: RabbitSettings, url: str) -> None:
+    def __init__(self, link: Link, declarer: CallDeclarer, own: OwnQueue, settings: RabbitSettings, url: str) -> None:
         self._link = link
         self._declarer = declarer
         self._own = own
