@@ -49,7 +49,8 @@ import eventmicro.conformance.transactions  # noqa: F401
 from eventmicro.conformance.bench import MakeBroker, Outcome, Server
 from eventmicro.conformance.case import Case, cases, unproved
 from eventmicro.conformance.codecs import CodecCase, codec_cases
-from eventmicro.conformance.registries import MakeRegistry, RegistryCase, registry_cases
+from eventmicro.conformance.registries import RegistryCase, registry_cases
+from eventmicro.conformance.registry_bench import MakeRegistry
 
 __all__ = [
     "Case",
