@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +53,7 @@ def proto(
     """
     from eventmicro.generating.protoc import generate
 
-    generate(files, out, include or [])
+    say_written(generate(files, out, include or []))
 
 
 @app.command("client", epilog=CLIENT_EPILOG)
@@ -119,7 +121,7 @@ def proto_of(
 
 
 def write(out: Path | None, text: str) -> None:
-    """Write it there, or print it.
+    """Write it there, and say so, or print it.
 
     Raises:
         UsageError: it cannot be written there.
@@ -132,3 +134,10 @@ def write(out: Path | None, text: str) -> None:
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}") from None
+    say_written([out])
+
+
+def say_written(files: Iterable[Path]) -> None:
+    """Say to a person what was written; the log of a build stays empty where all went well."""
+    for file in files if sys.stderr.isatty() else ():
+        typer.echo(one_line(f"wrote {file}"), err=True)

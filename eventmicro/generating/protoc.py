@@ -18,8 +18,8 @@ PLUGIN = "protoc-gen-eventmicro"
 BARE_MAPPING = re.compile(r"\b_Mapping(?=[],])")
 
 
-def generate(files: Sequence[Path], out: Path, roots: Sequence[Path] = ()) -> None:
-    """Write messages, their types, and contracts for the services of `.proto` files.
+def generate(files: Sequence[Path], out: Path, roots: Sequence[Path] = ()) -> list[Path]:
+    """Write messages, their types, and contracts for the services of `.proto` files; what was written.
 
     Args:
         files: the `.proto` files.
@@ -34,12 +34,18 @@ def generate(files: Sequence[Path], out: Path, roots: Sequence[Path] = ()) -> No
         plugin = Path(folder) / PLUGIN
         plugin.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m eventmicro.generating.plugin\n')
         plugin.chmod(0o700)
-        stubs = Path(folder) / "stubs"
-        stubs.mkdir()
-        made = [f"--python_out={out}", f"--pyi_out={stubs}", f"--plugin={PLUGIN}={plugin}", f"--eventmicro_out={out}"]
-        run(roots, [*made, *map(str, files)])
-        for stub in stubs.rglob("*.pyi"):
-            (out / stub.relative_to(stubs)).write_text(with_whole_types(stub.read_text()))
+        made = Path(folder) / "made"
+        made.mkdir()
+        into = [f"--{kind}_out={made}" for kind in ("python", "pyi", "eventmicro")]
+        run(roots, [*into, f"--plugin={PLUGIN}={plugin}", *map(str, files)])
+        return [_put(file, out / file.relative_to(made)) for file in sorted(made.rglob("*.py*"))]
+
+
+def _put(file: Path, place: Path) -> Path:
+    text = file.read_text(encoding="utf-8")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(with_whole_types(text) if file.suffix == ".pyi" else text, encoding="utf-8")
+    return place
 
 
 def with_whole_types(stub: str) -> str:

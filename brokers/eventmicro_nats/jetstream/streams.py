@@ -309,7 +309,6 @@ class Streams:
                 return None
             raise
         check_own(config, self._settings)
-        self._telling.unbounded(config)
         return config
 
     async def change(self, deadline: float) -> dict[str, str]:

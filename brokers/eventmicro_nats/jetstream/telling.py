@@ -16,7 +16,7 @@ _looked_at: set[tuple[tuple[str, ...], str]] = set()
 
 
 class Telling:
-    """Says each thing of the streams of one connection once; that one keeps all for ever, once in a process."""
+    """Says each thing of the streams of one connection once; that one keeps all for ever, who makes it."""
 
     def __init__(self, settings: JetStreamSettings) -> None:
         self._settings = settings
@@ -38,7 +38,7 @@ class Telling:
         self._bounds.add(name)
 
     def unbounded(self, config: dict[str, Any]) -> None:
-        """Say that our stream keeps all for ever, where nobody has bounded it."""
+        """Say that our stream, which was just made, keeps all for ever, where nobody has bounded it."""
         name = config["name"]
         looked_at = (self._settings.servers, name)
         if looked_at not in _looked_at and not config.get("max_age") and config.get("max_bytes", -1) <= 0:

@@ -11,7 +11,7 @@ from typing import Any
 import nats
 import pytest
 from eventmicro_nats import JetStreamBroker
-from eventmicro_nats.jetstream import lock
+from eventmicro_nats.jetstream import lock, telling
 from eventmicro_nats.jetstream.api import Api
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy
@@ -343,3 +343,15 @@ async def test_a_wildcard_catches_what_is_declared_later(until: Until) -> None:
                 await other.publish(Message(subject, subject.encode()))
             await until(lambda: worker.bodies == [b"orders.placed", b"orders.paid"])
             await until(lambda: all_of_it.bodies == [b"orders.placed", b"orders.paid", b"payments.made"])
+
+
+async def test_who_makes_the_stream_says_that_it_keeps_all_for_ever_and_nobody_who_comes_later(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    with NatsServer(jetstream=True) as server:
+        for _ in range(3):
+            monkeypatch.setattr(telling, "_looked_at", set())  # as in a process of its own
+            async with jetstream(server) as broker:
+                await broker.publish(Message("placed", b"1"))
+    assert caplog.text.count("stream EVENTS keeps all events for ever") == 1
