@@ -151,7 +151,7 @@ def _decompressor(body: bytes, encoding: str, limit: int) -> Any:
             return _zstd_decompressor(zstd, body, limit)
         except ContentTooLarge:
             raise
-        except Exception as error:
+        except Exception as error:  # of whichever library it is that reads Zstandard here
             raise DecodeError(f"not valid {encoding}") from error
     if encoding == BROTLI and (brotli := find_brotli()) is not None:
         return _Brotli(brotli)

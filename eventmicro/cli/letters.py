@@ -9,7 +9,7 @@ from typing import Any
 from eventmicro.cli.bodies import readable
 from eventmicro.cli.output import Output, print_records
 from eventmicro.cli.records import print_table
-from eventmicro.cli.show import as_body, as_json_form, print_line, printable
+from eventmicro.cli.show import as_body, as_json_form, one_line, print_line
 from eventmicro.events.letters import DeadLetter
 
 COLUMNS = ("TIME", "SUBJECT", "ATTEMPTS", "REASON", "ID")
@@ -77,5 +77,4 @@ def _as_text(letter: DeadLetter) -> str:
     }
     lines = [f"{name:10}{text}" for name, text in about.items()]
     lines += [f"  {name}: {text}" for name, text in letter.headers.items()]
-    one_line_each = (line.replace("\n", "\\n") for line in lines)
-    return printable("\n".join((*one_line_each, as_body(readable(letter.delivery).body), "")))
+    return "\n".join((*map(one_line, lines), as_body(readable(letter.delivery).body), ""))

@@ -293,7 +293,7 @@ def _read_plain(data: bytes, position: int, end: int) -> Received | None:
         moment = found.moment = data[moment_at:end]
         if not moment.startswith(_SOON):
             decode.timestamp(moment)
-    except Exception:
+    except Exception:  # whatever is odd in it is read the other way
         return None
     return found
 

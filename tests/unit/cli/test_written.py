@@ -29,7 +29,9 @@ def test_it_is_told_what_protoc_and_our_plugin_have_written(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     source = tmp_path / "shop" / "tea.proto"
     source.parent.mkdir()
-    source.write_text('syntax = "proto3";\npackage shop;\nmessage Cup {}\nservice Tea { rpc Pour(Cup) returns (Cup); }\n')
+    source.write_text(
+        'syntax = "proto3";\npackage shop;\nmessage Cup {}\nservice Tea { rpc Pour(Cup) returns (Cup); }\n'
+    )
     out = tmp_path / "made"
     generate.proto([source], out, [tmp_path])
     written = [out / "shop" / name for name in ("tea_contracts.py", "tea_pb2.py", "tea_pb2.pyi")]
