@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import eventmicro
-from tests.release.archives import tracked, wrong_in_metadata, wrong_in_sdist, wrong_in_wheel
-from tests.release.words import version, wrong_in_changelog
+from tests.release.archives import pyproject, tracked, wrong_in_metadata, wrong_in_sdist, wrong_in_wheel
+from tests.release.words import version
 
 ROOT = Path(__file__).parent.parent
 
@@ -161,27 +161,18 @@ def test_what_is_too_much_or_too_little_in_a_wheel_is_named(wheel: Path, kept: s
     assert [each for each in said if each.startswith("it is of version 9")]
 
 
-DATED = "# Changelog\n\n## [Unreleased]\n\n## [1.0.0] - 2026-01-02\n\n- a\n\n## [0.9.0] - 2025-01-02\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (DATED, []),
-        (DATED.replace("1.0.0", "0.9.9"), ["CHANGELOG.md: write `## [1.0.0] - YYYY-MM-DD` above the changes"]),
-        (DATED.replace(" - 2026-01-02", ""), ["CHANGELOG.md: [1.0.0] has no day"]),
-        (DATED.replace("[Unreleased]\n", "[Unreleased]\n\n- b\n"), ["CHANGELOG.md: what stands below [Unreleased]"]),
-    ],
-)
-def test_a_release_has_a_section_of_the_changelog_with_a_day(text: str, said: list[str]) -> None:
-    wrong = list(wrong_in_changelog(text, "1.0.0"))
-    assert [each[: len(begin)] for each, begin in zip(wrong, said, strict=True)] == said
-
-
 def test_the_version_stands_in_one_place(kept: set[str]) -> None:
     assert eventmicro.__version__ == importlib.metadata.version("eventmicro")
     code = [name for name in kept if name.startswith("eventmicro/") and name.endswith(".py")]
     assert [name for name in code if f'"{version()}"' in (ROOT / name).read_text()] == []
+
+
+def test_all_has_each_extra_of_users_but_two_that_are_asked_for_by_their_names() -> None:
+    extras = pyproject()["project"]["optional-dependencies"]
+    (everything,) = extras["all"]
+    named = set(everything.removeprefix("eventmicro[").removesuffix("]").split(","))
+    assert set(extras) - named == {"all", "brotli", "kerberos", "demo", "dev", "site", "release"}
+    assert named <= set(extras)
 
 
 def test_metadata_that_the_standard_forbids_are_named(wheel: Path) -> None:

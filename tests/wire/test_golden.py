@@ -1,7 +1,7 @@
 """What travels, byte for byte, as tests/wire/golden/messages.json has it on record and docs/wire.md describes it.
 
-A change here is a change of the wire: other versions and other languages read these bytes. Where it is meant, print
-what travels now by `python -m pytest tests/wire -k travels -vv`, and write it into the record.
+A change here is a change of the wire: other versions and other languages read these bytes. What is new is printed by
+`python -m pytest tests/wire -k travels -vv`, and written beside what is on record, which stays once it is released.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What each codec and each envelope writes, byte for byte, as tests/wire/golden/codecs.json has it on record.
 
-A change here is a change of the wire: other versions and other languages read these bytes. Where it is meant, write the
-record anew by `python -m tests.wire.test_golden_codecs`, and look at what it changes.
+A change here is a change of the wire: other versions and other languages read these bytes. What is new is written by
+`python -m tests.wire.test_golden_codecs`; look at what it changes, as what is released stays as it is (released.py).
 """
 
 from __future__ import annotations
