@@ -10,7 +10,15 @@ import typer
 from eventmicro.broker import Broker as BrokerPort
 from eventmicro.broker import Capabilities
 from eventmicro.cli.bodies import Body, ContentType, Headers, as_json, expected, read_headers, read_request
-from eventmicro.cli.connecting import Broker, Registry, RpcBroker, add_meant, complete_endpoint, connected_client
+from eventmicro.cli.connecting import (
+    Broker,
+    Registry,
+    RpcBroker,
+    add_meant,
+    complete_endpoint,
+    connected_client,
+    connected_to_queues,
+)
 from eventmicro.cli.directing import Key, Label, Node, Selector, Version, read_filters
 from eventmicro.cli.exchanges import ExchangeName, ExchangeType, read_exchange, topic_on
 from eventmicro.cli.filling import Interactive, fill_in_event, fill_in_request
@@ -45,7 +53,7 @@ SUBSCRIBE_EPILOG = examples(
     "eventmicro subscribe 'orders.>'",
     "eventmicro subscribe orders.placed --count 1",
     "eventmicro subscribe '>' --json | jq .body",
-    "eventmicro subscribe orders.placed --since 7d --broker jetstream://127.0.0.1:4222",
+    "eventmicro subscribe orders.placed --since 7d",
     "eventmicro subscribe '>' --exchange shop --exchange-type fanout --broker amqp://127.0.0.1:5672",
 )
 # What `subscribe` prints of a message.
@@ -202,9 +210,10 @@ def subscribe(
     form = LINES[chosen(output, json)]
     check_subject(subject, wildcards=True)
     moment = read_moment(since)
+    connected = connected_client if moment is None else connected_to_queues
 
     async def watch(begun: Callable[[], None]) -> None:
-        async with connected_client(broker) as client:
+        async with connected(broker) as client:
             if moment is not None:
                 kept_of(client)
             line = Watching(form, count)

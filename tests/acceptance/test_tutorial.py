@@ -39,8 +39,6 @@ class Reader:
         self.folder = folder
         self.terminals = terminals
         self.running: dict[str, Program] = {}
-        self.url = ""
-        self.env: dict[str, str] = {}
 
     def write(self, code: str) -> None:
         """A file, or the part of one that is mended."""
@@ -55,9 +53,7 @@ class Reader:
     def run(self, command: str, shown: str) -> None:
         command, _, comment = command.partition("  #")
         words = shlex.split(command)
-        if words[0] == "export":
-            self.env["EVENTMICRO_BROKER"] = self.url
-        elif "terminal" in comment:
+        if "terminal" in comment:
             self.start(comment.strip(), words[1:], shown)
         elif words[0] == "pytest":
             self.test(words, shown)
@@ -70,7 +66,7 @@ class Reader:
         """Run a command that ends, in this process: there are many here. Its exit code, and what it says."""
         said = StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
-            for name, value in (environment(self.folder) | self.env).items():
+            for name, value in environment(self.folder).items():
                 patch.setenv(name, value)
             patch.setattr(sys, "argv", words)
             with pytest.raises(SystemExit) as ended:
@@ -81,11 +77,9 @@ class Reader:
         """Run it in a terminal; what ran there is stopped before."""
         if terminal in self.running:
             assert self.running[terminal].end() == 0
-        program = self.terminals.enter_context(Program(self.folder, *words, env=self.env | {"PYTHONUNBUFFERED": "1"}))
+        program = self.terminals.enter_context(Program(self.folder, *words, env={"PYTHONUNBUFFERED": "1"}))
         self.running[terminal] = program
-        if shown:
-            line = program.line_with("started an embedded server")
-            self.url = re.sub(r".* at nats(://[\d.:]+),.*\n", r"jetstream\1", line)
+        self.hear(terminal, shown)
         for _ in range(words.count("2") or 1):
             program.line_with("billing.charge" if "billing:service" in words else "stock.price")
 
@@ -101,10 +95,10 @@ class Reader:
         )
         assert pattern(shown).search(done.stdout), done.stdout + done.stderr
 
-    def hear(self, shown: str) -> None:
-        """What the second terminal says, line by line."""
+    def hear(self, terminal: str, shown: str) -> None:
+        """What a terminal says, line by line."""
         for line in shown.splitlines():
-            self.running["second terminal"].line_with(*(word.strip() for word in line.split("…") if word.strip()))
+            self.running[terminal].line_with(*(word.strip() for word in line.split("…") if word.strip()))
 
 
 @pytest.mark.timeout_seconds(60)
@@ -115,7 +109,7 @@ def test_the_first_hour_goes_as_the_page_says(tmp_path: Path) -> None:
             if language == "python":
                 reader.write(block)
             elif language == "text":
-                reader.hear(block)
+                reader.hear("second terminal", block)
             else:
                 for command, shown in commands(block):
                     reader.run(command, shown)
