@@ -11,13 +11,17 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "build" / "pages"
 SITE = ROOT / "build" / "site"
 STYLE = ROOT / "docs" / "site.css"
 LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)")
+ROW = re.compile(r"^\|.*$", re.MULTILINE)
+CODE = re.compile(r"`[^`]+`")
 NAME = re.compile(r"^- `(eventmicro\w*\.[\w.]+)`.*$", re.MULTILINE)
 LANGUAGES = {".yml": "yaml", ".proto": "protobuf", ".py": "python", ".json": "json"}
 
@@ -31,9 +35,20 @@ def pages() -> list[Path]:
 def lay_out(page: Path) -> None:
     """A page as the site has it, with the files that it links to."""
     text = LINK.sub(lambda link: link[1] + to_page(page.parent / link[2], link[2]), page.read_text())
+    text = ROW.sub(lambda row: CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0]), text)  # GitHub needs the \
     if page.parent == ROOT / "docs" / "reference":
-        text = NAME.sub(r"::: \1\n", text)
+        text = NAME.sub(lambda name: docstring(name[1]), text)
     write(page, text)
+
+
+def docstring(name: str) -> str:
+    """What becomes the docstring of a name, and not that of a module which is called the same, as `eventmicro.rpc`."""
+    package, _, own = name.rpartition(".")
+    found = getattr(import_module(package), own, None) if (ROOT / package / own).is_dir() else None
+    if found is None or isinstance(found, ModuleType):
+        return f"::: {name}\n"
+    shown = f"    options:\n      heading: {name}\n      toc_label: {own}\n"
+    return f"::: {found.__module__}.{found.__qualname__}\n{shown}"
 
 
 def to_page(target: Path, link: str) -> str:
