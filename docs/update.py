@@ -26,6 +26,7 @@ from eventmicro.cli.brokers import FLAGS, one_a_kind, to_markdown
 from eventmicro.configuration.known import SERVICE
 from eventmicro.configuration.reading import Group
 from eventmicro.discovery.health import Health
+from eventmicro.memory.settings import MemorySettings
 from eventmicro.plugins import installed_brokers
 from eventmicro.registry import ServiceRecord
 
@@ -41,6 +42,7 @@ SECTIONS: dict[str, type] = {
     "`Batch`, for `subscribe(batch=...)`": Batch,
     "`Publishing`, for `Service(publishing=...)` and `Client(publishing=...)`": Publishing,
     "`Compression`, for `compression=...` of Service, Client and Topic": Compression,
+    "`memory://`: arguments of `MemoryBroker`, and what its URL says of them goes before": MemorySettings,
     "`nats://`, `tls://`: `eventmicro_nats.NatsSettings`": NatsSettings,
     "`jetstream://`: `eventmicro_nats.JetStreamSettings`, all of `nats://` and these": JetStreamSettings,
     "`amqp://`, `amqps://`: `eventmicro_rabbitmq.RabbitSettings`": RabbitSettings,

@@ -44,9 +44,12 @@ class BrokerUrl:
             UsageError: there is no such field, or it cannot have such a value.
         """
         types = {each.name: type(each.default) for each in fields(kind) if each.name not in apart}
-        return {name: self._value(name, text, types) for name, text in self.pairs}
+        return {name: self._value(name, text, types, apart) for name, text in self.pairs}
 
-    def _value(self, name: str, text: str, types: dict[str, type]) -> Any:
+    def _value(self, name: str, text: str, types: dict[str, type], apart: tuple[str, ...]) -> Any:
+        if name in apart:
+            why = "it is said before the '?' of the URL, by its scheme, user, password, hosts or path"
+            raise UsageError(f"{said_beside(name)}{self.product} URL: nothing is called {name!r} here: {why}")
         if name not in types:
             there = f"there are {', '.join(types)}{did_you_mean(name, types)}"
             raise UsageError(f"{said_beside(name)}{self.product} URL: nothing is called {name!r}; {there}")

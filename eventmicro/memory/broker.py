@@ -46,7 +46,8 @@ class MemoryBroker(Lifetime):
     """A connection to the broker of this process; see `eventmicro.broker.Broker`.
 
     Args:
-        url: `memory://` or `memory://name`; with `?like=kafka` it can, and refuses, what that adapter does.
+        url: `memory://` or `memory://name`; with `?like=kafka` it can, and refuses, what that adapter does. The other
+            settings may stand there, too, and go before these: `memory://?queue_limit=100`.
         queue_limit: how many messages a subscription may have waiting, and a queue keep, before publishers wait.
         send_timeout: how long `send` waits for a slow subscriber before it fails, in seconds; `publish` is told.
         max_payload: the largest body, in bytes.
@@ -76,7 +77,7 @@ class MemoryBroker(Lifetime):
 
     def __new__(cls, url: str = "memory://", *_: Any, **settings: Any) -> Self:
         """A broker that is like another one, where the URL says so; a kind of it may take other arguments."""
-        if cls is MemoryBroker and urlsplit(url).query:
+        if cls is MemoryBroker and "like=" in url:
             from eventmicro.memory.like import LikeBroker
 
             return cast("Self", object.__new__(LikeBroker))
@@ -91,13 +92,14 @@ class MemoryBroker(Lifetime):
         max_payload: int = MAX_PAYLOAD,
     ) -> None:
         parts = urlsplit(url)
-        if parts.path or parts.query:
-            raise UsageError(f"{url!r}: write 'memory://' or 'memory://name'; it takes no settings")
+        if parts.path:
+            raise UsageError(f"{url!r}: write 'memory://' or 'memory://name'")
+        said = _read_query(parts.query) if parts.query else {}
         self.url = url
         self._name = parts.netloc
-        self._queue_limit = queue_limit
-        self._send_timeout = send_timeout
-        self._max_payload = max_payload
+        self._queue_limit: int = said.get("queue_limit", queue_limit)
+        self._send_timeout: float = said.get("send_timeout", send_timeout)
+        self._max_payload: int = said.get("max_payload", max_payload)
         self._hub: Hub | None = None
         self._subscriptions: list[LiveSubscription | DurableSubscription] = []
         self._look_at = LOOK  # how many of them there may be before those that are done are looked for
@@ -266,6 +268,12 @@ class MemoryBroker(Lifetime):
         if durable.dead_letter is not None:
             hub.queue(durable.dead_letter, durable.dead_letter, Durable(), self._queue_limit)
         return DurableSubscription(hub.queue(queue, subject, durable, self._queue_limit), receive, durable.prefetch)
+
+
+def _read_query(query: str) -> dict[str, Any]:
+    from eventmicro.memory.settings import read_query  # for those who set something in their URL
+
+    return read_query(query)
 
 
 async def _all_with_room(hub: Hub, subjects: Sequence[str], timeout: float, *, queues: bool = True) -> Sequence[Target]:

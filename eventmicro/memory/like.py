@@ -41,14 +41,11 @@ class LikeBroker(MemoryBroker):
 
     def __init__(self, url: str, **settings: Any) -> None:
         parts = urlsplit(url)
-        words = parse_qs(parts.query, keep_blank_values=True)
-        if set(words) != {"like"} or len(words["like"]) != 1 or words["like"][0] in ("", "memory"):
-            raise UsageError(
-                f"{url!r}: write 'memory://' or 'memory://name'; it takes no settings but like=, as memory://?like=kafka"
-            )
-        super().__init__(f"memory://{parts.netloc}{parts.path}", **settings)
-        self._other = unconnected_broker(f"{words['like'][0]}://")
-        self.url = url
+        like = parse_qs(parts.query, keep_blank_values=True).get("like", [])
+        if len(like) != 1 or like[0] in ("", "memory"):
+            raise UsageError(f"{url!r}: write which other broker it is like, as memory://?like=kafka")
+        super().__init__(url, **settings)
+        self._other = unconnected_broker(f"{like[0]}://")
         self.capabilities = self._other.capabilities
         if not hasattr(self._other, "registry"):  # its server can keep none
             vars(self)["registry"] = None

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from eventmicro.errors import Disconnected, MessageTooLarge, NotStored, UsageError
+from eventmicro.broker import Durable
+from eventmicro.errors import Disconnected, MessageTooLarge, NotAllPublished, NotStored, UsageError
 from eventmicro.memory import MemoryBroker, hub
 from eventmicro.message import Delivery, Message
 
@@ -301,10 +302,25 @@ def test_every_event_loop_has_brokers_of_its_own_and_those_of_a_closed_one_are_g
     assert len({asyncio.run(connected()) for _ in range(3)}) == 1
 
 
-def test_a_url_takes_no_settings() -> None:
-    for url in ("memory://?queue_limit=1", "memory://name/path"):
-        with pytest.raises(UsageError, match="it takes no settings"):
-            MemoryBroker(url)
+def test_a_url_takes_the_settings_that_there_are() -> None:
+    broker = MemoryBroker("memory://name?queue_limit=1&max_payload=7", queue_limit=3, send_timeout=2)
+    assert (broker._name, broker._queue_limit, broker._max_payload, broker._send_timeout) == ("name", 1, 7, 2)
+    with pytest.raises(UsageError, match="write 'memory://' or 'memory://name'"):
+        MemoryBroker("memory://name/path")
+    for url, words in (
+        ("?size=3", "nothing is called 'size'; there are like, queue_limit"),
+        ("?queue_limit=0", "1 or"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            MemoryBroker(f"memory://{url}")
+
+
+async def test_a_limit_of_the_url_is_kept() -> None:
+    async with MemoryBroker("memory://limited?queue_limit=1&send_timeout=0.01") as broker:
+        await broker.subscribe("full", lambda _: None, queue="full", durable=Durable())
+        with pytest.raises(NotAllPublished) as refused:
+            await broker.publish_many([Message("full", b"1"), Message("full", b"2")], timeout=0.01)
+    assert refused.value.confirmed == 1
 
 
 async def test_a_message_reaches_all_or_none_where_one_of_them_is_full() -> None:
