@@ -59,7 +59,7 @@ Reason = Annotated[
     typer.Option(metavar="TEXT", help="Only those whose reason has this in it, or is like this, with a *."),
 ]
 Subject = Annotated[
-    str | None, typer.Option(metavar="SUBJECT", help="Only events that were published there; * stands for any text.")
+    str | None, typer.Option(metavar="SUBJECT", help="Only events that were published there; * stands for any text, as does a > at the end.")
 ]
 Since = Annotated[
     str | None,
@@ -314,6 +314,6 @@ def _say_how_many(outcome: Outcome, limit: int) -> None:
 def _say_absent(outcome: Outcome) -> None:
     typer.echo(
         f"eventmicro: {outcome.absent} letters did not come: another consumer has them, or had them and was killed; "
-        "then they come again, on JetStream when ack_wait is over: run it again",
+        "then they come again, on JetStream when ack_wait is over, on Kafka when session_timeout is: run it again",
         err=True,
     )

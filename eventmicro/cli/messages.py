@@ -24,7 +24,7 @@ from eventmicro.cli.exchanges import ExchangeName, ExchangeType, read_exchange, 
 from eventmicro.cli.filling import Interactive, fill_in_event, fill_in_request
 from eventmicro.cli.moments import Since, read_moment
 from eventmicro.cli.output import Json, Output, ReplyForm, chosen, print_reply
-from eventmicro.cli.session import Places, keep, run, run_beside
+from eventmicro.cli.session import Places, keep, run, run_beside, what_ends_it
 from eventmicro.cli.show import as_json_line, as_line, as_raw_line, examples, show_error, show_pairs
 from eventmicro.cli.stream import asked, say_stream
 from eventmicro.cli.takers import check_callable, say_what_it_takes, say_who_takes
@@ -221,7 +221,7 @@ def subscribe(
             subscription = await client.broker.subscribe(subject, line.receive, **of_its_kind)
             try:
                 await client.flush()
-                typer.echo(f"listening to {subject} on {client.broker.url}, Ctrl-C ends it", err=True)
+                typer.echo(f"listening to {subject} on {client.broker.url}, {what_ends_it()}", err=True)
                 begun()
                 await line.catch_up(client, subject, moment)
                 await line.done.wait()

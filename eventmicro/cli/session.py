@@ -96,6 +96,11 @@ def run_beside(name: str, work: Lasting) -> None:
         session.run_beside(name, work)
 
 
+def what_ends_it() -> str:
+    """What the user does to end what lasts, in words."""
+    return "Ctrl-C ends it" if current() is None else "`stop` ends it"
+
+
 async def until_signal(work: Coroutine[Any, Any, None]) -> None:
     """Do something until it is done, or Ctrl-C comes, which is no error: it may be endless. A shell hears it itself."""
     if current() is not None:

@@ -78,7 +78,8 @@ class LetterFilter:
     """Which letters are meant: those of which all that is said here is true.
 
     reason, subject: a pattern as of a shell, in which `*` stands for any text; case does not matter in a reason. One
-        without `*`, `?` and `[` is to be found anywhere in the reason, and is the whole of the subject.
+        without `*`, `?` and `[` is to be found anywhere in the reason, and is the whole of the subject, whose last
+        token may be `>` as where it is subscribed to.
     since, before: when the letter was stored. One of which that is not known is not meant where either is asked for.
     id: that of one letter.
     """
@@ -99,7 +100,7 @@ class LetterFilter:
         return (
             (self.id is None or letter.id == self.id)
             and (self.reason is None or _is_like(letter.reason.lower(), self.reason.lower(), anywhere=True))
-            and (self.subject is None or _is_like(letter.subject, self.subject))
+            and (self.subject is None or _is_like(letter.subject, _with_tokens_behind(self.subject)))
             and (self.since is None or (letter.time is not None and letter.time >= self.since))
             and (self.before is None or (letter.time is not None and letter.time < self.before))
         )
@@ -403,6 +404,11 @@ def _now() -> float:
 def _tell(progress: Progress | None, outcome: Outcome) -> None:
     if progress is not None:
         progress(outcome)
+
+
+def _with_tokens_behind(subject: str) -> str:
+    """The pattern of a shell for a subject that may end in `>`."""
+    return f"{subject[:-1]}?*" if subject == ">" or subject.endswith(".>") else subject
 
 
 def _is_like(text: str, pattern: str, *, anywhere: bool = False) -> bool:

@@ -160,7 +160,7 @@ def test_subscribe_prints_a_line_a_message_and_ends_after_its_count(folder: Path
 
 def test_subscribe_prints_lines_for_programs_and_ends_well_with_ctrl_c(folder: Path) -> None:
     with Program(folder, "subscribe", "billed", "--json") as program:
-        program.line_with("listening to billed")
+        assert "Ctrl-C ends it" in program.line_with("listening to billed")
         eventmicro(folder, "publish", "orders.placed", '{"sku": "a"}')
         assert json.loads(program.line_with("billed")) == {
             "subject": "billed",

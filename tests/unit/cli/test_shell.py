@@ -123,7 +123,8 @@ def test_what_goes_wrong_is_said_and_the_shell_goes_on(shell: Typed, line: str, 
 
 
 def test_subscribe_goes_on_beside_the_prompt(shell: Typed) -> None:
-    assert shell("subscribe orders.placed --count 2")[0] == 0
+    code, _, told = shell("subscribe orders.placed --count 2")
+    assert (code, "`stop` ends it" in told, "Ctrl-C" in told) == (0, True, False)
     assert shell("beside")[1] == "subscribe orders.placed\n"
     assert shell("subscribe orders.placed")[0] == 2
     shell('publish orders.placed {"sku": "a"}')

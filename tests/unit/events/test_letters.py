@@ -196,12 +196,21 @@ def test_a_time_without_a_zone_is_refused() -> None:
         (LetterFilter(subject="orders"), True),
         (LetterFilter(subject="order"), False),
         (LetterFilter(subject="ord*"), True),
+        (LetterFilter(subject=">"), True),
+        (LetterFilter(subject="orders.>"), False),
         (LetterFilter(since=datetime(2026, 1, 1, tzinfo=UTC)), False),
         (LetterFilter(id="1", reason="else"), False),
     ],
 )
 def test_which_letters_are_meant(which: LetterFilter, is_meant: bool) -> None:
     assert which(DeadLetter.read(Letter("1"))) is is_meant
+
+
+def test_a_subject_may_end_as_where_it_is_subscribed_to() -> None:
+    about = {**ABOUT, "Dead-Letter-Subject": "orders.placed.eu"}
+    letter = DeadLetter.read(Letter("1", about))
+    assert [LetterFilter(subject=subject)(letter) for subject in ("orders.>", "orders.placed.>", ">")] == [True] * 3
+    assert not any(LetterFilter(subject=subject)(letter) for subject in ("orders.paid.>", "orders.placed.eu.>", "o>"))
 
 
 async def test_letters_are_never_given_up_for_being_looked_at() -> None:
