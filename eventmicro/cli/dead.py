@@ -59,7 +59,10 @@ Reason = Annotated[
     typer.Option(metavar="TEXT", help="Only those whose reason has this in it, or is like this, with a *."),
 ]
 Subject = Annotated[
-    str | None, typer.Option(metavar="SUBJECT", help="Only events that were published there; * stands for any text, as does a > at the end.")
+    str | None,
+    typer.Option(
+        metavar="SUBJECT", help="Only events that were published there; * stands for any text, > at the end, too."
+    ),
 ]
 Since = Annotated[
     str | None,

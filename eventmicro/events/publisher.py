@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, Generic, TypeVar, overload
@@ -12,14 +12,14 @@ from eventmicro.checks import check_seconds
 from eventmicro.codec import NotReady
 from eventmicro.codecs import Codecs
 from eventmicro.context import Context, Side, find_context
-from eventmicro.events.outgoing import OutgoingEvent
+from eventmicro.events.outgoing import OutgoingEvent, Together
 from eventmicro.events.publishing import Outgoing
 from eventmicro.events.readiness import when_ready
 from eventmicro.events.route import Route, check_topic
 from eventmicro.events.routes import Routes, check_events, check_picks
 from eventmicro.forwarding import Forwarding
 from eventmicro.large import LargeEvent
-from eventmicro.message import Message
+from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Middleware, compose, passing
 from eventmicro.topic import Topic
 from eventmicro.wire import check_headers
@@ -165,7 +165,8 @@ class PublishesEvents:
             metadata = publisher.codecs.naming(content_type, metadata)
         route = publisher.routes.find(topic) if large is None else publisher.routes.find_large(topic, large)
         messages = await publisher.collect(route, check_events(events), metadata, timeout, key=key, id=id)
-        await publisher.outgoing.publish_many(messages, timeout)
+        with messages:
+            await publisher.outgoing.publish_many(messages, timeout)
 
     def publisher(self, topic: Topic[T]) -> Publisher[T]:
         """A publisher bound to one topic.
@@ -321,15 +322,18 @@ class EventPublisher:
         *,
         key: Callable[[Any], Hashable] | None = None,
         id: Callable[[Any], Hashable] | None = None,
-    ) -> list[Message]:
-        """The messages of several events, ready to be published. Others have their turn while many are encoded."""
+        into: Together | None = None,
+    ) -> Together:
+        """The messages of several events, ready to be published, behind those that are to go with them. Others have
+        their turn while many are encoded.
+        """
         if (outer := find_context()) is not None:
             metadata = self.forwarding.join(outer, metadata)
         ready = ((event, route.address(event, key and key(event), id and id(event))) for event in events)
-        messages: list[Message] = []
+        messages = Together() if into is None else into
         while some := list(islice(ready, AT_ONCE)):
             if self.has_middleware:
-                messages += await self._through_middleware(route, some, metadata, timeout)
+                await self._through_middleware(route, some, metadata, timeout, messages)
             else:
                 messages += await _packed(route, some, metadata, self.outgoing.seconds(timeout))
             if len(some) < AT_ONCE:
@@ -339,9 +343,14 @@ class EventPublisher:
             await self.outgoing.store_large(messages, timeout)
         return messages
 
-    async def messages(self, topic: Topic[Any], events: Iterable[Any]) -> list[Message]:
-        """Several events of a topic, as messages that are ready to be published."""
-        return await self.collect(self.routes.find(topic), check_events(events))
+    async def messages(self, topic: Topic[Any], events: Iterable[Any], into: Together | None) -> Together:
+        """Several events of a topic, as messages that are ready to be published, behind others."""
+        return await self.collect(self.routes.find(topic), check_events(events), into=into)
+
+    async def publish_and_ack(self, messages: Together, deliveries: Sequence[Delivery]) -> None:
+        """Publish them in one transaction with the acknowledgement of others; see `Outgoing.publish_and_ack`."""
+        with messages:
+            await self.outgoing.publish_and_ack(messages, deliveries)
 
     async def _through_middleware(
         self,
@@ -349,13 +358,12 @@ class EventPublisher:
         ready: Iterable[tuple[Any, Message]],
         metadata: dict[str, str] | None,
         timeout: float | None,
-    ) -> list[Message]:
-        messages: list[Message] = []
+        messages: Together,
+    ) -> None:
         for event, message in ready:
             context = self.begin(route, event, message, metadata, timeout)
             context.together = messages
             await self.run(event, context)
-        return messages
 
     async def _send(self, event: Any, context: Context) -> None:
         assert isinstance(context, OutgoingEvent)

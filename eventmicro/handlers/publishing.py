@@ -18,15 +18,15 @@ from eventmicro.context import Context
 from eventmicro.errors import EncodeError, SignatureError
 from eventmicro.handlers.depends import name_of
 from eventmicro.handlers.unawaited import unawaited
-from eventmicro.message import Delivery, Message
+from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
 from eventmicro.topic import Topic
 from eventmicro.wire import has_wildcards
 
 PublishOne = Callable[[Topic[Any], Any], Awaitable[None]]
 PublishMany = Callable[[Topic[Any], Iterable[Any]], Awaitable[None]]
-Collect = Callable[[Topic[Any], Iterable[Any]], Awaitable[list[Message]]]
-Settle = Callable[[list[Message], Sequence[Delivery]], Awaitable[None]]
+Collect = Callable[[Topic[Any], Iterable[Any], Any], Awaitable[Any]]
+Settle = Callable[[Any, Sequence[Delivery]], Awaitable[None]]
 
 _SEVERAL = (list, Sequence, Iterable)
 
@@ -113,17 +113,17 @@ def publishes_with_ack(handler: Handler, outlets: Sequence[Outlet], collect: Col
     where it has settled them itself they are, and what it returns is published as ever.
 
     Args:
-        collect: makes messages of events.
+        collect: makes messages of events, behind those that it has made before.
         settle: publishes messages, and acknowledges deliveries, if there are any.
     """
 
     async def run(message: Any, context: Context) -> Any:
         returned = await handler(message, context)
-        messages: list[Message] = []
+        messages = None
         try:
             for outlet in outlets:
                 if events := outlet.events(returned):
-                    messages += await collect(outlet.topic, events)
+                    messages = await collect(outlet.topic, events, messages)
         except (EncodeError, TypeError):
             _refuse_unawaited(returned)
             raise

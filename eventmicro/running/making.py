@@ -171,8 +171,8 @@ class Making:
         broker = self._client.broker if side is Side.SUBSCRIBER else self._client.rpc_broker
         handler = signature.compile(self._overrides, threads)
         if transactional:
-            collect, settle = self._client._publisher.messages, self._client.outgoing.publish_and_ack
-            handler = publishes_with_ack(handler, signature.outlets, collect, settle)
+            publisher = self._client._publisher
+            handler = publishes_with_ack(handler, signature.outlets, publisher.messages, publisher.publish_and_ack)
         elif signature.outlets:
             handler = publishes(handler, signature.outlets, self._client.publish, self._client.publish_many)
         return compose((*self._middleware, *own), side, handler, broker.url)

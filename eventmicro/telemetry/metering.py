@@ -1,8 +1,8 @@
 """How long calls and events take, and how many events there are, as OpenTelemetry's metrics: histograms, in seconds,
 and counters.
 
-Events that are published several at once, or in a transaction, are measured until they are written; what the broker
-says of them then is counted by `/metrics` alone.
+Events that are published several at once, or in a transaction, are measured until they are written, and counted when
+the broker has said what it has of them.
 
 Names after https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/ and
 https://opentelemetry.io/docs/specs/semconv/messaging/messaging-metrics/. Each measurement costs some microseconds; what
@@ -45,7 +45,7 @@ NAMES = {
 COUNTS = {
     Side.PUBLISHER: (
         "messaging.client.sent.messages",
-        "Events that are published; of several at once, and in a transaction, those that are written.",
+        "Events that were sent to the broker, whether it has taken them or not.",
     ),
     Side.SUBSCRIBER: ("messaging.client.consumed.messages", "Events that are handled, each attempt by itself."),
 }
@@ -130,8 +130,17 @@ class Metering:
         seconds = perf_counter() - started
         about = self._describe(context, always, error)
         made.record(seconds, about)
-        if counted is not None:
+        if counted is None:
+            return
+        together = getattr(context, "together", None)  # with others that are published at once
+        if together is None:
             counted.add(len(context.delivery) if context.is_batch else 1, about)
+        elif error is None:
+            together.tell(getattr(context, "message", None), partial(self._sent, counted, about))
+
+    def _sent(self, counted: Counter, about: Attributes, error: BaseException | None) -> None:
+        """Count one of several that were published at once, when the broker has said what it has of them."""
+        counted.add(1, about if error is None else self._bounded(about | describe_end(error)))
 
     def _describe(self, context: Context, always: Attributes, error: BaseException | None) -> Attributes:
         about = describe(context) | always | describe_end(error)
@@ -141,6 +150,9 @@ class Metering:
             about.pop("messaging.destination.name")
         for word in TOO_MANY:
             about.pop(word, None)
+        return self._bounded(about)
+
+    def _bounded(self, about: Attributes) -> Attributes:
         for word, few in self._few.items():
             if word in about and not few.knows(about[word]):
                 about[word] = OTHER

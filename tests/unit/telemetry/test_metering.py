@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any, cast
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -13,20 +13,25 @@ from eventmicro import (
     Batch,
     Client,
     Context,
+    EncodeError,
     MemoryBroker,
     NotAllPublished,
     NotFound,
+    Publish,
     Retry,
     Service,
     ServiceError,
     Topic,
+    sides,
 )
 from eventmicro.broker import Durable
 from eventmicro.context import Side
+from eventmicro.errors import NotStored
 from eventmicro.telemetry import metering
 from eventmicro.telemetry.metering import NAMES, Metering
 
 URL = "memory://metering"
+ONE, TWO = Topic("one", int), Topic("two", int)
 
 
 def points(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
@@ -102,7 +107,13 @@ async def test_events_are_counted_one_by_one_also_those_of_a_batch_and_those_tha
     assert sum(each.count for each in found["messaging.process.duration"]) == 1 + 4
 
 
-async def test_of_several_at_once_the_broker_s_refusal_is_counted_by_the_publisher_alone() -> None:
+def sent(reader: InMemoryMetricReader) -> dict[str | None, int]:
+    """How many events are counted as sent, by what became of them."""
+    found = points(reader).get("messaging.client.sent.messages", [])
+    return {each.attributes.get("error.type"): each.value for each in found}
+
+
+async def test_of_several_at_once_each_is_counted_by_what_the_broker_says_of_it() -> None:
     reader = InMemoryMetricReader()
     async with MemoryBroker(URL, queue_limit=1) as broker:
         await broker.subscribe("full", lambda _: None, queue="full", durable=Durable())
@@ -110,8 +121,54 @@ async def test_of_several_at_once_the_broker_s_refusal_is_counted_by_the_publish
             with pytest.raises(NotAllPublished) as refused:
                 await client.publish_many("full", [1, 2, 3], timeout=0.01)
     assert (refused.value.confirmed, len(refused.value.failed)) == (1, 2)
-    [point] = points(reader)["messaging.client.sent.messages"]
-    assert (point.value, "error.type" in point.attributes) == (3, False), "docs/operations.md says so"
+    assert sent(reader) == {None: 1, "NotStored": 2}
+
+
+async def test_of_several_at_once_those_that_were_never_sent_are_not_counted() -> None:
+    reader = InMemoryMetricReader()
+
+    @sides("publisher")
+    async def keep_back(event: Any, context: Context, call_next: Any) -> None:
+        if isinstance(event, str) or event % 2:
+            await call_next(event, context)
+
+    measured = Metering(provider=MeterProvider([reader]))
+    async with Client(URL, middleware=[measured, keep_back]) as client:
+        with pytest.raises(EncodeError):
+            await client.publish_many(ONE, cast("Any", [1, 3, "not one"]))
+        assert sent(reader) == {}
+        await client.publish_many(ONE, range(600))  # in several turns
+    assert sent(reader) == {None: 300}
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_of_a_transaction_those_that_it_has_published_are_counted(
+    is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, ended = InMemoryMetricReader(), asyncio.Event()
+    broker = MemoryBroker(URL)
+    service = Service("shop", broker=broker, middleware=[Metering(provider=MeterProvider([reader]))])
+
+    @service.subscribe(Topic("orders", int), transactional=True, retry=Retry(attempts=1))
+    async def bill(number: int) -> tuple[Annotated[list[int], Publish(ONE)], Annotated[int, Publish(TWO)]]:
+        return [number, number], number
+
+    publish_and_ack = broker.publish_and_ack
+
+    async def settle(messages: Any, deliveries: Any, *, timeout: float = 10.0) -> None:
+        try:
+            assert [message.subject for message in messages] == ["one", "one", "two"]
+            if is_refused:
+                raise NotStored("full")
+            await publish_and_ack(messages, deliveries, timeout=timeout)
+        finally:
+            asyncio.get_running_loop().call_soon(ended.set)
+
+    monkeypatch.setattr(broker, "publish_and_ack", settle)
+    async with broker, service, Client(broker) as client:
+        await client.publish("orders", 1)
+        await asyncio.wait_for(ended.wait(), 5)
+    assert sent(reader) == ({"NotStored": 3} if is_refused else {None: 3})
 
 
 async def test_what_ids_and_peers_make_up_is_counted_as_one_behind_a_bound(
