@@ -135,6 +135,10 @@ def gone(name: str, node: str) -> Change:
     return Change("delete", ServiceRecord(name=name, nodes=[NodeRecord(id=node)]))
 
 
+class Outdated(Unavailable):
+    """The registry is there, but has not kept what has changed since the last look: who is there is asked anew."""
+
+
 async def look_again(
     look: Callable[[], AsyncGenerator[Change, None]], wait: Callable[[], Awaitable[bool]], name: str | None
 ) -> AsyncGenerator[Change, None]:
@@ -142,29 +146,34 @@ async def look_again(
 
     Args:
         look: tells all that is there as `create`, then `synced`, then what is there or gone, also twice; it raises
-            Unavailable where the registry is away, or more cannot be told without looking again.
+            Unavailable where the registry is away, or more cannot be told without looking again; Outdated where that
+            is all: then nobody hears of it.
         wait: returns when it is worth looking again; False: it never is, for this is closed.
         name: the service that is looked at; None: all.
     """
-    roster, lost = Roster(), False
+    roster, lost, synced = Roster(), False, False
     while True:
         here: dict[Key, ServiceRecord] | None = {}
+        away = True
         try:
             async with aclosing(look()) as heard:
                 async for change in heard:
                     if change.service is None:
-                        changes = roster.replace((here or {}).values(), name)
-                        here, lost = None, False
-                        for each in (*changes, change):
+                        for each in roster.replace((here or {}).values(), name):
                             yield each
+                        if lost or not synced:
+                            yield change
+                        here, lost, synced = None, False, True
                     elif here is not None:
                         _collect(here, change.action, change.service)
                     else:
                         for each in roster.apply(change.action, change.service):
                             yield each
+        except Outdated:
+            away = False
         except Unavailable:
             pass
-        if not lost:
+        if away and not lost:
             lost = True
             yield Change("lost")
         if not await wait():

@@ -14,7 +14,7 @@ from eventmicro.checks import check_seconds
 from eventmicro.errors import Unavailable, UsageError
 from eventmicro.lifetime import Lifetime
 from eventmicro.registry import Change, ServiceRecord, check_record
-from eventmicro.roster import Key, Reader, Roster, gone, look_again
+from eventmicro.roster import Key, Outdated, Reader, Roster, gone, look_again
 from eventmicro_etcd.gateway import NOT_FOUND, Gateway, Refused, Silent, decode, encode, end_of
 from eventmicro_etcd.settings import EtcdSettings, read_url
 
@@ -180,8 +180,11 @@ class EtcdRegistry(Lifetime):
             try:
                 async with aclosing(gateway.watch(request)) as answers:
                     async for answer in answers:
-                        if answer.get("canceled"):  # mostly as what comes after the revision is compacted away
-                            raise Unavailable(f"{self.url}: the watch was ended: {answer}", id=self.url)
+                        if answer.get("canceled"):
+                            # Mostly as what comes after the revision is compacted away, for which others' writes are
+                            # enough: the revision known here is that of the last change of ours.
+                            error = Outdated if "compact_revision" in answer else Unavailable
+                            raise error(f"{self.url}: the watch was ended: {answer}", id=self.url)
                         for event in answer.get("events", ()):
                             yield self._read(event["kv"], ended=event.get("type") == "DELETE")
                             revision = max(revision, int(event["kv"]["mod_revision"]))

@@ -2,7 +2,7 @@
 
 DNS-SD keeps the name of a service for twenty minutes. So a name is a hint only: behind each is a task that asks for its
 record until the name is withdrawn, and takes the node out when no answer comes. What was heard counts for as long as it
-says itself, by this process's clock.
+says itself, by this process's clock, and is asked for anew before that is over: so who died is gone when it is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from zeroconf import ServiceStateChange, Zeroconf
+from zeroconf import ServiceStateChange, Zeroconf, current_time_millis
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from eventmicro.registrations import Registrations
@@ -23,6 +23,12 @@ from eventmicro_mdns.packing import label_of, unpack
 SETTLE = 1.5
 # How long a node has time to answer, in seconds; it is asked several times meanwhile.
 ANSWER = 3.0
+# How long before its end a record is asked for anew, as a part of its time, at least as long as an answer may take, but
+# no more than half of it; and how much later than its end an answer may come, in seconds.
+EARLY = 0.2
+LATE = 0.8
+# The type and the class of the DNS record in which ours are.
+TXT, IN = 16, 1
 # How often a node is looked for that does not answer, in seconds.
 SEEK = 10.0
 # For how long DNS keeps what was withdrawn, and how often it is looked whether it has come back.
@@ -86,34 +92,36 @@ class Listening:
 
     async def _mind(self, name: str, minder: Minder) -> None:
         """Look for a node again and again, and a few times more when its name is withdrawn."""
-        left = LOOKS
-        while left:
+        looks, within = LOOKS, ANSWER
+        while looks:
             if minder.withdrawn:
                 await asyncio.sleep(GOODBYE)
                 minder.withdrawn = False
-                left = LOOKS - 1
+                looks, within = LOOKS - 1, ANSWER
             minder.news.clear()
-            found = await self._ask(name)
+            found = await self._ask(name, within)
             if minder.withdrawn:
                 continue
             if found is None:
                 self._take_out(minder)
-                left, pause = left if left == LOOKS else left - 1, SEEK
+                looks, pause, within = looks if looks == LOOKS else looks - 1, SEEK, ANSWER
             else:
                 record, ttl = found
-                left, pause = LOOKS, ttl / 2
+                looks, (pause, within) = LOOKS, plan(ttl, self._age(name))
                 minder.key = record.name, record.nodes[0].id
-                self.table.register(record, ttl + ANSWER + 1)
+                self.table.register(record, pause + within + 1)
             minder.looked.set()
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(pause):
                     await minder.news.wait()
+            except TimeoutError:
+                self._forget_answer(name)
         del self._minders[name]
 
-    async def _ask(self, name: str) -> tuple[ServiceRecord, float] | None:
+    async def _ask(self, name: str, within: float) -> tuple[ServiceRecord, float] | None:
         """The record under a name, from memory as long as it counts there; None where nobody answers with one."""
         info = AsyncServiceInfo(self._type, name)
-        if not await info.async_request(self._zeroconf, ANSWER * 1000):
+        if not await info.async_request(self._zeroconf, within * 1000):
             return None
         self._on_text(name, info.text)
         body, ttl = unpack(info.properties)
@@ -123,10 +131,28 @@ class Listening:
         label = name.removesuffix(f".{self._type}")
         return (record, ttl) if label.lower() == label_of(record.name, record.nodes[0].id) else None
 
+    def _age(self, name: str) -> float:
+        """How long ago it was heard what is in memory under a name, in seconds."""
+        heard = [record.created for record in self._zeroconf.cache.get_all_by_details(name, TXT, IN)]
+        return (current_time_millis() - max(heard)) / 1000 if heard else 0.0
+
+    def _forget_answer(self, name: str) -> None:
+        """Forget what is in memory under a name, so that who is asked next is the node itself."""
+        cache = self._zeroconf.cache
+        cache.async_remove_records(list(cache.async_entries_with_name(name)))
+
     def _take_out(self, minder: Minder) -> None:
         if minder.key is not None:
             self.table.remove(*minder.key)
             minder.key = None
+
+
+def plan(ttl: float, age: float) -> tuple[float, float]:
+    """When a node is asked anew that was heard so long ago, and how long it then has time to answer, in seconds."""
+    early = min(max(EARLY * ttl, ANSWER), ttl / 2)
+    left = max(ttl - age, 0.0)
+    pause = max(left - early, 0.0)
+    return pause, left - pause + LATE
 
 
 class Minder:

@@ -149,6 +149,36 @@ async def test_a_watch_of_a_revision_that_is_compacted_away_looks_again(
             await anext(changes)
 
 
+async def test_what_others_have_compacted_away_beside_a_quiet_registry_is_no_loss(
+    server: EtcdServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "SILENCE", 0.3)
+    listed = list[str | None]()
+    look = EtcdRegistry._list
+
+    async def count(self: EtcdRegistry, gateway: Gateway, name: str | None) -> dict[str, Any]:
+        listed.append(name)
+        return await look(self, gateway, name)
+
+    async with EtcdRegistry(server.url) as registry:
+        await registry.register(record("1"), ttl=60)
+        monkeypatch.setattr(EtcdRegistry, "_list", count)
+        async with watched(registry) as told:
+            for turn in range(2, 4):
+                for _ in range(3):
+                    await put(registry, "others", b"")
+                now = await gateway_of(registry).call("kv/range", {"key": encode("x")})
+                compacted = {"revision": now["header"]["revision"], "physical": True}
+                await gateway_of(registry).call("kv/compaction", compacted)
+                while len(listed) < turn:
+                    await asyncio.sleep(0.01)
+            await registry.deregister(record("1"))
+            await registry.register(record("2"), ttl=60)
+            while told.nodes != {"2"}:
+                await asyncio.sleep(0.01)
+            assert [change.action for change in told] == ["create", "synced", "delete", "create"]
+
+
 async def test_a_silent_watch_is_made_anew_without_a_word(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway, "SILENCE", 0.5)
     begun: list[dict[str, Any]] = []

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from eventmicro_mdns import MdnsRegistry
+from eventmicro_mdns.listening import LATE, Listening, plan
 from eventmicro_mdns.packing import LABEL, LONGEST, label_of, pack, unpack
 from eventmicro_mdns.settings import read_url
 from zeroconf import IPVersion, ServiceInfo
@@ -66,6 +67,37 @@ async def test_a_process_that_is_killed_is_noticed(url: str, tmp_path: Path) -> 
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("ttl", [1, 2, 5, 15, 90, 3600])
+@pytest.mark.parametrize("age", [0.0, 0.4, 0.9, 2.0])
+def test_who_has_died_is_asked_in_time_to_be_gone_when_its_time_is_over(ttl: float, age: float) -> None:
+    """Heard so many times its ttl ago: asked anew before the end, and gone within a second of it."""
+    pause, within = plan(ttl, age * ttl)
+    left = ttl - age * ttl
+    assert pause <= max(left, 0)
+    assert pause + within < max(left, 0) + 1
+    assert within > min(ttl / 2, 3) or left < min(ttl / 2, 3)
+    assert within >= LATE
+
+
+async def test_one_that_lives_is_never_out_and_its_record_is_asked_for_at_the_node(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten = list[str]()
+    forget = Listening._forget_answer
+
+    def count(self: Listening, name: str) -> None:
+        forgotten.append(name)
+        forget(self, name)
+
+    monkeypatch.setattr(Listening, "_forget_answer", count)
+    async with MdnsRegistry(url) as one, MdnsRegistry(url) as other, watched(other) as told:
+        await one.register(record(), ttl=1)
+        while len(forgotten) < 6:  # of two that listen
+            await one.register(record(), ttl=1)
+            await asyncio.sleep(0.05)
+        assert [change.action for change in told] == ["synced", "create"]
 
 
 async def test_schemas_that_do_not_fit_are_left_out_and_told_once(url: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import nats
 import nats.micro
 import pytest
+from jsonschema import Draft7Validator
 from nats.micro.request import Request
 from nats.micro.service import ServiceInfo, ServicePing
 
-from eventmicro import Client, NotFound, Service
+from eventmicro import BadRequest, Client, NotFound, Service, ServiceError
 from eventmicro.discovery.listing import list_all
+from tests.servers.golang import installed, module
 from tests.servers.npm import run_script
 from tests.servers.process import ServerUnavailable
+
+# NATS' own schemas of the answers, by which its command-line tool goes, and that tool.
+SCHEMAS = "github.com/nats-io/jsm.go@v0.5.1"
+TOOL = "github.com/nats-io/natscli/nats@v0.5.1"
 
 LIST = """
 import { connect } from "@nats-io/transport-node";
@@ -83,10 +88,61 @@ async def test_the_javascript_client_lists_our_services(nats_url: str) -> None:
     assert found["stats"][0]["endpoints"][0]["processing_time"] == 0
 
 
-@pytest.mark.skipif(shutil.which("nats") is None, reason="NATS' own command-line tool is not here: install natscli")
+async def test_what_is_answered_is_valid_by_the_public_schemas(nats_url: str) -> None:
+    try:
+        folder = (await asyncio.to_thread(module, SCHEMAS)) / "schemas" / "micro" / "v1"
+    except ServerUnavailable as error:
+        pytest.skip(str(error))
+    verbs = ("PING", "INFO", "STATS")
+    valid = {
+        verb: Draft7Validator(json.loads((folder / f"{verb.lower()}_response.json").read_bytes())) for verb in verbs
+    }
+    bare, full = Service("valid-bare", id="1", broker=nats_url), Service(
+        "valid_full", version="1.2.3-rc.1+build.7", id="full-1", description="Größe “quoted”\nsecond line",
+        metadata={"zone": "eu", "größe": "ü"}, broker=nats_url,
+    )  # fmt: skip
+
+    @full.rpc(idempotent=True, timeout=2.5)
+    async def double(number: int) -> int:
+        if number < 0:
+            raise BadRequest("less\nthan nothing: ü")
+        return 2 * number
+
+    @full.rpc
+    async def count(upto: int) -> AsyncIterator[int]:
+        for number in range(upto):
+            yield number
+
+    @full.rpc(internal=True)
+    async def hidden() -> None: ...
+
+    @full.subscribe("valid.placed")
+    async def bill(number: int) -> None: ...
+
+    checked = 0
+    async with bare, full, Client(nats_url) as client:
+        for number in (1, -1, 2):
+            with suppress(ServiceError):
+                await client.call("valid_full.double", number, int)
+        for service in (bare, full):
+            for verb in verbs:
+                for subject in (f"$SRV.{verb}.{service.name}", f"$SRV.{verb}.{service.name}.{service.id}"):
+                    form = await ask(nats_url, subject)
+                    assert [error.message for error in valid[verb].iter_errors(form)] == []
+                    assert form["id"] == service.id
+                    checked += 1
+    assert checked == 12
+    assert [error.validator for error in valid["STATS"].iter_errors(form | {"started": None})] == ["type"]
+
+
 async def test_the_standard_command_line_tool_lists_and_asks_our_services(nats_url: str) -> None:
+    try:
+        tool = await asyncio.to_thread(installed, TOOL)
+    except ServerUnavailable as error:
+        pytest.skip(str(error))
+
     async def nats_cli(*arguments: str) -> str:
-        command = ("nats", "--server", nats_url, "micro", *arguments)
+        command = (str(tool), "--server", nats_url, "micro", *arguments)
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         printed, _ = await process.communicate()
         assert process.returncode == 0
@@ -97,6 +153,7 @@ async def test_the_standard_command_line_tool_lists_and_asks_our_services(nats_u
         assert "listed.double" in await nats_cli("info", "listed")
         assert "double" in await nats_cli("stats", "listed")
         assert "listed" in await nats_cli("ping", "listed")
+        assert "42" in await nats_cli("request", "listed", "double", "21")
 
 
 async def test_a_foreign_service_is_called_and_listed_as_any(nats_url: str) -> None:
