@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import nullcontext
 from typing import Any
 
 import httpx2
@@ -12,6 +13,9 @@ import httpx2
 from eventmicro.errors import Unavailable, UsageError
 from eventmicro_consul.settings import ConsulSettings
 
+# How many requests are under way at once, beside those that wait for something to change: an agent takes no more than
+# 200 connections of one machine.
+AT_ONCE = 16
 # By how much of its time Consul lets a query wait longer, so that not all of them end together.
 JITTER = 1 / 16
 
@@ -30,6 +34,7 @@ class Agent:
 
     def __init__(self, settings: ConsulSettings) -> None:
         self._settings = settings
+        self._turn = asyncio.Semaphore(AT_ONCE)
         self._url = f"{'https' if settings.tls else 'http'}://{settings.server}/v1/"
         self._client = httpx2.AsyncClient(
             verify=settings.ssl_context() or False,
@@ -63,16 +68,16 @@ class Agent:
             parameters |= {"index": str(index), "wait": f"{self._settings.wait * 1000:.0f}ms"}
             longest += self._settings.wait * (1 + JITTER)
         try:
-            response = await self._ask("GET", path, longest, params=parameters)
+            response = await self._ask("GET", path, longest, waits=bool(index), params=parameters)
             found, now = json.loads(response.content), int(response.headers.get("X-Consul-Index", 0))
         except (Unknown, ValueError) as error:
             raise self._away(f"{path}: {error}") from None
         # An index that goes back is of a server that has lost its data: it would wait for what it had before.
         return found, now if now >= index else 0
 
-    async def _ask(self, method: str, path: str, longest: float, **what: Any) -> httpx2.Response:
+    async def _ask(self, method: str, path: str, longest: float, waits: bool = False, **what: Any) -> httpx2.Response:
         try:
-            async with asyncio.timeout(longest):
+            async with asyncio.timeout(longest), nullcontext() if waits else self._turn:
                 response = await self._client.request(method, self._url + path, **what)
         except TimeoutError:
             raise self._away(f"no answer within {longest:.3g} s") from None

@@ -14,6 +14,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.servers.process import HOST
 
+# How many connections of one client an agent takes, unless it is told otherwise.
+CONNECTIONS = 200
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
@@ -32,12 +34,14 @@ class ConsulStub:
 
     Attributes:
         asked: the method and the path of each request so far.
+        most: how many connections there were at once.
         index: what counts the changes; a server that has lost its data begins anew with a lower one.
     """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.index = 100
+        self.most = 0
         self._kept: dict[str, Kept] = {}
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -57,7 +61,7 @@ class ConsulStub:
         self._server.close()
         self._ending = True
         await self._bump()
-        for writer in self._writers:
+        for writer in list(self._writers):
             writer.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for key in list(self._kept):
@@ -76,11 +80,15 @@ class ConsulStub:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._writers.append(writer)
+        self.most = max(self.most, len(self._writers))
         try:
+            if len(self._writers) > CONNECTIONS:
+                return
             with suppress(asyncio.IncompleteReadError, ConnectionError):
                 while not self._ending:
                     await self._serve(reader, writer)
         finally:
+            self._writers.remove(writer)
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

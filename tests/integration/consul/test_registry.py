@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 
 import httpx2
 import pytest
 from eventmicro_consul import ConsulRegistry
+from eventmicro_consul.agent import AT_ONCE
 from eventmicro_consul.packing import CHUNK, KEY, PARTS, id_of, service_of, unpack
 from eventmicro_consul.settings import read_url
 
@@ -71,6 +73,19 @@ async def test_a_heartbeat_is_one_request_and_an_unknown_check_is_registered_aga
         await stub.forget(index=1)
         await registry.register(record(), ttl=60)
         assert await registry.get_service("orders") == [record()]
+
+
+async def test_an_agent_is_asked_by_few_connections_at_once_and_one_more_for_each_watch() -> None:
+    async with ConsulStub() as stub, ConsulRegistry(f"{stub.url}?timeout=30&wait=30") as registry:
+        await asyncio.gather(*(registry.register(record(name=f"service-{n}"), ttl=60) for n in range(300)))
+        assert len(await registry.list_services()) == 300
+        assert stub.most <= AT_ONCE
+        async with AsyncExitStack() as stack:
+            for n in range(AT_ONCE + 4):
+                told = await stack.enter_async_context(watched(registry, f"service-{n}"))
+            await registry.register(record("more", f"service-{AT_ONCE + 3}"), ttl=60)
+            while told.nodes != {"1", "more"}:
+                await asyncio.sleep(0.01)
 
 
 async def test_schemas_that_do_not_fit_are_left_out_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
