@@ -112,35 +112,37 @@ async def add_meant(client: Client, error: ServiceError, endpoint: str) -> None:
         error.detail = error.detail.rstrip("?") + perhaps
 
 
-def complete_service(incomplete: str) -> list[str]:
+def complete_service(incomplete: str, ctx: typer.Context | None = None) -> list[str]:
     """The names of services that begin so; none where that cannot be known soon."""
-    return sorted({s.name for s in _known() if s.name.startswith(incomplete)})
+    return sorted({s.name for s in _known(ctx) if s.name.startswith(incomplete)})
 
 
-def complete_endpoint(incomplete: str) -> list[str]:
+def complete_endpoint(incomplete: str, ctx: typer.Context | None = None) -> list[str]:
     """The endpoints that begin so, as `orders.quote`."""
-    names = {f"{s.name}.{e.name}" for s in _known() for e in s.endpoints if not e.is_subscriber}
+    names = {f"{s.name}.{e.name}" for s in _known(ctx) for e in s.endpoints if not e.is_subscriber}
     return sorted(name for name in names if name.startswith(incomplete))
 
 
-def complete_stream(incomplete: str) -> list[str]:
+def complete_stream(incomplete: str, ctx: typer.Context | None = None) -> list[str]:
     """The endpoints that serve streams and begin so."""
     from eventmicro.registry import STREAM  # of pydantic's, as the records are
 
-    names = {f"{s.name}.{e.name}" for s in _known() for e in s.endpoints if STREAM in e.metadata}
+    names = {f"{s.name}.{e.name}" for s in _known(ctx) for e in s.endpoints if STREAM in e.metadata}
     return sorted(name for name in names if name.startswith(incomplete))
 
 
-def complete_node(incomplete: str) -> list[str]:
+def complete_node(incomplete: str, ctx: typer.Context | None = None) -> list[str]:
     """The ids of nodes that begin so."""
-    return sorted({n.id for s in _known() for n in s.nodes if n.id.startswith(incomplete)})
+    return sorted({n.id for s in _known(ctx) for n in s.nodes if n.id.startswith(incomplete)})
 
 
-def _known() -> list[ServiceRecord]:
-    """What there is to complete; nothing where nobody can be asked."""
+def _known(ctx: typer.Context | None) -> list[ServiceRecord]:
+    """What there is to complete, where the options say that were typed before; nothing where nobody can be asked."""
+    typed = {} if ctx is None else ctx.params
+    places = [typed.get(each) for each in ("broker", "rpc_broker", "registry")]
 
     async def ask() -> list[ServiceRecord]:
-        async with client_for_others(None) as client:
+        async with client_for_others(*places) as client:
             return await client.services()
 
     try:

@@ -157,7 +157,7 @@ class CallsEndpoints(OpensStreams):
         ):
             if client.is_plain or (client.passes is not None and client.passes()):
                 return await client.exchange(service, endpoint, request, headers, started, deadline, expected)
-            if client.directs_only is not None:
+            if client.directs_only is not None and name[0] != "$":  # else a node is named
                 return await client.direct(client.directs_only, service, name, request, headers, deadline, expected)
             if idempotent is None and client.is_ordinary:
                 ordinary = OutgoingCall(CLIENT, service, name, endpoint, headers, deadline, reply=reply)
@@ -168,7 +168,7 @@ class CallsEndpoints(OpensStreams):
             headers = client.taking_large(large, headers)
         if timeout is None:
             deadline = client.deadline(endpoint, started, deadline, outer)
-        direction = client.directs(selector, filters, key)
+        direction = client.directs(name, selector, filters, key)
         if direction is not None and client.is_bare and retry is None and hedge is None and patience is None:
             return await client.direct(direction, service, name, request, headers, deadline, expected)
         waits = client.patience(patience, started, deadline)

@@ -12,7 +12,7 @@ from eventmicro.broker import Broker
 from eventmicro.checks import check_seconds
 from eventmicro.codecs import Body, Codecs
 from eventmicro.context import Context, Side
-from eventmicro.errors import CallTimeout, MessageTooLarge, Unavailable
+from eventmicro.errors import CallTimeout, MessageTooLarge, Unavailable, UsageError
 from eventmicro.forwarding import Forwarding
 from eventmicro.large import MAX_LARGE, LargeCall, check_large_call
 from eventmicro.message import Delivery, Message
@@ -149,10 +149,19 @@ class RpcClient:
         own = started + terms.timeout
         return own if outer is None or outer.deadline is None else min(own, outer.deadline)
 
-    def directs(self, selector: str | Selector | None, filters: Sequence[Filter], key: str | None) -> Direction | None:
-        """How the node of a call is chosen that says this of it; None: the broker chooses."""
+    def directs(
+        self, name: str, selector: str | Selector | None, filters: Sequence[Filter], key: str | None
+    ) -> Direction | None:
+        """How the node of a call is chosen that says this of it; None: the broker chooses, or its name says which.
+
+        Raises:
+            UsageError: the name says which, and a node is to be chosen all the same.
+        """
+        names_node = name.startswith("$node.")
         if selector is None and not filters and key is None:
-            return self.direction
+            return None if names_node else self.direction
+        if names_node:
+            raise UsageError(f"{name!r} names a node: leave selector, filters and key out, or call the endpoint alone")
         return Direction(self.by_key if selector is None and key is not None else selector, filters, key)
 
     def patience(self, patience: float | None, started: float, deadline: float) -> Patience | None:

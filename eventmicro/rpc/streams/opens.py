@@ -109,7 +109,7 @@ class OpensStreams:
         expected = client.codecs.body(reply)
         if expected.takes_metadata:
             raise UsageError(f"the messages of a stream have no metadata: write reply={name_of(expected.kind)}")
-        direction = client.directs(selector, filters, key)
+        direction = client.directs(name, selector, filters, key)
         called = (service, name, endpoint)
         return Stream(
             endpoint, client.streams.opener(called, request, expected, headers, direction, timeout, keep_alive)

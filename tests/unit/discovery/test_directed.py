@@ -27,6 +27,7 @@ from eventmicro import (
 from eventmicro.discovery.filters import endpoint, explain, label, node, version
 from eventmicro.memory.registry import MemoryRegistry
 from eventmicro.message import Delivery, Message
+from eventmicro.middlewares import CircuitBreaker
 from eventmicro.registry import EndpointRecord, NodeRecord, ServiceRecord
 from eventmicro.rpc import node_calls
 from eventmicro.running.presence import Presence
@@ -67,6 +68,19 @@ async def test_round_robin_over_four_nodes_is_twenty_five_each() -> None:
         assert set((await called(client)).values()) == {25}
         together = await asyncio.gather(*(client.call("orders.who", None, str) for _ in range(100)))
         assert set(Counter(together).values()) == {25}
+
+
+@pytest.mark.parametrize("middleware", [(), (CircuitBreaker(),)])
+async def test_a_call_that_names_a_node_goes_there_whatever_its_client_would_choose(middleware: Any) -> None:
+    client = Client(URL, selector="round-robin", middleware=list(middleware))
+    async with orders("one"), orders("two"), client:
+        assert [await client.call("orders.$node.one.who", None, str) for _ in range(4)] == ["one"] * 4
+        assert (await client.call("orders.$node.two.health", None, dict))["node"] == "two"
+        for words in ({"selector": "random"}, {"filters": [node("one")]}, {"key": "7"}):
+            with pytest.raises(
+                UsageError, match=r"'\$node\.one\.who' names a node: leave selector, filters and key out"
+            ):
+                await client.call("orders.$node.one.who", None, str, **words)  # type: ignore[call-overload]
 
 
 async def test_a_canary_by_version_and_a_zone_by_label() -> None:
