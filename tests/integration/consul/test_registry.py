@@ -81,8 +81,8 @@ async def test_an_agent_is_asked_by_few_connections_at_once_and_one_more_for_eac
         assert len(await registry.list_services()) == 300
         assert stub.most <= AT_ONCE
         async with AsyncExitStack() as stack:
-            for n in range(AT_ONCE + 4):
-                told = await stack.enter_async_context(watched(registry, f"service-{n}"))
+            watches = [watched(registry, f"service-{n}") for n in range(AT_ONCE + 4)]
+            told = [await stack.enter_async_context(each) for each in watches][-1]
             await registry.register(record("more", f"service-{AT_ONCE + 3}"), ttl=60)
             while told.nodes != {"1", "more"}:
                 await asyncio.sleep(0.01)
