@@ -16,14 +16,9 @@ from aiokafka.protocol.admin import CreateTopicsRequest  # type: ignore[import-u
 
 from eventmicro.errors import Missing, TransportError, Unsupported, UsageError
 from eventmicro.wire import check_subject, has_wildcards
-from eventmicro_kafka.connection.describing import (
-    DescribeTopics,
-    TopicInfo,
-    describe_configs,
-    read_configs,
-    read_topics,
-)
+from eventmicro_kafka.connection.describing import TopicInfo, describe_configs, read_configs, read_topics
 from eventmicro_kafka.connection.link import Link
+from eventmicro_kafka.connection.protocol import DescribeTopics
 from eventmicro_kafka.errors import plain
 from eventmicro_kafka.patterns import LONGEST, as_name, choose, is_topic
 from eventmicro_kafka.rights import check_rights, missing_right

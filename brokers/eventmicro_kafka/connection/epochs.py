@@ -6,29 +6,27 @@ published anew the offsets of what is gone. The epoch counts the leaders of a pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from struct import Struct
 from typing import Any
 
 from aiokafka.client import ConnectionGroup  # type: ignore[import-untyped]
-from aiokafka.protocol.api import Request, RequestStruct, Response  # type: ignore[import-untyped]
 from aiokafka.protocol.fetch import FetchRequest  # type: ignore[import-untyped]
-from aiokafka.protocol.types import Array, Int16, Int32, Int64, Schema, String  # type: ignore[import-untyped]
 from aiokafka.structs import TopicPartition  # type: ignore[import-untyped]
 
-# The epoch of a record of which it is not known.
-UNKNOWN = -1
+from eventmicro_kafka.connection.protocol import UNKNOWN, FindEpochEnds, by_leader
+
+__all__ = ["UNKNOWN", "Epochs", "ends_of", "note_epochs"]
+
+# What a cluster says leads a partition that nobody leads, or that it does not know.
+NO_LEADER = (None, -1)
 # What a batch of records begins with: its offset, its length from there on, its leader's epoch, its format.
 _HEAD = Struct(">qiib")
 _BEFORE_LENGTH = 12
 _FORMAT = 2  # before that batches had no epoch
 # How many changes of its leader are remembered of a partition.
 _REMEMBERED = 16
-
-_AnyResponse: Any = Response
-_AnyRequest: Any = Request
-_AnyStruct: Any = RequestStruct
 
 
 class Epochs:
@@ -87,65 +85,12 @@ async def ends_of(consumer: Any, wanted: Mapping[Any, int]) -> dict[Any, int]:
     Raises:
         KafkaError: a broker does not answer, or it is too old for the question.
     """
-    cluster, asked = consumer._client.cluster, dict[Any, dict[str, list[tuple[int, int, int]]]]()
-    for place, epoch in wanted.items():
-        leader = cluster.leader_for_partition(place)
-        if leader not in (None, -1):
-            asked.setdefault(leader, {}).setdefault(place.topic, []).append((place.partition, UNKNOWN, epoch))
-    found = dict[Any, int]()
-    for node, topics in asked.items():
-        answer = await consumer._client.send(node, _AskEnds(topics.items()))
+    cluster, client, found = consumer._client.cluster, consumer._client, dict[Any, int]()
+    leaders = {place: leader for place in wanted if (leader := cluster.leader_for_partition(place)) not in NO_LEADER}
+    for node, places in by_leader(leaders).items():
+        answer = await client.send(node, FindEpochEnds({place: wanted[place] for place in places}))
         for topic, partitions in answer.topics:
             for error, number, epoch, end in partitions:
                 if not error and epoch != UNKNOWN:
                     found[TopicPartition(topic, number)] = end
     return found
-
-
-class _EndsAnswer(_AnyResponse):  # type: ignore[misc]
-    API_KEY = 23
-    API_VERSION = 3
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "topics",
-            Array(
-                ("topic", String("utf-8")),
-                (
-                    "partitions",
-                    Array(("error_code", Int16), ("partition", Int32), ("leader_epoch", Int32), ("end_offset", Int64)),
-                ),
-            ),
-        ),
-    )
-
-
-class _EndsRequest(_AnyStruct):  # type: ignore[misc]
-    API_KEY = 23
-    API_VERSION = 3
-    RESPONSE_TYPE = _EndsAnswer
-    SCHEMA = Schema(
-        ("replica_id", Int32),
-        (
-            "topics",
-            Array(
-                ("topic", String("utf-8")),
-                (
-                    "partitions",
-                    Array(("partition", Int32), ("current_leader_epoch", Int32), ("leader_epoch", Int32)),
-                ),
-            ),
-        ),
-    )
-
-
-class _AskEnds(_AnyRequest[_EndsRequest]):  # type: ignore[misc]
-    """Kafka's OffsetForLeaderEpoch, which aiokafka does not know."""
-
-    API_KEY = 23
-
-    def __init__(self, topics: Iterable[tuple[str, list[tuple[int, int, int]]]]) -> None:
-        self._topics = list(topics)
-
-    def build(self, version: Any) -> Any:
-        return version(-1, self._topics)

@@ -12,8 +12,9 @@ from aiokafka.protocol.coordination import FindCoordinatorRequest  # type: ignor
 from aiokafka.protocol.metadata import MetadataRequest  # type: ignore[import-untyped]
 
 from eventmicro.errors import ConnectionFailed, Disconnected
-from eventmicro_kafka.connection.driver import groups_of, make_client, raise_for
+from eventmicro_kafka.connection.driver import make_client
 from eventmicro_kafka.connection.ending import drop_if_silent, end_tasks, stop_client
+from eventmicro_kafka.connection.group import groups_of, raise_for
 from eventmicro_kafka.errors import KafkaError, is_final, plain, why_not_connected
 from eventmicro_kafka.settings import KafkaSettings
 

@@ -12,25 +12,15 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
     LeaderNotAvailableError,
 )
 from aiokafka.protocol.admin import DescribeGroupsRequest  # type: ignore[import-untyped]
-from aiokafka.protocol.api import Request, RequestStruct, Response  # type: ignore[import-untyped]
 from aiokafka.protocol.commit import OffsetFetchRequest  # type: ignore[import-untyped]
 from aiokafka.protocol.fetch import FetchRequest  # type: ignore[import-untyped]
 from aiokafka.protocol.offset import OffsetRequest  # type: ignore[import-untyped]
-from aiokafka.protocol.types import (  # type: ignore[import-untyped]
-    Boolean,
-    CompactArray,
-    CompactString,
-    Int16,
-    Int32,
-    Schema,
-    TaggedFields,
-)
 from aiokafka.record.memory_records import MemoryRecords  # type: ignore[import-untyped]
 from aiokafka.structs import TopicPartition  # type: ignore[import-untyped]
 
-from eventmicro_kafka.connection.describing import Uuid
-from eventmicro_kafka.connection.driver import raise_for, read_committed
+from eventmicro_kafka.connection.group import raise_for, read_committed
 from eventmicro_kafka.connection.link import Link
+from eventmicro_kafka.connection.protocol import DescribeConsumerGroup, by_leader, by_topic
 from eventmicro_kafka.errors import KafkaError
 
 BEGIN, END = -2, -1
@@ -38,10 +28,6 @@ BEGIN, END = -2, -1
 PASSED_BY = 8
 # What an old question says of a group of the newer protocol, as of one that never was.
 _DEAD = "Dead"
-
-_AnyResponse: Any = Response
-_AnyRequest: Any = Request
-_AnyStruct: Any = RequestStruct
 
 
 async def places_of(link: Link, group: str) -> dict[Any, tuple[int, str]]:
@@ -61,7 +47,7 @@ async def count_members(link: Link, group: str) -> int:
     if state != _DEAD:
         return len(members)
     try:
-        ((code, *_, members, _, _),) = (await link.send(node, _DescribeNewer(group))).groups
+        ((code, *_, members, _, _),) = (await link.send(node, DescribeConsumerGroup(group))).groups
     except IncompatibleBrokerVersion:
         return 0
     return 0 if code else len(members)
@@ -74,13 +60,15 @@ async def bounds_of(link: Link, leaders: Mapping[Any, int], which: int) -> dict[
         leaders: the node that leads each.
         which: BEGIN or END.
     """
-    asked = dict[int, dict[str, list[tuple[int, int]]]]()
     for place, node in leaders.items():
         if node < 0:
             raise LeaderNotAvailableError(f"{place.topic}-{place.partition}")
-        asked.setdefault(node, {}).setdefault(place.topic, []).append((place.partition, which))
+    asked = {
+        node: by_topic({place: (place.partition, which) for place in places})
+        for node, places in by_leader(leaders).items()
+    }
     answers = await asyncio.gather(
-        *(link.send(node, OffsetRequest(-1, READ_COMMITTED, list(topics.items()))) for node, topics in asked.items())
+        *(link.send(node, OffsetRequest(-1, READ_COMMITTED, topics)) for node, topics in asked.items())
     )
     found = dict[Any, int]()
     for answer in answers:
@@ -108,72 +96,3 @@ async def time_of(link: Link, node: int, place: Any, offset: int) -> int | None:
             return None
         offset = parser.next_fetch_offset
     return None
-
-
-_TEXT = CompactString("utf-8")
-_SHARE = Schema(
-    (
-        "topic_partitions",
-        CompactArray(("topic_id", Uuid), ("topic", _TEXT), ("partitions", CompactArray(Int32)), ("tags", TaggedFields)),
-    ),
-    ("tags", TaggedFields),
-)
-
-
-class _NewerAnswer(_AnyResponse):  # type: ignore[misc]
-    API_KEY = 69
-    API_VERSION = 0
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "groups",
-            CompactArray(
-                ("error_code", Int16),
-                ("error_message", _TEXT),
-                ("group", _TEXT),
-                ("state", _TEXT),
-                ("epoch", Int32),
-                ("assignment_epoch", Int32),
-                ("assignor", _TEXT),
-                (
-                    "members",
-                    CompactArray(
-                        ("member_id", _TEXT),
-                        ("instance_id", _TEXT),
-                        ("rack_id", _TEXT),
-                        ("epoch", Int32),
-                        ("client_id", _TEXT),
-                        ("client_host", _TEXT),
-                        ("topics", CompactArray(_TEXT)),
-                        ("topics_by_pattern", _TEXT),
-                        ("share", _SHARE),
-                        ("share_to_be", _SHARE),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("authorized_operations", Int32),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
-
-
-class _NewerRequest(_AnyStruct):  # type: ignore[misc]
-    API_KEY = 69
-    API_VERSION = 0
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = _NewerAnswer
-    SCHEMA = Schema(("groups", CompactArray(_TEXT)), ("include_authorized_operations", Boolean), ("tags", TaggedFields))
-
-
-class _DescribeNewer(_AnyRequest[_NewerRequest]):  # type: ignore[misc]
-    """Kafka's ConsumerGroupDescribe, which aiokafka does not know: for a group of the newer protocol, of KIP-848."""
-
-    API_KEY = 69
-
-    def __init__(self, group: str) -> None:
-        self._group = group
-
-    def build(self, version: Any) -> Any:
-        return version([self._group], False, {})

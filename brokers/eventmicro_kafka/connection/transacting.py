@@ -25,23 +25,13 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
     for_code,
 )
 from aiokafka.producer.transaction_manager import TransactionState  # type: ignore[import-untyped]
-from aiokafka.protocol.api import RequestStruct, Response  # type: ignore[import-untyped]
 from aiokafka.protocol.transaction import (  # type: ignore[import-untyped]
     AddOffsetsToTxnRequest,
     AddPartitionsToTxnRequest,
     EndTxnRequest,
-    TxnOffsetCommitRequest,
-)
-from aiokafka.protocol.types import (  # type: ignore[import-untyped]
-    CompactArray,
-    CompactString,
-    Int16,
-    Int32,
-    Int64,
-    Schema,
-    TaggedFields,
 )
 
+from eventmicro_kafka.connection.protocol import CommitInTransaction, by_topic
 from eventmicro_kafka.errors import KafkaError
 
 # How long to wait before a request is made again that a coordinator cannot answer yet, in seconds: the first time, as
@@ -51,77 +41,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.1
 _MOVED = (CoordinatorNotAvailableError, NotCoordinatorError, RequestTimedOutError)
 _MAY_PASS = (*_MOVED, ConcurrentTransactions, CoordinatorLoadInProgressError, UnknownTopicOrPartitionError)
 _LEFT_OUT = (NoError, OperationNotAttempted)  # as another one of the same request is refused
-
-# aiokafka's own, whose types say less than they do.
-_AnyResponse: Any = Response
-_AnyRequest: Any = TxnOffsetCommitRequest
-
-
-class _Response(_AnyResponse):  # type: ignore[misc]
-    API_KEY = 28
-    API_VERSION = 3
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "errors",
-            CompactArray(
-                ("topic", CompactString("utf-8")),
-                (
-                    "partitions",
-                    CompactArray(("partition", Int32), ("error_code", Int16), ("tags", TaggedFields)),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
-
-
-class _Request(RequestStruct):  # type: ignore[misc]
-    API_KEY = 28
-    API_VERSION = 3
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = _Response
-    SCHEMA = Schema(
-        ("transactional_id", CompactString("utf-8")),
-        ("group_id", CompactString("utf-8")),
-        ("producer_id", Int64),
-        ("producer_epoch", Int16),
-        ("generation_id", Int32),
-        ("member_id", CompactString("utf-8")),
-        ("group_instance_id", CompactString("utf-8")),
-        (
-            "topics",
-            CompactArray(
-                ("topic", CompactString("utf-8")),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("offset", Int64),
-                        ("leader_epoch", Int32),
-                        ("metadata", CompactString("utf-8")),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
-
-
-class _CommitOffsets(_AnyRequest):  # type: ignore[misc]
-    """Commits of a member of a group, which hold when the transaction does."""
-
-    def __init__(self, *said: Any) -> None:
-        self._said = said
-
-    def build(self, version: Any) -> Any:
-        return version(*self._said, {})
-
-
-_CommitOffsets._CLASSES = (_Request,)
 
 
 def note_lookups(producer: Any, note: Callable[[BaseException | None], None]) -> None:
@@ -156,7 +75,7 @@ async def add_partitions(producer: Any, places: Iterable[Any]) -> None:
         TopicAuthorizationFailedError: of these topics.
         KafkaError: as of all here: it is refused, or the producer is of no use any more.
     """
-    request = AddPartitionsToTxnRequest(*_who(producer), list(_by_topic(places).items()))
+    request = AddPartitionsToTxnRequest(*_who(producer), by_topic({place: place.partition for place in places}))
     await _ask(producer, request, _codes_of_partitions)
 
 
@@ -181,11 +100,8 @@ async def commit_places(
     """
     coordinator = consumer._coordinator
     name, number, epoch = _who(producer)
-    entries: dict[str, list[tuple[int, int, int, str, dict[int, bytes]]]] = {}
-    for place, (offset, metadata) in offsets.items():
-        entries.setdefault(place.topic, []).append((place.partition, offset, -1, metadata, {}))
-    topics = [(topic, partitions, dict[int, bytes]()) for topic, partitions in entries.items()]
-    request = _CommitOffsets(name, coordinator.group_id, number, epoch, *member, coordinator._group_instance_id, topics)
+    who = (name, coordinator.group_id, number, epoch, *member, coordinator._group_instance_id)
+    request = CommitInTransaction(who, offsets)
     for pause in _pauses():
         await coordinator.ensure_coordinator_known()
         answer = await coordinator._send_req(request)
@@ -200,8 +116,7 @@ async def commit_places(
 
 def can_commit_places(consumer: Any) -> bool:
     """Whether the brokers, as far as this consumer knows them, take such a commit."""
-    versions = [connection._versions.get(_Request.API_KEY, (0, 0)) for connection in consumer._client._conns.values()]
-    return all(newest >= _Request.API_VERSION for _, newest in versions)
+    return all(CommitInTransaction.is_known(each._versions) for each in consumer._client._conns.values())
 
 
 async def _ask(producer: Any, request: Any, codes: Callable[[Any], list[int]]) -> None:
@@ -236,13 +151,6 @@ def _codes_of_partitions(answer: Any) -> list[int]:
 def _who(producer: Any) -> tuple[str, int, int]:
     manager = producer._txn_manager
     return manager.transactional_id, manager.producer_id, manager.producer_epoch
-
-
-def _by_topic(places: Iterable[Any]) -> dict[str, list[int]]:
-    topics: dict[str, list[int]] = {}
-    for place in places:
-        topics.setdefault(place.topic, []).append(place.partition)
-    return topics
 
 
 def _pauses() -> Iterator[float]:

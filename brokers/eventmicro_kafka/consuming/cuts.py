@@ -11,8 +11,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from eventmicro_kafka.connection.driver import commit_patiently
 from eventmicro_kafka.connection.epochs import UNKNOWN, Epochs, ends_of
+from eventmicro_kafka.connection.group import commit_patiently
 from eventmicro_kafka.consuming.lane import Committed, Lane
 from eventmicro_kafka.consuming.progress import epoch_of, read_progress, topic_of, up_to, with_topic
 from eventmicro_kafka.errors import KafkaError, plain

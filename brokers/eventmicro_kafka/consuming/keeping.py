@@ -7,8 +7,9 @@ import logging
 import random
 
 from eventmicro.errors import TransportError
-from eventmicro_kafka.connection.driver import has_no_member, make_consumer, raise_trouble
+from eventmicro_kafka.connection.driver import make_consumer, raise_trouble
 from eventmicro_kafka.connection.ending import LEAVE_TIME, end_tasks, stop_consumer
+from eventmicro_kafka.connection.group import has_no_member
 from eventmicro_kafka.consuming.looking import TIMEOUT
 from eventmicro_kafka.consuming.positions import fix_positions
 from eventmicro_kafka.errors import KafkaError, plain

@@ -19,12 +19,8 @@ from eventmicro.errors import Disconnected, UsageError
 from eventmicro_kafka.connection.driver import (
     REJOIN_TIME,
     RebalanceListener,
-    commit,
-    commit_patiently,
-    committed,
     has_more,
     make_consumer,
-    membership,
     raise_trouble,
     returned_up_to,
     share_of,
@@ -32,6 +28,7 @@ from eventmicro_kafka.connection.driver import (
 from eventmicro_kafka.connection.ending import stop_consumer, within
 from eventmicro_kafka.connection.epochs import UNKNOWN, Epochs, note_epochs
 from eventmicro_kafka.connection.fetching import OutOfRange, fetch_ahead, leave_records_bare
+from eventmicro_kafka.connection.group import commit, commit_patiently, committed, membership
 from eventmicro_kafka.consuming.cuts import as_far_as_there, end_of_known, say_cut
 from eventmicro_kafka.consuming.lane import Committed, Holder, Lane
 from eventmicro_kafka.consuming.progress import is_of_another, up_to, with_topic

@@ -7,13 +7,8 @@ from typing import Any, NamedTuple
 
 from eventmicro.broker import Start
 from eventmicro.errors import UsageError
-from eventmicro_kafka.connection.driver import (
-    TopicPartition,
-    commit_patiently,
-    committed,
-    patiently,
-    protocol_of,
-)
+from eventmicro_kafka.connection.driver import TopicPartition
+from eventmicro_kafka.connection.group import commit_patiently, committed, patiently, protocol_of
 from eventmicro_kafka.consuming.looking import looking_into
 from eventmicro_kafka.consuming.progress import is_of_another, with_topic
 from eventmicro_kafka.errors import NOT_A_MEMBER

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from eventmicro.broker import QueueState
-from eventmicro_kafka.connection.driver import patiently
+from eventmicro_kafka.connection.group import patiently
 from eventmicro_kafka.connection.link import Link
 from eventmicro_kafka.connection.offsets import BEGIN, END, bounds_of, count_members, places_of, time_of
 from eventmicro_kafka.consuming.looking import told_alike

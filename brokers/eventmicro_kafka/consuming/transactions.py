@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -21,6 +20,7 @@ from eventmicro.broker import Durable
 from eventmicro.errors import Disconnected, NotAllPublished, TransportError, UsageError
 from eventmicro.message import Copy, Message
 from eventmicro_kafka.connection.transacting import can_commit_places, commit_places
+from eventmicro_kafka.consuming.entries import Entries, Entry
 from eventmicro_kafka.consuming.lane import Committed, KafkaDelivery, Lane
 from eventmicro_kafka.consuming.member import Member
 from eventmicro_kafka.consuming.progress import LONGEST, is_finished
@@ -29,8 +29,6 @@ from eventmicro_kafka.producing.transactor import Refused, Transactor
 
 log = logging.getLogger(__name__)
 
-# How many messages, and how many bytes of them, go into one transaction; more where one handler returns more.
-MOST, MOST_BYTES = 2000, 8 * 1024 * 1024
 # Within how many bytes a place has to say that an event is finished whose outcome is published: well below what it may
 # have in all, as it has to say so for as long as an event before it is not, of which it may say more by then.
 SURE = 3000
@@ -40,41 +38,6 @@ MOST_HELD = MOST_WAITING = 300
 AGAIN_INTERVAL = 0.1
 # How long opening may take, in seconds: as long as another transaction of the same name may be open.
 OPEN_TIMEOUT = 30.0
-
-Outcome = BaseException | None
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """What a handler has returned, and the events that are finished with it.
-
-    put_aside: whether the messages are copies of the events, which have failed.
-    taken: whether a transaction has it.
-    is_told: whether a place could tell that its events are finished.
-    unwanted: why nobody waits for it any more, if the transaction does not hold.
-    outcome: its result is why nothing of it was done, or None: all is, or the events are somebody else's by now.
-    """
-
-    messages: Sequence[Message]
-    deliveries: Sequence[KafkaDelivery]
-    put_aside: bool = False
-    taken: bool = False
-    is_told: bool = True
-    unwanted: Outcome = None
-    outcome: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    @property
-    def size(self) -> int:
-        return sum(len(message.body) for message in self.messages)
-
-    @property
-    def held(self) -> int:
-        """How many of its events are still this side's."""
-        return sum(each.lane.holds(each, put_aside=self.put_aside) for each in self.deliveries)
-
-    def end(self, outcome: Outcome) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
 
 
 def as_many_as_told(queue: str, durable: Durable) -> Durable:
@@ -118,9 +81,7 @@ class Transactions:
         self._lanes = lanes
         self._read_anew = read_anew
         self._limit = limit
-        self._waiting: deque[Entry] = deque()
-        self._filled = asyncio.Event()
-        self._closed = False
+        self._entries = Entries()
         self._trouble: BaseException | None = None  # of the last one, if it has failed
 
     async def open(self) -> None:
@@ -153,10 +114,7 @@ class Transactions:
 
     async def close(self) -> None:
         """End; what was not committed is somebody else's."""
-        self._closed = True
-        for entry in self._waiting:
-            entry.end(None)
-        self._waiting.clear()
+        self._entries.close()
         await self._transactor.close()
 
     async def commit(
@@ -178,18 +136,18 @@ class Transactions:
         entry = Entry(messages, deliveries, put_aside)
         try:
             async with asyncio.timeout(timeout):
-                if not self._closed:
+                if not self._entries.closed:
                     await self._transactor.ready(messages)
         except TimeoutError:
             raise self._late(entry, timeout) from None
         except Disconnected:
-            if not self._closed:
+            if not self._entries.closed:
                 raise
-        if self._closed:
+        if self._entries.closed:
             return
-        self._waiting.append(entry)
-        self._filled.set()
-        timer = asyncio.get_running_loop().call_later(timeout, lambda: self._give_up(entry, self._late(entry, timeout)))
+        self._entries.put(entry)
+        give_up = self._entries.give_up
+        timer = asyncio.get_running_loop().call_later(timeout, lambda: give_up(entry, self._late(entry, timeout)))
         try:
             await self._wait_for(entry)
         finally:
@@ -212,20 +170,16 @@ class Transactions:
     async def run(self) -> None:
         """Make one after the other, for as long as it takes."""
         while True:
-            await self._filled.wait()
-            entries = self._take()
-            if not entries:
-                self._filled.clear()
-                continue
+            entries = await self._entries.take()
             try:
                 again = await self._run(entries)
             except BaseException:
                 if self._transactor.is_deciding:
                     self._leave_undecided(entries)
-                self._put_back(entries)
+                self._entries.put_back(entries)
                 raise
-            if again:
-                self._put_back(again)
+            self._entries.put_back(again)
+            if again and not any(entry.outcome.done() for entry in entries):  # else it may go well without those
                 await asyncio.sleep(AGAIN_INTERVAL)
 
     async def _wait_for(self, entry: Entry) -> None:
@@ -233,7 +187,7 @@ class Transactions:
             try:
                 await asyncio.wait([entry.outcome])
             except asyncio.CancelledError as error:
-                self._give_up(entry, error)
+                self._entries.give_up(entry, error)
 
     def _late(self, entry: Entry, timeout: float) -> TransportError:
         subject = entry.messages[0].subject
@@ -243,32 +197,6 @@ class Transactions:
             f"{subject}: not sent within {timeout:g} s: more events before its own are not finished than a place can "
             f"tell of; give queue {self._queue!r} a lower prefetch, or its handlers a timeout"
         )
-
-    def _give_up(self, entry: Entry, error: BaseException) -> None:
-        """Nobody waits for it any more, but for the end of its transaction."""
-        if entry.taken:
-            entry.unwanted = error
-        elif entry in self._waiting:
-            self._waiting.remove(entry)
-            entry.end(error)
-
-    def _take(self) -> list[Entry]:
-        taken, count, size = list[Entry](), 0, 0
-        while self._waiting and (not taken or (count < MOST and size < MOST_BYTES)):
-            entry = self._waiting.popleft()
-            entry.taken = True
-            taken.append(entry)
-            count += len(entry.messages)
-            size += entry.size
-        return taken
-
-    def _put_back(self, entries: Sequence[Entry]) -> None:
-        for entry in reversed(entries):
-            entry.taken = False
-            if entry.unwanted is not None or self._closed:
-                entry.end(entry.unwanted)
-            elif not entry.outcome.done():
-                self._waiting.appendleft(entry)
 
     async def _run(self, entries: list[Entry]) -> list[Entry]:
         """One transaction of these; which of them are to be in another one."""

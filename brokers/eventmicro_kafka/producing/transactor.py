@@ -16,7 +16,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
     TransactionalIdAuthorizationFailed,
 )
 
-from eventmicro.errors import NotStored, UsageError
+from eventmicro.errors import EventMicroError, NotStored, UsageError
 from eventmicro.message import Message
 from eventmicro_kafka.connection.driver import make_producer
 from eventmicro_kafka.connection.link import Link
@@ -102,14 +102,11 @@ class Transactor:
         return "" if self._lookup is None else plain(self._lookup)
 
     async def ready(self, messages: Sequence[Message]) -> None:
-        """Return when all of these could be published.
+        """Return when the topics of all of these can be published to.
 
         Raises:
-            MessageTooLarge, Unsupported: one cannot be.
             UsageError, NotStored, Disconnected: there is no such topic.
         """
-        for message in messages:
-            to_record(message, self._settings.max_message)
         for topic in {message.subject for message in messages}:
             await self._producer.ready(topic)
 
@@ -169,16 +166,20 @@ class Transactor:
         self._lookup = error
 
     async def _fill(self, messages: Sequence[Message]) -> tuple[Any, list[_Batch]]:
-        """A producer, and batches for it."""
+        """A producer, and batches for it.
+
+        Raises:
+            Refused: some of them cannot be published.
+        """
+        records = self._records(messages)
         while True:
             inner = await self._producer.made()
             batches = list[_Batch]()
             filling: dict[Any, _Batch] = {}
             keyless: dict[str, Any] = {}  # to one partition a topic, so that few batches are sent
-            for position, message in enumerate(messages):
-                key, headers = to_record(message, self._settings.max_message)
-                place = await self._place(position, message.subject, key, keyless)
-                record: Any = {"timestamp": None, "key": key, "value": value_of(message), "headers": headers}
+            for position, record in enumerate(records):
+                key = record["key"]
+                place = await self._place(position, messages[position].subject, key, keyless)
                 if place not in filling or filling[place].builder.append(**record) is None:
                     batches.append(_Batch(place, inner.create_batch(), [], []))
                     filling[place] = batches[-1]
@@ -188,6 +189,20 @@ class Transactor:
                     filling[place].keyless.append(position)
             if inner is self._producer.inner:
                 return inner, batches
+
+    def _records(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """As `append` of a batch takes them."""
+        records, failed = list[dict[str, Any]](), dict[int, Exception]()
+        for position, message in enumerate(messages):
+            try:
+                key, headers = to_record(message, self._settings.max_message)
+            except EventMicroError as error:
+                failed[position] = error
+            else:
+                records.append({"timestamp": None, "key": key, "value": value_of(message), "headers": headers})
+        if failed:
+            raise Refused(failed)
+        return records
 
     async def _place(self, position: int, topic: str, key: bytes | None, keyless: dict[str, Any]) -> Any:
         while True:
