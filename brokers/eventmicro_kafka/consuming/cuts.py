@@ -14,6 +14,7 @@ from typing import Any
 from eventmicro_kafka.connection.epochs import UNKNOWN, Epochs, ends_of
 from eventmicro_kafka.connection.group import commit_patiently
 from eventmicro_kafka.consuming.lane import Committed, Lane
+from eventmicro_kafka.consuming.losses import say_cut
 from eventmicro_kafka.consuming.progress import epoch_of, read_progress, topic_of, up_to, with_topic
 from eventmicro_kafka.errors import KafkaError, plain
 
@@ -58,20 +59,6 @@ async def end_of_known(consumer: Any, lane: Lane, epochs: Epochs) -> int | None:
             log.debug("where the log of %s ends under an earlier leader is not told: %s", lane.name, plain(error))
     end = ends.get(lane.place, epochs.begin_after(lane.place, lane.epoch))
     return end if end is not None and end < max(lane.fetched, lane.known_until) else None
-
-
-def say_cut(queue: str, name: str, end: int, known_until: int) -> None:
-    """Say that a log has lost its end."""
-    log.error(
-        "queue %r: the broker has lost the end of the log of %s, as when a replica leads that had not all of it "
-        "(unclean.leader.election.enable), or a disk fails: offsets %d to %d, which this queue knew, are gone, and "
-        "what is published there anew is handled",
-        queue,
-        name,
-        end,
-        known_until - 1,
-        extra={"queue": queue},
-    )
 
 
 async def _cut(consumer: Any, found: Mapping[Any, Committed]) -> dict[Any, tuple[int, Committed]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from eventmicro_kafka.consuming.progress import LONGEST, epoch_of, read_progress, with_topic, write_progress
@@ -24,6 +24,28 @@ class Holder(Protocol):
 
     def again(self, delivery: KafkaDelivery, delay: float) -> None:
         """An event is to be delivered again in `delay` seconds."""
+        ...
+
+
+class Owner(Holder, Protocol):
+    """Whoever works with the partitions."""
+
+    lanes: dict[Any, Lane]
+
+    async def pause(self) -> None:
+        """Hand nothing over any more; return when what is being handled is finished, within bounds."""
+        ...
+
+    def share(self, found: Mapping[Any, Committed], ids: Mapping[str, str] = ...) -> None:
+        """These are the partitions from now on, with what is committed for each, and the ids of topics; go on."""
+        ...
+
+    def take(self, lane: Lane, records: list[Any]) -> None:
+        """Records have come."""
+        ...
+
+    async def hungry(self) -> None:
+        """Return when more records are wanted."""
         ...
 
 

@@ -20,6 +20,7 @@ from eventmicro_kafka.consuming.following import Following
 from eventmicro_kafka.consuming.lane import Committed, Lane
 from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, REVIVE_INTERVAL, Member
 from eventmicro_kafka.consuming.reading import Reading
+from eventmicro_kafka.consuming.reviving import made_anew
 from eventmicro_kafka.errors import KafkaError, plain
 from eventmicro_kafka.received import LiveDelivery
 from eventmicro_kafka.records import delivery_headers
@@ -89,14 +90,9 @@ class Broadcast:
     async def open(self) -> None:
         """Begin with what is published from now on."""
         try:
-            async with asyncio.timeout(START_TIMEOUT):
-                await self._start()
-        except (KafkaError, OSError, TimeoutError) as error:
-            await self._stop()
+            await self._make()
+        except (KafkaError, OSError) as error:  # TimeoutError is an OSError
             raise Disconnected(f"{self._subject}: cannot be subscribed to: {plain(error)}") from error
-        except BaseException:
-            await self._stop()
-            raise
         self._task = asyncio.create_task(self._run(), name=f"eventmicro kafka {self._subject}")
         if self._following is not None:
             self._looking = asyncio.create_task(self._following.run(), name=f"eventmicro kafka {self._subject} topics")
@@ -135,26 +131,20 @@ class Broadcast:
                 log.warning(
                     "%s: its consumer is made anew: %s", self._subject, plain(error), extra={"subject": self._subject}
                 )
+            await self._stop()
             await self._revive()
 
     async def _revive(self) -> None:
-        said = ""
-        while True:
+        await made_anew(self._make, REVIVE_INTERVAL, self._subject, {"subject": self._subject})
+
+    async def _make(self) -> None:
+        """Begin where it has come to; nothing is left open where that fails."""
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._start()
+        except BaseException:
             await self._stop()
-            await asyncio.sleep(REVIVE_INTERVAL)
-            try:
-                async with asyncio.timeout(START_TIMEOUT):
-                    return await self._start()
-            except (KafkaError, OSError, TimeoutError) as error:
-                log.debug("%s: its consumer cannot be made: %s", self._subject, plain(error))
-            except Exception as error:
-                if repr(error) != said:  # it will fail many times
-                    said = repr(error)
-                    log.exception(
-                        "%s: its consumer cannot be made, which is tried again",
-                        self._subject,
-                        extra={"subject": self._subject},
-                    )
+            raise
 
     async def _read(self) -> None:
         raise_trouble(self._consumer)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka.errors import GroupAuthorizationFailedError  # type: ignore[import-untyped]
+from aiokafka.errors import (  # type: ignore[import-untyped]
+    GroupAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+)
 
 from eventmicro.errors import Disconnected, UsageError
 from eventmicro_kafka.connection.driver import make_consumer
@@ -58,3 +61,13 @@ async def told_alike(
         if is_refusal(error):
             raise UsageError(f"queue {group!r} may not be {used} from here: {plain(error)}") from error
         raise Disconnected(f"queue {group!r}: {unknown}: {plain(error)}") from error
+
+
+def why_not_read(settings: KafkaSettings, group: str, topics: Sequence[str], error: BaseException) -> str:
+    """What keeps a member from its events; where it is a right, which."""
+    if isinstance(error, GroupAuthorizationFailedError):
+        return missing_right(settings, "Read", "group", group)
+    if isinstance(error, TopicAuthorizationFailedError):
+        topic = next((name for name in topics if name in str(error)), topics[0])
+        return missing_right(settings, "Read", "topic", topic)
+    return plain(error)

@@ -7,13 +7,9 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
+from typing import Any
 
-from aiokafka.errors import (  # type: ignore[import-untyped]
-    GroupAuthorizationFailedError,
-    OffsetMetadataTooLargeError,
-    TopicAuthorizationFailedError,
-)
+from aiokafka.errors import OffsetMetadataTooLargeError  # type: ignore[import-untyped]
 
 from eventmicro.errors import Disconnected, UsageError
 from eventmicro_kafka.connection.driver import (
@@ -23,19 +19,22 @@ from eventmicro_kafka.connection.driver import (
     make_consumer,
     raise_trouble,
     returned_up_to,
-    share_of,
 )
 from eventmicro_kafka.connection.ending import stop_consumer, within
-from eventmicro_kafka.connection.epochs import UNKNOWN, Epochs, note_epochs
-from eventmicro_kafka.connection.fetching import OutOfRange, fetch_ahead, leave_records_bare
-from eventmicro_kafka.connection.group import commit, commit_patiently, committed, membership
-from eventmicro_kafka.consuming.cuts import as_far_as_there, end_of_known, say_cut
-from eventmicro_kafka.consuming.lane import Committed, Holder, Lane
-from eventmicro_kafka.consuming.progress import is_of_another, up_to, with_topic
+from eventmicro_kafka.connection.epochs import note_epochs
+from eventmicro_kafka.connection.fetching import fetch_ahead, leave_records_bare
+from eventmicro_kafka.connection.group import commit, committed, membership
+from eventmicro_kafka.consuming.cuts import as_far_as_there
+from eventmicro_kafka.consuming.lane import Committed, Lane, Owner
+from eventmicro_kafka.consuming.looking import why_not_read
+from eventmicro_kafka.consuming.losses import say_made_again
+from eventmicro_kafka.consuming.positions import begin
+from eventmicro_kafka.consuming.progress import is_of_another
 from eventmicro_kafka.consuming.reading import Reading
+from eventmicro_kafka.consuming.reviving import made_anew
+from eventmicro_kafka.consuming.taking import Taking
 from eventmicro_kafka.errors import NOT_A_MEMBER, KafkaError, is_refusal, plain
 from eventmicro_kafka.patterns import as_name
-from eventmicro_kafka.rights import missing_right
 from eventmicro_kafka.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -62,29 +61,7 @@ Ids = Callable[[Iterable[str]], Awaitable[Mapping[str, str]]]
 """What tells topics from earlier ones of their names."""
 
 
-class Owner(Holder, Protocol):
-    """Whoever works with the partitions."""
-
-    lanes: dict[Any, Lane]
-
-    async def pause(self) -> None:
-        """Hand nothing over any more; return when what is being handled is finished, within bounds."""
-        ...
-
-    def share(self, found: Mapping[Any, Committed], ids: Mapping[str, str] = ...) -> None:
-        """These are the partitions from now on, with what is committed for each, and the ids of topics; go on."""
-        ...
-
-    def take(self, lane: Lane, records: list[Any]) -> None:
-        """Records have come."""
-        ...
-
-    async def hungry(self) -> None:
-        """Return when more records are wanted."""
-        ...
-
-
-class Member(RebalanceListener):  # type: ignore[misc]
+class Member(Taking, RebalanceListener):  # type: ignore[misc]
     """One member of a group, made anew where aiokafka's consumer has died.
 
     Args:
@@ -111,23 +88,17 @@ class Member(RebalanceListener):  # type: ignore[misc]
         bare: bool = False,
         ids: Ids | None = None,
     ) -> None:
+        super().__init__(group, owner)
         self._settings = settings
-        self._group = group
         self._topics = tuple(topics)
         self._first = dict(first)
-        self._owner = owner
         self._hold = settings.rebalance_wait if hold is None else hold
         self._leaves_records_bare = bare
         self._ids = ids
         self._told = ""
         self._instance = None if settings.instance is None else f"{settings.instance}-{as_name(subject)}"
-        self.lost = 0
-        """How many places in the log were gone before they were finished."""
-        self._out_of_range = OutOfRange()
-        self._epochs = Epochs()
         self._consumer: Any = None
         self._reading: Reading | None = None
-        self._shared = asyncio.Event()
         self._shared_as = (0, "")
         self._failed = False
         self.is_bare = False
@@ -276,7 +247,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
             found = await committed(consumer, assigned, stable=True) if assigned else {}
             ids = await self._ids({place.topic for place in assigned}) if self._ids and assigned else {}
             found = await as_far_as_there(consumer, self._group, self._of_these(found, ids))
-            found |= await self._begin(consumer, assigned - found.keys(), ids)
+            found |= await begin(consumer, assigned - found.keys(), self._first, ids)
             self._owner.share(found, ids)
             self._shared_as = membership(consumer)
             for place in assigned:
@@ -311,27 +282,8 @@ class Member(RebalanceListener):  # type: ignore[misc]
         if not is_of_another(at[1], ids.get(place.topic, "")):
             return False
         self._first.pop(place, None)
-        log.warning(
-            "queue %r: topic %s was deleted and made again, so partition %d is read from its beginning; what the "
-            "earlier one had from offset %d on is gone",
-            self._group,
-            place.topic,
-            place.partition,
-            at[0],
-            extra={"queue": self._group},
-        )
+        say_made_again(self._group, place, at)
         return True
-
-    async def _begin(self, consumer: Any, places: set[Any], ids: Mapping[str, str]) -> dict[Any, Committed]:
-        """Fix where to begin in partitions that the group has not read yet."""
-        if not places:
-            return {}
-        unknown = [place for place in places if place not in self._first]
-        offsets = dict(await consumer.beginning_offsets(unknown)) if unknown else {}
-        offsets |= {place: self._first[place] for place in places if place in self._first}
-        found = {place: (at, with_topic("", ids.get(place.topic, ""))) for place, at in offsets.items()}
-        await commit_patiently(consumer, found)
-        return found
 
     async def _poll(self) -> None:
         consumer = self._consumer
@@ -349,100 +301,24 @@ class Member(RebalanceListener):  # type: ignore[misc]
             batches = await reading.read()
             if self._shared.is_set():  # else they are read again from where the share begins
                 await self._take(consumer, batches)
-                if not batches:
+                if batches:
+                    self._told = ""
+                else:
                     self._pass_by_what_is_no_event(consumer)
-
-    async def _take(self, consumer: Any, batches: Mapping[Any, list[Any]]) -> None:
-        share = share_of(consumer) if batches else None
-        for place, records in batches.items():
-            lane, first, last = self._owner.lanes[place], records[0].offset, records[-1].offset
-            epoch = self._epochs.of(place, last)
-            if (epoch > lane.epoch or first < lane.next) and UNKNOWN not in (epoch, lane.epoch):
-                end = await end_of_known(consumer, lane, self._epochs)
-                if not self._shared.is_set() or share is not share_of(consumer):
-                    return  # they are read again
-                if end is not None:
-                    self._read_from_cut(consumer, lane, end)
-                    continue
-            lane = self._lane(place, first)
-            lane.has_fetched(last + 1, epoch)
-            self._owner.take(lane, records)
-            self._told = ""
-
-    def _read_from_cut(self, consumer: Any, lane: Lane, end: int) -> None:
-        """The broker has lost what this lane knew from here on."""
-        self._out_of_range.discard(lane.place)
-        say_cut(self._group, lane.name, end, max(lane.fetched, lane.known_until))
-        new = self._anew(lane, up_to(end, *lane.progress()))
-        consumer.seek(lane.place, new.next)
 
     def _place(self, place: Any) -> int | None:
         lane = self._owner.lanes.get(place)
         return None if lane is None else lane.next
 
-    def _lane(self, place: Any, offset: int) -> Lane:
-        """The lane of records that begin at this offset."""
-        lane = self._owner.lanes[place]
-        if place in self._out_of_range:
-            self._count_lost(lane, offset)
-        if offset < lane.next:
-            log.warning(
-                "queue %r: the log of %s ends before the place of the queue, so the broker has lost events; it is "
-                "read again from %s",
-                self._group,
-                lane.name,
-                offset,
-                extra={"queue": self._group},
-            )
-            lane = self._anew(lane, (offset, ""))
-        return lane
-
-    def _anew(self, old: Lane, known: Committed) -> Lane:
-        """A lane in place of one that knows what is not so any more."""
-        old.drop()
-        lane = self._owner.lanes[old.place] = Lane(old.place, known, self._owner, old.topic_id)
-        lane.committed = (-1, "")  # it is to be committed at once: the place that is would skip what comes
-        self._owner.settled()
-        return lane
-
-    def _count_lost(self, lane: Lane, offset: int) -> None:
-        """The broker has nothing any more at the place of the queue, and goes on from here."""
-        self._out_of_range.discard(lane.place)
-        seen = sorted(gone for gone in lane.unfinished if lane.fetched <= gone < offset)
-        unseen = range(max(lane.fetched, lane.known_until), offset)
-        if lost := len(seen) + len(unseen):
-            self.lost += lost
-            log.error(
-                "queue %r: %d events of %s, offsets %d to %d, were deleted by the broker before they were finished, as "
-                "its retention says, or somebody by hand; it goes on behind them",
-                self._group,
-                lost,
-                lane.name,
-                (seen or unseen)[0],
-                (unseen or seen)[-1],
-                extra={"queue": self._group},
-            )
-
     def _pass_by_what_is_no_event(self, consumer: Any) -> None:
         """Move the places of partitions behind what is no event, such as the ends of transactions, when it is last."""
         for place in consumer.assignment() & self._owner.lanes.keys():
-            lane = self._owner.lanes[place]
             end = returned_up_to(consumer, place)
-            if lane.next == lane.fetched and end is not None and end > lane.next:
-                if place in self._out_of_range:
-                    self._count_lost(lane, end)
-                lane.next = end
-                lane.has_fetched(end, self._epochs.of(place, end - 1))
-                self._owner.settled()
+            if end is not None:
+                self._pass_by(self._owner.lanes[place], end)
 
     def _why(self, error: BaseException) -> str:
-        """What keeps this side from its events; where it is a right, which."""
-        if isinstance(error, GroupAuthorizationFailedError):
-            return missing_right(self._settings, "Read", "group", self._group)
-        if isinstance(error, TopicAuthorizationFailedError):
-            topic = next((name for name in self._topics if name in str(error)), self._topics[0])
-            return missing_right(self._settings, "Read", "topic", topic)
-        return plain(error)
+        return why_not_read(self._settings, self._group, self._topics, error)
 
     def _say_anew(self, error: BaseException) -> None:
         """Say why the consumer is made anew; the same again is not told each time."""
@@ -452,26 +328,7 @@ class Member(RebalanceListener):  # type: ignore[misc]
         log.log(level, "queue %r: its consumer is made anew: %s", self._group, why, extra={"queue": self._group})
 
     async def _revive(self) -> None:
-        said = ""
-        while True:
-            await asyncio.sleep(REVIVE_INTERVAL)
-            try:
-                await self.open()
-                return
-            except Disconnected as error:
-                log.debug("%s", error)
-            except UsageError as error:  # it is refused, and may be mended yet
-                if str(error) != said:
-                    said = str(error)
-                    log.error("%s, trying on", error)
-            except Exception as error:  # aiokafka's own failures among them
-                if repr(error) != said:  # it will fail many times
-                    said = repr(error)
-                    log.exception(
-                        "queue %r: its consumer cannot be made, which is tried again",
-                        self._group,
-                        extra={"queue": self._group},
-                    )
+        await made_anew(self.open, REVIVE_INTERVAL, f"queue {self._group!r}", {"queue": self._group})
 
     async def _commit_last(self) -> None:
         """Commit before partitions move: after the transaction that is on its way, within bounds, before the next."""

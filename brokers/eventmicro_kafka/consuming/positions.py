@@ -93,6 +93,25 @@ async def _fix(
     return Fixed(set(new), {})
 
 
+async def begin(
+    consumer: Any, places: set[Any], first: Mapping[Any, int], ids: Mapping[str, str]
+) -> dict[Any, tuple[int, str]]:
+    """Commit, as a member, where to begin in partitions that the group has not read yet; what is committed.
+
+    Args:
+        first: where to begin in some of them; in others at their beginning.
+        ids: what tells each topic from an earlier one of its name.
+    """
+    if not places:
+        return {}
+    unknown = [place for place in places if place not in first]
+    offsets = dict(await consumer.beginning_offsets(unknown)) if unknown else {}
+    offsets |= {place: first[place] for place in places if place in first}
+    found = {place: (at, with_topic("", ids.get(place.topic, ""))) for place, at in offsets.items()}
+    await commit_patiently(consumer, found)
+    return found
+
+
 async def _check_is_of_consumers(consumer: Any) -> None:
     """See that a group without places is not that of something else, whose members could not come back then."""
     protocol = await patiently(lambda: protocol_of(consumer))
