@@ -1,31 +1,26 @@
-"""KafkaSubscription: a durable subscription, from the records of its member to the subscriber and back."""
+"""KafkaSubscription: a durable subscription, from its first member of the group to the last commit."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from eventmicro.broker import Durable, Receive
 from eventmicro.errors import UsageError
 from eventmicro.message import Message
-from eventmicro.room import wait_for_room
 from eventmicro.watchdog import PATIENCE, Watchdog
 from eventmicro.wire import has_wildcards
 from eventmicro_kafka.connection.describing import TopicInfo
 from eventmicro_kafka.connection.driver import REJOIN_TIME
-from eventmicro_kafka.consuming.delayed import Delayed
+from eventmicro_kafka.consuming.dispatch import Dispatch
 from eventmicro_kafka.consuming.following import Following
 from eventmicro_kafka.consuming.jobs import Job, Jobs
-from eventmicro_kafka.consuming.lane import Committed, KafkaDelivery, Lane
-from eventmicro_kafka.consuming.line import AFTER_FAILURE, Line
+from eventmicro_kafka.consuming.lane import KafkaDelivery, Lane
 from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, Member
-from eventmicro_kafka.consuming.moving import time_to_finish, warn_of_handlers
 from eventmicro_kafka.consuming.parking import Parking, Stores
 from eventmicro_kafka.consuming.retry import retry_topic
 from eventmicro_kafka.consuming.transactions import MOST_WAITING, Transactions, as_many_as_told
@@ -37,10 +32,8 @@ from eventmicro_kafka.topics import Topics
 
 log = logging.getLogger(__name__)
 
-NO_IDS: Mapping[str, str] = {}
 
-
-class KafkaSubscription:
+class KafkaSubscription(Dispatch):
     """One member's part of a queue.
 
     Args:
@@ -67,46 +60,26 @@ class KafkaSubscription:
         following: Callable[[KafkaSubscription], Following] | None = None,
         transactor: Transactor | None = None,
     ) -> None:
-        self.ended = False
+        if transactor is not None:
+            durable = as_many_as_told(queue, durable)
+            settings = replace(settings, retry_messages=min(settings.retry_messages, MOST_WAITING))
+        super().__init__(subject, queue, receive, durable, settings)
         self.closed = False
-        self.lanes: dict[Any, Lane] = {}
-        self.held = 0
-        self._subject = subject
-        self._queue = queue
-        self._durable = durable if transactor is None else as_many_as_told(queue, durable)
-        self._settings = settings
         self._retry_topic = retry_topic(queue, subject)
-        self._line = Line(subject, receive, self)
-        self._again: deque[KafkaDelivery] = deque()
-        self._taken: deque[tuple[Lane, list[Any]]] = deque()
-        self._waits_apart = not durable.ordered or has_wildcards(
-            subject
-        )  # of these the retry topic bears the place, too
+        # of these the retry topic bears the place, too
+        self._waits_apart = not durable.ordered or has_wildcards(subject)
         self._following = None if following is None else following(self)
         self._read_topics = [subject] if self._following is None else self._following.names
-        self._hold = time_to_finish(settings, durable)
         ids = None if topics is None else topics.ids
         self._member = Member(settings, queue, self._all_topics(), first, subject, self, self._hold, bare=True, ids=ids)
-        hold_copies = partial(self._member.hold, self._retry_topic)
         self._transactions: Transactions | None = None
         store: Stores = publisher
         if transactor is not None:
             lanes, limit = lambda: self.lanes, settings.transaction_timeout
             self._transactions = Transactions(transactor, queue, self._member, lanes, self._read_anew, limit)
             store = self._transactions
-            settings = replace(settings, retry_messages=min(settings.retry_messages, MOST_WAITING))
         self._parking = Parking(store, self._retry_topic, queue, self)
-        self._waiting = Delayed(settings, queue, subject, hold_copies, self._see_urgent)
-        self._limit = durable.prefetch
         self._keys_expected = durable.ordered
-        self._ending = False
-        self._share = 0  # counts how often the partitions were shared anew
-        self._urgent = False  # something is to be handed over before what was taken
-        self._wanted = asyncio.Event()
-        self._change = asyncio.Event()
-        self._uncommitted = asyncio.Event()
-        self._crowded = False  # the subscriber has no room
-        self._urgent_done = 0  # how often something urgent was handed over
         patience = max(PATIENCE, 2 * (self._hold + REJOIN_TIME))  # a group whose partitions move waits for its slowest
         self._watchdog = Watchdog(self._state, self._waits, self._begin_anew, patience=patience)
         self._jobs = Jobs(queue, self._all_jobs(), self._job_ended)
@@ -166,13 +139,6 @@ class KafkaSubscription:
 
     # -- what the lanes call -----------------------------------------------------------------------------------
 
-    def settled(self) -> None:
-        """An event is finished."""
-        if not self._uncommitted.is_set():
-            self._uncommitted.set()
-        if not self._change.is_set():
-            self._change.set()
-
     def again(self, delivery: KafkaDelivery, delay: float) -> None:
         """An event is to be delivered again: at once, from here; or later, by way of the retry topic."""
         if delay > 0 and not self._durable.ordered:
@@ -208,48 +174,6 @@ class KafkaSubscription:
 
     # -- what the member calls ---------------------------------------------------------------------------------
 
-    async def pause(self) -> None:
-        self._limit = 0
-        self._share += 1
-        self._line.take_back()
-        self._taken.clear()
-        for lane in self.lanes.values():
-            again = lane.take_back()
-            if not self.ended:
-                self._again.extend(again)
-                self._urgent = self._urgent or bool(again)
-        self._change.set()
-        try:
-            async with asyncio.timeout(self._hold):
-                while self.held > 0 and not self._ending:
-                    await self._changed()
-        except TimeoutError:
-            warn_of_handlers(
-                self._queue, self.lanes.values(), self._hold, self._settings, ordered=self._durable.ordered
-            )
-
-    def share(self, found: Mapping[Any, Committed], ids: Mapping[str, str] = NO_IDS) -> None:
-        self._share += 1
-        self._line.take_back()
-        self._taken.clear()
-        old, self.lanes = self.lanes, {}
-        for place, committed in found.items():
-            lane = old.get(place)
-            if (
-                lane is not None
-                and lane.committed == committed
-                and lane.topic_id == ids.get(place.topic, lane.topic_id)
-            ):
-                # nobody else had it meanwhile
-                self.lanes[place] = old.pop(place)
-            else:
-                self.lanes[place] = Lane(place, committed, self, ids.get(place.topic, ""))
-        for lane in old.values():
-            lane.drop()
-        self._waiting.drop_gone()
-        self._limit = self._durable.prefetch
-        self._change.set()
-
     def take(self, lane: Lane, records: list[Any]) -> None:
         if self._keys_expected and any(record.key is None for record in records):
             self._see_keyless()
@@ -271,9 +195,6 @@ class KafkaSubscription:
             self._subject,
             extra={"queue": self._queue, "subject": self._subject},
         )
-
-    async def hungry(self) -> None:
-        await self._wanted.wait()
 
     # -- what following calls ----------------------------------------------------------------------------------
 
@@ -302,56 +223,14 @@ class KafkaSubscription:
         )
         self._read_anew()
 
-    # -- handing over ------------------------------------------------------------------------------------------
-
-    async def _pump(self) -> None:
-        while True:
-            try:
-                await self._hand_over_next()
-                await asyncio.sleep(0)
-            except Exception:  # it never should; all that is not finished is read again
-                log.exception(
-                    "queue %r: handing over failed, its consumer is made anew",
-                    self._queue,
-                    extra={"queue": self._queue},
-                )
-                self._read_anew()
-                await asyncio.sleep(AFTER_FAILURE)
+    def _hold_copies(self, hold: bool) -> None:
+        self._member.hold(self._retry_topic, hold)
 
     def _read_anew(self) -> None:
-        """Have all that is not finished read again."""
         self.share({})
         self._member.renew()
 
-    async def _hand_over_next(self) -> None:
-        while not (self._taken or self._urgent):
-            self._wanted.set()  # each time: what came may have been taken back before this was its turn
-            await self._changed()
-        if await self._may_go_on(self._share) and self._taken:
-            await self._hand_over(*self._taken.popleft())
-
-    async def _hand_over(self, lane: Lane, records: list[Any]) -> None:
-        """Hand a partition's records over, as far as the partition stays with this side."""
-        share, came, arrived, end = self._share, time.monotonic(), None, records[-1].offset + 1
-        if records[0].offset < lane.known_until:
-            records = lane.unfinished_of(records)
-        done = 0
-        while done < len(records):
-            if (self._urgent or self.held >= self._limit) and not await self._may_go_on(share):
-                return
-            most = min(self._limit - self.held, self._line.size)
-            taken, room = self._line.offer(lane, self._read(lane, records[done : done + most], arrived))
-            if room is not None:
-                await self._wait_for(room)
-                arrived = came
-            done += taken
-            if share != self._share or (self.ended and done < len(records)):
-                return  # the rest is read again by whoever has the partition now
-        lane.next = end
-        self.settled()
-
     def _read(self, lane: Lane, records: list[Any], arrived: float | None) -> list[KafkaDelivery]:
-        """The events of some records that, if `arrived` says when they came, have waited since."""
         subject, repeats = lane.place.topic, lane.repeats
         return [
             KafkaDelivery(
@@ -369,50 +248,6 @@ class KafkaSubscription:
             )
             for record in records
         ]
-
-    async def _may_go_on(self, share: int) -> bool:
-        """Hand over what is urgent and wait for room; whether the partitions are still shared as they were."""
-        while share == self._share:
-            if self.held >= self._limit:
-                await self._changed()
-            elif self._urgent:
-                await self._hand_over_urgent()
-            else:
-                return True
-        return False
-
-    async def _hand_over_urgent(self) -> None:
-        """Hand over an event that is to be delivered again: what was nacked, in its order, then what is due."""
-        if self._again:
-            delivery = min(self._again, key=lambda d: d.offset)
-            self._again.remove(delivery)
-        else:
-            due = self._waiting.take_due()
-            if due is None:
-                self._urgent = False
-                return
-            delivery = due
-        if delivery.lane.gone:  # whoever has the partition now reads it
-            return
-        self._urgent_done += 1
-        room = self._line.offer_again(delivery)
-        if room is not None:
-            await self._wait_for(room)
-
-    def _see_urgent(self) -> None:
-        self._urgent = True
-        self._change.set()
-
-    async def _wait_for(self, room: Awaitable[None]) -> None:
-        self._crowded = True
-        try:
-            await wait_for_room(room)
-        finally:
-            self._crowded = False
-
-    async def _changed(self) -> None:
-        self._change.clear()
-        await self._change.wait()
 
     # -- what the watchdog asks and does -----------------------------------------------------------------------
 
@@ -456,13 +291,6 @@ class KafkaSubscription:
                 self._uncommitted.set()  # to be said again, also where nothing comes any more
                 await asyncio.sleep(COMMIT_INTERVAL)
 
-    def _give_back(self) -> None:
-        """Forget what has not been handed over; nobody has committed it."""
-        self._line.take_back()
-        self._taken.clear()
-        self._again.clear()
-        self._waiting.stop()
-
     async def _leave(self) -> None:
         """Leave the group when all that was handed over is settled, so that others get the rest."""
         while self.held > 0:
@@ -478,7 +306,9 @@ class KafkaSubscription:
         finally:
             for lane in self.lanes.values():
                 lane.drop()
-            if self._transactions is not None:
-                await self._transactions.close()
-            await self._member.close()
-            self.closed = True
+            try:
+                if self._transactions is not None:
+                    await self._transactions.close()
+            finally:  # also where this is cancelled
+                await self._member.close()
+                self.closed = True
