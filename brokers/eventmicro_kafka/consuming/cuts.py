@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from eventmicro_kafka.connection.epochs import UNKNOWN, Epochs, ends_of
 from eventmicro_kafka.connection.group import commit_patiently
@@ -36,14 +36,31 @@ async def as_far_as_there(consumer: Any, queue: str, found: Mapping[Any, Committ
         return dict(found)
     left = dict[Any, Committed]()
     for place, (end, at) in cut.items():
-        say_cut(queue, f"{place.topic}-{place.partition}", end, read_progress(*found[place])[0])
+        known_until, _ = read_progress(*found[place])
+        say_cut(f"queue {queue!r}", f"{place.topic}-{place.partition}", end, known_until, {"queue": queue})
         left[place] = at
     if left:
         await commit_patiently(consumer, left)
     return {**found, **left}
 
 
-async def end_of_known(consumer: Any, lane: Lane, epochs: Epochs) -> int | None:
+class Known(NamedTuple):
+    """What is known of a partition without a lane: up to where it was fetched, and of which epoch the last was."""
+
+    place: Any
+    fetched: int
+    epoch: int
+
+    @property
+    def known_until(self) -> int:
+        return self.fetched
+
+    @property
+    def name(self) -> str:
+        return f"{self.place.topic}-{self.place.partition}"
+
+
+async def end_of_known(consumer: Any, lane: Lane | Known, epochs: Epochs) -> int | None:
     """Where the log ends of what was stored under the leader that a lane knows, now that it goes on under another.
 
     None: it does not end before anything that the lane knows of, or nobody says it.

@@ -15,9 +15,12 @@ from eventmicro.room import wait_for_room
 from eventmicro_kafka.connection.describing import TopicInfo
 from eventmicro_kafka.connection.driver import TopicPartition, make_consumer, raise_trouble
 from eventmicro_kafka.connection.ending import LEAVE_TIME, end_tasks, stop_consumer
+from eventmicro_kafka.connection.epochs import UNKNOWN, Epochs, note_epochs
 from eventmicro_kafka.connection.link import Link
+from eventmicro_kafka.consuming.cuts import Known, end_of_known
 from eventmicro_kafka.consuming.following import Following
 from eventmicro_kafka.consuming.lane import Committed, Lane
+from eventmicro_kafka.consuming.losses import say_cut
 from eventmicro_kafka.consuming.member import COMMIT_INTERVAL, REVIVE_INTERVAL, Member
 from eventmicro_kafka.consuming.reading import Reading
 from eventmicro_kafka.consuming.reviving import made_anew
@@ -82,6 +85,9 @@ class Broadcast:
         self._following = None if following is None else following(self)
         self._looking: asyncio.Task[None] | None = None
         self._next: dict[Any, int] = {}
+        self._last: dict[Any, int] = {}
+        """Under which leader of each partition the last was stored that was read."""
+        self._epochs = Epochs()
         self._until: dict[Any, int] | None = None
         self._consumer: Any = None
         self._reading: Any = None
@@ -153,11 +159,26 @@ class Broadcast:
             await asyncio.sleep(LOOK_INTERVAL)
             return
         batches = await self._reading.read()
+        for place in [place for place, records in batches.items() if await self._was_cut(place, records)]:
+            del batches[place]
         for place in self._next:  # which the ends of transactions move, too
             self._next[place] = await self._consumer.position(place)
         for records in batches.values():
             await hand_over(self._receive, records)
         await asyncio.sleep(0)
+
+    async def _was_cut(self, place: Any, records: list[Any]) -> bool:
+        """Whether the broker has lost the end of what was read before these; it is read on from there then."""
+        known = Known(place, self._next[place], self._last.get(place, UNKNOWN))
+        epoch = self._epochs.of(place, records[-1].offset)
+        if (epoch > known.epoch or records[0].offset < known.fetched) and UNKNOWN not in (epoch, known.epoch):
+            end = await end_of_known(self._consumer, known, self._epochs)
+            if end is not None:
+                say_cut(f"subscription {self._subject!r}", known.name, end, known.fetched, {"subject": self._subject})
+                self._consumer.seek(place, end)
+                return True
+        self._last[place] = epoch
+        return False
 
     async def follow(self, topics: Mapping[str, TopicInfo]) -> None:
         """These are there by now."""
@@ -186,6 +207,7 @@ class Broadcast:
                 if place.topic in self._there and place.topic not in self._remade
             }
             self._remade.clear()
+            self._last = {place: epoch for place, epoch in self._last.items() if place in kept}
             self._assign(dict.fromkeys(self._all_places(), 0) | kept)
 
     def _all_places(self) -> list[Any]:
@@ -193,10 +215,11 @@ class Broadcast:
 
     def _is_done(self) -> bool:
         until = self._until
-        return until is not None and all(self._next[place] >= end for place, end in until.items())
+        return until is not None and all(self._next.get(place, end) >= end for place, end in until.items())
 
     async def _start(self) -> None:
         consumer = self._consumer = make_consumer(self._settings, None)
+        self._epochs = note_epochs(consumer)
         self._reading = Reading(consumer, self._subject, lambda place: self._next.get(place))
         await consumer.start()
         places = self._all_places()

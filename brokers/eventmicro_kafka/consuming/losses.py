@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from eventmicro_kafka.consuming.lane import Committed, Lane
@@ -10,17 +11,23 @@ from eventmicro_kafka.consuming.lane import Committed, Lane
 log = logging.getLogger(__name__)
 
 
-def say_cut(queue: str, name: str, end: int, known_until: int) -> None:
-    """Say that a log has lost its end."""
+def say_cut(who: str, name: str, end: int, known_until: int, extra: Mapping[str, str]) -> None:
+    """Say that a log has lost its end.
+
+    Args:
+        who: whose events these were: `queue 'orders.bill'`, or `subscription 'orders'`.
+        extra: what the line of the log bears beside its text.
+    """
     log.error(
-        "queue %r: the broker has lost the end of the log of %s, as when a replica leads that had not all of it "
-        "(unclean.leader.election.enable), or a disk fails: offsets %d to %d, which this queue knew, are gone, and "
+        "%s: the broker has lost the end of the log of %s, as when a replica leads that had not all of it "
+        "(unclean.leader.election.enable), or a disk fails: offsets %d to %d, which this %s knew, are gone, and "
         "what is published there anew is handled",
-        queue,
+        who,
         name,
         end,
         known_until - 1,
-        extra={"queue": queue},
+        who.partition(" ")[0],
+        extra=extra,
     )
 
 

@@ -60,7 +60,8 @@ class Taking:
     def _read_from_cut(self, consumer: Any, lane: Lane, end: int) -> None:
         """The broker has lost what this lane knew from here on."""
         self._out_of_range.discard(lane.place)
-        say_cut(self._group, lane.name, end, max(lane.fetched, lane.known_until))
+        known_until = max(lane.fetched, lane.known_until)
+        say_cut(f"queue {self._group!r}", lane.name, end, known_until, {"queue": self._group})
         new = self._anew(lane, up_to(end, *lane.progress()))
         consumer.seek(lane.place, new.next)
 

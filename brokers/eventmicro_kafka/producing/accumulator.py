@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,24 +18,43 @@ from eventmicro_kafka.records import Headers
 
 # What the cluster says is the leader of a partition that has none.
 NO_LEADER = -1
+# How many batches may wait for a partition: while one is on its way the next are put together. Who comes when there are
+# so many stands in line.
+MOST_WAITING = 4
 # For how long the trouble of a topic is that of its next messages, in seconds: a try comes every tenth of one.
 RECENT = 2.0
 
 
+@dataclass(slots=True)
+class _Line:
+    """Those who wait to begin a batch for a partition."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # they get it in their order
+    length: int = 0
+
+
+def keep_lines(producer: Any) -> None:
+    """Have those who wait to begin a batch come in their order."""
+    producer.lines = dict[Any, _Line]()
+
+
 def append(
-    producer: Any, place: Any, key: bytes | None, value: bytes | None, headers: Headers
+    producer: Any, place: Any, key: bytes | None, value: bytes | None, headers: Headers, *, in_turn: bool = False
 ) -> asyncio.Future[Any] | None:
     """As `producer.send`, without its waits, and with one future for a batch, which is not to be cancelled therefore.
 
-    None: the batch that waits for this partition is full.
+    None: as many batches as may wait for this partition, and others come first.
     """
     batches = producer._message_accumulator
     if batches._exception is not None:
         return None
     pending = batches._batches.get(place)
-    batch = pending[-1] if pending else _start_batch(batches, batches.create_builder(), place)
-    if batch._builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
-        return None
+    batch = pending[-1] if pending else None
+    if batch is None or batch._builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
+        if not (in_turn or may_begin(producer, place)):
+            return None
+        batch = _begin(batches, batches.create_builder(), place)
+        batch._builder.append(timestamp=None, key=key, value=value, headers=headers)  # the first always fits
     future: asyncio.Future[Any] = batch.future
     return future
 
@@ -44,23 +65,53 @@ async def send_batch(producer: Any, builder: Any, place: Any) -> asyncio.Future[
     Raises:
         KafkaError: the producer is of no use any more.
     """
-    batches = producer._message_accumulator
-    while batches._exception is None:
-        if not batches._batches.get(place):
-            future: asyncio.Future[Any] = _start_batch(batches, builder, place).future
-            return future
-        await has_room(producer, place)
-    raise ProducerClosed
+    if may_begin(producer, place):
+        return _send(producer, builder, place)
+    async with turn(producer, place):
+        return _send(producer, builder, place)
 
 
-async def has_room(producer: Any, place: Any) -> None:
-    """Return when the batch that waits for a partition is on its way, or has failed."""
+def open_batch(producer: Any, place: Any, *, in_turn: bool = False) -> Any:
+    """The batch that waits for a partition and is not full, which may be one that begins with this.
+
+    None: as many as may wait, and others come first; or the producer is of no use any more.
+    """
     batches = producer._message_accumulator
-    pending = batches._batches.get(place)
-    if pending:
-        if not batches._waiter_future.done():
-            batches._waiter_future.set_result(None)  # it is to be sent now
-        await asyncio.wait([pending[-1]._drain_waiter])
+    if batches._exception is not None:
+        return None
+    if is_filling(producer, place):
+        return batches._batches[place][-1]
+    return _begin(batches, batches.create_builder(), place) if in_turn or may_begin(producer, place) else None
+
+
+def may_begin(producer: Any, place: Any) -> bool:
+    """Whether another batch for a partition may wait to be sent, and nobody has come for that before."""
+    return place not in producer.lines and len(producer._message_accumulator._batches.get(place, ())) < MOST_WAITING
+
+
+@asynccontextmanager
+async def turn(producer: Any, place: Any) -> AsyncGenerator[None]:
+    """The right to begin a batch for a partition, when there is room for it, in the order in which it was asked for.
+
+    aiokafka lets whoever is at hand begin the next one when the one before is on its way: who has just had one is
+    always before those that wait.
+    """
+    line = producer.lines.setdefault(place, _Line())
+    line.length += 1
+    try:
+        async with line.lock:
+            await _has_room(producer, place)
+            yield
+    finally:
+        line.length -= 1
+        if not line.length:
+            del producer.lines[place]
+
+
+def is_free(producer: Any, place: Any) -> bool:
+    """Whether no batch waits for a partition."""
+    batches = getattr(producer, "_message_accumulator", None)
+    return batches is None or not batches._batches.get(place)
 
 
 def is_filling(producer: Any, place: Any) -> bool:
@@ -131,7 +182,22 @@ def is_dead(producer: Any) -> bool:
     return producer._message_accumulator._exception is not None or (task is not None and task.done())
 
 
-def _start_batch(batches: Any, builder: Any, place: Any) -> Any:
+async def _has_room(producer: Any, place: Any) -> None:
+    """Return when one of the batches that wait for a partition is on its way, or the producer is of no use any more."""
+    batches = producer._message_accumulator
+    while batches._exception is None and len(pending := batches._batches.get(place, ())) >= MOST_WAITING:
+        await asyncio.wait([pending[0]._drain_waiter])
+
+
+def _send(producer: Any, builder: Any, place: Any) -> asyncio.Future[Any]:
+    batches = producer._message_accumulator
+    if batches._exception is not None:
+        raise ProducerClosed
+    future: asyncio.Future[Any] = _begin(batches, builder, place).future
+    return future
+
+
+def _begin(batches: Any, builder: Any, place: Any) -> Any:
     batch = batches._append_batch(builder, place)
     batch.future.add_done_callback(_look_at)
     return batch

@@ -10,7 +10,7 @@ from typing import Any
 from eventmicro.errors import EventMicroError
 from eventmicro.message import Message
 from eventmicro_kafka.errors import InvalidRecordError, KafkaError, late, not_published, producer_is_dead
-from eventmicro_kafka.producing.accumulator import last_trouble, send_batch, sends_at_once
+from eventmicro_kafka.producing.accumulator import is_free, last_trouble, open_batch, send_batch, sends_at_once, turn
 from eventmicro_kafka.producing.producer import Producer
 from eventmicro_kafka.records import to_record, value_of
 
@@ -22,11 +22,15 @@ TURNS = 5
 
 @dataclass(slots=True)
 class _Batch:
-    """The messages for one partition that are sent together, by their positions."""
+    """The messages for one partition that are sent together, by their positions.
+
+    is_shared: whether it waits to be sent already, with what others have put there: it may be gone after each await.
+    """
 
     inner: Any
     place: Any
     builder: Any
+    is_shared: bool = False
     positions: list[int] = field(default_factory=list)
 
 
@@ -50,6 +54,8 @@ class Batches:
         self._sent: list[tuple[_Batch, asyncio.Future[Any]]] = []
         self._again: list[int] = []
         self._inner: Any = None
+        self._full: Any = None  # the partition for which no more may wait, if that is why there is no batch
+        self._alone = False  # whether what others publish may be why the broker does not take these
         self.failed: dict[int, Exception] = {}
 
     async def publish(self) -> None:
@@ -91,7 +97,7 @@ class Batches:
                     if batch is None and self._is_other_producer():
                         return wanted[count - 1 :]
                     if batch is None:
-                        await self._producer.ready(message.subject)
+                        await self._wait_for_batch(message.subject, key)
                     elif batch.builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
                         await self._send(batch)
                     else:
@@ -100,8 +106,23 @@ class Batches:
             except EventMicroError as error:
                 self.failed[position] = error
             if count % PART == 0:
+                self._leave_shared()
                 await self._occupy()
         return ()
+
+    async def _wait_for_batch(self, topic: str, key: bytes | None) -> None:
+        """Return when there may be a batch for a message: its topic is ready, and its partition has room."""
+        self._leave_shared()
+        place, self._full = self._full, None
+        if place is not None:
+            async with turn(self._inner, place):
+                waiting = open_batch(self._inner, place, in_turn=True)
+            if waiting is not None and not self._is_other_producer():
+                batch = self._join(waiting, place)
+                if key is None:
+                    self._keyless[topic] = batch
+                return
+        await self._producer.ready(topic)
 
     async def _occupy(self) -> None:
         """Let others have their turn, and send to the brokers that have nothing to do what is there for them by now."""
@@ -114,7 +135,7 @@ class Batches:
                 await asyncio.sleep(0)
 
     def _batch(self, topic: str, key: bytes | None) -> _Batch | None:
-        """The batch for a message; None: there is another producer, or it is to be asked whether it is ready."""
+        """The batch for a message; None: there is another producer, or `_wait_for_batch` is to be asked first."""
         if key is None:
             batch = self._keyless.get(topic)
             if batch is None:
@@ -130,26 +151,49 @@ class Batches:
         batch = self._open.get(place)
         if batch is None and not self._is_other_producer():
             self._inner = self._producer.inner
-            batch = self._open[place] = _Batch(self._inner, place, self._inner.create_batch())
+            if self._alone or is_free(self._inner, place):
+                batch = self._open[place] = _Batch(self._inner, place, self._inner.create_batch())
+            elif (waiting := open_batch(self._inner, place)) is not None:
+                batch = self._join(waiting, place)
+            else:
+                self._full = place
         return batch
+
+    def _join(self, waiting: Any, place: Any) -> _Batch:
+        """Put what goes to a partition into a batch that waits to be sent: so those of many go together."""
+        batch = self._open[place] = _Batch(self._inner, place, waiting._builder, is_shared=True)
+        self._sent.append((batch, waiting.future))
+        return batch
+
+    def _leave_shared(self) -> None:
+        """Put nothing more into the batches that may be on their way when this side goes on."""
+        for batch in [batch for batch in self._open.values() if batch.is_shared]:
+            self._leave(batch)
 
     def _is_other_producer(self) -> bool:
         return self._inner is not None and self._inner is not self._producer.inner
 
     async def _send(self, batch: _Batch) -> None:
-        del self._open[batch.place]
-        if self._keyless.get(batch.place.topic) is batch:
-            del self._keyless[batch.place.topic]  # the next one goes to another partition
+        self._leave(batch)
+        if batch.is_shared:  # it goes by itself
+            return
+        self._leave_shared()
         if self._is_other_producer():
             self._again += batch.positions
             return
-        batch.builder.close()
+        if self._alone:
+            batch.builder.close()
         try:
             stored = await send_batch(batch.inner, batch.builder, batch.place)
         except KafkaError as error:  # not taken
             stored = asyncio.get_running_loop().create_future()
             stored.set_exception(error)
         self._sent.append((batch, stored))
+
+    def _leave(self, batch: _Batch) -> None:
+        del self._open[batch.place]
+        if self._keyless.get(batch.place.topic) is batch:
+            del self._keyless[batch.place.topic]  # the next one goes to another partition
 
     async def _confirm(self) -> None:
         """Wait for the broker to have all that was sent."""
@@ -174,8 +218,9 @@ class Batches:
             failure = not_published(error, about, self._producer.lacking(about))
             if isinstance(error, InvalidRecordError):  # the broker refuses all for the sake of those without a key
                 keyless = [position for position in batch.positions if self._messages[position].key is None]
-                if keyless:
+                if keyless or not self._alone:
                     again, refused = sorted(set(batch.positions).difference(keyless)), keyless
+                self._alone = True
         self.failed |= dict.fromkeys(refused, failure)
         return again
 

@@ -18,6 +18,7 @@ from eventmicro_kafka.producing.accumulator import (
     is_dead,
     is_filling,
     is_idle,
+    keep_lines,
     note_troubles,
     on_new_metadata,
     partitions_known,
@@ -158,6 +159,7 @@ class Producer:
                     await asyncio.sleep(TRY_INTERVAL)
                     return
                 note_troubles(inner)
+                keep_lines(inner)
                 on_new_metadata(inner, self._check_partitions)
                 self.inner = inner
 

@@ -10,7 +10,7 @@ from typing import Any
 from eventmicro.errors import Disconnected, NotAllPublished
 from eventmicro.message import Message
 from eventmicro_kafka.errors import InvalidRecordError, KafkaError, late, not_published, producer_is_dead
-from eventmicro_kafka.producing.accumulator import append, has_room, last_trouble, send_batch
+from eventmicro_kafka.producing.accumulator import append, last_trouble, send_batch, turn
 from eventmicro_kafka.producing.batches import Batches
 from eventmicro_kafka.producing.confirming import Confirming, Outcome
 from eventmicro_kafka.producing.producer import Producer
@@ -104,9 +104,11 @@ class Publisher:
             inner = await self._producer.ready(message.subject)
             place = self._producer.place(message.subject, key)
             batch = append(inner, place, key, value_of(message), headers)
-            if batch is not None:
+            if batch is None:
+                async with turn(inner, place):
+                    batch = append(inner, place, key, value_of(message), headers, in_turn=True)
+            if batch is not None:  # else its producer is of no use any more
                 return inner, batch
-            await has_room(inner, place)
 
     async def _put_alone(
         self, message: Message, key: bytes | None, headers: Headers
