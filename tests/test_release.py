@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.release.state import is_clone, last_commit, wrong_in_state
-from tests.release.words import advice, version, wrong_in_changelog, wrong_in_upgrading
+from tests.release.words import advice, version, wrong_in_changelog, wrong_in_pin, wrong_in_upgrading
 
 ROOT = Path(__file__).parent.parent
 TODAY = date(2026, 1, 2)
@@ -61,8 +61,16 @@ def test_upgrading_is_described_for_each_version_that_is_no_patch() -> None:
     assert "a line `To **0.3.0** …`" in said
 
 
+@pytest.mark.parametrize(("version", "pin"), [("0.2.3", ">=0.2,<0.3"), ("1.4.0", ">=1.4,<2")])
+def test_the_pin_that_is_advised_is_that_of_the_version(version: str, pin: str) -> None:
+    assert list(wrong_in_pin(f"Pin `eventmicro{pin}`.", version)) == []
+    (said,) = wrong_in_pin("Pin `eventmicro>=0.1,<0.2`.", version)
+    assert f"advise to pin `eventmicro{pin}`" in said
+
+
 def test_this_version_says_what_one_does_who_comes_to_it() -> None:
-    assert list(wrong_in_upgrading((ROOT / "docs" / "stability.md").read_text(), version())) == []
+    page = (ROOT / "docs" / "stability.md").read_text()
+    assert [*wrong_in_upgrading(page, version()), *wrong_in_pin(page, version())] == []
 
 
 @pytest.fixture

@@ -54,11 +54,20 @@ def wrong_in_upgrading(page: str, version: str) -> Iterator[str]:
         )
 
 
+def wrong_in_pin(page: str, version: str) -> Iterator[str]:
+    """Whether docs/stability.md advises users to pin another version than this one and its patches."""
+    major, minor, *_ = (int(number) for number in re.findall(r"\d+", version))
+    pin = f"eventmicro>={major}.{minor},<{f'0.{minor + 1}' if major == 0 else major + 1}"
+    if f"`{pin}`" not in page:
+        yield f"docs/stability.md: advise to pin `{pin}`, as SINCE in eventmicro/cli/projects/plan.py has to"
+
+
 def wrong_in_words() -> list[str]:
     changelog, page = ROOT / "CHANGELOG.md", ROOT / "docs" / "stability.md"
     return [
         *wrong_in_changelog(changelog.read_text(), version(), date.today()),
         *wrong_in_upgrading(page.read_text(), version()),
+        *wrong_in_pin(page.read_text(), version()),
     ]
 
 
