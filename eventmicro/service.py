@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -311,6 +311,11 @@ class Service(Declares, MakesStubs, CallsAll, PublishesEvents):
         if declared.name in self.endpoints:
             raise is_taken(self.name, declared.name)
         return await self._latest.start_subscriber(declared)
+
+    @property
+    def needs(self) -> Sequence[str]:
+        """The services that must answer before this one takes its first message."""
+        return self._needs
 
     @property
     def awaited(self) -> str:

@@ -1,4 +1,6 @@
-"""What discovery costs: a choice among very many nodes, and a registry that knows very many services."""
+"""What discovery costs: a choice among very many nodes, the figures in which each message is counted, and a registry
+that knows very many services.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from benchmarks.load import Result
 from benchmarks.scale.resident import resident
 from eventmicro.discovery.cache import View
 from eventmicro.discovery.strategies import STRATEGIES, make_selector
+from eventmicro.handlers.statistics import Statistics
 from eventmicro.memory.registry import MemoryRegistry
 from eventmicro.registry import Change, EndpointRecord, NodeRecord, Registry, ServiceRecord
 from eventmicro.selector import Choice
@@ -20,6 +23,8 @@ from eventmicro.selector import Choice
 NODES = 10
 # How many choices are timed at once.
 CHOICES = 1_000
+# How many countings are.
+COUNTS = 10_000
 SCHEMA = {"type": "object", "properties": {"sku": {"type": "string"}, "quantity": {"type": "integer"}}}
 
 
@@ -60,6 +65,18 @@ def _time_choices(name: str, nodes: Any, seconds: float) -> float:
                 break
         best = min(best, (time.process_time() - started) / done * 1e6)
     return best
+
+
+async def count(number: int, seconds: float) -> Result:
+    """The microseconds of CPU time that counting takes of each of so many messages that were handled together."""
+    statistics = Statistics()
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        started = time.process_time()
+        for _ in range(COUNTS):
+            statistics.handled(number, 0.0003)
+        best = min(best, (time.process_time() - started) / (COUNTS * number) * 1e6)
+    return {"counting_us": best}
 
 
 async def register(url: str, number: int) -> Result:

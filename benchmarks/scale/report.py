@@ -36,6 +36,10 @@ CHOICES: list[Column] = [
     ("us a choice", lambda r: ", ".join(f"{name} {us:.2f}" for name, us in r["choice_us"].items())),
     ("bytes a node", lambda r: f"{r['bytes_each']:,.0f}" if r["number"] >= 1_000 else "-"),
 ]
+COUNTING: list[Column] = [
+    ("handled together", lambda r: f"{r['number']:,}"),
+    ("us a message", lambda r: f"{r['counting_us']:.3f}"),
+]
 REGISTRY: list[Column] = [
     ("services, of 10 nodes each", lambda r: f"{r['number']:,}"),
     ("in memory: us to register, get; list, watch a node", lambda r: _registry(r["memory"])),
@@ -50,6 +54,7 @@ TABLES: dict[str, tuple[str, list[Column]]] = {
     "calls in a row": ("Calls in a row, 64 in flight, and the memory of each process", ENDURANCE),
     "events in a row": ("Events in a row, and the memory of each process", ENDURANCE),
     "choices": ("Choosing one of many nodes for a call, CPU time", CHOICES),
+    "counting": ("Counting a message in the figures of its handler, CPU time", COUNTING),
     "registry": ("A registry with many services", REGISTRY),
 }
 

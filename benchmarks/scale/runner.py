@@ -19,8 +19,9 @@ SLOWEST = 1_000
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of each there is: handlers, topics, calls in flight, messages in a row, nodes to choose from, services
-    in a registry, others on each core of a starved machine; and seconds of a timed part."""
+    """How much of each there is: handlers, topics, calls in flight, messages in a row, nodes to choose from, messages
+    that are handled together, services in a registry, others on each core of a starved machine; and seconds of a timed
+    part."""
 
     seconds: float = 2.0
     handlers: tuple[int, ...] = (1, 100, 1_000, 10_000)
@@ -28,11 +29,12 @@ class Plan:
     in_flight: int = 10_000
     messages: int = 2_000_000
     nodes: tuple[int, ...] = (10, 1_000, 10_000)
+    together: tuple[int, ...] = (1, 64)
     services: int = 1_000
     others: int = 4
 
 
-QUICK = Plan(0.1, (1, 100), (10, 1_000), 500, 10_000, (10, 100), 10, 1)
+QUICK = Plan(0.1, (1, 100), (10, 1_000), 500, 10_000, (10, 100), (1,), 10, 1)
 
 Tell = Callable[[str], None]
 
@@ -81,6 +83,7 @@ def steps(plan: Plan, nats: Server) -> list[tuple[str, int, Callable[[], Result]
             lambda: run_both(nats, "subscribers", "events in a row", 1, 0, plan.messages),
         ),
         *(step("choices", number, run_one, "choices") for number in plan.nodes),
+        *(step("counting", number, run_one, "counting") for number in plan.together),
         ("registry", plan.services, lambda: run_on_jetstream("registry", plan.services, plan.seconds)),
     ]
 

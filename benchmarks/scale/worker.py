@@ -34,6 +34,7 @@ LOADING: dict[str, Load] = {
     "calls in a row": lambda url, number, _, pids: endurance.call(url, number, pids),
     "events in a row": lambda url, number, _, pids: endurance.publish(url, number, pids),
     "choices": lambda _, number, seconds, __: choosing.choose(number, seconds),
+    "counting": lambda _, number, seconds, __: choosing.count(number, seconds),
     "registry": lambda url, number, _, __: choosing.register(url, number),
 }
 

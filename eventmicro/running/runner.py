@@ -78,11 +78,12 @@ def serve(
     Raises:
         EventMicroError: a service could not start; those that had started are stopped again.
         UsageError: this is not the main thread, which alone gets signals; or an event loop runs here; or two of the
-            services have the same name; or the broker is none.
+            services have the same name, or need each other; or the broker is none.
     """
     if any(service.broker is None for service in services):  # those that name one keep it, and say so
         check_broker("broker", broker)
     _check_names(services)
+    services = _in_order(services)
     if threading.current_thread() is not threading.main_thread():
         raise UsageError("run services on the main thread, or use `async with service` in an event loop of your own")
     _refuse_in_loop()
@@ -109,6 +110,26 @@ def _check_names(services: Iterable[Runnable]) -> None:
                 f"two services are named {service.name!r} and would share their calls and events: name one of them "
                 f"otherwise, or declare all of it on one"
             )
+
+
+def _in_order(services: Sequence[Runnable]) -> list[Runnable]:
+    """The services as they are started one after the other: as they are named, but none before one that it needs, for
+    which it would wait without end.
+    """
+    named, ordered = {service.name: service for service in services}, dict[str, Runnable]()
+
+    def put(service: Runnable, waiting: tuple[str, ...]) -> None:
+        if service.name in waiting:
+            circle = " needs ".join(map(repr, (*waiting[waiting.index(service.name) :], service.name)))
+            raise UsageError(f"service {circle}, so none of them would ever start: leave one of these needs out")
+        for needed in service.needs:
+            if needed in named and needed not in ordered:
+                put(named[needed], (*waiting, service.name))
+        ordered[service.name] = service
+
+    for service in services:
+        put(service, ())
+    return list(ordered.values())
 
 
 def needs_broker(services: Iterable[Runnable], broker: str | Broker | None) -> bool:

@@ -95,6 +95,8 @@ def test_what_very_many_cost_is_measured_and_nothing_of_it_lost(tmp_path: Path) 
             assert {"server", "broker"} < set(run["bytes"])
         elif run["measure"] == "choices":
             assert set(run["choice_us"]) == set(STRATEGIES)
+        elif run["measure"] == "counting":
+            assert run["counting_us"] > 0
         elif run["measure"] == "registry":
             assert set(run["memory"]) == set(run["nats"]) == {f"{w}_us" for w in ("register", "get", "list", "watch")}
 

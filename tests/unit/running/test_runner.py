@@ -24,9 +24,9 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EVENTMICRO_BROKER", raising=False)
 
 
-def service(name: str, seen: list[str], broker: str | None = None) -> Service:
+def service(name: str, seen: list[str], broker: str | None = None, needs: Sequence[str] = ()) -> Service:
     """A service that writes down when it starts and stops."""
-    made = Service(name, broker=broker)
+    made = Service(name, broker=broker, needs=needs)
     made.after_start(lambda: seen.append(f"{name} starts"))
     made.after_stop(lambda: seen.append(f"{name} stops"))
     return made
@@ -43,6 +43,25 @@ def test_services_start_in_order_and_stop_at_a_signal() -> None:
     assert seen[:2] == ["a starts", "b starts"]
     assert sorted(seen[2:]) == ["a stops", "b stops"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("said", ["in the code", "in the environment"])
+def test_one_that_needs_another_of_its_process_is_started_after_it(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    if said == "in the environment":
+        monkeypatch.setenv("EVENTMICRO_SERVICES__TILL__NEEDS", "mint,bank")
+    services = [service("till", seen), service("shop", seen), service("mint", seen), service("bank", seen)]
+    if said == "in the code":
+        services[0] = service("till", seen, needs=["mint", "bank"])
+    services[2] = service("mint", seen, needs=["bank"])
+    assert runner.serve(services, "memory://", announce=stop)
+    assert seen[:4] == ["bank starts", "mint starts", "till starts", "shop starts"]
+
+
+def test_services_of_a_process_that_need_each_other_are_refused() -> None:
+    services = [service("shop", []), service("till", [], needs=["mint"]), service("mint", [], needs=["till"])]
+    with pytest.raises(UsageError, match="service 'till' needs 'mint' needs 'till', so none of them would ever start"):
+        runner.serve(services, "memory://", announce=stop)
 
 
 def test_where_one_cannot_start_those_before_it_are_stopped_again() -> None:
