@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from eventmicro.checks import did_you_mean
-from eventmicro.cli.session import Places, Session, current
+from eventmicro.cli.session import Places, Session, current, run
 from eventmicro.cli.settings import find_url
+from eventmicro.cli.show import show_error
 from eventmicro.client import Client
 from eventmicro.embedded import find_keeping
 from eventmicro.errors import EventMicroError, NotFound, ServiceError, UsageError
@@ -20,6 +21,8 @@ from eventmicro.rpc.replies import is_nobody
 
 if TYPE_CHECKING:
     from eventmicro.registry import ServiceRecord
+
+T = TypeVar("T")
 
 # How long a person who presses the tabulator waits at most, in seconds.
 COMPLETED = 1.5
@@ -68,6 +71,15 @@ def connected_client(
     if session is not None and session.places.cover(Places(broker, rpc_broker, registry)):
         return _kept(session)
     return client_for_others(broker, rpc_broker, registry)
+
+
+def run_answered(work: Coroutine[Any, Any, T]) -> T:
+    """Run what an endpoint answers to its end; an error that it answers goes to stderr, and the exit code is 1."""
+    try:
+        return run(work)
+    except ServiceError as error:
+        show_error(error)
+        raise typer.Exit(1) from None
 
 
 def connected_to_queues(broker: str | None, registry: str | None = None) -> AbstractAsyncContextManager[Client]:

@@ -18,6 +18,7 @@ from eventmicro.cli.connecting import (
     complete_endpoint,
     connected_client,
     connected_to_queues,
+    run_answered,
 )
 from eventmicro.cli.directing import Key, Label, Node, Selector, Version, read_filters
 from eventmicro.cli.exchanges import ExchangeName, ExchangeType, read_exchange, topic_on
@@ -25,7 +26,7 @@ from eventmicro.cli.filling import Interactive, fill_in_event, fill_in_request
 from eventmicro.cli.moments import Since, read_moment
 from eventmicro.cli.output import Json, Output, ReplyForm, chosen, print_reply
 from eventmicro.cli.session import Places, keep, run, run_beside, what_ends_it
-from eventmicro.cli.show import as_json_line, as_line, as_raw_line, examples, show_error, show_pairs
+from eventmicro.cli.show import as_json_line, as_line, as_raw_line, examples, show_pairs
 from eventmicro.cli.stream import asked, say_stream
 from eventmicro.cli.takers import check_callable, say_what_it_takes, say_who_takes
 from eventmicro.cli.watching import Watching, kept_of
@@ -125,11 +126,7 @@ def call(
             finally:
                 say_stream(endpoint, records)
 
-    try:
-        reply = run(send())
-    except ServiceError as error:
-        show_error(error)
-        raise typer.Exit(1) from None
+    reply = run_answered(send())
     if show_metadata:
         show_pairs(reply.metadata)
     keep(as_json(reply.value))

@@ -24,10 +24,18 @@ from eventmicro.cli.bodies import (
     says_json,
     value_of,
 )
-from eventmicro.cli.connecting import Broker, Registry, RpcBroker, add_meant, complete_stream, connected_client
+from eventmicro.cli.connecting import (
+    Broker,
+    Registry,
+    RpcBroker,
+    add_meant,
+    complete_stream,
+    connected_client,
+    run_answered,
+)
 from eventmicro.cli.directing import Key, Label, Node, Selector, Version, read_filters
-from eventmicro.cli.session import current, run, until_signal
-from eventmicro.cli.show import as_item_line, examples, print_line, show_error
+from eventmicro.cli.session import current, until_signal
+from eventmicro.cli.show import as_item_line, examples, print_line
 from eventmicro.cli.takers import check_callable
 from eventmicro.client import Client
 from eventmicro.discovery.asking import ask_service, can_be_asked
@@ -113,11 +121,7 @@ def stream(
                 await add_meant(client, error, endpoint)
                 raise
 
-    try:
-        run(until_signal(open_it()))
-    except ServiceError as error:
-        show_error(error)
-        raise typer.Exit(1) from None
+    run_answered(until_signal(open_it()))
 
 
 async def asked(client: Client, endpoint: str) -> list[ServiceRecord]:
