@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,48 @@ def test_events_and_calls_do_not_know_each_other(room: str, other: str) -> None:
         if name.startswith("eventmicro.") and layer_of(name) == other
     ]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("folder", [CORE, *ADAPTERS], ids=lambda folder: folder.name)
+def test_no_modules_import_each_other_in_a_ring(folder: Path) -> None:
+    names = {module_name(path, folder): path for path in modules(folder)}
+    knows = {name: needed_at_once(path) & names.keys() - {name} for name, path in names.items()}
+    try:
+        TopologicalSorter(knows).prepare()
+    except CycleError as ring:
+        pytest.fail(" -> ".join(reversed(ring.args[1])) + "\nhave one say what it needs of the other, as a Protocol")
+
+
+def test_a_ring_is_found_under_type_checking_and_not_within_a_function(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text(
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from package.room import one\n"
+        "class A:\n    import package.two\n"
+        "def late():\n    import package.three\n"
+    )
+    assert needed_at_once(source) == {
+        "typing",
+        "typing.TYPE_CHECKING",
+        "package.room",
+        "package.room.one",
+        "package.two",
+    }
+
+
+def module_name(path: Path, folder: Path) -> str:
+    return ".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def needed_at_once(path: Path) -> set[str]:
+    """The names of all that a file imports outside of functions: modules, and what may be a module or stand in one."""
+    found, left = set[str](), [*ast.parse(path.read_text(encoding="utf-8"), str(path)).body]
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            left += [each for each in ast.iter_child_nodes(node) if isinstance(each, ast.stmt | ast.excepthandler)]
+    return found

@@ -26,7 +26,7 @@ from eventmicro.generating.source import (
 from eventmicro.wire import check_length, check_name, check_version
 
 # Where in a file's descriptor its services stand, and in a service's its methods: the paths of comments.
-SERVICES, METHODS, SYNTAX = 6, 2, 12
+SERVICES, METHODS = 6, 2
 SERVICE_OPTIONS, METHOD_OPTIONS = "eventmicro.v1.service", "eventmicro.v1.method"
 # What a contract's module imports, so that no service may have this name in it.
 OWN_NAMES = {"AsyncIterator", "Contract", "Protocol"}
