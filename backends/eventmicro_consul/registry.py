@@ -25,6 +25,8 @@ PAUSE = 0.3
 # The checks that say who is there: those of ours, and whether the agent that runs them is.
 OURS = f'CheckID matches "^{CHECK}" or CheckID == "serfHealth"'
 Signature = frozenset[tuple[str, str, str]]
+Entries = dict[str, tuple[dict[str, str] | None, ServiceRecord | None]]
+"""By its id, the metadata of each service of the agents, and the record that was read in it."""
 
 
 class ConsulRegistry(Lifetime):
@@ -116,8 +118,11 @@ class ConsulRegistry(Lifetime):
                 return
             except Unknown:  # the agent was started anew, or has taken it away
                 pass
-        await agent.put("agent/service/register?replace-existing-checks=true", wanted)
-        await agent.put(heartbeat)  # a check that is there already, and critical, would stay so
+        try:
+            await agent.put("agent/service/register?replace-existing-checks=true", wanted)
+            await agent.put(heartbeat)  # a check that is there already, and critical, would stay so
+        except Unknown as error:  # it was started anew in between; or it is no agent, but something else at its port
+            raise Unavailable(f"{self.url} does not keep what is registered: {error}", id=self.url) from None
         self._registered[wanted["ID"]] = wanted
 
     # -- reading -----------------------------------------------------------------------------------------------
@@ -142,9 +147,9 @@ class ConsulRegistry(Lifetime):
 
     async def _one(self, agent: Agent, name: str) -> AsyncGenerator[list[ServiceRecord], None]:
         """Who is there of a service, whenever something may have changed."""
-        index = 0
+        index, before = 0, Entries()
         while True:
-            records, index = await self._of_service(agent, name, index)
+            records, index = await self._of_service(agent, name, index, before)
             yield records
 
     async def _everybody(self, agent: Agent) -> AsyncGenerator[list[ServiceRecord], None]:
@@ -159,10 +164,25 @@ class ConsulRegistry(Lifetime):
             known = {name: fresh.get(name) or known[name] for name in signatures}
             yield [record for _, records in known.values() for record in records]
 
-    async def _of_service(self, agent: Agent, name: str, index: int = 0) -> tuple[list[ServiceRecord], int]:
+    async def _of_service(
+        self, agent: Agent, name: str, index: int = 0, before: Entries | None = None
+    ) -> tuple[list[ServiceRecord], int]:
+        """Who is there of a service, and the index of that.
+
+        Args:
+            before: what was found the last time, and is found this time: only what is new of that is read.
+        """
         entries, index = await agent.get(f"health/service/{quote(name)}", index, passing="true")
-        records = [self._read(entry["Service"]) for entry in entries]
-        return [record for record in records if record is not None and record.name == name], index
+        known, here = before or {}, Entries()
+        for service in (entry["Service"] for entry in entries):
+            meta, record = known.get(service["ID"], (None, None))
+            if meta is None or meta != service.get("Meta"):
+                record = self._read(service)
+            here[service["ID"]] = service.get("Meta"), record
+        if before is not None:
+            before.clear()
+            before.update(here)
+        return [record for _, record in here.values() if record is not None and record.name == name], index
 
     def _read(self, service: dict[str, Any]) -> ServiceRecord | None:
         """The record of a service of ours; None of any other."""

@@ -62,9 +62,11 @@ class MdnsRegistry(Lifetime):
             try:
                 self._zeroconf = AsyncZeroconf(interfaces, ip_version=version)
                 await self._zeroconf.zeroconf.async_wait_for_start()
-            except (OSError, Error, RuntimeError) as error:
+            except BaseException as error:  # cancelled, too: else it would be taken for connected from then on
                 await self.close()
-                raise Unavailable(f"{self.url} cannot be used: {error}", id=self.url) from error
+                if isinstance(error, OSError | Error | RuntimeError):
+                    raise Unavailable(f"{self.url} cannot be used: {error}", id=self.url) from error
+                raise
             self._listening = Listening(self._zeroconf, self._type, self.url, self._on_text)
 
     async def close(self) -> None:

@@ -62,7 +62,7 @@ async def ask_all(
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await news.wait()
-                while len(answers) < most and not _nobody(answers[0]):
+                while len(answers) < most and left >= 0 and not _nobody(answers[0]):
                     news.clear()
                     await asyncio.wait_for(news.wait(), STALL)
     finally:

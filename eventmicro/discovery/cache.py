@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any, cast
@@ -28,6 +28,10 @@ FIRST_LOOK = 5.0
 # How long a watch that has ended, though it never should, waits before it begins again, in seconds.
 AGAIN = 1.0
 LOST = Change("lost")
+NO_TERMS = Terms()
+
+_Kind = tuple[frozenset[str], frozenset[tuple[str, Terms]]]
+"""The endpoints of a node, and the terms of those that have some."""
 
 
 class View:
@@ -51,7 +55,8 @@ class View:
         self._nodes: dict[str, Node] = {}
         self._all: Sequence[Node] = ()
         self._filtered: dict[tuple[Filter, ...], Sequence[Node]] = {}
-        self._terms: dict[str, dict[str, Terms]] = {}  # of the nodes whose endpoints have some, by endpoint
+        self._kinds: dict[str, _Kind] = {}  # of each node, what decides over the terms: few, as most have one version
+        self._counts: Counter[_Kind] = Counter()
         self._learnt: dict[str, Terms] = {}
         self._learn = learn
 
@@ -100,7 +105,7 @@ class View:
         for record in service.nodes:
             if gone:
                 self._nodes.pop(record.id, None)
-                self._terms.pop(record.id, None)
+                self._set_kind(record.id, None)
                 continue
             if self._told is not None:
                 self._told.add(record.id)
@@ -108,26 +113,36 @@ class View:
             node.version, node.address = service.version, record.address
             node.metadata = {**service.metadata, **record.metadata}
             node.endpoints = frozenset(each.name for each in service.endpoints if not each.is_subscriber)
-            self._take_terms(record.id, service)
+            terms = {each.name: each.terms for each in service.endpoints if each.terms is not None}
+            self._set_kind(record.id, (node.endpoints, frozenset(terms.items())))
         self._look_over()
 
-    def _take_terms(self, node: str, service: ServiceRecord) -> None:
-        terms = {each.name: each.terms for each in service.endpoints if each.terms is not None}
-        if terms:
-            self._terms[node] = terms
-        else:
-            self._terms.pop(node, None)
+    def _set_kind(self, node: str, kind: _Kind | None) -> None:
+        """This node is of that kind now, or gone; where it is the first or the last of one, terms may have changed."""
+        former = self._kinds.pop(node, None)
+        if kind is not None:
+            self._kinds[node] = kind
+        if kind == former:
+            return
+        kinds = len(self._counts)
+        if former is not None:
+            self._counts[former] -= 1
+            if not self._counts[former]:
+                del self._counts[former]
+        if kind is not None:
+            self._counts[kind] += 1
+        if former is not None or len(self._counts) != kinds:
+            self._tell_terms(self._common_terms())
 
     def _drop_untold(self) -> None:
         told, self._told = self._told, None
         if told is not None and not self._nodes.keys() <= told:  # who went between two watches
             self._nodes = {each: node for each, node in self._nodes.items() if each in told}
-            self._terms = {each: terms for each, terms in self._terms.items() if each in told}
+            for each in self._kinds.keys() - told:
+                self._set_kind(each, None)
             self._look_over()
 
     def _look_over(self) -> None:
-        if self._terms or self._learnt:
-            self._tell_terms(self._common_terms())
         self._all = tuple(node for node in self._nodes.values() if node.address)
         self.aloof = bool(self._nodes) and not self._all
         self._filtered.clear()
@@ -138,10 +153,10 @@ class View:
 
     def _common_terms(self) -> dict[str, Terms]:
         """What holds for an endpoint on whatever node it is called: idempotent is what all say to be."""
+        kinds = [(endpoints, dict(told)) for endpoints, told in self._counts]
         terms = dict[str, Terms]()
-        for name in {each for told in self._terms.values() for each in told}:
-            having = [node.id for node in self._nodes.values() if name in node.endpoints]
-            said = [self._terms.get(each, {}).get(name, Terms()) for each in having]
+        for name in {each for _, told in kinds for each in told}:
+            said = [told.get(name, NO_TERMS) for endpoints, told in kinds if name in endpoints]
             timeouts = [each.timeout for each in said if each.timeout is not None]
             terms[name] = Terms(all(each.idempotent for each in said), max(timeouts, default=None))
         return terms

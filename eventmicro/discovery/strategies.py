@@ -107,7 +107,7 @@ def rendezvous(nodes: Sequence[Node], choice: Choice) -> Node:
     """The same node for the same key in every process, by hash: of n nodes one that comes or goes moves a nth of the
     keys, and no others.
     """
-    key = hashlib.blake2b(_key(choice, "rendezvous").encode(), digest_size=16)
+    key = hashlib.blake2b(_key(choice, "rendezvous").encode("utf-8", "surrogatepass"), digest_size=16)
 
     def weight(node: Node) -> bytes:
         weighed = key.copy()

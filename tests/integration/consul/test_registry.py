@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import httpx2
 import pytest
@@ -15,7 +16,7 @@ from eventmicro_consul.packing import CHUNK, KEY, PARTS, id_of, service_of, unpa
 from eventmicro_consul.settings import read_url
 
 from eventmicro import conformance
-from eventmicro.errors import UsageError
+from eventmicro.errors import Unavailable, UsageError
 from eventmicro.registry import EndpointRecord, ServiceRecord
 from tests.integration.registries import lost_while_it_hangs, record, until_registered, watched
 from tests.servers import ConsulServer
@@ -86,6 +87,35 @@ async def test_an_agent_is_asked_by_few_connections_at_once_and_one_more_for_eac
             await registry.register(record("more", f"service-{AT_ONCE + 3}"), ttl=60)
             while told.nodes != {"1", "more"}:
                 await asyncio.sleep(0.01)
+
+
+async def test_what_does_not_know_what_it_was_told_a_moment_ago_is_away() -> None:
+    class Other(ConsulStub):
+        async def _register(self, service: dict[str, Any]) -> tuple[int, Any]:
+            return 404, "no such page"
+
+    async with Other() as stub, ConsulRegistry(stub.url) as registry:
+        with pytest.raises(Unavailable, match=r"127\.0\.0\.1:\d+ does not keep what is registered: no such page"):
+            await registry.register(record(), ttl=60)
+
+
+async def test_a_watch_reads_only_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ConsulStub() as stub, ConsulRegistry(stub.url) as registry, watched(registry, "orders") as told:
+        places, read = list[str](), registry._reader.read
+
+        def count(place: str, text: str | bytes) -> ServiceRecord | None:
+            places.append(place)
+            return read(place, text)
+
+        monkeypatch.setattr(registry._reader, "read", count)
+        for number in range(4):
+            await registry.register(record(str(number)), ttl=60)
+            while len(told.nodes) <= number:
+                await asyncio.sleep(0.01)
+        await registry.register(record("1", zone="eu"), ttl=60)
+        while not told.count("update"):
+            await asyncio.sleep(0.01)
+    assert places == ["orders.0", "orders.1", "orders.2", "orders.3", "orders.1"]
 
 
 async def test_schemas_that_do_not_fit_are_left_out_and_told_once(caplog: pytest.LogCaptureFixture) -> None:

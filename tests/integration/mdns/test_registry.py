@@ -16,7 +16,7 @@ from eventmicro_mdns import MdnsRegistry
 from eventmicro_mdns.listening import LATE, Listening, plan
 from eventmicro_mdns.packing import LABEL, LONGEST, label_of, pack, unpack
 from eventmicro_mdns.settings import read_url
-from zeroconf import IPVersion, ServiceInfo
+from zeroconf import IPVersion, ServiceInfo, Zeroconf
 from zeroconf.asyncio import AsyncZeroconf
 
 from eventmicro.errors import UsageError
@@ -50,6 +50,21 @@ def url(mdns_url: str) -> str:
 def with_schema(size: int) -> ServiceRecord:
     schema = {"type": "object", "description": secrets.token_hex(size // 2)}
     return record().model_copy(update={"endpoints": [EndpointRecord(name="quote", request=schema)]})
+
+
+async def test_a_connect_that_is_cancelled_can_be_made_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(self: Zeroconf, timeout: float = 9.0) -> None:
+        if timeout == 9.0:  # its end waits for its start, too, for less
+            await asyncio.Event().wait()
+
+    registry = MdnsRegistry(url)
+    with monkeypatch.context() as patched:
+        patched.setattr(Zeroconf, "async_wait_for_start", hang)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await registry.connect()
+    async with registry:
+        assert await registry.list_services() == []
 
 
 async def test_a_process_that_is_killed_is_noticed(url: str, tmp_path: Path) -> None:

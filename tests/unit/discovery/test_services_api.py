@@ -13,8 +13,10 @@ import pytest
 from pydantic import BaseModel
 
 from eventmicro import BadRequest, Client, MemoryBroker, Service
+from eventmicro.discovery import asking
 from eventmicro.discovery.asking import ask_all
 from eventmicro.information import MAX_ANSWER, WHOLE, read_information, record_of
+from eventmicro.message import Delivery, Message
 from eventmicro.registry import ServiceRecord
 
 URL = "memory://services-api"
@@ -212,3 +214,17 @@ async def test_asking_ends_where_nobody_is_there_and_where_enough_have_answered(
         assert await ask_all(broker, "$SRV.PING", within=60) == []
         async with service("one"), service("two"):
             assert len(await ask_all(broker, "$SRV.PING", within=60, most=1)) == 1
+
+
+async def test_answers_that_are_over_what_is_taken_end_the_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "MOST_BYTES", 100)
+    async with MemoryBroker(URL) as broker, asyncio.timeout(20):
+
+        async def answer(question: Delivery) -> None:
+            await broker.send(Message(question.reply, b"x" * 60))
+
+        for _ in range(3):
+            await broker.subscribe("$SRV.PING", answer)
+        assert len(await ask_all(broker, "$SRV.PING", within=60)) == 1
+        monkeypatch.setattr(asking, "MOST_BYTES", 10)
+        assert await ask_all(broker, "$SRV.PING", within=60) == []

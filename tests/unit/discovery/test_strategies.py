@@ -105,6 +105,11 @@ def test_rendezvous_is_the_same_in_every_process_and_moves_few() -> None:
     assert [select(list(reversed(ten)), keyed(number)).id for number in range(6)] == PINNED
 
 
+def test_a_key_with_half_a_surrogate_pair_is_one_as_any() -> None:
+    ten, select = nodes(10), make_selector("rendezvous")
+    assert select(ten, Choice("orders", "quote", "\ud800")) is select(ten, Choice("orders", "quote", "\ud800"))
+
+
 def test_long_ids_that_begin_alike_are_told_apart() -> None:
     long = [Node("orders", "x" * 100 + str(number)) for number in range(4)]
     select = make_selector("rendezvous")

@@ -13,7 +13,7 @@ from eventmicro.discovery.asking import ask_all
 from eventmicro.discovery.cache import View
 from eventmicro.information import read_information
 from eventmicro.memory.registry import MemoryRegistry
-from eventmicro.registry import Change, EndpointRecord, NodeRecord, ServiceRecord
+from eventmicro.registry import Action, Change, EndpointRecord, NodeRecord, ServiceRecord
 from eventmicro.terms import Terms
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -190,3 +190,31 @@ async def test_where_nobody_is_left_a_directed_call_ends_within_its_attempts() -
         await registry.register(ServiceRecord(name="orders", version="1.0.0", nodes=gone), ttl=30)
         with pytest.raises((Unavailable, CallTimeout), match=r"\(3 attempts\)"):
             await client.call("orders.quote")
+
+
+async def test_nodes_of_one_version_are_looked_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, learnt, common = 0, dict[str, Terms | None](), View._common_terms
+
+    def count(view: View) -> dict[str, Terms]:
+        nonlocal looks
+        looks += 1
+        return common(view)
+
+    def change(action: Action, id: str, timeout: str) -> Change:
+        endpoints = [EndpointRecord(name="quote", metadata={"idempotent": "true", "timeout": timeout})]
+        node = NodeRecord(id=id, address=f"orders.{id}")
+        return Change(action, ServiceRecord(name="orders", nodes=[node], endpoints=endpoints))
+
+    monkeypatch.setattr(View, "_common_terms", count)
+    view = View("orders", URL, learnt.__setitem__)
+    for number in range(100):
+        view.apply(change("create", f"n{number}", "2"))
+    assert (looks, learnt) == (1, {"orders.quote": Terms(True, 2.0)})
+    view.apply(change("update", "n7", "5"))
+    assert learnt == {"orders.quote": Terms(True, 5.0)}
+    view.apply(change("delete", "n7", "5"))
+    assert learnt == {"orders.quote": Terms(True, 2.0)}
+    view.apply(Change("synced"))
+    view.begin()
+    view.apply(Change("synced"))
+    assert (view.count, learnt) == (0, {"orders.quote": None})
