@@ -24,6 +24,10 @@ from eventmicro.wire import DESCRIPTION, STATUS, STORED, budget, cancel_subject,
 SWEEP = 0.01
 # By how much less or more time than the last one a call may have, in seconds, to say the same of it.
 ALIKE = 0.0005
+# How long who gives a call up waits for its service to be told that, where the broker takes nothing, in seconds.
+SOON = 0.1
+# How long the end waits for services to be told that nobody waits for their replies, in seconds.
+MOMENT = 1.0
 # The outcome of a call to which no reply came in time.
 NO_REPLY: Any = object()
 
@@ -48,6 +52,7 @@ class Caller:
         self._try_send = None if (able := sends_at_once(broker)) is None else able.try_send
         self._storage = broker if isinstance(broker, StoresRequests) else None
         self._looking: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Listen for replies.
@@ -116,10 +121,22 @@ class Caller:
         return timed_out(endpoint, time.monotonic() - started, note).as_received()
 
     async def give_up(self, service: str, call: str) -> None:
-        """Tell the service that nobody waits any more, so that it stops working on the call."""
+        """Tell the service that nobody waits any more, so that it stops working on the call. Who gives it up waits a
+        moment at the most where the broker takes nothing.
+        """
         self.forget(call)
+        subject, body = cancel_subject(service), call.encode()
         with suppress(EventMicroError):  # the connection is away, and with it the request or its reply
-            await self._broker.send(Message(cancel_subject(service), call.encode()))
+            if self._try_send is not None and self._try_send(subject, body):
+                return
+        telling = self._loop.create_task(self._tell(Message(subject, body)))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+        await asyncio.wait([telling], timeout=SOON)
+
+    async def _tell(self, message: Message) -> None:
+        with suppress(EventMicroError):
+            await self._broker.send(message)
 
     def forget(self, call: str) -> None:
         """Nobody waits for its outcome any more."""
@@ -132,10 +149,13 @@ class Caller:
             self._sweeper.cancel()
         for reply in list(self._waiting.values()):
             reply.set(NO_REPLY, at_once=False)
-        for looking in self._looking:
-            looking.cancel()
-        if self._looking:
-            await asyncio.wait(self._looking)
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=MOMENT)
+        beside = self._looking | self._telling
+        for each in beside:
+            each.cancel()
+        if beside:
+            await asyncio.wait(beside)
         await self.subscription.drain()
 
     def __len__(self) -> int:

@@ -33,6 +33,8 @@ LONGEST = 1.0
 # Who answers on `$SRV.INFO` and says nothing by himself is asked again so often, and kept for so long, in seconds.
 ASK_AGAIN = 25.0
 KEPT = 75.0
+# Of how many who are gone it may be remembered that they said so by themselves, beside as many as are there.
+SPARE = 100
 
 
 class Asking:
@@ -127,11 +129,18 @@ class Asking:
             if own is not None and (not ttl or own[0] != record.of_node(node)):
                 del self._own[key]  # another one has this id now, or has said goodbye for it
             if ttl:
-                self._told.add(key)
                 self._table.register(record.of_node(node), ttl)
+                self._note(key)
             else:
                 self._told.discard(key)
                 self._table.remove(*key)
+
+    def _note(self, key: Key) -> None:
+        """It says by itself that it is there; who has died meanwhile is not remembered for ever."""
+        if key not in self._told:
+            self._told.add(key)
+            if len(self._told) > 2 * len(self._table.roster) + SPARE:
+                self._told &= set(self._table.roster.keys())
 
     def _take_answer(self, delivery: Delivery) -> None:
         if self._gathering is not None:

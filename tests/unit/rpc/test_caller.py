@@ -14,6 +14,7 @@ from eventmicro.context import Context, Side
 from eventmicro.errors import CallTimeout, DecodeError, Disconnected, MessageTooLarge, ServiceError, TransportError
 from eventmicro.memory import MemoryBroker
 from eventmicro.message import Delivery, Message
+from eventmicro.rpc import caller
 from eventmicro.rpc.caller import Caller
 from eventmicro.wire import DESCRIPTION, STATUS, STORED
 
@@ -219,6 +220,35 @@ async def test_a_call_whose_broker_takes_nothing_ends_in_time() -> None:
             await calling.client.call("orders.double", 4, int, timeout=0.001)
         assert len(calling.wire.cancels) == 1
         assert calling.has_nothing()
+
+
+@pytest.mark.parametrize("end", ["timeout", "cancel"])
+async def test_who_gives_a_call_up_does_not_wait_for_a_broker_that_takes_nothing(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung, ended = asyncio.Event(), asyncio.Event()
+
+    class Full(Wire):
+        async def send(self, message: Message) -> None:
+            if not message.reply:
+                hung.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    ended.set()
+            await super().send(message)
+
+    monkeypatch.setattr(caller, "SOON", 0.01)
+    monkeypatch.setattr(caller, "MOMENT", 0.01)
+    async with Calling(Full(at_once=False)) as calling:
+        call = await calling.call(4, int, timeout=0.01 if end == "timeout" else 60)
+        if end == "cancel":
+            call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled() if end == "cancel" else isinstance(call.exception(), CallTimeout)
+        assert hung.is_set()
+        assert not ended.is_set()
+    assert ended.is_set()
 
 
 @pytest.mark.parametrize("at_once", [True, False])
