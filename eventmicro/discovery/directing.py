@@ -135,8 +135,10 @@ class Directing:
         if finding is None or until <= now:
             finding = asyncio.create_task(self._find(endpoint))
             self._finding[endpoint] = now + FOUND, finding
+            self._finding.move_to_end(endpoint)
             if len(self._finding) > FINDINGS:
-                self._finding.popitem(last=False)
+                _, (_, oldest) = self._finding.popitem(last=False)
+                oldest.cancel()  # nobody else holds it; who still waits for it is told nothing
         await asyncio.wait([finding], timeout=max(within, 0.0))
         if not finding.done() or finding.cancelled():
             return None

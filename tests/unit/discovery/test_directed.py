@@ -24,6 +24,7 @@ from eventmicro import (
     Unavailable,
     UsageError,
 )
+from eventmicro.discovery import directing
 from eventmicro.discovery.filters import endpoint, explain, label, node, version
 from eventmicro.memory.registry import MemoryRegistry
 from eventmicro.message import Delivery, Message
@@ -411,6 +412,30 @@ async def test_who_asks_what_is_there_while_the_client_is_closed_is_not_cancelle
         await client.close()
         with pytest.raises(Unavailable):
             await calling
+
+
+async def test_what_is_forgotten_before_it_was_found_out_is_asked_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, ended = list[str](), list[str]()
+
+    async def hang(broker: Any, subject: str, **words: Any) -> list[Any]:
+        asked.append(subject)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(subject)
+        return []
+
+    monkeypatch.setattr("eventmicro.discovery.asking.ask_all", hang)
+    monkeypatch.setattr(directing, "FINDINGS", 2)
+    async with MemoryBroker(URL) as broker, Client(broker) as client:
+        calls = [asyncio.create_task(client.call(f"s{number}.who")) for number in range(5)]
+        while len(asked) < 5 or len(ended) < 3:
+            await asyncio.sleep(0)
+        assert ended == asked[:3]
+        for call in calls[:3]:
+            with pytest.raises(Unavailable, match="nobody serves"):
+                await call
+    await asyncio.gather(*calls, return_exceptions=True)
 
 
 async def test_those_who_are_told_the_same_share_no_error() -> None:
