@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 from urllib.parse import urlsplit
 
 from eventmicro.context import Context, Side
@@ -86,15 +87,35 @@ def _add_delivery(about: Attributes, context: Context) -> None:
 
 
 def describe_place(context: Context, system: object) -> Attributes:
-    """What only the broker of an event has words for: its key, its routing key."""
+    """What only the broker of an event has words for: its key, its routing key, where it is there."""
     about: Attributes = {}
     if (word := ROUTING_KEYS.get(str(system))) is not None:
         about[word] = context.topic
+        if (tag := getattr(context.delivery, "tag", None)) is not None:
+            about["messaging.rabbitmq.message.delivery_tag"] = tag
     if (word := KEYS.get(str(system))) is not None:
         of = getattr(context, "message", None) or context.delivery
-        if key := getattr(of, "key", None):
+        if (key := getattr(of, "key", None)) and key == sayable(key):  # one in bytes has no text to be said
             about[word] = key
+        about |= _describe_record(context.delivery)
     return about
+
+
+def _describe_record(delivery: Any) -> Attributes:
+    """Where an event is in Kafka, that came from there; of one that was tried before, where it was at first."""
+    if (record := getattr(delivery, "record", None)) is None:
+        return {}
+    partition = getattr(record, "partition", None)
+    about: Attributes = {
+        "messaging.destination.partition.id": str(delivery.place[1] if partition is None else partition),
+        "messaging.kafka.offset": record.offset,
+    }
+    return about | {"messaging.kafka.message.tombstone": True} if delivery.null else about
+
+
+def sayable(text: str) -> str:
+    """The text as exporters can send it, who lose all that is sent with one that has half of a surrogate pair."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def describe_end(error: BaseException | None) -> Attributes:

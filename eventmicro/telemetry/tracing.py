@@ -37,6 +37,7 @@ from eventmicro.telemetry.attributes import (
     describe_call,
     describe_end,
     describe_place,
+    sayable,
     status_code,
 )
 from eventmicro.wire import without
@@ -242,7 +243,8 @@ class Spans:
                 span.set_attribute("eventmicro.attempts", error.attempts)
             is_answer = self._comes_in and isinstance(error, ServiceError) and not error.is_failure
             if not is_answer:
-                span.set_status(Status(StatusCode.ERROR, str(error)[:200] if isinstance(error, ServiceError) else None))
+                told = sayable(str(error)[:200]) if isinstance(error, ServiceError) else None
+                span.set_status(Status(StatusCode.ERROR, told))
             if self._comes_in and not isinstance(error, (ServiceError, *GIVEN_UP)):
                 span.record_exception(error)
         if error is not None and self._comes_in:

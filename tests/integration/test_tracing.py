@@ -23,6 +23,12 @@ from tests.integration.test_foreign_clients import BROKERS, faststream, plain, s
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
+# What says where an event is, and what does on which broker.
+PLACES = ("messaging.kafka.", "messaging.rabbitmq.", "messaging.destination.partition.")
+WHERE = {
+    "kafka": {"messaging.destination.partition.id", "messaging.kafka.offset"},
+    "rabbitmq": {"messaging.rabbitmq.destination.routing_key", "messaging.rabbitmq.message.delivery_tag"},
+}
 SAMPLED = f"00-{TRACE}-{SPAN}-01"
 THEIRS = {"nats": "nats.NatsTelemetry", "jetstream": "nats.NatsTelemetry"} | {
     "rabbitmq": "rabbit.RabbitTelemetry",
@@ -130,6 +136,9 @@ async def test_a_trace_goes_on_as_others_write_it(
         await publish(url, subject)
         await until(lambda: len(traced.of(SpanKind.CONSUMER)) == count)
     assert [ids(each) for each in traced.of(SpanKind.CONSUMER)] == [(TRACE, SPAN)] * count
+    for each in traced.of(SpanKind.CONSUMER):
+        there = {word for word in each.attributes or {} if word.startswith(PLACES)}
+        assert there == WHERE.get(broker, set())
 
 
 @pytest.mark.timeout_seconds(60)

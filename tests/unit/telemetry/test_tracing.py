@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from eventmicro import (
     Client,
     Context,
     LogFields,
+    MemoryBroker,
     Nack,
     NotFound,
     Reject,
@@ -436,6 +438,42 @@ def test_what_only_one_broker_has_is_said_in_its_words(system: str, word: str, v
     context = Context(Side.SUBSCRIBER, "shop", "bill", "orders.placed", delivery=delivery)
     assert describe_place(context, system) == {word: value}
     assert describe_place(context, "nats") == {}
+
+
+def test_what_kafka_and_rabbitmq_have_of_an_event_is_said_but_of_a_key_in_bytes_nothing() -> None:
+    kafka = pytest.importorskip("eventmicro_kafka.received")
+
+    class Tagged(Delivery):
+        tag = 7
+
+    record = kafka.KafkaRecord("orders", 3, 41, datetime.now(UTC), "create", b"\xff\x00", (), None)
+    live = kafka.LiveDelivery(record, None)
+    assert describe_place(Context(Side.SUBSCRIBER, topic="orders", delivery=live), "kafka") == {
+        "messaging.destination.partition.id": "3",
+        "messaging.kafka.offset": 41,
+        "messaging.kafka.message.tombstone": True,
+    }
+    about = describe_place(Context(Side.SUBSCRIBER, topic="orders", delivery=Tagged("orders")), "rabbitmq")
+    assert about["messaging.rabbitmq.message.delivery_tag"] == 7
+
+
+async def test_an_error_in_which_there_is_no_text_costs_no_span() -> None:
+    encoder = pytest.importorskip("opentelemetry.exporter.otlp.proto.common.trace_encoder")
+    world = World("half")
+    broker = MemoryBroker(world.url)
+    form = b'{"detail": "half \\ud800", "code": 503}'
+    async with broker, world.client() as client:
+        headers = {"Nats-Service-Error": "no", "Nats-Service-Error-Code": "503"}
+
+        def answer(delivery: Delivery) -> None:
+            assert broker.try_send(delivery.reply, form, headers)
+
+        await broker.subscribe("theirs.get", answer)
+        with pytest.raises(ServiceError, match="half"):
+            await client.call("theirs.get", None, int)
+    [span] = world.spans
+    assert span.status.description == "theirs.get: 503 Service Unavailable: half \\ud800"
+    assert b"half" in encoder.encode_spans(world.spans).SerializeToString()
 
 
 async def test_an_exporter_that_hangs_holds_up_neither_a_call_nor_the_stop() -> None:
