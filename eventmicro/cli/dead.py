@@ -157,8 +157,8 @@ def replay(
 
     On RabbitMQ only the queue gets an event that had given it up. Elsewhere it goes to its subject, and so to all
     queues of that, those which had handled it, too; --to names another one. A letter is taken out when its event is
-    stored: cut off at any moment and run again, nothing is lost, and up to some hundred come twice. What fails again
-    is a letter again, for the next run.
+    stored: cut off at any moment and run again, nothing is lost; by Ctrl-C none comes twice, by a kill up to some
+    hundred. What fails again is a letter again, for the next run.
     """
     which = _which(reason, subject, since, before, id)
     _work(

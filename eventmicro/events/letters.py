@@ -8,12 +8,13 @@ stays.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sized
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sized
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from math import inf
+from typing import Any
 
 from eventmicro.broker import Broker, Capabilities, QueueState, TellsQueues
 from eventmicro.checks import check_count, check_seconds
@@ -197,9 +198,9 @@ class DeadLetters:
         """Publish the events again as they were, and acknowledge each letter when its event is stored.
 
         An event goes to its queue alone where the broker can do that, RabbitMQ; elsewhere to its subject, and so to
-        all queues of that once more. It is published under an id that is the same for the same letter: cut off and run
+        all queues of that once more. It is published under an id that is the same for the same letter: killed and run
         again, JetStream stores it once, within its duplicate_window; elsewhere what was stored and not acknowledged
-        yet, up to a few hundred, is published twice.
+        yet, up to a few hundred, is published twice. Cancelled, it first finishes what it is about to publish.
 
         Args:
             to: publish to this subject, and to whoever subscribes to it.
@@ -264,34 +265,37 @@ class DeadLetters:
                 is_last = outcome.meant == limit
                 if is_last or len(window) >= pace.window:
                     await pace.wait(len(window))
-                    await self._finish_window(browsing, window, finish, outcome)
-                    _tell(progress, outcome)
+                    await _to_its_end(self._finish_window(browsing, window, finish, outcome, progress))
                 if is_last:
                     break
             await pace.wait(len(window))
-            await self._finish_window(browsing, window, finish, outcome)
-        _tell(progress, outcome)
+            await _to_its_end(self._finish_window(browsing, window, finish, outcome, progress))
         return outcome
 
     async def _finish_window(
-        self, browsing: Browsing, window: list[DeadLetter], finish: Finish, outcome: Outcome
+        self,
+        browsing: Browsing,
+        window: list[DeadLetter],
+        finish: Finish,
+        outcome: Outcome,
+        progress: Progress | None,
     ) -> None:
-        """Finish what is in the window, and empty it. What was taken back meanwhile comes again.
+        """Finish what is in the window, empty it, and tell of it. What was taken back meanwhile comes again.
 
         Raises:
             Disconnected: the broker is away; what is not done stays.
         """
         letters = [letter for letter in window if not letter.delivery.lapsed]
         window.clear()
-        if not letters:
-            return
-        failed = await finish(letters)
+        failed = await finish(letters) if letters else {}
         for number, letter in enumerate(letters):
             if number not in failed:
                 await browsing.settle(letter.delivery)
         outcome.done += len(letters) - len(failed)
         outcome.failed += len(failed)
         outcome.error = outcome.error or next(iter(failed.values()), None)
+        if progress is not None:
+            progress(outcome)
         if away := next((error for error in failed.values() if isinstance(error, Disconnected)), None):
             raise away
 
@@ -401,9 +405,14 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _tell(progress: Progress | None, outcome: Outcome) -> None:
-    if progress is not None:
-        progress(outcome)
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do it to its end also where this is cancelled, or what is published now would be published again."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)  # no longer than a broker may take to confirm
+        raise
 
 
 def _with_tokens_behind(subject: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 from datetime import UTC, datetime
@@ -123,6 +124,33 @@ async def test_what_is_refused_stays_and_the_others_go_on() -> None:
     done = await of(broker).replay()
     assert (done.done, done.failed, str(done.error)) == (3, 1, "full")
     assert [each.log[0] for each in broker.deliveries] == ["ack", "nack", "ack", "ack"]
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_a_replay_that_is_cancelled_finishes_what_it_has_begun_and_nothing_else(is_refused: bool) -> None:
+    broker = Scripted(*(Letter(str(n)) for n in range(4)))
+    begun, let, told = asyncio.Event(), asyncio.Event(), []
+    publish_many = broker.publish_many
+
+    async def slow(messages: Any, **words: Any) -> None:
+        begun.set()
+        await let.wait()
+        if is_refused:
+            raise Disconnected("away")
+        await publish_many(messages, **words)
+
+    broker.publish_many = slow  # type: ignore[method-assign]
+    replay = asyncio.ensure_future(of(broker).replay(rate=20, progress=lambda outcome: told.append(outcome.done)))
+    await begun.wait()
+    replay.cancel()
+    await asyncio.sleep(0)
+    let.set()
+    with pytest.raises(asyncio.CancelledError):
+        await replay
+    ended = "nack" if is_refused else "ack"
+    assert [each.log for each in broker.deliveries] == [[ended], [ended], ["nack"], ["nack"]]
+    assert told == [0 if is_refused else 2]
+    assert len(broker.published) == (0 if is_refused else 2)
 
 
 async def test_a_broker_that_went_away_ends_it() -> None:
