@@ -12,6 +12,10 @@ from eventmicro.rpc.large.offer import Offer
 from eventmicro.rpc.streams.channel import Channel
 from eventmicro.rpc.streams.streams import Streams
 
+# For how long room is held for one of which no piece comes, in seconds, whatever its side says of its keep-alive: all
+# others may be waiting for that.
+PATIENCE = 10.0
+
 
 class Room:
     """How many bytes of large bodies may be on their way in at a time, of one connection; others wait in line."""
@@ -78,11 +82,12 @@ async def _gather(channel: Channel, offer: Offer) -> bytes:
 
 async def _comes(channel: Channel) -> bool:
     """Whether another piece is there; False: the other side has sent all."""
+    patience = min(channel.keep_alive, PATIENCE)
     try:
-        async with asyncio.timeout(channel.keep_alive):  # signs of life are no pieces
+        async with asyncio.timeout(patience):  # signs of life are no pieces
             await channel.incoming.wait()
     except StopAsyncIteration:
         return False
     except TimeoutError:
-        raise PeerLost(f"nothing more of it came for {channel.keep_alive:g} s") from None
+        raise PeerLost(f"nothing more of it came for {patience:g} s") from None
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import json
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -27,7 +28,7 @@ from eventmicro.errors import (
 )
 from eventmicro.message import Delivery, Message
 from eventmicro.middleware import Handler
-from eventmicro.rpc.large import giving
+from eventmicro.rpc.large import giving, taking
 from eventmicro.rpc.streams.frames import read_frame, write_frame
 from eventmicro.rpc.streams.streams import Streams
 from eventmicro.wire import ACCEPT_LARGE, LARGE
@@ -418,6 +419,20 @@ def received(client: Client) -> int:
 def pieces(streams: Streams) -> int:
     """How many pieces have come of the transfers that are open."""
     return sum(each.incoming.credit.items for each in streams._channels.values())
+
+
+async def test_who_offers_a_body_and_sends_none_holds_no_room_for_as_long_as_he_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(taking, "PATIENCE", 0.3)
+    most = len(BIG)
+    async with Files(max_large=most).service, Client(broker(), large="stream") as client, broker() as other:
+        inbox, taken = other.inbox(), asyncio.Event()
+        await other.subscribe(f"{inbox}.frames", lambda frame: taken.set())
+        offer = {"address": f"{inbox}.frames", "stream": 5, "keep_alive": 3_600_000, "size": most, "sha256": "0" * 64}
+        await other.send(Message("files.echo", b"", {LARGE: json.dumps(offer)}, f"{inbox}.reply"))
+        await taken.wait()
+        assert await client.call("files.echo", BIG, bytes, timeout=20) == BIG
 
 
 async def test_signs_of_life_are_no_pieces() -> None:
