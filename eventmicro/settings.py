@@ -46,6 +46,16 @@ class BrokerUrl:
         types = {each.name: type(each.default) for each in fields(kind) if each.name not in apart}
         return {name: self._value(name, text, types, apart) for name, text in self.pairs}
 
+    def check_tls(self, settings: dict[str, Any]) -> None:
+        """Refuse `tls=false` where the scheme says that there is to be TLS.
+
+        Raises:
+            UsageError: both are said.
+        """
+        if settings.get("tls") is False:
+            why = f"{self.scheme}:// is with TLS, and tls=false without: leave out one of them"
+            raise UsageError(f"{said_beside('tls')}{self.product} URL: {why}")
+
     def _value(self, name: str, text: str, types: dict[str, type], apart: tuple[str, ...]) -> Any:
         if name in apart:
             why = "it is said before the '?' of the URL, by its scheme, user, password, hosts or path"

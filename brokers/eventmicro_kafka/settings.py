@@ -158,5 +158,6 @@ def read_url(url: str) -> KafkaSettings:
     if parts.user is not None:
         settings |= {"user": parts.user, "password": parts.password}
     if parts.scheme in TLS_SCHEMES:
+        parts.check_tls(settings)
         settings["tls"] = True
     return KafkaSettings(servers=parts.servers, **settings)

@@ -171,6 +171,8 @@ def read_url(url: str, kind: type[Settings]) -> Settings:
     parts = split_url(url, "NATS", f"{scheme}://host:4222")
     _check_kept(parts, kind)
     settings = parts.settings(kind)
+    if scheme == "tls":
+        parts.check_tls(settings)
     if parts.password is not None:
         settings |= {"user": parts.user, "password": parts.password}
     elif parts.user is not None:

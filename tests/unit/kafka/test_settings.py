@@ -33,6 +33,7 @@ def test_neither_url_nor_settings_show_secrets() -> None:
     ("url", "words"),
     [
         ("kafka://", "host:9092"),
+        ("kafkas://a?tls=false", "kafkas:// is with TLS, and tls=false without"),
         ("kafka://a/topic", "host:9092"),
         ("kafka://a:0", "host:9092"),
         ("kafka://a:x", "kafka://a:x"),

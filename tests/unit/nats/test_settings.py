@@ -57,6 +57,7 @@ WRONG: list[Any] = [
     ("nats://a?tls=yes", "tls='yes' is no bool"),
     ("nats://a?tls_cert=c.pem", "tls_cert and tls_key belong together"),
     ("nats://a?password=x", "password needs user"),
+    ("tls://a?tls=false", "tls:// is with TLS, and tls=false without"),
     ("nats://a,,b", "write nats://host:4222"),
     ("nats://ann:secret@", "write nats://host:4222"),
     ("nats://ann:secret@a,ann:secret@b", "user:password@ once"),
