@@ -11,8 +11,10 @@ from typing import Any
 import nats
 import pytest
 from eventmicro_nats import NatsBroker
+from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.registry import NatsRegistry, asking, feed
 from eventmicro_nats.registry.bucket import Bucket
+from eventmicro_nats.registry.line import Line
 from nats.js.api import KeyValueConfig
 from nats.micro import add_service
 from nats.micro.service import EndpointConfig, ServiceConfig
@@ -187,6 +189,24 @@ async def test_looks_that_were_cut_leave_no_subscription(jetstream: bool) -> Non
                 while told.count("synced") < turn:
                     await asyncio.sleep(0.01)
             assert len(registry._broker._connected_driver().subscriptions) == before
+
+
+@pytest.mark.parametrize(("jetstream", "sent"), [(True, ["ask"]), (False, ["send"])])
+async def test_a_renewal_is_one_request(jetstream: bool, sent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with NatsServer(jetstream=jetstream) as server:
+        async with NatsRegistry(server.url) as registry:
+            await registry.register(record(), ttl=60)
+            asked: list[str] = []
+            push = Line._push
+
+            def count(self: Line, driver: Driver, subject: str, body: bytes, headers: Any, reply: str) -> None:
+                asked.append("ask" if reply else "send")
+                push(self, driver, subject, body, headers, reply)
+
+            monkeypatch.setattr(Line, "_push", count)
+            for _ in range(4):
+                await registry.register(record(), ttl=60)
+            assert asked == sent * 4
 
 
 async def test_connecting_twice_at_once_is_connecting_once(server: NatsServer) -> None:
