@@ -145,6 +145,20 @@ def producer_is_dead(error: BaseException) -> bool:
     return isinstance(error, _PRODUCER_DEAD)
 
 
+def is_too_large(error: BaseException) -> bool:
+    """Whether a batch is larger than the topic or its broker allows, perhaps for the number of its messages."""
+    return isinstance(error, _TOO_LARGE)
+
+
+def may_be_for_others(error: BaseException, *, keyed: bool) -> bool:
+    """Whether a message is refused, perhaps, for the sake of others in its batch: the broker takes all of one or none.
+
+    Args:
+        keyed: whether it has a key, without which a topic that is compacted takes none.
+    """
+    return is_too_large(error) or (keyed and isinstance(error, InvalidRecordError))
+
+
 def is_refusal(error: BaseException) -> bool:
     """Whether the broker has said no, and would again."""
     known = isinstance(error, errors.BrokerResponseError) and not isinstance(error, errors.UnknownError)

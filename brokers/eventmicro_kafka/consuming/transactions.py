@@ -133,9 +133,10 @@ class Transactions:
         Raises:
             TransportError, UsageError: nothing was done.
         """
-        entry = Entry(messages, deliveries, put_aside)
+        entry, loop = Entry(messages, deliveries, put_aside), asyncio.get_running_loop()
+        deadline = loop.time() + timeout
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(deadline):
                 if not self._entries.closed:
                     await self._transactor.ready(messages)
         except TimeoutError:
@@ -147,7 +148,7 @@ class Transactions:
             return
         self._entries.put(entry)
         give_up = self._entries.give_up
-        timer = asyncio.get_running_loop().call_later(timeout, lambda: give_up(entry, self._late(entry, timeout)))
+        timer = loop.call_at(deadline, lambda: give_up(entry, self._late(entry, timeout)))
         try:
             await self._wait_for(entry)
         finally:

@@ -35,7 +35,12 @@ class _Line:
 
 def keep_lines(producer: Any) -> None:
     """Have those who wait to begin a batch come in their order."""
-    producer.lines = dict[Any, _Line]()
+    producer.lines, producer.is_retired = dict[Any, _Line](), False
+
+
+def let_nobody_in(producer: Any) -> None:
+    """Have those who wait go to another producer: what this one is given now would not be waited for."""
+    producer.is_retired = True
 
 
 def append(
@@ -46,7 +51,7 @@ def append(
     None: as many batches as may wait for this partition, and others come first.
     """
     batches = producer._message_accumulator
-    if batches._exception is not None:
+    if batches._exception is not None or (in_turn and producer.is_retired):
         return None
     pending = batches._batches.get(place)
     batch = pending[-1] if pending else None
@@ -77,7 +82,7 @@ def open_batch(producer: Any, place: Any, *, in_turn: bool = False) -> Any:
     None: as many as may wait, and others come first; or the producer is of no use any more.
     """
     batches = producer._message_accumulator
-    if batches._exception is not None:
+    if batches._exception is not None or producer.is_retired:
         return None
     if is_filling(producer, place):
         return batches._batches[place][-1]
@@ -191,7 +196,7 @@ async def _has_room(producer: Any, place: Any) -> None:
 
 def _send(producer: Any, builder: Any, place: Any) -> asyncio.Future[Any]:
     batches = producer._message_accumulator
-    if batches._exception is not None:
+    if batches._exception is not None or producer.is_retired:
         raise ProducerClosed
     future: asyncio.Future[Any] = _begin(batches, builder, place).future
     return future

@@ -9,7 +9,14 @@ from typing import Any
 
 from eventmicro.errors import EventMicroError
 from eventmicro.message import Message
-from eventmicro_kafka.errors import InvalidRecordError, KafkaError, late, not_published, producer_is_dead
+from eventmicro_kafka.errors import (
+    InvalidRecordError,
+    KafkaError,
+    is_too_large,
+    late,
+    not_published,
+    producer_is_dead,
+)
 from eventmicro_kafka.producing.accumulator import is_free, last_trouble, open_batch, send_batch, sends_at_once, turn
 from eventmicro_kafka.producing.producer import Producer
 from eventmicro_kafka.records import to_record, value_of
@@ -55,7 +62,8 @@ class Batches:
         self._again: list[int] = []
         self._inner: Any = None
         self._full: Any = None  # the partition for which no more may wait, if that is why there is no batch
-        self._alone = False  # whether what others publish may be why the broker does not take these
+        self._alone = False  # whether what goes with them may be why the broker does not take these
+        self._most: int | None = None  # how many it takes in one batch, if that may be why
         self.failed: dict[int, Exception] = {}
 
     async def publish(self) -> None:
@@ -152,7 +160,10 @@ class Batches:
         if batch is None and not self._is_other_producer():
             self._inner = self._producer.inner
             if self._alone or is_free(self._inner, place):
-                batch = self._open[place] = _Batch(self._inner, place, self._inner.create_batch())
+                builder = self._inner.create_batch()
+                batch = self._open[place] = _Batch(self._inner, place, builder)
+                if self._most is not None:
+                    _limit(builder, self._most)
             elif (waiting := open_batch(self._inner, place)) is not None:
                 batch = self._join(waiting, place)
             else:
@@ -189,6 +200,10 @@ class Batches:
             stored = asyncio.get_running_loop().create_future()
             stored.set_exception(error)
         self._sent.append((batch, stored))
+        if self._alone:  # what comes behind goes when it is stored, and else after it
+            await asyncio.wait([stored])
+            if stored.exception() is not None:
+                self._producer.retire(batch.inner)
 
     def _leave(self, batch: _Batch) -> None:
         del self._open[batch.place]
@@ -207,22 +222,34 @@ class Batches:
 
     def _fail(self, error: BaseException, batch: _Batch, stored: asyncio.Future[Any]) -> list[int]:
         """Note why messages of a batch were not confirmed; those that a new producer may send."""
-        again, refused = list[int](), batch.positions
         about = self._messages[batch.positions[0]].subject
         if isinstance(error, TimeoutError):
+            again = list[int]()
             failure = late(about, self._timeout, sent=True, met=last_trouble(batch.inner, stored, about))
         else:
             self._producer.retire(batch.inner)
             if producer_is_dead(error):
                 return batch.positions
+            again = self._spoilt(error, batch.positions)
             failure = not_published(error, about, self._producer.lacking(about))
-            if isinstance(error, InvalidRecordError):  # the broker refuses all for the sake of those without a key
-                keyless = [position for position in batch.positions if self._messages[position].key is None]
-                if keyless or not self._alone:
-                    again, refused = sorted(set(batch.positions).difference(keyless)), keyless
-                self._alone = True
-        self.failed |= dict.fromkeys(refused, failure)
+        self.failed |= dict.fromkeys(set(batch.positions).difference(again), failure)
         return again
+
+    def _spoilt(self, error: BaseException, positions: Sequence[int]) -> list[int]:
+        """Those of a batch that may be refused for the sake of others in it; they go by themselves from now on."""
+        alone, spoilt = self._alone, list[int]()
+        if is_too_large(error) and (len(positions) > 1 or not alone):
+            spoilt = list(positions)
+            if alone:
+                self._most = min(self._most or len(positions), len(positions)) // 2 or 1
+        elif is_too_large(error):
+            self._most = None  # it is this one, and those behind it may go together
+        elif isinstance(error, InvalidRecordError):
+            spoilt = [position for position in positions if self._messages[position].key is not None]
+            if alone and len(spoilt) == len(positions):
+                return []
+        self._alone = alone or bool(spoilt)
+        return spoilt
 
     def _fail_unsent(self, wanted: Sequence[int]) -> None:
         sent = {position for batch, _ in self._sent for position in batch.positions}
@@ -231,3 +258,15 @@ class Batches:
                 about = self._messages[position].subject
                 met = last_trouble(self._producer.inner, None, about)
                 self.failed[position] = late(about, self._timeout, sent=False, met=met)
+
+
+def _limit(builder: Any, most: int) -> None:
+    """Have a batch be full with so many messages."""
+    append = builder.append
+
+    def append_few(**record: Any) -> Any:
+        if builder.record_count() == most:
+            builder.close()
+        return append(**record)
+
+    builder.append = append_few

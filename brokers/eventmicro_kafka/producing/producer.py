@@ -19,6 +19,7 @@ from eventmicro_kafka.producing.accumulator import (
     is_filling,
     is_idle,
     keep_lines,
+    let_nobody_in,
     note_troubles,
     on_new_metadata,
     partitions_known,
@@ -116,9 +117,17 @@ class Producer:
         if inner is self.inner:
             self.inner = None
             self._partitions.clear()
+            let_nobody_in(inner)
             ending = asyncio.create_task(stop_producer(inner, self._patience), name="eventmicro kafka retired producer")
             self._retired.add(ending)
             ending.add_done_callback(self._retired.discard)
+
+    async def flush(self) -> None:
+        """Return when all that is on its way is stored, or has failed, also what one that is retired has."""
+        if self.inner is not None:
+            await self.inner.flush()
+        if self._retired:
+            await asyncio.wait(self._retired)
 
     async def close(self) -> None:
         """End it when all that it has is stored, within bounds, or this is cancelled; no other is made."""

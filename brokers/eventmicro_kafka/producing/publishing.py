@@ -9,7 +9,7 @@ from typing import Any
 
 from eventmicro.errors import Disconnected, NotAllPublished
 from eventmicro.message import Message
-from eventmicro_kafka.errors import InvalidRecordError, KafkaError, late, not_published, producer_is_dead
+from eventmicro_kafka.errors import KafkaError, late, may_be_for_others, not_published, producer_is_dead
 from eventmicro_kafka.producing.accumulator import append, last_trouble, send_batch, turn
 from eventmicro_kafka.producing.batches import Batches
 from eventmicro_kafka.producing.confirming import Confirming, Outcome
@@ -46,7 +46,7 @@ class Publisher:
                 error = await self._confirming.outcome(batch, deadline)
                 if error is None:
                     return
-                self._fail(error, inner, message.subject, timeout, batch, spoilt=key is not None)
+                self._fail(error, inner, message, timeout, batch)
                 await self._publish_slowly(message, key, headers, deadline, timeout, error)
                 return
         await self._publish_slowly(message, key, headers, deadline, timeout)
@@ -64,13 +64,11 @@ class Publisher:
         Raises:
             Disconnected: it is not, after so many seconds.
         """
-        inner = self._producer.inner
-        if inner is not None:
-            try:
-                async with asyncio.timeout(timeout):
-                    await inner.flush()
-            except TimeoutError:
-                raise Disconnected(f"what was published is not confirmed after {timeout:g} s") from None
+        try:
+            async with asyncio.timeout(timeout):
+                await self._producer.flush()
+        except TimeoutError:
+            raise Disconnected(f"what was published is not confirmed after {timeout:g} s") from None
 
     async def close(self) -> None:
         """Wait, within bounds, until all that is on its way is stored, and end."""
@@ -88,7 +86,7 @@ class Publisher:
     ) -> None:
         """Wait for what is missing: the cluster, the producer, the topic, or room."""
         while error is not None:
-            alone = isinstance(error, InvalidRecordError)
+            alone = may_be_for_others(error, keyed=key is not None)
             try:
                 async with asyncio.timeout_at(deadline):
                     inner, batch = await (self._put_alone if alone else self._append)(message, key, headers)
@@ -97,7 +95,7 @@ class Publisher:
                 raise late(message.subject, timeout, sent=False, met=met) from None
             error = await self._confirming.outcome(batch, deadline)
             if error is not None:
-                self._fail(error, inner, message.subject, timeout, batch, spoilt=key is not None and not alone)
+                self._fail(error, inner, message, timeout, batch, alone=alone)
 
     async def _append(self, message: Message, key: bytes | None, headers: Headers) -> tuple[Any, asyncio.Future[Any]]:
         while True:
@@ -125,19 +123,21 @@ class Publisher:
         self,
         error: BaseException,
         inner: Any,
-        about: str,
+        message: Message,
         timeout: float,
         batch: asyncio.Future[Any],
         *,
-        spoilt: bool,
+        alone: bool = False,
     ) -> None:
         """Raise why a message was not confirmed; return where it may be sent again.
 
         Args:
-            spoilt: whether another message of its batch may be the one that the broker does not take: it refuses all.
+            alone: whether no other message may be in its batch.
         """
+        about = message.subject
         if isinstance(error, TimeoutError):
             raise late(about, timeout, sent=True, met=last_trouble(inner, batch, about))
         self._producer.retire(inner)  # it has counted the message, the broker has not: the next ones would fail, too
-        if not (producer_is_dead(error) or (spoilt and isinstance(error, InvalidRecordError))):
+        is_spoilt = not alone and may_be_for_others(error, keyed=message.key is not None)
+        if not (is_spoilt or producer_is_dead(error)):
             raise not_published(error, about, self._producer.lacking(about)) from error

@@ -21,7 +21,7 @@ from eventmicro.message import Message
 from eventmicro_kafka.connection.driver import make_producer
 from eventmicro_kafka.connection.link import Link
 from eventmicro_kafka.connection.transacting import add_group, add_partitions, begin, end, note_lookups
-from eventmicro_kafka.errors import InvalidRecordError, is_refusal, not_published, plain, producer_is_dead
+from eventmicro_kafka.errors import InvalidRecordError, is_refusal, is_too_large, not_published, plain, producer_is_dead
 from eventmicro_kafka.patterns import as_name
 from eventmicro_kafka.producing.accumulator import send_batch
 from eventmicro_kafka.producing.producer import Producer
@@ -76,6 +76,7 @@ class Transactor:
         # The `transactional.id`, which no other has: who comes under it again ends what was left open.
         name = f"{group}.{as_name(subject)}.{settings.instance or uuid4().hex}"
         self._producer = Producer(settings, link, topics, partial(self._make, name), patience=0)
+        self._most: int | None = None  # how many messages go into a batch, where the broker takes no more
         self._lookup: BaseException | None = None  # how the latest one of its coordinator failed
         self.is_open = self.is_deciding = False
 
@@ -180,7 +181,7 @@ class Transactor:
             for position, record in enumerate(records):
                 key = record["key"]
                 place = await self._place(position, messages[position].subject, key, keyless)
-                if place not in filling or filling[place].builder.append(**record) is None:
+                if self._is_full(filling.get(place)) or filling[place].builder.append(**record) is None:
                     batches.append(_Batch(place, inner.create_batch(), [], []))
                     filling[place] = batches[-1]
                     filling[place].builder.append(**record)  # the first always fits
@@ -189,6 +190,9 @@ class Transactor:
                     filling[place].keyless.append(position)
             if inner is self._producer.inner:
                 return inner, batches
+
+    def _is_full(self, batch: _Batch | None) -> bool:
+        return batch is None or (self._most is not None and len(batch.positions) >= self._most)
 
     def _records(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """As `append` of a batch takes them."""
@@ -228,6 +232,9 @@ class Transactor:
             error = future.exception()
             if error is None:
                 continue
+            if is_too_large(error) and len(batch.positions) > 1:  # it goes in more of them, in another transaction
+                self._most = min(self._most or len(batch.positions), len(batch.positions)) // 2 or 1
+                raise error
             if not is_refusal(error) or producer_is_dead(error) or isinstance(error, _OF_THE_TRANSACTION):
                 raise error
             failed |= self._not_published(error, [batch])

@@ -12,7 +12,7 @@ from aiokafka.conn import AIOKafkaConnection
 from eventmicro_kafka import KafkaBroker
 from eventmicro_kafka.producing.accumulator import MOST_WAITING
 
-from eventmicro.errors import Disconnected, NotAllPublished, NotStored, Unconfirmed
+from eventmicro.errors import Disconnected, MessageTooLarge, NotAllPublished, NotStored, Unconfirmed
 from eventmicro.message import Message
 from tests.integration.kafka.admin import make_topic
 from tests.integration.kafka.kit import read_topic, records_of
@@ -117,3 +117,24 @@ async def test_events_with_a_key_are_stored_though_others_without_one_were_to_go
         assert isinstance(refused, NotAllPublished)
         assert [type(error) for error in refused.failed.values()] == [NotStored]
     assert Counter(await read_topic(kafka_url, subject)) == {b"first": 1, b"0": 3, b"1": 3, b"2": 3, b"3": 3}
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_messages_that_fit_are_stored_where_a_batch_of_them_is_more_than_the_topic_takes(
+    kafka_url: str, subject: str, together: bool
+) -> None:
+    """A batch may be larger than `max.message.bytes`; only what is too large by itself is refused."""
+    await make_topic(kafka_url, subject, config={"max.message.bytes": "600"})
+    bodies = [b"%d" % number + bytes(200) for number in range(20)]
+    messages = [Message(subject, body, key="k") for body in bodies]
+    async with KafkaBroker(kafka_url) as broker:
+        await broker.publish(Message(subject, b"first", key="k"))
+        if together:
+            messages.insert(7, Message(subject, bytes(700), key="k"))
+            with pytest.raises(NotAllPublished) as raised:
+                await broker.publish_many(messages)
+            assert {at: type(error) for at, error in raised.value.failed.items()} == {7: MessageTooLarge}
+        else:
+            await asyncio.gather(*(broker.publish(message) for message in messages))
+    stored = (await read_topic(kafka_url, subject))[1:]
+    assert (stored if together else sorted(stored)) == (bodies if together else sorted(bodies))

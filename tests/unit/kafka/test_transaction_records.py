@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import MessageSizeTooLargeError
 from eventmicro_kafka.consuming import transactions
 from eventmicro_kafka.producing import transactor
 from eventmicro_kafka.producing.transactor import Refused, Transactor
@@ -63,6 +65,30 @@ async def test_what_is_no_record_is_told_of_each_message_before_anything_is_begu
         await subject.run(messages, lambda _: pytest.fail("it commits"))
     assert {at: type(error) for at, error in refused.value.failed.items()} == {1: MessageTooLarge, 3: Unsupported}
     assert not subject.is_open
+
+
+async def test_what_is_too_large_in_one_batch_goes_in_more_of_them(
+    subject: Transactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another transaction, as this one has failed; what is too large by itself is refused."""
+
+    async def send(_: object, builder: Batch, __: object) -> asyncio.Future[None]:
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        is_too_large = len(builder) > 1 or builder[0]["value"] == b"large"
+        stored.set_exception(MessageSizeTooLargeError()) if is_too_large else stored.set_result(None)
+        return stored
+
+    monkeypatch.setattr(Batch, "close", lambda _: None, raising=False)
+    monkeypatch.setattr(transactor, "send_batch", send)
+    messages = [Message("out", b"0"), Message("out", b"1"), Message("out", b"large")]
+    subject._producer.lacking = lambda _: ""  # type: ignore[method-assign]
+    with pytest.raises(MessageSizeTooLargeError):
+        await subject._send(*await subject._fill(messages))
+    inner, batches = await subject._fill(messages)
+    assert [batch.positions for batch in batches] == [[0], [1], [2]]
+    with pytest.raises(Refused) as refused:
+        await subject._send(inner, batches)
+    assert {at: type(error) for at, error in refused.value.failed.items()} == {2: MessageTooLarge}
 
 
 async def test_the_others_are_made_again_at_once_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
