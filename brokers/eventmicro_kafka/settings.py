@@ -91,7 +91,7 @@ class KafkaSettings:
     max_message: int = 1_048_576
     """The largest message, with its key and headers; topics and brokers have limits of their own beside it."""
     batch_bytes: int = 262_144
-    """How much goes to a partition in one batch."""
+    """How much goes to a partition in one batch; less, where a topic's `max.message.bytes` is lower."""
     compression: Compression = "none"
     """How what is published is compressed, by the batch: `gzip`, `snappy`, `lz4`, `zstd`. All of them are read."""
     fetch_bytes: int = 1_048_576
