@@ -82,6 +82,7 @@ class Batches:
         try:
             async with asyncio.timeout_at(self._deadline):
                 left = await self._fill(wanted)
+                self._leave_shared()
                 for batch in list(self._open.values()):
                     await self._send(batch)
         except TimeoutError:
@@ -212,10 +213,11 @@ class Batches:
 
     async def _confirm(self) -> None:
         """Wait for the broker to have all that was sent."""
-        if self._sent:
+        sent = [(batch, stored) for batch, stored in self._sent if batch.positions]  # else it had no room
+        if sent:
             left = self._deadline - asyncio.get_running_loop().time()
-            await asyncio.wait([stored for _, stored in self._sent], timeout=max(0.0, left))
-        for batch, stored in self._sent:
+            await asyncio.wait([stored for _, stored in sent], timeout=max(0.0, left))
+        for batch, stored in sent:
             error = stored.exception() if stored.done() else TimeoutError()
             if error is not None:
                 self._again += self._fail(error, batch, stored)

@@ -55,6 +55,20 @@ async def test_what_many_calls_bring_goes_in_few_batches(
     assert stored == Counter({b"first": 1} | {b"%d" % number: 5 for number in range(CALLS)})
 
 
+async def test_many_calls_to_several_partitions_share_some_of_their_batches(kafka_url: str, subject: str) -> None:
+    """Those of one call go partly with others, and partly in batches that begin with it."""
+    calls = [
+        [Message(subject, b"%d" % (100 * call + number), key=f"k{(call + number) % 7}") for number in range(size)]
+        for call, size in enumerate((1, 2, 3, 5, 8, 13, 21, 1, 2, 3))
+    ]
+    calls[5] += [Message(subject, b"keyless %d" % number) for number in range(5)]
+    async with KafkaBroker(f"{kafka_url}?partitions=5&batch_bytes=400") as broker:
+        await broker.publish(Message(subject, b"first"))
+        assert await publish_all(broker, calls) == [None] * len(calls)
+    stored = Counter(await read_topic(kafka_url, subject))
+    assert stored == Counter([b"first", *(message.body for call in calls for message in call)])
+
+
 async def test_each_call_and_each_task_keeps_its_order_among_others(kafka_url: str, subject: str) -> None:
     """Each message once; of a batch few find room, so that most stand in line."""
     tasks, rounds, size = 12, 3, 40

@@ -10,7 +10,9 @@ import pytest
 from aiokafka.errors import KafkaError, ProducerClosed
 from aiokafka.producer.message_accumulator import MessageAccumulator
 from eventmicro_kafka.producing.accumulator import MOST_WAITING, append, keep_lines, open_batch, send_batch, turn
+from eventmicro_kafka.producing.batches import Batches
 
+from eventmicro.message import Message
 from tests.unit.kafka.kit import PLACE
 
 
@@ -103,3 +105,19 @@ async def test_where_the_producer_dies_nobody_waits_for_ever() -> None:
     assert producer.lines == {}
     for batch in producer._message_accumulator._batches[PLACE]:
         batch._drain_waiter.exception()
+
+
+async def test_a_batch_of_others_that_had_no_room_is_not_waited_for() -> None:
+    """Whatever becomes of that."""
+    waiting = Waiting()
+    await waiting.publish(b"others'")
+    waiting._message_accumulator._batch_size = 100
+    place = SimpleNamespace(inner=waiting, place=lambda *_: PLACE, next_place=lambda _: PLACE)
+    waiting.create_batch = waiting._message_accumulator.create_builder  # type: ignore[attr-defined]
+    many = Batches(place, [Message("t", bytes(90), key="k")], 1000, 5.0)  # type: ignore[arg-type]
+    publishing = asyncio.create_task(many.publish())
+    await settle()
+    first, second = waiting._message_accumulator._batches[PLACE]
+    second.done(0)
+    await publishing
+    assert (many.failed, first.future.done()) == ({}, False)
