@@ -76,6 +76,7 @@ async def test_what_is_too_large_in_one_batch_goes_in_more_of_them(
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         is_too_large = len(builder) > 1 or builder[0]["value"] == b"large"
         stored.set_exception(MessageSizeTooLargeError()) if is_too_large else stored.set_result(None)
+        stored.exception()  # as where all are looked at
         return stored
 
     monkeypatch.setattr(Batch, "close", lambda _: None, raising=False)
