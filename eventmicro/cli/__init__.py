@@ -18,6 +18,8 @@ def main() -> None:
     gc.disable()  # until the command is found: what is imported is no garbage, and to look through it all takes long
     try:
         _run()
+    except KeyboardInterrupt:  # while it is imported
+        sys.exit(130)
     finally:
         gc.freeze()  # the process ends, and with it all there is
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import sys
@@ -12,7 +13,7 @@ import typer
 
 from eventmicro.cli.lazy import group_of
 from eventmicro.cli.settings import file_defaults, find_settings
-from eventmicro.cli.show import examples, indented
+from eventmicro.cli.show import discard_output, examples, indented
 from eventmicro.configuration.words import read_words
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.sources import FILE_VARIABLE, is_anything_said
@@ -91,12 +92,22 @@ def _options(
         context.default_map = file_defaults(context.command, context.invoked_subcommand)
 
 
+# What is wrong with a file or a disk to which stdout goes.
+_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 def run_app() -> None:
     """Run the command line. A user's mistake is one line on stderr and no traceback."""
     try:
         app(prog_name="eventmicro")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except OSError as error:
+        if error.errno not in _UNWRITTEN:
+            raise
+        discard_output()
+        _say(f"what was asked for cannot be written: {error.strerror}")
+        sys.exit(FAILED)
     except EventMicroError as error:
         _say(in_options(str(error), sys.argv))
         sys.exit(MISUSED if isinstance(error, UsageError) else FAILED)

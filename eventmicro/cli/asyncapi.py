@@ -12,6 +12,7 @@ import typer
 
 from eventmicro.cli.connecting import Broker, Registry, RpcBroker, connected_client, meant
 from eventmicro.cli.generate import Out, write
+from eventmicro.cli.processes.running import find_code
 from eventmicro.cli.session import run
 from eventmicro.cli.show import examples, printable
 from eventmicro.cli.target import BrokenModule, load_services, log_broken
@@ -20,8 +21,10 @@ from eventmicro.plugins import unconnected_broker
 from eventmicro.registry import ServiceRecord
 from eventmicro.running.recording import make_service_record
 from eventmicro.service import Service
+from eventmicro.sources import used_file
 
 EPILOG = examples(
+    "eventmicro asyncapi",
     "eventmicro asyncapi app:service",
     "eventmicro asyncapi app:service --out asyncapi.html",
     "eventmicro asyncapi --running orders billing",
@@ -40,7 +43,10 @@ FORMS = {".yaml": Form.yaml, ".yml": Form.yaml, ".json": Form.json, ".html": For
 def asyncapi(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SERVICES]...", help="module:service or path/to/file.py; with --running names."),
+        typer.Argument(
+            metavar="[SERVICES]...",
+            help="module:service or path/to/file.py; default: those of eventmicro.toml; with --running names.",
+        ),
     ] = None,
     running: Annotated[
         bool, typer.Option("--running", help="Those that run, by the registry; without names all of them.")
@@ -68,10 +74,10 @@ def asyncapi(
 
 
 def _declared(targets: list[str]) -> list[Service]:
-    if not targets:
+    if not targets and used_file() is None:
         raise UsageError("which services? write module:service, or --running for those that run")
     try:
-        return load_services(targets)
+        return load_services(find_code(targets))
     except BrokenModule as broken:
         log_broken(targets, broken)
         raise typer.Exit(1) from None

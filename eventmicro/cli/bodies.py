@@ -153,6 +153,8 @@ def read_argument(argument: str | None) -> bytes:
         return argument.encode()
     if current() is not None:
         raise UsageError("in a shell there is no stdin to read a body from: write it, or @FILE")
+    if sys.stdin is None:
+        raise UsageError("-: stdin is closed, and no body can be read from it: write it, or @FILE")
     return sys.stdin.buffer.read()
 
 

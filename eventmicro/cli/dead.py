@@ -211,7 +211,8 @@ app.command("drop", epilog=DROP_EPILOG)(drop)
 def _which(
     reason: str | None, subject: str | None, since: str | None, before: str | None, id: str | None = None
 ) -> LetterFilter:
-    return LetterFilter(reason=reason, subject=subject, since=read_moment(since), before=read_moment(before), id=id)
+    from_then, until = read_moment(since, "--since"), read_moment(before, "--before")
+    return LetterFilter(reason=reason, subject=subject, since=from_then, before=until, id=id)
 
 
 def _read(

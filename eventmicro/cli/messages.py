@@ -206,7 +206,7 @@ def subscribe(
     """
     form = LINES[chosen(output, json)]
     check_subject(subject, wildcards=True)
-    moment = read_moment(since)
+    moment = read_moment(since, "--since")
     connected = connected_client if moment is None else connected_to_queues
 
     async def watch(begun: Callable[[], None]) -> None:

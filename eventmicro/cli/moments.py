@@ -20,8 +20,8 @@ _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def read_moment(text: str | None) -> datetime | None:
-    """`2h`, so long ago, or a time as `2026-05-01T12:00`, here where it names no zone.
+def read_moment(text: str | None, option: str) -> datetime | None:
+    """`2h`, so long ago, or a time as `2026-05-01T12:00`, here where it names no zone; said by this option.
 
     Raises:
         typer.BadParameter: it is neither.
@@ -33,4 +33,5 @@ def read_moment(text: str | None) -> datetime | None:
             return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
-        raise typer.BadParameter(f"{text!r}: write how long ago, as 90s, 30m, 2h or 7d, or 2026-05-01T12:00") from None
+        wrong = f"{text!r}: write how long ago, as 90s, 30m, 2h or 7d, or 2026-05-01T12:00"
+        raise typer.BadParameter(wrong, param_hint=f"'{option}'") from None

@@ -130,9 +130,14 @@ def print_line(line: str) -> bool:
     try:
         print(line, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's own flush at the end
+        discard_output()
         return False
     return True
+
+
+def discard_output() -> None:
+    """Have what is written to stdout go nowhere, as by the interpreter's own flush at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_bytes(body: bytes) -> None:

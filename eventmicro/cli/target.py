@@ -18,6 +18,7 @@ from eventmicro.contracts.contract import is_contract
 from eventmicro.errors import UsageError
 from eventmicro.running.runner import IMPORTING
 from eventmicro.service import Service
+from eventmicro.sources import SERVICES, as_text, entries
 from eventmicro.topic import Topic
 
 log = logging.getLogger("eventmicro.run")
@@ -113,7 +114,8 @@ def _load(target: str) -> list[Service]:
     module = _load_module(place, target)
     found = {name: value for name, value in vars(module).items() if isinstance(value, Service)}
     if not found:
-        raise UsageError(f"{place} has no Service object; write `service = Service('name')` at the top level of it")
+        mend = _of_the_file(place) or "; write `service = Service('name')` at the top level of it"
+        raise UsageError(f"{place} has no Service object{mend}")
     if not attribute:
         return list(found.values())
     if attribute not in found:
@@ -139,6 +141,19 @@ def _no_service(module: ModuleType, place: str, attribute: str, found: list[str]
     return f"{place} has no {attribute!r}; {here}{did_you_mean(attribute, found)}"
 
 
+def _of_the_file(name: str) -> str:
+    """Which target the settings file has for a service of this name, to be put behind an error; else empty."""
+    meant = [each.value for each in entries() if each.keys == (SERVICES, name, "target")]
+    return f"; the service {name!r} of the settings file is {as_text(meant[0])}" if meant else ""
+
+
+def _above(name: str) -> str:
+    """In which folder above this one a module is, to be put behind an error; else empty."""
+    place = Path(*name.split("."))
+    there = next((each for each in Path.cwd().parents if (each / place.with_suffix(".py")).is_file()), None)
+    return f"; it is there from {there}: install that, or have it in PYTHONPATH" if there is not None else ""
+
+
 def _import(name: str) -> ModuleType:
     if name.startswith("."):
         raise UsageError(f"{name!r} is no module's name; write 'package.module:service'")
@@ -150,9 +165,8 @@ def _import(name: str) -> ModuleType:
         modules = [
             path.stem for path in Path.cwd().iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
         ]
-        raise UsageError(
-            f"cannot import {name!r}: {error}, looked for from {Path.cwd()}{did_you_mean(name, modules)}"
-        ) from None
+        mend = _of_the_file(name) or _above(name) or did_you_mean(name, modules)
+        raise UsageError(f"cannot import {name!r}: {error}, looked for from {Path.cwd()}{mend}") from None
     except WrongSetting:
         raise
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from eventmicro.configuration.reading import (
     Group,
     Value,
     count,
+    count_within,
     group,
     labels,
     number,
@@ -88,8 +90,8 @@ HANDLER: Options = {**ENDPOINT, **SUBSCRIBER}
 IN_CODE = ("name", "middleware", "codecs", "lifespan", "register_check")
 # Options of `eventmicro run`, for all services or for the process of one.
 PROCESS: Options = {
-    "workers": count(),
-    "health_port": count(),
+    "workers": count_within(range(1, sys.maxsize), "a whole number, 1 or more"),
+    "health_port": count_within(range(65536), "a port, 0 to 65535"),
     "health_host": text(),
     "log_level": text(),
     "log_format": text(),
@@ -122,7 +124,7 @@ def check_names() -> None:
 
 def _is_of_others(path: Keys) -> bool:
     name = path[0]
-    return name in _ASIDE or name.startswith("test_") or (len(path) == 1 and bool(_KUBERNETES.fullmatch(name)))
+    return name.startswith("test_") or (len(path) == 1 and (name in _ASIDE or bool(_KUBERNETES.fullmatch(name))))
 
 
 def _is_known(path: Keys, *, in_file: bool) -> bool:
@@ -179,13 +181,21 @@ def _whose(said: Said) -> tuple[Keys, Keys, list[str]]:
     """What is said here that there is not: the service or the handler for which, the rest, and what there could be."""
     path = said.path
     if path[0] != SERVICES:
-        return (), path, [*names(GLOBAL), SERVICES]
+        return (), path, [*names(GLOBAL), SERVICES, *_as_of_services(path)]
     if path[2:3] == (HANDLERS,) and len(path) > 4:
         return path[:4], path[4:], names(HANDLER)
     rest = path[2:]
     known = names({**LOCAL, **RUN} if said.in_file else LOCAL)
     of_handler = [".".join((HANDLERS, *rest[1:]))] if _is_of_service((HANDLERS, *rest[1:]), {}) else []
     return path[:2], rest, known + of_handler
+
+
+def _as_of_services(path: Keys) -> list[str]:
+    """The same of a service, where the word before its name is nearly the right one: `[service.orders]`."""
+    from difflib import get_close_matches  # for errors only
+
+    is_near = len(path) > 1 and get_close_matches(path[0], [SERVICES], cutoff=0.8)
+    return [".".join((SERVICES, *path[1:]))] if is_near else []
 
 
 def names(options: Options, before: str = "") -> list[str]:

@@ -89,8 +89,19 @@ def number(*, or_none: bool = False, example: str = "a number") -> Value:
 
 
 def count(*, or_none: bool = False) -> Value:
-    """A whole number."""
+    """A whole number; whether it may be so many is checked by whom it is for."""
     return Value(_count, "a whole number", or_none)
+
+
+def count_within(bounds: range, example: str) -> Value:
+    """A whole number that nobody else checks."""
+
+    def read(value: Any) -> int:
+        if (number := _count(value)) not in bounds:
+            raise ValueError(value)
+        return number
+
+    return Value(read, example)
 
 
 def truth(*, or_none: bool = False) -> Value:

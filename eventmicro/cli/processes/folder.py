@@ -121,8 +121,18 @@ def _placed_variables(name: str) -> dict[str, tuple[str, str]]:
 
 
 def environment_entries() -> Iterator[FileEntry]:
-    """What the file says below `[services.orders.environment]`, of all services."""
-    return (each for each in entries() if len(each.keys) == 4 and each.keys[::2] == (SERVICES, ENVIRONMENT))
+    """What the file says below `[services.orders.environment]`, of all services.
+
+    Raises:
+        UsageError: it is no table of texts.
+    """
+    for each in entries():
+        if each.keys[:3:2] != (SERVICES, ENVIRONMENT) or each.value == {}:
+            continue
+        if len(each.keys) != 4 or isinstance(each.value, list):
+            where = f"{place_of(each)}: {'.'.join(each.keys[:3])}"
+            raise UsageError(f'{where}: write a table of variables, environment = {{ NAME = "value" }}')
+        yield each
 
 
 def place_of(entry: FileEntry) -> str:

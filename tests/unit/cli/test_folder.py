@@ -65,6 +65,12 @@ def test_what_is_set_for_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
         ("\n[services.a]\n", ":2: [services.a] has no target"),
         (table("a", 'restart = "never"'), ":1: services.a.restart='never': write on-failure, always, no"),
         (table("a", 'workers = "two"'), ":3: 'two': write a whole number"),
+        (table("a", "workers = 0"), ":3: 0: write a whole number, 1 or more"),
+        (table("a", "health_port = 70000"), ":3: 70000: write a port, 0 to 65535"),
+        (table("a", 'environment = ["A=1"]'), ":3: services.a.environment: write a table of variables, environment ="),
+        (table("a", 'environment = "A=1"'), ":3: services.a.environment: write a table of variables"),
+        (table("a", "environment = { A = [1] }"), ":3: services.a.environment: write a table of variables"),
+        (table("a", "[services.a.environment.B]", "A = 1"), ":4: services.a.environment: write a table of variables"),
         ("timeout = 3\n", " has no services: write [services.orders]"),
     ],
 )

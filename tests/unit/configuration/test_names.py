@@ -28,6 +28,7 @@ def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
         ("EVENTMICRO_SERVICES__SHOP__TIMEOT", "EVENTMICRO_SERVICES__SHOP__TIMEOUT"),
         ("EVENTMICRO_SERVICES__SHOP__DELIVERY__RETRY__ATEMPTS", "EVENTMICRO_SERVICES__SHOP__DELIVERY__RETRY__ATTEMPTS"),
         ("EVENTMICRO_BROKR_FILE", "EVENTMICRO_BROKER_FILE"),
+        ("EVENTMICRO_SERVICE__SHOP__TIMEOUT", "EVENTMICRO_SERVICES__SHOP__TIMEOUT"),
     ],
 )
 def test_a_variable_that_nobody_reads_is_refused_with_what_is_meant(
@@ -74,7 +75,10 @@ def test_what_kubernetes_sets_and_what_others_read_is_left_alone(name: str, monk
             "\n# a\n[retry]\nbackoff = 1\natempts = 1",
             "5: there is no setting 'retry.atempts'; did you mean 'retry.attempts'?",
         ),
-        ("[servces.shop]\ntimeout = 1", "2: there is no setting 'servces.shop.timeout'"),
+        (
+            "[servces.shop]\ntimeout = 1",
+            "2: there is no setting 'servces.shop.timeout'; did you mean 'services.shop.timeout'?",
+        ),
         (
             '[services.a]\ntarget = "a"\n[services.shop]\n\ntarget = "b"\nafer = ["a"]',
             "6: there is no setting 'afer'; did you mean 'after'?",
