@@ -83,6 +83,21 @@ def check_kind(name: str, value: Any, kind: type | UnionType, example: str) -> N
         raise UsageError(f"{name}={value!r}: write {example}")
 
 
+def check_hook(name: str, hook: Any) -> None:
+    """Refuse what cannot be called with nothing.
+
+    Raises:
+        UsageError: it is no function, or takes something.
+    """
+    check_function(name, hook)
+    try:
+        signature_of(hook).bind()
+    except TypeError as error:
+        raise UsageError(f"{name}: it is called with nothing, and cannot be: {error}") from None
+    except ValueError:  # it has no signature, as some of what is written in C
+        return
+
+
 def names_words(kind: K) -> K:
     """A class that names the options which it has where it is given another one, or too few.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeVar, overload
 
-from eventmicro.checks import check_function
+from eventmicro.checks import check_function, check_hook
 from eventmicro.codecs import Codecs
 from eventmicro.codecs.survival import check_survives
 from eventmicro.configuration.handlers import HandlerSettings
@@ -221,7 +221,7 @@ class Declares(HasHandlers):
         """
 
         def declare(check: C) -> C:
-            check_function("health_check", check)
+            check_hook("health_check", check)
             named = name or own_name(check)
             if named in {"broker", "subscriptions", "registered", *(each.name for each in self._checks)}:
                 raise UsageError(f"service {self.name!r} has a health check {named!r} already; give this one a name=")
@@ -231,7 +231,7 @@ class Declares(HasHandlers):
         return declare if check is None else declare(check)
 
     def _hook(self, when: str, hook: H) -> H:
-        check_function(when, hook)
+        check_hook(when, hook)
         self._hooks[when].append(hook)
         return hook
 

@@ -307,7 +307,8 @@ class ServiceError(EventMicroError):
     def __str__(self) -> str:
         where = f"{self.id}: " if self.id else ""
         fields = describe_fields(self.errors)
-        return f"{where}{self.code} {self.status}: {self.detail}{fields}{self._describe_attempts()}"
+        detail = f": {self.detail}" if self.detail or fields else ""
+        return f"{where}{self.code} {self.status}{detail}{fields}{self._describe_attempts()}"
 
     @property
     def status(self) -> str:

@@ -31,6 +31,8 @@ REGISTRIES = "eventmicro.registries"
 CODECS = "eventmicro.codecs"
 REGISTRY_VARIABLE = "EVENTMICRO_REGISTRY"
 NO_REGISTRY = "none"
+# What brokers are called that serve another scheme.
+ALSO = {"rabbitmq": "amqp", "rabbit": "amqp", "nats+js": "jetstream", "js": "jetstream"}
 NO_BROKER = (
     f"no broker is set: pass a URL such as 'nats://127.0.0.1:4222' or 'memory://', set {BROKER_VARIABLE}, "
     f"or start an embedded one by `eventmicro run`"
@@ -181,6 +183,8 @@ def _not_installed(group: str, name: str, what: str) -> str:
     from difflib import get_close_matches  # for errors only
 
     points = sorted(known(group))
+    if (also := ALSO.get(name.lower())) in points:
+        return f"no {what} {name!r} is installed; did you mean {also!r}?"
     if close := get_close_matches(name.lower(), points, n=1):
         return f"no {what} {name!r} is installed; did you mean {close[0]!r}?"
     lacking = [point for point in points if _lacks_driver(group, point, what)]

@@ -17,6 +17,7 @@ from eventmicro.middleware import Middleware, check_middleware, sides_of
 from eventmicro.rpc.declare import declare_endpoint
 from eventmicro.terms import ENDPOINT_CONCURRENCY
 from eventmicro.topic import Topic
+from eventmicro.wire import check_name
 
 E = TypeVar("E", bound=Callable[..., Any])
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,6 +78,8 @@ class HasHandlers:
             return function
 
         refuse_name(function)
+        if options.get("name") is not None:
+            check_name(options["name"], "endpoint")
         return declare if function is None else declare(function)
 
     def subscribe(
@@ -114,6 +117,8 @@ class HasHandlers:
                 raise UsageError("a subscriber names its topic: write @service.subscribe(TOPIC) or ('orders.placed')")
         if not topics:
             raise UsageError("a subscriber to no topic would get nothing: write @service.subscribe([PLACED, PAID])")
+        if name is not None:
+            check_name(name, "subscriber")
         said = {"middleware": middleware, **options} | ({} if name is None else {"name": name})
 
         def declare(function: F) -> F:

@@ -305,6 +305,8 @@ class Service(Declares, MakesStubs, CallsAll, PublishesEvents):
         """
         if self._client is None or self._latest is None:
             raise UsageError(f"service {self.name!r} is not started: declare {name_of(handler)} by @service.subscribe")
+        if name is not None:
+            check_name(name, "subscriber")
         said = {"middleware": middleware, **options} | ({} if name is None else {"name": name})
         declared = self._subscriber(handler, Mark(topic, said))
         self._check_event(declared, topic)

@@ -88,7 +88,7 @@ def split_url(url: str, product: str, example: str, *, port: int | None = None, 
     scheme, _, rest = url.partition("://")
     address, _, query = rest.partition("?")
     userinfo, at, location = address.rpartition("@")
-    hosts, slash, where = location.partition("/")
+    hosts, _, where = location.partition("/")
     user, colon, password = userinfo.partition(":")
     if "@" in query:
         raise UsageError(f"{product} URL: '?' is %3F in a password, '@' is %40 behind the '?'")
@@ -98,7 +98,7 @@ def split_url(url: str, product: str, example: str, *, port: int | None = None, 
         )
     try:
         servers = tuple(_server(host, port) for host in hosts.split(","))
-        if "/" in where or (slash and not path):
+        if "/" in where or (where and not path):
             raise ValueError("too many parts")
     except ValueError as error:
         raise UsageError(

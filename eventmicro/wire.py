@@ -95,7 +95,9 @@ def check_name(name: str, what: str) -> str:
         UsageError: it is empty or has other signs than letters, digits, `_` and `-`.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UsageError(f"{what} name {name!r}: write letters, digits, '_' and '-' only, without dots or spaces")
+        raise UsageError(
+            f"{what} name {name!r}: write letters of ASCII, digits, '_' and '-' only, without dots or spaces"
+        )
     return name
 
 
@@ -226,7 +228,7 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if not isinstance(name, str) or not _is_header_name(name):
             raise UsageError(f"metadata name {name!r}: write letters, digits and '-', without spaces or colons")
         if not isinstance(value, str):
-            raise UsageError(f"metadata {name!r} is a {type(value).__name__}: values are strings")
+            raise UsageError(f"metadata {name!r} is of the type {type(value).__name__}: values are strings")
         if "\n" in value or "\r" in value:
             raise UsageError(f"metadata {name!r} has a line break: values are single lines")
         if not value.isascii():
@@ -311,9 +313,18 @@ def without(headers: dict[str, str], name: str) -> None:
         del headers[other]
 
 
+# What stands in the header of an error that has no detail.
+_NO_DETAIL = "error"
+
+
+def detail_of(text: str) -> str:
+    """What the header of an error says; empty where it stands there only to be one."""
+    return "" if text == _NO_DETAIL else text
+
+
 def error_headers(code: int, detail: str) -> dict[str, str]:
     """The two headers that mark a reply as an error: one line of ASCII, never empty, never long."""
-    return {ERROR: header_line(detail, MAX_ERROR_HEADER) or "error", ERROR_CODE: str(code)}
+    return {ERROR: header_line(detail, MAX_ERROR_HEADER) or _NO_DETAIL, ERROR_CODE: str(code)}
 
 
 def one_line(text: str, longest: int = 1000) -> str:

@@ -59,7 +59,8 @@ def show_pairs(pairs: Mapping[str, str]) -> None:
 def show_error(error: ServiceError) -> None:
     """Print what a service answered instead of a reply: where, code, detail, and the fields that are wrong."""
     typer.echo(one_line(f"{error.id}: {error.code} {error.status}"), err=True)
-    typer.echo(f"  {indented(error.detail)}", err=True)
+    if error.detail:
+        typer.echo(f"  {indented(error.detail)}", err=True)
     for part in error.errors:
         place = ".".join(map(str, part.get("loc", ()))) or "(body)"
         typer.echo(f"  {one_line(place)}: {indented(str(part.get('msg', part)))}", err=True)

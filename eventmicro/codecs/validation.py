@@ -27,6 +27,8 @@ _TYPING = ("typing", "types", "typing_extensions", "annotationlib")
 SUBCLASSES = 1000
 # How pydantic's names end for errors that say that a value is of another type.
 _OF_TYPE = ("_type", "is_instance_of", "none_required")
+# What pydantic says of an empty body.
+_EMPTY = "Invalid JSON: EOF while parsing a value at line 1 column 0"
 # How much of a field's name it tells, in characters: of a dict's fields the peer makes up the names.
 MAX_FIELD_NAME = 100
 
@@ -50,6 +52,8 @@ def make_adapter(kind: Any) -> TypeAdapter[Any]:
             adapter.rebuild(force=True)
         return adapter
     except PydanticUndefinedAnnotation as error:
+        if isinstance(kind, str):
+            raise no_type(kind) from None
         raise UsageError(
             f"{name_of(kind)} cannot be a message: a field of it, or of a type within it, names {error.name!r}, which "
             f"is not defined there: define or import it before, and say model_rebuild() of the one that names it"
@@ -67,6 +71,8 @@ def _may_be_type(kind: Any) -> bool:
 
 def no_type(value: object) -> UsageError:
     """That an object stands where a type is to be; its value is not shown."""
+    if isinstance(value, str):
+        return UsageError(f"{value[:100]!r} is a text, and no message's type: write the class itself, without quotes")
     name = type(value).__name__
     return UsageError(f"an object of {name} cannot be a message's type: write the class, {name}")
 
@@ -108,8 +114,13 @@ def decode_error(kind: Any, error: ValidationError) -> DecodeError:
     if count > MAX_ERRORS:
         return DecodeError(f"not a valid {name_of(kind)}: {count} errors")
     entries = error.errors(include_url=False, include_context=False, include_input=False)
-    errors = [{"loc": [short(part) for part in e["loc"]], "msg": e["msg"], "type": e["type"]} for e in entries]
+    errors = [{"loc": [short(part) for part in e["loc"]], "msg": _told(e["msg"]), "type": e["type"]} for e in entries]
     return DecodeError(f"not a valid {name_of(kind)}", errors)
+
+
+def _told(message: str) -> str:
+    """What pydantic says is wrong; of an empty body that it is one."""
+    return "Invalid JSON: it is empty" if message == _EMPTY else message
 
 
 def short(part: int | str) -> int | str:

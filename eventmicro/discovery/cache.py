@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import Any, cast
 
 from eventmicro.checks import check_function
-from eventmicro.errors import Unavailable
+from eventmicro.errors import Unavailable, UsageError
 from eventmicro.registry import Change, Registry, ServiceRecord
 from eventmicro.selector import Filter, Node
 from eventmicro.terms import Learn, Terms, learn_nothing
@@ -98,6 +98,10 @@ class View:
 
     def _filter(self, filters: tuple[Filter, ...]) -> Sequence[Node]:
         for each in filters:
+            if isinstance(each, str):
+                raise UsageError(
+                    f"filters: {each!r} is a text: write filters.version({each!r}), filters.node({each!r}) …"
+                )
             check_function("filters", each)
         return [node for node in self._all if all(each(node) for each in filters)]
 

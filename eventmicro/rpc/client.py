@@ -253,7 +253,7 @@ class RpcClient:
             return await caller.request(service, request, deadline)
         except MessageTooLarge as error:
             if not request.headers or ACCEPT_LARGE not in request.headers:
-                raise
+                raise MessageTooLarge(f"{error}; large='stream' sends it in pieces", limit=error.limit) from None
             limit = error.limit
         return await self.large.ask(caller, service, request, limit, deadline)
 

@@ -363,6 +363,9 @@ class Endpoint:
             self.say(error, ": its handler returned %s", told)
             return InternalError(FAILED)
         returned, reply = type(value).__qualname__, name_of(self._reply.kind)
+        if isinstance(value, BaseException):
+            self.say(error, ": its handler returned an error, a %s: write `raise` in place of `return`", returned)
+            return InternalError(FAILED)
         self.say(error, ": its reply, a value of type %s, cannot be sent as %s: %s", returned, reply, error)
         return InternalError(FAILED)
 
@@ -438,7 +441,7 @@ class Endpoint:
             except EventMicroError as lost:
                 self.say(lost, ": a reply in pieces was lost: %s", lost)
                 return
-        self.say(error, ": %s", error)
+        self.say(error, ": %s; a caller that says large='stream' gets it in pieces", error)
         if reply.headers and ERROR in reply.headers:
             return  # not even an error fits
         refused: ServiceError = InternalError("the reply is too large for the broker")

@@ -17,7 +17,7 @@ from eventmicro.errors import (
 )
 from eventmicro.message import Delivery
 from eventmicro.selector import Director
-from eventmicro.wire import CONTENT_ENCODING, ERROR, ERROR_CODE, NO_RESPONDERS, STATUS, content_type, header
+from eventmicro.wire import CONTENT_ENCODING, ERROR, ERROR_CODE, NO_RESPONDERS, STATUS, content_type, detail_of, header
 
 
 def read_reply(delivery: Delivery, endpoint: str, body: Body, decode: Decoder) -> Any:
@@ -32,7 +32,7 @@ def read_reply(delivery: Delivery, endpoint: str, body: Body, decode: Decoder) -
     code = header(headers, ERROR_CODE)
     if code is not None or header(headers, ERROR) is not None:
         number = int(code) if code and code.isdecimal() and len(code) < 9 else 500
-        error = _error(delivery, number, header(headers, ERROR) or "", endpoint, body)
+        error = _error(delivery, number, detail_of(header(headers, ERROR) or ""), endpoint, body)
         error.received, error.metadata = True, headers or {}
         raise error
     if header(headers, STATUS) == NO_RESPONDERS and not delivery.body:

@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from eventmicro.broker import Broker
-from eventmicro.checks import check_kind, check_seconds, check_several
+from eventmicro.checks import check_function, check_kind, check_seconds, check_several, names_words
 from eventmicro.client import Client
 from eventmicro.codecs import Codecs
 from eventmicro.errors import UsageError
@@ -52,6 +52,7 @@ R = TypeVar("R")
 _numbers = count(1)
 
 
+@names_words
 class World(Seen, GoesWrong):
     """Services, started as they are on one broker of this world's own, for as long as its block lasts.
 
@@ -179,6 +180,7 @@ class World(Seen, GoesWrong):
         """
         if asyncio._get_running_loop() is not None:
             raise UsageError("run is for a test that is no coroutine: here write `async with World(...) as world:`")
+        check_function("run", test)
 
         async def within() -> R:
             async with self as world:

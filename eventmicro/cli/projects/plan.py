@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 import sys
+import unicodedata
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -74,7 +75,8 @@ def check_name(name: str, option: str = "NAME") -> str:
         UsageError: it cannot; it says why, and what would do.
     """
     if not _NAME.fullmatch(name):
-        better = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+        plain = unicodedata.normalize("NFKD", name.casefold()).encode("ascii", "ignore").decode()
+        better = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
         better = better if _NAME.fullmatch(better) and not keyword.iskeyword(better) else "my_shop"
         raise UsageError(
             f"{option} {name!r}: a package is named by small letters, digits and _, and begins with a letter: {better}"

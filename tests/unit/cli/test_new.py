@@ -201,6 +201,7 @@ def test_the_unit_of_systemd_is_one(run: Run, tmp_path: Path) -> None:
             "NAME 'my-shop': a package is named by small letters, digits and _, and begins with a letter: my_shop",
         ),
         (["9lives"], "begins with a letter: my_shop"),
+        (["Größe é"], "begins with a letter: grosse_e"),
         (["../shop"], "begins with a letter: shop"),
         (["class"], "NAME 'class' is a word of Python itself, and no package can be imported so: class_service"),
         (["json"], "NAME 'json' is another module's name, which it would hide: json_service"),
