@@ -228,7 +228,7 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if not isinstance(name, str) or not _is_header_name(name):
             raise UsageError(f"metadata name {name!r}: write letters, digits and '-', without spaces or colons")
         if not isinstance(value, str):
-            raise UsageError(f"metadata {name!r} is of the type {type(value).__name__}: values are strings")
+            raise UsageError(f"metadata {name!r} is a {type(value).__name__}: values are strings")
         if "\n" in value or "\r" in value:
             raise UsageError(f"metadata {name!r} has a line break: values are single lines")
         if not value.isascii():

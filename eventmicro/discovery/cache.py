@@ -100,7 +100,7 @@ class View:
         for each in filters:
             if isinstance(each, str):
                 raise UsageError(
-                    f"filters: {each!r} is a text: write filters.version({each!r}), filters.node({each!r}) …"
+                    f"filters: {each!r} is no function: write filters.version({each!r}), filters.node({each!r}) …"
                 )
             check_function("filters", each)
         return [node for node in self._all if all(each(node) for each in filters)]

@@ -110,7 +110,7 @@ async def test_an_error_that_is_returned_is_told_with_the_mend(caplog: pytest.Lo
     [
         ((), {}, BadRequest, "(the body: Invalid JSON: it is empty)"),
         ((Ride(rider="a"), "Ride"), {}, UsageError, "'Ride' is a text, and no message's type: write the class itself"),
-        ((Ride(rider="a"), Ride), {"filters": ["^1"]}, UsageError, "'^1' is a text: write filters.version('^1')"),
+        ((Ride(rider="a"), Ride), {"filters": ["^1"]}, UsageError, "'^1' is no function: write filters.version('^1')"),
         ((Ride(rider="a" * 2000), Ride), {}, MessageTooLarge, "allowed; large='stream' sends it in pieces"),
     ],
 )

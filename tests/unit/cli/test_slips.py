@@ -44,6 +44,8 @@ def test_a_module_that_is_there_from_a_folder_above_is_said_with_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.path", sys.path[1:])
+    for module in ("stall", "stall.selling"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.chdir("stall")
     with pytest.raises(UsageError) as refused:
         load_services(["stall.selling:service"])
