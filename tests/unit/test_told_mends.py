@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel
@@ -40,7 +40,7 @@ async def taking(event: Any) -> None: ...
             "health_check: it is called with nothing, and cannot be: missing",
         ),
         (lambda _: Service("größe"), "service name 'größe': write letters of ASCII"),
-        (lambda service: World(service).run(7), "run: 7 is no function"),
+        (lambda service: cast("Any", World(service)).run(7), "run: 7 is no function"),
     ],
 )
 def test_what_cannot_be_declared_is_refused_where_it_is(declare: Any, error: str) -> None:
