@@ -226,7 +226,11 @@ def _no_nodes(view: View, filters: tuple[Filter, ...]) -> NoReturn:
             id=view.name,
         )
     if not view.nodes():
-        raise NotFound(f"no node of service {view.name!r} is registered in {view.registry}", id=view.name)
+        raise NotFound(
+            f"no node of service {view.name!r} is registered in {view.registry}; one that another framework runs is "
+            f"called without selector, filters and key",
+            id=view.name,
+        )
     why = explain(filters, view.nodes())
     raise Unavailable(
         f"none of the {len(view.nodes())} nodes of {view.name!r} passes the filters of this call{why and ': '}{why}",

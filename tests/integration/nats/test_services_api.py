@@ -175,6 +175,8 @@ async def test_a_foreign_service_is_called_and_listed_as_any(nats_url: str) -> N
                 await client.call("foreign.fail")
             with pytest.raises(NotFound, match="'foreign' has no endpoint 'bye': there are fail, hello"):
                 await client.call("foreign.bye")
+            with pytest.raises(ServiceError, match=r"another framework.* without selector, filters and key"):
+                await client.call("foreign.hello", "you", str, selector="random")
             await client.ready("foreign", timeout=5)
             (record,) = await list_all(client.rpc_broker, client.registry, "foreign")
     finally:
