@@ -193,6 +193,8 @@ class Bucket:
         if isinstance(answer, NoAnswer):
             raise Unavailable(f"registry bucket {self._name}: {answer.value}", id=self._line.url)
         if (error := read_error(answer)) is not None:
+            if error.number == NO_TTLS:  # others have made it anew: it is said what it lacks, and how to mend it
+                await self.have()
             raise self._error(error)
 
     def _error(self, error: ApiError) -> Exception:
@@ -263,7 +265,8 @@ class Bucket:
 
 
 # No TTLs here, a TTL that is none, a message that is too large: it is no better the next time.
-_FAULTS = frozenset({10166, 10165, 10054})
+NO_TTLS = 10166
+_FAULTS = frozenset({NO_TTLS, 10165, 10054})
 
 
 class Due:

@@ -71,6 +71,23 @@ async def test_a_bucket_that_cannot_keep_it_is_refused(server: NatsServer, confi
     await client.close()
 
 
+async def test_a_bucket_that_others_make_anew_says_what_it_lacks_and_is_used_again_when_it_is_mended(
+    server: NatsServer,
+) -> None:
+    client = await nats.connect(server.url)
+    streams = client.jetstream()
+    async with NatsRegistry(f"{server.url}?registry_bucket=shop") as registry:
+        await registry.register(record(), ttl=60)
+        await streams.delete_stream("KV_shop")
+        await streams.add_stream(name="KV_shop", subjects=["$KV.shop.>"], max_msgs_per_subject=1)
+        with pytest.raises(UsageError, match=r"shop was made by others .* lacks .*: set registry_bucket to"):
+            await registry.register(record(), ttl=60)
+        await streams.delete_stream("KV_shop")
+        await registry.register(record(), ttl=60)
+        assert await registry.get_service("orders") == [record()]
+    await client.close()
+
+
 async def test_garbage_in_the_bucket_is_left_out_and_told_once(
     server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
