@@ -244,7 +244,7 @@ async def test_a_span_ends_also_where_its_handler_exits_or_nobody_drives_its_cal
     async with world.service, world.client() as client:
         with pytest.raises(ServiceError, match="the endpoint failed"):
             await client.call("shop.leave")
-        call = client.call("shop.hang")
+        call = client.call("shop.hang", timeout=0.1)
         call.send(None)
         call.close()
         assert trace.get_current_span() is trace.INVALID_SPAN
