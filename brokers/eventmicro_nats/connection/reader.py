@@ -28,6 +28,8 @@ LONGEST_LINE = 1024 * 1024
 # How many sizes of messages are remembered.
 SIZES = 10_000
 _M, _H = b"MH"
+# What no subscription is: words have no blanks.
+NOBODY = b" "
 
 
 class Hears(Protocol):
@@ -90,7 +92,7 @@ class Reader:
     def _read(self, data: bytes) -> tuple[int, int]:
         """Read all that is whole; where what is cut off begins, and how many bytes it needs at least."""
         find, length, sizes = data.find, len(data), self._sizes
-        position, sid, run = 0, b"", list[Raw]()
+        position, sid, run = 0, NOBODY, list[Raw]()
         subject = same = b""  # of the message before, and how the next one begins that is on the same subject
         line, size = b"", 0  # the whole first line of that, and its size: the next may be as long
         try:
@@ -108,11 +110,15 @@ class Reader:
                     return position, _more(length - position)
                 body = end_of_line + CRLF
                 if same and data.startswith(same, position):  # [reply] size
-                    reply, _, digits = data[position + len(same) : end_of_line].rpartition(b" ")
+                    reply, space, digits = data[position + len(same) : end_of_line].partition(b" ")
+                    if space:
+                        line = b""
+                    else:
+                        reply, digits, line = b"", reply, data[position:body]
                     end = body + (sizes.get(digits) or _remember(sizes, digits))
                     if end + CRLF > length:
                         return position, end + CRLF - position
-                    line, size = (b"" if reply else data[position:body]), end - body
+                    size = end - body
                     run.append((subject, reply, data[body:end], b""))
                     position = end + CRLF
                     continue
@@ -121,16 +127,21 @@ class Reader:
                     if run:
                         before, run, self.has_more = run, [], True  # once, also where a taker ends the program
                         self._hand_over(sid, before)
-                    sid = same = line = b""
+                    sid, same, line = NOBODY, b"", b""
                     self._hear(data[position:end_of_line])
                     position = body
                     continue
                 words = data[position:end_of_line].split(b" ")
+                count = len(words)
                 end = body + (sizes.get(words[-1]) or _remember(sizes, words[-1]))
                 if kind == _M:  # MSG subject sid [reply] size
-                    reply, headers = (words[3] if len(words) == 5 else b""), b""
+                    if words[0] != b"MSG" or not 4 <= count <= 5:
+                        raise ValueError
+                    reply, headers = (words[3] if count == 5 else b""), b""
                 else:  # HMSG subject sid [reply] size-of-headers size
-                    reply = words[3] if len(words) == 6 else b""
+                    if words[0] != b"HMSG" or not 5 <= count <= 6:
+                        raise ValueError
+                    reply = words[3] if count == 6 else b""
                     body += sizes.get(words[-2]) or _remember(sizes, words[-2])
                     headers = data[end_of_line + CRLF : body]
                     if body > end:
@@ -138,11 +149,15 @@ class Reader:
                 if end + CRLF > length:
                     return position, end + CRLF - position
                 if words[2] != sid:
+                    if not words[2].isdigit() or not words[1]:
+                        raise ValueError
                     if run:
                         before, run, self.has_more = run, [], True
                         self._hand_over(sid, before)
                     sid, same = words[2], b""
                 elif words[1] != subject:
+                    if not words[1]:
+                        raise ValueError
                     same = b""
                 elif kind == _M:
                     same = b"MSG %b %b " % (subject, sid)
@@ -171,15 +186,15 @@ class Reader:
     def _hear(self, line: bytes) -> None:
         word, _, rest = line.partition(b" ")
         match word.upper():
-            case b"PING":
+            case b"PING" if not rest.strip():
                 self._hears.on_ping()
-            case b"PONG":
+            case b"PONG" if not rest.strip():
                 self._hears.on_pong()
             case b"-ERR":
                 self._hears.on_error(rest.strip().decode(errors="replace"))
             case b"INFO":
                 self._hears.on_info(rest)
-            case b"+OK":
+            case b"+OK" if not rest.strip():
                 pass
             case _:
                 raise ProtocolError("nats: a line is none of the protocol's")
@@ -193,9 +208,9 @@ def _remember(sizes: dict[bytes, int], digits: bytes) -> int:
     """
     if len(sizes) >= SIZES:
         sizes.clear()
-    size = int(digits)
-    if size < 0:
+    if not digits.isdigit():  # int takes a sign, too, and blanks
         raise ValueError
+    size = int(digits)
     sizes[digits] = size
     return size
 

@@ -134,6 +134,20 @@ def test_a_taker_that_raises_does_not_stop_the_others() -> None:
         b"MSG a\r\n",
         b"MSG a 1 x\r\n",
         b"MSG a 1 -30\r\n\r\n",
+        b"MSG a 1\r\n1\r\n",
+        b"MSG a 1 r s 1\r\n1\r\n",
+        b"MSG b 1 r s 1\r\n1\r\n",
+        b"MSG a 1 1 \r\n1\r\n",
+        b"MSG a 1 +1\r\n1\r\n",
+        b"MSG a 1 1_0\r\n1234567890\r\n",
+        b"MSG a b 1\r\n1\r\n",
+        b"MXG a 1 1\r\n1\r\n",
+        b"HMSG a 1 1\r\n1\r\n",
+        b"HMSG a 1 r s 0 1\r\n1\r\n",
+        b"HXSG a 1 0 1\r\n1\r\n",
+        b"PING 1\r\n",
+        b"PONG 1\r\n",
+        b"+OK 1\r\n",
         b"HMSG a 1 9 5\r\n123456789\r\n",
         b"HMSG a 1 -30 5\r\n123456789\r\n",
         b"X" * (LONGEST_LINE + 1),
@@ -144,6 +158,46 @@ def test_what_is_no_protocol_is_an_error_and_what_stands_before_it_comes(bad: by
     with pytest.raises(ProtocolError):
         reader(said).feed(message(1, b"1") + bad)
     assert [entry[3] for entry in said.said] == [b"1"]
+
+
+def mistaken(chance: random.Random) -> bytes:
+    """A first line as no server sends it: a word, a blank or a sign too many, too few or another one; with its body."""
+    head = chance.choice([b"MSG a 1 3", b"MSG a 1 r 3", b"MSG b 23 3", b"HMSG a 1 1 3", b"HMSG b 23 r 1 3"])
+    words = head.split(b" ")
+    for _ in range(chance.randint(1, 2)):
+        place = chance.randrange(len(words))
+        change = chance.randrange(4)
+        if change == 0:
+            words.insert(place, chance.choice([b"", b"x", b"1", b"+", b"_"]))
+        elif change == 1 and len(words) > 1:
+            del words[place]
+        elif change == 2:
+            words[place] += chance.choice([b"x", b"1", b"_0", b"-"])
+        else:
+            words[place] = chance.choice([b"-", b"+", b"x", b"0", b""]) + words[place]
+    return b" ".join(words) + b"\r\nxxx\r\n"
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_what_the_drivers_own_parser_refuses_is_refused_and_what_both_take_is_the_same(seed: int) -> None:
+    chance, refused = random.Random(seed), 0
+    for _ in range(400):
+        sent = message(1, b"1") * chance.choice([0, 1, 3]) + mistaken(chance) + message(1, b"2") * 40 + b"PING\r\n"
+        own, ours = Said(), Said()
+        try:
+            await Parser(own).parse(sent)
+            whole = True
+        except (ProtocolError, AttributeError):
+            whole = False
+        try:
+            reader(ours).feed(sent)
+        except ProtocolError:
+            refused += 1
+        else:
+            assert whole, sent
+            assert ours.said == own.said, sent
+        assert ours.said == own.said[: len(ours.said)], sent
+    assert refused > 200, "most of them are no protocol"
 
 
 def test_another_connection_begins_with_a_line_of_its_own() -> None:
