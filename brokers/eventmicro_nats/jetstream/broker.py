@@ -205,7 +205,7 @@ class JetStreamBroker(NatsBroker):
         """Let go of the subscriptions with which nothing is to be done any more."""
         for durable in list(self._durables):
             net = self._nets.get(durable)
-            if durable.ended and not durable.unsettled and not (net is not None and net.tasks):
+            if durable.ended and not durable.leaves and not durable.unsettled and not (net is not None and net.tasks):
                 self._durables.remove(durable)
                 if net is not None:
                     self._nets.pop(durable).end()

@@ -93,6 +93,7 @@ class DurableSubscription(Settling):
         self._info: dict[str, Any] | None = None  # what was last said of the queue on this connection
         self._watchdog = Watchdog(self._progress, self._is_waiting, self._begin_anew)
         self._watching: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._refused = 0  # how many requests in a row were
         self._floor_asked = 0.0
         self._too_late: list[JetStreamDelivery] = []
@@ -111,7 +112,12 @@ class DurableSubscription(Settling):
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """What is under way for it; after `end` it ends."""
-        return [task for task in (self.mending, self._watching) if task is not None]
+        return [task for task in (self.mending, self._watching, self._leaving) if task is not None]
+
+    @property
+    def leaves(self) -> bool:
+        """Whether what the server had sent before it took no more is still being given back."""
+        return self._leaving is not None and not self._leaving.done()
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -145,10 +151,14 @@ class DurableSubscription(Settling):
             self.mending.cancel()
 
     async def drain(self) -> None:
-        if self.ended:
-            return
-        self.ended = True
-        waiting = self._intake.give_back()
+        if not self.ended:
+            self.ended = True
+            waiting = self._intake.give_back()
+            self._leaving = asyncio.create_task(self._leave(waiting), name=f"eventmicro {self} leave")
+        if self._leaving is not None:
+            await asyncio.wait([self._leaving])  # it is done though nobody waits for it: nothing is left to its lease
+
+    async def _leave(self, waiting: Sequence[Delivery]) -> None:
         try:
             if self._driver is not None and self._inner is not None and self._driver.is_connected:
                 await self._driver.finish(self._inner, self)
@@ -180,6 +190,8 @@ class DurableSubscription(Settling):
         for delivery in given_back.values():
             delivery.lapsed = True
         self._hand_on()
+        if self._leaving is not None:
+            self._leaving.cancel()
         if self._ticking is not None:
             self._ticking.cancel()
 
@@ -193,7 +205,8 @@ class DurableSubscription(Settling):
         if self._gathering is not None:
             self._gathering.cancel()
         for task in self.tasks:
-            task.cancel()
+            if task is not self._leaving:
+                task.cancel()
 
     # -- asking ------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from eventmicro.message import Message
 from eventmicro.service import Service
 from tests.integration.jetstream.kit import Until, administrator, jetstream, work
 from tests.servers import NatsServer
+from tests.told import messages_in, until_told
 
 # -- calls beside it -------------------------------------------------------------------------------------------------
 
@@ -37,7 +38,7 @@ async def test_calls_are_not_captured_by_streams(until: Until) -> None:
             await client.publish("orders.counted", 7)
             assert [await client.call("orders.double", number, int) for number in range(10)] == list(range(0, 20, 2))
             await until(lambda: seen == [7] and worker.bodies == [b"7"])
-            assert (await admin.stream_info("EVENTS")).state.messages == 1
+            await until_told(lambda: messages_in(admin), 1)
         await service.stop()
 
 

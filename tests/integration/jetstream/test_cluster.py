@@ -11,6 +11,7 @@ from eventmicro_nats import JetStreamBroker
 from eventmicro.message import Message
 from tests.integration.jetstream.kit import administrator, at_once, once_unsettled, work
 from tests.servers.nats_cluster import NatsCluster
+from tests.told import redelivered, until_told
 
 # Less than a lease, and more than a cluster takes for a leader.
 BOUND = 25.0
@@ -37,7 +38,8 @@ async def declared(cluster: NatsCluster, ordered: bool) -> None:
 
 async def all_settled(port: int) -> None:
     async with administrator(port) as admin:
-        assert (await once_unsettled(admin, 0, bound=BOUND)).num_redelivered == 0
+        await once_unsettled(admin, 0, bound=BOUND)
+        await until_told(lambda: redelivered(admin), 0, BOUND)
 
 
 @pytest.mark.timeout_seconds(90)

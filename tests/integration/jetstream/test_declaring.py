@@ -28,6 +28,7 @@ from eventmicro.message import Message
 from tests.integration.jetstream.kit import Until, administrator, jetstream, work
 from tests.servers import NatsServer
 from tests.servers.nats import flush
+from tests.told import until_told
 
 # -- refusals --------------------------------------------------------------------------------------------------------
 
@@ -138,7 +139,11 @@ async def test_the_lock_of_a_process_that_died_is_taken_away(monkeypatch: pytest
             assert await lock._take(api, "EVENTS", "one that dies", asyncio.get_running_loop().time() + 5)
             await broker.publish(Message("b"))
             async with administrator(server.port) as admin:
-                assert (await admin.stream_info("EVENTS")).state.consumer_count == 0, "a lock was left"
+
+                async def locks() -> int | None:
+                    return (await admin.stream_info("EVENTS")).state.consumer_count
+
+                await until_told(locks, 0)
 
 
 async def test_a_lock_that_is_given_back_twice_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import logging
 from typing import Any
 
 import pytest
+from eventmicro_nats.connection.driver import Driver
 from nats.js import JetStreamContext
 
 from eventmicro import Retry, Service
@@ -16,6 +17,7 @@ from eventmicro.message import Message
 from tests.integration.jetstream.kit import Until, administrator, call, config_of, jetstream, make, once_unsettled, work
 from tests.servers import NatsServer
 from tests.servers.nats import flush
+from tests.told import redelivered, until_told
 
 
 def said(caplog: pytest.LogCaptureFixture, *words: str) -> int:
@@ -150,6 +152,18 @@ async def test_a_queue_that_somebody_turns_to_another_subject_gives_nothing_unti
             await until(lambda: worker.bodies == [b"1", b"2"])
 
 
+def pushed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What is sent from here on."""
+    sent, push = list[bytes](), Driver.push
+
+    def note(driver: Driver, command: bytes) -> None:
+        sent.append(command)
+        push(driver, command)
+
+    monkeypatch.setattr(Driver, "push", note)
+    return sent
+
+
 async def test_what_somebody_sets_of_a_queue_is_gone_by_at_work(
     until: Until, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,12 +178,16 @@ async def test_what_somebody_sets_of_a_queue_is_gone_by_at_work(
             subscription: Any = worker.subscription
             await until(lambda: subscription._queue.ack_wait == 0.5)
             worker.settle = False
+            extended, push = list[bytes](), Driver.push
+            monkeypatch.setattr(
+                Driver, "push", lambda driver, command: (extended.append(command), push(driver, command))
+            )
             await broker.publish(Message("a", b"1"))
             await until(lambda: worker.bodies == [b"1"])
-            await asyncio.sleep(1.2)  # more than two leases
+            await until(lambda: sum(b"+WPI" in command for command in extended) == 6)  # over more than two leases
             assert worker.bodies == [b"1"]
-            assert (await admin.consumer_info("EVENTS", "q")).num_redelivered == 0
             await worker.deliveries[0].ack()
+            await until_told(lambda: redelivered(admin), 0)
     assert said(caplog, "queue q of stream EVENTS was changed by somebody else") == 1
 
 

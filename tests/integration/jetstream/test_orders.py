@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -14,6 +13,7 @@ from eventmicro.errors import UsageError
 from eventmicro.message import Message
 from tests.integration.jetstream.kit import Until, administrator, jetstream, work
 from tests.servers import NatsServer
+from tests.told import messages_in, until_told
 
 ORDERS: list[dict[str, str]] = [
     {"Nats-Batch-Id": "b1", "Nats-Batch-Sequence": "1", "Nats-Batch-Commit": "1"},
@@ -104,10 +104,7 @@ async def test_metadata_that_is_an_order_to_the_server_is_refused_by_name(scheme
                 with pytest.raises(UsageError, match=rf"^orders\.placed: header {name} .*{said}"):
                     await client.publish("orders.placed", 7, metadata={"One": "1", name: "1"})
             await client.publish("orders.placed", 8, metadata={"Nats-Subject": "copies.placed", "natsy": "1"})
-            async with asyncio.timeout(20):  # over core NATS nothing is confirmed
-                while not (await admin.stream_info("ORDERS")).state.messages:
-                    await asyncio.sleep(0.01)
-            assert (await admin.stream_info("ORDERS")).state.messages == 1
+            await until_told(lambda: messages_in(admin, "ORDERS"), 1)  # over core NATS nothing is confirmed
 
 
 async def test_what_the_server_says_of_an_event_or_a_call_is_handed_over(until: Until) -> None:

@@ -10,6 +10,7 @@ from eventmicro_nats import JetStreamBroker
 from eventmicro.message import Message
 from tests.integration.jetstream.kit import Until, administrator, jetstream, work
 from tests.servers import FaultProxy, NatsServer
+from tests.told import messages_in, until_told
 
 
 async def test_a_queue_that_is_deleted_is_made_anew_and_loses_nothing(
@@ -114,7 +115,7 @@ async def test_ids_are_known_for_as_long_as_asked_for_and_by_subject(until: Unti
             await broker.publish_many([Message("a", id="7"), Message("a", id="7"), Message("b", id="7")])
             await until(lambda: len(worker.deliveries) + len(other.deliveries) == 2)
             assert worker.deliveries[0].headers is None
-            assert (await admin.stream_info("EVENTS")).state.messages == 2
+            await until_told(lambda: messages_in(admin), 2)
 
 
 @pytest.mark.parametrize("ordered", [False, True])

@@ -28,6 +28,7 @@ from tests.integration.registries import lost_while_it_hangs, record, until_regi
 from tests.servers import FaultProxy, NatsServer
 from tests.servers.nats_cluster import NatsCluster
 from tests.servers.process import free_port
+from tests.told import messages_in, until_told
 
 pytestmark = pytest.mark.timeout_seconds(60)
 
@@ -300,7 +301,7 @@ async def test_jetstream_that_comes_with_the_next_start_is_used() -> None:
                     await registry.register(record(), ttl=60)
                 await asyncio.sleep(0.02)
             client = await nats.connect(server.url)
-            assert (await client.jetstream().stream_info("KV_eventmicro_registry")).state.messages == 1
+            await until_told(lambda: messages_in(client.jetstream(), "KV_eventmicro_registry"), 1)
             await client.close()
 
 

@@ -20,6 +20,7 @@ from eventmicro.message import Delivery, Message
 from tests.integration.rabbitmq.frames import FrameProxy, Slow, Until, kept_events
 from tests.integration.rabbitmq.kit import raw_channel
 from tests.servers import FaultProxy
+from tests.told import depth, until_told
 
 # -- drains ----------------------------------------------------------------------------------------------------------
 
@@ -383,6 +384,5 @@ async def test_a_stop_while_it_is_told_to_hold_more_takes_nothing_back(url: str,
             await delivery.ack()
         await subscription.close()
         assert not any(delivery.lapsed for delivery in held)
-        left = (await channel.queue_declare(subject, passive=True)).message_count or 0
-        assert left == 20 - len(held)
+        await until_told(lambda: depth(channel, subject), 20 - len(held))
         await channel.queue_delete(subject)

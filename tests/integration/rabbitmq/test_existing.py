@@ -23,6 +23,7 @@ from eventmicro.message import Delivery, Message
 from eventmicro.retry import Retry
 from eventmicro.service import Service
 from tests.integration.rabbitmq.kit import Until, raw_channel
+from tests.told import consumers, depth, until_told
 
 CLASSIC: dict[str, Any] = {}
 QUORUM: dict[str, Any] = {"x-queue-type": "quorum"}
@@ -61,10 +62,9 @@ async def test_attempts_are_counted_on_any_queue(
             await until(lambda: held)
         async with service(), service():
             await until(lambda: letters)
-        left = await channel.queue_declare(queue, passive=True)
+        await until_told(lambda: depth(channel, queue), 0)
         await channel.queue_delete(queue)
     assert attempts == [2, 3, 4]
-    assert left.message_count == 0
     assert len(letters) == 1
     headers = letters[0].headers or {}
     assert (headers["A"], headers["Dead-Letter-Attempts"], headers["Dead-Letter-Subject"]) == ("b", "4", subject)
@@ -107,7 +107,7 @@ async def test_a_queue_that_keeps_no_events_is_refused(url: str, subject: str, m
         await channel.queue_declare(subject, **made)
         with pytest.raises(UsageError, match=says):
             await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable())
-        assert (await channel.queue_declare(subject, passive=True)).consumer_count == 0
+        await until_told(lambda: consumers(channel, subject), 0)
         await channel.queue_delete(subject)
 
 

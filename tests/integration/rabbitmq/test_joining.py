@@ -10,6 +10,7 @@ from typing import Any
 
 from eventmicro.service import Service
 from tests.integration.rabbitmq.kit import Properties, Until, raw_channel
+from tests.told import depth, until_told
 
 PAGE = Path(__file__).parents[3] / "docs" / "joining" / "rabbitmq.md"
 # The page's names with a prefix, as another test has its queues on the same server.
@@ -34,7 +35,7 @@ async def test_the_service_of_the_page_runs_on_what_others_have_made(url: str, u
         await until(lambda: counts(service)["invoice"] == 1)
         await service.stop()
         for queue in QUEUES:
-            assert (await channel.queue_declare(queue, passive=True)).message_count == 0
+            await until_told(lambda: depth(channel, queue), 0)  # noqa: B023
             await channel.queue_delete(queue)
             await channel.queue_delete(f"dead.page-billing.{queue}")
         for exchange in ("page-shop", "page-kinds"):

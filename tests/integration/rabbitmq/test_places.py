@@ -19,6 +19,7 @@ from eventmicro.retry import Retry
 from eventmicro.service import Service
 from eventmicro.topic import Topic
 from tests.integration.rabbitmq.kit import Until, raw_channel
+from tests.told import consumers, depth, until_told
 
 CLASSIC: Any = "classic"
 
@@ -150,8 +151,7 @@ async def test_a_queue_of_others_is_used_as_it_is(url: str, subject: str, made: 
         await broker.publish(Message(subject, b"2"))
         await until(lambda: len(letters) == 2)
         await service.stop()
-        left = await channel.queue_declare(subject, durable=True, arguments=dict(made))
-        assert left.message_count == 0
+        await until_told(lambda: depth(channel, subject), 0)
     assert sorted(got) == [(1, 1), (1, 2), (2, 1), (2, 2)]
     await delete(url, subject, f"dead.{subject}")
 
@@ -175,7 +175,7 @@ async def test_a_queue_that_is_not_as_said_or_keeps_nothing_is_refused(
         place = RabbitQueue(subject, **queue)
         with pytest.raises(UsageError, match=says):
             await broker.subscribe(subject, lambda _: None, queue=subject, durable=Durable(), place=place)
-        assert (await channel.queue_declare(subject, passive=True)).consumer_count == 0
+        await until_told(lambda: consumers(channel, subject), 0)
         await channel.queue_delete(subject)
 
 

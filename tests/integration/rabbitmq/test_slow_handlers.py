@@ -24,6 +24,7 @@ from eventmicro.retry import Retry
 from eventmicro.service import Service
 from tests.integration.rabbitmq.kit import Until, raw_channel
 from tests.servers import RabbitServer
+from tests.told import depth, until_told
 
 TIMEOUT = 1.0
 
@@ -75,18 +76,16 @@ async def version_of(url: str) -> int:
 
 
 async def waiting_in(url: str, queue: str) -> int:
-    """How many events are in a queue, and with nobody."""
     async with raw_channel(url) as channel:
-        return (await channel.queue_declare(queue, passive=True)).message_count or 0
+        return await depth(channel, queue)
 
 
-async def left_in(url: str, *queues: str) -> list[int]:
-    """How many events are in queues, which are then deleted."""
+async def deleted_with(url: str, counts: dict[str, int]) -> None:
+    """Delete queues as soon as so many events are in each."""
     async with raw_channel(url) as channel:
-        counts = [(await channel.queue_declare(queue, passive=True)).message_count or 0 for queue in queues]
-        for queue in queues:
+        for queue, count in counts.items():
+            await until_told(lambda queue=queue: depth(channel, queue), count)  # type: ignore[misc]
             await channel.queue_delete(queue)
-    return counts
 
 
 @pytest.mark.timeout_seconds(60)
@@ -107,7 +106,7 @@ async def test_what_waits_behind_a_slow_handler_is_not_held_for_too_long(
     assert ends == 0 if told else ends <= 1
     assert set(slow.ended.values()) == {1}
     assert set(slow.attempts) == {1}, "that it waited is not the event's fault"
-    assert await left_in(slow_url, subject, f"dead.{subject}") == [0, 0]
+    await deleted_with(slow_url, {subject: 0, f"dead.{subject}": 0})
 
 
 @pytest.mark.timeout_seconds(60)
@@ -122,7 +121,7 @@ async def test_a_handler_that_takes_longer_than_rabbitmq_waits_is_run_once(
         await slow.service.flush()
     assert slow.begun == {1: 1}
     assert ("RabbitMQ has ended the consumer" in caplog.text) == (await version_of(slow_url) < 4)
-    assert await left_in(slow_url, subject, f"dead.{subject}") == [0, 0]
+    await deleted_with(slow_url, {subject: 0, f"dead.{subject}": 0})
 
 
 @pytest.mark.timeout_seconds(60)
@@ -142,7 +141,7 @@ async def test_on_a_queue_of_others_it_is_run_again_no_more_when_it_has_ended_we
         await slow.service.flush()
     assert slow.begun == {1: 1}
     assert "RabbitMQ has ended the consumer" in caplog.text
-    assert await left_in(slow_url, subject, f"dead.{subject}") == [0, 0]
+    await deleted_with(slow_url, {subject: 0, f"dead.{subject}": 0})
 
 
 @pytest.mark.timeout_seconds(60)
@@ -159,7 +158,7 @@ async def test_a_handler_that_blocks_the_event_loop_is_named_and_its_event_is_ha
     assert set(slow.attempts) == {1}
     assert "the event loop stood still for" in caplog.text
     assert "asyncio.to_thread" in caplog.text
-    assert await left_in(url, subject, f"dead.{subject}") == [0, 0]
+    await deleted_with(url, {subject: 0, f"dead.{subject}": 0})
 
 
 @pytest.mark.timeout_seconds(60)
@@ -180,7 +179,7 @@ async def test_a_handler_that_blocks_the_event_loop_and_fails_is_given_up_in_the
         await until(lambda: "went to dead" in caplog.text and "is not handled again" in caplog.text)
         await service.flush()
     assert attempts == [1, 2]
-    assert await left_in(url, subject, f"dead.{subject}") == [0, 1]
+    await deleted_with(url, {subject: 0, f"dead.{subject}": 1})
 
 
 @pytest.mark.timeout_seconds(60)
@@ -204,7 +203,7 @@ async def test_several_instances_that_are_slow_at_times_take_nothing_from_one_an
         await services[0].publish_many(subject, range(150))
         await until(lambda: len(begun) == 150)
     assert set(begun) == set(range(150))
-    assert await left_in(slow_url, subject, f"dead.{subject}") == [0, 0]
+    await deleted_with(slow_url, {subject: 0, f"dead.{subject}": 0})
     ends = caplog.text.count("RabbitMQ has ended the consumer")
     assert sum(attempts.values()) <= 150 + ends, "at most the one that is at work is run again where it ends"
     assert max(attempts) <= 1 + ends
@@ -253,7 +252,7 @@ async def test_a_limit_that_a_policy_puts_on_at_work_refuses_and_loses_nothing(
                 await asyncio.sleep(0.01)
         await until(lambda: len(got) == len(stored))
     assert got == stored
-    await left_in(slow_url, subject)
+    await deleted_with(slow_url, {subject: 0})
 
 
 @pytest.mark.timeout_seconds(60)
@@ -290,4 +289,4 @@ async def test_an_alternate_exchange_that_a_policy_adds_at_work_gets_what_no_que
         for name in (f"{subject}.x", f"{subject}.x.dead", f"{subject}.strays"):
             await channel.exchange_delete(name)
     assert (strays, got) == ([b"2"], [b"3", b"5"])
-    await left_in(slow_url, subject)
+    await deleted_with(slow_url, {subject: 0})

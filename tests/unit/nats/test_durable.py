@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -193,4 +194,29 @@ async def test_a_lease_that_is_over_is_neither_extended_nor_given_back(how: str)
     else:
         subscription.end()
     assert server.settled(b"-NAK") == [6]
+    subscription.end()
+
+
+async def test_what_the_server_was_sending_is_given_back_though_who_waits_for_the_drain_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would be missing for a whole lease."""
+    answered = asyncio.Event()
+
+    async def finish(server: Server, *_: object) -> None:
+        await answered.wait()
+        server.take = None
+
+    monkeypatch.setattr(Server, "finish", finish)
+    subscription, server, got = await subscribed()
+    draining = asyncio.ensure_future(subscription.drain())
+    await asyncio.sleep(0)
+    draining.cancel()
+    await asyncio.wait([draining])
+    server.give(5)
+    assert subscription.leaves
+    answered.set()
+    await subscription.drain()
+    assert (server.settled(b"-NAK"), got) == ([5], [])
+    assert not subscription.leaves
     subscription.end()
