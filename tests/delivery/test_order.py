@@ -104,8 +104,11 @@ async def test_an_event_without_a_key_is_said_once_where_the_key_makes_the_order
     assert caplog.text.count("has no key, so it has no place in the order that order_by asks for") == 1
 
 
-async def test_order_holds_when_an_instance_comes_and_another_one_goes(bench: Bench, until: Until) -> None:
-    ledger = Ledger()
+@pytest.mark.parametrize("fails", [0.0, 0.1], ids=["smooth", "retries"])
+async def test_order_holds_when_an_instance_comes_and_another_one_goes(
+    fails: float, bench: Bench, until: Until
+) -> None:
+    ledger = Ledger(fails)
     words = {"order_by": "key", "concurrency": 8, "retry": SOON}
     first, second = (bench.service(ledger.handle, **words) for _ in range(2))
     await first.start()

@@ -23,6 +23,9 @@ LOGS = Path("build/fleet")
 
 
 def main() -> int:
+    if sys.argv[1:]:
+        print(__doc__)
+        return 0 if sys.argv[1:] in (["--help"], ["-h"]) else 2
     events, kills = int(os.environ.get("EVENTS") or 100_000), int(os.environ.get("KILLS") or 40)
     seed = int(os.environ.get("SEED") or random.randrange(1000))
     print(f"SEED={seed} EVENTS={events} KILLS={kills}; logs are in {LOGS}")

@@ -29,6 +29,9 @@ log = logging.getLogger("tests.soak")
 
 
 def main() -> int:
+    if sys.argv[1:]:  # it takes none, and is not to run for half an hour for --help
+        print(__doc__)
+        return 0 if sys.argv[1:] in (["--help"], ["-h"]) else 2
     events = int(os.environ.get("EVENTS") or 20_000)
     seed = int(os.environ.get("SEED") or random.randrange(1000))
     brokers = [name for name in (os.environ.get("BROKERS") or ",".join(CLUSTERS)).split(",") if name]
