@@ -15,6 +15,9 @@ class Terms(NamedTuple):
     """How long a call may take, in seconds."""
 
 
+NO_TERMS = Terms()
+"""Those of an endpoint of which nothing is said."""
+
 # How many calls of one endpoint may wait for something at the same time, where nothing else is said.
 ENDPOINT_CONCURRENCY = 1000
 

@@ -180,9 +180,22 @@ def is_subject(text: str) -> bool:
         return False
 
 
+_NODE = "$node."
+
+
 def endpoint_subject(service: str, endpoint: str) -> str:
     """Where the instances of a service are called: `orders.quote`."""
     return f"{service}.{endpoint}"
+
+
+def node_subject(service: str, id: str) -> str:
+    """The subject below which one node alone is called: `orders.$node.4711`."""
+    return f"{service}.{_NODE}{id}"
+
+
+def names_node(endpoint: str) -> bool:
+    """Whether the name of an endpoint, without its service, is that of one at a node: `$node.4711.quote`."""
+    return endpoint.startswith(_NODE)
 
 
 def cancel_subject(service: str) -> str:

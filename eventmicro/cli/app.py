@@ -13,7 +13,7 @@ import typer
 
 from eventmicro.cli.lazy import group_of
 from eventmicro.cli.settings import file_defaults, find_settings
-from eventmicro.cli.show import discard_output, examples, indented
+from eventmicro.cli.show import drop, examples, indented
 from eventmicro.configuration.words import read_words
 from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.sources import FILE_VARIABLE, is_anything_said
@@ -105,7 +105,7 @@ def run_app() -> None:
     except OSError as error:
         if error.errno not in _UNWRITTEN:
             raise
-        discard_output()
+        drop(sys.stdout.fileno())
         _say(f"what was asked for cannot be written: {error.strerror}")
         sys.exit(FAILED)
     except EventMicroError as error:

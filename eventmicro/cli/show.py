@@ -131,14 +131,17 @@ def print_line(line: str) -> bool:
     try:
         print(line, flush=True)
     except BrokenPipeError:
-        discard_output()
+        drop(sys.stdout.fileno())
         return False
     return True
 
 
-def discard_output() -> None:
-    """Have what is written to stdout go nowhere, as by the interpreter's own flush at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def drop(*descriptors: int) -> None:
+    """Let what is written there go nowhere, so that nobody fails who writes, the interpreter's flush at the end too."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for each in descriptors:
+        os.dup2(nowhere, each)
+    os.close(nowhere)
 
 
 def _show_bytes(body: bytes) -> None:

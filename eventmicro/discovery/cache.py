@@ -15,7 +15,7 @@ from eventmicro.checks import check_function
 from eventmicro.errors import Unavailable, UsageError
 from eventmicro.registry import Change, Registry, ServiceRecord
 from eventmicro.selector import Filter, Node
-from eventmicro.terms import Learn, Terms, learn_nothing
+from eventmicro.terms import NO_TERMS, Learn, Terms, learn_nothing
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,6 @@ FIRST_LOOK = 5.0
 # How long a watch that has ended, though it never should, waits before it begins again, in seconds.
 AGAIN = 1.0
 LOST = Change("lost")
-NO_TERMS = Terms()
 
 _Kind = tuple[frozenset[str], frozenset[tuple[str, Terms]]]
 """The endpoints of a node, and the terms of those that have some."""

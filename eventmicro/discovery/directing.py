@@ -22,7 +22,7 @@ from eventmicro.plugins import REGISTRY_VARIABLE
 from eventmicro.registry import SUBJECT, Registry, ServiceRecord
 from eventmicro.selector import Choice, Filter, Node, NodeMarks, Selector
 from eventmicro.terms import Learn, learn_nothing
-from eventmicro.wire import is_subject
+from eventmicro.wire import is_subject, names_node
 
 DEFAULT_SELECTOR = "two-choices"
 # How much a new answer counts in how long a node takes to answer.
@@ -128,7 +128,7 @@ class Directing:
             node.latency = latency + NEW * (seconds - latency) if latency else seconds
 
     async def find(self, endpoint: str, within: float) -> Finding:
-        if ".$node." in endpoint:  # one node that is gone says nothing of its service
+        if names_node(endpoint.partition(".")[2]):  # one node that is gone says nothing of its service
             return None
         now = time.monotonic()
         until, finding = self._finding.get(endpoint, (0.0, None))

@@ -31,7 +31,7 @@ from eventmicro.rpc.requests import pack_request
 from eventmicro.rpc.retrying import Retries, Send, tried
 from eventmicro.selector import Director, Filter, Node, Selector
 from eventmicro.terms import Terms
-from eventmicro.wire import ACCEPT_LARGE, form_of
+from eventmicro.wire import ACCEPT_LARGE, form_of, names_node
 
 if TYPE_CHECKING:
     from eventmicro.rpc.large.calling import LargeCalls
@@ -157,10 +157,9 @@ class RpcClient:
         Raises:
             UsageError: the name says which, and a node is to be chosen all the same.
         """
-        names_node = name.startswith("$node.")
         if selector is None and not filters and key is None:
-            return None if names_node else self.direction
-        if names_node:
+            return None if names_node(name) else self.direction
+        if names_node(name):
             raise UsageError(f"{name!r} names a node: leave selector, filters and key out, or call the endpoint alone")
         return Direction(self.by_key if selector is None and key is not None else selector, filters, key)
 

@@ -17,7 +17,17 @@ from eventmicro.errors import (
 )
 from eventmicro.message import Delivery
 from eventmicro.selector import Director
-from eventmicro.wire import CONTENT_ENCODING, ERROR, ERROR_CODE, NO_RESPONDERS, STATUS, content_type, detail_of, header
+from eventmicro.wire import (
+    CONTENT_ENCODING,
+    ERROR,
+    ERROR_CODE,
+    NO_RESPONDERS,
+    STATUS,
+    content_type,
+    detail_of,
+    header,
+    names_node,
+)
 
 
 def read_reply(delivery: Delivery, endpoint: str, body: Body, decode: Decoder) -> Any:
@@ -68,7 +78,7 @@ def _error(delivery: Delivery, code: int, detail: str, endpoint: str, body: Body
 
 def _nobody(endpoint: str) -> Unavailable:
     service, _, name = endpoint.partition(".")
-    if name.startswith("$node."):
+    if names_node(name):
         node = name.split(".")[1]
         why = f"node {node!r} of {service!r} does not answer any more, and is forgotten within its register_ttl"
     else:

@@ -7,7 +7,7 @@ from typing import Any
 from eventmicro.codec import Decoder
 from eventmicro.codecs import Body
 from eventmicro.compression import accepted
-from eventmicro.wire import ACCEPT_ENCODING, CONTENT_TYPE, content_type
+from eventmicro.wire import ACCEPT_ENCODING, CONTENT_TYPE, content_type, node_subject
 
 Packed = tuple[bytes, Decoder, dict[str, str]]
 """The body, what decodes a reply that names no content type, and the headers."""
@@ -35,6 +35,6 @@ def pack_request(
 
 def method_of(service: str, subject: str) -> str:
     """What an envelope calls an endpoint: `orders.quote`, also where the call goes to one node of the service."""
-    if not subject.startswith(f"{service}.$node."):
+    if not subject.startswith(node_subject(service, "")):
         return subject
     return f"{service}.{subject.rpartition('.')[2]}"

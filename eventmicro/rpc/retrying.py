@@ -13,14 +13,13 @@ from eventmicro.errors import EventMicroError, UsageError
 from eventmicro.retry import TRIED_AGAIN, CallRetry
 from eventmicro.rpc.budget import Budget
 from eventmicro.rpc.hedging import hedged
-from eventmicro.terms import Terms
+from eventmicro.terms import NO_TERMS, Terms
 
 # Of how many endpoints a client keeps what it has spent on further attempts.
 ENDPOINTS = 10_000
 # How long a cancelled attempt may take to say so to its service, in seconds.
 GRACE = 1.0
 ONCE = CallRetry(attempts=1)
-NO_TERMS = Terms()
 
 Send = Callable[[float], Awaitable[Any]]
 """Makes an attempt, that waits until then at most, in `time.monotonic()` seconds."""

@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from eventmicro.wire import node_subject
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -21,7 +23,7 @@ class Identity:
     @property
     def address(self) -> str:
         """The subject below which this node alone is called."""
-        return f"{self.service}.$node.{self.id}"
+        return node_subject(self.service, self.id)
 
 
 def new_id() -> str:

@@ -17,8 +17,6 @@ from aiokafka.structs import TopicPartition  # type: ignore[import-untyped]
 
 from eventmicro_kafka.connection.protocol import UNKNOWN, FindEpochEnds, by_leader
 
-__all__ = ["UNKNOWN", "Epochs", "ends_of", "note_epochs"]
-
 # What a cluster says leads a partition that nobody leads, or that it does not know.
 NO_LEADER = (None, -1)
 # What a batch of records begins with: its offset, its length from there on, its leader's epoch, its format.

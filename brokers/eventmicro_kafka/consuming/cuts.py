@@ -11,8 +11,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from eventmicro_kafka.connection.epochs import UNKNOWN, Epochs, ends_of
+from eventmicro_kafka.connection.epochs import Epochs, ends_of
 from eventmicro_kafka.connection.group import commit_patiently
+from eventmicro_kafka.connection.protocol import UNKNOWN
 from eventmicro_kafka.consuming.lane import Committed, Lane
 from eventmicro_kafka.consuming.losses import say_cut
 from eventmicro_kafka.consuming.progress import epoch_of, read_progress, topic_of, up_to, with_topic

@@ -15,8 +15,9 @@ from eventmicro.room import wait_for_room
 from eventmicro_kafka.connection.describing import TopicInfo
 from eventmicro_kafka.connection.driver import TopicPartition, make_consumer, raise_trouble
 from eventmicro_kafka.connection.ending import LEAVE_TIME, end_tasks, stop_consumer
-from eventmicro_kafka.connection.epochs import UNKNOWN, Epochs, note_epochs
+from eventmicro_kafka.connection.epochs import Epochs, note_epochs
 from eventmicro_kafka.connection.link import Link
+from eventmicro_kafka.connection.protocol import UNKNOWN
 from eventmicro_kafka.consuming.cuts import Known, end_of_known
 from eventmicro_kafka.consuming.following import Following
 from eventmicro_kafka.consuming.lane import Committed, Lane

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from eventmicro_kafka.connection.epochs import UNKNOWN
+from eventmicro_kafka.connection.protocol import UNKNOWN
 
 # What the metadata begins with; another program's is left alone.
 MARK = "em1:"

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from eventmicro_kafka.connection.driver import share_of
-from eventmicro_kafka.connection.epochs import UNKNOWN, Epochs
+from eventmicro_kafka.connection.epochs import Epochs
 from eventmicro_kafka.connection.fetching import OutOfRange
+from eventmicro_kafka.connection.protocol import UNKNOWN
 from eventmicro_kafka.consuming.cuts import end_of_known
 from eventmicro_kafka.consuming.lane import Committed, Lane, Owner
 from eventmicro_kafka.consuming.losses import say_cut, say_deleted, say_ends_before

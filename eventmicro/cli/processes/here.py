@@ -9,9 +9,10 @@ from contextlib import nullcontext
 
 from eventmicro.cli.processes.folder import check_is_there, warn_of_misspelt
 from eventmicro.cli.processes.link import Link
-from eventmicro.cli.processes.marked import STDERR, STDOUT, drop, outlive_readers
+from eventmicro.cli.processes.marked import STDERR, STDOUT, outlive_readers
 from eventmicro.cli.processes.options import Format
 from eventmicro.cli.processes.worker import Command
+from eventmicro.cli.show import drop
 from eventmicro.cli.table import print_table
 from eventmicro.cli.target import BrokenModule, load_services, log_broken
 from eventmicro.errors import UsageError

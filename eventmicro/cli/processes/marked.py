@@ -10,6 +10,8 @@ import sys
 from contextlib import ExitStack
 from typing import Any, BinaryIO
 
+from eventmicro.cli.show import drop
+
 log = logging.getLogger(__name__)
 
 # How much of a line is held back until its end comes, in bytes; a longer one is shown in pieces.
@@ -113,11 +115,3 @@ def outlive_readers() -> None:
         )
         stream.flush()
         setattr(sys, name, made)
-
-
-def drop(*descriptors: int) -> None:
-    """Let what is written there go nowhere, so that nobody fails who writes."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for each in descriptors:
-        os.dup2(nowhere, each)
-    os.close(nowhere)

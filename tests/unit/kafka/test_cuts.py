@@ -11,7 +11,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import LeaderNotAvailableError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from eventmicro_kafka.connection.epochs import UNKNOWN, Epochs, note_epochs
+from eventmicro_kafka.connection.epochs import Epochs, note_epochs
+from eventmicro_kafka.connection.protocol import UNKNOWN
 from eventmicro_kafka.consuming.cuts import as_far_as_there, end_of_known
 from eventmicro_kafka.consuming.lane import Lane
 from eventmicro_kafka.consuming.member import Member

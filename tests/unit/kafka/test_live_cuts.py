@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from eventmicro_kafka.connection.epochs import UNKNOWN
+from eventmicro_kafka.connection.protocol import UNKNOWN
 from eventmicro_kafka.consuming.live import Broadcast
 from eventmicro_kafka.settings import KafkaSettings
 
