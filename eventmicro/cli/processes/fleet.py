@@ -17,6 +17,7 @@ from eventmicro.cli.processes.supervisor import (
     Restart,
     Supervisor,
     first_of,
+    keep_no_bytecode,
     watch_code,
 )
 from eventmicro.cli.processes.worker import Command, Worker
@@ -143,6 +144,8 @@ def run_fleet(plans: Sequence[Plan], *, reload: bool) -> int:
 
     A second signal ends them at once.
     """
+    if reload:
+        keep_no_bytecode()
     return asyncio.run(_run_reloading(plans) if reload else _run(plans))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -40,7 +41,15 @@ def run_workers(command: Command) -> int:
 
 def run_reloading(command: Command) -> int:
     """Run one worker until a signal, anew after each change of a .py file; the exit code."""
+    keep_no_bytecode()
     return asyncio.run(_run_reloading(command))
+
+
+def keep_no_bytecode() -> None:
+    """Have the processes that are started compile what they load: Python takes a file that was changed within the
+    second in which it was compiled, and is as long as before, for the same.
+    """
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 Restart = Literal["always", "on-failure", "no"]
