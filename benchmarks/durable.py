@@ -13,13 +13,11 @@ from eventmicro import Client, Service, Topic
 class EventMicro:
     """A subscriber and a publisher as in a first program."""
 
-    prefetch: int | None = None
-
     @asynccontextmanager
     async def consumer(self, url: str, name: str, take: Take) -> AsyncIterator[None]:
         service = Service("archive", broker=url)
 
-        @service.subscribe(Topic(name, Reading), queue=name, prefetch=self.prefetch)
+        @service.subscribe(Topic(name, Reading), queue=name)
         async def handle(reading: Reading) -> None:
             take(reading)
 
@@ -31,12 +29,6 @@ class EventMicro:
         async with Client(url) as client:
             publisher = client.publisher(Topic(name, Reading))
             yield Publishing(publisher.publish, publisher.publish_many)
-
-
-class WithPrefetch(EventMicro):
-    """The same with as many events in advance as its rivals get."""
-
-    prefetch = 200
 
 
 class WithStream(EventMicro):

@@ -51,12 +51,12 @@ DURABLE = {
         "faststream": f"benchmarks.{broker}.faststream:FastStream",
         "eventmicro": f"benchmarks.durable:{ours}",
     }
-    for broker, ours in (("jetstream", "WithStream"), ("rabbitmq", "WithPrefetch"), ("kafka", "EventMicro"))
+    for broker, ours in (("jetstream", "WithStream"), ("rabbitmq", "EventMicro"), ("kafka", "EventMicro"))
 }
 # Who fills the backlog of all rivals, where that tells what reading it costs: Kafka keeps batches as they were sent.
 FILLER = {"kafka": "raw"}
 # How many events a backlog has for each second that a run is to take; what raw clients work off, roughly.
-BACKLOG = {"jetstream": 10_000, "rabbitmq": 4_000, "kafka": 100_000}
+BACKLOG = {"jetstream": 30_000, "rabbitmq": 8_000, "kafka": 100_000}
 
 BROKERS = ("nats", *DURABLE)
 VARIANTS = (*RPC, MEMORY)

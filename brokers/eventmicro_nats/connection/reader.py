@@ -94,6 +94,7 @@ class Reader:
         find, length, sizes = data.find, len(data), self._sizes
         position, sid, run = 0, NOBODY, list[Raw]()
         subject = same = b""  # of the message before, and how the next one begins that is on the same subject
+        headed = b""  # how the next one does that has headers, too
         line, size = b"", 0  # the whole first line of that, and its size: the next may be as long
         try:
             while position < length:
@@ -122,12 +123,24 @@ class Reader:
                     run.append((subject, reply, data[body:end], b""))
                     position = end + CRLF
                     continue
+                if headed and data.startswith(headed, position):  # [reply] size-of-headers size
+                    words = data[position + len(headed) : end_of_line].split(b" ")
+                    reply, digits, last = words if len(words) == 3 else (b"", *words)
+                    end = body + (sizes.get(last) or _remember(sizes, last))
+                    if end + CRLF > length:
+                        return position, end + CRLF - position
+                    first = body + (sizes.get(digits) or _remember(sizes, digits))
+                    if first > end:
+                        raise ValueError
+                    run.append((subject, reply, data[first:end], data[body:first]))
+                    position = end + CRLF
+                    continue
                 kind = data[position]
                 if kind != _M and kind != _H:
                     if run:
                         before, run, self.has_more = run, [], True  # once, also where a taker ends the program
                         self._hand_over(sid, before)
-                    sid, same, line = NOBODY, b"", b""
+                    sid, same, headed, line = NOBODY, b"", b"", b""
                     self._hear(data[position:end_of_line])
                     position = body
                     continue
@@ -154,13 +167,15 @@ class Reader:
                     if run:
                         before, run, self.has_more = run, [], True
                         self._hand_over(sid, before)
-                    sid, same = words[2], b""
+                    sid, same, headed = words[2], b"", b""
                 elif words[1] != subject:
                     if not words[1]:
                         raise ValueError
-                    same = b""
+                    same = headed = b""
                 elif kind == _M:
-                    same = b"MSG %b %b " % (subject, sid)
+                    same, headed = b"MSG %b %b " % (subject, sid), b""
+                else:
+                    same, headed = b"", b"HMSG %b %b " % (subject, sid)
                 subject, line = words[1], b""
                 run.append((subject, reply, data[body:end], headers))
                 position = end + CRLF

@@ -11,7 +11,8 @@ from eventmicro_nats.jetstream.queues import Queue
 ACK = b"+ACK"
 NAK = b"-NAK"
 IN_PROGRESS = b"+WPI"
-
+# An attempt as it is written, of nearly all events.
+_FIRST = b"1"
 
 # How many tokens the subject has where an event is settled, in its earlier form.
 SHORT = 9
@@ -114,8 +115,8 @@ def read_settle_subject(subject: bytes) -> tuple[int, int, bytes]:
     `$JS.ACK.<stream>.<consumer>.<attempt>.<sequence>.<sequence in the queue>.<time>.<left>` has nine tokens; the later
     form has domain and account before the stream, and may have a token more at the end.
     """
-    if subject.count(b".") == 8:
-        _, attempt, sequence, _, stored, _ = subject.rsplit(b".", 5)
-    else:
+    try:
+        _, _, _, _, attempt, sequence, _, stored, _ = subject.split(b".")
+    except ValueError:
         _, attempt, sequence, _, stored, *_ = subject.split(b".", 10)[5:]
-    return int(attempt), int(sequence), stored
+    return 1 if attempt == _FIRST else int(attempt), int(sequence), stored

@@ -236,6 +236,8 @@ class DurableSubscription(Settling):
         """Ask for what there is room for: at once where that is half of all, so that the server sends while the other
         half is handled; else, unless there are some on their way, a little later, for more together.
         """
+        if self._expected and 2 * (len(self.unsettled) + self._expected) > self._prefetch:
+            return  # enough are on their way, as nearly always
         room = self._room()
         if room <= 0:
             return
@@ -254,12 +256,12 @@ class DurableSubscription(Settling):
         self._take_run([(subject, reply, data, headers)])
 
     def _take_run(self, run: list[Raw]) -> None:
-        deliveries, now = [], self._loop.time()
+        deliveries, now, read = [], self._loop.time(), self._read
         for subject, reply, data, headers in run:
             try:
                 if not reply.startswith(SETTLE):
                     self._take_word(subject, data, headers)
-                elif (delivery := self._read(subject, reply, data, headers, now)) is not None:
+                elif (delivery := read(subject, reply, data, headers, now)) is not None:
                     deliveries.append(delivery)
             except Exception:  # of what is not as a server sends it; the others are
                 log.exception("a message on %r could not be taken", subject[:100])
@@ -283,10 +285,11 @@ class DurableSubscription(Settling):
                 self.settle(known, word)
             self._ask_soon()
             return None
-        if subject != self._subject[0]:
-            self._subject = subject, subject.decode(errors="replace")
+        written, text = self._subject
+        if subject != written:
+            text = subject.decode(errors="replace")
+            self._subject = subject, text
         parsed = read_event_headers(headers) if headers else None
-        text = self._subject[1]
         delivery = JetStreamDelivery(self, sequence, stored, reply, now, text, data, parsed, attempt, headers)
         self.unsettled[sequence] = delivery
         if self._acks.events and (sequence, stored) in self._acks.events:

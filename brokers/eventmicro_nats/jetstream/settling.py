@@ -69,21 +69,24 @@ class Settling:
         return bool(delivery.settle_at) and in_time and not self._is_last(delivery)
 
     def settle(self, delivery: JetStreamDelivery, word: bytes) -> None:
-        if self.unsettled.get(delivery.sequence) is not delivery:
+        sequence = delivery.sequence
+        if self.unsettled.get(sequence) is not delivery:
             return
-        if self._held and delivery.sequence in self._held:
-            self._held[delivery.sequence] = self._held[delivery.sequence] or word
+        if self._held and sequence in self._held:
+            self._held[sequence] = self._held[sequence] or word
             return
-        del self.unsettled[delivery.sequence]
-        if not delivery.settle_at:
-            if word is ACK:
-                self._acks.remember((delivery.sequence, delivery.stored))
-        elif word is ACK or self._may_give_back(delivery):
-            command = delivery.command(word)
-            if word is ACK:
+        del self.unsettled[sequence]
+        settle_at = delivery.settle_at
+        if word is ACK:
+            if settle_at:
+                command = b"PUB %b 4\r\n+ACK\r\n" % settle_at
                 self._acks.note(command)
-            if self._driver is not None:
-                self._driver.push(command)
+                if self._driver is not None:
+                    self._driver.push(command)
+            else:
+                self._acks.remember((sequence, delivery.stored))
+        elif self._driver is not None and settle_at and self._may_give_back(delivery):
+            self._driver.push(delivery.command(word))
         self._ask_soon()
 
     def _settle_what_waits(self, first: int, leader: str) -> None:
