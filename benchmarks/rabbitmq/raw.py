@@ -14,7 +14,7 @@ from benchmarks.messages import Reading
 from benchmarks.peer import Publishing, Take
 
 EXCHANGE = "bench"
-PREFETCH = 200
+PREFETCH = 256
 
 
 class Raw:
