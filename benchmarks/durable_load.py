@@ -6,7 +6,6 @@ The broker itself is asked afterwards: what was published is stored, what was ta
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from functools import partial
 from itertools import cycle, islice
 
 from benchmarks.cpu import Processes
+from benchmarks.garbage import set_aside
 from benchmarks.load import IN_FLIGHT, Result, many_at_once
 from benchmarks.messages import Backlog, Reading, readings
 from benchmarks.peer import DurablePeer, Publishing, Store
@@ -50,7 +50,7 @@ async def consume(run: Run, least: float) -> Result:
         total = await fill(run, least)
         warm_up = int(total * WARM_UP)
         backlog = Backlog({warm_up: watch.start, total: watch.stop})
-        set_aside_what_is_there()
+        set_aside()
         async with run.peer.consumer(run.url, run.name, backlog.take):
             async with asyncio.timeout(PATIENCE):
                 await watch.stopped.wait()
@@ -72,14 +72,6 @@ async def fill(run: Run, least: float) -> int:
     return source.published
 
 
-def set_aside_what_is_there() -> None:
-    """Have Python look for garbage only among what comes from now on: to look through all that was imported and made
-    takes a third as long as a fast rival's whole backlog, and falls into one run and not into the next.
-    """
-    gc.collect()
-    gc.freeze()
-
-
 async def publish(run: Run, seconds: float) -> Result:
     """Publish for so long, `IN_FLIGHT` at a time."""
     async with queue(run), publisher(run, run.peer) as source:
@@ -97,6 +89,7 @@ async def measure(
     run: Run, source: Source, step: Callable[[], Awaitable[None]], seconds: float, in_flight: int
 ) -> Result:
     """Take one step after the other; the rate is of what was confirmed."""
+    set_aside()
     await many_at_once(step, seconds / 4, in_flight)  # warm up
     watch, before = Stopwatch(run.processes), source.published
     watch.start()

@@ -9,6 +9,7 @@ from itertools import cycle, islice
 from typing import Any
 
 from benchmarks.cpu import Processes
+from benchmarks.garbage import set_aside
 from benchmarks.messages import STEP, WINDOW, Order, Progress, orders, readings
 from benchmarks.peer import Call, Publish
 
@@ -51,6 +52,7 @@ class Caller:
         checked = islice(self._orders, CHECKED_AT_ONCE)
         await asyncio.gather(*(self._one_by_one(checked) for _ in range(IN_FLIGHT)))
         checks = self.calls
+        set_aside()
         await many_at_once(self._next, seconds / 4)  # warm up
 
         before, processes_before, started = self.calls, processes.cpu(), time.perf_counter()
@@ -108,6 +110,7 @@ class Stream:
     async def measure(self, publish: Publish, seconds: float, processes: Processes) -> Result:
         """Publish for so long; the rate is of what arrived."""
         source = cycle(readings())
+        set_aside()
         await self.publish(publish, source, until(seconds / 4))  # warm up
         await self.until_behind(0)
 

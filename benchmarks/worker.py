@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks import durable_load
 from benchmarks.cpu import Processes, pin
+from benchmarks.garbage import set_aside
 from benchmarks.load import Caller, Result, Stream
 from benchmarks.messages import Tally
 from benchmarks.peer import DurablePeer, Peer
@@ -72,6 +73,7 @@ async def publish_in_memory(peer: Peer, url: str, seconds: float, _: Pids) -> Re
 
 async def until_input_ends() -> None:
     """Say that all is ready, and return when the runner closes our input, or is gone."""
+    set_aside()
     say("ready")
     await asyncio.to_thread(sys.stdin.read)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 import threading
@@ -190,6 +191,7 @@ async def _serve(
                 return True
             raise
         try:
+            opened.enter_context(_set_aside())
             serving.set()
             announce(services)
             await stop.wait()
@@ -197,6 +199,22 @@ async def _serve(
             serving.clear()
             stopped_well = await _stop(services)
         return stopped_well
+
+
+@contextmanager
+def _set_aside() -> Iterator[None]:
+    """Have garbage looked for only among what comes from now on: modules, models and handlers are none, and to look
+    through them all, whenever messages have left enough behind, stops all else for tens of milliseconds.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 async def _open_shared(services: Sequence[Runnable], brokers: Brokers, opened: AsyncExitStack) -> None:

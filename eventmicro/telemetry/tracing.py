@@ -101,9 +101,10 @@ class Tracing:
 
     def passes(self) -> bool:
         """Whether it leaves alone what is about to be called or published: asked before anything is made for it."""
-        here = otel.get_current()
-        self._wanted = (bool(here) and is_traced(here)) or random() < self._sample  # noqa: S311  no secret
-        return not self._wanted  # on its way it is not asked again
+        if random() >= self._sample and not ((here := otel.get_current()) and is_traced(here)):  # noqa: S311  no secret
+            return True
+        self._wanted = True  # on its way it is not asked again
+        return False
 
     def _coming_in(self, spans: Spans, inner: Handler) -> Handler:
         """Traces what comes with a trace, and its share of the rest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -43,6 +44,24 @@ def test_services_start_in_order_and_stop_at_a_signal() -> None:
     assert seen[:2] == ["a starts", "b starts"]
     assert sorted(seen[2:]) == ["a stops", "b stops"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_while_services_run_garbage_is_looked_for_only_among_what_came_since(enabled: bool) -> None:
+    set_aside: list[int] = []
+
+    def announced(_: Sequence[Service]) -> None:
+        set_aside.append(gc.get_freeze_count())
+        stop()
+
+    if not enabled:
+        gc.disable()
+    try:
+        assert runner.serve([service("a", [])], "memory://", announce=announced)
+    finally:
+        gc.enable()
+    assert (set_aside[0] > 10_000) is enabled
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize("said", ["in the code", "in the environment"])
