@@ -51,7 +51,7 @@ DURABLE = {
         "faststream": f"benchmarks.{broker}.faststream:FastStream",
         "eventmicro": f"benchmarks.durable:{ours}",
     }
-    for broker, ours in (("jetstream", "WithStream"), ("rabbitmq", "EventMicro"), ("kafka", "EventMicro"))
+    for broker, ours in (("jetstream", "WithStream"), ("rabbitmq", "WithPrefetch"), ("kafka", "EventMicro"))
 }
 # Who fills the backlog of all rivals, where that tells what reading it costs: Kafka keeps batches as they were sent.
 FILLER = {"kafka": "raw"}

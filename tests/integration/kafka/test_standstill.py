@@ -10,7 +10,6 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from eventmicro_kafka.consuming import jobs
 
-from eventmicro.broker import PREFETCH
 from eventmicro.message import Message
 from tests.integration.kafka.kit import Until
 from tests.integration.kafka.workers import Worker, numbered, workers
@@ -123,8 +122,8 @@ async def test_what_has_nothing_to_do_or_no_room_or_is_done_is_left_alone(
         await idle.broker.publish(Message(idle.subject, b"x"))
         await until(lambda: idle.deliveries)
         await full.start()
-        await full.broker.publish_many([Message(subject, body) for body in numbered(PREFETCH + 50)])
-        await until(lambda: len(full.deliveries) == PREFETCH)
+        await full.broker.publish_many([Message(subject, body) for body in numbered(150)])
+        await until(lambda: len(full.deliveries) == 100)  # its prefetch
         for _ in range(3):
             await look(idle.subscription)
             await look(full.subscription)

@@ -109,7 +109,7 @@ def test_order_by_what_events_are_published_under_needs_order_within_a_key_only(
 
 
 def test_what_a_durable_queue_is_asked_for() -> None:
-    assert durable() == Durable(prefetch=256, dead_letter="dead.q")
+    assert durable() == Durable(prefetch=100, dead_letter="dead.q")
     assert durable(dead_letter=None).dead_letter == "dead.q"
     assert durable(dead_letter="lost").dead_letter == "lost"
     assert durable(dead_letter=False).dead_letter is None
