@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
+from math import inf
 
 from pydantic import ValidationError
 
@@ -202,10 +203,15 @@ async def snapshot(look: AsyncGenerator[Change, None]) -> Roster:
 
 
 class Reader:
-    """Reads records that others have written; garbage is left out, and told once."""
+    """Reads records that others have written; garbage is left out, and told once.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        most: how many bytes one may have, where nothing else bounds that.
+    """
+
+    def __init__(self, url: str, most: float = inf) -> None:
         self._url = url
+        self._most = most
         self._told: set[str] = set()
 
     def read(self, place: str, text: str | bytes) -> ServiceRecord | None:
@@ -215,6 +221,9 @@ class Reader:
             place: the key or subject under which it stands, for the log.
             text: JSON.
         """
+        if len(text) > self._most:
+            self._tell(place, f"it has {len(text)} bytes, and no more than {self._most} are read")
+            return None
         try:
             record = ServiceRecord.model_validate_json(text)
         except ValidationError as error:

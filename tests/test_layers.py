@@ -23,7 +23,7 @@ ADAPTERS = sorted(
 LAYERS = {
     "words": "errors checks charsets wire compression large cloudevents kinds places message context reply terms retry "
     "settings watchdog lifetime room repeating fields forwarding tokens tomlfile sources",
-    "ports": "broker codec middleware registry selector intake roster registrations information topic",
+    "ports": "broker codec middleware registry selector intake roster heard registrations information topic",
     "parts": "plugins embedded codecs memory registries middlewares",
     "functions": "handlers",
     "patterns": "events rpc discovery",

@@ -14,6 +14,7 @@ from contextlib import suppress
 from zeroconf import ServiceStateChange, Zeroconf, current_time_millis
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from eventmicro.heard import NODES
 from eventmicro.registrations import Registrations
 from eventmicro.registry import ServiceRecord
 from eventmicro.roster import Key, Reader
@@ -45,7 +46,7 @@ class Listening:
     """
 
     def __init__(self, zeroconf: AsyncZeroconf, type: str, url: str, on_text: Callable[[str, bytes], None]) -> None:
-        self.table = Registrations()
+        self.table = Registrations(url)
         self._zeroconf = zeroconf.zeroconf
         self._type = type
         self._reader = Reader(url)
@@ -86,6 +87,8 @@ class Listening:
             self.forget(name)
         elif (minder := self._minders.get(name)) is not None:
             minder.news.set()
+        elif len(self._minders) >= NODES:
+            self.table.leave_out(f"{name:.100}")
         else:
             self._minders[name] = minder = Minder()
             minder.task = asyncio.create_task(self._mind(name, minder), name=f"eventmicro mdns {name}")
@@ -109,7 +112,7 @@ class Listening:
                 record, ttl = found
                 looks, (pause, within) = LOOKS, plan(ttl, self._age(name))
                 minder.key = record.name, record.nodes[0].id
-                self.table.register(record, pause + within + 1)
+                self.table.hear(record, pause + within + 1)
             minder.looked.set()
             try:
                 async with asyncio.timeout(pause):

@@ -11,11 +11,11 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from math import isfinite
 
 from eventmicro.broker import Subscription
-from eventmicro.errors import TransportError, Unavailable
-from eventmicro.information import INFO, PREFIX, RECORD, WHOLE, foreign_record, read_information
+from eventmicro.checks import LONGEST as LONGEST_TTL
+from eventmicro.errors import TransportError, Unavailable, UsageError
+from eventmicro.information import INFO, MAX_ANSWER, PREFIX, RECORD, WHOLE, foreign_record, read_information
 from eventmicro.message import Delivery
 from eventmicro.registrations import Registrations
 from eventmicro.registry import Change, ServiceRecord
@@ -42,10 +42,10 @@ class Asking:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._reader = Reader(line.url)
+        self._reader = Reader(line.url, MAX_ANSWER)
         self._own: dict[Key, tuple[ServiceRecord, float]] = {}  # with the end of its time
         self._told: set[Key] = set()  # who says by himself that he is there
-        self._table = Registrations()
+        self._table = Registrations(line.url)
         self._listening: dict[str, Subscription] = {}
         self._opening = asyncio.Lock()
         self._beginning = asyncio.Lock()
@@ -99,7 +99,10 @@ class Asking:
     # -- speaking ----------------------------------------------------------------------------------------------
 
     def _say(self, service: ServiceRecord, ttl: float, to: str = "") -> None:
-        self._line.send(to or f"{NODE}.{service.name}", service.model_dump_json().encode(), {TTL: f"{ttl:.3f}"})
+        body = service.model_dump_json().encode()
+        if len(body) > MAX_ANSWER:
+            raise UsageError(f"the record is too large for this registry: {len(body)} bytes, over {MAX_ANSWER}")
+        self._line.send(to or f"{NODE}.{service.name}", body, {TTL: f"{ttl:.3f}"})
 
     def _answer(self, question: Delivery) -> None:
         now = asyncio.get_running_loop().time()
@@ -129,8 +132,8 @@ class Asking:
             if own is not None and (not ttl or own[0] != record.of_node(node)):
                 del self._own[key]  # another one has this id now, or has said goodbye for it
             if ttl:
-                self._table.register(record.of_node(node), ttl)
-                self._note(key)
+                if self._table.hear(record.of_node(node), ttl):
+                    self._note(key)
             else:
                 self._told.discard(key)
                 self._table.remove(*key)
@@ -163,8 +166,8 @@ class Asking:
             key = record.name, node.id
             if key not in self._told or self._table.roster.node(*key) is None:
                 self._told.discard(key)
-                self._table.register(record.of_node(node), KEPT)
-                self._ask_again_later()
+                if self._table.hear(record.of_node(node), KEPT):
+                    self._ask_again_later()
 
     async def _gather(self) -> None:
         """Return when those who are there have had time to say so, once a connection."""
@@ -238,4 +241,4 @@ def read_ttl(delivery: Delivery) -> float | None:
         ttl = float(header(delivery.headers, TTL) or "")
     except ValueError:
         return None
-    return ttl if isfinite(ttl) and ttl >= 0 else None
+    return ttl if 0 <= ttl <= LONGEST_TTL else None

@@ -8,13 +8,17 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 
 from eventmicro.errors import PeerLost, StreamBroken
+from eventmicro.rpc.large.giving import PIECE
 from eventmicro.rpc.large.offer import Offer
 from eventmicro.rpc.streams.channel import Channel
 from eventmicro.rpc.streams.streams import Streams
 
-# For how long room is held for one of which no piece comes, in seconds, whatever its side says of its keep-alive: all
+# For how long room is held for one of which nothing comes, in seconds, whatever its side says of its keep-alive: all
 # others may be waiting for that.
 PATIENCE = 10.0
+# How much must come to renew that, in bytes, unless less is left: were it any piece, a byte now and then would hold
+# room for ever.
+STEP = PIECE
 
 
 class Room:
@@ -64,7 +68,8 @@ async def take(streams: Streams, name: str, offer: Offer, room: Room) -> bytes:
 
 async def _gather(channel: Channel, offer: Offer) -> bytes:
     incoming, body, digest = channel.incoming, bytearray(), sha256()
-    while await _comes(channel):
+    pace = Pace(offer.size, min(channel.keep_alive, PATIENCE))
+    while await _comes(channel, pace):
         piece = incoming.waiting.popleft()
         if isinstance(piece, str):
             continue  # a content type: the message has said that
@@ -72,6 +77,7 @@ async def _gather(channel: Channel, offer: Offer) -> bytes:
         digest.update(piece)
         if len(body) > offer.size:
             raise StreamBroken(f"more came than the {offer.size} bytes that were offered")
+        pace.count(len(piece))
         incoming.was_read(len(piece))
     if len(body) != offer.size:
         raise StreamBroken(f"{len(body)} bytes came of the {offer.size} that were offered")
@@ -80,14 +86,46 @@ async def _gather(channel: Channel, offer: Offer) -> bytes:
     return bytes(body)
 
 
-async def _comes(channel: Channel) -> bool:
+class Pace:
+    """How long the next step of a body is waited for, which bounds the whole of it by its length.
+
+    Args:
+        size: how long the body is, in bytes.
+        patience: how long a step may take, in seconds.
+
+    Attributes:
+        until: when it is over, in the loop's seconds.
+    """
+
+    def __init__(self, size: int, patience: float) -> None:
+        self._left = size
+        self._patience = patience
+        self._now = asyncio.get_running_loop().time
+        self._came = 0  # of this step
+        self.until = self._now() + patience
+
+    def count(self, size: int) -> None:
+        """So many bytes have come."""
+        self._came += size
+        if self._came >= STEP:
+            self._left -= self._came
+            self._came, self.until = 0, self._now() + self._patience
+
+    def lost(self) -> PeerLost:
+        """What is said where it is over."""
+        if not self._came:
+            return PeerLost(f"nothing more of it came for {self._patience:g} s")
+        step = min(STEP, self._left)
+        return PeerLost(f"only {self._came} of the next {step} bytes came within {self._patience:g} s")
+
+
+async def _comes(channel: Channel, pace: Pace) -> bool:
     """Whether another piece is there; False: the other side has sent all."""
-    patience = min(channel.keep_alive, PATIENCE)
     try:
-        async with asyncio.timeout(patience):  # signs of life are no pieces
+        async with asyncio.timeout_at(pace.until):  # signs of life are no pieces
             await channel.incoming.wait()
     except StopAsyncIteration:
         return False
     except TimeoutError:
-        raise PeerLost(f"nothing more of it came for {patience:g} s") from None
+        raise pace.lost() from None
     return True

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from eventmicro_mdns import MdnsRegistry
+from eventmicro_mdns import MdnsRegistry, listening
 from eventmicro_mdns.listening import LATE, Listening, plan
 from eventmicro_mdns.packing import LABEL, LONGEST, label_of, pack, unpack
 from eventmicro_mdns.settings import read_url
@@ -21,6 +21,7 @@ from zeroconf.asyncio import AsyncZeroconf
 
 from eventmicro.errors import UsageError
 from eventmicro.registry import EndpointRecord, NodeRecord, ServiceRecord
+from tests.conftest import Until
 from tests.integration.registries import record, watched
 from tests.processes import environment
 
@@ -156,6 +157,24 @@ async def test_garbage_on_the_network_is_left_out(url: str) -> None:
             await asyncio.sleep(0.05)
         assert [change.action for change in told] == ["synced", "create"]
     await foreign.async_close()
+
+
+async def test_names_beyond_those_that_are_kept_are_left_out(
+    url: str, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    """Whoever is on the network may announce any number of them; each that is taken in costs a task."""
+    monkeypatch.setattr(listening, "NODES", 2)
+    async with MdnsRegistry(url) as one, MdnsRegistry(url) as other, watched(other) as told:
+        assert other._listening is not None
+        heard = other._listening
+        for node in ("1", "2"):
+            await one.register(record(node), ttl=60)
+        await until(lambda: told.nodes == {"1", "2"})
+        for node in ("3", "4"):
+            await one.register(record(node), ttl=60)
+        await until(lambda: heard.table._is_told)
+        assert len(heard._minders) == 2
+        assert told.nodes == {"1", "2"}
 
 
 async def test_capitals_are_told_from_small_letters(url: str) -> None:

@@ -19,6 +19,7 @@ from nats.js.api import KeyValueConfig
 from nats.micro import add_service
 from nats.micro.service import EndpointConfig, ServiceConfig
 
+from eventmicro import heard
 from eventmicro.errors import NotFound, Unavailable, UsageError
 from eventmicro.plugins import open_registry
 from eventmicro.registry import HasRegistry, NodeRecord
@@ -374,6 +375,33 @@ async def test_garbage_that_is_said_is_left_out(nats_url: str, caplog: pytest.Lo
         while not told.nodes:
             await asyncio.sleep(0.01)
         assert [change.action for change in told] == ["synced", "create"]
+    await client.close()
+
+
+async def test_a_flood_of_nodes_is_left_out_and_those_that_are_known_stay(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever may publish there may say that anybody is there; that costs bounded memory, and takes nobody out."""
+    monkeypatch.setattr(heard, "NODES", 5)
+    client = await nats.connect(nats_url)
+    async with NatsRegistry(nats_url) as one, NatsRegistry(nats_url) as other, watched(other) as told:
+        await one.register(record("honest"), ttl=60)
+        while "honest" not in told.nodes:
+            await asyncio.sleep(0.01)
+        for number in range(1000):
+            body = record(f"flood{number}", f"of{number}").model_dump_json().encode()
+            subject = f"_EVENTMICRO.registry.node.of{number}"
+            await client.publish(subject, body, headers={"Registry-TTL": "1e6"})
+        await client.flush()
+        await one.register(record("honest", note="again"), ttl=60)
+        await one.register(record("own"), ttl=60)
+        await one.deregister(record("honest"))  # said behind all that came before
+        while "honest" in told.nodes:
+            await asyncio.sleep(0.01)
+        assert (told.count("create"), told.count("delete")) == (5, 1)
+        assert len(await other.list_services()) <= 5
+        assert [found.nodes[0].id for found in await one.get_service("orders")] == ["own"]
+        assert caplog.text.count("all there is room for") == 1  # where somebody looks
     await client.close()
 
 
