@@ -9,7 +9,8 @@ from typing import Literal
 from eventmicro.cloudevents import PLAIN, Binding
 
 # How many events that are not settled a durable subscription holds on this side, where nothing else is said: half of it
-# is as many as are read together. RabbitMQ's documentation finds 100 to 300 the best; NATS' own clients ask for 500.
+# is as many as are decoded together (`AT_ONCE` of handlers/inflight.py). RabbitMQ's documentation finds 100 to 300 the
+# best; NATS' own clients ask for 500.
 PREFETCH = 256
 
 
