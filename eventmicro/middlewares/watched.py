@@ -12,7 +12,9 @@ from eventmicro.errors import UsageError
 from eventmicro.middleware import Handler
 
 Ended = Callable[[BaseException | None], None]
-"""Is told once how it has ended: None: to its end, or as its reader wanted no more."""
+"""Is told once how it has ended: None: to its end, or as its reader wanted no more; CancelledError: he waited for more,
+gave that up, and has not read on.
+"""
 # By what nothing has failed: it is given up, or nobody drives it any more.
 GIVEN_UP = asyncio.CancelledError, GeneratorExit
 
@@ -54,19 +56,25 @@ class Watched:
     def __init__(self, stream: Any, ended: Ended) -> None:
         self._stream = stream
         self._ended: Ended | None = ended
+        self._given_up = False  # whether the last reading was
 
     def __aiter__(self) -> Watched:
         return self
 
     async def __anext__(self) -> Any:
         try:
-            return await self._stream.__anext__()
+            message = await self._stream.__anext__()
         except StopAsyncIteration:
             self._end(None)
+            raise
+        except asyncio.CancelledError:  # perhaps by a time limit for this message: who holds the stream may read on
+            self._given_up = True
             raise
         except BaseException as error:
             self._end(error)
             raise
+        self._given_up = False
+        return message
 
     async def aclose(self) -> None:
         """Read no more."""
@@ -74,13 +82,17 @@ class Watched:
             if hasattr(self._stream, "aclose"):
                 await self._stream.aclose()
         finally:
-            self._end(None)
+            self._end_unread()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def __del__(self) -> None:
-        self._end(None)
+        self._end_unread()
+
+    def _end_unread(self) -> None:
+        """Nobody reads on."""
+        self._end(asyncio.CancelledError() if self._given_up else None)
 
     def _end(self, error: BaseException | None) -> None:
         ended, self._ended = self._ended, None

@@ -208,6 +208,27 @@ async def test_a_stream_is_one_span_until_its_end(world: World) -> None:
     assert parent(served) == made.context.span_id
 
 
+@pytest.mark.parametrize(("read_on", "code"), [(True, "200"), (False, "499")])
+async def test_a_reading_that_is_given_up_ends_no_span_unless_it_is_the_last(read_on: bool, code: str) -> None:
+    world, gate = World(f"given-up-{code}"), asyncio.Event()
+
+    @world.service.rpc
+    async def count() -> AsyncIterator[int]:
+        await gate.wait()
+        yield 1
+
+    async with world.service, world.client() as client, client.stream("shop.count", None, int) as stream:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await anext(stream)
+        assert not [each for each in world.spans if each.kind is SpanKind.CLIENT]
+        if read_on:
+            gate.set()
+            assert [number async for number in stream] == [1]
+    made, served = world.named("shop/count", SpanKind.CLIENT), world.named("shop/count", SpanKind.SERVER)
+    assert (about(made)["rpc.response.status_code"], about(served)["rpc.response.status_code"]) == (code, code)
+
+
 async def test_what_a_handler_calls_between_the_messages_of_its_stream_belongs_to_its_span(world: World) -> None:
     tracer, service = world.provider.get_tracer("own"), world.service
 
