@@ -1,4 +1,4 @@
-"""Streams in the hands of middleware: what `call_next` returns there goes on when the middleware has returned."""
+"""How what middleware is around ends: well, by an error, or as a stream, which goes on when that has returned."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from eventmicro.context import Context
-from eventmicro.errors import UsageError
+from eventmicro.context import Context, Side
+from eventmicro.errors import Ack, UsageError
 from eventmicro.middleware import Handler
 
 Ended = Callable[[BaseException | None], None]
@@ -37,12 +37,17 @@ async def refuse_stream(value: Any, name: str, why: str) -> None:
         raise UsageError(f"{name} is a stream, which {why}")
 
 
+def failure(error: BaseException, context: Context) -> BaseException | None:
+    """By what a message has failed; None where a handler says that its event is dealt with."""
+    return None if isinstance(error, Ack) and context.side is Side.SUBSCRIBER else error
+
+
 async def watch(handler: Handler, message: Any, context: Context, ended: Ended) -> Any:
     """Handle a message, of whose end somebody is told, be it a stream's."""
     try:
         reply = await handler(message, context)
     except BaseException as error:  # a SystemExit of the handler's, too, which is answered as any other failure
-        ended(error)
+        ended(failure(error, context))
         raise
     if is_stream(reply.__class__):
         return Watched(reply, ended)

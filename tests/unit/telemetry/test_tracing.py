@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from eventmicro import (
+    Ack,
     Batch,
     Client,
     Context,
@@ -171,6 +172,34 @@ async def test_a_further_attempt_links_to_the_one_before(world: World) -> None:
         [second.context.span_id],
     ]
     assert {each.context.trace_id for each in world.spans} == {first.context.trace_id}
+
+
+async def test_an_event_that_is_dealt_with_is_no_failed_attempt(world: World) -> None:
+    handled = asyncio.Event()
+
+    @world.service.subscribe(PLACED, retry=Retry(attempts=2, backoff=0.01))
+    async def bill(number: int, context: Context) -> None:
+        if context.attempt == 1:
+            raise ValueError("not yet")
+        handled.set()
+        raise Ack("there is nothing to do")
+
+    async with world.service, world.client() as client:
+        await client.publish(PLACED, 1)
+        await asyncio.wait_for(handled.wait(), 5)
+    last = [each for each in world.spans if each.name == "process orders.placed"][-1]
+    assert (about(last).get("error.type"), last.status.status_code) == (None, StatusCode.UNSET)
+    assert not world.tracing._attempts._failed  # nothing is remembered of what never comes again
+
+
+async def test_what_is_refused_on_its_way_within_a_trace_has_nothing_traced_that_comes_later() -> None:
+    world = World("refused-on-its-way", sample=0)
+    async with world.client() as client:
+        with world.provider.get_tracer("own").start_as_current_span("own"), pytest.raises(UsageError):
+            await client.publish(PLACED, 1, metadata={"no header\n": "x"})
+        await client.publish(PLACED, 1)
+        await client.publish_many(PLACED, [2, 3])
+    assert [each.name for each in world.spans] == ["own"]
 
 
 async def test_a_batch_links_to_all_that_it_is_made_of(world: World) -> None:
