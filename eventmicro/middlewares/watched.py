@@ -86,8 +86,10 @@ class Watched:
         try:
             if hasattr(self._stream, "aclose"):
                 await self._stream.aclose()
-        finally:
-            self._end_unread()
+        except BaseException as error:  # of what a handler does in the end
+            self._end(error)
+            raise
+        self._end_unread()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
