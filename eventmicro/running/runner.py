@@ -25,6 +25,9 @@ from eventmicro.sources import said_url, service_path, variable_of
 
 log = logging.getLogger(__name__)
 
+# How many objects Python may have set aside itself: 3.12 has some hundred.
+OWN_OBJECTS = 1_000
+
 IMPORTING = ContextVar("eventmicro_importing", default=False)
 """True while the command line imports a module to find its services."""
 
@@ -205,16 +208,20 @@ async def _serve(
 def _set_aside() -> Iterator[None]:
     """Have garbage looked for only among what comes from now on: modules, models and handlers are none, and to look
     through them all, whenever messages have left enough behind, stops all else for tens of milliseconds.
+
+    Where the program has set some aside before, all of it stays so: which of it is the program's nobody knows any more.
     """
     if not gc.isenabled():
         yield
         return
+    is_first = gc.get_freeze_count() < OWN_OBJECTS
     gc.collect()
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if is_first:
+            gc.unfreeze()
 
 
 async def _open_shared(services: Sequence[Runnable], brokers: Brokers, opened: AsyncExitStack) -> None:

@@ -27,7 +27,7 @@ from eventmicro.fields import failed_in
 from eventmicro.forwarding import TRACEPARENT, TRACESTATE
 from eventmicro.message import Delivery
 from eventmicro.middleware import Handler
-from eventmicro.middlewares.watched import GIVEN_UP, Ended, Watched, is_stream
+from eventmicro.middlewares.watched import GIVEN_UP, Ended, Watched, failure, is_stream
 from eventmicro.telemetry.attributes import (
     CALLS,
     Attributes,
@@ -102,6 +102,7 @@ class Tracing:
     def passes(self) -> bool:
         """Whether it leaves alone what is about to be called or published: asked before anything is made for it."""
         if random() >= self._sample and not ((here := otel.get_current()) and is_traced(here)):  # noqa: S311  no secret
+            self._wanted = False  # as where what was wanted before was refused on its way
             return True
         self._wanted = True  # on its way it is not asked again
         return False
@@ -206,7 +207,7 @@ class Spans:
                 inject(context.metadata)
             reply = await self._inner(message, context)
         except BaseException as error:
-            self._ended(span, context, error)
+            self._ended(span, context, failure(error, context))
             raise
         finally:
             _leave(inside, before)

@@ -11,6 +11,7 @@ from eventmicro_nats.jetstream.queues import Queue
 ACK = b"+ACK"
 NAK = b"-NAK"
 IN_PROGRESS = b"+WPI"
+
 # An attempt as it is written, of nearly all events.
 _FIRST = b"1"
 
@@ -84,9 +85,7 @@ class JetStreamDelivery(NatsDelivery):
         return datetime.fromtimestamp(int(self.stored) / 1e9, UTC)
 
     def command(self, word: bytes) -> bytes:
-        """What tells the server a word on it."""
-        if word is ACK:
-            return b"PUB %b 4\r\n+ACK\r\n" % self.settle_at
+        """What tells the server a word on it; an ack, as of nearly all events, `Settling.settle` writes in place."""
         return b"PUB %b %d\r\n%b\r\n" % (self.settle_at, len(word), word)
 
     def origin(self) -> Origin:

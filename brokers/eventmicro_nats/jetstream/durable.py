@@ -237,13 +237,13 @@ class DurableSubscription(Settling):
         half is handled; else, unless there are some on their way, a little later, for more together.
         """
         if self._expected and 2 * (len(self.unsettled) + self._expected) > self._prefetch:
-            return  # enough are on their way, as nearly always
+            return  # there is room for less than half, and some are on their way, as nearly always
         room = self._room()
         if room <= 0:
             return
         if 2 * room >= self._prefetch:
             self._ask()
-        elif self._expected == 0 and self._gathering is None:
+        elif self._gathering is None:
             self._gathering = self._loop.call_later(GATHER, self._ask_gathered)
 
     def _ask_gathered(self) -> None:

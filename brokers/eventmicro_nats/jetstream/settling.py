@@ -85,7 +85,7 @@ class Settling:
                     self._driver.push(command)
             else:
                 self._acks.remember((sequence, delivery.stored))
-        elif self._driver is not None and settle_at and self._may_give_back(delivery):
+        elif self._driver is not None and self._may_give_back(delivery):
             self._driver.push(delivery.command(word))
         self._ask_soon()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -106,6 +107,32 @@ async def test_a_stream_holds_its_place_until_it_has_ended() -> None:
     assert limit.running == 0
     stream = await limit(None, at(), Called(Numbers(2)))
     del stream  # nobody reads it any more
+    assert limit.running == 0
+
+
+async def test_a_stream_of_which_one_reading_is_given_up_holds_its_place_as_it_may_be_read_on() -> None:
+    limit, service, gate = ConcurrencyLimit(1), Service("orders", broker="memory://limits"), asyncio.Event()
+
+    @service.rpc
+    async def count() -> AsyncIterator[int]:
+        yield 1
+        await gate.wait()
+        yield 2
+        await asyncio.Event().wait()
+
+    async with (
+        service,
+        Client("memory://limits", middleware=[limit]) as client,
+        client.stream("orders.count", None, int) as stream,
+    ):
+        assert await anext(stream) == 1
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await anext(stream)
+        assert limit.running == 1
+        gate.set()
+        assert await anext(stream) == 2
+        assert limit.running == 1
     assert limit.running == 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eventmicro import BadRequest, CallTimeout, Client, Service, Topic, UsageError
+from eventmicro import Ack, BadRequest, CallTimeout, Client, Service, Topic, UsageError
 from eventmicro.context import Context, Side
 from eventmicro.message import Delivery
 from eventmicro.middlewares import LogMessages
@@ -107,6 +107,21 @@ async def test_a_stream_is_logged_when_it_has_ended(caplog: pytest.LogCaptureFix
     with suppress(BadRequest):
         assert [number async for number in stream] == [1, 0]
     assert len(lines(caplog)) == 1
+
+
+@pytest.mark.parametrize(
+    ("side", "line"),
+    [
+        ("subscriber", ("INFO", "subscriber orders.quote ok T s")),
+        ("endpoint", ("ERROR", "endpoint orders.quote error 500 Ack T s")),  # it is answered with 500
+    ],
+)
+async def test_an_event_that_is_dealt_with_is_no_error(
+    caplog: pytest.LogCaptureFixture, side: str, line: tuple[str, str]
+) -> None:
+    with pytest.raises(Ack):
+        await LogMessages()("x", at(side), Called(Ack("dealt with")))
+    assert lines(caplog) == [line]
 
 
 async def test_on_all_four_sides(caplog: pytest.LogCaptureFixture, until: Any) -> None:

@@ -69,6 +69,8 @@ def test_every_queue_has_a_consumer_name_of_its_own_that_the_server_takes() -> N
 @pytest.mark.parametrize(
     ("subject", "said"),
     [
+        (b"$JS.ACK.EVENTS.q.1.17.5.1795249045418392550.3", (1, 17, b"1795249045418392550")),
+        (b"$JS.ACK.EVENTS.q.11.17.5.1795249045418392550.3", (11, 17, b"1795249045418392550")),
         (b"$JS.ACK.EVENTS.q.2.17.5.1795249045418392550.3", (2, 17, b"1795249045418392550")),
         (b"$JS.ACK._.ACCHASH.EVENTS.q.2.17.5.1795249045418392550.3", (2, 17, b"1795249045418392550")),
         (b"$JS.ACK.hub.ACCHASH.EVENTS.q.2.17.5.1795249045418392550.3.random", (2, 17, b"1795249045418392550")),

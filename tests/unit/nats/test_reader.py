@@ -101,6 +101,10 @@ def message(sid: int, body: bytes) -> bytes:
     return b"MSG a %d %d\r\n%b\r\n" % (sid, len(body), body)
 
 
+def headed(subject: bytes, body: bytes) -> bytes:
+    return b"HMSG %b 1 %d %d\r\n%b%b\r\n" % (subject, len(HEADERS), len(HEADERS) + len(body), HEADERS, body)
+
+
 def test_those_of_one_subscription_that_stand_together_come_together() -> None:
     said = Said()
     reader(said).feed(b"".join([message(1, b"1"), message(1, b"2"), message(23, b"3"), message(1, b"4"), b"PING\r\n"]))
@@ -182,7 +186,8 @@ def mistaken(chance: random.Random) -> bytes:
 async def test_what_the_drivers_own_parser_refuses_is_refused_and_what_both_take_is_the_same(seed: int) -> None:
     chance, refused = random.Random(seed), 0
     for _ in range(400):
-        sent = message(1, b"1") * chance.choice([0, 1, 3]) + mistaken(chance) + message(1, b"2") * 40 + b"PING\r\n"
+        before = chance.choice([message(1, b"1"), headed(b"a", b"1")]) * chance.choice([0, 1, 3])
+        sent = before + mistaken(chance) + message(1, b"2") * 40 + b"PING\r\n"
         own, ours = Said(), Said()
         try:
             await Parser(own).parse(sent)
@@ -240,8 +245,21 @@ async def test_one_as_long_as_the_one_before_is_read_as_any_other(
         assert not feeds.has_more
 
 
-@pytest.mark.parametrize("last", [b"MSG a 1 1\r\n4\r\n", b"MSG a 1 2\r\n44\r\n"])
-def test_each_message_of_a_wildcard_has_its_own_subject(last: bytes) -> None:
+@pytest.mark.parametrize(
+    "last", [message(1, b"4"), message(1, b"44"), headed(b"a", b"4"), headed(b"a", b"44")], ids=["4", "44", "h4", "h44"]
+)
+@pytest.mark.parametrize("first", [message(1, b"1"), headed(b"a", b"1")], ids=["plain", "headed"])
+@pytest.mark.parametrize("other", [b"MSG ab 1 1\r\n3\r\n", headed(b"ab", b"3")], ids=["plain", "headed"])
+def test_each_message_of_a_wildcard_has_its_own_subject(first: bytes, other: bytes, last: bytes) -> None:
     said = Said()
-    reader(said).feed(message(1, b"1") + message(1, b"2") + b"MSG ab 1 1\r\n3\r\n" + last)
-    assert [subject for _, subject, *_ in said.said] == [b"a", b"a", b"ab", b"a"]
+    reader(said).feed(first * 3 + other + last)
+    assert [subject for _, subject, *_ in said.said] == [b"a", b"a", b"a", b"ab", b"a"]
+
+
+@pytest.mark.parametrize("line", [b"HMSG a 1 5 3", b"HMSG a 1 r 5 3", b"HMSG a 1 r r 1 3", b"HMSG a 1 3"])
+def test_of_messages_with_headers_a_further_one_is_held_to_the_protocol_as_the_first(line: bytes) -> None:
+    for many in (0, 3):
+        said = Said()
+        with pytest.raises(ProtocolError):
+            reader(said).feed(headed(b"a", b"1") * many + line + b"\r\nxxx\r\n")
+        assert len(said.said) == many

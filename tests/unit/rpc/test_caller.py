@@ -222,7 +222,7 @@ async def test_a_call_whose_broker_takes_nothing_ends_in_time() -> None:
         assert calling.has_nothing()
 
 
-@pytest.mark.parametrize("end", ["timeout", "cancel"])
+@pytest.mark.parametrize("end", ["timeout", "cancel", "close"])
 async def test_who_gives_a_call_up_does_not_wait_for_a_broker_that_takes_nothing(
     end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +242,12 @@ async def test_who_gives_a_call_up_does_not_wait_for_a_broker_that_takes_nothing
     monkeypatch.setattr(caller, "MOMENT", 0.01)
     async with Calling(Full(at_once=False)) as calling:
         call = await calling.call(4, int, timeout=0.01 if end == "timeout" else 60)
+        if end == "close":  # of the client: nothing goes on behind it
+            await calling.client.close()
+            assert hung.is_set()
+            assert ended.is_set()
+            assert isinstance((await asyncio.gather(call, return_exceptions=True))[0], CallTimeout)
+            return
         if end == "cancel":
             call.cancel()
         await asyncio.wait([call])

@@ -10,6 +10,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from eventmicro import (
+    Ack,
     Batch,
     Client,
     Context,
@@ -105,6 +106,23 @@ async def test_events_are_counted_one_by_one_also_those_of_a_batch_and_those_tha
     }
     assert counts == {("shop.together", None): 3, ("shop.bill", None): 3, ("shop.bill", "ValueError"): 1}
     assert sum(each.count for each in found["messaging.process.duration"]) == 1 + 4
+
+
+async def test_an_event_that_is_dealt_with_has_no_error() -> None:
+    reader, taken = InMemoryMetricReader(), asyncio.Semaphore(0)
+    service = Service("shop", broker=URL, middleware=[Metering(provider=MeterProvider([reader]))])
+
+    @service.subscribe(Topic("orders", int))
+    async def bill(number: int) -> None:
+        taken.release()
+        raise Ack("there is nothing to do")
+
+    async with service:
+        await service.publish("orders", 1)
+        await asyncio.wait_for(taken.acquire(), 5)
+    found = points(reader)
+    for name in ("messaging.process.duration", "messaging.client.consumed.messages"):
+        assert [each.attributes.get("error.type") for each in found[name]] == [None]
 
 
 def sent(reader: InMemoryMetricReader) -> dict[str | None, int]:

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from eventmicro import (
+    Ack,
     Batch,
     Client,
     Context,
@@ -173,6 +174,34 @@ async def test_a_further_attempt_links_to_the_one_before(world: World) -> None:
     assert {each.context.trace_id for each in world.spans} == {first.context.trace_id}
 
 
+async def test_an_event_that_is_dealt_with_is_no_failed_attempt(world: World) -> None:
+    handled = asyncio.Event()
+
+    @world.service.subscribe(PLACED, retry=Retry(attempts=2, backoff=0.01))
+    async def bill(number: int, context: Context) -> None:
+        if context.attempt == 1:
+            raise ValueError("not yet")
+        handled.set()
+        raise Ack("there is nothing to do")
+
+    async with world.service, world.client() as client:
+        await client.publish(PLACED, 1)
+        await asyncio.wait_for(handled.wait(), 5)
+    last = [each for each in world.spans if each.name == "process orders.placed"][-1]
+    assert (about(last).get("error.type"), last.status.status_code) == (None, StatusCode.UNSET)
+    assert not world.tracing._attempts._failed  # nothing is remembered of what never comes again
+
+
+async def test_what_is_refused_on_its_way_within_a_trace_has_nothing_traced_that_comes_later() -> None:
+    world = World("refused-on-its-way", sample=0)
+    async with world.client() as client:
+        with world.provider.get_tracer("own").start_as_current_span("own"), pytest.raises(UsageError):
+            await client.publish(PLACED, 1, metadata={"no header\n": "x"})
+        await client.publish(PLACED, 1)
+        await client.publish_many(PLACED, [2, 3])
+    assert [each.name for each in world.spans] == ["own"]
+
+
 async def test_a_batch_links_to_all_that_it_is_made_of(world: World) -> None:
     handled = asyncio.Event()
 
@@ -206,6 +235,27 @@ async def test_a_stream_is_one_span_until_its_end(world: World) -> None:
         assert seen == [0, 1, 2]
     made, served = world.named("shop/count", SpanKind.CLIENT), world.named("shop/count", SpanKind.SERVER)
     assert parent(served) == made.context.span_id
+
+
+@pytest.mark.parametrize(("read_on", "code"), [(True, "200"), (False, "499")])
+async def test_a_reading_that_is_given_up_ends_no_span_unless_it_is_the_last(read_on: bool, code: str) -> None:
+    world, gate = World(f"given-up-{code}"), asyncio.Event()
+
+    @world.service.rpc
+    async def count() -> AsyncIterator[int]:
+        await gate.wait()
+        yield 1
+
+    async with world.service, world.client() as client, client.stream("shop.count", None, int) as stream:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await anext(stream)
+        assert not [each for each in world.spans if each.kind is SpanKind.CLIENT]
+        if read_on:
+            gate.set()
+            assert [number async for number in stream] == [1]
+    made, served = world.named("shop/count", SpanKind.CLIENT), world.named("shop/count", SpanKind.SERVER)
+    assert (about(made)["rpc.response.status_code"], about(served)["rpc.response.status_code"]) == (code, code)
 
 
 async def test_what_a_handler_calls_between_the_messages_of_its_stream_belongs_to_its_span(world: World) -> None:
