@@ -74,7 +74,7 @@ CPU: list[Column] = [
 TITLES = {
     "rpc": "RPC over NATS: 64 in flight; p50 and p99 of calls one by one",
     "events": "Events over NATS: one publisher to one subscriber",
-    "jetstream consume": "JetStream: a backlog taken and acknowledged, prefetch 256; raw is fetch(100), FastStream PullSub(100)",
+    "jetstream consume": "JetStream: a backlog taken and acknowledged, prefetch 256; rivals fetch 100",
     "rabbitmq consume": "RabbitMQ: a backlog taken and acknowledged, prefetch 256; raw is aio-pika",
     "kafka consume": "Kafka: a backlog taken and committed; raw is getmany(500) and a commit after 1000",
     "jetstream publish": "JetStream: publish with its acknowledgement, 64 in flight",
