@@ -149,6 +149,7 @@ class Caller:
             self._sweeper.cancel()
         for reply in list(self._waiting.values()):
             reply.set(NO_REPLY, at_once=False)
+        await asyncio.sleep(0)  # who has waited gives the call up now, which may have to be awaited
         if self._telling:
             await asyncio.wait(self._telling, timeout=MOMENT)
         beside = self._looking | self._telling

@@ -496,6 +496,10 @@ async def test_an_endpoint_that_a_service_here_does_not_have_is_refused_one_of_a
             UsageError, match=r"'stock' has no endpoint 'stock\.resreve'; did you mean 'stock\.reserve'"
         ):
             world.called("stock.resreve")
+        with pytest.raises(
+            UsageError, match=r"; did you mean 'stock\.health'\?$"
+        ):  # what begins alike is not near by that
+            world.called("stock.helth")
         with pytest.raises(UsageError, match=r"there are billing\.health, billing\.stats"):
             world.called("billing.xxxxxxxxxx")
 
