@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 from eventmicro.errors import UsageError
 
 Keys = tuple[str, ...]
+# How tomllib says where something is wrong, behind what it is.
+_PLACE = re.compile(r"(.*) \(at line (\d+), column (\d+)\)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +34,22 @@ def read_toml(path: Path, under: Keys = ()) -> list[Entry]:
     try:
         text = path.read_text(encoding="utf-8")
         tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(_not_toml(path, str(error))) from None
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     found = [
         Entry(entry.keys[len(under) :], entry.value, entry.line) for entry in _entries(text) if _is_in(entry, under)
     ]
     return [entry for entry in found if entry.keys]
+
+
+def _not_toml(path: Path, reason: str) -> str:
+    """What is wrong, with its line where all other errors of the file have it, and what is forgotten most."""
+    found = _PLACE.fullmatch(reason)
+    said, line, column = found.groups() if found else (reason, "", "")
+    mend = ": a text stands in quotes" if said == "Invalid value" else ""
+    return f"{path}{line and f':{line}'}: {said}{column and f' at column {column}'}{mend}"
 
 
 def _is_in(entry: Entry, under: Keys) -> bool:

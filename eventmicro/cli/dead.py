@@ -130,10 +130,12 @@ def show(
 ) -> None:
     """Show dead letters as a whole, the oldest first, with headers and body. They all stay."""
     which, form = _which(reason, subject, since, before, id), chosen(output, json)
-    found, _ = _read(broker, queue, at, which, hold, most=limit)
+    found, outcome = _read(broker, queue, at, which, hold, most=limit)
     print_whole(form, found)
     if id is not None and not found:
         raise UsageError(f"there is no letter {id!r} among the first {hold} of {queue}: `eventmicro dead list {queue}`")
+    if not found:
+        _say_how_many(outcome, hold)
 
 
 def replay(
@@ -266,6 +268,9 @@ def _work(broker: str | None, queue: str, at: str | None, hold: int, done: str, 
         typer.echo(f"{outcome.meant} of {outcome.read} letters would be {done}")
     else:
         typer.echo(f"{outcome.done} of {outcome.read} letters {done}")
+    if outcome.read and not outcome.meant:
+        text = f"none of these is meant: `eventmicro dead list {queue} --count` has their subjects and reasons"
+        typer.echo(one_line(f"eventmicro: {text}"), err=True)
     _say_what_is_left(outcome, hold)
 
 

@@ -99,6 +99,9 @@ def file_defaults(group: Any, name: str | None) -> dict[str, Any]:
     """What the file, and files of secrets, say of the options of a command, in the form of a default map.
 
     URLs are not among them, which `find_url` finds, nor env files, which are read already.
+
+    Raises:
+        UsageError: one of them is none of the words that there are; the option's own error would not say where it is.
     """
     commands = getattr(group, "commands", {})
     if name is None or name not in commands:
@@ -106,7 +109,15 @@ def file_defaults(group: Any, name: str | None) -> dict[str, Any]:
     found, apart = all_said(), (*URLS, "env_file")
     named = {str(each.envvar).removeprefix(PREFIX).lower(): each.name for each in commands[name].params}
     said = {option: found[(name,)] for name, option in named.items() if (name,) in found and name not in apart}
-    return {name: {option: as_text(each.read()) for option, each in said.items()}}
+    texts = {option: as_text(each.read()) for option, each in said.items()}
+    if not texts:
+        return {}
+    from eventmicro.running.logs import FORMATS, LEVELS  # mostly nothing is said
+
+    for option, known in (("log_level", LEVELS), ("log_format", FORMATS)):
+        if option in texts and texts[option].lower() not in known:
+            raise UsageError(f"{said[option].where}: {option}={texts[option]!r}: write {', '.join(known)}")
+    return {name: texts}
 
 
 def find_url(context: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:

@@ -17,7 +17,7 @@ from math import inf
 from typing import Any
 
 from eventmicro.broker import Broker, Capabilities, QueueState, TellsQueues
-from eventmicro.checks import check_count, check_seconds
+from eventmicro.checks import check_count, check_seconds, did_you_mean
 from eventmicro.errors import Disconnected, EventMicroError, NotAllPublished, TransportError, UsageError
 from eventmicro.events.browsing import AHEAD, HOLD, QUIET, Browsing
 from eventmicro.message import Copy, Delivery
@@ -378,7 +378,8 @@ class DeadLetters:
         if states is None:
             return ": a subscriber with that queue makes it when it starts"
         names = [state.queue for state in states if state.queue.startswith(DEAD)]
-        return f": there are {', '.join(names)}" if names else ": there is none that begins with dead."
+        there_are = f": there are {', '.join(names)}" if names else ": there is none that begins with dead."
+        return did_you_mean(self.subject, names) or there_are
 
 
 class _Pace:

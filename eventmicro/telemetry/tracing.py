@@ -21,7 +21,7 @@ from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
 from eventmicro.checks import check_kind
-from eventmicro.context import Context, Received, Side
+from eventmicro.context import Context, Received, Side, find_context
 from eventmicro.errors import ServiceError, Settlement, UsageError
 from eventmicro.fields import failed_in
 from eventmicro.forwarding import TRACEPARENT, TRACESTATE
@@ -66,6 +66,7 @@ class Tracing:
     Args:
         sample: which share of what begins here is traced, from 0 to 1. Less than 1 is far cheaper than a sampler of the
             SDK, as the rest gets neither a span nor a header; a service that it calls may then begin a trace itself.
+            What a handler calls and publishes is traced as the handler is, so that no trace begins amidst it.
             What comes with a trace goes on with it, sampled or not, as that says.
         provider: what makes the spans; default: what OpenTelemetry has been given.
 
@@ -84,6 +85,7 @@ class Tracing:
         self._attempts = Attempts()
         self._names = Few("names of spans", NAMES)
         self._wanted = False
+        self._has_handlers = False
 
     async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
         """As a middleware that nobody has made ready; what its broker is then is not known."""
@@ -97,11 +99,15 @@ class Tracing:
         spans = Spans(provider.get_tracer(NAME), side, url, inner, self._attempts, self._names)
         if self._sample == 1:
             return spans.run
+        self._has_handlers = self._has_handlers or side in COMES_IN
         return self._coming_in(spans, inner) if side in COMES_IN else self._going_out(spans, inner)
 
     def passes(self) -> bool:
         """Whether it leaves alone what is about to be called or published: asked before anything is made for it."""
-        if random() >= self._sample and not ((here := otel.get_current()) and is_traced(here)):  # noqa: S311  no secret
+        is_told = self._has_handlers and find_context() is not None  # of a handler it was asked when its message came
+        if (is_told or random() >= self._sample) and not (  # noqa: S311  no secret
+            (here := otel.get_current()) and is_traced(here)
+        ):
             self._wanted = False  # as where what was wanted before was refused on its way
             return True
         self._wanted = True  # on its way it is not asked again

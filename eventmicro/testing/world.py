@@ -186,7 +186,8 @@ class World(Seen, GoesWrong):
             async with self as world:
                 running = test(world)
                 if not isawaitable(running):
-                    raise UsageError(f"run is for a test that is awaited: write `async def {name_of(test)}(world)`")
+                    name = name_of(test).rpartition(".")[2]
+                    raise UsageError(f"run is for a test that is awaited: write `async def {name}(world)`")
                 return await running
 
         return asyncio.run(within())

@@ -83,7 +83,7 @@ def test_a_script_ends_with_the_line_that_fails(
     assert done.returncode == code
     assert [json.loads(line)["name"] for line in done.stdout.splitlines()] == left
     assert "'orders' has no endpoint 'nothing'" in done.stderr
-    assert "eventmicro: command 1 failed with exit code 1" in done.stderr
+    assert "eventmicro: line 1 failed with exit code 1" in done.stderr
 
 
 def test_a_script_says_how_it_is_left(folder: Path) -> None:

@@ -149,6 +149,8 @@ def test_letters_are_listed_published_again_and_dropped(shop: Shop) -> None:
     assert shop("dead", "drop", shop.queue, "--all").stdout == "2 of 2 letters dropped\n"
     left = shop("dead", "list", shop.queue)
     assert (left.stdout, left.stderr) == ("", "0 of 0 letters\n")
+    shown = shop("dead", "show", shop.queue)
+    assert (shown.stdout, shown.stderr) == ("", "0 of 0 letters\n")
 
 
 def test_queues_that_are_not_there_are_told(shop: Shop) -> None:
@@ -213,7 +215,10 @@ def test_all_letters_are_dropped_only_on_demand(jetstream: Shop) -> None:
     assert "--all" in jetstream("dead", "drop", jetstream.queue, code=2).stderr
     assert "--all" in jetstream("dead", "drop", jetstream.queue, "--all", "--since", "1h", code=2).stderr
     assert "30m" in jetstream("dead", "drop", jetstream.queue, "--since", "soon", code=2).stderr
-    assert jetstream("dead", "drop", jetstream.queue, "--before", "1h").stdout == "0 of 1 letters dropped\n"
+    dropped = jetstream("dead", "drop", jetstream.queue, "--before", "1h")
+    assert dropped.stdout == "0 of 1 letters dropped\n"
+    mend = f"`eventmicro dead list {jetstream.queue} --count` has their subjects and reasons"
+    assert dropped.stderr == f"eventmicro: none of these is meant: {mend}\n"
     assert jetstream("dead", "drop", jetstream.queue, "--since", "1h").stdout == "1 of 1 letters dropped\n"
 
 

@@ -228,6 +228,9 @@ async def test_a_queue_that_is_not_there_is_told_and_not_made(bench: Bench, unti
             await DeadLetters(broker, missing).replay()
         assert isinstance(broker, TellsQueues)
         assert await broker.queue_state(f"dead.{missing}") is None
+        if await broker.queue_states() is not None:
+            with pytest.raises(UsageError, match=f"; did you mean 'dead.{about.queue}'"):
+                await DeadLetters(broker, f"{about.queue}x").replay()
 
         async def held() -> tuple[int, int] | None:
             """How many the queue of letters has, and the subscriber's own; None: the broker lists none."""

@@ -93,7 +93,7 @@ def run_script(runner: asyncio.Runner, places: Places, *, keep_going: bool) -> i
             number += 1
             code = lines.run(line.decode(errors="replace"))
             if code:
-                typer.echo(f"eventmicro: command {number} failed with exit code {code}", err=True)
+                typer.echo(f"eventmicro: line {number} failed with exit code {code}", err=True)
             failed = failed or code
     except (Leave, KeyboardInterrupt) as end:
         failed = failed or (INTERRUPTED if isinstance(end, KeyboardInterrupt) else 0)

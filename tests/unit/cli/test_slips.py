@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.main import get_command
 
 from eventmicro import UsageError
+from eventmicro.cli.app import app
 from eventmicro.cli.asyncapi import asyncapi
 from eventmicro.cli.bodies import read_argument
 from eventmicro.cli.moments import read_moment
+from eventmicro.cli.settings import file_defaults
 from eventmicro.cli.target import load_services
 from eventmicro.sources import FILE_VARIABLE
+from eventmicro.tomlfile import read_toml
 
 
 @pytest.fixture
@@ -57,6 +61,41 @@ def test_without_a_target_the_document_is_of_the_folders_services(capsys: pytest
     asyncapi(form=None, out=Path("made/asyncapi.json"))
     assert '"title": "stall"' in Path("made/asyncapi.json").read_text()
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("log_format", "text, json"), ("log_level", "debug, info, warning, error, critical")],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_word_for_logs_that_is_none_is_said_with_its_place(option: str, words: str) -> None:
+    file = Path("eventmicro.toml")
+    file.write_text(f'timeout = 3\n{option} = "jsno"\n{file.read_text()}')
+    with pytest.raises(UsageError) as refused:
+        file_defaults(get_command(app), "run")
+    assert str(refused.value) == f"eventmicro.toml:2: {option}='jsno': write {words}"
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_word_for_logs_is_taken_in_any_case_as_at_the_command_line() -> None:
+    Path("eventmicro.toml").write_text('log_format = "JSON"\n')
+    assert file_defaults(get_command(app), "run") == {"run": {"log_format": "JSON"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("timeout = 3\nlog_format = json\n", ":2: Invalid value at column 14: a text stands in quotes"),
+        ("[retry\n", ":1: Expected ']' at the end of a table declaration at column 7"),
+        ("timeout =", ": Invalid value (at end of document)"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_said_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "eventmicro.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as refused:
+        read_toml(file)
+    assert str(refused.value) == f"{file}{said}"
 
 
 def test_a_wrong_time_is_said_with_its_option() -> None:

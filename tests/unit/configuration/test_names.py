@@ -110,7 +110,8 @@ def test_a_file_is_refused_by_the_line_at_which_it_is_wrong(
 
 
 @pytest.mark.parametrize(
-    ("text", "error"), [("a = \n", "line 1"), (None, "No such file"), ("a = 1\na = 2\n", "line 2")]
+    ("text", "error"),
+    [("a = \n", ":1: Invalid value"), (None, "No such file"), ("a = 1\na = 2\n", ":2: Cannot overwrite")],
 )
 def test_a_file_that_is_none_is_named(
     text: str | None, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -371,6 +371,42 @@ async def test_a_call_that_is_wanted_is_not_asked_twice(monkeypatch: pytest.Monk
     assert kinds == [SpanKind.SERVER, SpanKind.CLIENT, SpanKind.SERVER]
 
 
+async def test_no_trace_begins_amidst_a_handler_that_is_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    rolls = iter([1.0, 1.0])  # of the endpoint and of the subscriber; whatever is asked beside them is traced
+    monkeypatch.setattr("eventmicro.telemetry.tracing.random", lambda: next(rolls, 0.0))
+    world, handled = World("amidst", sample=0.5), asyncio.Event()
+
+    @world.service.subscribe("placed")
+    async def pack(number: int) -> None:
+        await world.service.publish("packed", number)
+        handled.set()
+
+    @world.service.rpc
+    async def place(number: int) -> None:
+        await world.service.publish("placed", number)
+
+    async with world.service, Client(world.url) as foreign, world.client() as client:
+        await foreign.call("shop.place", 1, None)
+        await handled.wait()
+        assert world.spans == []
+        await client.publish("placed", 2)  # outside of a handler a trace begins as ever
+    assert {each.name for each in world.spans} >= {"publish placed"}
+
+
+async def test_a_client_within_a_handler_of_which_nobody_asks_begins_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventmicro.telemetry.tracing.random", lambda: 0.0)
+    world = World("own", sample=0.5)
+    plain, own = Service("plain", broker=world.url), world.client()
+
+    @plain.rpc
+    async def place(number: int) -> None:
+        await own.publish("placed", number)
+
+    async with own, plain, Client(world.url) as foreign:
+        await foreign.call("plain.place", 1, None)
+    assert [each.name for each in world.spans] == ["publish placed"]
+
+
 async def test_without_an_sdk_nothing_is_around_a_message() -> None:
     async def inner(message: Any, context: Context) -> None: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 
@@ -381,6 +381,11 @@ async def test_a_world_has_one_life() -> None:
         _ = world.client
     with pytest.raises(UsageError, match="run is for a test that is no coroutine"):
         world.run(World.idle)
+
+    def no_coroutine(world: World) -> Any: ...
+
+    with pytest.raises(UsageError, match=r"write `async def no_coroutine\(world\)`"):
+        await asyncio.to_thread(World(*Shop().all).run, no_coroutine)
     async with world:
         pass
     for use in (world.idle(), world.advance(1), world.__aenter__()):
@@ -491,6 +496,10 @@ async def test_an_endpoint_that_a_service_here_does_not_have_is_refused_one_of_a
             UsageError, match=r"'stock' has no endpoint 'stock\.resreve'; did you mean 'stock\.reserve'"
         ):
             world.called("stock.resreve")
+        with pytest.raises(
+            UsageError, match=r"; did you mean 'stock\.health'\?$"
+        ):  # what begins alike is not near by that
+            world.called("stock.helth")
         with pytest.raises(UsageError, match=r"there are billing\.health, billing\.stats"):
             world.called("billing.xxxxxxxxxx")
 
