@@ -141,7 +141,10 @@ class Names:
 
 def _meant(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
-    close = get_close_matches(name, known, n=3)
+    before, dot, last = name.rpartition(".")
+    head = before + dot  # what they begin with alike makes none of them nearer
+    ends = [each.removeprefix(head) for each in known if each.startswith(head)]
+    close = [head + end for end in get_close_matches(last, ends, n=3)] or get_close_matches(name, known, n=3)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(known) or 'none'}"
 
 
