@@ -407,7 +407,7 @@ class DurableSubscription(Settling):
     def _tick(self) -> None:
         """Look after the leases and the requests, as long as there are any."""
         self._ticking = None
-        if self.ended and not self.unsettled:
+        if self.ended and not self.unsettled and not self.leaves:
             self._stop_asking()
             return
         self._ticking = self._loop.call_later(min(HEARTBEAT, self._queue.ack_wait / 6), self._tick)

@@ -333,7 +333,7 @@ class DurableSubscription:
         for delivery in unsettled.values():
             delivery.lapsed = True
         self._intake.take_back()
-        self._returns.forget()
+        self._returns.lapse()
         if not self.ended:
             self._intake.go_on()
         self._look_whether_idle()

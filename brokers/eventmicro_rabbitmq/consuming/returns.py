@@ -29,7 +29,7 @@ class Returns:
         self._queue = queue
         self._on_complete = on_complete
         self._awaited: list[RabbitDelivery] = []
-        self._came: list[RabbitDelivery] = []
+        self._came: list[tuple[RabbitDelivery, RabbitDelivery]] = []  # each as it was given back, and as it has come
         self._complete = asyncio.Event()
         self._complete.set()
         self._too_late: asyncio.TimerHandle | None = None
@@ -55,7 +55,7 @@ class Returns:
             return False
         delivery.order = same.order
         self._awaited.remove(same)
-        self._came.append(delivery)
+        self._came.append((same, delivery))
         if not self._awaited:
             self._go_on()
         return True
@@ -76,12 +76,18 @@ class Returns:
             self._too_late.cancel()
             self._too_late = None
 
+    def lapse(self) -> None:
+        """The channel has ended: they may come to another instance, and nobody here is to keep others behind them."""
+        for delivery in (*self._awaited, *(before for before, _ in self._came)):
+            delivery.lapsed = True
+        self.forget()
+
     async def wait(self) -> None:
         """Return when nothing is awaited."""
         await self._complete.wait()
 
     def _go_on(self) -> None:
-        came = sorted(self._came, key=lambda delivery: delivery.order)
+        came = sorted((again for _, again in self._came), key=lambda delivery: delivery.order)
         self.forget()
         self._on_complete(came)
 

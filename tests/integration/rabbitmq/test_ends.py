@@ -358,6 +358,34 @@ async def test_what_was_to_be_settled_on_a_channel_that_has_ended_settles_nothin
         assert list(subscription._unsettled.values()) == got[2:]
 
 
+@pytest.mark.parametrize("come_again", [False, True])
+async def test_what_was_given_back_when_its_channel_ends_is_awaited_no_more(
+    url: str, subject: str, until: Until, monkeypatch: pytest.MonkeyPatch, come_again: bool
+) -> None:
+    """Another instance may have it by then: who keeps others behind it would do so until it gives up."""
+    monkeypatch.setattr(durable, "NACK_AFTER", 3600)  # the nacks are sent by hand, below
+    got: list[Delivery] = []
+    async with kept_events(url, subject, 3, ordered=True), RabbitBroker(url) as broker:
+        subscription = await broker.subscribe(subject, got.append, queue=subject, durable=Durable(ordered=True))
+        assert isinstance(subscription, durable.DurableSubscription)
+        await until(lambda: len(got) == 3)
+        first, second, third = got
+        await first.nack()
+        await second.nack()
+        if come_again:  # one of them, and the other is on its way yet
+            kept = subscription._nacked.pop()
+            subscription._send_nacks()
+            await until(lambda: len(subscription._returns) == 1)
+            subscription._nacked.append(kept)
+        subscription._send_nacks()
+        channel = subscription._consumer.channel
+        assert channel is not None
+        channel.end(ConnectionError("ended"))
+        assert [delivery.lapsed for delivery in (first, second, third)] == [True, True, True]
+        await until(lambda: len(got) == 6)
+        assert not any(delivery.lapsed for delivery in got[3:])
+
+
 async def test_a_stop_while_it_is_told_to_hold_more_takes_nothing_back(url: str, subject: str, until: Until) -> None:
     """A call to the server that is cut off would end the channel, and all that is being handled would come again."""
     held: list[Delivery] = []

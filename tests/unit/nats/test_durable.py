@@ -220,3 +220,27 @@ async def test_what_the_server_was_sending_is_given_back_though_who_waits_for_th
     assert (server.settled(b"-NAK"), got) == ([5], [])
     assert not subscription.leaves
     subscription.end()
+
+
+async def test_what_the_server_was_sending_is_given_back_though_leases_are_looked_after_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is unsettled here just then, and yet there is something to wait for."""
+    answered = asyncio.Event()
+
+    async def finish(server: Server, *_: object) -> None:
+        await answered.wait()
+        server.take = None
+
+    monkeypatch.setattr(Server, "finish", finish)
+    subscription, server, got = await subscribed()
+    draining = asyncio.ensure_future(subscription.drain())
+    await asyncio.sleep(0)
+    subscription._tick()
+    server.give(5)
+    answered.set()
+    await draining
+    assert (server.settled(b"-NAK"), got) == ([5], [])
+    subscription._tick()
+    assert subscription._ticking is None, "there is nothing to look after any more"
+    subscription.end()

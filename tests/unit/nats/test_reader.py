@@ -245,6 +245,56 @@ async def test_one_as_long_as_the_one_before_is_read_as_any_other(
         assert not feeds.has_more
 
 
+def any_headed(chance: random.Random, subject: bytes = b"a") -> bytes:
+    """A message with headers, as JetStream sends events: with a reply or without, headers and body of any length."""
+    headers = chance.choice([b"", HEADERS, b"NATS/1.0\r\nHMSG a 1 1: 1\r\n\r\n"])
+    body = chance.choice([b"", b"y", b"HMSG a 1 0 1\r\n", b"x" * 30])
+    reply = chance.choice([b"", b"$JS.ACK.S.q.1.5.5.1.0 ", b"1 "])
+    sizes = b"%d %d" % (len(headers), len(headers) + len(body))
+    return b"HMSG %b 1 %b%b\r\n%b%b\r\n" % (subject, reply, sizes, headers, body)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("remembered", [1, 10_000])
+async def test_messages_with_headers_on_one_subject_are_read_as_any_other_wherever_they_are_cut(
+    seed: int, remembered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventmicro_nats.connection.reader.SIZES", remembered)
+    chance = random.Random(seed)
+    others = [message(1, b"1"), message(23, b"22"), b"PING\r\n", any_headed(chance, b"ab"), any_headed(chance, b"A")]
+    sent = b"".join(any_headed(chance) if chance.random() < 0.8 else chance.choice(others) for _ in range(40))
+    own = Said()
+    await Parser(own).parse(sent)
+    for cut in range(len(sent) + 1):
+        ours = Said()
+        feeds = reader(ours)
+        for part in (sent[:cut], sent[cut:]):
+            feeds.feed(part)
+            assert not feeds.has_more
+        assert ours.said == own.said, cut
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"HMSG a 1 1\r\n1\r\n",
+        b"HMSG a 1 r s 0 1\r\n1\r\n",
+        b"HMSG a 1 0 1 \r\n1\r\n",
+        b"HMSG a 1 9 5\r\n123456789\r\n",
+        b"HMSG a 1 r 9 5\r\n123456789\r\n",
+        b"HMSG a 1 -1 1\r\n1\r\n",
+        b"HMSG a 1 +1 1\r\n1\r\n",
+        b"HMSG a 1 r 0 1_0\r\n1234567890\r\n",
+        b"HMSG a 1 \r\n1\r\n",
+    ],
+)
+def test_what_is_no_protocol_is_an_error_after_others_with_headers_too(bad: bytes) -> None:
+    said = Said()
+    with pytest.raises(ProtocolError):
+        reader(said).feed(b"HMSG a 1 0 1\r\n1\r\n" * 3 + bad)
+    assert [entry[3] for entry in said.said] == [b"1"] * 3
+
+
 @pytest.mark.parametrize(
     "last", [message(1, b"4"), message(1, b"44"), headed(b"a", b"4"), headed(b"a", b"44")], ids=["4", "44", "h4", "h44"]
 )
