@@ -164,18 +164,22 @@ def pushed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return sent
 
 
+@pytest.mark.parametrize("looked", [True, False], ids=["looked-at-before", "not-yet-looked-at"])
 async def test_what_somebody_sets_of_a_queue_is_gone_by_at_work(
-    until: Until, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    looked: bool, until: Until, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shorter lease is extended sooner; events that are held stay here."""
-    monkeypatch.setattr("eventmicro_nats.jetstream.durable.FLOOR_INTERVAL", 0.05)
+    interval = "eventmicro_nats.jetstream.durable.FLOOR_INTERVAL"
+    monkeypatch.setattr(interval, 0.05 if looked else float("inf"))
     monkeypatch.setattr("eventmicro_nats.jetstream.durable.HEARTBEAT", 0.05)
     monkeypatch.setattr("eventmicro_nats.jetstream.durable.SILENCE", 5.0)
     with NatsServer(jetstream=True) as server:
         async with administrator(server.port) as admin, jetstream(server) as broker:
             worker = await work(broker, "a")
-            await change(admin, ack_wait=500_000_000, max_ack_pending=50)
             subscription: Any = worker.subscription
+            await until(lambda: not looked or subscription._config)
+            await change(admin, ack_wait=500_000_000, max_ack_pending=50)
+            monkeypatch.setattr(interval, 0.05)
             await until(lambda: subscription._queue.ack_wait == 0.5)
             worker.settle = False
             extended, push = list[bytes](), Driver.push
