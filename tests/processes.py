@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Self
 
 # How long anything may take that is waited for here, in seconds.
-LIMIT = 45.0
+LIMIT = 120.0
 
 
 class Program:

@@ -15,7 +15,7 @@ from eventmicro.broker import TellsQueues
 T = TypeVar("T")
 
 
-async def until_told(ask: Callable[[], Awaitable[T]], expected: T, bound: float = 45) -> None:
+async def until_told(ask: Callable[[], Awaitable[T]], expected: T, bound: float = 120) -> None:
     """Return when it is told so; fail, with what is said last, where it is not within so many seconds."""
     said = await ask()
     try:

@@ -20,6 +20,9 @@ from eventmicro_etcd.settings import EtcdSettings
 
 # gRPC's numbers for what a server answers.
 DEADLINE, NOT_FOUND, DENIED, NO_LOGIN_NEEDED, AWAY, NOT_LOGGED_IN = 4, 5, 7, 9, 14, 16
+# How many calls are under way at once: each has a connection, and a member that gets hundreds of new ones at a time
+# answers none of them soon.
+AT_ONCE = 16
 # How long a stream may be silent before it is made anew, in seconds.
 SILENCE = 10.0
 
@@ -46,12 +49,13 @@ class Gateway:
 
     def __init__(self, settings: EtcdSettings) -> None:
         self._settings = settings
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=4, keepalive_expiry=60)
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=AT_ONCE, keepalive_expiry=60)
         verify = settings.ssl_context() or False
         self._client = httpx2.AsyncClient(verify=verify, limits=limits, trust_env=False, timeout=settings.timeout)
         self._servers = random.sample(settings.servers, len(settings.servers))
         self._token = ""
         self._logging_in = asyncio.Lock()
+        self._turn = asyncio.Semaphore(AT_ONCE)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -64,7 +68,7 @@ class Gateway:
             Refused: the server refuses.
         """
         try:
-            async with asyncio.timeout(self._settings.timeout):
+            async with asyncio.timeout(self._settings.timeout), self._turn:
                 return await self._call(path, body)
         except TimeoutError:
             raise self._away("no answer in time") from None

@@ -21,13 +21,17 @@ from eventmicro import Service
 name = Path(__file__).stem
 service = Service(name, timeout=1)
 
+def say(line):
+    sys.stdout.write(line + "\\n")  # in one piece, though nothing may be buffered: others write to the same pipe
+    sys.stdout.flush()
+
 @service.after_start
 def started():
-    print(name, "runs as", os.getpid(), flush=True)
+    say(f"{name} runs as {os.getpid()}")
 
 @service.after_stop
 def stopped():
-    print(name, "is down", flush=True)
+    say(f"{name} is down")
 """
 
 

@@ -16,6 +16,7 @@ from faststream import TestApp
 from faststream.nats import NatsBroker, TestNatsBroker
 
 from eventmicro import BadRequest, Client, NotFound, Service, SyncClient
+from tests.conftest import PATIENCE
 
 FOLDER = Path(__file__).parents[2] / "docs/coming-from"
 PAGES = {path.stem: path.read_text() for path in sorted(FOLDER.glob("*.md"))}
@@ -45,7 +46,7 @@ def forget() -> Iterator[None]:
 
 
 async def until(seen: list[Any], count: int) -> list[Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while len(seen) < count:
             await asyncio.sleep(0.001)
     return seen
@@ -170,7 +171,7 @@ async def test_what_is_due_later_is_put_off(capsys: pytest.CaptureFixture[str]) 
         await client.publish("reminders", {"text": "later", "due": due})
         await client.publish("reminders", {"text": "now", "due": 0})
         said = list[str]()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while len(said) < 2:
                 await asyncio.sleep(0.01)
                 said += capsys.readouterr().out.splitlines()

@@ -20,7 +20,7 @@ from eventmicro.broker import Broker, DeclaresQueues, Durable
 from eventmicro.cli.app import run_app
 from eventmicro.message import Delivery, Message
 from eventmicro.plugins import open_broker
-from tests.processes import Program, eventmicro
+from tests.processes import LIMIT, Program, eventmicro
 
 BROKERS = ("jetstream", "rabbitmq", "kafka")
 ESCAPE = "\x1b[31m"
@@ -85,7 +85,7 @@ class Shop:
 
     def keeps(self, count: int) -> bool:
         """Whether so many letters are told to be left; a broker counts them beside what it confirms."""
-        ends = time.monotonic() + 20
+        ends = time.monotonic() + LIMIT
         while time.monotonic() < ends:
             (state,) = json.loads(self("queues", f"dead.{self.queue}", "--json").stdout)
             if state["waiting"] + (state["unsettled"] or 0) == count:
@@ -103,7 +103,7 @@ class Shop:
                 came.append(delivery)
 
             await broker.subscribe(self.subject, receive, queue=self.queue, durable=Durable())
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(LIMIT):
                 while len(came) < count:
                     await asyncio.sleep(0.01)
 

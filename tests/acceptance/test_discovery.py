@@ -20,7 +20,7 @@ import pytest
 from eventmicro import Client, NotFound, Service
 from eventmicro.discovery.strategies import STRATEGIES
 from tests.conformance.servers import Restartable
-from tests.processes import Program, environment, wait_until
+from tests.processes import LIMIT, Program, environment, wait_until
 from tests.servers import NatsServer
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -123,7 +123,7 @@ async def test_one_that_is_killed_is_passed_over_at_once_and_then_forgotten(fold
             await asyncio.to_thread(lambda: [program.line_with("orders", "is running") for program in programs])
             changes = client.watch("orders")
             here: set[str] = set()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(LIMIT):
                 while len(here) < 3:
                     change = await anext(changes)
                     here |= {node.id for node in change.service.nodes} if change.service else set()
@@ -165,7 +165,7 @@ async def test_calls_go_on_while_the_registry_is_away_and_it_is_up_to_date_when_
                 assert await client.call("kept.who", None, str) == "one"
             async with service("two"):
                 await registry.start()
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(LIMIT):
                     while await client.call("kept.who", None, str) != "two":
                         await asyncio.sleep(0.02)
         assert "serves on, but registry" in caplog.text

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.documented import DOCS, ROOT, Block, blocks, composed, pages, surroundings
 from tests.servers import NatsServer
 
@@ -92,7 +93,7 @@ async def run_pieces(page: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "pieces", module)
     code = composed(page).replace("nats://127.0.0.1:4222", url)
     exec(compile(code, f"{name(page)}, its pieces", "exec"), module.__dict__)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await module.main()
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from eventmicro import Client, Unavailable
 from eventmicro.generating.protoc import generate
+from tests.conftest import PATIENCE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -309,7 +310,7 @@ async def test_the_first_example_is_served_by_eventmicro_run(tmp_path: Path, ser
 
 
 async def greeting(client: Client, process: subprocess.Popen[bytes]) -> str:
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end and process.poll() is None:
         try:
             return (await client.call("greeter.hello", Hello(name="Ada"), Greeting)).text

@@ -13,6 +13,7 @@ from typing import Self
 
 from eventmicro.client import Client
 from eventmicro.errors import CallTimeout, TransportError, Unavailable
+from tests.conftest import PATIENCE
 from tests.servers import NatsServer
 
 PROGRAM = Path(__file__).parent / "program_worker.py"
@@ -71,7 +72,7 @@ class Load:
     async def more(self, count: int, pid: int | None = None) -> None:
         """Return when this many more calls have been answered, by this process if one is named."""
         enough = self._answered(pid) + count
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while self._answered(pid) < enough:
                 await asyncio.sleep(0.005)
 
@@ -106,7 +107,7 @@ async def test_a_rolling_restart_by_sigterm_loses_no_call() -> None:
 async def test_after_kill_9_of_one_of_two_only_its_own_calls_are_lost() -> None:
     with NatsServer() as server:
         async with Client(server.url) as client, Worker(server.url) as one, Worker(server.url) as other:
-            async with Load(client, seconds=0.02, timeout=1.0) as load:
+            async with Load(client, seconds=0.02, timeout=5.0) as load:
                 await load.more(100, one.process.pid)
                 await load.more(100, other.process.pid)
                 assert await one.end(signal.SIGKILL) == -signal.SIGKILL

@@ -14,6 +14,7 @@ import pytest
 from eventmicro import Client
 from eventmicro.errors import PeerLost, Unavailable
 from tests.acceptance.program_streams import KEEP_ALIVE
+from tests.conftest import PATIENCE
 from tests.servers import NatsServer
 
 PROGRAM = Path(__file__).parent / "program_streams.py"
@@ -45,7 +46,7 @@ class Side:
     async def line(self, *wanted: str) -> str:
         """Its next line that is one of these."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while (line := (await self.process.stdout.readline()).decode().strip()) not in wanted:
                 assert line or not self.process.stdout.at_eof(), f"the {self._what} ended before it said {wanted}"
         return line

@@ -15,7 +15,7 @@ from tests.servers.sharing import KINDS
 
 BROKERS = ("memory", "jetstream", "rabbitmq", "kafka")
 # How long anything may take that is waited for here, in seconds: a broker's leases and group sessions are in it.
-LIMIT = 45.0
+LIMIT = 120.0
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from eventmicro.errors import Unavailable
 from eventmicro.registry import Change, EndpointRecord, NodeRecord, Registry, ServiceRecord
+from tests.conftest import PATIENCE
 from tests.servers.process import ServerProcess
 
 
@@ -46,7 +47,7 @@ async def watched(registry: Registry, name: str | None = None) -> AsyncIterator[
 
     reading = asyncio.create_task(read())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not told.count("synced"):
                 await asyncio.sleep(0.01)
         yield told

@@ -26,7 +26,7 @@ from eventmicro_nats.errors import plain
 from eventmicro_nats.jetstream.api import read_error
 from eventmicro_nats.jetstream.deliveries import ACK, NAK, JetStreamDelivery, read_settle_subject
 from eventmicro_nats.jetstream.keeping import NANO
-from eventmicro_nats.jetstream.queues import LIFETIME, Place, Queue, first_unsettled, queue_name
+from eventmicro_nats.jetstream.queues import LIFETIME, Place, Queue, first_unsettled, lease_of, queue_name
 from eventmicro_nats.jetstream.settling import SETTLE, Settling
 
 log = logging.getLogger(__name__)
@@ -349,7 +349,9 @@ class DurableSubscription(Settling):
             text = f"paused until {info['config'].get('pause_until')}: it gives no events; {how}"
             log.warning("%s is %s", self, text if paused else "paused no more", extra=self._fields)
         config = {key: value for key, value in info["config"].items() if key not in _OF_NO_CONCERN}
-        if self._config is not None and config != self._config and self._queue.begin is not None:
+        is_first = self._config is None  # it may have been changed since it was found
+        changed = lease_of(info["config"]) != self._queue.ack_wait if is_first else config != self._config
+        if changed and self._queue.begin is not None:
             self._check_anew()
         self._config = config
 

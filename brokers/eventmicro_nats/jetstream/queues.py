@@ -141,7 +141,7 @@ class Queues:
         if filters != [subject] and not (filters == [">"] and await self._only(stream, subject, deadline)):
             raise UsageError(f"{what} takes {', '.join(filters)}, not {subject}: {other}")
         _check(what, other, config, durable, self._settings.storage)
-        ack_wait = min(config.get("backoff") or [config["ack_wait"]]) / NANO
+        ack_wait = lease_of(config)
         max_deliver, created = config.get("max_deliver", -1), info["created"]
         return Queue(stream, consumer, ack_wait, first_unsettled(info), is_new, max_deliver, created)
 
@@ -294,3 +294,8 @@ def _how_to_make(stream: str, consumer: str, subject: str, durable: Durable) -> 
         f"nats consumer add {stream} {consumer} --pull --filter {subject!r} --ack explicit --deliver new "
         f"--max-deliver=-1 --max-pending=-1 --wait 30s --defaults, or {ours}"
     )
+
+
+def lease_of(config: dict[str, Any]) -> float:
+    """How long the lease on a delivery of a queue that is so made is at least, in seconds."""
+    return float(min(config.get("backoff") or [config["ack_wait"]]) / NANO)

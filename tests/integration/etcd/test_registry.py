@@ -214,8 +214,27 @@ async def test_of_several_members_one_that_answers_is_taken(server: EtcdServer) 
                 await asyncio.sleep(0.01)
 
 
+async def test_a_member_gets_few_calls_at_once(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    post, under_way, most = Gateway._post, 0, 0
+
+    async def count(self: Gateway, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await post(self, path, body)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(Gateway, "_post", count)
+    async with EtcdRegistry(f"{server.url}?timeout=60") as registry:
+        await asyncio.gather(*(registry.register(record(str(n)), ttl=60) for n in range(100)))
+    assert most == gateway.AT_ONCE
+
+
+@pytest.mark.timeout_seconds(180)
 async def test_five_hundred_nodes_join_at_once(server: EtcdServer) -> None:
-    async with EtcdRegistry(f"{server.url}?timeout=20") as one, watched(one) as told:
+    async with EtcdRegistry(f"{server.url}?timeout=120") as one, watched(one) as told:
         await asyncio.gather(*(one.register(record(str(n)), ttl=60) for n in range(500)))
         while len(told.nodes) < 500:
             await asyncio.sleep(0.01)

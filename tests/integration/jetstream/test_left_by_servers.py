@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from eventmicro_nats.connection.driver import Driver
+from eventmicro_nats.jetstream.durable import DurableSubscription
 from nats.js import JetStreamContext
 
 from eventmicro import Retry, Service
@@ -164,8 +165,9 @@ def pushed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return sent
 
 
+@pytest.mark.parametrize("looked", [True, False], ids=["looked-at-before", "not-yet-looked-at"])
 async def test_what_somebody_sets_of_a_queue_is_gone_by_at_work(
-    until: Until, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    looked: bool, until: Until, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shorter lease is extended sooner; events that are held stay here."""
     monkeypatch.setattr("eventmicro_nats.jetstream.durable.FLOOR_INTERVAL", 0.05)
@@ -173,9 +175,14 @@ async def test_what_somebody_sets_of_a_queue_is_gone_by_at_work(
     monkeypatch.setattr("eventmicro_nats.jetstream.durable.SILENCE", 5.0)
     with NatsServer(jetstream=True) as server:
         async with administrator(server.port) as admin, jetstream(server) as broker:
-            worker = await work(broker, "a")
-            await change(admin, ack_wait=500_000_000, max_ack_pending=50)
-            subscription: Any = worker.subscription
+            with monkeypatch.context() as patched:
+                if not looked:
+                    patched.setattr(DurableSubscription, "_ask_for_info", lambda *_: None)
+                worker = await work(broker, "a")
+                subscription: Any = worker.subscription
+                await until(lambda: not looked or subscription._config)
+                await change(admin, ack_wait=500_000_000, max_ack_pending=50)
+                assert (subscription._config is not None) is looked
             await until(lambda: subscription._queue.ack_wait == 0.5)
             worker.settle = False
             extended, push = list[bytes](), Driver.push

@@ -18,7 +18,8 @@ from pydantic import BaseModel
 
 from eventmicro import Context, Publish, Retry, Service, Topic
 
-SETTINGS = "session_timeout=0.6&rebalance_wait=0.5&transaction_timeout=1"
+# So that who is killed is soon missed, and who waits for a busy machine is not.
+SETTINGS = "session_timeout=3&rebalance_wait=0.5&transaction_timeout=5"
 STEPS = ("begun", "stored", "committed", "ended")
 
 

@@ -19,6 +19,7 @@ from eventmicro.cli.processes.fleet import Fleet, Plan
 from eventmicro.cli.processes.link import FIRST
 from eventmicro.cli.processes.marked import Marked
 from eventmicro.cli.processes.worker import Command, Worker
+from tests.conftest import PATIENCE
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -94,7 +95,7 @@ async def test_where_no_process_can_be_started_a_reloading_run_ends(
     monkeypatch.setattr(Worker, "start", start)
     monkeypatch.setattr(supervisor, "folders", lambda _: [tmp_path])
     with pytest.raises(BlockingIOError):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await supervisor._run_reloading(Command(("app:service",), None, "info", "text"))
 
 
@@ -127,7 +128,7 @@ async def test_two_of_a_folder_that_run_services_of_one_name_are_named(
     monkeypatch.setattr(Worker, "start", start)
     commands = [Command((name,), None, "info", "text", service=name) for name in ("one", "two")]
     fleet = Fleet([Plan(each, (), "no") for each in commands], supervisor.Embedded())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert await fleet.run() == 0
     assert [record.message.partition(":")[0] for record in caplog.records] == [
         "one and two both have a service named 'shop'"
@@ -146,7 +147,7 @@ async def test_where_a_second_worker_cannot_be_started_all_stop_in_reverse(monke
     one = Command(("stock:service",), None, "info", "text", service="stock")
     two = Command(("orders:service",), None, "info", "text", service="orders", workers=2)
     fleet = Fleet([Plan(one, (), "on-failure"), Plan(two, ("stock",), "on-failure")], supervisor.Embedded())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert await fleet.run() == 1
     assert said == ["orders", "stock"]
     assert all(not member.supervisor.workers for member in fleet.members.values())
