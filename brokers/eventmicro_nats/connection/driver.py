@@ -355,6 +355,7 @@ class Driver(Client):
     async def _process_op_err(self, e: Exception) -> None:
         # nats-py would first wait until all that is unsent has gone out, which to a hung server takes for ever.
         self.let_go()
+        self._leaving.lost()
         self._pending = [c for c in self._pending if c != PING_PROTO and not isinstance(c, Perishable)]
         self._pending_data_size = sum(map(len, self._pending))
         await super()._process_op_err(e)
@@ -383,6 +384,7 @@ class Driver(Client):
         self._pending.clear()
         self._pending_data_size = 0
         self._refusals.close()
+        self._leaving.lost()
         await super()._close(status, do_cbs)
         reconnecting = self._reconnection_task
         if reconnecting is not None and reconnecting is not asyncio.current_task():
