@@ -86,21 +86,36 @@ class NatsSubscription:
 
     @property
     def leaving(self) -> asyncio.Task[None] | None:
-        """What hands over what the server had sent before it took no more; after `end` it ends."""
+        """What goes on with a drain that was cancelled; after `end` it ends."""
         return self._leaving
 
     async def drain(self) -> None:
-        if not self.ended and self._inner is not None and self._driver is not None:
-            self.ended = True
-            self._leaving = asyncio.create_task(self._leave(self._driver, self._inner))
         if self._leaving is not None:
-            await until_done(self._leaving)  # it is done though nobody waits for it: callers wait for an answer
+            await until_done(self._leaving)
+        elif not self.ended and self._inner is not None and self._driver is not None:
+            self.ended = True
+            try:
+                await self._leave(self._driver, self._inner)
+            except asyncio.CancelledError:
+                if self._inner is not None:  # else the broker is closed; a task only here, as thousands leave at once
+                    self._leaving = asyncio.create_task(self._go_on(self._driver, self._inner))
+                raise
+            finally:
+                if self._leaving is None:
+                    self.end()
 
     async def _leave(self, driver: Driver, inner: Interest) -> None:
+        """Hand over what the server had sent before it took no more."""
+        if driver.is_connected:
+            await driver.finish(inner, self.subject)
+        else:  # nothing comes any more but what has arrived
+            driver.forget(inner)
+        await self._intake.join()
+
+    async def _go_on(self, driver: Driver, inner: Interest) -> None:
+        """The same though nobody waits for it: who has sent it waits for an answer."""
         try:
-            if driver.is_connected:  # else nothing comes any more but what has arrived
-                await driver.finish(inner, self.subject)
-            await self._intake.join()
+            await self._leave(driver, inner)
         finally:
             self._leaving = None
             self.end()
@@ -141,6 +156,7 @@ class NatsSubscription:
         left = len(self._intake.give_back())
         if self._driver is not None and self._inner is not None:
             self._driver.forget(self._inner)
+            self._inner = None
         if self._report is not None:
             self._report.cancel()
             self._say_dropped()

@@ -216,16 +216,15 @@ class Driver(Client):
         self.push(b"UNSUB %d\r\n" % interest.number)
 
     async def finish(self, interest: Interest, name: object) -> None:
-        """Unsubscribe, and return when all that the server had sent before has arrived, within a bound.
+        """Unsubscribe, and return when all that the server had sent before has arrived, within a bound. Cancelled, what
+        comes yet is still handed over, until it is forgotten.
 
         Args:
             name: what the log is to call it.
         """
         self.withdraw(interest)
-        try:
-            await self._leaving.answer(name)
-        finally:
-            self.forget(interest)
+        await self._leaving.answer(name)
+        self.forget(interest)
 
     def leave(self, interest: Interest) -> None:
         """Unsubscribe; what the server has sent before is dropped."""
