@@ -41,6 +41,13 @@ class Lifetime:
         await self.close()
 
 
+async def until_done(work: asyncio.Task[None]) -> None:
+    """Wait for what is done though nobody waits for it: it goes on where this is cancelled. What it raises."""
+    await asyncio.wait([work])
+    if not work.cancelled():
+        work.result()
+
+
 def check_home(home: asyncio.AbstractEventLoop | None, what: str) -> None:
     """Refuse to let something be used from another event loop than its own; None: it has none yet.
 

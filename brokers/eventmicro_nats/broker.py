@@ -112,6 +112,7 @@ class NatsBroker(Lifetime):
             driver, self._driver = self._driver, None
             self._home = None
             self._changed.set()
+            leaving = [each.leaving for each in self._subscriptions if each.leaving is not None]
             for subscription in list(self._subscriptions):
                 subscription.end()
             self._subscriptions.clear()
@@ -121,6 +122,8 @@ class NatsBroker(Lifetime):
             if driver is None:
                 return
             try:
+                if leaving:
+                    await asyncio.wait(leaving)
                 if self._reviving is not None:
                     self._reviving.cancel()
                     await asyncio.wait([self._reviving])

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 
 from eventmicro.broker import Receive
+from eventmicro.lifetime import until_done
 from eventmicro_nats.connection.driver import Driver
 from eventmicro_nats.connection.intake import Intake
 from eventmicro_nats.connection.interest import Interest
@@ -39,6 +40,7 @@ class NatsSubscription:
         "_exact",
         "_inner",
         "_intake",
+        "_leaving",
         "_mark",
         "_on_end",
         "_read_headers",
@@ -72,6 +74,7 @@ class NatsSubscription:
         self._mark = mark
         self._driver: Driver | None = None
         self._inner: Interest | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._intake = Intake(receive, self._count_drop, settings.pending_messages, settings.pending_bytes)
         self._reported = 0
         self._report: asyncio.TimerHandle | None = None
@@ -81,15 +84,40 @@ class NatsSubscription:
         self._driver = driver
         self._inner = await driver.subscribe_to(self.subject, self.queue or "", self._take, self._take_run)
 
+    @property
+    def leaving(self) -> asyncio.Task[None] | None:
+        """What goes on with a drain that was cancelled; after `end` it ends."""
+        return self._leaving
+
     async def drain(self) -> None:
-        if self.ended or self._inner is None or self._driver is None:
-            return
-        self.ended = True
+        if self._leaving is not None:
+            await until_done(self._leaving)
+        elif not self.ended and self._inner is not None and self._driver is not None:
+            self.ended = True
+            try:
+                await self._leave(self._driver, self._inner)
+            except asyncio.CancelledError:
+                if self._inner is not None:  # else the broker is closed; a task only here, as thousands leave at once
+                    self._leaving = asyncio.create_task(self._go_on(self._driver, self._inner))
+                raise
+            finally:
+                if self._leaving is None:
+                    self.end()
+
+    async def _leave(self, driver: Driver, inner: Interest) -> None:
+        """Hand over what the server had sent before it took no more."""
+        if driver.is_connected:
+            await driver.finish(inner, self.subject)
+        else:  # nothing comes any more but what has arrived
+            driver.forget(inner)
+        await self._intake.join()
+
+    async def _go_on(self, driver: Driver, inner: Interest) -> None:
+        """The same though nobody waits for it: who has sent it waits for an answer."""
         try:
-            if self._driver.is_connected:  # else nothing comes any more but what has arrived
-                await self._driver.finish(self._inner, self.subject)
-            await self._intake.join()
+            await self._leave(driver, inner)
         finally:
+            self._leaving = None
             self.end()
 
     def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
@@ -121,11 +149,14 @@ class NatsSubscription:
     def end(self) -> None:
         """Drop what waits for room, and report what was dropped and not yet said."""
         self.ended = True
+        if self._leaving is not None:
+            self._leaving.cancel()
         if self._on_end is not None:
             self._on_end(self)
         left = len(self._intake.give_back())
         if self._driver is not None and self._inner is not None:
             self._driver.forget(self._inner)
+            self._inner = None
         if self._report is not None:
             self._report.cancel()
             self._say_dropped()

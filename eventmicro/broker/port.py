@@ -61,7 +61,8 @@ class Subscription(Protocol):
         A durable subscription gives back what has not been handed over yet; what has been can still be settled.
 
         A second call returns at once or waits for the first. While the broker is away there is nothing to wait for
-        but what has arrived. Cancelling it drops what has not been handed over.
+        but what has arrived. Cancelled, it goes on though nobody waits for it; the broker's `close` ends it, and drops
+        what has not been handed over.
         """
         ...
 

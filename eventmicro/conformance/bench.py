@@ -218,6 +218,15 @@ def stuck(taken: list[Delivery]) -> Receive:
     return receive
 
 
+async def cancel_at_once(bench: Bench, subscription: Subscription) -> None:
+    """Begin to drain it, and cancel that when it has just begun."""
+    draining = bench.start(subscription.drain())
+    await asyncio.sleep(0)
+    draining.cancel()
+    await asyncio.wait([draining])
+    assert subscription.ended
+
+
 def numbered(count: int) -> list[bytes]:
     """This many bodies, each another."""
     return [str(number).encode() for number in range(count)]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from eventmicro.conformance.bench import Bench, numbered, raises, stuck, until
+from eventmicro.conformance.bench import Bench, cancel_at_once, numbered, raises, stuck, until
 from eventmicro.conformance.case import case
 from eventmicro.errors import Disconnected
 from eventmicro.message import Delivery, Message
@@ -176,11 +176,7 @@ async def a_durable_drain_that_is_cancelled_leaves_its_events_to_the_others(benc
     # many keys: where partitions are given to instances, some are with the one that leaves
     await (await bench.publisher()).publish_many([Message(bench.subject, body, key=body.decode()) for body in sent])
     await until(lambda: taken)
-    draining = bench.start(leaving.subscription.drain())
-    await asyncio.sleep(0)
-    draining.cancel()
-    await asyncio.wait([draining])
-    assert leaving.subscription.ended
+    await cancel_at_once(bench, leaving.subscription)
     await taken[0].ack()
     others = await bench.work()
     await bench.all_arrive([body for body in sent if body != taken[0].body], others)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from eventmicro.conformance.bench import Bench, Consumer, numbered, stuck, until
+from eventmicro.conformance.bench import Bench, Consumer, cancel_at_once, numbered, stuck, until
 from eventmicro.conformance.case import case
 from eventmicro.message import Delivery, Message
 
@@ -136,27 +137,28 @@ async def one_full_consumer_does_not_stop_another(bench: Bench) -> None:
 
 @case("broadcast")
 async def drain_hands_over_what_had_been_sent_and_takes_no_more(bench: Bench) -> None:
-    listener, publisher = Consumer(await bench.broker()), await bench.publisher()
-
-    async def slowly() -> None:
-        await asyncio.sleep(0)
-
-    def receive(delivery: Delivery) -> Awaitable[None]:
-        listener(delivery)
-        return slowly()
-
-    subscription = await listener.broker.subscribe(bench.subject, receive)
-    await listener.broker.flush()
+    listener = await _listen_slowly(bench, lambda: asyncio.sleep(0))
     sent = await _publish_singly(bench, 500)
-    await publisher.flush()
-    await asyncio.gather(subscription.drain(), subscription.drain())
+    await (await bench.publisher()).flush()
+    await asyncio.gather(listener.subscription.drain(), listener.subscription.drain())
     assert listener.bodies == sent
-    assert subscription.ended
-    await subscription.drain()
-    await bench.publish(10)
-    await listener.broker.flush()
-    assert len(listener.deliveries) == 500
-    assert subscription.dropped == 0
+    await listener.subscription.drain()
+    await _takes_no_more(bench, listener)
+
+
+@case("broadcast")
+async def a_drain_that_is_cancelled_hands_over_what_had_been_sent(bench: Bench) -> None:
+    """It is cancelled as soon as it has begun, as by a service that gives its stop no time at all."""
+    has_room = asyncio.Event()
+    listener = await _listen_slowly(bench, has_room.wait)
+    sent = await _publish_singly(bench, 200)
+    await (await bench.publisher()).flush()
+    await listener.wait_for(1)
+    await cancel_at_once(bench, listener.subscription)
+    has_room.set()
+    await bench.all_arrive(sent, listener)
+    assert listener.bodies == sent
+    await _takes_no_more(bench, listener)
 
 
 @case("broadcast")
@@ -170,6 +172,28 @@ async def close_does_not_wait_for_a_consumer_without_room(bench: Bench) -> None:
     await asyncio.gather(broker.close(), broker.close())
     assert not broker.connected
     assert len(taken) == 1
+
+
+async def _listen_slowly(bench: Bench, room: Callable[[], Awaitable[Any]]) -> Consumer:
+    """A live subscription whose consumer waits for this before it has room for the next message."""
+    listener = Consumer(await bench.broker())
+
+    def receive(delivery: Delivery) -> Awaitable[Any]:
+        listener(delivery)
+        return room()
+
+    listener.subscription = await listener.broker.subscribe(bench.subject, receive)
+    await listener.broker.flush()
+    return listener
+
+
+async def _takes_no_more(bench: Bench, listener: Consumer) -> None:
+    taken = len(listener.deliveries)
+    assert listener.subscription.ended
+    await bench.publish(10)
+    await listener.broker.flush()
+    assert len(listener.deliveries) == taken
+    assert listener.subscription.dropped == 0
 
 
 async def _publish_singly(bench: Bench, count: int) -> list[bytes]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+from typing import Any
 
-from eventmicro.broker import StoresRequests
-from eventmicro.conformance.bench import Bench, Consumer, numbered, raises
+from eventmicro.broker import Broker, StoresRequests
+from eventmicro.conformance.bench import Bench, Consumer, cancel_at_once, numbered, raises
 from eventmicro.conformance.case import case
 from eventmicro.errors import Disconnected, MessageTooLarge
-from eventmicro.message import Message
-from eventmicro.wire import NO_RESPONDERS, STATUS
+from eventmicro.message import Delivery, Message
+from eventmicro.wire import ENDPOINT_QUEUE, NO_RESPONDERS, STATUS
 
 
 @case("request_reply", "queue_groups")
 async def a_thousand_requests_at_once_get_each_its_own_reply(bench: Bench) -> None:
     server, client = await bench.broker(), await bench.broker()
-    answering = Consumer(server, lambda request: server.send(Message(request.reply, request.body)))
+    answering = _answering(server)
     await server.subscribe(bench.subject, answering, queue="q")
     await server.flush()
     inbox = client.inbox()
@@ -39,6 +41,31 @@ async def what_is_sent_one_after_the_other_keeps_its_order(bench: Bench) -> None
         await client.send(Message(f"{inbox}.1", body))
     await listener.wait_for(5000)
     assert listener.bodies == sent
+
+
+@case("request_reply", "queue_groups")
+async def an_endpoint_answers_what_had_been_sent_when_its_drain_is_cancelled(bench: Bench) -> None:
+    """Their callers would wait for nothing until their timeout: those of a queue, and of what one listens to alone."""
+    for queue in (ENDPOINT_QUEUE, None):
+        server, client, has_room = await bench.broker(), await bench.broker(), asyncio.Event()
+        answering = _answering(server)
+
+        def receive(request: Delivery, to: Consumer = answering, room: asyncio.Event = has_room) -> Awaitable[Any]:
+            to(request)
+            return room.wait()
+
+        subject = f"{server.inbox()}.1" if queue is None else bench.subject
+        subscription = await server.subscribe(subject, receive, queue=queue)
+        await server.flush()
+        inbox, sent = client.inbox(), numbered(100)
+        replies = await bench.listen(f"{inbox}.>", broker=client)
+        for body in sent:
+            await client.send(Message(subject, body, reply=f"{inbox}.1.20000ms"))
+        await client.flush()
+        await answering.wait_for(1)
+        await cancel_at_once(bench, subscription)
+        has_room.set()
+        await bench.all_arrive(sent, replies)
 
 
 @case("request_reply")
@@ -82,3 +109,8 @@ async def a_body_like_a_confirmation_is_a_message_like_any(bench: Bench) -> None
         assert not await broker.stores([bench.subject])
     else:
         assert replies.deliveries[0].headers is None
+
+
+def _answering(server: Broker) -> Consumer:
+    """It answers each request by its own body."""
+    return Consumer(server, lambda request: server.send(Message(request.reply, request.body)))

@@ -161,7 +161,8 @@ class Live(Tells):
     async def failed(self, delivery: Delivery, error: BaseException, *, alone: bool = True) -> float | None:
         raised, error = error, unwrapped(error)
         if isinstance(error, asyncio.CancelledError):
-            self._say(logging.WARNING, delivery, "cut off")
+            if not self.told.counts(("cut off",), logging.WARNING, "events cut off"):
+                self._say(logging.WARNING, delivery, "cut off")
         elif isinstance(error, Nack | Reject):
             what = describe(error)
             if not self.told.counts(("gone", type(error)), logging.WARNING, "events are gone: %s", what):

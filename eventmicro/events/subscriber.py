@@ -171,7 +171,10 @@ class Subscriber:
         await self.inflight.finish()
 
     async def cut_off(self) -> int:
-        """Cancel what is still being handled; how many handlers that were."""
+        """Cancel what is still being handled; how many handlers that were. What comes yet, as a drain that is cancelled
+        goes on, is cut off, too.
+        """
+        self.run = _cut_off
         self.unsettled.close()
         try:
             return await self.inflight.cut_off()
@@ -416,3 +419,8 @@ class Subscriber:
 
 def _ignore(body: bytes) -> None:
     """The decoder for a handler that takes no message."""
+
+
+async def _cut_off(event: Any, context: Context) -> None:
+    """In place of the handler, whose lifespan ends."""
+    raise asyncio.CancelledError

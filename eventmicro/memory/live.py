@@ -45,8 +45,8 @@ class LiveSubscription:
 
     @property
     def done(self) -> bool:
-        """Whether it neither takes nor holds anything any more."""
-        return self.ended and not self._waiting
+        """Whether it neither takes nor hands over anything any more."""
+        return self.ended and not self._handover.is_busy
 
     @property
     def full(self) -> bool:
@@ -70,10 +70,7 @@ class LiveSubscription:
 
     async def drain(self) -> None:
         self._end()
-        try:
-            await self._handover.idle()
-        finally:
-            self.close()
+        await self._handover.idle()  # which comes though nobody waits for it
 
     def close(self) -> None:
         """End it, and drop what waits."""

@@ -260,7 +260,10 @@ class Endpoint:
         await self.inflight.finish()
 
     async def cut_off(self) -> int:
-        """Cancel the calls that are still being handled; how many they were."""
+        """Cancel the calls that are still being handled; how many they were. Those that come yet, as a drain that is
+        cancelled goes on, are told to ask another instance.
+        """
+        self._handler = _refuse
         try:
             return await self.inflight.cut_off()
         finally:
@@ -452,3 +455,8 @@ class Endpoint:
 
 def _ignore(body: bytes) -> None:
     """The decoder for a handler that takes no message."""
+
+
+async def _refuse(request: Any, context: Context) -> None:
+    """In place of the handler, whose lifespan ends."""
+    raise Unavailable("the service stopped before it began with the call")

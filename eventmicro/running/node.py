@@ -402,7 +402,7 @@ class Node:
                     await handler.finish()
             self._raise([error for error in drained if isinstance(error, Exception)])
         except TimeoutError:
-            pass  # what has not been handed over by now goes with the connection
+            pass  # what is handed over from here on is refused, until the connection is closed
         finally:
             await self._cut_off()
 

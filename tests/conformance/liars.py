@@ -445,6 +445,21 @@ class DrainDrops(MemoryBroker):
         return subscription
 
 
+class CancelledDrainDrops(MemoryBroker):
+    async def subscribe(self, subject: str, receive: Receive, **options: Any) -> Any:
+        subscription = await super().subscribe(subject, receive, **options)
+        drain = subscription.drain
+
+        async def drain_or_drop() -> None:
+            try:
+                await drain()
+            finally:
+                subscription.close()
+
+        subscription.drain = drain_or_drop  # type: ignore[method-assign]
+        return subscription
+
+
 class SubscriptionsComeBack(MemoryBroker):
     """Connected again, it takes up what it had subscribed to before it was closed."""
 

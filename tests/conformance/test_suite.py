@@ -122,6 +122,16 @@ LIARS: list[tuple[str, Liar, str]] = [
     ("star is arrow, kept", liars.StarIsArrow, "a_queue_may_keep_the_events_of_many_subjects"),
     ("drain drops", liars.DrainDrops, "drain_hands_over_what_had_been_sent_and_takes_no_more"),
     (
+        "cancelled drain drops",
+        liars.CancelledDrainDrops,
+        "a_drain_that_is_cancelled_hands_over_what_had_been_sent",
+    ),
+    (
+        "cancelled drain drops, calls",
+        liars.CancelledDrainDrops,
+        "an_endpoint_answers_what_had_been_sent_when_its_drain_is_cancelled",
+    ),
+    (
         "subscriptions come back",
         liars.SubscriptionsComeBack,
         "a_closed_broker_can_be_connected_again_without_its_subscriptions",

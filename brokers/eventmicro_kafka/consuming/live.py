@@ -10,6 +10,7 @@ from typing import Any
 
 from eventmicro.broker import Receive
 from eventmicro.errors import Disconnected
+from eventmicro.lifetime import until_done
 from eventmicro.message import Delivery
 from eventmicro.room import wait_for_room
 from eventmicro_kafka.connection.describing import TopicInfo
@@ -93,6 +94,7 @@ class Broadcast:
         self._consumer: Any = None
         self._reading: Any = None
         self._task: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Begin with what is published from now on."""
@@ -105,23 +107,34 @@ class Broadcast:
             self._looking = asyncio.create_task(self._following.run(), name=f"eventmicro kafka {self._subject} topics")
 
     async def drain(self) -> None:
-        if self.ended or self._task is None:
-            return
-        self.ended = True
+        if not self.ended and self._task is not None:
+            self.ended = True
+            self._leaving = asyncio.create_task(self._leave(self._task), name=f"eventmicro kafka {self._subject} leave")
+        if self._leaving is not None:
+            await until_done(self._leaving)  # what was published before is handed over though nobody waits
+
+    async def _leave(self, reading: asyncio.Task[None]) -> None:
         try:
             if self._consumer is not None:  # else it is about to be made anew
                 async with asyncio.timeout(DRAIN_TIMEOUT if self._link.online else 0):
                     self._until = await self._consumer.end_offsets(list(self._next))
-                    await asyncio.wait([self._task])
+                    await asyncio.wait([reading])
         except (KafkaError, TimeoutError) as error:
             log.warning(
                 "%s: left before all was read: %s", self._subject, plain(error), extra={"subject": self._subject}
             )
         finally:
-            await self.close()
+            await self._end()
 
     async def close(self) -> None:
         self.ended = True
+        try:
+            if (leaving := self._leaving) is not None:
+                await end_tasks(lambda: [leaving], LEAVE_TIME)
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
         try:
             await end_tasks(lambda: [task for task in (self._task, self._looking) if task is not None], LEAVE_TIME)
         finally:
@@ -270,6 +283,7 @@ class Shared:
         self._change = asyncio.Event()
         self._wanted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._leaving: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Join those who share; return when this side has its part."""
@@ -280,19 +294,30 @@ class Shared:
         self._tasks = [asyncio.create_task(job(), name=f"eventmicro kafka {self._subject}") for job in jobs]
 
     async def drain(self) -> None:
-        if self.ended or not self._tasks:
-            return
-        self.ended = True
+        if not self.ended and self._tasks:
+            self.ended = True
+            self._leaving = asyncio.create_task(self._leave(), name=f"eventmicro kafka {self._subject} leave")
+        if self._leaving is not None:
+            await until_done(self._leaving)  # what was taken is committed, and handed over though nobody waits
+
+    async def _leave(self) -> None:
         member, pump, *following = self._tasks
         self._change.set()
         try:
             await end_tasks(lambda: [member, *following], LEAVE_TIME)
             await asyncio.wait([pump])
         finally:
-            await self.close()
+            await self._end()
 
     async def close(self) -> None:
         self.ended = True
+        try:
+            if (leaving := self._leaving) is not None:
+                await end_tasks(lambda: [leaving], LEAVE_TIME)
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
         try:
             await end_tasks(lambda: self._tasks, LEAVE_TIME)
         finally:

@@ -216,16 +216,15 @@ class Driver(Client):
         self.push(b"UNSUB %d\r\n" % interest.number)
 
     async def finish(self, interest: Interest, name: object) -> None:
-        """Unsubscribe, and return when all that the server had sent before has arrived, within a bound.
+        """Unsubscribe, and return when all that the server had sent before has arrived, within a bound. Cancelled, what
+        comes yet is still handed over, until it is forgotten.
 
         Args:
             name: what the log is to call it.
         """
         self.withdraw(interest)
-        try:
-            await self._leaving.answer(name)
-        finally:
-            self.forget(interest)
+        await self._leaving.answer(name)
+        self.forget(interest)
 
     def leave(self, interest: Interest) -> None:
         """Unsubscribe; what the server has sent before is dropped."""
@@ -355,6 +354,7 @@ class Driver(Client):
     async def _process_op_err(self, e: Exception) -> None:
         # nats-py would first wait until all that is unsent has gone out, which to a hung server takes for ever.
         self.let_go()
+        self._leaving.lost()
         self._pending = [c for c in self._pending if c != PING_PROTO and not isinstance(c, Perishable)]
         self._pending_data_size = sum(map(len, self._pending))
         await super()._process_op_err(e)
@@ -383,6 +383,7 @@ class Driver(Client):
         self._pending.clear()
         self._pending_data_size = 0
         self._refusals.close()
+        self._leaving.lost()
         await super()._close(status, do_cbs)
         reconnecting = self._reconnection_task
         if reconnecting is not None and reconnecting is not asyncio.current_task():

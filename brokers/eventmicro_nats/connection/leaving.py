@@ -31,6 +31,7 @@ class Leaving:
         self._is_connected = is_connected
         self._loop = asyncio.get_running_loop()
         self._together: dict[Told, object] = {}
+        self._answers: set[asyncio.Future[bool]] = set()
 
     async def answer(self, name: object) -> None:
         """Return when the server has answered, so that all has arrived that it had sent before, or has had its time.
@@ -51,8 +52,17 @@ class Leaving:
             return
         answer: asyncio.Future[bool] = self._loop.create_future()
         late = self._loop.call_later(ANSWER_TIMEOUT, self._give_up, answer, together)
+        self._answers.add(answer)
+        answer.add_done_callback(self._answers.discard)
         answer.add_done_callback(lambda _: _tell(together, late))
         self._ping(answer)
+
+    def lost(self) -> None:
+        """The connection is lost, and no answer comes: nobody waits for one until the subscriptions are taken up again,
+        those among them that are left just now.
+        """
+        for answer in self._answers:
+            answer.cancel()
 
     def _give_up(self, answer: asyncio.Future[bool], together: dict[Told, object]) -> None:
         waiting = [name for told, name in together.items() if not told.done()]

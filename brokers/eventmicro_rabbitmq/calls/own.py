@@ -12,10 +12,11 @@ from aiormq.exceptions import ChannelAccessRefused
 from eventmicro.broker import Receive
 from eventmicro.errors import UsageError
 from eventmicro.intake import Intake
+from eventmicro.lifetime import until_done
 from eventmicro_rabbitmq.calls.declaring import CallDeclarer
 from eventmicro_rabbitmq.calls.received import read_request
 from eventmicro_rabbitmq.connection.channel import Channel
-from eventmicro_rabbitmq.connection.connection import Connection
+from eventmicro_rabbitmq.connection.connection import Connection, end_task
 from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.connection.link import Link
 from eventmicro_rabbitmq.consuming.consumer import Consumer
@@ -42,6 +43,7 @@ class OwnSubscription:
         self.takes = matcher(subject)
         self.is_inbox = subject.startswith(f"{INBOX}.")
         self.is_bound = True
+        self._leaving: asyncio.Task[None] | None = None
         self._own = own
         self._intake: Intake[LiveDelivery] = Intake(receive)
 
@@ -61,18 +63,27 @@ class OwnSubscription:
         self._intake.take_all(deliveries[:room])
 
     async def drain(self) -> None:
-        if self.ended:
-            return
-        self.ended = True
+        if not self.ended:
+            self.ended = True
+            self._leaving = asyncio.create_task(self._leave(), name=f"eventmicro rabbitmq {self.subject} leave")
+        if self._leaving is not None:
+            await until_done(self._leaving)  # it is done though nobody waits for it
+
+    async def _leave(self) -> None:
         try:
             await self._own.remove(self)
             await self._intake.join()
         finally:
-            await self.close()
+            self._end()
 
     async def close(self) -> None:
         """End it; what was not handed over is gone."""
         self.ended = True
+        if self._leaving is not None:
+            await end_task(self._leaving)
+        self._end()
+
+    def _end(self) -> None:
         self._own.forget(self)
         if left := len(self._intake.take_back()):
             self._drop(left, "is closed")

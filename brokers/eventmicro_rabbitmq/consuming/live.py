@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable
 from typing import Any
@@ -11,9 +12,10 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from eventmicro.broker import Receive
 from eventmicro.cloudevents import TEXT, Binding
 from eventmicro.intake import Intake
+from eventmicro.lifetime import until_done
 from eventmicro.message import Delivery
 from eventmicro_rabbitmq.connection.channel import Channel
-from eventmicro_rabbitmq.connection.connection import Connection
+from eventmicro_rabbitmq.connection.connection import Connection, end_task
 from eventmicro_rabbitmq.connection.event import Event
 from eventmicro_rabbitmq.connection.frames import ack_frame
 from eventmicro_rabbitmq.connection.link import Link
@@ -70,6 +72,7 @@ class LiveSubscription:
         self.dropped = 0
         self.ended = False
         self.closed = False
+        self._leaving: asyncio.Task[None] | None = None
         self._declarer = declarer
         name = f"subscription to {subject}"
         wait = declarer.timeout
@@ -91,18 +94,29 @@ class LiveSubscription:
             await self._consumer.stands()
 
     async def drain(self) -> None:
-        if self.ended:
-            return
-        self.ended = True
+        if not self.ended:
+            self.ended = True
+            self._leaving = asyncio.create_task(self._leave(), name=f"eventmicro rabbitmq {self.subject} leave")
+        if self._leaving is not None:
+            await until_done(self._leaving)  # it is done though nobody waits for it: callers wait for an answer
+
+    async def _leave(self) -> None:
         try:
             await self._consumer.leave()
             await self._intake.join()
         finally:
-            await self.close()
+            await self._end()
 
     async def close(self) -> None:
         """End it; what was not handed over is gone."""
         self.ended = True
+        try:
+            if self._leaving is not None:
+                await end_task(self._leaving)
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
         self._intake.hold()
         try:
             await self._consumer.close()

@@ -25,7 +25,7 @@ from eventmicro.errors import (
 from eventmicro.message import Message
 from eventmicro.service import Service
 from tests.integration.nats.kit import listen, send, until
-from tests.servers import NatsServer
+from tests.servers import FaultProxy, NatsServer
 
 # -- lost connections ------------------------------------------------------------------------------------------
 
@@ -279,6 +279,44 @@ async def test_drain_hands_over_what_is_still_in_the_socket(nats_url: str) -> No
                 pass
         await subscription.drain()
         assert len(inbox.deliveries) == 5000
+
+
+async def test_an_endpoint_answers_what_is_still_in_the_socket_when_its_drain_is_cancelled(nats_url: str) -> None:
+    async with NatsBroker(nats_url) as broker:
+        inbox, subscription = await listen(broker, "in-the-socket", queue="q")
+        with socket.create_connection(("127.0.0.1", int(nats_url.rpartition(":")[2]))) as publisher:
+            publisher.sendall(b"CONNECT {}\r\n" + b"PUB in-the-socket 1\r\nx\r\n" * 5000 + b"PING\r\n")
+            while b"PONG" not in publisher.recv(65536):  # the server has routed all, and this loop has read none
+                pass
+        draining = asyncio.create_task(subscription.drain())
+        await asyncio.sleep(0)
+        draining.cancel()
+        with suppress(asyncio.CancelledError):
+            await draining
+        await subscription.drain()
+        assert len(inbox.deliveries) == 5000
+
+
+async def test_what_is_drained_while_the_connection_is_lost_takes_nothing_afterwards() -> None:
+    with NatsServer() as server:
+        async with (
+            FaultProxy(server.port) as proxy,
+            NatsBroker(server.url) as other,
+            NatsBroker(f"nats://127.0.0.1:{proxy.port}?reconnect_wait=0.01") as broker,
+        ):
+            left, subscription = await listen(broker, "work", queue="q")
+            stays, _ = await listen(other, "work", queue="q")
+            proxy.blackhole = True
+            draining = asyncio.create_task(subscription.drain())
+            await until(lambda: broker._driver._pongs)  # type: ignore[union-attr]
+            proxy.blackhole = False
+            proxy.cut()
+            await until(lambda: broker.reconnects == 1)
+            await draining
+            await broker.flush()
+            await send(other, "work", 50)
+            await stays.wait_for(50)
+            assert left.deliveries == []
 
 
 async def test_a_full_buffer_lets_a_cancellation_through_and_is_bounded() -> None:

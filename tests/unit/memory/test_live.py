@@ -214,17 +214,23 @@ async def test_drain_hands_over_all_that_waits_and_takes_no_more() -> None:
         assert inbox.bodies == [b"before"] * 5
 
 
-async def test_a_cancelled_drain_drops_what_was_not_handed_over() -> None:
+@pytest.mark.parametrize("closes", [False, True])
+async def test_a_cancelled_drain_hands_over_what_came_before_until_the_broker_closes(closes: bool) -> None:
     async with MemoryBroker() as broker:
-        inbox = Inbox(asyncio.Event())
-        subscription = await broker.subscribe("a", inbox)
+        inbox = Inbox(gate := asyncio.Event())
+        subscription: Any = await broker.subscribe("a", inbox)
         for _ in range(5):
             await broker.publish(Message("a"))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.005):
                 await subscription.drain()
-        assert len(inbox.deliveries) == 1
-        assert len(subscription) == 0
+        await broker.publish(Message("a", b"after"))
+        assert (inbox.bodies, subscription.done) == ([b""], False)
+        if closes:
+            await broker.close()
+        gate.set()
+        await subscription.drain()
+        assert (inbox.bodies, subscription.done) == ([b""] * (1 if closes else 5), True)
 
 
 async def test_close_frees_publishers_that_wait() -> None:

@@ -85,6 +85,18 @@ async def test_a_connection_that_is_closed_lets_all_go(caplog: pytest.LogCapture
     assert not caplog.records
 
 
+async def test_a_connection_that_is_lost_lets_all_go_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(answers=False)
+    together = Leaving(server.ping)
+    tasks = leave(together, 3)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(server.pings) == 1
+    together.lost()
+    await asyncio.gather(*tasks)
+    assert not caplog.records
+
+
 async def test_where_the_connection_is_lost_just_then_nothing_is_waited_for() -> None:
     server = Server()
     await asyncio.gather(*leave(Leaving(server.ping, lambda: False), 3))

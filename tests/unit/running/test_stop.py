@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eventmicro import Batch, Client, Context, MemoryBroker, Service
-from eventmicro.errors import UsageError
+from eventmicro.errors import InternalError, Unavailable, UsageError
 from eventmicro.message import Message
 from tests.unit.services import TOPIC, Logged, Number, Until, echo
 
@@ -304,6 +304,35 @@ async def test_a_stop_without_time_takes_no_more_from_a_broker_that_stays_connec
         await client.publish(TOPIC, Number(value=2))
         await asyncio.sleep(0.01)
     assert seen == [1]
+
+
+async def test_who_waits_in_line_when_a_stop_cuts_off_is_told_so_and_no_handler_begins(
+    until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The state that a handler works with is left then."""
+    seen: list[str] = []
+    service = Service("numbers", broker="memory://", stop_timeout=0.01)
+
+    @service.rpc(concurrency=1)
+    async def hang() -> None:
+        seen.append("call")
+        await asyncio.Event().wait()
+
+    @service.subscribe(TOPIC, queue=None)
+    async def see(event: Number) -> None:
+        seen.append("event")
+        await asyncio.Event().wait()
+
+    async with Client("memory://", timeout=20) as client:
+        async with service:
+            for _ in range(20):
+                await client.publish(TOPIC, Number())
+            calls = [asyncio.create_task(client.call("numbers.hang")) for _ in range(3)]
+            await until(lambda: sorted(seen) == ["call", "event"])
+        errors: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+    assert sorted(seen) == ["call", "event"]
+    assert [type(error) for error in errors] == [InternalError, Unavailable, Unavailable]
+    assert "numbers.see: 15 more events cut off" in caplog.messages
 
 
 async def test_a_stop_lets_handlers_finish_though_a_subscription_fails_to_drain(until: Until) -> None:
