@@ -7,6 +7,7 @@ import gc
 import sys
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -346,3 +347,26 @@ def test_in_one_loop_after_the_other_all_go_on(side: Side) -> None:
     assert asyncio.run(calls(given_up=False)) == expected
     assert asyncio.run(calls(given_up=False)) == expected
     assert (limit.running, limit.waiting) == (0, 0)
+
+
+class Held(OrderedDict[Any, Any]):
+    """What is written down only while its lock is held."""
+
+    def __init__(self, lock: Any) -> None:
+        super().__init__()
+        self.lock = lock
+        self.written = list[bool]()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.written.append(self.lock.locked())
+        super().__setitem__(key, value)
+
+
+async def test_what_several_loops_count_and_keep_is_written_by_one_at_a_time() -> None:
+    limit, cache, dedupe = RateLimit(10), ReplyCache(60), Deduplicate()
+    due = limit._due = Held(limit._taking)
+    kept = cache._kept = Held(cache._keeping)
+    done = dedupe._done = Held(dedupe._keeping)
+    for each in (limit, cache, dedupe):
+        await call_in(each, Called(), "endpoint")
+    assert (due.written, kept.written, done.written) == ([True], [True], [True])
