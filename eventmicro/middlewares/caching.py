@@ -7,7 +7,6 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable, Iterable
-from contextlib import suppress
 from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple
@@ -99,8 +98,10 @@ class ReplyCache:
             return await fetch()
         if kept is not None and now < kept.stale and self._is_same(kept.request, message):
             self.hits += 1
-            with suppress(KeyError):  # another thread has forgotten it meanwhile
+            try:  # noqa: SIM105  suppress costs a tenth of a hit
                 self._kept.move_to_end(key)
+            except KeyError:  # another thread has forgotten it meanwhile
+                pass
             return kept.reply if now < kept.fresh else await self._renew(key, kept, fetch, context)
         self.misses += 1
         return await self._flights.join(key, fetch, context, about=message)
