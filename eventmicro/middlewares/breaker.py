@@ -35,7 +35,7 @@ class CircuitBreaker:
     On the client's side it keeps a circuit for each endpoint; for calls that are directed to a node one for each node,
     in the place of the marks that clients keep otherwise: a node whose circuit is open is not chosen. On the endpoint's
     side it is about the handler; what its caller does with a stream does not count. A stream counts when it has ended,
-    as a probe with its first message.
+    as a probe with its first message. Services and clients in several event loops, each in a thread, may share one.
 
     Going through it gives the circuits: `for circuit in breaker: print(circuit.name, circuit.node, circuit.state)`.
 
@@ -92,7 +92,9 @@ class CircuitBreaker:
         else:
             name, circuits = f"{context.service}.{context.endpoint}", self._served
         circuit = circuits.get(name) or self._make(circuits, name)
-        era = circuit.era if circuit.state is CLOSED else circuit.enter()
+        era = circuit.era  # looked at first: another thread may open it meanwhile
+        if circuit.state is not CLOSED:
+            era = circuit.enter()
         try:
             reply = await call_next(message, context)
         except BaseException as error:
@@ -110,8 +112,7 @@ class CircuitBreaker:
     def _make(self, circuits: dict[str, Circuit], name: str) -> Circuit:
         if len(circuits) >= ENDPOINTS:  # endpoints of names that others make up
             circuits.clear()
-        circuit = circuits[name] = Circuit(name, "", self._rules, self._changed)
-        return circuit
+        return circuits.setdefault(name, Circuit(name, "", self._rules, self._changed))
 
     def _changed(self, circuit: Circuit) -> None:
         level = logging.WARNING if circuit.state is State.OPEN else logging.INFO
@@ -164,10 +165,13 @@ class NodeCircuits:
         node.era = circuit.era
 
     def __iter__(self) -> Iterator[Circuit]:
-        return iter(list(self._circuits.values()))
+        nodes = [ref() for ref in self._circuits.keyrefs()]  # in one step, as other threads may add some
+        return (circuit for node in nodes if node is not None and (circuit := self._circuits.get(node)) is not None)
 
     def _changed(self, circuit: Circuit) -> None:
-        self.any_marked = any(each.state is not CLOSED for each in self._circuits.values())
+        self.any_marked = False  # before looking: what another thread finds marked meanwhile stays so
+        if any(each.state is not CLOSED for each in self):
+            self.any_marked = True
         self._tell(circuit)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from threading import RLock
 from typing import NamedTuple
 
 from eventmicro.errors import Unavailable
@@ -39,7 +40,19 @@ class Circuit:
         era: how often that has changed; the outcome of a call counts only in the era in which it began.
     """
 
-    __slots__ = ("_admitted", "_changed", "_passed", "_rules", "_until", "_window", "era", "name", "node", "state")
+    __slots__ = (
+        "_admitted",
+        "_changed",
+        "_changing",
+        "_passed",
+        "_rules",
+        "_until",
+        "_window",
+        "era",
+        "name",
+        "node",
+        "state",
+    )
 
     def __init__(self, name: str, node: str, rules: Rules, changed: Callable[[Circuit], None]) -> None:
         self.name = name
@@ -48,6 +61,7 @@ class Circuit:
         self.era = 0
         self._rules = rules
         self._changed = changed
+        self._changing = RLock()  # not around counting while it is closed; a stream that is nobody's may end within it
         self._window = Window(rules.window)
         self._until = 0.0
         self._admitted = self._passed = 0
@@ -80,14 +94,18 @@ class Circuit:
         Raises:
             Unavailable: it may not be made now.
         """
-        if not self.admits():
-            raise self._refusal()
-        if self.state is State.OPEN:
-            self._become(State.HALF_OPEN)
-        if self.state is State.HALF_OPEN:
-            self._until = time.monotonic() + self._rules.open_for
-            self._admitted = min(self._admitted, self._rules.probes - 1) + 1
-        return self.era
+        with self._changing:
+            if not self.admits():
+                raise self._refusal()
+            if is_first := self.state is State.OPEN:
+                self._become(State.HALF_OPEN)
+            if self.state is State.HALF_OPEN:
+                self._until = time.monotonic() + self._rules.open_for
+                self._admitted = min(self._admitted, self._rules.probes - 1) + 1
+            era = self.era
+        if is_first:
+            self._changed(self)
+        return era
 
     def succeeded(self, era: int) -> None:
         """A call that began in this era has gone well."""
@@ -96,24 +114,37 @@ class Circuit:
         if self.state is State.CLOSED:
             self._window.succeeded()
             return
-        self._passed += 1
-        if self._passed >= self._rules.probes:
+        with self._changing:
+            if era != self.era:
+                return
+            self._passed += 1
+            if self._passed < self._rules.probes:
+                return
             self._window.clear()
             self._become(State.CLOSED)
+        self._changed(self)
 
     def failed(self, era: int) -> None:
         """A call that began in this era has failed."""
         if era != self.era:
             return
         self._window.failed()
-        if self.state is State.HALF_OPEN or self._is_too_much():
+        if self.state is State.CLOSED and not self._is_too_much():
+            return
+        with self._changing:
+            if era != self.era:
+                return
             self._until = time.monotonic() + self._rules.open_for
             self._become(State.OPEN)
+        self._changed(self)
 
     def left(self, era: int) -> None:
         """A call that began in this era has ended, and nothing is known of how: another one may probe."""
-        if era == self.era and self.state is State.HALF_OPEN:
-            self._admitted = max(0, self._admitted - 1)
+        if era != self.era or self.state is not State.HALF_OPEN:
+            return
+        with self._changing:
+            if era == self.era:
+                self._admitted = max(0, self._admitted - 1)
 
     def _is_too_much(self) -> bool:
         well, failed = self._window.counts()
@@ -123,7 +154,6 @@ class Circuit:
         self.state = state
         self.era += 1
         self._admitted = self._passed = 0
-        self._changed(self)
 
     def _refusal(self) -> Unavailable:
         left = self._until - time.monotonic()

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from copy import deepcopy
 from functools import partial
+from threading import Lock
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -40,7 +41,8 @@ class Deduplicate:
 
     Each instance of a service knows its own requests: a `key` brings a call that is made again to the same one. The
     reply is kept, and an error that would be the same again; after a failure the request may run once more. The same
-    id with another request is a `Conflict`. Streams are refused.
+    id with another request is a `Conflict`. Streams are refused. Services in several event loops, each in a thread, may
+    share one: then they know the requests of all of them.
 
     Args:
         window: for how long an outcome is kept, in seconds.
@@ -71,6 +73,7 @@ class Deduplicate:
         self._header = header
         self._vary = check_several("vary", vary, "'Tenant'")
         self._done: OrderedDict[Key, _Done] = OrderedDict()
+        self._keeping = Lock()
         self._flights = Flights()
 
     async def __call__(self, message: Any, context: Context, call_next: Handler) -> Any:
@@ -87,8 +90,8 @@ class Deduplicate:
         if done is not None:
             _check_same(done.request, message)
             return _outcome(done.outcome)
-        if key in self._flights:
-            _check_same(self._flights.about(key), message)
+        if (flight := self._flights.get(key)) is not None:
+            _check_same(flight.about, message)
         asked = deepcopy(message)  # the handler may change what it gets
         handle = partial(self._handle, key, asked, message, context, call_next)
         return await self._flights.join(key, handle, context, about=asked)
@@ -117,15 +120,17 @@ class Deduplicate:
         return reply
 
     def _keep(self, key: Key, request: Any, outcome: Any) -> None:
-        self._done[key] = _Done(request, outcome, time.monotonic() + self._window)
-        while len(self._done) > self._size:
-            self._done.popitem(last=False)
+        now = time.monotonic()
+        with self._keeping:
+            while self._done and next(iter(self._done.values())).until <= now:
+                self._done.popitem(last=False)
+            self._done[key] = _Done(request, outcome, now + self._window)
+            while len(self._done) > self._size:
+                self._done.popitem(last=False)
 
     def _find(self, key: Key) -> _Done | None:
-        now = time.monotonic()
-        while self._done and next(iter(self._done.values())).until <= now:
-            self._done.popitem(last=False)
-        return self._done.get(key)
+        done = self._done.get(key)
+        return None if done is None or done.until <= time.monotonic() else done
 
 
 class _Refused(NamedTuple):

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
+from threading import Lock
 from typing import Any
 
 from eventmicro.checks import check_count, check_function, check_seconds, names_words
@@ -24,7 +25,8 @@ ROUNDING = 1e-6
 @names_words
 class RateLimit:
     """Lets so many a second through, and refuses others with `TooManyRequests`, which says when one may come again.
-    What a service answers, what it calls and what it publishes count apart.
+    What a service answers, what it calls and what it publishes count apart. Services and clients in several event
+    loops, each in a thread, may share one.
 
     Args:
         rate: how many a second, on the average.
@@ -58,6 +60,7 @@ class RateLimit:
         self._ahead = self._step * ((burst or max(1, int(rate))) - 1)
         self._by = by
         self._wait = wait
+        self._taking = Lock()
         self._due: OrderedDict[tuple[Side, str], float] = (
             OrderedDict()
         )  # when the next one would be, had they come evenly
@@ -75,15 +78,19 @@ class RateLimit:
             TooManyRequests: it would be too late.
         """
         now = time.monotonic()
-        due = max(self._due.get(key, now), now)
-        pause = due - self._ahead - now
-        pause = 0.0 if pause < ROUNDING else pause
-        if pause > self._wait or (pause > 0 and pause >= (inf if (left := context.remaining()) is None else left)):
-            raise self._refusal(context, pause)
-        self._due[key] = due + self._step
-        self._due.move_to_end(key)
-        if len(self._due) > KEYS:
-            self._due.popitem(last=False)
+        with self._taking:
+            due = self._due.pop(key, now)
+            if due < now:
+                due = now
+            pause = due - self._ahead - now
+            if pause < ROUNDING:
+                pause = 0.0
+            elif pause > self._wait or pause >= (inf if (left := context.remaining()) is None else left):
+                self._due[key] = due
+                raise self._refusal(context, pause)
+            self._due[key] = due + self._step  # as the last one
+            if len(self._due) > KEYS:
+                self._due.popitem(last=False)
         return pause
 
     def _refusal(self, context: Context, pause: float) -> TooManyRequests:

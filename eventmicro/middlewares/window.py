@@ -42,7 +42,8 @@ class Window:
         now = time.monotonic()
         if now >= self._until:
             self._go_on(now)
-        return sum(part[0] for part in self._parts), sum(part[1] for part in self._parts)
+        parts = list(self._parts)  # in one step, as other threads may go on meanwhile
+        return sum(part[0] for part in parts), sum(part[1] for part in parts)
 
     def _go_on(self, now: float) -> None:
         behind = int((now - self._until) / self._part) + 1
