@@ -48,7 +48,7 @@ class Server:
             "created": created,
             "ack_floor": {"stream_seq": floor},
             "ts": "2030-01-01T00:00:00Z",
-            "config": {},
+            "config": {"ack_wait": 30_000_000_000},
             "num_pending": 0,
             "num_ack_pending": 0,
             **more,

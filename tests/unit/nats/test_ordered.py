@@ -41,7 +41,7 @@ def facts(pin: str, **more: Any) -> dict[str, Any]:
         "ack_floor": {"stream_seq": 0},
         "delivered": {"stream_seq": 0, "consumer_seq": 0},
         "ts": "2030-01-01T00:00:00Z",
-        "config": {},
+        "config": {"ack_wait": 30_000_000_000},
         "num_pending": 0,
         "num_ack_pending": 0,
         "priority_groups": [{"pinned_client_id": pin}],
