@@ -141,7 +141,11 @@ async def test_what_kombu_publishes_is_handled_however_it_is_written(
         got.append(event)
 
     def publish() -> None:
-        with kombu.Connection(rabbitmq_url) as connection, connection.Producer() as producer:
+        confirms = {"confirm_publish": True}  # what is closed without may not have come
+        with (
+            kombu.Connection(rabbitmq_url, transport_options=confirms) as connection,
+            connection.Producer() as producer,
+        ):
             producer.publish({"sku": "a"}, exchange="events", routing_key=f"{subject}.order")
             producer.publish({"sku": "b"}, exchange="events", routing_key=f"{subject}.order", serializer="json")
             producer.publish(
