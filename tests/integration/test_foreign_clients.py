@@ -159,7 +159,7 @@ async def test_what_kombu_publishes_is_handled_however_it_is_written(
 
     async with service:
         await asyncio.to_thread(publish)
-        await until(lambda: len(got) == 4)
+        await until(lambda: len(got) >= 4)
     assert sorted(map(repr, got)) == sorted(map(repr, [Order(sku="a"), Order(sku="b"), "größer", "größer"]))
 
 
@@ -247,7 +247,7 @@ async def test_cloudevents_of_the_sdk_are_read_and_it_reads_ours_in_both_modes(
             await publish(TheirEvent(dict(THEIRS), {"sku": "theirs"}), structured)
         for number, topic in enumerate(topics):
             await service.publish(topic, Order(sku="ours"), id=f"ev-{number}")
-        await until(lambda: len(got) == 4 and (broker == "kafka" or len(read) == 4))
+        await until(lambda: len(got) >= 4 and (broker == "kafka" or len(read) >= 4))
     said = sorted((order.sku, about.id, about.source, about.type, about.subject or "") for order, about in got)
     theirs = ("theirs", "1", "/theirs", "placed", "2%25 off größer")
     assert said == [
